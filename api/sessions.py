@@ -187,13 +187,11 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
         messages=tuple(
             MessageView(
                 id=message.id,
-                role=message.actor.role,
-                by=message.actor.name or message.actor.id,
+                by=message.actor,
                 text=message.text,
                 turn=message.turn_id,
                 status=None if message.status == "completed" else message.status,
                 data=dict(message.data) or None,
-                order=message.order if message.status == "streaming" else None,
             )
             for message in state.messages
         ),

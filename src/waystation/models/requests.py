@@ -1,7 +1,7 @@
 """Bodies and answers of the HTTP API that are not the workflow's own."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, JsonValue
 
@@ -114,14 +114,12 @@ class MessageView(FrozenOpen):
     """A message as the transcript shows it."""
 
     id: str
-    role: str
-    by: str
+    by: Actor
     text: str
     turn: str | None = None
-    status: str | None = None
-    """Missing once completed; ``streaming`` while it is being written."""
-    data: dict[str, Any] | None = None
-    order: int | None = None
+    status: Literal["streaming", "superseded"] | None = None
+    """Missing once completed."""
+    data: dict[str, JsonValue] | None = None
 
 
 class TranscriptView(FrozenOpen):

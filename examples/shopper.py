@@ -1,7 +1,7 @@
 """A language model as an agent, with a tool that asks a sub-agent.
 
-    pip install 'waystation[llm]' 'pydantic-ai-slim[openai]'
-    SHOPPER_MODEL=openai:gpt-5.2 OPENAI_API_KEY=… waystation dev --agent shopper:agent
+pip install 'waystation[llm]' 'pydantic-ai-slim[openai]'
+SHOPPER_MODEL=openai:gpt-5.2 OPENAI_API_KEY=… waystation dev --agent shopper:agent
 """
 
 import os

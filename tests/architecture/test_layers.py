@@ -19,7 +19,8 @@ MAY_IMPORT = {
 OURS = {*LAYERS, "waystation", "worker"}
 IO_LIBRARIES = {
     "aiohttp", "aioboto3", "aiosqlite", "boto3", "botocore", "fastapi", "httpx", "httpx2", "mpp",
-    "prometheus_client", "pydantic_settings", "redis", "requests", "socket", "sqlite3", "sse_starlette", "starlette", "stripe",
+    "prometheus_client",
+    "pydantic_settings", "redis", "requests", "socket", "sqlite3", "sse_starlette", "starlette", "stripe",
     "subprocess", "uvicorn", "websockets", "x402",
 }  # fmt: skip
 PURE = {

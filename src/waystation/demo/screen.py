@@ -19,6 +19,7 @@ COLOURS = {Role.USER: "cyan", Role.AGENT: "green", Role.OPERATOR: "magenta", Rol
 SUB_AGENT_COLOUR = "yellow"
 MAX_PANE_LINES = 14
 MIN_PANE_LINES = 6
+MIN_PANE_COLUMNS = 10
 OTHER_LINES = 8
 """Lines of the terminal that the chapter's heading and news need."""
 BORDER_COLUMNS = 4
@@ -121,28 +122,36 @@ class Screen:
             self._console.print(f"  characters of the answer: {told}")
 
     def _side_by_side(self, devices: Sequence[Device], connected: Callable[[Device], bool]) -> Table:
+        most = max(MIN_PANE_LINES, min(MAX_PANE_LINES, self._console.height - OTHER_LINES))
+        width = max(self._console.width // len(devices) - BORDER_COLUMNS, MIN_PANE_COLUMNS)
+        contents = [self._content(device, width)[-most:] for device in devices]
+        height = max(MIN_PANE_LINES, *map(len, contents))
         grid = Table.grid(expand=True)
-        lines = max(MIN_PANE_LINES, min(MAX_PANE_LINES, self._console.height - OTHER_LINES))
-        width = self._console.width // len(devices) - BORDER_COLUMNS
         for _ in devices:
             grid.add_column(ratio=1)
-        grid.add_row(*(self._pane(device, connected(device), lines, width) for device in devices))
+        grid.add_row(
+            *(
+                _pane(device, connected(device), content + [Text()] * (height - len(content)))
+                for device, content in zip(devices, contents, strict=True)
+            )
+        )
         return grid
 
-    def _pane(self, device: Device, connected: bool, lines: int, width: int) -> Panel:
-        content = Text("\n").join(_line(line, device) for line in device.page if _worth_a_line(line))
-        wrapped = content.wrap(self._console, max(width, 10))
-        shown = list(wrapped)[-lines:]
-        shown += [Text()] * (lines - len(shown))
-        state = f"event {device.session.transcript.cursor}" if connected else "no connection"
-        return Panel(
-            Group(*shown),
-            title=Text(device.name),
-            subtitle=Text(state, style="dim" if connected else "bold red"),
-            title_align="left",
-            subtitle_align="right",
-            border_style="blue" if connected else "red",
-        )
+    def _content(self, device: Device, width: int) -> list[Text]:
+        lines = [_line(line, device) for line in device.page if _worth_a_line(line)]
+        return list(Text("\n").join(lines).wrap(self._console, width)) if lines else []
+
+
+def _pane(device: Device, connected: bool, lines: list[Text]) -> Panel:
+    state = f"event {device.session.transcript.cursor}" if connected else "no connection"
+    return Panel(
+        Group(*lines),
+        title=Text(device.name),
+        subtitle=Text(state, style="dim" if connected else "bold red"),
+        title_align="left",
+        subtitle_align="right",
+        border_style="blue" if connected else "red",
+    )
 
 
 _NEWS: dict[str, Callable[[Event], str]] = {
@@ -155,6 +164,7 @@ _NEWS: dict[str, Callable[[Event], str]] = {
     EventType.STEER_CONSUMED: lambda event: f"↪ taken up by {_who(event)}",
     EventType.TAKEOVER_STARTED: lambda event: f"☎ {_who(event)} takes over",
     EventType.TAKEOVER_RELEASED: lambda event: f"☎ {_who(event)} hands back",
+    EventType.SESSION_CLOSED: lambda event: f"{_who(event)} has closed the session",
     EventType.AGENT_SPAWNED: lambda event: f"⑂ {_who(event)} starts a {event.data.get('agent')}",
 }
 

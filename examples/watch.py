@@ -10,16 +10,15 @@ Cut the connection, end it and start it again: it continues where it was.
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 from waystation.client import Client
-from waystation.dev import read_dev_environment
+from waystation.local import DEFAULT_STATE_FOLDER, read_dev_environment
 from waystation.models.events import Event
 
 
 async def main(session_id: str, text: str) -> None:
     """Prints text as it arrives, until the turn has ended."""
-    os.environ.update({**read_dev_environment(Path(".waystation")), **os.environ})
+    os.environ.update({**read_dev_environment(DEFAULT_STATE_FOLDER), **os.environ})
     async with Client() as client:
         session = await client.start("parrot", session_id=session_id)
         await session.load()

@@ -175,7 +175,11 @@ class _Steers:
         self._known = {message.id for message in turn.conversation if message.turn_id == turn.id}
 
     async def take_up(self, run: "AgentRun[Any, Any]") -> None:
-        for steer in await self._turn.take_steers():
+        taken = await self._turn.take_steers()
+        if taken:
+            # Recorded before the model's answer to it begins, so that the transcript shows it first.
+            await self._turn.flush()
+        for steer in taken:
             if steer.id not in self._known:
                 self._known.add(steer.id)
                 run.enqueue(_said_by(steer.actor.role, steer.actor.name or steer.actor.id, steer.text))

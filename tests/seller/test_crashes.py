@@ -1,5 +1,6 @@
 """kill -9 of the shop and of the processor around the charge: one charge, one order, whatever dies when."""
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +111,30 @@ async def test_a_payment_that_never_reached_the_processor_is_undone(pair: tuple[
         done = await agent.complete(session["id"], token)
         assert done.json()["status"] == "completed"
         assert len(shop.entries_of(session["id"])) == 1
+
+
+@pytest.mark.parametrize("token", ["another", "none"])
+async def test_a_charge_that_arrives_late_finds_its_intent_canceled(
+    pair: tuple[Server, Shop], token: str
+) -> None:
+    """The shop dies while its charge is still on the way, and goes on without it."""
+    processor, shop = pair
+    async with Agent(shop.url, processor.url) as agent:
+        session = await agent.ready(("mug_blue", 1))
+        late, fresh = await agent.token(total(session)), await agent.token(total(session))
+        processor.trouble(kind="slow", match="POST .*/confirm", delay_ms=4_000)
+        on_the_way = asyncio.create_task(_dies(agent, session["id"], late, secrets.token_hex(8)))
+        await asyncio.to_thread(wait_until, lambda: processor.striking() == 1, "the charge is on its way")
+        shop.kill()
+        await on_the_way
+        shop.start()
+        if token == "another":
+            assert (await agent.complete(session["id"], fresh)).json()["status"] == "completed"
+        else:
+            await asyncio.to_thread(wait_until, lambda: shop.state()["reservations"] == [], "given back")
+        assert processor.striking() == 1
+        await asyncio.to_thread(wait_until, lambda: processor.striking() == 0, "the late charge has arrived")
+        assert (await agent.issued(late))["status"] == "active"
+        assert len(shop.entries_of(session["id"])) == (token == "another")
+        status = (await agent.read(session["id"]))["status"]
+        assert status == ("completed" if token == "another" else "ready_for_payment")

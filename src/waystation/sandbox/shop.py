@@ -428,17 +428,17 @@ def create_app(
     app = FastAPI(title="Waystation sandbox shop", lifespan=lifespan)
     seller.mount(app)
     app.include_router(troubles.router())
-    app.include_router(_control_router(seller, shop))
+    app.include_router(_control_router(seller, shop, troubles))
     app.add_middleware(TroubleMiddleware, troubles=troubles)
     return app
 
 
-def _control_router(seller: SandboxSeller, shop: Shop) -> APIRouter:
+def _control_router(seller: SandboxSeller, shop: Shop, troubles: Troubles) -> APIRouter:
     router = APIRouter(tags=["sandbox"])
 
     @router.get("/sandbox/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "striking": troubles.striking}
 
     @router.post("/sandbox/behaviour")
     async def behave(request: Request) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import sqlite3
 import time
@@ -232,12 +233,21 @@ async def test_claims_of_a_killed_process_are_free_again(seller_processor: Serve
     assert (await store.claim("scope", "key", "print")).outcome == "new"
     assert (await store.claim("scope", "key", "print")).outcome == "in_flight"
     await store.close()
-    # As if a process with that pid, now gone, had made the claim.
+    # As if a process that is gone had made the claim: under another pid, or (in a container) under ours.
+    for pid in (4194305, os.getpid()):
+        with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
+            db.execute("UPDATE idempotency SET owner_pid = ?, owner = 'gone'", (pid,))
+        again = SqliteStore(tmp_path / "s.db")
+        await again.open()
+        assert (await again.claim("scope", "key", "print")).outcome == "new"
+        assert (await again.claim("scope", "key", "print")).outcome == "in_flight"
+        await again.close()
+    # A worker beside us that is alive keeps its claim.
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as db, db:
-        db.execute("UPDATE idempotency SET owner_pid = 4194305")
+        db.execute("UPDATE idempotency SET owner_pid = ?", (os.getppid(),))
     again = SqliteStore(tmp_path / "s.db")
     await again.open()
-    assert (await again.claim("scope", "key", "print")).outcome == "new"
+    assert (await again.claim("scope", "key", "print")).outcome == "in_flight"
     await again.keep_answer("scope", "key", 200, b"{}")
     kept = await again.claim("scope", "key", "print")
     assert (kept.outcome, kept.status, kept.body) == ("replay", 200, b"{}")

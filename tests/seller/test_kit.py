@@ -255,6 +255,35 @@ async def test_claims_of_a_killed_process_are_free_again(seller_processor: Serve
     await again.close()
 
 
+async def test_logs_never_show_a_token(
+    seller_processor: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    async with running(seller_processor, tmp_path / "s.db") as (_, shop, agent):
+        session = await agent.create(("b", 1), buyer=BUYER)
+        declined = await agent.token(total(session), "pm_card_chargeDeclined", "profile_test_books")
+        await agent.complete(session["id"], declined)
+        shop.fail_times = 1
+        token = await agent.token(total(session), seller="profile_test_books")
+        for _ in range(2):
+            answer = await agent.complete(session["id"], token)
+        assert answer.json()["status"] == "completed"
+    logged = "\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)
+    assert "granted_tokens/spt_…" in logged
+    for secret in (token, declined, "sk_test_books", "key-one"):
+        assert secret not in logged
+
+
+async def test_a_processor_that_hangs(seller_processor: Server, tmp_path: Path) -> None:
+    async with running(seller_processor, tmp_path / "s.db", stripe_timeout_seconds=1) as (_, _shop, agent):
+        session = await agent.create(("b", 1), buyer=BUYER)
+        key, token = secrets.token_hex(4), await agent.token(total(session), seller="profile_test_books")
+        seller_processor.trouble(kind="hang", when="after", match="POST .*/confirm")
+        assert (await agent.complete(session["id"], token, key=key)).status_code == 503
+        assert (await agent.complete(session["id"], token, key=key)).json()["status"] == "completed"
+        assert len(entries_of(seller_processor, session["id"])) == 1
+
+
 async def test_settings_never_show_their_secrets() -> None:
     settings = SellerSettings(
         base_url="https://x.example",

@@ -1,7 +1,10 @@
 """kill -9 of the shop and of the processor around the charge: one charge, one order, whatever dies when."""
 
 import asyncio
+import os
+import random
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,3 +141,52 @@ async def test_a_charge_that_arrives_late_finds_its_intent_canceled(
         assert len(shop.entries_of(session["id"])) == (token == "another")
         status = (await agent.read(session["id"]))["status"]
         assert status == ("completed" if token == "another" else "ready_for_payment")
+
+
+ROUNDS = int(os.environ.get("WAYSTATION_CRASH_ROUNDS", "5"))
+
+
+async def _until_over(agent: Agent, checkout_id: str, token: str, key: str) -> str:
+    """An agent that retries under the same key until the checkout is over; its last status."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            answer = await agent.complete(checkout_id, token, key=key)
+        except httpx.TransportError:
+            continue
+        if answer.status_code == 200 and answer.json()["status"] == "completed":
+            return "completed"
+        if answer.status_code == 200:
+            # Undone by the shop's own recovery: a new attempt needs a new key.
+            assert answer.json()["status"] == "ready_for_payment", answer.text
+            key = secrets.token_hex(8)
+        else:
+            assert answer.status_code in (409, 503), answer.text
+    raise AssertionError("not over within 60 s")
+
+
+async def test_kill_9_at_random_moments(pair: tuple[Server, Shop]) -> None:
+    """Shop, processor or both die at any moment of a payment, sometimes twice.
+
+    ``WAYSTATION_CRASH_ROUNDS`` sets the number of payments.
+    """
+    processor, shop = pair
+    seed = random.randrange(10**9)
+    chance = random.Random(seed)
+    async with Agent(shop.url, processor.url) as agent:
+        for number in range(ROUNDS):
+            session = await agent.ready(("mug_blue", 1))
+            token = await agent.token(total(session))
+            buying = asyncio.create_task(_until_over(agent, session["id"], token, secrets.token_hex(8)))
+            for _ in range(chance.choice((1, 1, 2))):
+                await asyncio.wait({buying}, timeout=chance.uniform(0, 0.04))
+                victims = chance.choice(([shop], [processor], [shop, processor]))
+                for victim in victims:
+                    victim.kill()
+                await asyncio.gather(*(asyncio.to_thread(victim.start) for victim in victims))
+            told = f"round {number}, seed {seed}"
+            assert await buying == "completed", told
+            assert len(shop.entries_of(session["id"])) == 1, told
+            assert len(shop.sales_of(session["id"])) == 1, told
+            assert shop.state()["reservations"] == [], told
+            assert (await agent.issued(token))["deactivated_reason"] == "consumed", told

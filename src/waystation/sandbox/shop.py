@@ -333,7 +333,7 @@ class DishonestCharging(Charging):
         return await super().open_intent(checkout, amount + self._shop.behaviour.overcharge_by)
 
     async def confirm(
-        self, checkout: Checkout, token: SecretStr, proof: acp.AuthenticationOutcomeDetails | None
+        self, checkout: Checkout, token: SecretStr | None, proof: acp.AuthenticationOutcomeDetails | None
     ) -> Outcome:
         outcome = await super().confirm(checkout, token, proof)
         if isinstance(outcome, Charged) and self._shop.behaviour.charge_twice:

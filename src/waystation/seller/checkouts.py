@@ -11,8 +11,15 @@ from weakref import WeakValueDictionary
 from waystation.protocols import acp
 from waystation.protocols.acp import CheckoutStatus
 from waystation.seller import pricing
-from waystation.seller.charging import Charged, Charging
-from waystation.seller.errors import AcpError, UnknownItemError, UnsupportedCurrencyError, conflict, not_found
+from waystation.seller.charging import Charged, Charging, Void
+from waystation.seller.errors import (
+    AcpError,
+    UnknownItemError,
+    UnsupportedCurrencyError,
+    conflict,
+    not_found,
+    payment_unknown,
+)
 from waystation.seller.merchant import Basket, Merchant, Quote
 from waystation.seller.records import CartRecord, Checkout
 from waystation.seller.settings import SellerSettings
@@ -140,11 +147,17 @@ class Checkouts:
     async def close(self, checkout: Checkout, status: CheckoutStatus) -> Checkout:
         """Ends a checkout without an order, making sure that it can't be charged any more."""
         if checkout.payment.intent_id is not None:
-            outcome = await self.charging.cancel(checkout)
-            if isinstance(outcome, Charged):
-                raise conflict("The checkout has just been paid. Read it again.")
+            await self.void_intent(checkout)
         await self.merchant.release(checkout.id)
         return await self.save(checkout, status=status, authentication=None, continue_url=None)
+
+    async def void_intent(self, checkout: Checkout) -> None:
+        """Makes sure that the checkout's PaymentIntent is never charged, or refuses to go on."""
+        outcome = await self.charging.cancel(checkout)
+        if isinstance(outcome, Charged):
+            raise conflict("The checkout has just been paid. Complete it again to see its order.")
+        if not isinstance(outcome, Void):
+            raise payment_unknown()
 
     async def expire(self, checkout: Checkout) -> Checkout:
         """The checkout, expired if it is past its time. The caller holds its lock."""

@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -60,6 +61,7 @@ from waystation.seller.records import Checkout
 from waystation.seller.sessions import rfc3339
 
 DAY_SECONDS: Final = 86_400
+MAX_FACTS_KEPT: Final = 100
 STANDARD_SHIPPING: Final = 500
 EXPRESS_SHIPPING: Final = 1_500
 CURRENCY: Final = "usd"
@@ -89,7 +91,7 @@ class Shop(Merchant):
         self.stock = stock
         self.base_url = base_url
         self.behaviour = Behaviour()
-        self.seen_facts: list[PaymentFacts] = []
+        self.seen_facts: deque[PaymentFacts] = deque(maxlen=MAX_FACTS_KEPT)
 
     async def products(self) -> Sequence[acp.FeedProduct]:
         by_product: dict[str, list[Good]] = {}

@@ -176,6 +176,7 @@ async def test_kill_9_at_random_moments(pair: tuple[Server, Shop]) -> None:
     seed = random.randrange(10**9)
     chance = random.Random(seed)
     async with Agent(shop.url, processor.url) as agent:
+        shop.stock("mug_blue", ROUNDS)
         for number in range(ROUNDS):
             session = await agent.ready(("mug_blue", 1))
             token = await agent.token(total(session))
@@ -192,3 +193,4 @@ async def test_kill_9_at_random_moments(pair: tuple[Server, Shop]) -> None:
             assert len(shop.sales_of(session["id"])) == 1, told
             assert shop.state()["reservations"] == [], told
             assert (await agent.issued(token))["deactivated_reason"] == "consumed", told
+        assert shop.state()["stock"]["mug_blue"] == 0

@@ -160,7 +160,7 @@ class Shop(Merchant):
             discount=discount,
             tax=share(base - discount, rate),
             fulfilled_by=good.kind,
-            available_quantity=self.stock.available(good.id),
+            available_quantity=self.stock.available(good.id, basket.checkout_id),
             max_quantity=good.max_quantity,
             attributes=good.options,
         )

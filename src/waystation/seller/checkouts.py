@@ -59,8 +59,10 @@ class Checkouts:
     async def create(
         self, identity: str, request: acp.CheckoutCreateRequest, older_option: str | None
     ) -> Checkout:
+        checkout_id = new_id("cs")
         basket = Basket(
             items=request.line_items,
+            checkout_id=checkout_id,
             currency=request.currency or self.settings.currency,
             buyer=request.buyer,
             fulfillment_details=request.fulfillment_details,
@@ -71,7 +73,7 @@ class Checkouts:
         basket = _with_older_option(basket, quote, older_option)
         now = int(time.time())
         checkout = Checkout(
-            id=new_id("cs"),
+            id=checkout_id,
             identity=identity,
             status=pricing.open_status(basket, quote),
             basket=basket,

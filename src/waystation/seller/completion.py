@@ -79,8 +79,6 @@ class Completion:
     async def _pay(
         self, checkout: Checkout, token: SecretStr, request: acp.CheckoutCompleteRequest
     ) -> Checkout:
-        # An attempt that died between reserving and beginning to pay has left its goods set aside.
-        await self.merchant.release(checkout.id)
         checkout, payable = await self._priced_again(checkout, request)
         if not payable:
             return checkout
@@ -293,6 +291,7 @@ class Completion:
         )
 
     async def _out_of_stock(self, checkout: Checkout, error: OutOfStockError) -> Checkout:
+        await self.merchant.release(checkout.id)
         quote = await self.checkouts.quoted(checkout.basket)
         notice = MessageError(
             code=MessageErrorCode.OUT_OF_STOCK,

@@ -138,7 +138,7 @@ def test_the_command_says_what_it_lacks(light: Environment, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("extra", "module"),
-    [("cli", "waystation.cli"), ("agent", "waystation.agent"), ("agent", "waystation.agents.demo")],
+    [("cli", "waystation.cli"), ("agent", "waystation.agents.demo")],
 )
 def test_an_extra_brings_what_its_modules_import(
     wheel: Path, tmp_path_factory: pytest.TempPathFactory, extra: str, module: str

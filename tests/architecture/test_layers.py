@@ -65,10 +65,11 @@ def test_models_load_no_framework() -> None:
     assert loaded_by(modules) & {"temporalio", "fastapi", "starlette", "redis", "stripe", "httpx"} == set()
 
 
-def test_protocols_load_no_framework() -> None:
+def test_protocols_import_no_framework() -> None:
     for path in (PACKAGE / "protocols").rglob("[a-z]*.py"):
         names = {name.split(".")[0] for name in imports(path, for_types_too=False)}
-        assert names & (IO_LIBRARIES | {"temporalio"}) == set(), name_of(path)
+        # The payment protocols' own libraries parse and encode; their clients are used elsewhere.
+        assert names & (IO_LIBRARIES - {"mpp", "x402"} | {"temporalio"}) == set(), name_of(path)
 
 
 def test_clients_need_no_temporal() -> None:

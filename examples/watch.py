@@ -10,6 +10,7 @@ Cut the connection, end it and start it again: it continues where it was.
 import asyncio
 import os
 import sys
+from contextlib import aclosing
 
 from waystation.client import Client
 from waystation.local import DEFAULT_STATE_FOLDER, read_dev_environment
@@ -24,14 +25,16 @@ async def main(session_id: str, text: str) -> None:
         await session.load()
         sent = await session.send(text)
         shown = 0
-        async for event in session.events():
-            answer = [m for m in session.transcript if m.turn_id == sent.turn_id]
-            if answer:
-                print(answer[-1].text[shown:], end="", flush=True)
-                shown = len(answer[-1].text)
-            if isinstance(event, Event) and event.turn_id == sent.turn_id and event.type in _ENDS:
-                print(f"\n[{event.type}]")
-                return
+        # Closed as soon as we leave the loop, and not when Python gets around to it.
+        async with aclosing(session.events()) as events:
+            async for event in events:
+                answer = [m for m in session.transcript if m.turn_id == sent.turn_id]
+                if answer:
+                    print(answer[-1].text[shown:], end="", flush=True)
+                    shown = len(answer[-1].text)
+                if isinstance(event, Event) and event.turn_id == sent.turn_id and event.type in _ENDS:
+                    print(f"\n[{event.type}]")
+                    return
 
 
 _ENDS = ("turn.completed", "turn.stopped", "turn.failed")

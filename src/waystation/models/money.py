@@ -17,7 +17,12 @@ MAX_AMOUNT_MINOR_UNITS = 10**15
 MinorUnits = Annotated[StrictInt, Field(ge=0, le=MAX_AMOUNT_MINOR_UNITS)]
 """A whole number of minor units (cents for usd), never negative."""
 
-Asset = Annotated[str, StringConstraints(pattern=r"^([a-z]{3}|[a-z0-9-]{3,8}:[A-Za-z0-9-]{1,32}/[a-z0-9]{3,8}:[A-Za-z0-9]{1,64})$")]
+Asset = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z]{3}|[a-z0-9-]{3,8}:[A-Za-z0-9-]{1,32}/[a-z0-9]{3,8}:[A-Za-z0-9]{1,64})$"
+    ),
+]
 """``usd`` or ``eip155:84532/erc20:0x036C…``."""
 
 
@@ -33,7 +38,9 @@ class Money(Frozen):
 
     def _same(self, other: Self) -> None:
         if self.currency != other.currency:
-            raise ValueError(f"cannot combine {self.currency} with {other.currency}: amounts are never converted")
+            raise ValueError(
+                f"cannot combine {self.currency} with {other.currency}: amounts are never converted"
+            )
 
     def __add__(self, other: Self) -> Self:
         self._same(other)

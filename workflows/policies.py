@@ -1,0 +1,82 @@
+"""Every timeout and retry policy, named, each with its reason."""
+
+from datetime import timedelta
+from typing import Final
+
+from temporalio.common import RetryPolicy
+
+# --- Mandates and purchases -------------------------------------------------------------------
+
+MANDATE_CALL_TIMEOUT: Final = timedelta(seconds=10)
+"""One update of a mandate answers in milliseconds; a worker restart takes seconds."""
+
+MANDATE_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+)
+"""Without an end: the mandate is our own, comes back, and money is at stake (a spent amount must be recorded)."""
+
+SELLER_CALL_TIMEOUT: Final = timedelta(seconds=30)
+"""Longer than any seller may take to price a cart; also what a killed worker costs at most."""
+
+SELLER_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=8,
+)
+"""About a minute of trouble at a seller before the purchase is given up and undone."""
+
+COMPLETE_CALL_TIMEOUT: Final = timedelta(seconds=45)
+"""A seller charges the card within this call."""
+
+COMPLETE_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+    maximum_attempts=4,
+)
+"""The same key each time, so a repeat cannot charge twice; soon the purchase turns to reading the checkout."""
+
+READ_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=2),
+    maximum_attempts=3,
+)
+"""Reading is repeated by the purchase itself, which can tell what the answer is worth."""
+
+UNDO_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=20,
+)
+"""Canceling a checkout is a courtesy to the seller: tried for minutes, not for ever."""
+
+TOKEN_CALL_TIMEOUT: Final = timedelta(seconds=30)
+"""The processor answers in well under a second."""
+
+TOKEN_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=8,
+)
+"""About a minute of trouble at the processor before a purchase is given up; no token, no charge."""
+
+TOKEN_REVOKE_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=60),
+)
+"""Without an end: whether money moved hangs on the answer, and room is given back only after it."""
+
+ANNOUNCE_TIMEOUT: Final = timedelta(seconds=5)
+ANNOUNCE_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_attempts=5
+)
+"""Telling a session is best effort: the purchase itself keeps the truth."""
+
+# --- End of mandates and purchases ------------------------------------------------------------

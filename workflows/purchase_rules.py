@@ -311,6 +311,11 @@ def step_key(purchase_id: str, step: str, number: int | None = None) -> str:
     return f"{purchase_id}:{step}" if number is None else f"{purchase_id}:{step}:{number}"
 
 
+def note_key(purchase_id: str, number: int) -> str:
+    """The key of one announcement, within the narrower alphabet of a session's identifiers."""
+    return f"purchase:{hashlib.sha256(purchase_id.encode()).hexdigest()[:32]}:{number}"
+
+
 # --- deadlines ---------------------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 
 with workflow.unsafe.imports_passed_through():
-    from activities import failures
+    import activities.failures as failures
+    import workflows.policies as policies
     from activities.checkouts import (
         CancelCheckout,
         ChangeCheckout,
@@ -31,13 +32,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.payment_tokens import IssueToken, PaymentTokenActivities, RevokeToken, TokenRef
     from waystation.models.mandates import MandateView, Reservation, ReserveAnswer
     from waystation.models.purchases import CheckoutAnswer, NoteEvents, PaymentToken
-    from workflows import policies
     from workflows.purchase_rules import PurchaseRefusal
 
 T = TypeVar("T")
 
 
-class CallFailure(Exception):  # noqa: N818 - carries a failure that the caller weighs
+class CallFailure(Exception):
     """An activity failed for good. ``kind`` is its error type, ``code`` the peer's or rule's own name."""
 
     def __init__(self, kind: str, code: str, message: str) -> None:

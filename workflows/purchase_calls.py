@@ -78,7 +78,11 @@ async def settle(call: Awaitable[T]) -> T:
 
 
 def _options(timeout: timedelta, retry: RetryPolicy) -> dict[str, Any]:
-    return {"start_to_close_timeout": timeout, "retry_policy": retry}
+    return {
+        "start_to_close_timeout": timeout,
+        "heartbeat_timeout": policies.ACTIVITY_HEARTBEAT_TIMEOUT,
+        "retry_policy": retry,
+    }
 
 
 _MANDATE = _options(policies.MANDATE_CALL_TIMEOUT, policies.MANDATE_CALL_RETRY)

@@ -151,7 +151,7 @@ async def check_books(town: Town, mandate: Any, purchases: list[Bought]) -> dict
     for entry in books["entries"]:
         if entry["kind"] == "charge":
             charges[entry["token"]] = charges.get(entry["token"], 0) + entry["amount"]
-    sold = {sale["checkout_id"] for sale in state["sales"]}
+    sold = {sale["checkout"] for sale in state["sales"]}
     spent, tally = 0, {}
     for bought, view in zip(purchases, views, strict=True):
         assert view.final, view.status
@@ -168,7 +168,7 @@ async def check_books(town: Town, mandate: Any, purchases: list[Bought]) -> dict
         await bought.trail()
     balance = await mandate.query("balance")
     assert (balance["spent"]["amount"], balance["reserved"]["amount"]) == (spent, 0)
-    assert state["reservations"] == {} or not state["reservations"]
+    assert not state["reservations"], "the shop still holds goods back"
     return tally
 
 

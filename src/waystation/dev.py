@@ -27,6 +27,12 @@ START_TIMEOUT_SECONDS = 40.0
 RESTART_PAUSE_SECONDS = 1.0
 STOP_TIMEOUT_SECONDS = 8.0
 DEMO_AGENTS = ("waystation.agents.demo:agent", "waystation.agents.demo:researcher")
+DEV_SERVER_OPTIONS = (
+    # By default Temporal lets one query wait while a workflow is busy and refuses a second, which
+    # clients then try again after a whole second.
+    "--dynamic-config-value", "history.MaxBufferedQueryCount=1000",
+    "--dynamic-config-value", "frontend.namespaceRPS=100000",
+)  # fmt: skip
 ROLES = ("service", "agent", "operator", "approver", "client")
 
 
@@ -220,7 +226,7 @@ class Dev:
         return [
             find_temporal(), "server", "start-dev", "--headless", "--ip", "127.0.0.1",
             "--port", str(self._temporal_port), "--db-filename", str(self.state.folder / "temporal.db"),
-            "--log-level", "error",
+            "--log-level", "error", *DEV_SERVER_OPTIONS,
         ]  # fmt: skip
 
     async def _child(

@@ -179,6 +179,7 @@ async def settled(purchases: list[Bought]) -> bool:
     return True
 
 
+@pytest.mark.timeout(120 + 15 * RUNS)
 async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town) -> None:
     print(f"seed {SEED}")
     chance = random.Random(SEED)

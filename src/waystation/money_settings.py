@@ -10,7 +10,7 @@ class MoneySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WAYSTATION_", frozen=True)
 
     encryption_keys: tuple[SecretStr, ...] = ()
-    """A JSON list of ``<key id>:<base64 of 32 bytes>``: the first encrypts what Temporal stores, all decrypt."""
+    """A JSON list of ``<key id>:<base64 of 32 bytes>``: the first encrypts, all of them decrypt."""
     stripe_key: SecretStr | None = None
     """The agent platform's secret key at the payment processor; purchases need it."""
     stripe_api_base: str | None = None

@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from pydantic import SecretStr
-from temporalio.client import Client
+from temporalio.client import Client as TemporalClient
+from typer.testing import CliRunner
 
 from api import codec, mandates, purchases
 from api.gateway import Gateway
@@ -21,6 +23,10 @@ from api.money_gateway import MoneyGateway, MoneyParts
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import BUYER, DETAILS, Processor
 from tests.support import TEMPORAL, TemporalServer, eventually, free_port
+from waystation import money_cli
+from waystation.buying import Buying
+from waystation.client import Client
+from waystation.errors import NotAllowed
 from waystation.models.purchases import AuditTrail
 from waystation.money_settings import MoneySettings
 from waystation.protocols.acp_webhooks import sign_webhook
@@ -91,7 +97,7 @@ class Api:
 @pytest.fixture
 async def api(
     temporal_server: TemporalServer,
-    encrypted: Client,
+    encrypted: TemporalClient,
     purchase_queue: str,
     seller: ScriptedSeller,
     monkeypatch: pytest.MonkeyPatch,
@@ -264,33 +270,33 @@ async def test_signed_webhooks_change_the_order_and_others_do_not(api: Api) -> N
     await eventually(shipped, what="the order is shipped")
 
 
-# --- the codec endpoint ------------------------------------------------------------------------
+# --- over the wire: command lines and SDK ------------------------------------------------------
 
 
-async def test_operators_can_read_histories_with_the_command_line(
-    api: Api, temporal_server: TemporalServer, encrypted: Client
-) -> None:
-    import uvicorn
-
-    mandate_id = await api.mandate()
+@pytest.fixture
+async def url(api: Api) -> AsyncIterator[str]:
+    """The same API on a real port."""
     port = free_port()
     transport: Any = api.http._transport
     config = uvicorn.Config(transport.app, host="127.0.0.1", port=port, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
-    try:
-        await eventually(lambda: server.started, what="the API listens")
-        command = [
-            TEMPORAL, "workflow", "query", "-w", mandate_id, "--type", "balance",
-            "--address", temporal_server.address,
-            "--codec-endpoint", f"http://127.0.0.1:{port}/codec",
-        ]  # fmt: skip
-        shown = await run(*command, "--codec-auth", "Bearer ops-key")
-        assert "alice" in shown
-        assert "alice" not in await run(*command, "--codec-auth", "Bearer agent-key")
-    finally:
-        server.should_exit = True
-        await task
+    await eventually(lambda: server.started, what="the API listens")
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await task
+
+
+async def test_operators_can_read_histories_with_the_command_line(
+    api: Api, url: str, temporal_server: TemporalServer
+) -> None:
+    mandate_id = await api.mandate()
+    command = [
+        TEMPORAL, "workflow", "query", "-w", mandate_id, "--type", "balance",
+        "--address", temporal_server.address, "--codec-endpoint", f"{url}/codec",
+    ]  # fmt: skip
+    assert "alice" in await run(*command, "--codec-auth", "Bearer ops-key")
+    assert "alice" not in await run(*command, "--codec-auth", "Bearer agent-key")
 
 
 async def run(*command: str) -> str:
@@ -299,3 +305,53 @@ async def run(*command: str) -> str:
     )
     output, _ = await process.communicate()
     return output.decode()
+
+
+async def test_the_client_buys_and_approves(api: Api, url: str) -> None:
+    async with Client(url, "agent-key") as agent, Client(url, "alice-key") as alice:
+        bought = await Buying(agent).buy(
+            await api.mandate(),
+            api.seller,
+            {"mug": 2},
+            agent="shopper",
+            buyer=BUYER,
+            fulfillment_details=DETAILS,
+        )
+        view = await Buying(agent).wait(bought.purchase_id, within_seconds=20, or_for_a_person=True)
+        assert view.status == "awaiting_approval"
+        with pytest.raises(NotAllowed):
+            await Buying(agent).approve(bought.purchase_id, view.digest or "")
+        await Buying(alice).approve(bought.purchase_id, view.digest or "")
+        view = await Buying(agent).wait(bought.purchase_id, within_seconds=20)
+        assert view.status == "completed"
+        assert (await Buying(alice).audit(bought.purchase_id)).entries[-1].action
+
+
+async def test_the_command_line_grants_shows_approves_and_audits(
+    api: Api, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(money_cli, "new_client", lambda: Client(url, "alice-key"))
+    runner = CliRunner()
+
+    async def typed(app: Any, *arguments: str, keys: str | None = None) -> str:
+        result = await asyncio.to_thread(runner.invoke, app, list(arguments), input=keys)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    created = await typed(
+        money_cli.mandate_app, "create", "--owner", "alice", "--agent", "shopper", "--cap", "10000",
+        "--seller", api.seller, "--payment-method", "pm_card_visa",
+    )  # fmt: skip
+    mandate_id = json.loads(created)["mandate_id"]
+    purchase_id = await api.buy(mandate_id)
+    await api.until(purchase_id, "awaiting_approval")
+    assert "awaiting_approval" in await typed(money_cli.purchase_app, "show", purchase_id)
+    approving = await typed(money_cli.purchase_app, "approve", purchase_id, keys="y\n")
+    assert "2 x Mug" in approving
+    assert "2480" in approving
+    await api.until(purchase_id, "completed")
+    assert "purchase.completed" in await typed(money_cli.purchase_app, "audit", purchase_id)
+    assert json.loads(await typed(money_cli.mandate_app, "show", mandate_id))["spent"]["amount"] == 2480
+    assert "mandate_id" in await typed(money_cli.mandate_app, "revoke", mandate_id, "--reason", "done")
+    refused = await asyncio.to_thread(runner.invoke, money_cli.purchase_app, ["show", "nothing"])
+    assert refused.exit_code == 1

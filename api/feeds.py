@@ -156,6 +156,7 @@ class Feed:
         self._ring_start = 0
         self._pages: dict[int, asyncio.Task[ReplayPage]] = {}
         self._held: list[Message] = []
+        self._hold = False
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._changed = asyncio.Event()
@@ -265,6 +266,7 @@ class Feed:
             case "delta":
                 self._on_delta(message)
             case "tick":
+                self._hold |= bool(message.get("hold"))
                 if message.get("quiet"):
                     self._news.set()
                 else:
@@ -274,7 +276,7 @@ class Feed:
 
     def _on_delta(self, message: Message) -> None:
         turn_id, message_id = message.get("turn_id"), message["message_id"]
-        if not self.gate.knows(turn_id):
+        if self._hold or not self.gate.knows(turn_id):
             # Its turn has perhaps begun and not been read yet, or has ended: the log will tell.
             if len(self._held) < MAX_HELD_LIVE_DELTAS:
                 self._held.append(message)
@@ -347,7 +349,7 @@ class Feed:
             watcher(event)
 
     def _release_held(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._hold = self._held, [], False
         for message in held:
             turn_id = str(message.get("turn_id"))
             if self.gate.knows(turn_id):

@@ -165,7 +165,13 @@ class Gateway:
 
     async def _guarded(self, session_id: str, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await call()
+            # Over all: an update is several calls, each with a time of its own.
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                return await call()
+        except TimeoutError as error:
+            raise Unavailable(
+                "Temporal did not answer in time; try again.", code="temporal-unavailable"
+            ) from error
         except WorkflowUpdateFailedError as error:
             if isinstance(error.cause, ApplicationError):
                 raise refusal(error.cause) from error

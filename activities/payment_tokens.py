@@ -53,8 +53,19 @@ class RevokeToken(Frozen):
 class PaymentTokenActivities:
     """Calls the payment processor."""
 
-    def __init__(self, client: stripe.StripeClient) -> None:
-        self._stripe = client
+    def __init__(self, client: stripe.StripeClient | None) -> None:
+        self._client = client
+
+    @property
+    def _stripe(self) -> stripe.StripeClient:
+        if self._client is None:
+            raise ApplicationError(
+                "no payment processor is configured; set WAYSTATION_STRIPE_KEY for the worker",
+                "no_processor",
+                type=failures.PROCESSOR_REFUSED,
+                non_retryable=True,
+            )
+        return self._client
 
     @activity.defn
     @heartbeating

@@ -90,6 +90,9 @@ class Purchase(PurchasePayment):
             self._plan_end(refusal)
         except CallFailure as failure:
             self._plan_end(failure.as_refusal())
+        except ValidationError:
+            # A value that fits the protocol but none of our own models: end it in order, don't fall over.
+            self._plan_end(PurchaseRefusal("value_out_of_bounds", "a value is beyond our limits", "failed"))
         except asyncio.CancelledError:
             self._note("workflow.cancel", "operator", {"status": self._state.status})
             if self._state.status == "paying":

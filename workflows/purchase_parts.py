@@ -1,6 +1,7 @@
 """What a worker registers so that mandates and purchases run on its task queue."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from activities.checkouts import (
 )
 from activities.mandates import MandateActivities
 from activities.payment_tokens import PaymentTokenActivities
+from waystation.money_settings import MoneySettings
+from waystation.stripe_http import open_stripe
 from workflows.mandate import Mandate
 from workflows.order_events import OrderEvents
 from workflows.purchase import Purchase
@@ -34,9 +37,9 @@ def purchase_worker_parts(
     *,
     http: httpx.AsyncClient,
     sellers: SellerCredentials,
-    processor: stripe.StripeClient,
+    processor: stripe.StripeClient | None,
 ) -> WorkerParts:
-    """Mandates and purchases.
+    """Mandates and purchases, from parts at hand.
 
     Args:
         client: the worker's own Temporal client, with the encrypting data converter.
@@ -68,3 +71,21 @@ def purchase_worker_parts(
             OrderRouting(client).route_order_events,
         ),
     )
+
+
+async def open_purchase_parts(
+    client: Client, settings: MoneySettings, resources: AsyncExitStack
+) -> WorkerParts:
+    """Mandates and purchases, from the settings; what they hold open is closed with ``resources``.
+
+    Without a processor's key mandates work, and purchases are refused when it comes to paying.
+    """
+    http = await resources.enter_async_context(httpx.AsyncClient())
+    processor = None
+    if settings.stripe_key is not None:
+        processor, connections = open_stripe(
+            settings.stripe_key.get_secret_value(), api_base=settings.stripe_api_base
+        )
+        resources.push_async_callback(connections.close_async)
+    sellers = SellerCredentials(settings.seller_credentials, default=settings.seller_default_credential)
+    return purchase_worker_parts(client, http=http, sellers=sellers, processor=processor)

@@ -462,8 +462,7 @@ class PurchasePayment(PurchaseInbox):
 
     def _plan_end(self, refusal: PurchaseRefusal) -> None:
         if self._state.status == "undoing":
-            self._note("undo.failed", "waystation", {"rule": refusal.rule, "message": str(refusal)})
-            return
+            raise RuntimeError(f"undoing cannot be refused: {refusal.rule}") from refusal
         self._note("purchase.refusal", "waystation", {"rule": refusal.rule, "message": str(refusal)})
         if refusal.rule == "approval_expired":
             self._announce("approval.expired", {"digest": self._state.digest})

@@ -1,33 +1,23 @@
 """The processor's process, a bendable seller, and a worker with encryption, shared by all tests here."""
 
-import contextlib
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
-import httpx
 import pytest
 from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.checkouts import SellerCredentials
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Buyer, Processor
 from tests.support import TemporalServer
 from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
-from waystation.stripe_http import HttpxClient, open_stripe
+from waystation.money_settings import MoneySettings
 from worker import WORKFLOW_RUNNER
-from workflows.purchase_parts import purchase_worker_parts
+from workflows.purchase_parts import open_purchase_parts
 
 SHOP_KEY = "key-of-the-agent-at-the-shop"
-
-
-@contextlib.asynccontextmanager
-async def _closing(connections: HttpxClient) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await connections.close_async()
 
 
 @pytest.fixture(scope="session")
@@ -63,14 +53,13 @@ async def encrypted(temporal_server: TemporalServer) -> Client:
 @pytest.fixture(scope="session")
 async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterator[str]:
     queue = f"purchases-{uuid.uuid4()}"
-    stripe, connections = open_stripe("sk_test_agent", api_base=processor.url)
-    async with httpx.AsyncClient() as http, _closing(connections):
-        parts = purchase_worker_parts(
-            encrypted,
-            http=http,
-            sellers=SellerCredentials({}, default=SecretStr(SHOP_KEY)),
-            processor=stripe,
-        )
+    settings = MoneySettings(
+        stripe_key=SecretStr("sk_test_agent"),
+        stripe_api_base=processor.url,
+        seller_default_credential=SecretStr(SHOP_KEY),
+    )
+    async with AsyncExitStack() as resources:
+        parts = await open_purchase_parts(encrypted, settings, resources)
         async with Worker(
             encrypted,
             task_queue=queue,

@@ -24,7 +24,7 @@ PositiveMinorUnits = Annotated[StrictInt, Field(gt=0, le=MAX_AMOUNT_MINOR_UNITS)
 
 Seller = Annotated[
     str,
-    StringConstraints(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]{1,253})$", max_length=262),
+    StringConstraints(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]{1,190})$"),
 ]
 """A seller by its web origin in lower case (``https://shop.example``), or ``*`` for any seller."""
 

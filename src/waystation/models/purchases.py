@@ -38,9 +38,7 @@ MAX_REVISION_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
 MAX_PURCHASE_ID_LENGTH_CHARS: Final = 200
 """Leaves room for the step in an idempotency key of at most 255 characters."""
 
-SellerOrigin = Annotated[
-    str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,253}$", max_length=262)
-]
+SellerOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,190}$")]
 """A seller by its web origin in lower case, without a path: ``https://shop.example``."""
 
 CheckoutCurrency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]

@@ -9,13 +9,15 @@ from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.purchasing import open_purchase_activities
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Buyer, Processor
+from tests.purchases.town import Town
 from tests.support import TemporalServer
 from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
 from waystation.money_settings import MoneySettings
 from worker import WORKFLOW_RUNNER
-from workflows.purchase_parts import open_purchase_parts
+from workflows.purchasing import PURCHASE_WORKFLOWS
 
 SHOP_KEY = "key-of-the-agent-at-the-shop"
 
@@ -59,12 +61,12 @@ async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterat
         seller_default_credential=SecretStr(SHOP_KEY),
     )
     async with AsyncExitStack() as resources:
-        parts = await open_purchase_parts(encrypted, settings, resources)
+        activities = await open_purchase_activities(encrypted, settings, resources)
         async with Worker(
             encrypted,
             task_queue=queue,
-            workflows=parts.workflows,
-            activities=parts.activities,
+            workflows=PURCHASE_WORKFLOWS,
+            activities=activities,
             workflow_runner=WORKFLOW_RUNNER,
         ):
             yield queue
@@ -73,3 +75,15 @@ async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterat
 @pytest.fixture
 def buyer(encrypted: Client, purchase_queue: str, seller: ScriptedSeller) -> Buyer:
     return Buyer(encrypted, purchase_queue, seller.origin)
+
+
+@pytest.fixture(scope="session")
+async def town(
+    tmp_path_factory: pytest.TempPathFactory, temporal_server: TemporalServer
+) -> AsyncIterator[Town]:
+    built = Town(tmp_path_factory.mktemp("town"), temporal_server)
+    try:
+        await built.open()
+        yield built
+    finally:
+        built.close()

@@ -18,6 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.checkouts import SellerCredentials
+from activities.purchasing import purchase_activities
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Buyer, Processor
 from tests.purchases.test_loop import AUTO, TOTAL, nothing_happened, paid_once
@@ -27,7 +28,7 @@ from waystation.stripe_http import open_stripe
 from worker import WORKFLOW_RUNNER
 from workflows import purchase as purchase_module
 from workflows.purchase import Purchase
-from workflows.purchase_parts import purchase_worker_parts
+from workflows.purchasing import PURCHASE_WORKFLOWS
 
 
 @contextlib.asynccontextmanager
@@ -35,12 +36,12 @@ async def working(client: Client, processor: Processor, **options: Any) -> Async
     queue = f"time-{uuid.uuid4()}"
     stripe, connections = open_stripe("sk_test_agent", api_base=processor.url)
     async with httpx.AsyncClient() as http:
-        parts = purchase_worker_parts(
+        activities = purchase_activities(
             client, http=http, sellers=SellerCredentials({}, default=SecretStr("key")), processor=stripe
         )
         given = {"workflow_runner": WORKFLOW_RUNNER, **options}
         async with Worker(
-            client, task_queue=queue, workflows=parts.workflows, activities=parts.activities, **given
+            client, task_queue=queue, workflows=PURCHASE_WORKFLOWS, activities=activities, **given
         ):
             yield queue
     await connections.close_async()

@@ -13,11 +13,12 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
+from activities.purchasing import purchase_activities
 from waystation.encryption import encrypting_data_converter, encryption_codec
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
 from worker import WORKFLOW_RUNNER
-from workflows.purchase_parts import purchase_worker_parts
+from workflows.purchasing import PURCHASE_WORKFLOWS
 
 
 async def main() -> None:
@@ -30,7 +31,7 @@ async def main() -> None:
         os.environ["TEST_TEMPORAL"], data_converter=encrypting_data_converter(codec)
     )
     async with httpx.AsyncClient() as http:
-        parts = purchase_worker_parts(
+        activities = purchase_activities(
             client,
             http=http,
             sellers=SellerCredentials({}, default=SecretStr(os.environ["TEST_SHOP_KEY"])),
@@ -39,8 +40,8 @@ async def main() -> None:
         async with Worker(
             client,
             task_queue=os.environ["TEST_QUEUE"],
-            workflows=parts.workflows,
-            activities=parts.activities,
+            workflows=PURCHASE_WORKFLOWS,
+            activities=activities,
             workflow_runner=WORKFLOW_RUNNER,
         ):
             print("worker is ready", flush=True)

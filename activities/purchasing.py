@@ -1,8 +1,7 @@
-"""What a worker registers so that mandates and purchases run on its task queue."""
+"""What a worker registers so that mandates and purchases can act (their workflows: ``workflows.purchasing``)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -19,27 +18,18 @@ from activities.mandates import MandateActivities
 from activities.payment_tokens import PaymentTokenActivities
 from waystation.money_settings import MoneySettings
 from waystation.stripe_http import open_stripe
-from workflows.mandate import Mandate
-from workflows.order_events import OrderEvents
-from workflows.purchase import Purchase
+
+Activities = Sequence[Callable[..., Any]]
 
 
-@dataclass(frozen=True)
-class WorkerParts:
-    """Workflows and activities to hand to a Temporal worker."""
-
-    workflows: Sequence[type]
-    activities: Sequence[Callable[..., Any]]
-
-
-def purchase_worker_parts(
+def purchase_activities(
     client: Client,
     *,
     http: httpx.AsyncClient,
     sellers: SellerCredentials,
     processor: stripe.StripeClient | None,
-) -> WorkerParts:
-    """Mandates and purchases, from parts at hand.
+) -> Activities:
+    """All activities of mandates and purchases, from parts at hand.
 
     Args:
         client: the worker's own Temporal client, with the encrypting data converter.
@@ -50,33 +40,29 @@ def purchase_worker_parts(
     mandates = MandateActivities(client)
     checkouts = CheckoutActivities(http, sellers)
     tokens = PaymentTokenActivities(processor)
-    announcements = PurchaseAnnouncements(client)
-    return WorkerParts(
-        workflows=(Mandate, Purchase, OrderEvents),
-        activities=(
-            mandates.read_mandate,
-            mandates.reserve_from_mandate,
-            mandates.commit_to_mandate,
-            mandates.release_to_mandate,
-            mandates.holder_is_running,
-            checkouts.open_checkout,
-            checkouts.update_checkout,
-            checkouts.read_checkout,
-            checkouts.complete_checkout,
-            checkouts.cancel_checkout,
-            tokens.issue_payment_token,
-            tokens.read_payment_token,
-            tokens.revoke_payment_token,
-            announcements.announce_purchase,
-            OrderRouting(client).route_order_events,
-        ),
+    return (
+        mandates.read_mandate,
+        mandates.reserve_from_mandate,
+        mandates.commit_to_mandate,
+        mandates.release_to_mandate,
+        mandates.holder_is_running,
+        checkouts.open_checkout,
+        checkouts.update_checkout,
+        checkouts.read_checkout,
+        checkouts.complete_checkout,
+        checkouts.cancel_checkout,
+        tokens.issue_payment_token,
+        tokens.read_payment_token,
+        tokens.revoke_payment_token,
+        PurchaseAnnouncements(client).announce_purchase,
+        OrderRouting(client).route_order_events,
     )
 
 
-async def open_purchase_parts(
+async def open_purchase_activities(
     client: Client, settings: MoneySettings, resources: AsyncExitStack
-) -> WorkerParts:
-    """Mandates and purchases, from the settings; what they hold open is closed with ``resources``.
+) -> Activities:
+    """The same from the settings; what they hold open is closed with ``resources``.
 
     Without a processor's key mandates work, and purchases are refused when it comes to paying.
     """
@@ -88,4 +74,4 @@ async def open_purchase_parts(
         )
         resources.push_async_callback(connections.close_async)
     sellers = SellerCredentials(settings.seller_credentials, default=settings.seller_default_credential)
-    return purchase_worker_parts(client, http=http, sellers=sellers, processor=processor)
+    return purchase_activities(client, http=http, sellers=sellers, processor=processor)

@@ -1,4 +1,4 @@
-"""What a worker registers so that mandates and purchases can act (their workflows: ``workflows.purchasing``)."""
+"""What a worker registers so that mandates and purchases can act (see ``workflows.purchasing``)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack

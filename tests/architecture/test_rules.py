@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.support import PACKAGE, called, name_of, sources, tree
+from tests.architecture.support import (
+    KNOWN_FLOATS,
+    KNOWN_INLINE_TIMES,
+    PACKAGE,
+    called,
+    expecting,
+    name_of,
+    sources,
+    tree,
+)
 from tests.support import ROOT
 
 MAX_FUNCTION_LINES = 55
@@ -59,7 +68,7 @@ def test_the_money_modules_are_found() -> None:
     assert PACKAGE / "models" / "money.py" in money_modules()
 
 
-@pytest.mark.parametrize("path", money_modules(), ids=name_of)
+@pytest.mark.parametrize("path", expecting(money_modules(), KNOWN_FLOATS))
 def test_money_knows_no_floats(path: Path) -> None:
     assert list(floats(path)) == []
 
@@ -84,9 +93,10 @@ def inline_policies(path: Path) -> Iterator[str]:
                 yield f"{node.lineno}: {name}"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in sorted((ROOT / "workflows").glob("*.py")) if p.name != "policies.py"], ids=name_of
-)
+WORKFLOWS = [path for path in sorted((ROOT / "workflows").glob("*.py")) if path.name != "policies.py"]
+
+
+@pytest.mark.parametrize("path", expecting(WORKFLOWS, KNOWN_INLINE_TIMES))
 def test_timeouts_and_retries_are_in_policies_alone(path: Path) -> None:
     assert list(inline_policies(path)) == []
 

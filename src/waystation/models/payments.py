@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, SecretStr, StringConstraints, field_serializer
 
 from waystation.models.base import Frozen
-from waystation.models.money import Money
+from waystation.models.money import MinorUnits, Money
 
 MAX_URL_CHARACTERS = 8_192
 MAX_REQUEST_HEADERS = 64
@@ -83,17 +83,17 @@ class MintedCredential(Frozen):
     value: SecretStr
     fingerprint: str
     """SHA-256 of the value: how logs and the audit trail name the credential."""
-    token_id: str | None = None
-    """Id of the issued shared payment token, to read and revoke it."""
+    token_id: SecretStr | None = None
+    """The issued shared payment token, to read and revoke it."""
     payer: str | None = None
     """EVM address that signed."""
     nonce: str | None = None
     """EIP-3009 nonce: at most one transfer can ever settle for it."""
     valid_before: datetime | None = None
 
-    @field_serializer("value")
-    def _reveal(self, value: SecretStr) -> str:
-        return value.get_secret_value()
+    @field_serializer("value", "token_id")
+    def _reveal(self, value: SecretStr | None) -> str | None:
+        return value.get_secret_value() if value is not None else None
 
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://", max_length=MAX_URL_CHARACTERS)]
@@ -119,3 +119,123 @@ class HttpAnswer(Frozen):
     """Where a large body lies in the answer store; ``body_base64`` is empty then."""
     body_bytes: int
     body_sha256: str
+
+
+MoneyMoved = Literal["no", "yes", "unknown"]
+
+
+class ProbeAnswer(Frozen):
+    """What a server answered to the bare request: the thing itself, or its price."""
+
+    request: PaidHttpRequest
+    """As it was answered in the end: redirects within the origin are followed while nothing is paid."""
+    answer: HttpAnswer | None = None
+    """Anything but a 402."""
+    offers: tuple[Offer, ...] = ()
+    """What this side could pay, in the server's order."""
+    unusable: tuple[str, ...] = ()
+    """Why other offers are not taken."""
+
+
+class RedeemAnswer(Frozen):
+    """What came back for a credential. ``refused`` is the server's word only: it may have charged."""
+
+    kind: Literal["answered", "refused", "redirected", "too_large"]
+    answer: HttpAnswer | None = None
+    receipt: Receipt | None = None
+    problem: str | None = None
+    """Last part of the problem type of a refusal, such as ``payment-expired``."""
+
+
+class ClosedCredential(Frozen):
+    """The truth about a credential, from the processor or the chain and not from the server."""
+
+    money_moved: MoneyMoved
+    amount: MinorUnits | None = None
+    """What was charged, in minor units, where the processor says so."""
+    source: Literal["processor", "chain", "nobody"]
+
+
+MAX_RAILS = 3
+MAX_APPROVAL_SECONDS = 7 * 24 * 3600
+
+PaidRequestStatus = Literal[
+    "probing",
+    "choosing",
+    "awaiting_approval",
+    "paying",
+    "confirming",
+    "free",
+    "delivered",
+    "refused",
+    "failed",
+    "undelivered",
+    "unknown",
+]
+"""Where a paid request stands; the last six are final.
+
+``free``: answered without payment. ``delivered``: paid and answered. ``refused``: a rule
+of ours, of the mandate or of a person stood against it. ``failed``: the server or the
+processor did not work, and no money moved. ``undelivered``: the money moved and the answer
+never came. ``unknown``: the answer never came and nobody can say whether money moved; it
+counts as spent.
+"""
+
+FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
+    {"free", "delivered", "refused", "failed", "undelivered", "unknown"}
+)
+
+
+class PaidRequestStart(Frozen):
+    """What starts a PaidRequest workflow, whose workflow id is the payment's id.
+
+    ``max_price`` also fixes the currency: offers in another one aren't taken, amounts are
+    never converted. ``rails`` are the acceptable ways to pay, the preferred first.
+    ``first_answer`` are the headers of a 402 answer that the caller already has, which
+    saves asking again.
+    """
+
+    request: PaidHttpRequest
+    max_price: Money
+    mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    rails: tuple[Rail, ...] = Field(
+        default=(Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM), min_length=1, max_length=MAX_RAILS
+    )
+    expected_payee: str | None = None
+    """Stripe network id or EVM address; anyone else isn't paid."""
+    payment_method: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")] | None = (
+        None
+    )
+    """Saved payment method to issue the token from; the mandate's first one without it."""
+    first_answer: tuple[HeaderPair, ...] | None = None
+    session_id: str | None = None
+    turn_id: str | None = None
+    approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
+
+
+class PaymentRefusal(Frozen):
+    """Why the request wasn't paid or answered. ``rule`` is stable; ``message`` says what to do."""
+
+    rule: str
+    message: str
+
+
+class PaidRequestView(Frozen):
+    """A paid request at one moment, without any secret."""
+
+    payment_id: str
+    status: PaidRequestStatus
+    final: bool
+    url: str
+    method: str
+    offer: Offer | None = None
+    terms_digest: str | None = None
+    """What an approval must name: the digest of price, payee, realm and request."""
+    approved_by: str | None = None
+    credential_fingerprint: str | None = None
+    money_moved: MoneyMoved = "no"
+    receipt: Receipt | None = None
+    answer: HttpAnswer | None = None
+    refusal: PaymentRefusal | None = None
+    updated_at: datetime

@@ -576,3 +576,14 @@ class MalformedCredential(WireError):  # noqa: N818
 
 class InvalidChallenge(WireError):  # noqa: N818
     """Problem ``invalid-challenge``."""
+
+
+def problem_slug(body: bytes) -> str | None:
+    """``payment-expired`` from the body of a Payment problem; None for anything else."""
+    try:
+        kind = json.loads(body)["type"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not isinstance(kind, str) or not kind.startswith(PROBLEM_BASE):
+        return None
+    return kind.removeprefix(PROBLEM_BASE)[:64]

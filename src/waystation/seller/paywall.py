@@ -153,7 +153,7 @@ class Paywall:
                 continue
             outcome = await rail.find(entry)
             if isinstance(outcome, Settled):
-                found += await self.journal.replace(entry.charged(outcome.charge).undelivered())
+                found += await self.journal.replace(entry.charged(outcome.charge))
         return found
 
     async def undelivered(self) -> Sequence[Entry]:

@@ -47,6 +47,12 @@ class ReleaseFor(Frozen):
     request: ReleaseRequest
 
 
+class MandateQuestion(Frozen):
+    """Which mandate."""
+
+    mandate_id: str
+
+
 class HolderQuestion(Frozen):
     """Is this workflow still running?"""
 
@@ -60,6 +66,22 @@ class MandateActivities:
         self._client = client
 
     @activity.defn
+    async def read_mandate(self, question: MandateQuestion) -> MandateView:
+        """The mandate as it stands.
+
+        Raises:
+            ApplicationError: type ``MandateRefused``, final, if there is none.
+        """
+        handle = self._client.get_workflow_handle(question.mandate_id)
+        try:
+            balance: MandateView = await handle.query("balance", result_type=MandateView)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise _not_found(question.mandate_id) from None
+            raise
+        return balance
+
+    @activity.defn
     async def reserve_from_mandate(self, call: ReserveFor) -> ReserveAnswer:
         """Reserve, or confirm a reservation.
 
@@ -69,12 +91,7 @@ class MandateActivities:
         try:
             return await self._update(call.mandate_id, "reserve", call.request, ReserveAnswer)
         except _MandateGoneError:
-            raise ApplicationError(
-                f"there is no open mandate {call.mandate_id}; ask for one",
-                "mandate_not_found",
-                type=MANDATE_REFUSED,
-                non_retryable=True,
-            ) from None
+            raise _not_found(call.mandate_id) from None
 
     @activity.defn
     async def commit_to_mandate(self, call: CommitFor) -> Reservation:
@@ -132,6 +149,15 @@ class MandateActivities:
 
 class _MandateGoneError(Exception):
     """The mandate's workflow is closed or was never there."""
+
+
+def _not_found(mandate_id: str) -> ApplicationError:
+    return ApplicationError(
+        f"there is no open mandate {mandate_id}; ask for one",
+        "mandate_not_found",
+        type=MANDATE_REFUSED,
+        non_retryable=True,
+    )
 
 
 def _final(failed: WorkflowUpdateFailedError) -> ApplicationError:

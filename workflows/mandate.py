@@ -8,6 +8,7 @@ arrive together are decided one after the other and the cap holds.
 
 from datetime import timedelta
 
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
@@ -45,7 +46,7 @@ class MandateStart(Frozen):
     ledger: MandateLedger | None = None
 
 
-@workflow.defn(name="Mandate")
+@workflow.defn(name="Mandate", failure_exception_types=[ValidationError])
 class Mandate:
     """Keeps spent + reserved within the cap. Its workflow id is the mandate's id."""
 

@@ -7,6 +7,8 @@ and changes nothing. No clock, no I/O: the time comes in as an argument.
 from datetime import datetime, timedelta
 from typing import Final
 
+from pydantic import Field
+
 from waystation.models.base import Frozen
 from waystation.models.mandates import (
     AllowedItems,
@@ -34,7 +36,7 @@ SETTLED_KEPT_AT_LEAST_SECONDS: Final = 3_600
 """No retry of a reserve, commit or release arrives later than this."""
 
 
-class MandateRefusal(Exception):
+class MandateRefusal(Exception):  # noqa: N818 - an expected outcome, not an error
     """A request that the mandate does not allow. ``rule`` is stable, the message says what to do."""
 
     def __init__(self, rule: str, message: str) -> None:
@@ -47,7 +49,7 @@ class MandateLedger(Frozen):
 
     mandate_id: str
     terms: MandateTerms
-    reservations: dict[str, Reservation] = {}
+    reservations: dict[str, Reservation] = Field(default_factory=dict)
     spent: int = 0
     payments: int = 0
     revoked: RevokeRequest | None = None
@@ -245,7 +247,7 @@ def _check_allowed(ledger: MandateLedger, request: ReserveRequest) -> None:
     if request.amount.currency != terms.cap.currency:
         raise MandateRefusal(
             "wrong_currency",
-            f"the mandate is in {terms.cap.currency}, not {request.amount.currency}; amounts are never converted",
+            f"the mandate is in {terms.cap.currency}, not {request.amount.currency}, never converted",
         )
     if request.agent != terms.agent:
         raise MandateRefusal(

@@ -1,9 +1,23 @@
-"""Every timeout and retry policy, named, each with its reason."""
+"""Every timeout and retry policy of the workflows, named, each with its reason."""
 
 from datetime import timedelta
 from typing import Final
 
 from temporalio.common import RetryPolicy
+
+# Sessions
+
+ONE_ATTEMPT = RetryPolicy(maximum_attempts=1)
+"""The turn's workflow counts attempts itself: each is fenced, and Temporal's retries don't show."""
+
+ANNOUNCE_TIMEOUT = timedelta(seconds=2)
+"""Telling the API that there is something new is a courtesy: its fallback poll finds it anyway."""
+
+RETRY_PAUSE = timedelta(seconds=1)
+"""Between attempts of a turn that asked to be tried again; grows by itself with each attempt."""
+
+WORKFLOW_TASK_TIMEOUT = timedelta(seconds=10)
+"""Temporal's default, stated: a worker killed in the middle of a task is replaced after this."""
 
 # --- Mandates and purchases -------------------------------------------------------------------
 
@@ -15,7 +29,7 @@ MANDATE_CALL_RETRY: Final = RetryPolicy(
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=10),
 )
-"""Without an end: the mandate is our own, comes back, and money is at stake (a spent amount must be recorded)."""
+"""Without an end: the mandate is our own and comes back, and what was spent must be recorded."""
 
 SELLER_CALL_TIMEOUT: Final = timedelta(seconds=30)
 """Longer than any seller may take to price a cart; also what a killed worker costs at most."""
@@ -37,7 +51,7 @@ COMPLETE_CALL_RETRY: Final = RetryPolicy(
     maximum_interval=timedelta(seconds=10),
     maximum_attempts=4,
 )
-"""The same key each time, so a repeat cannot charge twice; soon the purchase turns to reading the checkout."""
+"""The same key each time, so a repeat cannot charge twice; soon the purchase reads the checkout instead."""
 
 READ_CALL_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=250),
@@ -78,5 +92,26 @@ ANNOUNCE_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_attempts=5
 )
 """Telling a session is best effort: the purchase itself keeps the truth."""
+
+TOKEN_LIFETIME: Final = timedelta(minutes=15)
+"""How long a payment token can be charged: enough for a slow seller, too short to be worth stealing."""
+
+TOKEN_EXPIRY_MARGIN: Final = timedelta(minutes=2)
+"""A token this close to its end is replaced before it is sent."""
+
+HOLD_MARGIN: Final = timedelta(hours=1)
+"""A reservation outlives the wait for approval by this much; the mandate extends it while we run."""
+
+APPROVAL_LIFETIME: Final = timedelta(hours=1)
+"""A person's yes is asked for again when it has not led to a payment by then."""
+
+CONFIRM_GIVE_UP: Final = timedelta(minutes=5)
+"""After this long without a clear answer the token is revoked, which tells for sure whether money moved."""
+
+CONFIRM_DEADLINE: Final = timedelta(hours=24)
+"""After money moved, how long the purchase goes on asking for its order before a person must look."""
+
+FOLLOW_ORDER: Final = timedelta(days=90)
+"""How long after completion webhooks still change the order (deliveries, refunds)."""
 
 # --- End of mandates and purchases ------------------------------------------------------------

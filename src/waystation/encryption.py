@@ -74,7 +74,8 @@ def parse_key(text: str) -> tuple[str, bytes]:
         raise EncryptionKeyError(f"encryption key {key_id!r} is not base64; {_HOW_TO_MAKE_A_KEY}") from None
     if len(key) != KEY_LENGTH_BYTES:
         raise EncryptionKeyError(
-            f"encryption key {key_id!r} has {len(key)} bytes, AES-256 needs {KEY_LENGTH_BYTES}; {_HOW_TO_MAKE_A_KEY}"
+            f"encryption key {key_id!r} has {len(key)} bytes, AES-256 needs {KEY_LENGTH_BYTES}; "
+            + _HOW_TO_MAKE_A_KEY
         )
     return key_id, key
 
@@ -137,8 +138,8 @@ class EncryptionCodec(PayloadCodec):
             plain = cipher.decrypt(nonce, sealed, key_id.encode())
         except (InvalidTag, ValueError):
             raise PayloadDecryptionError(
-                f"a payload does not decrypt with key {key_id!r}: it was changed, or the key differs from the "
-                "one it was written with"
+                f"a payload does not decrypt with key {key_id!r}: it was changed, or the key differs from "
+                "the one it was written with"
             ) from None
         return Payload.FromString(plain)
 

@@ -55,7 +55,7 @@ class AllowedProtocols(Frozen):
 
 
 class ShipToCountries(Frozen):
-    """Goods may be sent to these countries only (ISO 3166-1 alpha-2, upper case). Digital goods are not affected."""
+    """Goods may be sent to these countries only (ISO 3166-1 alpha-2). Digital goods are not affected."""
 
     type: Literal["ship_to_countries"] = "ship_to_countries"
     countries: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...] = Field(min_length=1)
@@ -64,7 +64,7 @@ class ShipToCountries(Frozen):
 Constraint = Annotated[
     MaxPayments | AllowedItems | AllowedProtocols | ShipToCountries, Field(discriminator="type")
 ]
-"""A further limit. One whose ``type`` is not known here is refused when the mandate is made, never ignored."""
+"""A further limit. One of an unknown ``type`` is refused when the mandate is made, never ignored."""
 
 
 class MandateTerms(Frozen):
@@ -159,7 +159,7 @@ class ReserveAnswer(Frozen):
 
 
 class CommitRequest(Frozen):
-    """The payment was made: ``amount`` (minor units; the whole reservation if not given) is spent, the rest freed."""
+    """The payment was made: ``amount`` (minor units; by default all of it) is spent, the rest freed."""
 
     key: Key
     amount: MinorUnits | None = None

@@ -1,0 +1,61 @@
+"""Tells the API processes that a session has news of its own making (a turn's end, say).
+
+Only a hint: an API process that misses it finds the news with its next poll.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import httpx
+from temporalio import activity
+
+from waystation.names import ANNOUNCE_ACTIVITY
+from waystation.settings import Settings
+
+Announce = Callable[[str], Awaitable[None]]
+CHANNEL_PREFIX = "waystation:session:"
+TICK = '{"kind":"tick"}'
+HTTP_TIMEOUT_SECONDS = 1.0
+
+
+class Announcements:
+    """The ``announce`` activity, over Redis where there is one, else over HTTP to the one API process."""
+
+    def __init__(self, announce: Announce) -> None:
+        self._announce = announce
+
+    @activity.defn(name=ANNOUNCE_ACTIVITY)
+    async def announce(self, session_id: str) -> None:
+        """Hints that the session has news. Failures are logged and forgotten."""
+        try:
+            await self._announce(session_id)
+        except Exception as error:
+            activity.logger.info("Could not announce news in %s: %s", session_id, type(error).__name__)
+
+
+def over_http(settings: Settings, client: httpx.AsyncClient) -> Announce:
+    """Announces to the API at ``settings.url``."""
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+
+    async def announce(session_id: str) -> None:
+        response = await client.post(
+            f"{settings.url}/sessions/{session_id}/news",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=HTTP_TIMEOUT_SECONDS,
+        )
+        response.raise_for_status()
+
+    return announce
+
+
+def over_redis(url: str) -> tuple[Announce, Callable[[], Awaitable[None]]]:
+    """Announces on the live bus; also answers how to close the connection."""
+    from redis.asyncio import Redis
+
+    redis = Redis.from_url(
+        url, socket_timeout=HTTP_TIMEOUT_SECONDS, socket_connect_timeout=HTTP_TIMEOUT_SECONDS
+    )
+
+    async def announce(session_id: str) -> None:
+        await redis.publish(CHANNEL_PREFIX + session_id, TICK)
+
+    return announce, redis.aclose

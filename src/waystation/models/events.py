@@ -1,0 +1,199 @@
+"""Session events: what a session is made of, and what its clients receive.
+
+A session is one ordered list of events. Only its workflow numbers them: ``seq`` is
+1, 2, 3, … and never repeats or goes back. Numbers may be missing in a replay, since
+a completed message replaces the deltas it was made of.
+"""
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, StringConstraints, field_serializer
+
+from waystation.models.base import Frozen, FrozenOpen
+
+MAX_ID_CHARACTERS = 128
+MAX_NAME_CHARACTERS = 200
+MAX_MESSAGE_CHARACTERS = 262_144
+"""The longest message. A longer answer is several messages."""
+MAX_DATA_BYTES = 65_536
+"""The most JSON one event may carry beside its text."""
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
+"""An id chosen by a client, an agent or the workflow: 1 to 128 characters."""
+
+SessionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""A session's id is its Temporal workflow id: 1 to 100 letters, digits, ``.``, ``_``, ``-``."""
+
+
+class Role(StrEnum):
+    """Who an actor is to the session."""
+
+    USER = "user"
+    AGENT = "agent"
+    OPERATOR = "operator"
+    SYSTEM = "system"
+
+
+class Actor(Frozen):
+    """Who did it.
+
+    >>> Actor(id="ada", role="user", name="Ada").role
+    <Role.USER: 'user'>
+    """
+
+    id: Identifier
+    role: Role
+    name: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
+
+
+SYSTEM = Actor(id="waystation", role=Role.SYSTEM)
+
+
+class EventType(StrEnum):
+    """Every type the session itself knows; agents add their own as ``data.<name>``."""
+
+    SESSION_STARTED = "session.started"
+    SESSION_CLOSED = "session.closed"
+    TURN_QUEUED = "turn.queued"
+    TURN_STARTED = "turn.started"
+    TURN_COMPLETED = "turn.completed"
+    TURN_STOPPED = "turn.stopped"
+    TURN_FAILED = "turn.failed"
+    TURN_RETRIED = "turn.retried"
+    MESSAGE_STARTED = "message.started"
+    MESSAGE_DELTA = "message.delta"
+    MESSAGE_COMPLETED = "message.completed"
+    MESSAGE_SUPERSEDED = "message.superseded"
+    TOOL_CALLED = "tool.called"
+    TOOL_RETURNED = "tool.returned"
+    STOP_REQUESTED = "stop.requested"
+    STEER_RECEIVED = "steer.received"
+    STEER_CONSUMED = "steer.consumed"
+    STEER_EXPIRED = "steer.expired"
+    PARTICIPANT_JOINED = "participant.joined"
+    PARTICIPANT_LEFT = "participant.left"
+    TAKEOVER_STARTED = "takeover.started"
+    TAKEOVER_RELEASED = "takeover.released"
+    AGENT_SPAWNED = "agent.spawned"
+    AGENT_FINISHED = "agent.finished"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_GRANTED = "approval.granted"
+    APPROVAL_DENIED = "approval.denied"
+    APPROVAL_EXPIRED = "approval.expired"
+    PURCHASE_UPDATED = "purchase.updated"
+    PAYMENT_UPDATED = "payment.updated"
+
+
+DATA_PREFIX = "data."
+DATA_TYPE = re.compile(r"^data\.[a-z0-9][a-z0-9_.-]{0,63}$")
+
+TERMINAL_TURN_TYPES = frozenset({EventType.TURN_COMPLETED, EventType.TURN_STOPPED, EventType.TURN_FAILED})
+"""Every turn ends with exactly one of these."""
+
+AGENT_WRITABLE_TYPES = frozenset(
+    {
+        EventType.MESSAGE_STARTED,
+        EventType.MESSAGE_DELTA,
+        EventType.MESSAGE_COMPLETED,
+        EventType.TOOL_CALLED,
+        EventType.TOOL_RETURNED,
+        EventType.STEER_CONSUMED,
+    }
+)
+"""What agents may write, beside ``data.<name>``. Everything else is the workflow's to say."""
+
+MONEY_TYPES = frozenset(
+    {
+        EventType.APPROVAL_REQUESTED,
+        EventType.APPROVAL_GRANTED,
+        EventType.APPROVAL_DENIED,
+        EventType.APPROVAL_EXPIRED,
+        EventType.PURCHASE_UPDATED,
+        EventType.PAYMENT_UPDATED,
+    }
+)
+
+
+def is_agent_writable(event_type: str) -> bool:
+    """Whether an agent may write an event of this type."""
+    return event_type in AGENT_WRITABLE_TYPES or DATA_TYPE.match(event_type) is not None
+
+
+class Event(FrozenOpen):
+    """One durable event.
+
+    ``time`` is when the workflow recorded it. ``data`` depends on ``type``; docs/events.md
+    lists it for each. A ``message.delta`` carries ``{"offset": int, "text": str}``, the
+    offset in characters (Unicode code points) at which its text belongs in the message.
+    """
+
+    seq: int = Field(ge=1)
+    time: datetime
+    type: str
+    actor: Actor
+    turn_id: str | None = None
+    message_id: str | None = None
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_serializer("time", when_used="json")
+    def _milliseconds(self, time: datetime) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
+
+    def to_wire(self) -> str:
+        """The JSON that clients receive: no nulls, no empty objects.
+
+        >>> Event(seq=1, time=datetime(2026, 1, 1), type="session.started", actor=SYSTEM).to_wire()
+        '{"seq":1,"time":"2026-01-01T00:00:00.000Z","type":"session.started","actor":{"id":"waystation","role":"system"}}'
+        """
+        return self.model_dump_json(exclude_none=True, exclude=None if self.data else {"data"})
+
+
+class LiveDelta(FrozenOpen):
+    """A delta on its way to screens ahead of the durable log: no number, no promise.
+
+    It may be lost, doubled or reordered: ``offset`` says where its text belongs.
+    """
+
+    type: Literal["message.delta"] = "message.delta"
+    actor: Actor
+    turn_id: str | None = None
+    message_id: str
+    data: dict[str, Any]
+    attempt: int = 0
+
+
+class Item(Frozen):
+    """One thing an agent writes, before the workflow has numbered it.
+
+    ``n`` is the writer's own number: 1, 2, 3, …; where an item stands for several coalesced
+    deltas it is the last one's. The workflow drops numbers it has seen, so sending again is
+    harmless.
+    """
+
+    n: int = Field(ge=1)
+    type: str = Field(max_length=80)
+    message_id: Identifier | None = None
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Write(Frozen):
+    """A run of items by one writer, in order.
+
+    ``turn_id`` and ``attempt`` fence it: what an older attempt writes, or anyone writes after
+    the turn's end, is refused.
+    """
+
+    writer: Identifier
+    actor: Actor
+    turn_id: Identifier | None = None
+    attempt: int = Field(default=0, ge=0)
+    items: tuple[Item, ...] = Field(max_length=20_000)
+
+
+class Publish(Frozen):
+    """What a ``publish`` signal carries: writes by one or several writers."""
+
+    writes: tuple[Write, ...] = Field(max_length=1_000)

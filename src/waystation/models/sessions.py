@@ -1,0 +1,280 @@
+"""What goes into and comes out of a session's workflow and the HTTP API."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from waystation.models.base import Frozen, FrozenOpen
+from waystation.models.events import (
+    MAX_MESSAGE_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    Actor,
+    Event,
+    Identifier,
+    SessionId,
+)
+
+MAX_QUEUED_TURNS = 100
+MAX_PARTICIPANTS = 200
+MAX_REPLAY_EVENTS = 2_000
+MAX_METADATA_ENTRIES = 32
+
+
+class SessionStatus(StrEnum):
+    """What a session is doing now."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    PAUSED = "paused"
+    """A person has taken over; the agent's turns wait."""
+    CLOSED = "closed"
+
+
+class OnBusy(StrEnum):
+    """What becomes of a message that arrives while a turn runs."""
+
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"
+    STEER = "steer"
+    REJECT = "reject"
+
+
+class SessionLimits(Frozen):
+    """Bounds fixed for a session when it starts, so that its workflow stays deterministic."""
+
+    agent_start_timeout_seconds: int = Field(default=30, ge=1, le=86_400)
+    """A turn whose agent nobody runs fails after this long."""
+    agent_heartbeat_timeout_seconds: int = Field(default=5, ge=1, le=600)
+    """A turn whose process has died is retried after this long."""
+    turn_timeout_seconds: int = Field(default=86_400, ge=1)
+    max_attempts: int = Field(default=3, ge=1, le=20)
+    stop_grace_seconds: int = Field(default=2, ge=1, le=60)
+    """How long a stopped agent may take to wind down before the turn ends without it."""
+    events_per_run: int = Field(default=0, ge=0)
+    """Continue-as-new after this many history events; 0 leaves it to the Temporal server."""
+
+
+class StartSession(Frozen):
+    """The input of ``AgentSession`` and the body of ``POST /sessions``."""
+
+    agent: Identifier
+    """The agent that answers, by the name it was registered under."""
+    title: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=MAX_METADATA_ENTRIES)
+    started_by: Actor | None = None
+    limits: SessionLimits = SessionLimits()
+
+
+class SendMessage(Frozen):
+    """The argument of the ``send`` update."""
+
+    text: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
+    actor: Actor
+    on_busy: OnBusy = OnBusy.QUEUE
+    message_id: Identifier | None = None
+    """Chosen by the client to make sending idempotent."""
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+    """Anything else the agent should get with the message, kept with it."""
+
+
+class Sent(FrozenOpen):
+    """The answer to a message.
+
+    ``seq`` is the number under which it is recorded. ``turn_id`` is missing when no turn
+    answers it: it steers the running one, or a person speaks in the agent's place.
+    """
+
+    status: Literal["started", "queued", "steered", "recorded"]
+    message_id: str
+    seq: int
+    turn_id: str | None = None
+
+
+class Stop(Frozen):
+    """The argument of the ``stop`` signal; everything may be left out."""
+
+    turn_id: Identifier | None = None
+    """Only this turn (running or queued); by default whatever runs."""
+    request_id: Identifier | None = None
+    actor: Actor | None = None
+    reason: str | None = Field(default=None, max_length=1_000)
+
+
+class Steer(Frozen):
+    """The argument of the ``steer`` signal."""
+
+    text: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
+    actor: Actor | None = None
+    request_id: Identifier | None = None
+
+
+class Close(Frozen):
+    """The argument of the ``close`` signal."""
+
+    actor: Actor | None = None
+    reason: str | None = Field(default=None, max_length=1_000)
+
+
+class Note(Frozen):
+    """The argument of the ``note`` signal: another workflow (a purchase, say) reports to the session.
+
+    ``key`` makes it idempotent.
+    """
+
+    key: Identifier
+    events: tuple["NoteEvent", ...] = Field(max_length=100)
+
+
+class NoteEvent(Frozen):
+    """One event of a ``note``: its type is one of the money family."""
+
+    type: str
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Outcome(FrozenOpen):
+    """What became of a stop or a steer, found by its ``request_id``."""
+
+    outcome: Literal["pending", "stopped", "already_finished", "consumed", "queued", "refused"]
+    seq: int | None = None
+    """Where it is recorded in the log; null while pending."""
+    turn_id: str | None = None
+    detail: str | None = None
+
+
+class TakeOver(Frozen):
+    """The argument of the ``take_over`` and ``release`` updates."""
+
+    operator: Actor
+    reason: str | None = Field(default=None, max_length=1_000)
+
+
+class Membership(Frozen):
+    """The argument of the ``join`` and ``leave`` updates."""
+
+    participant: Actor
+
+
+class Spawn(Frozen):
+    """The argument of the ``spawn`` update: a running turn asks for a sub-agent.
+
+    ``key`` makes it idempotent within the parent turn: a retried parent that spawns the same
+    key gets the same sub-agent, not a second one.
+    """
+
+    parent_turn_id: Identifier
+    attempt: int = Field(ge=1)
+    key: Identifier
+    agent: Identifier
+    text: str = Field(max_length=MAX_MESSAGE_CHARACTERS)
+
+
+class Spawned(FrozenOpen):
+    """The answer to ``spawn``."""
+
+    turn_id: str
+    seq: int
+
+
+class Recorded(FrozenOpen):
+    """The answer to an update that records one event."""
+
+    seq: int
+
+
+class TurnView(FrozenOpen):
+    """A turn as the snapshot shows it."""
+
+    turn_id: str
+    agent: str
+    status: Literal["queued", "running", "stopping"]
+    attempt: int = 0
+    message_id: str | None = None
+    parent_turn_id: str | None = None
+
+
+class OpenMessage(FrozenOpen):
+    """A message that is still being written: its text so far, as far as it is durable."""
+
+    message_id: str
+    actor: Actor
+    turn_id: str | None = None
+    characters: int
+
+
+class Snapshot(FrozenOpen):
+    """The answer of the ``snapshot`` query."""
+
+    session_id: str
+    agent: str
+    status: SessionStatus
+    tip: int
+    """The newest event's seq."""
+    title: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    created: datetime
+    running: tuple[TurnView, ...] = ()
+    queued: tuple[TurnView, ...] = ()
+    participants: tuple[Actor, ...] = ()
+    taken_over_by: Actor | None = None
+    open_messages: tuple[OpenMessage, ...] = ()
+    runs: int = 1
+    """How many times the workflow has continued as new, plus one."""
+    refused: int = 0
+    """How many written items the workflow has refused (fenced, malformed) in this session."""
+
+
+class ReplayPage(FrozenOpen):
+    """The answer of the ``replay`` query: events after a cursor, oldest first.
+
+    ``next_after`` is the cursor for the next page; ``more`` says whether there is one now.
+    """
+
+    events: tuple[Event, ...]
+    next_after: int
+    tip: int
+    more: bool
+    closed: bool
+
+
+class TurnInput(Frozen):
+    """What an agent's process is given to run a turn (the ``run_turn`` activity's argument)."""
+
+    session_id: SessionId
+    turn_id: Identifier
+    attempt: int = Field(ge=1)
+    agent: Identifier
+    text: str
+    message_id: Identifier | None = None
+    """The message that this turn answers; null for a sub-agent."""
+    parent_turn_id: Identifier | None = None
+    depth: int = 0
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class TurnResult(FrozenOpen):
+    """What an agent's process says of a turn when it has run it."""
+
+    outcome: Literal["completed", "stopped"]
+    result: JsonValue = None
+
+
+class TurnEnded(Frozen):
+    """The ``turn_ended`` signal, from the turn's workflow to the session's."""
+
+    turn_id: Identifier
+    outcome: Literal["completed", "stopped", "failed"]
+    result: JsonValue = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class TurnAttempt(Frozen):
+    """The ``turn_attempt`` signal: the turn is about to be tried again."""
+
+    turn_id: Identifier
+    attempt: int = Field(ge=2)
+    code: str
+    detail: str | None = None

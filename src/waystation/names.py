@@ -1,0 +1,38 @@
+"""Names that two processes must agree on: task queues, workflow ids, types of errors."""
+
+SESSION_TASK_QUEUE = "waystation"
+"""Where the workers of ``worker.py`` take up workflows and their activities."""
+
+RUN_TURN_ACTIVITY = "run_turn"
+"""The activity in which an agent's process runs one attempt of a turn."""
+
+ANNOUNCE_ACTIVITY = "announce"
+
+SESSION_WORKFLOW = "AgentSession"
+TURN_WORKFLOW = "AgentTurn"
+
+
+def agent_task_queue(agent: str) -> str:
+    """The task queue on which processes that run this agent take up its turns."""
+    return f"waystation-agent-{agent}"
+
+
+def turn_workflow_id(session_id: str, turn_id: str) -> str:
+    """The id of a turn's workflow; a session's own id can't contain the slash."""
+    return f"{session_id}/{turn_id}"
+
+
+# Types of application errors, raised in one process and told apart in another.
+RETRY_TURN = "RetryTurn"
+WORKER_SHUTDOWN = "WorkerShutdown"
+AGENT_FAILED = "AgentFailed"
+
+SESSION_CLOSED = "SessionClosed"
+SESSION_BUSY = "SessionBusy"
+QUEUE_FULL = "QueueFull"
+TAKEN_OVER = "TakenOver"
+NOT_TAKEN_OVER = "NotTakenOver"
+TOO_MANY_PARTICIPANTS = "TooManyParticipants"
+UNKNOWN_TURN = "UnknownTurn"
+SPAWN_REFUSED = "SpawnRefused"
+MESSAGE_ID_TAKEN = "MessageIdTaken"

@@ -1,0 +1,91 @@
+"""Settings of the server's and the agents' processes, read from the environment.
+
+Each field is a variable ``WAYSTATION_<FIELD>``; docs/settings.md lists them all. Where the
+Temporal server is comes from Temporal's own variables (``TEMPORAL_ADDRESS``, …) or its
+configuration file, so that the same setting serves its command line too.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from waystation.models.base import Frozen
+from waystation.models.sessions import SessionLimits
+
+ApiRole = Literal["client", "agent", "operator", "approver", "service"]
+
+
+class ApiKey(Frozen):
+    """A bearer key as the API knows it: only its hash."""
+
+    id: str
+    role: ApiRole
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+def hash_api_key(key: str) -> str:
+    """What goes into ``WAYSTATION_API_KEYS`` for a key.
+
+    Keys are 256-bit random values, so a plain hash is enough: there is nothing to guess.
+
+    >>> hash_api_key("secret")[:8]
+    '2bb80d53'
+    """
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="WAYSTATION_", env_nested_delimiter="__", frozen=True)
+
+    # Where things are
+    host: str = "127.0.0.1"
+    """The address the API listens on."""
+    port: int = 8470
+    """The port the API listens on."""
+    url: str = "http://127.0.0.1:8470"
+    """Where agents, workers and the command line find the API."""
+    api_key: SecretStr | None = None
+    """The key with which agents, workers and the command line call the API."""
+    redis_url: SecretStr | None = None
+    """The live bus between several API processes; without it there is one API process."""
+
+    # Who may call
+    api_keys: tuple[ApiKey, ...] = ()
+    """The keys the API accepts: a JSON list of ``{"id", "role", "sha256"}``."""
+    token_secrets: tuple[SecretStr, ...] = ()
+    """Secrets that sign session tokens: the first signs, all verify, so that they can be rotated."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web origins that may call the API from a browser, beside its own."""
+
+    # Payloads
+    storage_dir: Path | None = None
+    """A folder, shared by all processes, for payloads too large for Temporal."""
+    storage_s3_bucket: str | None = None
+    """An S3 bucket for them instead (extra ``s3``; credentials and region the usual AWS way)."""
+    storage_threshold_bytes: int = Field(default=256 * 1024, ge=1_024)
+    """Payloads from this size on are stored outside the history."""
+
+    # Pace and bounds
+    limits: SessionLimits = SessionLimits()
+    """Bounds for new sessions, e.g. ``WAYSTATION_LIMITS__AGENT_START_TIMEOUT_SECONDS=60``."""
+    durable_interval_ms: int = Field(default=250, ge=1)
+    """The shortest pause between two durable batches of a session."""
+    idle_poll_seconds: float = Field(default=15.0, gt=0)
+    """How often a feed looks for news that the live bus has not told it of, while nothing runs."""
+    busy_poll_seconds: float = Field(default=1.0, gt=0)
+    """The same while a turn runs."""
+    heartbeat_seconds: float = Field(default=15.0, gt=0)
+    """The pause between comment lines that keep an idle event stream open."""
+    stream_lifetime_seconds: float = Field(default=3_600.0, gt=0)
+    """After this an event stream ends and the client resumes, so that load can move."""
+    max_subscribers_per_session: int = Field(default=2_000, ge=1)
+    """Event streams of one session on one API process."""
+    temporal_timeout_seconds: float = Field(default=4.0, gt=0)
+    """After this a request answers 503 if Temporal or its workers don't."""
+    agent_concurrency: int = Field(default=200, ge=1)
+    """Turns that one agent process runs at once."""

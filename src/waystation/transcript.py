@@ -1,0 +1,140 @@
+"""A client's view of a session, right after any interleaving of drops, repeats and reorderings.
+
+Durable events come numbered and in order; live deltas come early and may be lost, doubled or
+late. Text is *placed* at its offset, never appended, so that both can be fed in as they come.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import JsonValue
+
+from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, LiveDelta
+
+MessageStatus = Literal["streaming", "completed", "superseded"]
+MAX_HELD_PIECES = 1_000
+"""Live pieces kept per message while the text before them is missing."""
+
+
+@dataclass
+class Message:
+    """One message of the transcript.
+
+    ``finish`` tells why it ended early (``stopped``, ``failed``), ``kind`` what it is where it
+    isn't an ordinary answer (``reasoning``, say).
+    """
+
+    id: str
+    actor: Actor
+    turn_id: str | None = None
+    text: str = ""
+    status: MessageStatus = "streaming"
+    data: dict[str, JsonValue] = field(default_factory=dict)
+    order: int | None = None
+    _held: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """``message`` unless the agent said otherwise."""
+        return str(self.data.get("kind", "message"))
+
+    def place(self, offset: int, text: str) -> None:
+        """Puts text where it belongs; text that would leave a gap waits for what is missing."""
+        if offset > len(self.text):
+            if len(self._held) < MAX_HELD_PIECES and len(text) > len(self._held.get(offset, "")):
+                self._held[offset] = text
+            return
+        self.text += text[len(self.text) - offset :]
+        while ready := next((at for at in self._held if at <= len(self.text)), None):
+            held = self._held.pop(ready)
+            self.text += held[len(self.text) - ready :]
+
+
+class Transcript:
+    """Messages in order, and the cursor to resume from.
+
+    >>> from datetime import datetime
+    >>> from waystation.models.events import Actor, Event, LiveDelta
+    >>> bot = Actor(id="bot", role="agent")
+    >>> transcript = Transcript()
+    >>> transcript.place(LiveDelta(actor=bot, message_id="m", data={"offset": 3, "text": "lo"}))
+    False
+    >>> transcript.apply(Event(seq=7, time=datetime(2026, 1, 1), type="message.delta", actor=bot,
+    ...     message_id="m", data={"offset": 0, "text": "hel"}))
+    True
+    >>> transcript["m"].text, transcript.cursor
+    ('hello', 7)
+    """
+
+    def __init__(self) -> None:
+        self.cursor = 0
+        self.ended_turns: dict[str, str] = {}
+        self._messages: dict[str, Message] = {}
+
+    def __getitem__(self, message_id: str) -> Message:
+        return self._messages[message_id]
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.messages)
+
+    @property
+    def messages(self) -> list[Message]:
+        """All messages, in the order in which they were begun; ones known only live come last."""
+        return sorted(
+            self._messages.values(), key=lambda message: (message.order is None, message.order or 0)
+        )
+
+    def advance(self, seq: int) -> None:
+        """The durable log up to ``seq`` holds nothing that is not here already (an ``id``-only block)."""
+        self.cursor = max(self.cursor, seq)
+
+    def place(self, delta: LiveDelta) -> bool:
+        """Takes in a live delta; false if it says nothing new."""
+        if delta.turn_id in self.ended_turns:
+            return False
+        message = self._message(delta.message_id, delta.actor, delta.turn_id)
+        if message.status != "streaming":
+            return False
+        before = len(message.text)
+        message.place(int(delta.data["offset"]), str(delta.data["text"]))
+        return len(message.text) > before
+
+    def apply(self, event: Event) -> bool:
+        """Takes in a durable event; false if it was known (a repeat after a reconnect)."""
+        if event.seq <= self.cursor:
+            return False
+        self.cursor = event.seq
+        if event.type in TERMINAL_TURN_TYPES and event.turn_id:
+            self.ended_turns[event.turn_id] = event.type
+        if event.message_id and event.type.startswith("message."):
+            self._apply_message(event, event.message_id)
+        return True
+
+    def _message(self, message_id: str, actor: Actor, turn_id: str | None) -> Message:
+        if message_id not in self._messages:
+            self._messages[message_id] = Message(id=message_id, actor=actor, turn_id=turn_id)
+        return self._messages[message_id]
+
+    def _apply_message(self, event: Event, message_id: str) -> None:
+        message = self._message(message_id, event.actor, event.turn_id)
+        started = event.data.get("started")
+        if isinstance(started, int):
+            message.order = started
+        elif message.order is None:
+            message.order = event.seq
+        match event.type:
+            case EventType.MESSAGE_STARTED:
+                message.data = dict(event.data)
+            case EventType.MESSAGE_DELTA:
+                message.place(int(str(event.data["offset"])), str(event.data["text"]))
+            case EventType.MESSAGE_COMPLETED:
+                message.text = str(event.data["text"])
+                message.data = {k: v for k, v in event.data.items() if k not in ("text", "started")}
+                message.status = "completed"
+                message._held.clear()
+            case EventType.MESSAGE_SUPERSEDED:
+                message.text, message.data, message.status = "", {}, "superseded"
+                message._held.clear()
+            case _:
+                pass

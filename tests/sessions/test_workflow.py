@@ -1,0 +1,527 @@
+"""The session's workflow against a real Temporal server, with replay forced at every task."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from tests.support import TEMPORAL, TemporalServer, eventually
+from waystation.models.events import Actor, Item, Publish, Role, Write
+from waystation.models.sessions import (
+    Membership,
+    OnBusy,
+    Outcome,
+    ReplayPage,
+    SendMessage,
+    Sent,
+    SessionLimits,
+    Snapshot,
+    Spawn,
+    Steer,
+    Stop,
+    TakeOver,
+    TurnInput,
+    TurnResult,
+)
+from waystation.names import RUN_TURN_ACTIVITY, agent_task_queue
+from worker import build_worker
+from workflows.session import AgentSession, SessionInput
+
+ADA = Actor(id="ada", role=Role.USER)
+OPERATOR = Actor(id="olga", role=Role.OPERATOR)
+
+RunTurn = Callable[[TurnInput], Awaitable[TurnResult]]
+
+
+class Harness:
+    """One session's workflow and agent, on task queues of their own."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self.client, self.task_queue = client, task_queue
+        self.announced: list[str] = []
+
+    async def start(self, agent: str, **limits: Any) -> WorkflowHandle[AgentSession, None]:
+        return await self.client.start_workflow(
+            AgentSession.run,
+            SessionInput(agent=agent, limits=SessionLimits(**limits)),
+            id=f"s-{uuid.uuid4().hex}",
+            task_queue=self.task_queue,
+        )
+
+
+@pytest.fixture
+async def harness(temporal: Client) -> AsyncIterator[Harness]:
+    harness = Harness(temporal, f"test-{uuid.uuid4().hex}")
+
+    async def announce(session_id: str) -> None:
+        harness.announced.append(session_id)
+
+    async with build_worker(temporal, announce, task_queue=harness.task_queue, max_cached_workflows=0):
+        yield harness
+
+
+@asynccontextmanager
+async def agent_of(client: Client, run: RunTurn) -> AsyncIterator[str]:
+    name = f"bot-{uuid.uuid4().hex[:8]}"
+
+    @activity.defn(name=RUN_TURN_ACTIVITY)
+    async def run_turn(turn: TurnInput) -> TurnResult:
+        return await run(turn)
+
+    async with Worker(client, task_queue=agent_task_queue(name), activities=[run_turn]):
+        yield name
+
+
+def written(
+    turn: TurnInput, *items: tuple[str, str | None, dict[str, Any]], attempt: int | None = None
+) -> Publish:
+    return Publish(
+        writes=(
+            Write(
+                writer=f"{turn.turn_id}-{turn.attempt}",
+                actor=Actor(id=turn.agent, role=Role.AGENT),
+                turn_id=turn.turn_id,
+                attempt=turn.attempt if attempt is None else attempt,
+                items=tuple(Item(n=n, type=t, message_id=m, data=d) for n, (t, m, d) in enumerate(items, 1)),
+            ),
+        )
+    )
+
+
+async def replay(handle: WorkflowHandle[Any, Any], after: int = 0, limit: int = 2000) -> ReplayPage:
+    return await handle.query(AgentSession.replay, args=[after, limit])
+
+
+async def types(handle: WorkflowHandle[Any, Any]) -> list[str]:
+    return [event.type for event in (await replay(handle)).events]
+
+
+async def snapshot(handle: WorkflowHandle[Any, Any]) -> Snapshot:
+    return await handle.query(AgentSession.snapshot)
+
+
+async def send(handle: WorkflowHandle[Any, Any], text: str, **more: Any) -> Sent:
+    return await handle.execute_update(AgentSession.send, SendMessage(text=text, actor=ADA, **more))
+
+
+async def is_idle(handle: WorkflowHandle[Any, Any]) -> bool:
+    return (await snapshot(handle)).status == "idle"
+
+
+async def test_a_turn_from_message_to_completion(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        await session.signal(
+            AgentSession.publish,
+            written(
+                turn,
+                ("message.started", "a", {}),
+                ("message.delta", "a", {"offset": 0, "text": "hel"}),
+                ("message.delta", "a", {"offset": 3, "text": "lo"}),
+                ("message.completed", "a", {}),
+            ),
+        )
+        return TurnResult(outcome="completed", result={"ok": True})
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        sent = await send(handle, "hi")
+        await eventually(lambda: is_idle(handle))
+        page = await replay(handle)
+    assert sent.status == "started"
+    assert [(event.seq, event.type) for event in page.events] == [
+        (1, "session.started"),
+        (2, "message.completed"),
+        (3, "turn.started"),
+        (7, "message.completed"),
+        (8, "turn.completed"),
+    ]
+    assert page.events[3].data == {"text": "hello", "started": 4}
+    assert page.events[4].data == {"attempt": 1, "result": {"ok": True}}
+    assert harness.announced
+
+
+async def test_stop_ends_the_turn_and_nothing_is_recorded_after_it(harness: Harness) -> None:
+    started = asyncio.Event()
+
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        await session.signal(
+            AgentSession.publish, written(turn, ("message.delta", "a", {"offset": 0, "text": "one"}))
+        )
+        started.set()
+        try:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            late = written(
+                turn,
+                ("message.delta", "a", {"offset": 0, "text": "one"}),
+                ("message.delta", "a", {"offset": 3, "text": " two"}),
+                ("data.late", None, {}),
+            )
+            await session.signal(AgentSession.publish, late)
+            return TurnResult(outcome="stopped")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+        sent = await send(handle, "hi")
+        await started.wait()
+        await handle.signal(AgentSession.stop, Stop(request_id="r", actor=ADA))
+        await eventually(lambda: is_idle(handle))
+        page = await replay(handle)
+        outcome = await handle.query(AgentSession.outcome, "r")
+        # Fenced: the turn is over, so this changes nothing.
+        await handle.signal(
+            AgentSession.publish,
+            written(
+                TurnInput(session_id=handle.id, turn_id=sent.turn_id or "", attempt=1, agent=agent, text=""),
+                *[("data.after", None, {})] * 5,
+            ),
+        )
+        after = await replay(handle)
+    kinds = [event.type for event in page.events]
+    assert kinds[-3:] == ["stop.requested", "message.completed", "turn.stopped"]
+    assert page.events[-2].data["text"] == "one two"
+    assert page.events[-2].data["finish"] == "stopped"
+    assert outcome == Outcome(outcome="stopped", seq=page.events[-1].seq, turn_id=sent.turn_id)
+    assert after.tip == page.tip
+    assert (await snapshot(handle)).refused >= 5
+
+
+async def test_a_stop_without_a_running_turn_says_so(harness: Harness) -> None:
+    handle = await harness.start("nobody")
+    await handle.signal(AgentSession.stop, Stop(request_id="r"))
+    assert await handle.query(AgentSession.outcome, "r") == Outcome(outcome="already_finished")
+
+
+async def test_a_hung_agent_is_stopped_all_the_same(harness: Harness) -> None:
+    started = asyncio.Event()
+    release = asyncio.Event()
+
+    async def run(turn: TurnInput) -> TurnResult:
+        started.set()
+        while not release.is_set():
+            activity.heartbeat()
+            try:
+                await asyncio.sleep(0.1)
+            except asyncio.CancelledError:
+                continue
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent, stop_grace_seconds=1)
+        await send(handle, "hi")
+        await started.wait()
+        await handle.signal(AgentSession.stop)
+        await eventually(lambda: is_idle(handle))
+        assert (await types(handle))[-1] == "turn.stopped"
+        release.set()
+
+
+async def test_a_failing_agent_fails_its_turn_and_the_next_one_runs(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        if turn.text == "fail":
+            raise ApplicationError("no such tool", type="AgentFailed")
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        await send(handle, "fail")
+        assert (await send(handle, "again")).status == "queued"
+        await eventually(lambda: is_idle(handle))
+        events = (await replay(handle)).events
+    failed = next(event for event in events if event.type == "turn.failed")
+    assert failed.data["code"] == "agent_error"
+    assert failed.data["detail"] == "no such tool"
+    assert events[-1].type == "turn.completed"
+
+
+async def test_a_retried_turn_supersedes_and_fences_the_first_attempt(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        message = f"a{turn.attempt}"
+        await session.signal(
+            AgentSession.publish, written(turn, ("message.delta", message, {"offset": 0, "text": "half"}))
+        )
+        if turn.attempt == 1:
+            raise ApplicationError("try again", type="RetryTurn")
+        old = turn.model_copy(update={"attempt": 1})
+        await session.signal(
+            AgentSession.publish,
+            written(old, ("x", None, {}), ("message.delta", "a1", {"offset": 4, "text": "ghost"})),
+        )
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        await send(handle, "hi")
+        await eventually(lambda: is_idle(handle))
+        events = (await replay(handle)).events
+    kinds = [event.type for event in events]
+    assert kinds.count("turn.completed") == 1
+    assert "turn.retried" in kinds
+    assert "ghost" not in json.dumps([event.data for event in events])
+    superseded = next(event for event in events if event.type == "message.superseded")
+    assert superseded.message_id == "a1"
+    assert [e.data["text"] for e in events if e.type == "message.completed"] == ["hi", "half"]
+
+
+async def test_an_agent_that_nobody_runs_fails_within_its_bound(harness: Harness) -> None:
+    handle = await harness.start("ghost", agent_start_timeout_seconds=1)
+    await send(handle, "anyone?")
+    await eventually(lambda: is_idle(handle), within=6)
+    failed = (await replay(handle)).events[-1]
+    assert failed.type == "turn.failed"
+    assert failed.data["code"] == "agent_unavailable"
+    assert "waystation agent" in str(failed.data["detail"])
+
+
+async def test_on_busy(harness: Harness) -> None:
+    running = asyncio.Event()
+
+    async def run(turn: TurnInput) -> TurnResult:
+        if turn.text == "long":
+            running.set()
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.1)
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+        first = await send(handle, "long")
+        await running.wait()
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await send(handle, "no", on_busy=OnBusy.REJECT)
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == "SessionBusy"
+        steered = await send(handle, "left", on_busy=OnBusy.STEER, message_id="steer-1")
+        assert (steered.status, steered.turn_id) == ("steered", first.turn_id)
+        queued = await send(handle, "queued")
+        urgent = await send(handle, "urgent", on_busy=OnBusy.INTERRUPT)
+        await eventually(lambda: is_idle(handle))
+        events = (await replay(handle)).events
+    assert queued.status == urgent.status == "queued"
+    ends = [event.turn_id for event in events if event.type in ("turn.completed", "turn.stopped")]
+    assert ends[:3] == [first.turn_id, urgent.turn_id, queued.turn_id]
+    # The steer that nobody took up became the next message.
+    assert await handle.query(AgentSession.outcome, "steer-1") == Outcome(
+        outcome="queued", seq=next(e.seq for e in events if e.message_id == "steer-1"), turn_id=ends[3]
+    )
+    assert "steer.expired" in [event.type for event in events]
+
+
+async def test_sending_twice_under_one_id_is_once(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        first = await send(handle, "hi", message_id="mine")
+        assert await send(handle, "hi", message_id="mine") == first
+        await eventually(lambda: is_idle(handle))
+        assert (await types(handle)).count("turn.completed") == 1
+
+
+async def test_a_sub_agent_is_spawned_once_per_key_and_stopped_with_its_parent(harness: Harness) -> None:
+    child_runs = asyncio.Event()
+
+    async def child(turn: TurnInput) -> TurnResult:
+        if turn.text == "quick":
+            return TurnResult(outcome="completed", result="done")
+        child_runs.set()
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(0.1)
+
+    async with agent_of(harness.client, child) as child_name:
+
+        async def parent(turn: TurnInput) -> TurnResult:
+            session = harness.client.get_workflow_handle(turn.session_id)
+            for key, text in (("one", "quick"), ("one", "quick"), ("two", "slow")):
+                spawn = Spawn(parent_turn_id=turn.turn_id, attempt=1, key=key, agent=child_name, text=text)
+                await session.execute_update(AgentSession.spawn, spawn)
+            await child_runs.wait()
+            return TurnResult(outcome="completed")
+
+        async with agent_of(harness.client, parent) as agent:
+            handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+            await send(handle, "go")
+            await eventually(lambda: is_idle(handle))
+            events = (await replay(handle)).events
+    finished = {e.turn_id: e.data["outcome"] for e in events if e.type == "agent.finished"}
+    assert finished == {"t1.1": "completed", "t1.2": "stopped"}
+
+
+async def test_a_person_takes_over_speaks_and_releases(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        await handle.execute_update(AgentSession.take_over, TakeOver(operator=OPERATOR))
+        waiting = await send(handle, "is anyone there?")
+        assert waiting.status == "queued"
+        assert (await snapshot(handle)).status == "paused"
+        said = await handle.execute_update(AgentSession.send, SendMessage(text="I am.", actor=OPERATOR))
+        assert said.status == "recorded"
+        later = await send(handle, "and now?")
+        await handle.execute_update(AgentSession.release, TakeOver(operator=OPERATOR))
+        await eventually(lambda: is_idle(handle))
+        events = (await replay(handle)).events
+        with pytest.raises(WorkflowUpdateFailedError):
+            await handle.execute_update(AgentSession.send, SendMessage(text="?", actor=OPERATOR))
+    ends = {
+        e.turn_id: (e.type, e.actor.id)
+        for e in events
+        if e.type.startswith("turn.") and e.type != "turn.queued"
+    }
+    assert ends[waiting.turn_id] == ("turn.completed", "olga")
+    assert ends[later.turn_id] == ("turn.completed", agent)
+
+
+async def test_closing_stops_everything_and_comes_last(harness: Harness) -> None:
+    running = asyncio.Event()
+
+    async def run(turn: TurnInput) -> TurnResult:
+        running.set()
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(0.1)
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+        await send(handle, "one")
+        await send(handle, "two")
+        await running.wait()
+        await handle.signal(AgentSession.close)
+        await handle.result()
+        page = await replay(handle)
+    assert page.closed
+    assert [e.type for e in page.events][-1] == "session.closed"
+    assert [e.type for e in page.events].count("turn.stopped") == 2
+
+
+async def test_continue_as_new_in_the_middle_of_a_turn(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        for n in range(60):
+            item = Item(n=n + 1, type="message.delta", message_id="a", data={"offset": n, "text": "x"})
+            write = Write(
+                writer="w",
+                actor=Actor(id=turn.agent, role=Role.AGENT),
+                turn_id=turn.turn_id,
+                attempt=1,
+                items=(item,),
+            )
+            await session.signal(AgentSession.publish, Publish(writes=(write,)))
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent, events_per_run=20)
+        await send(handle, "hi")
+        handle = harness.client.get_workflow_handle(handle.id)
+        await eventually(lambda: is_idle(handle), within=30)
+        page, view = await replay(handle), await snapshot(handle)
+    assert view.runs > 2
+    assert [e.data["text"] for e in page.events if e.type == "message.completed"] == ["hi", "x" * 60]
+    assert page.events[-1].type == "turn.completed"
+
+
+def poison(writer: str, *items: Any, role: str = "agent") -> dict[str, Any]:
+    return {"writes": [{"writer": writer, "actor": {"id": "x", "role": role}, "items": items}]}
+
+
+POISON: list[Any] = [
+    poison("w", {"n": 1, "type": "turn.completed"}),
+    poison("w", role="nobody"),
+    {"writes": "?"},
+    None,
+    "text",
+    poison("v", {"n": 1, "type": "message.delta", "message_id": "q", "data": {"offset": True, "text": 5}}),
+    poison("v", {"n": 2, "type": "message.delta", "message_id": "q", "data": {"offset": 99, "text": "gap"}}),
+    poison("v", {"n": 3, "type": "data.big", "data": {"x": "y" * 70_000}}),
+    poison("v", {"n": 4, "type": "message.completed", "message_id": "none"}),
+]
+
+
+async def test_poisoned_signals_never_block_the_session(harness: Harness) -> None:
+    handle = await harness.start("nobody")
+    for poison in POISON:
+        await handle.signal("publish", poison)
+    for name in ("stop", "steer", "close", "turn_ended", "turn_attempt", "note"):
+        await handle.signal(name, ["poison"])
+        await handle.signal(name, args=[1, 2, 3])
+    for name in ("send", "leave", "release", "take_over", "join", "spawn"):
+        for arguments in ([], [None], [1, 2]):
+            with pytest.raises((WorkflowUpdateFailedError, RPCError)):
+                await handle.execute_update(name, args=arguments)
+    await handle.signal("no-such-signal", 1)
+    assert (await snapshot(handle)).status == "idle"
+    assert [t for t in await types(handle) if t != "message.started"] == ["session.started"]
+
+
+async def test_temporals_own_command_line_works(harness: Harness, temporal_server: TemporalServer) -> None:
+    handle = await harness.start("nobody")
+
+    async def cli(*args: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            TEMPORAL, "workflow", *args, "--workflow-id", handle.id, "--address", temporal_server.address,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+        return output.decode()
+
+    steer = json.dumps({"text": "hello", "request_id": "s1"})
+    await cli("signal", "--name", "steer", "--input", steer)
+    await cli("signal", "--name", "stop")
+    await eventually(lambda: is_idle(handle))
+    page = await cli("query", "--type", "replay", "--input", "0", "--input", "50", "--output", "json")
+    assert "hello" in page
+    assert "turn.stopped" in page
+    message = json.dumps({"text": "hi", "actor": {"id": "ada", "role": "user"}})
+    await cli("update", "execute", "--name", "send", "--input", message)
+    assert "session_id" in await cli("query", "--type", "snapshot", "--output", "json")
+
+
+async def test_participants_come_and_go(harness: Harness) -> None:
+    handle = await harness.start("nobody")
+    joined = await handle.execute_update(AgentSession.join, Membership(participant=ADA))
+    assert await handle.execute_update(AgentSession.join, Membership(participant=ADA)) == joined
+    assert (await snapshot(handle)).participants == (ADA,)
+    await handle.execute_update(AgentSession.leave, Membership(participant=ADA))
+    assert (await types(handle))[-2:] == ["participant.joined", "participant.left"]
+
+
+async def test_a_steer_is_consumed_by_the_running_turn(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        steer = Steer(text="left", actor=ADA, request_id="s1")
+        await session.signal(AgentSession.steer, steer)
+        await session.signal(
+            AgentSession.publish, written(turn, ("steer.consumed", None, {"steer_id": "s1"}))
+        )
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        sent = await send(handle, "go")
+        await eventually(lambda: is_idle(handle))
+        events = (await replay(handle)).events
+    consumed = next(e for e in events if e.type == "steer.consumed")
+    assert await handle.query(AgentSession.outcome, "s1") == Outcome(
+        outcome="consumed", seq=consumed.seq, turn_id=sent.turn_id
+    )
+    assert next(e for e in events if e.message_id == "s1").data == {"text": "left", "kind": "steer"}

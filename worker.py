@@ -1,0 +1,72 @@
+"""Registers workflows and activities on their task queue; nothing else. Run: ``waystation worker``."""
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import httpx
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.announcements import Announce, Announcements, over_http, over_redis
+from waystation.names import SESSION_TASK_QUEUE
+from waystation.settings import Settings
+from waystation.temporal import connect
+from workflows.session import AgentSession
+from workflows.turn import AgentTurn
+
+WORKFLOWS = [AgentSession, AgentTurn]
+GRACEFUL_SHUTDOWN = timedelta(seconds=5)
+
+WORKFLOW_RUNNER = SandboxedWorkflowRunner(
+    # The models and the pure modules are deterministic: loading them again for every workflow
+    # would cost memory and time and protect from nothing.
+    restrictions=SandboxRestrictions.default.with_passthrough_modules(
+        "pydantic", "pydantic_core", "annotated_types", "waystation"
+    )
+)
+
+
+def build_worker(
+    client: Client, announce: Announce, *, task_queue: str = SESSION_TASK_QUEUE, **options: object
+) -> Worker:
+    """The worker with everything registered; ``options`` go to ``temporalio.worker.Worker``."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=WORKFLOWS,
+        activities=[Announcements(announce).announce],
+        workflow_runner=WORKFLOW_RUNNER,
+        graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Works until told to stop by SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as resources:
+        client = await connect(settings, resources)
+        if settings.redis_url:
+            announce, close = over_redis(settings.redis_url.get_secret_value())
+            resources.push_async_callback(close)
+        else:
+            announce = over_http(settings, await resources.enter_async_context(httpx.AsyncClient()))
+        async with build_worker(client, announce):
+            logging.getLogger(__name__).info("Working on task queue %s", SESSION_TASK_QUEUE)
+            await stop.wait()
+
+
+def main() -> None:
+    """Entry point of ``waystation worker``."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    asyncio.run(run(Settings()))
+
+
+if __name__ == "__main__":
+    main()

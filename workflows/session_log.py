@@ -1,0 +1,405 @@
+"""The ordered log of a session: append, accept writes, compact, replay.
+
+Pure: no Temporal, no clock, no I/O, so that properties can be tested on it directly.
+Nothing here raises on bad input: what can't be accepted is counted and dropped, because
+an exception inside a workflow would block the session for everyone.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import BaseModel, Field, JsonValue
+
+from waystation.models.events import (
+    AGENT_WRITABLE_TYPES,
+    DATA_TYPE,
+    MAX_DATA_BYTES,
+    MAX_MESSAGE_CHARACTERS,
+    Actor,
+    Event,
+    EventType,
+    Item,
+    Write,
+)
+from waystation.models.sessions import OpenMessage, ReplayPage
+
+MAX_REPLAY_PAGE_BYTES = 192 * 1024
+"""Below the size at which a query's answer would be moved to external storage."""
+MAX_WRITERS = 1_000
+"""Writers remembered for dropping repeats; the longest silent is forgotten first."""
+MAX_OPEN_MESSAGES = 200
+
+_FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
+
+
+class Fence(BaseModel):
+    """Which attempt of a running turn may write.
+
+    ``muted``: the turn is being stopped. What it had already shown still counts as text of its
+    message, but no further event of it is recorded.
+    """
+
+    attempt: int
+    muted: bool = False
+
+
+class OpenText(BaseModel):
+    """A message that is being written."""
+
+    actor: Actor
+    turn_id: str | None
+    started_seq: int
+    data: dict[str, JsonValue]
+    text: str = ""
+
+
+class LogState(BaseModel):
+    """Everything the log must carry across continue-as-new."""
+
+    tip: int = 0
+    events: list[Event] = Field(default_factory=list)
+    writers: dict[str, int] = Field(default_factory=dict)
+    fences: dict[str, Fence] = Field(default_factory=dict)
+    open: dict[str, OpenText] = Field(default_factory=dict)
+    refused: int = 0
+
+
+@dataclass
+class Accepted:
+    """What a write came to: the events it made, the steers it consumed, how many items were refused."""
+
+    events: list[Event] = field(default_factory=list)
+    consumed_steers: list[str] = field(default_factory=list)
+    refused: int = 0
+
+
+class SessionLog:
+    """The log itself. Only it gives out sequence numbers."""
+
+    def __init__(self, state: LogState | None = None) -> None:
+        self.state = state or LogState()
+        self._finished = {
+            event.message_id
+            for event in self.state.events
+            if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED) and event.message_id
+        }
+
+    @property
+    def tip(self) -> int:
+        """The newest event's seq; 0 while empty."""
+        return self.state.tip
+
+    def append(
+        self,
+        event_type: str,
+        actor: Actor,
+        now: datetime,
+        *,
+        turn_id: str | None = None,
+        message_id: str | None = None,
+        data: dict[str, JsonValue] | None = None,
+    ) -> Event:
+        """Records one event under the next number."""
+        self.state.tip += 1
+        event = Event(
+            seq=self.state.tip,
+            time=now,
+            type=event_type,
+            actor=actor,
+            turn_id=turn_id,
+            message_id=message_id,
+            data=data or {},
+        )
+        self.state.events.append(event)
+        return event
+
+    # Fencing
+
+    def open_fence(self, turn_id: str, attempt: int) -> None:
+        """Lets this attempt of the turn write, and no earlier one."""
+        self.state.fences[turn_id] = Fence(attempt=attempt)
+
+    def mute(self, turn_id: str) -> None:
+        """Records nothing more of this turn but the text its messages end with."""
+        if fence := self.state.fences.get(turn_id):
+            fence.muted = True
+
+    def close_fence(self, turn_id: str) -> None:
+        """Refuses everything this turn writes from now on."""
+        self.state.fences.pop(turn_id, None)
+
+    # Writes
+
+    def accept(self, write: Write, now: datetime) -> Accepted:
+        """Takes in what an agent has written; repeats are dropped, fenced and malformed items refused."""
+        accepted = Accepted()
+        fence = self.state.fences.get(write.turn_id) if write.turn_id else None
+        if write.turn_id and (fence is None or fence.attempt != write.attempt):
+            accepted.refused = len(write.items)
+            self.state.refused += accepted.refused
+            return accepted
+        seen = self.state.writers.pop(write.writer, 0)
+        for item in write.items:
+            if item.n <= seen:
+                continue
+            seen = item.n
+            self._accept_item(write, item, now, accepted, muted=fence is not None and fence.muted)
+        self._remember_writer(write.writer, seen)
+        self.state.refused += accepted.refused
+        return accepted
+
+    def _remember_writer(self, writer: str, seen: int) -> None:
+        writers = self.state.writers
+        writers[writer] = seen
+        while len(writers) > MAX_WRITERS:
+            del writers[next(iter(writers))]
+
+    def _accept_item(
+        self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
+    ) -> None:
+        match item.type:
+            case EventType.MESSAGE_STARTED:
+                done = self._start_message(write, item, now, accepted, muted=muted)
+            case EventType.MESSAGE_DELTA:
+                done = self._place_delta(write, item, now, accepted, muted=muted)
+            case EventType.MESSAGE_COMPLETED:
+                done = self._complete_message(write, item, now, accepted)
+            case EventType.STEER_CONSUMED:
+                done = not muted and isinstance(steer_id := item.data.get("steer_id"), str)
+                if done:
+                    accepted.consumed_steers.append(str(steer_id))
+            case _:
+                done = not muted and self._append_item(write, item, now, accepted)
+        if not done:
+            accepted.refused += 1
+
+    def _append_item(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
+        known = item.type in AGENT_WRITABLE_TYPES or DATA_TYPE.match(item.type)
+        if not known or not _fits(item.data):
+            return False
+        accepted.events.append(
+            self.append(
+                item.type, write.actor, now, turn_id=write.turn_id, message_id=item.message_id, data=item.data
+            )
+        )
+        return True
+
+    def _start_message(
+        self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
+    ) -> bool:
+        if item.message_id is None or not _fits(item.data) or "text" in item.data:
+            return False
+        if item.message_id in self._finished or item.message_id in self.state.open:
+            return False
+        if muted or len(self.state.open) >= MAX_OPEN_MESSAGES:
+            return False
+        event = self.append(
+            EventType.MESSAGE_STARTED,
+            write.actor,
+            now,
+            turn_id=write.turn_id,
+            message_id=item.message_id,
+            data=item.data,
+        )
+        self.state.open[item.message_id] = OpenText(
+            actor=write.actor, turn_id=write.turn_id, started_seq=event.seq, data=item.data
+        )
+        accepted.events.append(event)
+        return True
+
+    def _writable(self, write: Write, message_id: str | None) -> OpenText | None:
+        message = self.state.open.get(message_id or "")
+        if message is None or message.actor.id != write.actor.id or message.turn_id != write.turn_id:
+            return None
+        return message
+
+    def _place_delta(
+        self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
+    ) -> bool:
+        if item.message_id not in self.state.open and not self._start_message(
+            write,
+            Item(n=item.n, type=EventType.MESSAGE_STARTED, message_id=item.message_id),
+            now,
+            accepted,
+            muted=muted,
+        ):
+            return False
+        message = self._writable(write, item.message_id)
+        offset, text = item.data.get("offset"), item.data.get("text")
+        if (
+            message is None
+            or not isinstance(offset, int)
+            or isinstance(offset, bool)
+            or not isinstance(text, str)
+        ):
+            return False
+        have = len(message.text)
+        if not 0 <= offset <= have or offset + len(text) > MAX_MESSAGE_CHARACTERS:
+            return False
+        fresh = text[have - offset :]
+        if not fresh:
+            return True
+        message.text += fresh
+        if not muted:
+            accepted.events.append(
+                self.append(
+                    EventType.MESSAGE_DELTA,
+                    message.actor,
+                    now,
+                    turn_id=message.turn_id,
+                    message_id=item.message_id,
+                    data={"offset": have, "text": fresh},
+                )
+            )
+        return True
+
+    def _complete_message(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
+        message_id, extra = item.message_id, dict(item.data)
+        text = extra.pop("text", None)
+        if message_id is None or message_id in self._finished or not _fits(extra):
+            return False
+        if not (text is None or (isinstance(text, str) and len(text) <= MAX_MESSAGE_CHARACTERS)):
+            return False
+        if message_id in self.state.open:
+            if self._writable(write, message_id) is None:
+                return False
+            accepted.events.append(self.complete(message_id, now, text=text, extra=extra))
+            return True
+        if text is None:
+            return False
+        accepted.events.append(
+            self.add_message(message_id, write.actor, text, now, turn_id=write.turn_id, extra=extra)
+        )
+        return True
+
+    # Messages
+
+    def add_message(
+        self,
+        message_id: str,
+        actor: Actor,
+        text: str,
+        now: datetime,
+        *,
+        turn_id: str | None = None,
+        extra: dict[str, JsonValue] | None = None,
+    ) -> Event:
+        """Records a message that arrives whole."""
+        self._finished.add(message_id)
+        return self.append(
+            EventType.MESSAGE_COMPLETED,
+            actor,
+            now,
+            turn_id=turn_id,
+            message_id=message_id,
+            data={"text": text, **(extra or {})},
+        )
+
+    def has_message(self, message_id: str) -> bool:
+        """Whether this id is taken."""
+        return message_id in self._finished or message_id in self.state.open
+
+    def complete(
+        self,
+        message_id: str,
+        now: datetime,
+        *,
+        text: str | None = None,
+        extra: dict[str, JsonValue] | None = None,
+    ) -> Event:
+        """Ends an open message: its deltas fold into one event that holds the whole text."""
+        message = self.state.open.pop(message_id)
+        self._fold(message_id, message.started_seq)
+        self._finished.add(message_id)
+        whole = message.text if text is None else text
+        return self.append(
+            EventType.MESSAGE_COMPLETED,
+            message.actor,
+            now,
+            turn_id=message.turn_id,
+            message_id=message_id,
+            data={"text": whole, "started": message.started_seq, **message.data, **(extra or {})},
+        )
+
+    def finish_turn_messages(self, turn_id: str, now: datetime, finish: str) -> list[Event]:
+        """Completes what a turn has left open, keeping the text; ``finish`` says why it ended early."""
+        return [
+            self.complete(message_id, now, extra={"finish": finish}) for message_id in self._open_of(turn_id)
+        ]
+
+    def supersede_turn_messages(self, turn_id: str, now: datetime) -> list[Event]:
+        """Withdraws what a failed attempt has left open; the next attempt writes anew."""
+        events = []
+        for message_id in self._open_of(turn_id):
+            message = self.state.open.pop(message_id)
+            self._fold(message_id, message.started_seq)
+            self._finished.add(message_id)
+            events.append(
+                self.append(
+                    EventType.MESSAGE_SUPERSEDED,
+                    message.actor,
+                    now,
+                    turn_id=turn_id,
+                    message_id=message_id,
+                    data={"started": message.started_seq},
+                )
+            )
+        return events
+
+    def _open_of(self, turn_id: str) -> list[str]:
+        return [message_id for message_id, message in self.state.open.items() if message.turn_id == turn_id]
+
+    def _fold(self, message_id: str, started_seq: int) -> None:
+        events = self.state.events
+        start = bisect_right(events, started_seq - 1, key=lambda event: event.seq)
+        kept = [
+            event
+            for event in events[start:]
+            if not (event.message_id == message_id and event.type in _FOLDED_TYPES)
+        ]
+        events[start:] = kept
+
+    def open_messages(self) -> tuple[OpenMessage, ...]:
+        """What is being written now."""
+        return tuple(
+            OpenMessage(
+                message_id=message_id,
+                actor=message.actor,
+                turn_id=message.turn_id,
+                characters=len(message.text),
+            )
+            for message_id, message in self.state.open.items()
+        )
+
+    # Reading
+
+    def after(self, seq: int) -> Iterator[Event]:
+        """Events after a cursor, oldest first."""
+        events = self.state.events
+        for index in range(bisect_right(events, seq, key=lambda event: event.seq), len(events)):
+            yield events[index]
+
+    def replay(self, after: int, limit: int, *, closed: bool = False) -> ReplayPage:
+        """One page after a cursor: at most ``limit`` events and about MAX_REPLAY_PAGE_BYTES, at least one."""
+        page = list(_bounded(self.after(max(after, 0)), limit))
+        reached = page[-1].seq if page else max(after, 0)
+        newest = self.state.events[-1].seq if self.state.events else 0
+        return ReplayPage(
+            events=tuple(page), next_after=reached, tip=self.tip, more=reached < newest, closed=closed
+        )
+
+
+def _bounded(events: Iterable[Event], limit: int) -> Iterator[Event]:
+    size = 0
+    for count, event in enumerate(events):
+        size += len(event.to_wire().encode())
+        if count >= limit or (count and size > MAX_REPLAY_PAGE_BYTES):
+            return
+        yield event
+
+
+def _fits(data: dict[str, JsonValue]) -> bool:
+    return not data or len(json.dumps(data)) <= MAX_DATA_BYTES

@@ -54,8 +54,10 @@ class Wallet:
         *,
         assets: tuple[TokenAsset, ...] = (USDC_BASE, USDC_BASE_SEPOLIA),
         rpc_url: str | None = None,
+        rpc_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._account = account
+        self._rpc_transport = rpc_transport
         self._assets = {asset.currency: asset for asset in assets}
         self._rpc_url = rpc_url
 
@@ -169,7 +171,9 @@ class Wallet:
         call = {"to": asset.address, "data": "0x" + (_AUTHORIZATION_STATE + arguments).hex()}
         body = {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [call, "latest"]}
         try:
-            async with httpx.AsyncClient(timeout=RPC_TIMEOUT_SECONDS) as client:
+            async with httpx.AsyncClient(
+                transport=self._rpc_transport, timeout=RPC_TIMEOUT_SECONDS
+            ) as client:
                 answer = (await client.post(self._rpc_url, json=body)).json()
             return int(answer["result"], 16) != 0
         except (httpx.HTTPError, ValueError, KeyError, TypeError):

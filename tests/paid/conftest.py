@@ -1,10 +1,23 @@
 """Fixtures for paid requests."""
 
+import warnings
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.worker import UnsandboxedWorkflowRunner
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # a pydantic model that is imported on the way
+    import waystation.protocols.acp  # noqa: F401
+
+from activities import paid_requests
+from workflows import paid_request, policies
+
+from .buying import Bench
 from .support import EvmSeller, Payer, stock_mpp, stock_x402
 
 
@@ -22,10 +35,21 @@ async def payer(request: pytest.FixtureRequest, seller: EvmSeller) -> AsyncItera
     await made.client.aclose()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stripe's own client hands httpx its form body in a way that httpx deprecates."""
-    ignored = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(ignored)
+@pytest.fixture
+async def bench(tmp_path: Path, temporal: Client) -> AsyncIterator[Bench]:
+    async with Bench(tmp_path, temporal).working() as made:
+        yield made
+
+
+@pytest.fixture
+async def quick_bench(
+    tmp_path: Path, temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    """A bench that gives up soon. Policies are changed in place, so without the workflow sandbox."""
+    soon = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(milliseconds=10))
+    for options in (paid_request._REDEEM, paid_request._LATE_REDEEM):
+        monkeypatch.setitem(options, "retry_policy", soon)
+    monkeypatch.setattr(policies, "AUTHORIZATION_MARGIN", timedelta(seconds=0.5))
+    monkeypatch.setattr(paid_requests, "CHAIN_MARGIN_SECONDS", 0)
+    async with Bench(tmp_path, temporal).working(UnsandboxedWorkflowRunner()) as made:
+        yield made

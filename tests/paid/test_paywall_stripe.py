@@ -20,7 +20,8 @@ from waystation.sandbox.processor import create_app as create_processor
 from waystation.seller.paywall import Paywall
 from waystation.seller.paywall_entries import EntryState
 from waystation.seller.paywall_journal import SqliteJournal
-from waystation.seller.rails import STRIPE_API_VERSION, StripeRail
+from waystation.seller.rails import StripeRail
+from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
 
 from .support import BASE_URL, REALM, SECRET, LossyTransport
 
@@ -28,11 +29,8 @@ NETWORK_ID = "profile_test_seller"
 
 
 def stripe_client(key: str, transport: httpx.AsyncBaseTransport) -> stripe.StripeClient:
-    http = stripe.HTTPXClient()
-    http._client_async = httpx.AsyncClient(transport=transport)
-    return stripe.StripeClient(
-        key, base_addresses={"api": "http://processor.test"}, http_client=http, max_network_retries=0
-    )
+    client, _ = open_stripe(key, api_base="http://processor.test", transport=transport)
+    return client
 
 
 class StripeSeller:
@@ -245,7 +243,7 @@ async def test_no_token_in_journal_or_logs(
             answer = await client.get("/report", headers=proof)
         assert answer.status_code == 200
     await shop.journal.close()
-    contents = [path.read_bytes() for path in tmp_path.glob("paywall*")]
+    contents = [path.read_bytes() for path in tmp_path.glob("paywall*")]  # noqa: ASYNC240
     assert contents
     assert not any(token.encode() in content for content in contents)
     ours = [record for record in caplog.records if record.name.startswith("waystation")]

@@ -44,7 +44,8 @@ from waystation.sandbox.troubles import TroubleMiddleware, Troubles
 from waystation.seller.paywall import Paywall
 from waystation.seller.paywall_journal import Journal, SqliteJournal
 from waystation.seller.paywall_redis import RedisJournal
-from waystation.seller.rails import STRIPE_TIMEOUT_SECONDS, EvmRail, StripeRail
+from waystation.seller.rails import EvmRail, StripeRail
+from waystation.stripe_http import open_stripe
 
 REALM: Final = "paid-api.sandbox"
 SELLER_KEY: Final = "sk_test_paid_api"
@@ -89,23 +90,22 @@ def _price_of_words(request: Request) -> Money | None:
 def create_app(
     data: Path,
     *,
-    processor_url: str,
+    processor: stripe.StripeClient,
     facilitator_url: str | None = None,
     redis_url: str | None = None,
     lease_seconds: float = 15,
 ) -> FastAPI:
-    """The paid API with its journal in ``data``, charging through ``processor_url``."""
+    """The paid API with its journal in ``data``, charging through ``processor``."""
     data.mkdir(parents=True, exist_ok=True)
     chain = Chain(data / "chain.sqlite3")
     facilitator = create_facilitator_app(chain)
-    client = _stripe_client(processor_url)
     journal: Journal = RedisJournal(redis_url) if redis_url else SqliteJournal(data / "paywall.sqlite3")
     paywall = Paywall(
         realm=REALM,
         secret_key=_secret(data / "paywall.key"),
         journal=journal,
         rails=[
-            StripeRail(client, network_id=NETWORK_ID),
+            StripeRail(processor, network_id=NETWORK_ID),
             EvmRail(
                 USDC_BASE_SEPOLIA,
                 recipient=RECIPIENT,
@@ -196,15 +196,6 @@ async def _reconcile(paywall: Paywall) -> None:
         await paywall.reconcile()
 
 
-def _stripe_client(url: str) -> stripe.StripeClient:
-    return stripe.StripeClient(
-        SELLER_KEY,
-        base_addresses={"api": url.rstrip("/")},
-        http_client=stripe.HTTPXClient(timeout=STRIPE_TIMEOUT_SECONDS),
-        max_network_retries=0,
-    )
-
-
 def _inside(facilitator: FastAPI) -> httpx.AsyncClient:
     """The facilitator of the same process, without a socket."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(facilitator))
@@ -232,9 +223,10 @@ def main() -> None:
     parser.add_argument("--redis", help="Redis URL for the journal, to run several processes")
     parser.add_argument("--lease-seconds", type=float, default=15)
     options = parser.parse_args()
+    processor, _ = open_stripe(SELLER_KEY, api_base=options.processor)
     app = create_app(
         options.data,
-        processor_url=options.processor,
+        processor=processor,
         facilitator_url=options.facilitator,
         redis_url=options.redis,
         lease_seconds=options.lease_seconds,

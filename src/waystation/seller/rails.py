@@ -24,10 +24,8 @@ from waystation.protocols.http402 import (
     parse_amount,
 )
 from waystation.seller.paywall_entries import Charge, Entry
+from waystation.stripe_http import STRIPE_API_VERSION
 
-STRIPE_API_VERSION = "2026-04-22.preview"
-"""The API version that knows shared payment tokens."""
-STRIPE_TIMEOUT_SECONDS = 30.0
 FACILITATOR_TIMEOUT_SECONDS = 30.0
 AUTHORIZATION_MAX_SECONDS = 3_600
 """An authorization valid for longer than this is refused."""

@@ -1,7 +1,7 @@
 """Activities over shared payment tokens: issue, read, revoke, through Stripe's own client.
 
-Against Stripe or the sandbox processor by settings alone (:func:`stripe_client`). Every
-POST carries an explicit idempotency key; the client's own retries are off.
+Against Stripe or the sandbox processor by settings alone (:func:`waystation.stripe_http.open_stripe`).
+Every POST carries an explicit idempotency key; the client's own retries are off.
 """
 
 from collections.abc import Awaitable
@@ -10,7 +10,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import stripe
-from pydantic import SecretStr
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -19,22 +18,9 @@ from waystation.models.base import Frozen
 from waystation.models.mandates import PositiveMinorUnits
 from waystation.models.purchases import CheckoutCurrency, PaymentToken, TokenStatus
 from waystation.redaction import fingerprint
+from waystation.stripe_http import STRIPE_API_VERSION
 
-SPT_API_VERSION: Final = "2026-04-22.preview"
-"""Shared payment tokens are served under this version only."""
-
-PROCESSOR_TIMEOUT_SECONDS: Final = 20
 _ISSUED: Final = "/v1/shared_payment/issued_tokens"
-
-
-def stripe_client(key: SecretStr, *, base_url: str | None = None) -> stripe.StripeClient:
-    """Stripe's client with its retries off; ``base_url`` points it at the sandbox processor."""
-    return stripe.StripeClient(
-        key.get_secret_value(),
-        base_addresses={"api": base_url.rstrip("/")} if base_url else {},
-        http_client=stripe.HTTPXClient(timeout=PROCESSOR_TIMEOUT_SECONDS),
-        max_network_retries=0,
-    )
 
 
 class IssueToken(Frozen):
@@ -90,7 +76,7 @@ class PaymentTokenActivities:
                 },
                 shared_metadata={"purchase_id": call.purchase_id},
                 idempotency_key=call.idempotency_key,
-                stripe_version=SPT_API_VERSION,
+                stripe_version=STRIPE_API_VERSION,
             ),
         )
 
@@ -100,7 +86,7 @@ class PaymentTokenActivities:
         path = f"{_ISSUED}/{quote(call.token.id, safe='')}"
         return await self._token(
             "read the payment token",
-            self._stripe.raw_request_async("get", path, stripe_version=SPT_API_VERSION),
+            self._stripe.raw_request_async("get", path, stripe_version=STRIPE_API_VERSION),
         )
 
     @activity.defn
@@ -111,7 +97,7 @@ class PaymentTokenActivities:
             return await self._token(
                 "revoke the payment token",
                 self._stripe.raw_request_async(
-                    "post", path, idempotency_key=call.idempotency_key, stripe_version=SPT_API_VERSION
+                    "post", path, idempotency_key=call.idempotency_key, stripe_version=STRIPE_API_VERSION
                 ),
             )
         except ApplicationError as error:

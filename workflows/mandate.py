@@ -6,7 +6,9 @@ is a query. Every change is one synchronous step over the pure rules, so request
 arrive together are decided one after the other and the cap holds.
 """
 
-from datetime import timedelta
+import contextlib
+from datetime import datetime, timedelta
+from functools import partial
 
 from pydantic import ValidationError
 from temporalio import workflow
@@ -27,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows import mandate_rules as rules
     from workflows import policies
+    from workflows.arguments import drop_unless, refuse_unless
     from workflows.mandate_rules import MandateLedger, MandateRefusal
 
 HOLD_EXTENSION_SECONDS = 900
@@ -61,13 +64,11 @@ class Mandate:
     async def run(self, start: MandateStart) -> MandateView:
         """Live until the end of validity and of every hold, then give the final balance."""
         while not self._is_over():
-            wait = self._seconds_to_next_deadline()
-            try:
-                await workflow.wait_condition(
-                    self._has_work, timeout=wait, timeout_summary="next hold or validity end"
-                )
-            except TimeoutError:
-                await self._settle_lapsed_holds()
+            wake_at = self._next_deadline()
+            wait = max((wake_at - workflow.now()).total_seconds(), 0)
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(partial(self._has_work, wake_at), timeout=wait)
+            await self._settle_lapsed_holds()
             await self._tell_holders_of_revocation()
             if self._should_roll_over():
                 await workflow.wait_condition(workflow.all_handlers_finished)
@@ -86,12 +87,20 @@ class Mandate:
             self._ledger, answer = rules.reserve(self._ledger, request, workflow.now())
         return answer
 
+    @reserve.validator
+    def _reserve_is_well_formed(self, request: ReserveRequest) -> None:
+        refuse_unless(ReserveRequest, request)
+
     @workflow.update
     def commit(self, request: CommitRequest) -> Reservation:
         """Record a payment that was made."""
         with _refusals():
             self._ledger, settled = rules.commit(self._ledger, request, workflow.now())
         return settled
+
+    @commit.validator
+    def _commit_is_well_formed(self, request: CommitRequest) -> None:
+        refuse_unless(CommitRequest, request)
 
     @workflow.update
     def release(self, request: ReleaseRequest) -> Reservation:
@@ -100,7 +109,12 @@ class Mandate:
             self._ledger, settled = rules.release(self._ledger, request, workflow.now())
         return settled
 
+    @release.validator
+    def _release_is_well_formed(self, request: ReleaseRequest) -> None:
+        refuse_unless(ReleaseRequest, request)
+
     @workflow.signal
+    @drop_unless(RevokeRequest)
     def revoke(self, request: RevokeRequest) -> None:
         """Take the mandate back: nothing more can be reserved, and payments under way are told."""
         self._ledger = rules.revoke(self._ledger, request)
@@ -110,8 +124,10 @@ class Mandate:
         """What is spent, reserved and left, and every reservation still remembered."""
         return rules.view(self._ledger, workflow.now())
 
-    def _has_work(self) -> bool:
-        return (self._ledger.revoked is not None and not self._told_holders) or self._should_roll_over()
+    def _has_work(self, wake_at: datetime) -> bool:
+        """Whether the loop has to turn before ``wake_at``; a new, shorter hold moves that forward."""
+        untold = self._ledger.revoked is not None and not self._told_holders
+        return untold or self._should_roll_over() or self._next_deadline() < wake_at
 
     def _should_roll_over(self) -> bool:
         info = workflow.info()
@@ -121,18 +137,15 @@ class Mandate:
         )
 
     def _is_over(self) -> bool:
-        if self._ledger.open_keys:
-            return False
-        closing = self._ledger.terms.valid_until + timedelta(seconds=CLOSING_GRACE_SECONDS)
-        return workflow.now() >= closing
+        return not self._ledger.open_keys and workflow.now() >= self._closing_time()
 
-    def _seconds_to_next_deadline(self) -> float:
-        now, terms = workflow.now(), self._ledger.terms
-        closing = terms.valid_until + timedelta(seconds=CLOSING_GRACE_SECONDS)
+    def _closing_time(self) -> datetime:
+        return self._ledger.terms.valid_until + timedelta(seconds=CLOSING_GRACE_SECONDS)
+
+    def _next_deadline(self) -> datetime:
+        """When the next hold runs out; without holds, when the mandate ends."""
         holds = [self._ledger.reservations[key].held_until for key in self._ledger.open_keys]
-        candidates = [moment for moment in (*holds, closing) if moment > now]
-        nearest = min(candidates, default=now)
-        return max((nearest - now).total_seconds(), 0.001)
+        return min(holds, default=self._closing_time())
 
     async def _settle_lapsed_holds(self) -> None:
         now = workflow.now()

@@ -87,8 +87,8 @@ TOKEN_REVOKE_RETRY: Final = RetryPolicy(
 )
 """Without an end: whether money moved hangs on the answer, and room is given back only after it."""
 
-ANNOUNCE_TIMEOUT: Final = timedelta(seconds=5)
-ANNOUNCE_RETRY: Final = RetryPolicy(
+PURCHASE_NOTE_TIMEOUT: Final = timedelta(seconds=5)
+PURCHASE_NOTE_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_attempts=5
 )
 """Telling a session is best effort: the purchase itself keeps the truth."""

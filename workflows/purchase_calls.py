@@ -88,7 +88,7 @@ _COMPLETE = _options(policies.COMPLETE_CALL_TIMEOUT, policies.COMPLETE_CALL_RETR
 _CANCEL = _options(policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY)
 _TOKEN = _options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_CALL_RETRY)
 _REVOKE = _options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY)
-_ANNOUNCE = _options(policies.ANNOUNCE_TIMEOUT, policies.ANNOUNCE_RETRY)
+_ANNOUNCE = _options(policies.PURCHASE_NOTE_TIMEOUT, policies.PURCHASE_NOTE_RETRY)
 
 
 async def read_mandate(mandate_id: str) -> MandateView:

@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
         Revise,
     )
     from workflows import purchase_rules as rules
+    from workflows.arguments import drop_unless, refuse_unless
     from workflows.purchase_journal import PurchaseJournal
 
 NOT_AWAITING_APPROVAL = "NotAwaitingApproval"
@@ -44,11 +45,13 @@ class PurchaseInbox(PurchaseJournal):
     _rolling_over = False
 
     @workflow.signal
+    @drop_unless(Approve)
     def approve(self, approval: Approve) -> None:
         """This person agrees to the cart with this digest."""
         self._decide_or_note(approval)
 
     @workflow.signal
+    @drop_unless(Reject)
     def reject(self, rejection: Reject) -> None:
         """This person says no."""
         self._decide_or_note(rejection)
@@ -68,6 +71,10 @@ class PurchaseInbox(PurchaseJournal):
         self._decide_or_note(wanted, tell=True)
         return self._view()
 
+    @decide.validator
+    def _decide_is_well_formed(self, decision: Decision) -> None:
+        refuse_unless(Decision, decision)
+
     @workflow.update
     async def outcome(self) -> PurchaseView:
         """Wait for the end. Ask again if the view that comes is not final: the workflow was renewed."""
@@ -75,6 +82,7 @@ class PurchaseInbox(PurchaseJournal):
         return self._view()
 
     @workflow.signal
+    @drop_unless(Revise)
     def revise(self, revision: Revise) -> None:
         """Change what is wanted; any approval is void."""
         state = self._state
@@ -91,6 +99,7 @@ class PurchaseInbox(PurchaseJournal):
         self._set(revision=revision)
 
     @workflow.signal
+    @drop_unless(Cancel)
     def cancel(self, cancellation: Cancel) -> None:
         """Stop, if it is not too late."""
         if self._state.cancel is not None or self._view_is_final() or self._state.status == "undoing":
@@ -100,6 +109,7 @@ class PurchaseInbox(PurchaseJournal):
         self._set(cancel=cancellation)
 
     @workflow.signal
+    @drop_unless(RevokeRequest)
     def mandate_revoked(self, revocation: RevokeRequest) -> None:
         """The mandate was taken back; sent by the mandate itself."""
         if not self._view_is_final():
@@ -107,6 +117,7 @@ class PurchaseInbox(PurchaseJournal):
             self._set(revoked=True)
 
     @workflow.signal
+    @drop_unless(AuthenticationDone)
     def authentication_result(self, result: AuthenticationDone) -> None:
         """The outcome of the issuer's authentication. Its proof is kept out of the trail."""
         taken = self._state.status == "authentication_required" and self._state.proof_received is None
@@ -116,6 +127,7 @@ class PurchaseInbox(PurchaseJournal):
             self._set(proof_received=result)
 
     @workflow.signal
+    @drop_unless(RetryPayment)
     def retry_payment(self, retry: RetryPayment) -> None:
         """After a decline: try again, perhaps with another method of the mandate."""
         methods = self._state.mandate.payment_methods if self._state.mandate else ()
@@ -127,6 +139,7 @@ class PurchaseInbox(PurchaseJournal):
             self._set(retry=retry)
 
     @workflow.signal
+    @drop_unless(OrderEventReceived)
     def order_event(self, event: OrderEventReceived) -> None:
         """A webhook of the seller about the order, its signature already checked."""
         state = self._state

@@ -150,7 +150,7 @@ class PurchaseJournal:
             return
         number = self._state.notes + 1
         event = {"type": kind, "data": {"purchase_id": self._id, **data}}
-        note = NoteEvents(key=f"{self._id}:note:{number}", events=(event,))
+        note = NoteEvents(key=rules.note_key(self._id, number), events=(event,))
         self._set(outbox=(*self._state.outbox, note), notes=number)
 
     def _summary(self) -> dict[str, Any]:

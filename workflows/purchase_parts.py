@@ -36,7 +36,7 @@ def purchase_worker_parts(
         client: the worker's own Temporal client, with the encrypting data converter.
         http: shared client for sellers; closed by its owner.
         sellers: bearer credentials by seller origin.
-        processor: :func:`activities.payment_tokens.stripe_client`.
+        processor: from :func:`waystation.stripe_http.open_stripe`; its connections are closed by its owner.
     """
     mandates = MandateActivities(client)
     checkouts = CheckoutActivities(http, sellers)

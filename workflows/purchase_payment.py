@@ -347,7 +347,8 @@ class PurchasePayment(PurchaseInbox):
             else:
                 await self._finish(answer, answer.order)
             return
-        if waited > policies.CONFIRM_DEADLINE:
+        gone = answer is not None and answer.status in (CheckoutStatus.CANCELED, CheckoutStatus.EXPIRED)
+        if waited > policies.CONFIRM_DEADLINE or (gone and state.money_moved):
             await self._give_up_on_order()
         elif waited > policies.CONFIRM_GIVE_UP and not state.money_moved:
             if not await self._retire_token("no clear answer about the completion"):
@@ -374,7 +375,7 @@ class PurchasePayment(PurchaseInbox):
         self._note("purchase.charged_without_order", "waystation", {"total": self._answer().cart.total})
         refusal = Refusal(
             rule="charged_without_order",
-            message="the payment was taken but the seller confirms no order; ask the seller, or for a refund",
+            message="the payment was taken but there is no order; ask the seller whether it was refunded",
         )
         self._set(end=PlannedEnd(outcome="failed", refusal=refusal))
         self._advance("undoing")

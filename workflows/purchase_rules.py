@@ -23,7 +23,7 @@ from waystation.models.purchases import (
     PurchaseRequest,
     PurchaseStatus,
 )
-from waystation.protocols.acp import CheckoutStatus, FulfillmentType
+from waystation.protocols.acp import CheckoutStatus
 
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
@@ -153,10 +153,10 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> int:
         raise PurchaseRefusal(
             "wrong_currency", f"asked for {request.currency}, the seller states {cart.currency}"
         )
+    _check_lines(request, cart)
     if answer.problems:
         shown = "; ".join(answer.problems[:4])
         raise PurchaseRefusal("totals_do_not_add_up", f"the seller's amounts contradict each other: {shown}")
-    _check_lines(request, cart)
     total = cart.total
     if total is None:
         raise PurchaseRefusal("no_total", "the seller does not state exactly one total")
@@ -232,6 +232,7 @@ class Preparation(Frozen):
     select: tuple[CartFulfillment, ...] = ()
 
 
+_PAYABLE: Final = frozenset({CheckoutStatus.READY_FOR_PAYMENT, CheckoutStatus.AUTHENTICATION_REQUIRED})
 _NEEDS_A_PERSON: Final = frozenset({"requires_sign_in", "age_verification_required", "intervention_required"})
 
 
@@ -251,7 +252,7 @@ def next_preparation(request: PurchaseRequest, answer: CheckoutAnswer) -> Prepar
     select = choose_fulfillment(request, answer)
     if select and not _is_selected(select, answer.cart):
         return Preparation(step="update", select=select)
-    if answer.status in (CheckoutStatus.READY_FOR_PAYMENT, CheckoutStatus.AUTHENTICATION_REQUIRED):
+    if answer.status in _PAYABLE:
         return Preparation(step="ready")
     if answer.continue_url and answer.error_codes() & _NEEDS_A_PERSON:
         return Preparation(step="escalate")
@@ -261,42 +262,49 @@ def next_preparation(request: PurchaseRequest, answer: CheckoutAnswer) -> Prepar
 def choose_fulfillment(request: PurchaseRequest, answer: CheckoutAnswer) -> tuple[CartFulfillment, ...]:
     """The options to select: the one asked for, else the seller's own choice, else the cheapest.
 
+    Digital goods and goods that travel are chosen for apart, as a cart may hold both.
+
     Raises:
         PurchaseRefusal: the option asked for is not offered.
     """
-    if not answer.options:
-        return ()
-    if request.fulfillment_option is None and answer.cart.fulfillment:
-        return answer.cart.fulfillment
-    item_ids = tuple(sorted({line.item_id for line in answer.cart.lines}))
-    groups = {group.type: group.item_ids for group in answer.groups}
-    if not groups:
-        groups = dict.fromkeys(_types_in_order(answer.options), item_ids)
-        if request.fulfillment_option is None and len(groups) > 1:
-            groups = {_cheapest(answer.options).type: item_ids}
-    chosen = []
-    for kind, ids in groups.items():
-        offered = [option for option in answer.options if option.type == kind]
-        wanted = [option for option in offered if option.id == request.fulfillment_option]
-        if request.fulfillment_option is not None and not wanted and not answer.groups:
-            continue
-        if offered:
-            chosen.append((wanted[0] if wanted else _cheapest(offered)).model_copy(update={"item_ids": ids}))
-    if request.fulfillment_option is not None and all(c.id != request.fulfillment_option for c in chosen):
+    wanted, selected = request.fulfillment_option, answer.cart.fulfillment
+    if not answer.options or (wanted is None and selected and answer.status in _PAYABLE):
+        return selected
+    if wanted is not None and all(option.id != wanted for option in answer.options):
         offered_ids = sorted(option.id for option in answer.options)
         raise PurchaseRefusal(
-            "fulfillment_option_not_offered",
-            f"{request.fulfillment_option!r} is not offered; the seller offers {offered_ids}",
+            "fulfillment_option_not_offered", f"{wanted!r} is not offered; the seller offers {offered_ids}"
         )
-    return tuple(chosen)
+    chosen: list[CartFulfillment] = []
+    for digital in (False, True):
+        offered = [option for option in answer.options if (option.type == "digital") is digital]
+        asked = [option for option in offered if option.id == wanted]
+        kept = [option for option in selected if (option.type == "digital") is digital]
+        if asked:
+            chosen.append(asked[0])
+        elif kept:
+            chosen += kept
+        elif offered:
+            chosen.append(_preferred(request, offered))
+    return tuple(option.model_copy(update={"item_ids": _items_for(option, answer)}) for option in chosen)
 
 
-def _types_in_order(options: Sequence[CartFulfillment]) -> list[FulfillmentType]:
-    return list(dict.fromkeys(option.type for option in options))
+def _preferred(request: PurchaseRequest, offered: Sequence[CartFulfillment]) -> CartFulfillment:
+    """The cheapest; with an address, one that comes there before one that must be fetched."""
+    details = request.fulfillment_details
+    fetch = details is not None and details.address is not None
+
+    def rank(option: CartFulfillment) -> tuple[bool, int, str]:
+        return fetch and option.type == "pickup", option.amount, option.id
+
+    return min(offered, key=rank)
 
 
-def _cheapest(options: Sequence[CartFulfillment]) -> CartFulfillment:
-    return min(options, key=lambda option: (option.amount, option.id))
+def _items_for(option: CartFulfillment, answer: CheckoutAnswer) -> tuple[str, ...]:
+    for group in answer.groups:
+        if group.type == option.type:
+            return group.item_ids
+    return option.item_ids or tuple(sorted({line.item_id for line in answer.cart.lines}))
 
 
 def _is_selected(select: Sequence[CartFulfillment], cart: Cart) -> bool:
@@ -309,6 +317,11 @@ def _is_selected(select: Sequence[CartFulfillment], cart: Cart) -> bool:
 def step_key(purchase_id: str, step: str, number: int | None = None) -> str:
     """The idempotency key of one step: from the workflow id and the step alone."""
     return f"{purchase_id}:{step}" if number is None else f"{purchase_id}:{step}:{number}"
+
+
+def note_key(purchase_id: str, number: int) -> str:
+    """The key of one announcement, within the narrower alphabet of a session's identifiers."""
+    return f"purchase:{hashlib.sha256(purchase_id.encode()).hexdigest()[:32]}:{number}"
 
 
 # --- deadlines ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -881,8 +881,8 @@ class OrderEvent(AcpModel):
     type: Text
     data: Order
 
-    ORDER_CREATE: Final = "order_create"
-    ORDER_UPDATE: Final = "order_update"
+    ORDER_CREATE: ClassVar[str] = "order_create"
+    ORDER_UPDATE: ClassVar[str] = "order_update"
 
 
 # --- authentication ------------------------------------------------------------------------------------

@@ -108,6 +108,8 @@ def _option(option: QuotedOption) -> acp.FulfillmentOption:
 def selection(basket: Basket, quote: Quote) -> tuple[acp.SelectedFulfillmentOption, ...]:
     """Which option each type of goods goes by: what the agent chose, or the only one there is.
 
+    (Pickup is never chosen for a buyer who expects a parcel.)
+
     Choices that don't fit the cart (any more) are dropped; the readiness check then asks again.
     """
     chosen: list[acp.SelectedFulfillmentOption] = []
@@ -116,7 +118,7 @@ def selection(basket: Basket, quote: Quote) -> tuple[acp.SelectedFulfillmentOpti
         fitting = [option for option in quote.options if option_serves(option, kind)]
         wanted = [pick.option_id for pick in basket.selected_options]
         picked = next((option for option in fitting if option.id in wanted), None)
-        if picked is None and len(fitting) == 1:
+        if picked is None and [option.type for option in fitting] == [kind]:
             picked = fitting[0]
         if picked is not None:
             chosen.append(

@@ -27,7 +27,7 @@ class SellerSettings(Frozen):
     api_keys: Mapping[str, SecretStr]
     currency: acp.Currency = "usd"
     target_country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "US"
-    feed_id: acp.Id = "products"
+    feed_id: acp.Id = "catalog"
     links: tuple[acp.Link, ...] = ()
     webhooks: tuple[WebhookTarget, ...] = ()
     acquirer: acp.AcquirerDetails = acp.AcquirerDetails(

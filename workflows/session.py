@@ -312,6 +312,7 @@ class AgentSession:
     def _begin(self, turn: TurnState) -> None:
         turn_id = turn.input.turn_id
         turn.status = "running"
+        turn.input = turn.input.model_copy(update={"after": self._log.tip})
         self._log.open_fence(turn_id, 1)
         if turn.input.parent_turn_id is None:
             self._append(

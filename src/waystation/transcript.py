@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, LiveDelta
+from waystation.models.requests import TranscriptView
 
 MessageStatus = Literal["streaming", "completed", "superseded"]
 MAX_HELD_PIECES = 1_000
@@ -85,6 +86,31 @@ class Transcript:
             self._messages.values(), key=lambda message: (message.order is None, message.order or 0)
         )
 
+    def load(self, view: TranscriptView) -> None:
+        """Takes over a whole transcript fetched in one go, unless more is known here already."""
+        if view.cursor < self.cursor:
+            return
+        self.cursor = view.cursor
+        loaded = {}
+        for position, entry in enumerate(view.messages):
+            known = self._messages.get(entry.id)
+            message = loaded[entry.id] = Message(
+                id=entry.id,
+                actor=entry.by,
+                turn_id=entry.turn,
+                text=entry.text,
+                status=entry.status or "completed",
+                data=entry.data or {},
+                # Events yet to come are numbered beyond all of these.
+                order=position - len(view.messages),
+            )
+            if known and known.status == "streaming" and message.status == "streaming":
+                message.place(0, known.text)
+        self._messages = {
+            **{k: m for k, m in self._messages.items() if k not in loaded and m.order is None},
+            **loaded,
+        }
+
     def advance(self, seq: int) -> None:
         """The durable log up to ``seq`` holds nothing that is not here already (an ``id``-only block)."""
         self.cursor = max(self.cursor, seq)
@@ -119,7 +145,7 @@ class Transcript:
     def _apply_message(self, event: Event, message_id: str) -> None:
         message = self._message(message_id, event.actor, event.turn_id)
         started = event.data.get("started")
-        if isinstance(started, int):
+        if isinstance(started, int) and (message.order is None or message.order > 0):
             message.order = started
         elif message.order is None:
             message.order = event.seq

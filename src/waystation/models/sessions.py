@@ -251,6 +251,8 @@ class TurnInput(Frozen):
     """The message that this turn answers; null for a sub-agent."""
     parent_turn_id: Identifier | None = None
     depth: int = 0
+    after: int = 0
+    """The session's tip when the turn began."""
     data: dict[str, JsonValue] = Field(default_factory=dict)
 
 

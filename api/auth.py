@@ -1,0 +1,227 @@
+"""Who calls, and what they may do. There is no open mode.
+
+Two kinds of credentials: API keys for a team's own servers, workers and agents (long-lived,
+only their hashes are known here), and session tokens for everybody else (short-lived, signed,
+naming the role and the sessions they are for). EventSource and WebSocket in a browser can't
+set headers: they use a cookie holding a session token, or a ticket good for one connection.
+"""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Literal, get_args
+
+import jwt
+from pydantic import Field, TypeAdapter, ValidationError
+from starlette.requests import HTTPConnection
+
+from api.errors import Forbidden, Invalid, Unauthenticated, UnknownSession
+from api.live_bus import LiveBus
+from waystation.models.base import Frozen
+from waystation.models.events import Actor, Identifier, Role, SessionId
+from waystation.settings import ApiRole, Settings, hash_api_key
+
+COOKIE = "waystation_token"
+TICKET_LIFETIME_SECONDS = 30
+MAX_TOKEN_LIFETIME_SECONDS = 12 * 3_600
+DEFAULT_TOKEN_LIFETIME_SECONDS = 900
+MAX_SESSIONS_PER_TOKEN = 100
+MIN_TOKEN_SECRET_BYTES = 32
+_ALGORITHM = "HS256"
+_AUDIENCE = "waystation"
+_SESSION_ID: TypeAdapter[str] = TypeAdapter(SessionId)
+
+TokenRole = Literal["client", "agent", "operator", "approver"]
+
+
+class Action(StrEnum):
+    """What a caller may be allowed to do."""
+
+    READ = "read"
+    SEND = "send"
+    JOIN = "join"
+    TAKE_OVER = "take over"
+    WRITE = "write as an agent"
+    APPROVE = "approve"
+    START = "start sessions"
+    CLOSE = "close sessions"
+    LIST = "list sessions"
+    MINT = "mint tokens"
+
+
+_TALK = frozenset({Action.READ, Action.SEND, Action.JOIN})
+_ALLOWED: dict[ApiRole, frozenset[Action]] = {
+    "client": _TALK | {Action.START},
+    "agent": frozenset({Action.READ, Action.WRITE}),
+    "operator": _TALK | {Action.TAKE_OVER, Action.LIST, Action.CLOSE},
+    "approver": frozenset({Action.READ, Action.JOIN, Action.APPROVE}),
+    "service": frozenset(Action) - {Action.APPROVE},
+}
+_SPEAKS_AS = {"operator": Role.OPERATOR, "agent": Role.AGENT}
+
+
+class Principal(Frozen):
+    """An authenticated caller. ``sessions`` is null for one who may see them all."""
+
+    subject: Identifier
+    role: ApiRole
+    name: str | None = None
+    sessions: frozenset[str] | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who this caller is in a session."""
+        return Actor(id=self.subject, role=_SPEAKS_AS.get(self.role, Role.USER), name=self.name)
+
+    def sees(self, session_id: str) -> bool:
+        """Whether this caller may know that the session exists."""
+        return self.sessions is None or session_id in self.sessions
+
+    def require(self, action: Action, session_id: str | None = None) -> None:
+        """Raises unless the action is allowed: 404 for a session out of sight, else 403."""
+        if session_id is not None and not self.sees(session_id):
+            raise UnknownSession(session_id)
+        if action not in _ALLOWED[self.role]:
+            raise Forbidden(f"The role '{self.role}' may not {action}.")
+        if action in (Action.START, Action.LIST, Action.MINT) and self.sessions is not None:
+            raise Forbidden(f"A token for particular sessions may not {action}.")
+
+
+class TokenRequest(Frozen):
+    """The body of ``POST /tokens``."""
+
+    role: TokenRole
+    sessions: tuple[SessionId, ...] = Field(min_length=1, max_length=MAX_SESSIONS_PER_TOKEN)
+    subject: Identifier
+    """Who the token is for: the actor id in the sessions."""
+    name: str | None = Field(default=None, max_length=200)
+    ttl_seconds: int = Field(default=DEFAULT_TOKEN_LIFETIME_SECONDS, ge=1, le=MAX_TOKEN_LIFETIME_SECONDS)
+
+
+class Token(Frozen):
+    """A session token or ticket, and the Unix time in seconds at which it ends."""
+
+    token: str
+    expires_at: int
+
+
+class Authenticator:
+    """Checks credentials and mints session tokens and tickets."""
+
+    def __init__(self, settings: Settings, bus: LiveBus) -> None:
+        self._keys = {key.sha256: key for key in settings.api_keys}
+        self._secrets = [secret.get_secret_value() for secret in settings.token_secrets]
+        self._bus = bus
+        if not self._keys:
+            raise RuntimeError(
+                "WAYSTATION_API_KEYS is empty: nobody could call the API. See docs/settings.md."
+            )
+        if not self._secrets or any(
+            len(secret.encode()) < MIN_TOKEN_SECRET_BYTES for secret in self._secrets
+        ):
+            raise RuntimeError(
+                f"WAYSTATION_TOKEN_SECRETS needs a secret of {MIN_TOKEN_SECRET_BYTES} bytes or more."
+            )
+
+    async def authenticate(self, connection: HTTPConnection, *, session_id: str | None = None) -> Principal:
+        """The caller of a request or socket; raises ``Unauthenticated``."""
+        header = connection.headers.get("authorization", "")
+        scheme, _, credential = header.partition(" ")
+        if header:
+            if scheme.lower() != "bearer" or not credential:
+                raise Unauthenticated("Use 'Authorization: Bearer <API key or session token>'.")
+            return self._by_key(credential) or self._by_token(credential, "token")
+        if ticket := connection.query_params.get("ticket"):
+            return await self._by_ticket(ticket, session_id)
+        if cookie := connection.cookies.get(COOKIE):
+            _require_same_origin(connection)
+            return self._by_token(cookie, "token")
+        raise Unauthenticated("Give an API key or session token as a bearer token, a cookie or a ticket.")
+
+    def mint(self, request: TokenRequest) -> Token:
+        """Signs a session token."""
+        claims = {
+            "sub": request.subject,
+            "name": request.name,
+            "role": request.role,
+            "sessions": sorted(set(request.sessions)),
+        }
+        return self._sign(claims, "token", request.ttl_seconds)
+
+    def mint_ticket(self, principal: Principal, session_id: str) -> Token:
+        """Signs a ticket for one connection to one session, with the caller's own rights."""
+        claims = {
+            "sub": principal.subject,
+            "name": principal.name,
+            "role": principal.role,
+            "sessions": [session_id],
+            "jti": secrets.token_urlsafe(16),
+        }
+        return self._sign(claims, "ticket", TICKET_LIFETIME_SECONDS)
+
+    def _sign(self, claims: Mapping[str, object], use: str, lifetime_seconds: int) -> Token:
+        now = int(time.time())
+        expires = now + lifetime_seconds
+        payload = {**claims, "use": use, "aud": _AUDIENCE, "iat": now, "exp": expires}
+        return Token(token=jwt.encode(payload, self._secrets[0], algorithm=_ALGORITHM), expires_at=expires)
+
+    def _by_key(self, credential: str) -> Principal | None:
+        key = self._keys.get(hash_api_key(credential))
+        return Principal(subject=key.id, role=key.role) if key else None
+
+    def _by_token(self, credential: str, use: str) -> Principal:
+        claims = self._verify(credential)
+        if claims is None or claims.get("use") != use or claims.get("role") not in get_args(ApiRole):
+            raise Unauthenticated("This credential is unknown, malformed or has expired; get a new one.")
+        try:
+            return Principal(
+                subject=str(claims["sub"]),
+                role=claims["role"],
+                name=claims.get("name"),
+                sessions=frozenset(_texts(claims["sessions"])),
+            )
+        except (KeyError, ValidationError) as error:
+            raise Unauthenticated("This credential is malformed; get a new one.") from error
+
+    async def _by_ticket(self, ticket: str, session_id: str | None) -> Principal:
+        principal = self._by_token(ticket, "ticket")
+        if session_id is None or principal.sessions != frozenset({session_id}):
+            raise Unauthenticated("This ticket is for another session.")
+        claims = self._verify(ticket) or {}
+        if not await self._bus.claim(f"ticket:{claims.get('jti')}", TICKET_LIFETIME_SECONDS):
+            raise Unauthenticated("This ticket has been used; get a new one for each connection.")
+        return principal
+
+    def _verify(self, credential: str) -> dict[str, Any] | None:
+        for secret in self._secrets:
+            with contextlib.suppress(jwt.InvalidTokenError):
+                claims: dict[str, Any] = jwt.decode(
+                    credential, secret, algorithms=[_ALGORITHM], audience=_AUDIENCE
+                )
+                return claims
+        return None
+
+
+def _texts(value: object) -> Iterable[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _require_same_origin(connection: HTTPConnection) -> None:
+    """A cookie travels with requests from other sites too; they may not act with it."""
+    if connection.scope["type"] == "http" and connection.scope["method"] not in ("GET", "HEAD"):
+        raise Unauthenticated("A cookie only opens streams and reads; send the token as a bearer token.")
+    origin = connection.headers.get("origin")
+    if origin and origin.split("://", 1)[-1] != connection.headers.get("host"):
+        raise Forbidden("This origin may not use the cookie.", code="wrong-origin")
+
+
+def check_session_id(session_id: str) -> str:
+    """Refuses ids that no session can have, before anyone is asked about them."""
+    try:
+        return _SESSION_ID.validate_python(session_id)
+    except ValidationError as error:
+        raise Invalid(
+            "A session id has 1 to 100 letters, digits, '.', '_' or '-'.", code="invalid-session-id"
+        ) from error

@@ -1,0 +1,125 @@
+"""What one client gets of a session: pure, so that any interleaving can be tested.
+
+Live deltas go out at once and without a number. When their text has become durable, a client
+that has it already gets only the number; any other gets the event.
+"""
+
+from collections.abc import Mapping
+
+from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
+
+MAX_REMEMBERED = 1_000
+
+
+class Frame:
+    """One thing to send: an event, a live delta, or a number alone. Encoded once for everybody."""
+
+    __slots__ = ("seq", "sse", "text")
+
+    def __init__(self, seq: int | None, text: str) -> None:
+        self.seq, self.text = seq, text
+        number = f"id: {seq}\n" if seq is not None else ""
+        data = f"data: {text}\n" if text else ""
+        self.sse = f"{number}{data}\n".encode()
+
+    @classmethod
+    def of(cls, event: Event) -> "Frame":
+        return cls(event.seq, event.to_wire())
+
+    @classmethod
+    def number(cls, seq: int) -> "Frame":
+        """Moves the client's cursor and says nothing."""
+        return cls(seq, "")
+
+
+class Gate:
+    """Which live deltas may pass: only those of turns that run, in their current attempt.
+
+    What a stopped, ended or superseded attempt still sends never reaches a client.
+    """
+
+    def __init__(self) -> None:
+        self.attempts: dict[str, int] = {}
+        self.lengths: dict[str, int] = {}
+        self._finished: dict[str, None] = {}
+        self._over: dict[str, None] = {}
+
+    def knows(self, turn_id: str | None) -> bool:
+        """Whether it is settled if this turn runs."""
+        return turn_id is None or turn_id in self.attempts or turn_id in self._over
+
+    def end(self, turn_id: str) -> None:
+        """Nothing of this turn passes any more."""
+        self.attempts.pop(turn_id, None)
+        _remember(self._over, turn_id)
+
+    def passes(self, turn_id: str | None, attempt: int, message_id: str) -> bool:
+        return message_id not in self._finished and (
+            turn_id is None or self.attempts.get(turn_id, 0) == attempt
+        )
+
+    def observe(self, event: Event) -> None:
+        """Learns from a durable event."""
+        turn_id, message_id = event.turn_id, event.message_id
+        if turn_id:
+            self._observe_turn(event, turn_id)
+        if message_id:
+            self._observe_message(event, message_id)
+
+    def _observe_turn(self, event: Event, turn_id: str) -> None:
+        match event.type:
+            case EventType.TURN_STARTED | EventType.TURN_RETRIED:
+                attempt = event.data.get("attempt", 1)
+                self.attempts[turn_id] = attempt if isinstance(attempt, int) else 1
+            case EventType.AGENT_SPAWNED:
+                self.attempts[turn_id] = 1
+            case EventType.STOP_REQUESTED | EventType.AGENT_FINISHED:
+                self.end(turn_id)
+            case kind if kind in TERMINAL_TURN_TYPES:
+                self.end(turn_id)
+
+    def _observe_message(self, event: Event, message_id: str) -> None:
+        match event.type:
+            case EventType.MESSAGE_STARTED:
+                self.lengths[message_id] = 0
+            case EventType.MESSAGE_DELTA:
+                self.lengths[message_id] = _end(event.data)
+            case EventType.MESSAGE_COMPLETED | EventType.MESSAGE_SUPERSEDED:
+                self.lengths.pop(message_id, None)
+                _remember(self._finished, message_id)
+
+
+class View:
+    """What one connected client has on its screen: how far each open message reaches."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self, lengths: dict[str, int]) -> None:
+        self.seen = dict(lengths)
+
+    def note_live(self, message_id: str, offset: int, length: int) -> None:
+        """A live delta has been sent. Behind a gap it may be waiting there, so it doesn't count."""
+        have = self.seen.get(message_id, 0)
+        if offset <= have < offset + length:
+            self.seen[message_id] = offset + length
+
+    def needs(self, event: Event) -> bool:
+        """Whether the client needs the event itself, or has its text and needs only its number."""
+        if event.type == EventType.MESSAGE_DELTA and event.message_id:
+            if _end(event.data) <= self.seen.get(event.message_id, 0):
+                return False
+            self.seen[event.message_id] = _end(event.data)
+        elif event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED):
+            self.seen.pop(event.message_id or "", None)
+        return True
+
+
+def _remember(known: dict[str, None], key: str) -> None:
+    known[key] = None
+    while len(known) > MAX_REMEMBERED:
+        del known[next(iter(known))]
+
+
+def _end(data: Mapping[str, object]) -> int:
+    offset, text = data.get("offset"), data.get("text")
+    return (offset if isinstance(offset, int) else 0) + (len(text) if isinstance(text, str) else 0)

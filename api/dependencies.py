@@ -1,0 +1,53 @@
+"""What routes ask for: the parts of the process, the caller, a valid session id."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
+
+from api.auth import Authenticator, Principal, check_session_id
+from api.feeds import Feeds
+from api.gateway import Gateway
+from api.live_bus import LiveBus
+from waystation.settings import Settings
+
+if TYPE_CHECKING:
+    from api.ingest import Channels
+
+
+@dataclass(frozen=True)
+class ApiParts:
+    """Everything an API process is made of; one for the whole process."""
+
+    settings: Settings
+    gateway: Gateway
+    bus: LiveBus
+    feeds: Feeds
+    channels: "Channels"
+    auth: Authenticator
+
+
+def _parts(connection: HTTPConnection) -> ApiParts:
+    parts: ApiParts = connection.app.state.parts
+    return parts
+
+
+def _session_id(
+    session_id: Annotated[str, Path(description="The session's id, which is its Temporal workflow id.")],
+) -> str:
+    return check_session_id(session_id)
+
+
+Parts = Annotated[ApiParts, Depends(_parts)]
+SessionPath = Annotated[str, Depends(_session_id)]
+
+
+async def _caller(
+    request: Request, parts: Parts, _: Annotated[object, Security(HTTPBearer(auto_error=False))]
+) -> Principal:
+    return await parts.auth.authenticate(request, session_id=request.path_params.get("session_id"))
+
+
+Caller = Annotated[Principal, Depends(_caller)]

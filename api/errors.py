@@ -1,0 +1,190 @@
+"""Refusals as RFC 9457 problem details, made by one handler.
+
+    Problem
+    ├── Unauthenticated        401
+    ├── Forbidden              403
+    ├── UnknownSession         404  also for a session that the caller may not see
+    ├── Conflict               409
+    ├── Invalid                422
+    ├── TooMany                429
+    └── Unavailable            503  with Retry-After
+
+Every answer carries a stable ``code``; docs/errors.md says what to do about each.
+"""
+
+import json
+import logging
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from temporalio.exceptions import ApplicationError
+
+from waystation import names
+
+RETRY_AFTER_SECONDS = 2
+MAX_VALIDATION_ERRORS = 20
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """A refusal with its status, a stable code and a sentence that says what to do."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, code: str | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail, self.extra = detail, extra
+        self.code = code or type(self).code
+
+    def body(self) -> dict[str, Any]:
+        """The problem details object; also what sockets answer with."""
+        return {
+            "type": f"/problems/{self.code}",
+            "code": self.code,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.extra,
+        }
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+class Unauthenticated(Problem):
+    status, code, title = 401, "unauthenticated", "Not authenticated"
+
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(Problem):
+    status, code, title = 403, "forbidden", "Not allowed"
+
+
+class UnknownSession(Problem):
+    status, code, title = 404, "unknown-session", "No such session"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is no session '{session_id}', or this token may not see it.")
+
+
+class Conflict(Problem):
+    status, code, title = 409, "conflict", "Conflicts with the session's state"
+
+
+class Invalid(Problem):
+    status, code, title = 422, "invalid", "The request is not valid"
+
+
+class TooMany(Problem):
+    status, code, title = 429, "too-many", "Too many"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class Unavailable(Problem):
+    status, code, title = 503, "unavailable", "Temporarily unavailable"
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+_REFUSALS: dict[str, tuple[type[Problem], str]] = {
+    names.SESSION_CLOSED: (Conflict, "session-closed"),
+    names.SESSION_BUSY: (Conflict, "session-busy"),
+    names.TAKEN_OVER: (Conflict, "taken-over"),
+    names.NOT_TAKEN_OVER: (Conflict, "not-taken-over"),
+    names.MESSAGE_ID_TAKEN: (Conflict, "message-id-taken"),
+    names.UNKNOWN_TURN: (Conflict, "unknown-turn"),
+    names.SPAWN_REFUSED: (Conflict, "spawn-refused"),
+    names.QUEUE_FULL: (TooMany, "queue-full"),
+    names.TOO_MANY_PARTICIPANTS: (TooMany, "too-many-participants"),
+}
+
+
+def refusal(error: ApplicationError) -> Problem:
+    """What a workflow has refused, as a problem."""
+    problem, code = _REFUSALS.get(error.type or "", (Invalid, "invalid"))
+    return problem(error.message, code=code)
+
+
+def response(problem: Problem) -> Response:
+    """The HTTP answer to a problem."""
+    return Response(
+        json.dumps(problem.body()),
+        status_code=problem.status,
+        headers={**problem.headers(), "Cache-Control": "no-store"},
+        media_type="application/problem+json",
+    )
+
+
+class _Plain(Problem):
+    """Starlette's own errors (unknown route, wrong method) in the same form."""
+
+    def __init__(self, error: HTTPException) -> None:
+        super().__init__(
+            str(error.detail), code={404: "not-found", 405: "method-not-allowed"}.get(error.status_code)
+        )
+        self.status = error.status_code  # type: ignore[misc]
+        self.title = str(error.detail)  # type: ignore[misc]
+
+
+def _validation_problem(error: RequestValidationError) -> Problem:
+    errors = [
+        {"at": ".".join(str(part) for part in item["loc"]), "problem": item["msg"]}
+        for item in error.errors()[:MAX_VALIDATION_ERRORS]
+    ]
+    first = errors[0] if errors else {"at": "body", "problem": "invalid"}
+    return Invalid(f"{first['at']}: {first['problem']}", errors=errors)
+
+
+def install(app: FastAPI) -> None:
+    """Makes ``app`` answer every error with problem details."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        match error:
+            case Problem():
+                return response(error)
+            case RequestValidationError():
+                return response(_validation_problem(error))
+            case HTTPException():
+                return response(_Plain(error))
+            case _:
+                logger.exception(
+                    "Unexpected error at %s %s", request.method, request.url.path, exc_info=error
+                )
+                return response(Problem("Something went wrong here; it has been logged."))
+
+    for kind in (Problem, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    kind.status: {
+        "description": kind.title,
+        "content": {
+            "application/problem+json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["type", "code", "title", "status", "detail"],
+                    "properties": {
+                        "type": {"type": "string", "format": "uri-reference"},
+                        "code": {"type": "string"},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "detail": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+    for kind in (Unauthenticated, Forbidden, UnknownSession, Conflict, Invalid, TooMany, Unavailable)
+}

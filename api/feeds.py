@@ -1,0 +1,504 @@
+"""One reader of each session per API process, and everything its clients are served from it.
+
+A feed hears of news on the live bus and reads it with the ``replay`` query; a slow poll makes
+up for a bus that is lost. However many clients watch a session, the workflow sees one reader.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from api import metrics
+from api.delivery import Frame, Gate, View
+from api.errors import Invalid, Problem, TooMany
+from api.gateway import Gateway
+from api.live_bus import LiveBus, Message
+from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType
+from waystation.models.sessions import MAX_REPLAY_EVENTS, ReplayPage
+from waystation.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUED_FRAMES_PER_CLIENT = 1_000
+"""A client further behind than this is switched to replay instead of being buffered for."""
+MAX_RING_EVENTS = 2_000
+MAX_RING_BYTES = 2 * 1024 * 1024
+MAX_HELD_LIVE_DELTAS = 256
+"""Live deltas kept while the turn they belong to is not yet known here."""
+QUIET_READ_PAUSE_SECONDS = 0.5
+"""How long the reading of deltas that clients have seen live may wait for more of them."""
+READ_RETRY_SECONDS = 0.5
+LINGER_SECONDS = 10.0
+"""How long a feed stays after its last client, so that a reconnect finds it warm."""
+PRESENCE_INTERVAL_SECONDS = 10.0
+PRESENCE_EXPIRY_SECONDS = 25.0
+
+_PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+_QUIET_TYPES = frozenset({EventType.MESSAGE_DELTA})
+
+
+class Subscription:
+    """One client's place in a session: catches up from a cursor, then follows live."""
+
+    def __init__(self, feed: "Feed", after: int) -> None:
+        self._feed = feed
+        self.cursor = after
+        self._queue: deque[Frame] = deque()
+        self._ready = asyncio.Event()
+        self._view: View | None = None
+        self._joined_at = after
+        self._ended = False
+
+    # Called by the feed, never waiting
+
+    def push(self, frame: Frame) -> None:
+        if self._view is None:
+            return
+        if len(self._queue) >= MAX_QUEUED_FRAMES_PER_CLIENT:
+            # Too slow to be buffered for: forget the queue, go on from the durable log later.
+            metrics.CLIENTS_SWITCHED_TO_REPLAY.inc()
+            self._view = None
+            self._queue.clear()
+            self._feed.leave(self)
+        else:
+            self._queue.append(frame)
+        self._ready.set()
+
+    def push_event(self, event: Event, frame: Frame) -> None:
+        # A page read on the way here may have been ahead of the feed.
+        if self._view is not None and event.seq > self._joined_at:
+            self.push(frame if self._view.needs(event) else Frame.number(event.seq))
+
+    def push_delta(self, message_id: str, offset: int, length: int, frame: Frame) -> None:
+        if self._view is not None:
+            self._view.note_live(message_id, offset, length)
+            self.push(frame)
+
+    def end(self) -> None:
+        """Ends the stream; the client resumes from its cursor if it wants more."""
+        self._ended = True
+        self._ready.set()
+
+    def wake(self) -> None:
+        """The session has closed: what is queued is still delivered, then the stream ends."""
+        self._ready.set()
+
+    # Called by the client's connection
+
+    async def frames(self) -> AsyncIterator[list[Frame]]:
+        """Frames as they come, everything that is ready at once; ends when the session has."""
+        try:
+            while not self._ended:
+                async for batch in self._catch_up():
+                    yield batch
+                if self._feed.closed and self.cursor >= self._feed.tip:
+                    return
+                async for batch in self._follow():
+                    yield batch
+        finally:
+            self._feed.leave(self)
+
+    async def _catch_up(self) -> AsyncIterator[list[Frame]]:
+        while not self._ended:
+            if (recent := self._feed.recent(self.cursor)) is not None:
+                # Nothing is awaited between here and joining, so nothing can fall in between.
+                self._view = View(self._feed.gate.lengths)
+                self._feed.join(self)
+                if recent:
+                    self.cursor = recent[-1].seq or self.cursor
+                self._joined_at = self.cursor
+                if recent:
+                    yield recent
+                return
+            page = await self._feed.page(self.cursor)
+            if page.events:
+                yield [Frame.of(event) for event in page.events]
+            self.cursor = max(page.next_after, self.cursor)
+
+    async def _follow(self) -> AsyncIterator[list[Frame]]:
+        while self._view is not None and not self._ended:
+            if not self._queue:
+                if self._feed.closed and self.cursor >= self._feed.tip:
+                    return
+                self._ready.clear()
+                await self._ready.wait()
+                continue
+            batch = list(self._queue)
+            self._queue.clear()
+            self.cursor = next((frame.seq for frame in reversed(batch) if frame.seq), self.cursor)
+            yield batch
+
+
+class Feed:
+    """One session as this process knows it."""
+
+    def __init__(self, session_id: str, gateway: Gateway, bus: LiveBus, settings: Settings) -> None:
+        self.session_id = session_id
+        self.gate = Gate()
+        self.tip = 0
+        self.closed = False
+        self.presence = Presence(self)
+        self._gateway, self._bus, self._settings = gateway, bus, settings
+        self._following: set[Subscription] = set()
+        self._open: set[Subscription] = set()
+        self._ring: deque[tuple[Frame, int]] = deque()
+        self._ring_bytes = 0
+        self._ring_start = 0
+        self._pages: dict[int, asyncio.Task[ReplayPage]] = {}
+        self._held: list[Message] = []
+        self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._watchers: list[Any] = []
+        self._reader: asyncio.Task[None] | None = None
+
+    # Life
+
+    async def start(self) -> None:
+        """Learns where the session stands, then listens. Raises a problem if it can't."""
+        self._bus.subscribe(self.session_id, self._on_message)
+        try:
+            snapshot = await self._gateway.snapshot(self.session_id)
+        except BaseException:
+            self._bus.unsubscribe(self.session_id, self._on_message)
+            raise
+        self.tip = self._ring_start = snapshot.tip
+        self.closed = snapshot.status == "closed" and not snapshot.running
+        self.gate.attempts = {
+            turn.turn_id: turn.attempt for turn in snapshot.running if turn.status == "running"
+        }
+        self.gate.lengths = {message.message_id: message.characters for message in snapshot.open_messages}
+        self._reader = asyncio.create_task(self._read_forever(), name=f"feed {self.session_id}")
+        self.presence.ask()
+
+    async def stop(self) -> None:
+        self._bus.unsubscribe(self.session_id, self._on_message)
+        for subscription in list(self._open):
+            subscription.end()
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+    # Clients
+
+    def subscribe(self, after: int) -> Subscription:
+        """A place for one client, from its cursor on."""
+        if after > self.tip:
+            raise Invalid(
+                f"The cursor {after} is beyond the newest event, {self.tip}: it belongs to another session.",
+                code="wrong-cursor",
+                tip=self.tip,
+            )
+        if len(self._open) >= self._settings.max_subscribers_per_session:
+            raise TooMany(
+                f"This session has {len(self._open)} streams on this server already.",
+                code="too-many-subscribers",
+            )
+        subscription = Subscription(self, after)
+        self._open.add(subscription)
+        metrics.SUBSCRIBERS.inc()
+        return subscription
+
+    def release(self, subscription: Subscription) -> None:
+        if subscription in self._open:
+            self._open.remove(subscription)
+            metrics.SUBSCRIBERS.dec()
+
+    def join(self, subscription: Subscription) -> None:
+        self._following.add(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        self._following.discard(subscription)
+
+    def watch(self, watcher: Any) -> None:
+        """Calls ``watcher(event)`` for every durable event from now on; watchers must not wait."""
+        self._watchers = [*self._watchers, watcher]
+
+    def unwatch(self, watcher: Any) -> None:
+        self._watchers = [known for known in self._watchers if known != watcher]
+
+    # History
+
+    def recent(self, after: int) -> list[Frame] | None:
+        """What came after the cursor, if memory reaches back that far."""
+        if after < self._ring_start:
+            return None
+        frames: list[Frame] = []
+        for frame, _ in reversed(self._ring):
+            if (frame.seq or 0) <= after:
+                break
+            frames.append(frame)
+        frames.reverse()
+        return frames
+
+    async def page(self, after: int, limit: int = MAX_REPLAY_EVENTS) -> ReplayPage:
+        """One page from the workflow; clients that ask for the same page share one query."""
+        if limit != MAX_REPLAY_EVENTS:
+            return await self._gateway.replay(self.session_id, after, limit)
+        task = self._pages.get(after)
+        if task is None:
+            metrics.REPLAY_QUERIES.inc()
+            task = asyncio.create_task(self._gateway.replay(self.session_id, after, limit))
+            self._pages[after] = task
+            task.add_done_callback(lambda done: self._pages.pop(after, None) if done.exception() else None)
+        return await asyncio.shield(task)
+
+    async def next_change(self, timeout_seconds: float) -> None:
+        """Waits for durable events, or for the time to be up."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+
+    # News
+
+    def _on_message(self, message: Message) -> None:
+        match message["kind"]:
+            case "delta":
+                self._on_delta(message)
+            case "tick":
+                if message.get("quiet"):
+                    self._news.set()
+                else:
+                    self._urgent.set()
+            case "presence" | "who":
+                self.presence.on_message(message)
+
+    def _on_delta(self, message: Message) -> None:
+        turn_id, message_id = message.get("turn_id"), message["message_id"]
+        if not self.gate.knows(turn_id):
+            # Its turn has perhaps begun and not been read yet, or has ended: the log will tell.
+            if len(self._held) < MAX_HELD_LIVE_DELTAS:
+                self._held.append(message)
+            self._urgent.set()
+        elif self.gate.passes(turn_id, message["attempt"], message_id):
+            frame = Frame(None, message["wire"])
+            metrics.LIVE_DELTAS.inc()
+            for subscription in tuple(self._following):
+                subscription.push_delta(message_id, message["offset"], message["length"], frame)
+
+    def push_live(self, text: str) -> None:
+        """Sends something to everyone that isn't part of the log (presence)."""
+        frame = Frame(None, text)
+        for subscription in tuple(self._following):
+            subscription.push(frame)
+
+    async def _read_forever(self) -> None:
+        while not self.closed:
+            try:
+                await self._wait_for_news()
+                await self._read()
+            except Problem as problem:
+                logger.info("Could not read %s (%s); trying again", self.session_id, problem.code)
+                await asyncio.sleep(READ_RETRY_SECONDS)
+                self._urgent.set()
+        for subscription in tuple(self._following):
+            subscription.wake()
+
+    async def _wait_for_news(self) -> None:
+        """Returns at once for urgent news, after a pause for quiet ones, at last for none at all."""
+        poll = self._settings.busy_poll_seconds if self.gate.attempts else self._settings.idle_poll_seconds
+        pause = QUIET_READ_PAUSE_SECONDS if self._news.is_set() else poll
+        deadline = time.monotonic() + pause
+        while not self._urgent.is_set() and (left := deadline - time.monotonic()) > 0:
+            quiet_before = self._news.is_set()
+            waits = [asyncio.create_task(self._urgent.wait())]
+            if not quiet_before:
+                waits.append(asyncio.create_task(self._news.wait()))
+            _, pending = await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            if not quiet_before and self._news.is_set():
+                deadline = min(deadline, time.monotonic() + QUIET_READ_PAUSE_SECONDS)
+        self._urgent.clear()
+        self._news.clear()
+
+    async def _read(self) -> None:
+        while True:
+            metrics.REPLAY_QUERIES.inc()
+            page = await self._gateway.replay(self.session_id, self.tip, MAX_REPLAY_EVENTS)
+            self._pages.clear()
+            for event in page.events:
+                self._on_event(event)
+            self.tip = max(self.tip, page.next_after)
+            if not page.more:
+                break
+        self.closed = page.closed
+        self._release_held()
+        if page.events or self.closed:
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
+
+    def _on_event(self, event: Event) -> None:
+        frame = Frame.of(event)
+        self.gate.observe(event)
+        self.tip = event.seq
+        self._remember(frame)
+        for subscription in tuple(self._following):
+            subscription.push_event(event, frame)
+        for watcher in self._watchers:
+            watcher(event)
+
+    def _release_held(self) -> None:
+        held, self._held = self._held, []
+        for message in held:
+            turn_id = str(message.get("turn_id"))
+            if self.gate.knows(turn_id):
+                self._on_delta(message)
+            else:
+                # The log has been read to its end and doesn't say that this turn runs.
+                self.gate.end(turn_id)
+
+    def _remember(self, frame: Frame) -> None:
+        self._ring.append((frame, len(frame.sse)))
+        self._ring_bytes += len(frame.sse)
+        while len(self._ring) > MAX_RING_EVENTS or self._ring_bytes > MAX_RING_BYTES:
+            dropped, size = self._ring.popleft()
+            self._ring_bytes -= size
+            self._ring_start = dropped.seq or self._ring_start
+
+
+class Presence:
+    """Who is connected to a session now, over all API processes. Kept nowhere, told by each."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._here: dict[str, Actor] = {}
+        self._elsewhere: dict[str, tuple[float, list[dict[str, Any]]]] = {}
+
+    def arrive(self, connection_id: str, actor: Actor) -> None:
+        self._here[connection_id] = actor
+        self.tell()
+
+    def depart(self, connection_id: str) -> None:
+        if self._here.pop(connection_id, None):
+            self.tell()
+
+    def people(self) -> list[dict[str, Any]]:
+        """Each person once, with the number of connections."""
+        counted: dict[tuple[str, str], dict[str, Any]] = {}
+        now = time.monotonic()
+        others = [
+            entry
+            for at, entries in self._elsewhere.values()
+            if now - at < PRESENCE_EXPIRY_SECONDS
+            for entry in entries
+        ]
+        for entry in [*self._mine(), *others]:
+            key = (entry["id"], entry["role"])
+            known = counted.setdefault(key, {**entry, "connections": 0})
+            known["connections"] += entry["connections"]
+        return sorted(counted.values(), key=lambda entry: (entry["role"], entry["id"]))
+
+    def ask(self) -> None:
+        self._feed._bus.publish(self._feed.session_id, {"kind": "who", "process": _PROCESS})
+
+    def tell(self) -> None:
+        message = {"kind": "presence", "process": _PROCESS, "people": self._mine()}
+        self._feed._bus.publish(self._feed.session_id, message)
+
+    def on_message(self, message: Message) -> None:
+        if message["kind"] == "who":
+            if message["process"] != _PROCESS and self._here:
+                self.tell()
+            return
+        before = self._elsewhere.get(message["process"], (0.0, []))[1]
+        if message["process"] != _PROCESS:
+            self._elsewhere[message["process"]] = (time.monotonic(), message["people"])
+        if message["process"] == _PROCESS or before != message["people"]:
+            self._feed.push_live(json.dumps({"type": "presence", "data": {"people": self.people()}}))
+
+    def _mine(self) -> list[dict[str, Any]]:
+        mine: dict[str, dict[str, Any]] = {}
+        for actor in self._here.values():
+            entry = mine.setdefault(
+                f"{actor.role}:{actor.id}",
+                {**actor.model_dump(mode="json", exclude_none=True), "connections": 0},
+            )
+            entry["connections"] += 1
+        return list(mine.values())
+
+    @property
+    def anyone_here(self) -> bool:
+        return bool(self._here)
+
+
+class Feeds:
+    """The feeds of this process: started at first use, kept a little beyond the last."""
+
+    def __init__(self, gateway: Gateway, bus: LiveBus, settings: Settings) -> None:
+        self._gateway, self._bus, self._settings = gateway, bus, settings
+        self._feeds: dict[str, asyncio.Task[Feed]] = {}
+        self._users: dict[str, int] = {}
+        self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heart: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._heart = asyncio.create_task(self._tell_presence())
+
+    async def stop(self) -> None:
+        if self._heart:
+            self._heart.cancel()
+        for handle in self._lingering.values():
+            handle.cancel()
+        for task in list(self._feeds.values()):
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await task.result().stop()
+        self._feeds.clear()
+
+    @asynccontextmanager
+    async def use(self, session_id: str) -> AsyncIterator[Feed]:
+        """The session's feed while the block runs; raises a problem for an unknown session."""
+        if linger := self._lingering.pop(session_id, None):
+            linger.cancel()
+        self._users[session_id] = self._users.get(session_id, 0) + 1
+        try:
+            yield await self._get(session_id)
+        finally:
+            self._users[session_id] -= 1
+            if not self._users[session_id]:
+                del self._users[session_id]
+                loop = asyncio.get_running_loop()
+                self._lingering[session_id] = loop.call_later(LINGER_SECONDS, self._drop, session_id)
+
+    async def _get(self, session_id: str) -> Feed:
+        task = self._feeds.get(session_id)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._feeds[session_id] = asyncio.create_task(self._start(session_id))
+        return await asyncio.shield(task)
+
+    async def _start(self, session_id: str) -> Feed:
+        feed = Feed(session_id, self._gateway, self._bus, self._settings)
+        await feed.start()
+        metrics.FEEDS.inc()
+        return feed
+
+    def _drop(self, session_id: str) -> None:
+        self._lingering.pop(session_id, None)
+        task = self._feeds.pop(session_id, None)
+        if task and task.done() and not task.cancelled() and task.exception() is None:
+            metrics.FEEDS.dec()
+            stopping = asyncio.create_task(task.result().stop())
+            self._tasks.add(stopping)
+            stopping.add_done_callback(self._tasks.discard)
+
+    async def _tell_presence(self) -> None:
+        while True:
+            await asyncio.sleep(PRESENCE_INTERVAL_SECONDS)
+            for task in list(self._feeds.values()):
+                if task.done() and not task.cancelled() and task.exception() is None:
+                    presence = task.result().presence
+                    if presence.anyone_here:
+                        presence.tell()
+
+
+def is_terminal(event: Event) -> bool:
+    """Whether the event ends a turn or a sub-agent's run."""
+    return event.type in TERMINAL_TURN_TYPES or event.type == EventType.AGENT_FINISHED

@@ -1,0 +1,205 @@
+"""The fast, forgetful path between API processes: live deltas, hints of news, presence.
+
+Whatever is lost here costs a client some milliseconds and never a character: the durable log
+holds everything, and feeds look there by themselves when they hear nothing.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from activities.announcements import CHANNEL_PREFIX
+
+logger = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+"""``{"kind": "delta" | "tick" | "presence" | "who", …}``."""
+Listener = Callable[[Message], None]
+
+MAX_OUTGOING_MESSAGES = 10_000
+RECONNECT_PAUSE_SECONDS = 0.5
+CLAIM_PREFIX = "waystation:claim:"
+TICK: Message = {"kind": "tick"}
+
+
+class LiveBus(Protocol):
+    """What feeds and ingest need of a bus."""
+
+    def publish(self, session_id: str, message: Message) -> None:
+        """Sends to everyone listening to the session, here at once. Never waits, never fails."""
+
+    def subscribe(self, session_id: str, listener: Listener) -> None:
+        """Calls ``listener`` with every message for the session from now on."""
+
+    def unsubscribe(self, session_id: str, listener: Listener) -> None:
+        """Stops it."""
+
+    async def claim(self, key: str, lifetime_seconds: int) -> bool:
+        """True for the first to claim ``key``, over all processes."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether other processes can be reached."""
+
+
+class MemoryBus:
+    """For one API process."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Listener]] = defaultdict(list)
+        self._claims: dict[str, float] = {}
+
+    def publish(self, session_id: str, message: Message) -> None:
+        for listener in self._listeners.get(session_id, ()):
+            listener(message)
+
+    def subscribe(self, session_id: str, listener: Listener) -> None:
+        self._listeners[session_id] = [*self._listeners[session_id], listener]
+
+    def unsubscribe(self, session_id: str, listener: Listener) -> None:
+        remaining = [known for known in self._listeners[session_id] if known != listener]
+        if remaining:
+            self._listeners[session_id] = remaining
+        else:
+            del self._listeners[session_id]
+
+    async def claim(self, key: str, lifetime_seconds: int) -> bool:
+        now = time.monotonic()
+        self._claims = {known: until for known, until in self._claims.items() if until > now}
+        if key in self._claims:
+            return False
+        self._claims[key] = now + lifetime_seconds
+        return True
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    @property
+    def healthy(self) -> bool:
+        return True
+
+
+class RedisBus(MemoryBus):
+    """For several API processes: Redis publish/subscribe between them, memory within each."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        from redis.asyncio import Redis
+
+        self._redis = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
+        self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+        self._origin = uuid.uuid4().hex
+        self._outgoing: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(MAX_OUTGOING_MESSAGES)
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._healthy = False
+
+    @property
+    def healthy(self) -> bool:
+        return self._healthy
+
+    def publish(self, session_id: str, message: Message) -> None:
+        super().publish(session_id, message)
+        # Full means that Redis is away or overwhelmed: what is dropped arrives durably.
+        with contextlib.suppress(asyncio.QueueFull):
+            self._outgoing.put_nowait((session_id, message))
+
+    def subscribe(self, session_id: str, listener: Listener) -> None:
+        super().subscribe(session_id, listener)
+        self._changed.set()
+
+    def unsubscribe(self, session_id: str, listener: Listener) -> None:
+        super().unsubscribe(session_id, listener)
+        self._changed.set()
+
+    async def claim(self, key: str, lifetime_seconds: int) -> bool:
+        from redis.exceptions import RedisError
+
+        try:
+            return bool(await self._redis.set(CLAIM_PREFIX + key, "1", nx=True, ex=lifetime_seconds))
+        except (RedisError, OSError):
+            return await super().claim(key, lifetime_seconds)
+
+    async def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._keep_going(run)) for run in (self._send, self._follow, self._receive)
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        with contextlib.suppress(Exception):
+            await self._redis.aclose()
+
+    async def _keep_going(self, run: Callable[[], Any]) -> None:
+        from redis.exceptions import RedisError
+
+        while True:
+            try:
+                await run()
+            except (RedisError, OSError) as error:
+                if self._healthy:
+                    logger.warning(
+                        "The live bus is lost (%s); clients go on at the durable pace", type(error).__name__
+                    )
+                self._healthy = False
+                await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+
+    async def _send(self) -> None:
+        while True:
+            batch = [await self._outgoing.get()]
+            while not self._outgoing.empty():
+                batch.append(self._outgoing.get_nowait())
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for session_id, message in batch:
+                    pipeline.publish(
+                        CHANNEL_PREFIX + session_id, json.dumps({**message, "origin": self._origin})
+                    )
+                await pipeline.execute()
+
+    async def _follow(self) -> None:
+        """Keeps Redis's idea of what this process listens to in step with ours."""
+        while True:
+            self._changed.clear()
+            wanted = {CHANNEL_PREFIX + session_id for session_id in self._listeners} | {CHANNEL_PREFIX}
+            have = {channel.decode() for channel in self._pubsub.channels}
+            if wanted - have:
+                await self._pubsub.subscribe(*(wanted - have))
+            if have - wanted:
+                await self._pubsub.unsubscribe(*(have - wanted))
+            await self._changed.wait()
+
+    async def _receive(self) -> None:
+        # Listening needs one channel at least; the sessions' own are added as they come.
+        await self._pubsub.subscribe(CHANNEL_PREFIX)
+        while True:
+            raw = await self._pubsub.get_message(timeout=1.0)
+            if not self._healthy:
+                self._healthy = True
+                self._catch_up()
+            if raw is None:
+                continue
+            message = json.loads(raw["data"])
+            if message.pop("origin", None) != self._origin:
+                super().publish(raw["channel"].decode()[len(CHANNEL_PREFIX) :], message)
+
+    def _catch_up(self) -> None:
+        """After an outage: every feed looks for what it was not told."""
+        for session_id in list(self._listeners):
+            super().publish(session_id, TICK)

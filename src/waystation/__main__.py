@@ -1,0 +1,18 @@
+"""Entry point of the ``waystation`` command."""
+
+import sys
+
+
+def main() -> None:
+    """Runs the command line, or says how to install what it needs."""
+    try:
+        from waystation.cli import app
+    except ImportError as error:
+        sys.exit(
+            f"waystation: the command line needs more packages ({error.name}): pip install 'waystation[cli]'"
+        )
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A deterministic agent: no model, no key, the same words every time.
+
+What it does is written in the message, as words of the form ``name=value``:
+
+    tokens=200      how many words to stream (default 60)
+    rate=50         words a second (default 25; 0 is as fast as possible)
+    tool=search     call a tool of this name first
+    spawn=2         start so many researchers and wait for them
+    crash=30        kill its own process after so many words, at the first attempt only
+    fail=30         raise an error after so many words
+    retry=30        ask for another attempt after so many words, at the first one only
+    messages=3      so many messages instead of one
+    think=10        so many words of reasoning first
+
+Steers are taken up between words and said so in the answer.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from itertools import cycle, islice
+
+from pydantic import JsonValue
+
+from waystation.agent import Agent, RetryTurn, Turn
+
+TEXT = (
+    "A durable session keeps what is said while networks come and go. Each word has its place, so a "
+    "client that returns finds the text as it is, neither cut nor doubled. Whoever watches sees the same, "
+    "on every screen, and whoever speaks is heard once."
+)
+WORDS = TEXT.split()
+
+agent = Agent("demo")
+researcher = Agent("researcher")
+
+
+class Script:
+    """What a message asks the agent to do."""
+
+    def __init__(self, text: str) -> None:
+        pairs = (word.partition("=") for word in text.split())
+        self._values = {name: value for name, equals, value in pairs if equals}
+
+    def number(self, name: str, default: int = 0) -> int:
+        value = self._values.get(name, "")
+        return int(value) if value.isdigit() else default
+
+    def text(self, name: str) -> str | None:
+        return self._values.get(name)
+
+
+class Pace:
+    """Waits so that words come at a steady rate, however long each takes to write."""
+
+    def __init__(self, rate_per_second: int) -> None:
+        self._interval = 1 / rate_per_second if rate_per_second else 0.0
+        self._next = time.monotonic()
+
+    async def wait(self) -> None:
+        self._next += self._interval
+        await asyncio.sleep(max(self._next - time.monotonic(), 0))
+
+
+@agent.turn
+async def answer(turn: Turn) -> JsonValue:
+    """Does what the message says; see the module's documentation."""
+    script = Script(turn.text)
+    pace = Pace(script.number("rate", 25))
+    if thoughts := script.number("think"):
+        async with turn.message(kind="reasoning") as message:
+            for word in islice(cycle(WORDS), thoughts):
+                await pace.wait()
+                await message.write(word + " ")
+    if name := script.text("tool"):
+        async with turn.tool(name, {"query": turn.text}) as call:
+            await pace.wait()
+            call.result = {"found": len(turn.text.split())}
+    found = await _spawn(turn, script)
+    if found:
+        await turn.write(f"My researchers report: {'; '.join(found)}. ")
+    for number in range(script.number("messages", 1)):
+        if number:
+            await turn.end_message()
+        await _stream(turn, script, pace)
+    return {"words": script.number("tokens", 60), "attempt": turn.attempt}
+
+
+async def _spawn(turn: Turn, script: Script) -> list[str]:
+    rate = script.number("rate", 25)
+    spawned = [
+        await turn.spawn("researcher", f"question={number} rate={rate}", key=f"researcher-{number}")
+        for number in range(1, script.number("spawn") + 1)
+    ]
+    return [str(await sub_agent.result()) for sub_agent in spawned]
+
+
+async def _stream(turn: Turn, script: Script, pace: Pace) -> None:
+    for count, word in enumerate(islice(cycle(WORDS), script.number("tokens", 60)), 1):
+        await pace.wait()
+        await turn.write(word + " ")
+        for steer in await turn.take_steers():
+            await turn.write(f"[steered: {steer.text}] ")
+        if count == script.number("fail"):
+            raise RuntimeError("failed as told")
+        if turn.attempt == 1 and count == script.number("retry"):
+            raise RetryTurn("told to try again")
+        if turn.attempt == 1 and count == script.number("crash"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@researcher.turn
+async def research(turn: Turn) -> JsonValue:
+    """Writes a short finding and reports it."""
+    script = Script(turn.text)
+    pace = Pace(script.number("rate", 25))
+    number = script.number("question", 1)
+    for word in f"Looking into question {number}. It has an answer.".split():
+        await pace.wait()
+        await turn.write(word + " ")
+    return f"question {number} has an answer"

@@ -1,0 +1,255 @@
+"""The command line: ``waystation --help``."""
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from waystation.client import Client
+from waystation.errors import WaystationError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Durable sessions for AI agents, and agents that can pay.",
+)
+session_app = typer.Typer(no_args_is_help=True, help="Start, watch and control sessions.")
+app.add_typer(session_app, name="session")
+
+
+def _fail(message: str) -> typer.Exit:
+    typer.echo(f"waystation: {message}", err=True)
+    return typer.Exit(1)
+
+
+def server_folder() -> Path:
+    """The folder that holds ``workflows``, ``activities``, ``api`` and ``worker.py``.
+
+    In a wheel it lies inside this package, so that their names can't clash with anybody's;
+    in a checkout it is the root.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "_server", here.parent.parent):
+        if (folder / "worker.py").is_file() and (folder / "api" / "main.py").is_file():
+            return folder
+    raise _fail("the server's files are not installed; use: pip install 'waystation[server]'")
+
+
+def _enter_server() -> None:
+    folder = str(server_folder())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+# Processes
+
+
+@app.command()
+def dev(
+    agent: Annotated[
+        list[str], typer.Option(help="An agent to run beside the demo's, as module:attribute.")
+    ] = [],  # noqa: B006
+    state: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".waystation"),
+    port: Annotated[int, typer.Option(help="The API's port.")] = 8470,
+    temporal_port: Annotated[int, typer.Option(help="Temporal's port.")] = 7470,
+) -> None:
+    """Run everything on this machine: Temporal, worker, API and agents. No account, no Docker."""
+    from waystation.dev import Dev, DevError
+
+    _log()
+    try:
+        asyncio.run(Dev(state, port, temporal_port, agent, server_folder()).run())
+    except DevError as error:
+        raise _fail(str(error)) from error
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker for workflows and their activities."""
+    _enter_server()
+    importlib.import_module("worker").main()
+
+
+@app.command()
+def api() -> None:
+    """Run the HTTP API."""
+    _enter_server()
+    _log()
+    import uvicorn
+
+    from waystation.settings import Settings
+
+    settings = Settings()
+    create_app = importlib.import_module("api.main").create_app
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        # Streams would otherwise hold up the shutdown for ever.
+        timeout_graceful_shutdown=3,
+        ws_per_message_deflate=False,
+        ws_max_size=16 * 1024 * 1024,
+    )
+
+
+@app.command()
+def agent(references: Annotated[list[str], typer.Argument(help="Agents as module:attribute.")]) -> None:
+    """Run agents in this process."""
+    from waystation.agent import Agent, serve
+
+    _log()
+    sys.path.insert(0, str(Path.cwd()))
+    agents = []
+    for reference in references:
+        module, _, attribute = reference.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute or "agent")
+        except (ImportError, AttributeError) as error:
+            raise _fail(
+                f"can't load the agent '{reference}': {error}. Give it as module:attribute."
+            ) from error
+        if not isinstance(found, Agent):
+            raise _fail(f"'{reference}' is not a waystation.Agent.")
+        agents.append(found)
+    try:
+        asyncio.run(serve(*agents))
+    except RuntimeError as error:
+        raise _fail(str(error)) from error
+
+
+@app.command()
+def demo() -> None:
+    """Show what sessions can do, on real parts, in under a minute."""
+    from waystation.demo import run_demo
+
+    raise typer.Exit(asyncio.run(run_demo(server_folder())))
+
+
+# Sessions
+
+
+def _client() -> Client:
+    if not os.environ.get("WAYSTATION_API_KEY"):
+        from waystation.dev import read_dev_environment
+
+        os.environ.update({**read_dev_environment(Path(".waystation")), **os.environ})
+    if not os.environ.get("WAYSTATION_API_KEY"):
+        raise _fail("set WAYSTATION_API_KEY (and WAYSTATION_URL), or run this where 'waystation dev' runs.")
+    return Client()
+
+
+def _run(work: Any) -> Any:
+    try:
+        return asyncio.run(work)
+    except WaystationError as error:
+        raise _fail(str(error)) from error
+
+
+SessionArgument = Annotated[str, typer.Argument(help="The session's id.")]
+
+
+@session_app.command("start")
+def session_start(
+    agent: Annotated[str, typer.Argument(help="The agent's name.")] = "demo",
+    session_id: Annotated[
+        str | None, typer.Option("--id", help="Choose the id, to make this idempotent.")
+    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="The first message.")] = None,
+    title: Annotated[str | None, typer.Option(help="A title for lists.")] = None,
+) -> None:
+    """Start a session and print its id."""
+
+    async def work() -> None:
+        async with _client() as client:
+            session = await client.start(agent, session_id=session_id, message=message, title=title)
+            typer.echo(session.id)
+
+    _run(work())
+
+
+@session_app.command("send")
+def session_send(
+    session_id: SessionArgument,
+    text: str,
+    on_busy: Annotated[
+        str, typer.Option(help="While a turn runs: queue, interrupt, steer or reject.")
+    ] = "queue",
+) -> None:
+    """Send a message."""
+
+    async def work() -> None:
+        async with _client() as client:
+            sent = await client.attach(session_id).send(text, on_busy=on_busy)
+            typer.echo(sent.model_dump_json(exclude_none=True))
+
+    _run(work())
+
+
+@session_app.command("stop")
+def session_stop(session_id: SessionArgument) -> None:
+    """Stop the agent and say what came of it."""
+
+    async def work() -> None:
+        async with _client() as client:
+            typer.echo((await client.attach(session_id).stop()).model_dump_json(exclude_none=True))
+
+    _run(work())
+
+
+@session_app.command("steer")
+def session_steer(session_id: SessionArgument, text: str) -> None:
+    """Steer the running turn and say if it was consumed or queued."""
+
+    async def work() -> None:
+        async with _client() as client:
+            typer.echo((await client.attach(session_id).steer(text)).model_dump_json(exclude_none=True))
+
+    _run(work())
+
+
+@session_app.command("replay")
+def session_replay(
+    session_id: SessionArgument,
+    after: Annotated[int, typer.Option(help="Events after this seq.")] = 0,
+) -> None:
+    """Print the durable events, one JSON object a line."""
+
+    async def work() -> None:
+        async with _client() as client:
+            cursor, more = after, True
+            while more:
+                page = await client.attach(session_id).replay(after=cursor)
+                for event in page.events:
+                    typer.echo(event.to_wire())
+                cursor, more = page.next_after, page.more
+
+    _run(work())
+
+
+@session_app.command("tail")
+def session_tail(session_id: SessionArgument) -> None:
+    """Follow a session live; it goes on when you leave."""
+    from waystation.tail import tail
+
+    async def work() -> None:
+        async with _client() as client:
+            await tail(client.attach(session_id))
+
+    try:
+        _run(work())
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nLeft {session_id}; the agent goes on. Come back with: waystation session tail {session_id}"
+        )

@@ -1,0 +1,84 @@
+"""What the client raises.
+
+WaystationError
+├── ConnectionLost      the API can't be reached; retried by itself where that is safe
+└── ApiError            the API has refused: status, code, detail
+    ├── NotAllowed      401, 403
+    ├── NotFound        404
+    ├── ConflictError   409
+    ├── InvalidRequest  400, 422
+    └── TryLater        429, 503: the same may work after ``retry_after_seconds``
+"""
+
+from typing import Any
+
+import httpx
+
+
+class WaystationError(Exception):
+    """Anything that goes wrong between a client or agent and Waystation."""
+
+
+class ConnectionLost(WaystationError):
+    """The API can't be reached at the moment."""
+
+
+class ApiError(WaystationError):
+    """The API's answer was a problem (RFC 9457)."""
+
+    def __init__(self, status: int, code: str, detail: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(f"{detail} ({status} {code})")
+        self.status, self.code, self.detail = status, code, detail
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotAllowed(ApiError):
+    """The credential is missing, wrong, expired, or not for this."""
+
+
+class NotFound(ApiError):
+    """There is no such session, or this credential may not see it."""
+
+
+class ConflictError(ApiError):
+    """The session's state doesn't allow it: closed, busy, taken over."""
+
+
+class InvalidRequest(ApiError):
+    """The request itself is wrong; ``detail`` says what to do."""
+
+
+class TryLater(ApiError):
+    """Too much at once, or Temporal is away. Nothing was lost."""
+
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    401: NotAllowed,
+    403: NotAllowed,
+    404: NotFound,
+    409: ConflictError,
+    400: InvalidRequest,
+    422: InvalidRequest,
+    429: TryLater,
+    503: TryLater,
+}
+
+
+def problem(status: int, body: dict[str, Any], retry_after: str | None = None) -> ApiError:
+    """The error that a problem details object stands for."""
+    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+    kind = _BY_STATUS.get(status, ApiError)
+    return kind(status, str(body.get("code", "error")), str(body.get("detail", "no detail given")), seconds)
+
+
+def raise_for_problem(response: httpx.Response) -> None:
+    """Raises the error that an HTTP answer stands for, if any."""
+    if response.is_success:
+        return
+    try:
+        body = response.json()
+    except ValueError:
+        body = {"detail": f"the answer was not from Waystation: {response.text[:200]}"}
+    raise problem(
+        response.status_code, body if isinstance(body, dict) else {}, response.headers.get("retry-after")
+    )

@@ -1,0 +1,341 @@
+"""An agent process's one connection to the API: what its turns write goes up, controls come down.
+
+The connection may be lost at any time. What has been written and not acknowledged is kept and
+sent again; writers number their items, so nothing counts twice. When too much is unacknowledged
+(Temporal or the API is down), writing waits.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from waystation.errors import ConflictError, NotAllowed, WaystationError, problem
+from waystation.models.events import Actor, Item
+from waystation.models.ingest import (
+    AckFrame,
+    CloseFrame,
+    FencedFrame,
+    FinishedFrame,
+    OpenedFrame,
+    OpenFrame,
+    ProblemFrame,
+    ServerFrame,
+    SpawnedFrame,
+    SpawnFrame,
+    SteerFrame,
+    StopFrame,
+    WriteFrame,
+)
+from waystation.models.sessions import Spawn
+
+logger = logging.getLogger(__name__)
+
+MAX_UNACKNOWLEDGED_BYTES = 1024 * 1024
+"""What one writer may have under way; beyond it ``write`` waits."""
+MAX_ITEMS_PER_FRAME = 500
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+MIN_RECONNECT_PAUSE_SECONDS = 0.1
+MAX_RECONNECT_PAUSE_SECONDS = 3.0
+REOPEN_PAUSE_SECONDS = 0.5
+OPEN_TIMEOUT_SECONDS = 5.0
+_ITEM_OVERHEAD_BYTES = 100
+
+_FRAMES: TypeAdapter[list[ServerFrame]] = TypeAdapter(list[ServerFrame])
+
+Control = StopFrame | SteerFrame | FencedFrame | FinishedFrame
+
+
+class IngestConnection:
+    """Connects, reconnects, and carries all writers of this process. Use as ``async with``."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        scheme, _, rest = url.rstrip("/").partition("://")
+        self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest"
+        self._key = api_key
+        self._writers: dict[str, Writer] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._refused: WaystationError | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._stay_connected(), name="ingest")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, *self._background, return_exceptions=True)
+
+    def writer(self, frame: OpenFrame, control: Callable[[Control], None]) -> "Writer":
+        """A writer for one attempt of a turn; ``control`` is called with what the agent must know of."""
+        if self._refused:
+            raise self._refused
+        writer = Writer(self, frame, control)
+        self._writers[writer.key] = writer
+        self.wake()
+        return writer
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def drop(self, writer: "Writer") -> None:
+        writer.closing = True
+        self.wake()
+
+    async def _stay_connected(self) -> None:
+        pause = MIN_RECONNECT_PAUSE_SECONDS
+        while True:
+            try:
+                async with connect(
+                    self._url,
+                    additional_headers={"Authorization": f"Bearer {self._key}"},
+                    compression=None,
+                    max_size=MAX_FRAME_BYTES,
+                    open_timeout=OPEN_TIMEOUT_SECONDS,
+                ) as socket:
+                    pause = MIN_RECONNECT_PAUSE_SECONDS
+                    await self._talk(socket)
+            except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError) as error:
+                self._check_refusal(error)
+                logger.debug("The API can't be reached (%s); trying again", type(error).__name__)
+            for writer in self._writers.values():
+                writer.disconnected()
+            # Jitter: after an outage all agents come back, but not in the same instant.
+            await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311
+            pause = min(pause * 2, MAX_RECONNECT_PAUSE_SECONDS)
+
+    def _check_refusal(self, error: Exception) -> None:
+        code = error.rcvd.code if isinstance(error, ConnectionClosed) and error.rcvd else 0
+        if code in (4401, 4403) or (
+            isinstance(error, InvalidStatus) and error.response.status_code in (401, 403)
+        ):
+            self._refused = NotAllowed(
+                401, "unauthenticated", "The API refuses this agent's key; check WAYSTATION_API_KEY."
+            )
+            logger.error("%s", self._refused)
+            for writer in self._writers.values():
+                writer.fail(self._refused)
+
+    async def _talk(self, socket: ClientConnection) -> None:
+        receiving = asyncio.create_task(self._receive(socket))
+        sending = asyncio.create_task(self._send(socket))
+        try:
+            await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (receiving, sending):
+                task.cancel()
+            results = await asyncio.gather(receiving, sending, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _send(self, socket: ClientConnection) -> None:
+        self.wake()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for writer in list(self._writers.values()):
+                for frame in writer.due():
+                    await socket.send(frame)
+                if writer.closed:
+                    del self._writers[writer.key]
+
+    async def _receive(self, socket: ClientConnection) -> None:
+        async for raw in socket:
+            try:
+                frames = _FRAMES.validate_json(raw)
+            except ValidationError:
+                logger.warning("The API sent a frame that this version doesn't know; ignored")
+                continue
+            for frame in frames:
+                writer = self._writers.get(frame.writer or "")
+                if writer:
+                    writer.take(frame)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Calls after a pause."""
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            call()
+
+        task = asyncio.create_task(wait())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+class Writer:
+    """What one attempt of a turn writes."""
+
+    def __init__(
+        self, connection: IngestConnection, frame: OpenFrame, control: Callable[[Control], None]
+    ) -> None:
+        # Two sessions may use the same writer id; on the shared connection it must be unique.
+        self.key = f"{frame.session_id}:{frame.writer}"
+        self._frame = frame.model_copy(update={"writer": self.key})
+        self._connection, self._control = connection, control
+        self._unacknowledged: deque[tuple[Item, int]] = deque()
+        self._bytes = 0
+        self._numbered = self._sent = 0
+        self._opening = self._opened = False
+        self._flush_due = False
+        self._changed = asyncio.Event()
+        self._requests: dict[str, tuple[SpawnFrame, asyncio.Future[str]]] = {}
+        self._requests_sent: set[str] = set()
+        self._error: WaystationError | None = None
+        self.closing = self.closed = False
+
+    # For the turn
+
+    async def write(
+        self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
+    ) -> None:
+        """Writes one item; waits while too much is unacknowledged. Raises when the turn is over."""
+        while self._bytes >= MAX_UNACKNOWLEDGED_BYTES and not self._error:
+            await self._wait()
+        if self._error:
+            raise self._error
+        self._numbered += 1
+        item = Item.model_construct(n=self._numbered, type=kind, message_id=message_id, data=data)
+        size = len(data.get("text", "")) if kind == "message.delta" else len(str(data))
+        self._unacknowledged.append((item, size + _ITEM_OVERHEAD_BYTES))
+        self._bytes += size + _ITEM_OVERHEAD_BYTES
+        self._flush_due |= flush
+        self._connection.wake()
+
+    async def flush(self) -> None:
+        """Waits until everything written is durable. Raises when the turn is over."""
+        self._flush_due = True
+        self._connection.wake()
+        while self._unacknowledged and not self._error:
+            await self._wait()
+        if self._error:
+            raise self._error
+
+    async def spawn(self, spawn: Spawn) -> str:
+        """Asks for a sub-agent and answers its turn's id."""
+        request = f"spawn-{spawn.key}"
+        frame = SpawnFrame(writer=self.key, session_id=self._frame.session_id, request=request, spawn=spawn)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._requests[request] = (frame, future)
+        self._connection.wake()
+        try:
+            return await future
+        finally:
+            self._requests.pop(request, None)
+
+    def close(self) -> None:
+        """Nothing more is written; the API may forget this writer."""
+        self._connection.drop(self)
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    # For the connection
+
+    def due(self) -> list[str]:
+        """The frames that are to be sent now."""
+        if self.closing:
+            self.closed = True
+            return [CloseFrame(writer=self.key).model_dump_json()]
+        if not self._opened:
+            if self._opening:
+                return []
+            self._opening = True
+            return [self._frame.model_dump_json()]
+        frames = [
+            frame.model_dump_json()
+            for key, (frame, _) in self._requests.items()
+            if key not in self._requests_sent
+        ]
+        self._requests_sent.update(self._requests)
+        return frames + self._due_writes()
+
+    def _due_writes(self) -> list[str]:
+        items = [item for item, _ in self._unacknowledged if item.n > self._sent]
+        if not items and not self._flush_due:
+            return []
+        frames = []
+        for start in range(0, max(len(items), 1), MAX_ITEMS_PER_FRAME):
+            chunk = tuple(items[start : start + MAX_ITEMS_PER_FRAME])
+            last = start + MAX_ITEMS_PER_FRAME >= len(items)
+            frame = WriteFrame.model_construct(writer=self.key, items=chunk, flush=self._flush_due and last)
+            frames.append(frame.model_dump_json())
+        self._flush_due = False
+        self._sent = self._numbered
+        return frames
+
+    def disconnected(self) -> None:
+        self._opening = self._opened = False
+        self._requests_sent.clear()
+        self._sent = self._unacknowledged[0][0].n - 1 if self._unacknowledged else self._numbered
+
+    def take(self, frame: ServerFrame) -> None:
+        """Something came down for this writer."""
+        match frame:
+            case AckFrame():
+                self._acknowledge(frame.n)
+            case OpenedFrame():
+                self._opened = True
+                # What was unacknowledged when the connection was lost must not wait for company.
+                self._flush_due |= bool(self._unacknowledged)
+                self._connection.wake()
+            case SpawnedFrame():
+                self._resolve(frame.request, frame.turn_id)
+            case ProblemFrame():
+                self._take_problem(frame)
+            case FencedFrame():
+                self.fail(
+                    ConflictError(409, frame.code, "The turn is over: what it still writes doesn't count.")
+                )
+                self._control(frame)
+            case StopFrame() | SteerFrame() | FinishedFrame():
+                self._control(frame)
+
+    def _acknowledge(self, n: int) -> None:
+        while self._unacknowledged and self._unacknowledged[0][0].n <= n:
+            self._bytes -= self._unacknowledged.popleft()[1]
+        self._changed.set()
+
+    def _resolve(self, request: str, turn_id: str) -> None:
+        if (entry := self._requests.get(request)) and not entry[1].done():
+            entry[1].set_result(turn_id)
+
+    def _take_problem(self, frame: ProblemFrame) -> None:
+        error = problem(409, {"code": frame.code, "detail": frame.detail})
+        if frame.retry:
+            self._connection.later(REOPEN_PAUSE_SECONDS, self._try_again)
+        elif frame.request and (entry := self._requests.get(frame.request)):
+            if not entry[1].done():
+                entry[1].set_exception(error)
+        else:
+            self.fail(error)
+
+    def _try_again(self) -> None:
+        self.disconnected()
+        self._connection.wake()
+
+    def fail(self, error: WaystationError) -> None:
+        """Nothing that this writer writes counts any more."""
+        self._error = self._error or error
+        for _, future in self._requests.values():
+            if not future.done():
+                future.set_exception(error)
+        self._changed.set()
+
+
+def actor_of(agent: str) -> Actor:
+    """The actor that an agent writes as."""
+    return Actor.model_validate({"id": agent, "role": "agent"})

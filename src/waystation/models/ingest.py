@@ -1,0 +1,140 @@
+"""The frames on an agent's WebSocket. Up goes one frame a message, down a JSON list of frames.
+
+docs/ingest.md describes the conversation.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from waystation.models.base import Frozen, FrozenOpen
+from waystation.models.events import Actor, Identifier, Item, SessionId
+from waystation.models.sessions import Spawn
+
+
+class OpenFrame(Frozen):
+    """Opens a writer: from now on the agent hears of this turn. Again after a reconnect."""
+
+    op: Literal["open"] = "open"
+    session_id: SessionId
+    writer: Identifier
+    actor: Actor
+    turn_id: Identifier | None = None
+    attempt: int = Field(default=0, ge=0)
+    after: int | None = Field(default=None, ge=0)
+    """Where in the session the turn began: events after it that concern the turn are told first."""
+
+
+class WriteFrame(Frozen):
+    """Writes items; ``flush`` makes them durable without waiting for more."""
+
+    op: Literal["write"] = "write"
+    writer: Identifier
+    items: tuple[Item, ...] = Field(default=(), max_length=20_000)
+    flush: bool = False
+
+
+class SpawnFrame(Frozen):
+    """Asks for a sub-agent; answered by ``spawned`` or ``problem`` with the same ``request``."""
+
+    op: Literal["spawn"] = "spawn"
+    writer: Identifier
+    session_id: SessionId
+    request: Identifier
+    spawn: Spawn
+
+
+class CloseFrame(Frozen):
+    """The writer is done."""
+
+    op: Literal["close"] = "close"
+    writer: Identifier
+
+
+AgentFrame = Annotated[OpenFrame | WriteFrame | SpawnFrame | CloseFrame, Field(discriminator="op")]
+
+
+class OpenedFrame(FrozenOpen):
+    """The writer may write."""
+
+    op: Literal["opened"] = "opened"
+    writer: str
+
+
+class AckFrame(FrozenOpen):
+    """Everything the writer has written up to ``n`` is durable."""
+
+    op: Literal["ack"] = "ack"
+    writer: str
+    n: int
+
+
+class StopFrame(FrozenOpen):
+    """Someone has stopped the turn: wind down; what is on screens is flushed, nothing more shown."""
+
+    op: Literal["stop"] = "stop"
+    writer: str
+    turn_id: str
+    reason: str | None = None
+
+
+class SteerFrame(FrozenOpen):
+    """Someone steers the turn: take it up by writing ``steer.consumed``, or leave it."""
+
+    op: Literal["steer"] = "steer"
+    writer: str
+    steer_id: str
+    text: str
+    actor: Actor
+
+
+class FencedFrame(FrozenOpen):
+    """The turn is over for this attempt: nothing it writes counts any more."""
+
+    op: Literal["fenced"] = "fenced"
+    writer: str
+    code: str
+
+
+class SpawnedFrame(FrozenOpen):
+    """The sub-agent runs as this turn."""
+
+    op: Literal["spawned"] = "spawned"
+    writer: str
+    request: str
+    turn_id: str
+
+
+class FinishedFrame(FrozenOpen):
+    """A sub-agent of this turn has ended."""
+
+    op: Literal["finished"] = "finished"
+    writer: str
+    turn_id: str
+    outcome: JsonValue = None
+    result: JsonValue = None
+    detail: JsonValue = None
+
+
+class ProblemFrame(FrozenOpen):
+    """A frame was refused; ``retry`` says that the same may work later."""
+
+    op: Literal["problem"] = "problem"
+    writer: str | None = None
+    request: str | None = None
+    code: str
+    detail: str
+    retry: bool = False
+
+
+ServerFrame = Annotated[
+    OpenedFrame
+    | AckFrame
+    | StopFrame
+    | SteerFrame
+    | FencedFrame
+    | SpawnedFrame
+    | FinishedFrame
+    | ProblemFrame,
+    Field(discriminator="op"),
+]

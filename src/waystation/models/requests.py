@@ -1,0 +1,148 @@
+"""Bodies and answers of the HTTP API that are not the workflow's own."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from waystation.models.base import Frozen, FrozenOpen
+from waystation.models.events import (
+    MAX_MESSAGE_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    Actor,
+    Identifier,
+    SessionId,
+)
+from waystation.models.sessions import MAX_METADATA_ENTRIES, OnBusy, Sent, Snapshot
+
+DEFAULT_WAIT_SECONDS = 10.0
+MAX_WAIT_SECONDS = 60.0
+
+
+class StartRequest(Frozen):
+    """The body of ``POST /sessions``."""
+
+    agent: Identifier
+    session_id: SessionId | None = None
+    """Chosen by the client, it makes starting idempotent."""
+    title: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=MAX_METADATA_ENTRIES)
+    message: str | None = Field(default=None, min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
+    """The first message, sent in the same breath."""
+
+
+class Started(FrozenOpen):
+    """The answer: the session as it is, and whether this request made it."""
+
+    session_id: str
+    created: bool
+    session: Snapshot
+    sent: Sent | None = None
+
+
+class MessageRequest(Frozen):
+    """The body of ``POST /sessions/{id}/messages``."""
+
+    text: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
+    message_id: Identifier | None = None
+    """Chosen by the client, it makes sending idempotent."""
+    on_busy: OnBusy = OnBusy.QUEUE
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+    actor: Actor | None = None
+    """Who says it; only for the role ``service``, which speaks for its users."""
+
+
+class StopRequest(Frozen):
+    """The body of ``POST /sessions/{id}/stop``."""
+
+    turn_id: Identifier | None = None
+    request_id: Identifier | None = None
+    reason: str | None = Field(default=None, max_length=1_000)
+    wait_seconds: float = Field(default=DEFAULT_WAIT_SECONDS, ge=0, le=MAX_WAIT_SECONDS)
+
+
+class SteerRequest(Frozen):
+    """The body of ``POST /sessions/{id}/steer``."""
+
+    text: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
+    request_id: Identifier | None = None
+    wait_seconds: float = Field(default=DEFAULT_WAIT_SECONDS, ge=0, le=MAX_WAIT_SECONDS)
+
+
+class ControlAnswer(FrozenOpen):
+    """What became of a stop or steer; ``pending`` if the wait was too short to tell."""
+
+    request_id: str
+    outcome: Literal["pending", "stopped", "already_finished", "consumed", "queued", "refused"]
+    seq: int | None = None
+    turn_id: str | None = None
+    detail: str | None = None
+
+
+class ReasonRequest(Frozen):
+    """The body of takeover, release and close."""
+
+    reason: str | None = Field(default=None, max_length=1_000)
+
+
+class JoinRequest(Frozen):
+    """The body of ``POST /sessions/{id}/participants``."""
+
+    actor: Actor | None = None
+    """Who joins; only for the role ``service``, otherwise the caller."""
+
+
+class ListedSession(FrozenOpen):
+    """A session in a list: what Temporal's visibility store knows of it."""
+
+    session_id: str
+    agent: str | None = None
+    title: str | None = None
+    open: bool
+    started: datetime
+    snapshot: Snapshot | None = None
+
+
+class SessionList(FrozenOpen):
+    """A page of sessions, newest first."""
+
+    sessions: tuple[ListedSession, ...]
+    next_cursor: str | None = None
+
+
+class MessageView(FrozenOpen):
+    """A message as the transcript shows it."""
+
+    id: str
+    by: Actor
+    text: str
+    turn: str | None = None
+    status: Literal["streaming", "superseded"] | None = None
+    """Missing once completed."""
+    data: dict[str, JsonValue] | None = None
+
+
+class TranscriptView(FrozenOpen):
+    """Every message up to ``cursor``, from which ``events`` continues: the cheapest resume."""
+
+    session_id: str
+    cursor: int
+    closed: bool
+    messages: tuple[MessageView, ...]
+
+
+class PresentPerson(FrozenOpen):
+    """Someone connected now."""
+
+    id: str
+    role: str
+    name: str | None = None
+    connections: int
+
+
+class People(FrozenOpen):
+    """Who takes part, and who is connected now."""
+
+    participants: tuple[Actor, ...]
+    present: tuple[PresentPerson, ...]
+    taken_over_by: Actor | None = None

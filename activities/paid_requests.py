@@ -7,14 +7,15 @@ signature), sending repeats the same credential, closing only reads and revokes.
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import ipaddress
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -49,6 +50,7 @@ MAX_INLINE_ANSWER_BYTES: Final = 256 * 1024
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ANSWER_HEADERS: Final = 100
 MAX_ANSWER_HEADER_CHARACTERS: Final = 64 * 1024
+HEARTBEAT_SECONDS: Final = 1.0
 MAX_REDIRECTS: Final = 5
 CHAIN_MARGIN_SECONDS: Final = 60
 """After its end an authorization may still sit in a block that we don't see yet."""
@@ -134,6 +136,28 @@ class AnswerStore:
         return self._folder / reference
 
 
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
+
+
+def _beating(method: Method) -> Method:
+    """Heartbeats while the activity runs, so that a killed worker is missed in seconds."""
+
+    @functools.wraps(method)
+    async def with_heartbeats(*arguments: Any) -> Any:
+        async def beat() -> None:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+
+        beating = asyncio.create_task(beat())
+        try:
+            return await method(*arguments)
+        finally:
+            beating.cancel()
+
+    return with_heartbeats  # type: ignore[return-value]
+
+
 class PaidRequestActivities:
     """Talks to paid servers, the processor and the wallet."""
 
@@ -157,6 +181,7 @@ class PaidRequestActivities:
         await self._http.aclose()
 
     @activity.defn
+    @_beating
     async def probe_paid_resource(self, request: PaidHttpRequest) -> ProbeAnswer:
         """Make the request without paying.
 
@@ -211,6 +236,7 @@ class PaidRequestActivities:
         return None if self._wallet.can_pay(offer) else f"the wallet may not spend {offer.price.currency}"
 
     @activity.defn
+    @_beating
     async def mint_payment_credential(self, call: MintCall) -> MintedCredential:
         """Issue a token or sign an authorization for exactly the offer. Sends nothing to the server.
 
@@ -253,6 +279,7 @@ class PaidRequestActivities:
         )
 
     @activity.defn
+    @_beating
     async def redeem_payment_credential(self, call: RedeemCall) -> RedeemAnswer:
         """Send the request with the credential; again for a lost answer, always the same one.
 
@@ -283,6 +310,7 @@ class PaidRequestActivities:
         return RedeemAnswer(kind="answered", answer=answer, receipt=receipt)
 
     @activity.defn
+    @_beating
     async def close_payment_credential(self, call: CloseCall) -> ClosedCredential:
         """Ask the processor or the chain what became of a credential; revoke an unused token.
 

@@ -63,6 +63,7 @@ with workflow.unsafe.imports_passed_through():
 
 _PROBE: dict[str, Any] = {
     "start_to_close_timeout": policies.PROBE_CALL_TIMEOUT,
+    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
     "retry_policy": policies.PROBE_CALL_RETRY,
 }
 _READ_OFFERS: dict[str, Any] = {
@@ -71,18 +72,22 @@ _READ_OFFERS: dict[str, Any] = {
 }
 _MINT: dict[str, Any] = {
     "start_to_close_timeout": policies.MINT_CALL_TIMEOUT,
+    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
     "retry_policy": policies.MINT_CALL_RETRY,
 }
 _REDEEM: dict[str, Any] = {
     "start_to_close_timeout": policies.REDEEM_CALL_TIMEOUT,
+    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
     "retry_policy": policies.REDEEM_CALL_RETRY,
 }
 _LATE_REDEEM: dict[str, Any] = {
     "start_to_close_timeout": policies.REDEEM_CALL_TIMEOUT,
+    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
     "retry_policy": policies.LATE_REDEEM_RETRY,
 }
 _CLOSE: dict[str, Any] = {
     "start_to_close_timeout": policies.CLOSE_CALL_TIMEOUT,
+    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
     "retry_policy": policies.CLOSE_CALL_RETRY,
 }
 

@@ -31,7 +31,7 @@ WORTH_A_NEW_CHALLENGE: Final = frozenset({"payment-expired", "invalid-challenge"
 """Refusals of the challenge rather than of the payment."""
 
 
-class PaymentRefused(Exception):  # noqa: N818 - carries a decision, not a fault
+class PaymentRefused(Exception):
     """The request ends without a payment of ours standing. ``status`` is the final status."""
 
     def __init__(self, rule: str, message: str, status: PaidRequestStatus = "refused") -> None:

@@ -118,6 +118,9 @@ FOLLOW_ORDER: Final = timedelta(days=90)
 
 # --- Paid requests ----------------------------------------------------------------------------
 
+PAID_REQUEST_HEARTBEAT: Final = timedelta(seconds=5)
+"""The activities beat every second: a killed worker is missed after this, not after the call's whole time."""
+
 PROBE_CALL_TIMEOUT: Final = timedelta(seconds=60)
 """An unpaid request: the activity itself gives up on a dripping answer before this."""
 

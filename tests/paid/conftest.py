@@ -1,6 +1,5 @@
 """Fixtures for paid requests."""
 
-import warnings
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,10 +8,6 @@ import pytest
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # a pydantic model that is imported on the way
-    import waystation.protocols.acp  # noqa: F401
 
 from activities import paid_requests
 from workflows import paid_request, policies

@@ -570,11 +570,11 @@ def read_x402_credential(
     return RedeemedChallenge(challenge_id, "x402", terms, expires_at, payload)
 
 
-class MalformedCredential(WireError):  # noqa: N818
+class MalformedCredential(WireError):
     """Problem ``malformed-credential``."""
 
 
-class InvalidChallenge(WireError):  # noqa: N818
+class InvalidChallenge(WireError):
     """Problem ``invalid-challenge``."""
 
 

@@ -82,7 +82,7 @@ class _Presented:
     fingerprint: str
 
 
-class _Turned(Exception):  # noqa: N818
+class _Turned(Exception):
     """The request is answered without the handler."""
 
     def __init__(self, slug: str, status: int, detail: str) -> None:

@@ -57,7 +57,7 @@ class Unclear:
 Outcome = Settled | Refused | Unclear
 
 
-class BadPayment(ValueError):  # noqa: N818
+class BadPayment(ValueError):
     """The payload can't pay these terms. Checked before anything is charged."""
 
 

@@ -27,6 +27,7 @@ with warnings.catch_warnings():
     # web3, which the stock x402 client drags in, imports a deprecated module of websockets.
     warnings.simplefilter("ignore", DeprecationWarning)
     from x402.mechanisms.evm.exact import ExactEvmClientScheme
+    from x402.mechanisms.evm.exact import ExactEvmServerScheme as ExactEvmServerScheme
 
 SECRET = "a paywall secret for tests, 32 characters or more"
 REALM = "api.test"

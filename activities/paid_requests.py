@@ -25,13 +25,17 @@ from temporalio.exceptions import ApplicationError
 from activities import failures
 from activities.payment_tokens import IssueToken, PaymentTokenActivities, RevokeToken, TokenRef
 from waystation.models.base import Frozen
+from waystation.models.money import Money
 from waystation.models.payments import (
+    AllowanceAnswer,
+    AllowancePayment,
     ClosedCredential,
     HeaderPair,
     HttpAnswer,
     MintedCredential,
     Offer,
     PaidHttpRequest,
+    PaymentRefusal,
     ProbeAnswer,
     Rail,
     RedeemAnswer,
@@ -39,7 +43,8 @@ from waystation.models.payments import (
 from waystation.models.purchases import PaymentToken
 from waystation.protocols import http402
 from waystation.protocols.http402 import WireError
-from waystation.wallet import Wallet
+from waystation.protocols.offer_choice import OfferRefused, choose_offer
+from waystation.wallet import ChainUnavailableError, Wallet
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 READ_TIMEOUT_SECONDS: Final = 40.0
@@ -110,6 +115,19 @@ class CloseCall(Frozen):
     offer: Offer
     credential: MintedCredential
     key: str
+
+
+class AllowanceCall(Frozen):
+    """One payment within an allowance. Everything that shapes its credential comes in."""
+
+    payment: AllowancePayment
+    payment_id: str
+    max_price: Money
+    rails: tuple[Rail, ...]
+    expected_payee: str | None
+    payment_method: str | None
+    at: datetime
+    expires_at: datetime
 
 
 class AnswerStore:
@@ -214,8 +232,10 @@ class PaidRequestActivities:
         check_transport(call.request.url)
         return self._offers(call.request, call.headers)
 
-    def _offers(self, request: PaidHttpRequest, headers: tuple[HeaderPair, ...]) -> ProbeAnswer:
-        parsed = http402.parse_offers(headers, now=datetime.now(UTC))
+    def _offers(
+        self, request: PaidHttpRequest, headers: tuple[HeaderPair, ...], *, at: datetime | None = None
+    ) -> ProbeAnswer:
+        parsed = http402.parse_offers(headers, now=at or datetime.now(UTC))
         usable, unusable = [], list(parsed.refused)
         for offer in parsed.offers:
             reason = self._cannot_pay(request, offer)
@@ -243,6 +263,9 @@ class PaidRequestActivities:
         Raises:
             ApplicationError: ``CredentialNotMinted`` (final), or what the processor says.
         """
+        return await self._mint(call)
+
+    async def _mint(self, call: MintCall) -> MintedCredential:
         if call.offer.rail is Rail.MPP_STRIPE:
             return await self._issue(call)
         if self._wallet is None:
@@ -288,6 +311,9 @@ class PaidRequestActivities:
         Raises:
             ApplicationError: ``SellerUnavailable`` (retryable): nobody knows whether money moved.
         """
+        return await self._redeem(call)
+
+    async def _redeem(self, call: RedeemCall) -> RedeemAnswer:
         check_transport(call.request.url)
         headers = {
             call.credential.header: call.credential.value.get_secret_value(),
@@ -317,6 +343,9 @@ class PaidRequestActivities:
         Raises:
             ApplicationError: ``ProcessorUnavailable`` (retryable).
         """
+        return await self._close(call)
+
+    async def _close(self, call: CloseCall) -> ClosedCredential:
         if call.offer.rail is Rail.MPP_STRIPE:
             return await self._close_token(call)
         return await self._close_authorization(call)
@@ -345,7 +374,10 @@ class PaidRequestActivities:
         if self._wallet is None or credential.nonce is None or credential.payer is None:
             return ClosedCredential(money_moved="unknown", source="nobody")
         currency = call.offer.price.currency
-        used = await self._wallet.was_used(currency, credential.payer, credential.nonce)
+        try:
+            used = await self._wallet.was_used(currency, credential.payer, credential.nonce)
+        except ChainUnavailableError as error:
+            raise ApplicationError(str(error), type=failures.PROCESSOR_UNAVAILABLE) from None
         if used is None:
             return ClosedCredential(money_moved="unknown", source="nobody")
         if used:
@@ -353,6 +385,70 @@ class PaidRequestActivities:
         end = credential.valid_before
         over = end is not None and datetime.now(UTC) > end + timedelta(seconds=CHAIN_MARGIN_SECONDS)
         return ClosedCredential(money_moved="no" if over else "unknown", source="chain")
+
+    # --- within an allowance ----------------------------------------------------------
+
+    @activity.defn
+    @_beating
+    async def pay_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
+        """Choose, mint, send and close in one go.
+
+        Safe to run again: key and time fix the credential, so a second run sends the same.
+
+        Raises:
+            ApplicationError: retryable while the server or the processor is in trouble.
+        """
+        offer = self._choose(call)
+        if isinstance(offer, AllowanceAnswer):
+            return offer
+        credential = await self._mint_for(call, offer)
+        key = f"{call.payment_id}:request"
+        request = call.payment.request
+        redeemed = await self._redeem(
+            RedeemCall(request=request, offer=offer, credential=credential, key=key)
+        )
+        closed = await self._close(CloseCall(offer=offer, credential=credential, key=call.payment_id))
+        return _allowance_answer(offer, credential, redeemed, closed)
+
+    @activity.defn
+    @_beating
+    async def close_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
+        """After a payment got no answer: whether it moved money, and make sure that it never will."""
+        offer = self._choose(call)
+        if isinstance(offer, AllowanceAnswer):
+            return offer
+        credential = await self._mint_for(call, offer)
+        closed = await self._close(CloseCall(offer=offer, credential=credential, key=call.payment_id))
+        return _allowance_answer(offer, credential, None, closed)
+
+    def _choose(self, call: AllowanceCall) -> Offer | AllowanceAnswer:
+        payment = call.payment
+        check_transport(payment.request.url)
+        # The time of the call, not the clock: a retry must take the same offer.
+        probed = self._offers(payment.request, payment.first_answer, at=call.at)
+        try:
+            return choose_offer(
+                probed.offers,
+                unusable=probed.unusable,
+                max_price=call.max_price,
+                rails=call.rails,
+                expected_payee=call.expected_payee,
+            )
+        except OfferRefused as refused:
+            refusal = PaymentRefusal(rule=refused.rule, message=str(refused))
+            return AllowanceAnswer(money_moved="no", refusal=refusal)
+
+    async def _mint_for(self, call: AllowanceCall, offer: Offer) -> MintedCredential:
+        return await self._mint(
+            MintCall(
+                offer=offer,
+                payment_id=call.payment_id,
+                key=f"{call.payment_id}:mint",
+                at=call.at,
+                expires_at=call.expires_at,
+                payment_method=call.payment_method,
+            )
+        )
 
     # --- HTTP -------------------------------------------------------------------------
 
@@ -414,6 +510,36 @@ async def _answering(client: httpx.AsyncClient, request: httpx.Request) -> Async
         raise _too_slow() from None
     except httpx.HTTPError as error:
         raise failures.seller_unreachable(error, "request") from None
+
+
+def _allowance_answer(
+    offer: Offer, credential: MintedCredential, redeemed: RedeemAnswer | None, closed: ClosedCredential
+) -> AllowanceAnswer:
+    """Counts as spent what moved, and what nobody can rule out."""
+    answer, refusal = (redeemed.answer, None) if redeemed else (None, None)
+    amount = 0
+    if closed.money_moved != "no":
+        amount = offer.price.amount if closed.amount is None else closed.amount
+    if answer is None:
+        moved = {"no": "no money moved", "yes": "the money moved", "unknown": "money may have moved"}
+        kind = redeemed.kind if redeemed else "silent"
+        said = (redeemed.problem if redeemed else None) or kind
+        refusal = PaymentRefusal(
+            rule="payment_not_answered",
+            message=f"the server gave no answer for the payment ({said}); {moved[closed.money_moved]}",
+        )
+    receipt = redeemed.receipt if redeemed else None
+    if receipt is not None and closed.source != "nobody":
+        matches = receipt.status == "success" and closed.money_moved == "yes"
+        receipt = receipt.model_copy(update={"matches_payment": matches})
+    return AllowanceAnswer(
+        money_moved=closed.money_moved,
+        amount=amount,
+        answer=answer,
+        receipt=receipt,
+        refusal=refusal,
+        credential_fingerprint=credential.fingerprint,
+    )
 
 
 def _too_slow() -> ApplicationError:

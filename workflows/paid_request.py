@@ -87,6 +87,7 @@ _LATE_REDEEM: dict[str, Any] = {
 }
 _CLOSE: dict[str, Any] = {
     "start_to_close_timeout": policies.CLOSE_CALL_TIMEOUT,
+    "schedule_to_close_timeout": policies.CLOSE_GIVE_UP,
     "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
     "retry_policy": policies.CLOSE_CALL_RETRY,
 }

@@ -12,6 +12,7 @@ import stripe
 from activities.paid_requests import AnswerStore, PaidRequestActivities
 from activities.payment_tokens import PaymentTokenActivities
 from waystation.wallet import Wallet
+from workflows.allowance import Allowance
 from workflows.paid_request import PaidRequest
 from workflows.purchase_parts import WorkerParts
 
@@ -23,7 +24,7 @@ def paid_request_worker_parts(
     wallet: Wallet | None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> WorkerParts:
-    """Paid requests.
+    """Paid requests and allowances.
 
     Args:
         answers: folder for large answers, shared by all workers.
@@ -38,12 +39,14 @@ def paid_request_worker_parts(
         transport=transport,
     )
     return WorkerParts(
-        workflows=(PaidRequest,),
+        workflows=(PaidRequest, Allowance),
         activities=(
             paid.probe_paid_resource,
             paid.read_payment_offers,
             paid.mint_payment_credential,
             paid.redeem_payment_credential,
             paid.close_payment_credential,
+            paid.pay_within_allowance,
+            paid.close_within_allowance,
         ),
     )

@@ -19,6 +19,8 @@ from waystation.models.payments import (
     Rail,
     RedeemAnswer,
 )
+from waystation.protocols import offer_choice
+from waystation.protocols.offer_choice import OfferRefused
 
 MAX_CREDENTIALS: Final = 2
 """A second credential is minted only after the first is known to be worthless."""
@@ -26,6 +28,11 @@ MAX_CREDENTIALS: Final = 2
 MAX_AUDIT_ENTRIES: Final = 500
 MAX_PAYMENT_ID_CHARACTERS: Final = 200
 """Leaves room for the step in an idempotency key of at most 255 characters."""
+
+NEVER_MINTED: Final = frozenset(
+    {"CredentialNotMinted", "PaidRequestInvalid", "PaymentMethodDeclined", "ProcessorRefused"}
+)
+"""Failures after which no credential exists that anybody could charge."""
 
 WORTH_A_NEW_CHALLENGE: Final = frozenset({"payment-expired", "invalid-challenge", "payment-required"})
 """Refusals of the challenge rather than of the payment."""
@@ -45,33 +52,21 @@ class PaymentRefused(Exception):
 
 
 def choose_offer(start: PaidRequestStart, probed: ProbeAnswer) -> Offer:
-    """The offer to take: of the preferred rail, the cheapest within price, currency and payee.
+    """The offer to take; see :func:`waystation.protocols.offer_choice.choose_offer`.
 
     Raises:
         PaymentRefused: naming the rule that stands against every offer.
     """
-    offers = [offer for offer in probed.offers if offer.rail in start.rails]
-    if not offers:
-        said = "; ".join(probed.unusable) or "it offers nothing"
-        raise PaymentRefused("no_usable_offer", f"the server offers no way to pay that we can use: {said}")
-    in_currency = [offer for offer in offers if offer.price.currency == start.max_price.currency]
-    if not in_currency:
-        asked = ", ".join(sorted({offer.price.currency for offer in offers}))
-        raise PaymentRefused(
-            "other_currency",
-            f"the server asks for {asked}, the price was limited in {start.max_price.currency}",
+    try:
+        return offer_choice.choose_offer(
+            probed.offers,
+            unusable=probed.unusable,
+            max_price=start.max_price,
+            rails=start.rails,
+            expected_payee=start.expected_payee,
         )
-    to_payee = [o for o in in_currency if start.expected_payee in (None, o.payee)]
-    if not to_payee:
-        raise PaymentRefused("other_payee", "the server wants the money for another payee than expected")
-    affordable = [offer for offer in to_payee if offer.price <= start.max_price]
-    if not affordable:
-        least = min(offer.price.amount for offer in to_payee)
-        raise PaymentRefused(
-            "price_too_high",
-            f"the server asks for {least}, at most {start.max_price.amount} may be paid; raise max_price",
-        )
-    return min(affordable, key=lambda offer: (start.rails.index(offer.rail), offer.price.amount))
+    except OfferRefused as refused:
+        raise PaymentRefused(refused.rule, str(refused)) from None
 
 
 def same_offer_again(pinned: Offer, probed: ProbeAnswer) -> Offer:

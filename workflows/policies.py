@@ -128,9 +128,9 @@ PROBE_CALL_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=250),
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=5),
-    maximum_attempts=4,
+    maximum_attempts=6,
 )
-"""Nothing is at stake yet: a few seconds of trouble and the caller is told."""
+"""Nothing is at stake yet: eight seconds, as long as a server takes to restart, and the caller is told."""
 
 READ_OFFERS_TIMEOUT: Final = timedelta(seconds=5)
 READ_OFFERS_RETRY: Final = RetryPolicy(maximum_attempts=3)
@@ -159,9 +159,15 @@ LATE_REDEEM_RETRY: Final = RetryPolicy(
 )
 """The money moved and the answer is owed: asked for during an hour and more before a person must look."""
 
+ALLOWANCE_CALL_TIMEOUT: Final = timedelta(seconds=130)
+"""Minting, sending and closing in one call; each part gives up earlier by itself."""
+
 CLOSE_CALL_TIMEOUT: Final = timedelta(seconds=45)
 CLOSE_CALL_RETRY: Final = TOKEN_REVOKE_RETRY
-"""Without an end: whether money moved hangs on the answer, and room is given back only after it."""
+"""Often: whether money moved hangs on the answer, and room is given back only after it."""
+
+CLOSE_GIVE_UP: Final = timedelta(hours=24)
+"""After a day without a word from processor or chain the amount counts as spent and a person must look."""
 
 CREDENTIAL_LIFETIME: Final = timedelta(minutes=10)
 """How long a token for a paid request can be charged: enough for a slow server and a few resends."""

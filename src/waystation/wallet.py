@@ -30,6 +30,10 @@ RPC_TIMEOUT_SECONDS = 10.0
 _AUTHORIZATION_STATE = keccak(text="authorizationState(address,bytes32)")[:4]
 
 
+class ChainUnavailableError(RuntimeError):
+    """The chain endpoint doesn't answer, or not as JSON-RPC does."""
+
+
 class WalletSettings(BaseSettings):
     """Where the key is: ``WAYSTATION_WALLET_KEYSTORE`` and ``_PASSPHRASE``, or ``_PRIVATE_KEY``.
 
@@ -162,7 +166,8 @@ class Wallet:
     async def was_used(self, currency: str, payer: str, nonce: str) -> bool | None:
         """Whether an authorization moved money, by the token contract itself.
 
-        None when no chain endpoint is configured or it doesn't answer.
+        None when no chain endpoint is configured. Raises :class:`ChainUnavailableError`
+        when it doesn't answer.
         """
         asset = self._assets.get(currency)
         if self._rpc_url is None or asset is None:
@@ -176,8 +181,11 @@ class Wallet:
             ) as client:
                 answer = (await client.post(self._rpc_url, json=body)).json()
             return int(answer["result"], 16) != 0
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return None
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise ChainUnavailableError(
+                f"the chain endpoint gave no usable answer ({type(error).__name__}); "
+                "check WAYSTATION_WALLET_RPC_URL"
+            ) from None
 
 
 def _account(private_key: SecretStr) -> LocalAccount:

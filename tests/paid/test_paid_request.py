@@ -158,9 +158,9 @@ async def test_a_declined_card_costs_nothing_and_says_so(bench: Bench) -> None:
     assert len(await bench.all_tokens()) <= 1
 
 
-async def test_no_connection_at_all_is_a_failure_without_money(bench: Bench) -> None:
-    mandate = await bench.mandate(usd(1_000))
-    view = await bench.pay("https://nowhere.test/", usd(60), mandate)
+async def test_no_connection_at_all_is_a_failure_without_money(quick_bench: Bench) -> None:
+    mandate = await quick_bench.mandate(usd(1_000))
+    view = await quick_bench.pay("https://nowhere.test/", usd(60), mandate)
     assert (view.status, view.money_moved) == ("failed", "no")
     assert view.refusal is not None
     assert view.refusal.rule == "server_unavailable"

@@ -239,3 +239,68 @@ class PaidRequestView(Frozen):
     answer: HttpAnswer | None = None
     refusal: PaymentRefusal | None = None
     updated_at: datetime
+
+
+# --- allowances ------------------------------------------------------------------------------
+
+MAX_ALLOWANCE_SECONDS = 24 * 3600
+
+
+class AllowanceStart(Frozen):
+    """What starts an Allowance workflow: a budget at one seller, reserved from a mandate at once.
+
+    Payments within it need no reservation of their own. What was spent is committed when
+    it is settled or ``lifetime_seconds`` have passed; the rest goes back.
+    """
+
+    mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    seller: Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,253}$")]
+    """Web origin in lower case; no other is paid."""
+    budget: Money
+    max_price: Money
+    """Of one payment."""
+    rails: tuple[Rail, ...] = Field(
+        default=(Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM), min_length=1, max_length=MAX_RAILS
+    )
+    expected_payee: str | None = None
+    payment_method: str | None = None
+    lifetime_seconds: Annotated[int, Field(ge=1, le=MAX_ALLOWANCE_SECONDS)] = 3600
+    session_id: str | None = None
+    turn_id: str | None = None
+
+
+class AllowancePayment(Frozen):
+    """Update ``pay``: one request within an allowance, whose 402 answer the caller already has.
+
+    The same ``key`` again is the same payment and gives the same answer.
+    """
+
+    key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+    request: PaidHttpRequest
+    first_answer: tuple[HeaderPair, ...]
+
+
+class AllowanceAnswer(Frozen):
+    """What became of one payment within an allowance."""
+
+    money_moved: MoneyMoved
+    amount: MinorUnits = 0
+    """What was spent (or counts as spent), in minor units."""
+    answer: HttpAnswer | None = None
+    receipt: Receipt | None = None
+    refusal: PaymentRefusal | None = None
+    credential_fingerprint: str | None = None
+
+
+class AllowanceView(Frozen):
+    """An allowance at one moment."""
+
+    allowance_id: str
+    open: bool
+    budget: Money
+    spent: MinorUnits
+    held: MinorUnits
+    """For payments under way."""
+    payments: int
+    refusal: PaymentRefusal | None = None

@@ -62,6 +62,7 @@ class Wallet:
     ) -> None:
         self._account = account
         self._rpc_transport = rpc_transport
+        self._rpc: httpx.AsyncClient | None = None
         self._assets = {asset.currency: asset for asset in assets}
         self._rpc_url = rpc_url
 
@@ -176,10 +177,9 @@ class Wallet:
         call = {"to": asset.address, "data": "0x" + (_AUTHORIZATION_STATE + arguments).hex()}
         body = {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [call, "latest"]}
         try:
-            async with httpx.AsyncClient(
-                transport=self._rpc_transport, timeout=RPC_TIMEOUT_SECONDS
-            ) as client:
-                answer = (await client.post(self._rpc_url, json=body)).json()
+            if self._rpc is None:  # made here, in the event loop that uses it
+                self._rpc = httpx.AsyncClient(transport=self._rpc_transport, timeout=RPC_TIMEOUT_SECONDS)
+            answer = (await self._rpc.post(self._rpc_url, json=body)).json()
             return int(answer["result"], 16) != 0
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ChainUnavailableError(

@@ -18,6 +18,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import failures
+from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
 from waystation.models.purchases import (
     AuthenticationDone,
@@ -122,6 +123,7 @@ class CheckoutActivities:
         self._base_urls: dict[str, tuple[str, float]] = {}
 
     @activity.defn
+    @heartbeating
     async def open_checkout(self, call: OpenCheckout) -> CheckoutAnswer:
         """Find the seller's API by its discovery document and create a checkout there."""
         request = call.request
@@ -140,6 +142,7 @@ class CheckoutActivities:
         return await self._session(at, "POST", "/checkout_sessions", body, call.idempotency_key, "create")
 
     @activity.defn
+    @heartbeating
     async def update_checkout(self, call: ChangeCheckout) -> CheckoutAnswer:
         """Change a checkout (``POST /checkout_sessions/{id}``)."""
         request, restate = call.request, call.restate
@@ -158,12 +161,14 @@ class CheckoutActivities:
         return await self._session(call.checkout, "POST", path, body, call.idempotency_key, "update")
 
     @activity.defn
+    @heartbeating
     async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
         """Read a checkout (``GET /checkout_sessions/{id}``)."""
         path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
         return await self._session(checkout, "GET", path, None, None, "read")
 
     @activity.defn
+    @heartbeating
     async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
         """Pay and order (``POST /checkout_sessions/{id}/complete``).
 
@@ -194,6 +199,7 @@ class CheckoutActivities:
         )
 
     @activity.defn
+    @heartbeating
     async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
         """Cancel a checkout. One already closed (405) is read instead; one that is gone gives ``None``."""
         trace = acp.IntentTrace(reason_code="other", trace_summary=call.reason[:500])
@@ -291,6 +297,7 @@ class PurchaseAnnouncements:
         self._client = client
 
     @activity.defn
+    @heartbeating
     async def announce_purchase(self, session_id: str, note: NoteEvents) -> bool:
         """Signal ``note`` to the session's workflow; ``False`` if there is no such open session."""
         try:

@@ -10,6 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFai
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
 from waystation.models.mandates import (
     CommitRequest,
@@ -66,6 +67,7 @@ class MandateActivities:
         self._client = client
 
     @activity.defn
+    @heartbeating
     async def read_mandate(self, question: MandateQuestion) -> MandateView:
         """The mandate as it stands.
 
@@ -82,6 +84,7 @@ class MandateActivities:
         return balance
 
     @activity.defn
+    @heartbeating
     async def reserve_from_mandate(self, call: ReserveFor) -> ReserveAnswer:
         """Reserve, or confirm a reservation.
 
@@ -94,6 +97,7 @@ class MandateActivities:
             raise _not_found(call.mandate_id) from None
 
     @activity.defn
+    @heartbeating
     async def commit_to_mandate(self, call: CommitFor) -> Reservation:
         """Record what was spent."""
         try:
@@ -102,6 +106,7 @@ class MandateActivities:
             return await self._read_settled(call.mandate_id, call.request.key, "committed")
 
     @activity.defn
+    @heartbeating
     async def release_to_mandate(self, call: ReleaseFor) -> Reservation | None:
         """Give room back. A mandate that has ended needs nothing back."""
         try:
@@ -110,6 +115,7 @@ class MandateActivities:
             return None
 
     @activity.defn
+    @heartbeating
     async def holder_is_running(self, question: HolderQuestion) -> bool:
         """Whether the workflow that holds a reservation is still open."""
         try:

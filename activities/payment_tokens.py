@@ -14,6 +14,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import failures
+from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
 from waystation.models.mandates import PositiveMinorUnits
 from waystation.models.purchases import CheckoutCurrency, PaymentToken, TokenStatus
@@ -56,6 +57,7 @@ class PaymentTokenActivities:
         self._stripe = client
 
     @activity.defn
+    @heartbeating
     async def issue_payment_token(self, call: IssueToken) -> PaymentToken:
         """Issue a token (``POST /v1/shared_payment/issued_tokens``).
 
@@ -81,6 +83,7 @@ class PaymentTokenActivities:
         )
 
     @activity.defn
+    @heartbeating
     async def read_payment_token(self, call: TokenRef) -> PaymentToken:
         """What the processor says of a token (``GET …/{id}``)."""
         path = f"{_ISSUED}/{quote(call.token.id, safe='')}"
@@ -90,6 +93,7 @@ class PaymentTokenActivities:
         )
 
     @activity.defn
+    @heartbeating
     async def revoke_payment_token(self, call: RevokeToken) -> PaymentToken:
         """Revoke a token; its state after that tells whether it was spent before."""
         path = f"{_ISSUED}/{quote(call.token.id, safe='')}/revoke"

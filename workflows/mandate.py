@@ -15,6 +15,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.mandate_rules as rules
+    import workflows.policies as policies
     from activities.mandates import HolderQuestion, MandateActivities
     from waystation.models.base import Frozen
     from waystation.models.mandates import (
@@ -27,8 +29,6 @@ with workflow.unsafe.imports_passed_through():
         ReserveRequest,
         RevokeRequest,
     )
-    from workflows import mandate_rules as rules
-    from workflows import policies
     from workflows.arguments import drop_unless, refuse_unless
     from workflows.mandate_rules import MandateLedger, MandateRefusal
 

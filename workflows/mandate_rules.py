@@ -36,7 +36,7 @@ SETTLED_KEPT_AT_LEAST_SECONDS: Final = 3_600
 """No retry of a reserve, commit or release arrives later than this."""
 
 
-class MandateRefusal(Exception):  # noqa: N818 - an expected outcome, not an error
+class MandateRefusal(Exception):
     """A request that the mandate does not allow. ``rule`` is stable, the message says what to do."""
 
     def __init__(self, rule: str, message: str) -> None:

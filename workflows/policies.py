@@ -93,6 +93,9 @@ PURCHASE_NOTE_RETRY: Final = RetryPolicy(
 )
 """Telling a session is best effort: the purchase itself keeps the truth."""
 
+ACTIVITY_HEARTBEAT_TIMEOUT: Final = timedelta(seconds=6)
+"""Activities beat every 1.5 s: a killed worker's work is taken up by another one this soon."""
+
 TOKEN_LIFETIME: Final = timedelta(minutes=15)
 """How long a payment token can be charged: enough for a slow seller, too short to be worth stealing."""
 

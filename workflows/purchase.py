@@ -14,7 +14,10 @@ from pydantic import ValidationError
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities import failures
+    import activities.failures as failures
+    import workflows.policies as policies
+    import workflows.purchase_calls as purchase_calls
+    import workflows.purchase_rules as rules
     from activities.checkouts import (
         ChangeCheckout,
         OpenCheckout,
@@ -31,8 +34,6 @@ with workflow.unsafe.imports_passed_through():
         PurchaseView,
     )
     from waystation.protocols.acp import CheckoutStatus
-    from workflows import policies, purchase_calls
-    from workflows import purchase_rules as rules
     from workflows.purchase_calls import CallFailure
     from workflows.purchase_journal import (
         HeldReservation,

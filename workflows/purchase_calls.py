@@ -10,7 +10,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 
 with workflow.unsafe.imports_passed_through():
-    from activities import failures
+    import activities.failures as failures
+    import workflows.policies as policies
     from activities.checkouts import (
         CancelCheckout,
         ChangeCheckout,
@@ -31,13 +32,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.payment_tokens import IssueToken, PaymentTokenActivities, RevokeToken, TokenRef
     from waystation.models.mandates import MandateView, Reservation, ReserveAnswer
     from waystation.models.purchases import CheckoutAnswer, NoteEvents, PaymentToken
-    from workflows import policies
     from workflows.purchase_rules import PurchaseRefusal
 
 T = TypeVar("T")
 
 
-class CallFailure(Exception):  # noqa: N818 - carries a failure that the caller weighs
+class CallFailure(Exception):
     """An activity failed for good. ``kind`` is its error type, ``code`` the peer's or rule's own name."""
 
     def __init__(self, kind: str, code: str, message: str) -> None:
@@ -78,7 +78,11 @@ async def settle(call: Awaitable[T]) -> T:
 
 
 def _options(timeout: timedelta, retry: RetryPolicy) -> dict[str, Any]:
-    return {"start_to_close_timeout": timeout, "retry_policy": retry}
+    return {
+        "start_to_close_timeout": timeout,
+        "heartbeat_timeout": policies.ACTIVITY_HEARTBEAT_TIMEOUT,
+        "retry_policy": retry,
+    }
 
 
 _MANDATE = _options(policies.MANDATE_CALL_TIMEOUT, policies.MANDATE_CALL_RETRY)

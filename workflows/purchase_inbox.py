@@ -14,6 +14,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.purchase_rules as rules
     from waystation.models.mandates import RevokeRequest
     from waystation.models.purchases import (
         Approve,
@@ -28,7 +29,6 @@ with workflow.unsafe.imports_passed_through():
         RetryPayment,
         Revise,
     )
-    from workflows import purchase_rules as rules
     from workflows.arguments import drop_unless, refuse_unless
     from workflows.purchase_journal import PurchaseJournal
 

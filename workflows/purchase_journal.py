@@ -10,6 +10,7 @@ from typing import Any
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.purchase_rules as rules
     from waystation.models.base import Frozen
     from waystation.models.purchases import (
         ApprovalRecord,
@@ -31,7 +32,6 @@ with workflow.unsafe.imports_passed_through():
         RetryPayment,
         Revise,
     )
-    from workflows import purchase_rules as rules
 
 
 class HeldReservation(Frozen):

@@ -11,7 +11,10 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities import failures
+    import activities.failures as failures
+    import workflows.policies as policies
+    import workflows.purchase_calls as purchase_calls
+    import workflows.purchase_rules as rules
     from activities.checkouts import (
         CancelCheckout,
         CheckoutRef,
@@ -28,8 +31,6 @@ with workflow.unsafe.imports_passed_through():
         Refusal,
     )
     from waystation.protocols.acp import CheckoutStatus
-    from workflows import policies, purchase_calls
-    from workflows import purchase_rules as rules
     from workflows.purchase_calls import CallFailure
     from workflows.purchase_inbox import PurchaseInbox
     from workflows.purchase_journal import (

@@ -83,7 +83,7 @@ TRANSITIONS: Final[Mapping[PurchaseStatus, frozenset[PurchaseStatus]]] = {
 """Which status may follow which. Only ``undoing`` leads to an end without an order."""
 
 
-class PurchaseRefusal(Exception):  # noqa: N818 - an expected outcome, named as the trail names it
+class PurchaseRefusal(Exception):
     """A purchase that must not go on. ``rule`` is stable; the message says what to do."""
 
     def __init__(self, rule: str, message: str, outcome: FinalStatus = "refused") -> None:

@@ -4,6 +4,8 @@ Why not ``stripe.HTTPXClient``: with httpx 0.28 it passes the form in a way that
 can neither take a transport (tests) nor leave the environment's proxies alone.
 """
 
+import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,6 +17,28 @@ STRIPE_API_VERSION: Final = "2026-04-22.preview"
 
 TIMEOUT_SECONDS: Final = 30
 MAX_CONNECTIONS: Final = 100
+
+
+_TOKEN = re.compile(r"\b(spt|sk|rk|whsec)_[A-Za-z0-9_]{6,}")
+
+
+class RedactTokens(logging.Filter):
+    """Takes payment tokens and keys out of log records.
+
+    Both ``stripe`` and ``httpx`` log URLs, and a granted token is read under a URL that contains it; at DEBUG
+    ``stripe`` logs whole bodies.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        redacted = _TOKEN.sub(r"\1_…", text)
+        if redacted != text:
+            record.msg, record.args = redacted, ()
+        return True
+
+
+for _name in ("stripe", "httpx"):
+    logging.getLogger(_name).addFilter(RedactTokens())
 
 
 class HttpxClient(stripe.HTTPClient):
@@ -47,14 +71,18 @@ class HttpxClient(stripe.HTTPClient):
 
 
 def open_stripe(
-    secret_key: str, *, api_base: str | None = None, transport: httpx.AsyncBaseTransport | None = None
+    secret_key: str,
+    *,
+    api_base: str | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    timeout_seconds: int = TIMEOUT_SECONDS,
 ) -> tuple[stripe.StripeClient, HttpxClient]:
     """Stripe's client, retries off, and its connections, which the caller closes with ``close_async()``.
 
     ``api_base`` points it at the sandbox processor instead of Stripe.
     """
     pool = httpx.AsyncClient(
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout_seconds,
         limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
         transport=transport,
         trust_env=api_base is None,

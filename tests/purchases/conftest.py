@@ -71,14 +71,12 @@ async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterat
             sellers=SellerCredentials({}, default=SecretStr(SHOP_KEY)),
             processor=stripe,
         )
-        # Nothing is cached, so every task replays the history: what isn't deterministic fails here.
         async with Worker(
             encrypted,
             task_queue=queue,
             workflows=parts.workflows,
             activities=parts.activities,
             workflow_runner=WORKFLOW_RUNNER,
-            max_cached_workflows=0,
         ):
             yield queue
 

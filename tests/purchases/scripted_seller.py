@@ -10,6 +10,7 @@ import contextlib
 import copy
 import json
 import socket
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -40,6 +41,9 @@ class ScriptedSeller:
 
     def reset(self) -> None:
         self.twists: dict[str, Twist] = {}
+        self.before: dict[str, Callable[[], Any]] = {}
+        """Answers given instead of doing anything; ``None`` lets the step happen."""
+
         self.sessions: dict[str, dict[str, Any]] = {}
         self.replies: dict[tuple[str, str], bytes] = {}
         self.calls: list[tuple[str, str | None, dict[str, Any] | None]] = []
@@ -106,7 +110,7 @@ class ScriptedSeller:
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
         session = {
-            "id": f"cs_{len(self.sessions) + 1}",
+            "id": f"cs_{uuid.uuid4().hex}",
             "status": "not_ready_for_payment",
             "currency": body["currency"],
             "wanted": body["line_items"],
@@ -209,18 +213,14 @@ class ScriptedSeller:
 
     async def _complete(self, request: Request) -> Response:
         session = self.sessions[request.path_params["id"]]
-        return await self._answer(
-            "complete", request, session, lambda body: self.complete(session, body), 200
-        )
+        return await self._answer("complete", request, lambda body: self.complete(session, body), 200)
 
     async def _cancel(self, request: Request) -> Response:
         session = self.sessions[request.path_params["id"]]
         if session["status"] in ("completed", "canceled"):
             self.calls.append(("cancel", None, None))
             return JSONResponse({"type": "invalid_request", "code": "conflict", "message": "closed"}, 405)
-        return await self._answer(
-            "cancel", request, session, lambda _: {**session, "status": "canceled"}, 200
-        )
+        return await self._answer("cancel", request, lambda _: {**session, "status": "canceled"}, 200)
 
     async def _answer(
         self,
@@ -236,6 +236,9 @@ class ScriptedSeller:
         known = self.replies.get((request.url.path, key)) if key else None
         if known is not None:
             return Response(known, status, {"Idempotent-Replayed": "true"}, "application/json")
+        instead = self.before[step]() if step in self.before else None
+        if instead is not None:
+            return instead if isinstance(instead, Response) else await instead
         session = work(body)
         if asyncio.iscoroutine(session):
             session = await session

@@ -73,6 +73,10 @@ class Server:
     def trouble(self, **trouble: object) -> None:
         httpx.post(f"{self.url}/sandbox/troubles", json=trouble, trust_env=False).raise_for_status()
 
+    def striking(self) -> int:
+        """How many requests are being kept in trouble right now."""
+        return int(httpx.get(f"{self.url}/sandbox/health", trust_env=False).json()["striking"])
+
     def armed(self) -> list[object]:
         found: list[object] = httpx.get(f"{self.url}/sandbox/troubles", trust_env=False).json()
         return found

@@ -5,7 +5,7 @@ import os
 import secrets
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import jsonschema
@@ -65,6 +65,12 @@ class Agent:
         self.http = httpx.AsyncClient(base_url=shop_url, timeout=20, trust_env=False)
         self.api_key = api_key
         self.stripe, self.stripe_http = open_stripe("sk_test_agent", api_base=processor_url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         await self.http.aclose()
@@ -187,6 +193,17 @@ def codes(session: Json) -> list[str]:
     return [message.get("code", message["type"]) for message in session["messages"]]
 
 
+def entries_of(processor: Server, checkout_id: str) -> list[Json]:
+    """What the processor's ledger says of a checkout."""
+    books = httpx.get(f"{processor.url}/sandbox/ledger", trust_env=False).json()
+    intents = {
+        one["id"]
+        for one in books["payment_intents"]
+        if one["metadata"].get("acp_checkout_session_id") == checkout_id
+    }
+    return [one for one in books["entries"] if one["payment_intent"] in intents]
+
+
 class Shop(Server):
     """The sandbox shop as a process, with its switches."""
 
@@ -215,11 +232,4 @@ class Shop(Server):
         return [sale for sale in self.state()["sales"] if sale["checkout"] == checkout_id]
 
     def entries_of(self, checkout_id: str, kind: str = "charge") -> list[Json]:
-        """What the processor's ledger says of a checkout."""
-        books = httpx.get(f"{self.processor.url}/sandbox/ledger", trust_env=False).json()
-        intents = {
-            one["id"]
-            for one in books["payment_intents"]
-            if one["metadata"].get("acp_checkout_session_id") == checkout_id
-        }
-        return [one for one in books["entries"] if one["payment_intent"] in intents and one["kind"] == kind]
+        return [entry for entry in entries_of(self.processor, checkout_id) if entry["kind"] == kind]

@@ -80,7 +80,10 @@ async def test_from_cart_to_order(agent: Agent, shop: Shop) -> None:
     assert order["fulfillments"][0]["type"] == "digital"
     assert (await agent.read(session["id"]))["order"] == order
     assert (await agent.send("GET", f"/orders/{order['id']}")).json() == order
-    assert [entry["amount"] for entry in shop.entries_of(session["id"])] == [6647]
+    entries = shop.entries_of(session["id"])
+    assert [(entry["amount"], entry["token"]) for entry in entries] == [(6647, token)]
+    # The key that moves money names the checkout and the attempt, never a token.
+    assert entries[0]["idempotency_key"] == f"{session['id']}:confirm:0:1"
     assert len(shop.sales_of(session["id"])) == 1
     assert (await agent.issued(token))["deactivated_reason"] == "consumed"
     assert shop.state()["reservations"] == []

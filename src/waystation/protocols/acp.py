@@ -1276,6 +1276,21 @@ RequestedItems = Annotated[tuple[RequestedItem, ...], Field(min_length=1, max_le
 OrderNotes = Annotated[str, StringConstraints(max_length=MAX_ORDER_NOTES_CHARS)]
 
 
+class AffiliateAttribution(AcpModel):
+    """Who brought the buyer; write-only, open to further fields by the schema. The token is a secret."""
+
+    model_config = ConfigDict(extra="allow")
+
+    provider: Text
+    token: SecretStr | None = None
+    publisher_id: Text | None = None
+    touchpoint: Literal["first", "last"] | None = None
+
+    @field_serializer("token")
+    def _token(self, value: SecretStr | None, info: SerializationInfo) -> str | None:
+        return None if value is None else _secret(value, info)
+
+
 class CheckoutCreateRequest(AcpModel):
     """``POST /checkout_sessions``. A reader fills a missing ``currency`` with the seller's own."""
 
@@ -1286,6 +1301,7 @@ class CheckoutCreateRequest(AcpModel):
     fulfillment_details: FulfillmentDetails | None = None
     fulfillment_groups: Many[FulfillmentGroup] | None = None
     discounts: DiscountsRequest | None = None
+    affiliate_attribution: AffiliateAttribution | None = None
     locale: Text | None = None
     timezone: Text | None = None
     quote_id: Text | None = None
@@ -1361,6 +1377,7 @@ class CheckoutCompleteRequest(AcpModel):
     buyer: Buyer | None = None
     authentication_result: AuthenticationResult | None = None
     risk_signals: RiskSignals | None = None
+    affiliate_attribution: AffiliateAttribution | None = None
     marketing_consents: Many[MarketingConsent] | None = None
     order_notes: OrderNotes | None = None
 

@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
 """
 
 
-class StripeRefusal(Exception):  # noqa: N818 - an answer of Stripe's, not a fault of ours
+class StripeRefusal(Exception):
     """An error answer: HTTP status and the ``error`` object.
 
     ``kept`` tells whether the answer is kept for the idempotency key: as with Stripe, not for parameters that

@@ -388,8 +388,8 @@ def create_app(data: Path, ledger: Ledger | None = None) -> FastAPI:
         }
 
     @app.get("/sandbox/health", tags=["sandbox"])
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "striking": troubles.striking}
 
     app.add_middleware(TroubleMiddleware, troubles=troubles)
     app.add_middleware(InFlightMiddleware)

@@ -394,6 +394,7 @@ def create_app(
     api_key: str = DEFAULT_API_KEY,
     webhooks: tuple[WebhookTarget, ...] = (),
     recovery_after_seconds: int = 60,
+    stripe_timeout_seconds: int = 30,
 ) -> FastAPI:
     """The shop with its data in a folder (created where missing)."""
     account = account_of_key(stripe_key)
@@ -414,6 +415,7 @@ def create_app(
         ),
         webhooks=webhooks,
         recovery_after_seconds=recovery_after_seconds,
+        stripe_timeout_seconds=stripe_timeout_seconds,
         webhook_retry_base_ms=200,
         poll_interval_ms=250,
     )
@@ -428,17 +430,17 @@ def create_app(
     app = FastAPI(title="Waystation sandbox shop", lifespan=lifespan)
     seller.mount(app)
     app.include_router(troubles.router())
-    app.include_router(_control_router(seller, shop))
+    app.include_router(_control_router(seller, shop, troubles))
     app.add_middleware(TroubleMiddleware, troubles=troubles)
     return app
 
 
-def _control_router(seller: SandboxSeller, shop: Shop) -> APIRouter:
+def _control_router(seller: SandboxSeller, shop: Shop, troubles: Troubles) -> APIRouter:
     router = APIRouter(tags=["sandbox"])
 
     @router.get("/sandbox/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "striking": troubles.striking}
 
     @router.post("/sandbox/behaviour")
     async def behave(request: Request) -> dict[str, Any]:
@@ -543,6 +545,7 @@ def main() -> None:
     parser.add_argument("--webhook-url", help="where order events go")
     parser.add_argument("--webhook-secret", default=os.environ.get("WAYSTATION_SHOP_WEBHOOK_SECRET", ""))
     parser.add_argument("--recovery-after-seconds", type=int, default=60)
+    parser.add_argument("--stripe-timeout-seconds", type=int, default=30)
     options = parser.parse_args()
     targets: tuple[WebhookTarget, ...] = ()
     if options.webhook_url:
@@ -555,6 +558,7 @@ def main() -> None:
         api_key=options.api_key,
         webhooks=targets,
         recovery_after_seconds=options.recovery_after_seconds,
+        stripe_timeout_seconds=options.stripe_timeout_seconds,
     )
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
 

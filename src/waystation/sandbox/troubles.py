@@ -43,10 +43,12 @@ class Trouble(Frozen):
 
 
 class Troubles:
-    """What is armed."""
+    """What is armed, and what is being played out."""
 
     def __init__(self) -> None:
         self._armed: list[tuple[Trouble, int]] = []
+        self.striking = 0
+        """How many requests are being kept in trouble right now."""
 
     def arm(self, trouble: Trouble) -> None:
         self._armed.append((trouble, trouble.times))
@@ -104,13 +106,21 @@ class TroubleMiddleware:
         trouble = self.troubles.strike(f"{scope['method']} {scope['path']}")
         if trouble is None:
             await self.app(scope, receive, send)
-        elif trouble.kind == "slow":
+            return
+        self.troubles.striking += 1
+        try:
+            await self._strike(trouble, scope, await _received(receive), send)
+        finally:
+            self.troubles.striking -= 1
+
+    async def _strike(self, trouble: Trouble, scope: Scope, receive: Receive, send: Send) -> None:
+        if trouble.kind == "slow":
             await asyncio.sleep(trouble.delay_ms / 1000)
             await self.app(scope, receive, send)
-        else:
-            if trouble.when == "after" or trouble.kind == "lose_answer":
-                await self.app(scope, receive, _swallow)
-            await self._fail(trouble, receive, send)
+            return
+        if trouble.when == "after" or trouble.kind == "lose_answer":
+            await self.app(scope, receive, _swallow)
+        await self._fail(trouble, receive, send)
 
     async def _fail(self, trouble: Trouble, receive: Receive, send: Send) -> None:
         if trouble.kind == "die":
@@ -139,6 +149,18 @@ def _error_body(status: int) -> Mapping[str, Any]:
         "code": "sandbox_trouble",
         "message": message,
     }
+
+
+async def _received(receive: Receive) -> Receive:
+    """The whole request now: a caller that goes away in the meantime has still sent it."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+
+    async def replayed() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return replayed
 
 
 async def _swallow(message: Message) -> None:

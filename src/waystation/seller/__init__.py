@@ -1,7 +1,9 @@
-"""What a merchant mounts in a FastAPI app, so that agents can buy from it.
+"""What a merchant mounts in a FastAPI app, so that agents can buy from it::
 
-seller = Seller(MyShop(), settings, SqliteStore("seller.db"))
-seller.mount(app)
+    seller = Seller(MyShop(), settings, SqliteStore("seller.db"))
+    seller.mount(app)
+
+``docs/selling.md`` tells the rest.
 """
 
 from waystation.seller.errors import (

@@ -166,11 +166,8 @@ class Charging:
         """Makes sure that the intent is never charged, or tells that it has been."""
         payment = checkout.payment
         try:
-            intent = await self._call(
-                "post",
-                f"/v1/payment_intents/{payment.intent_id}/cancel",
-                key=f"{checkout.id}:cancel:{payment.generation}:{payment.attempt}",
-            )
+            # No key of our own: canceling twice is canceling once, while a kept 500 would bar the way.
+            intent = await self._call("post", f"/v1/payment_intents/{payment.intent_id}/cancel")
         except stripe.InvalidRequestError:
             return await self.look(str(payment.intent_id))
         except stripe.StripeError as error:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -52,6 +52,7 @@ class Seller:
             settings.stripe_secret_key.get_secret_value(),
             api_base=settings.stripe_api_base,
             transport=stripe_transport,
+            timeout_seconds=settings.stripe_timeout_seconds,
         )
         self.charging = self.make_charging(client)
         self.checkouts = Checkouts(settings, merchant, store, self.charging, Locks())
@@ -117,13 +118,13 @@ class Seller:
         for checkout_id in await self.store.expired(now):
             await self._with(checkout_id, self.checkouts.expire)
 
-    async def _with(self, checkout_id: str, work: Callable[[Checkout], object]) -> None:
+    async def _with(self, checkout_id: str, work: Callable[[Checkout], Awaitable[object]]) -> None:
         async with self.checkouts.locks.of(checkout_id):
             checkout = await self.store.checkout(checkout_id)
             if checkout is None:
                 return
             try:
-                await work(checkout)  # type: ignore[misc]
+                await work(checkout)
             except Exception as error:
                 # One checkout's trouble must not hold up the others; it is due again next time.
                 logger.warning("checkout %s is not settled yet: %s", checkout_id, type(error).__name__)

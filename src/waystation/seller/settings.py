@@ -35,6 +35,7 @@ class SellerSettings(Frozen):
     )
     checkout_lifetime_seconds: Annotated[StrictInt, Field(ge=60, le=30 * 86_400)] = 6 * 3600
     cart_lifetime_seconds: Annotated[StrictInt, Field(ge=60, le=90 * 86_400)] = 7 * 86_400
+    stripe_timeout_seconds: Annotated[StrictInt, Field(ge=1, le=300)] = 30
     recovery_after_seconds: Annotated[StrictInt, Field(ge=1)] = 60
     """How long a begun payment may be silent before the kit finds out by itself what became of it.
 

@@ -97,57 +97,72 @@ class Store(Protocol):
     async def mark_delivery(self, delivery_id: str, state: str, attempts: int, due_ms: int) -> None: ...
 
 
+def _opened(connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
+    if connection is None:
+        raise RuntimeError("The store is not open: call open() first, or run the app's lifespan.")
+    return connection
+
+
+async def _fetched(db: aiosqlite.Connection, sql: str, values: Sequence[Any]) -> list[aiosqlite.Row]:
+    async with db.execute(sql, values) as cursor:
+        return list(await cursor.fetchall())
+
+
 class SqliteStore:
     """A store in one SQLite file, for any number of processes on one machine."""
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
-        self._connection: aiosqlite.Connection | None = None
+        # Reading and writing take a connection each: on a shared one a read would see what another task has
+        # not committed yet, and a write that begins during a read would be refused as locked.
+        self._reader: aiosqlite.Connection | None = None
+        self._writer: aiosqlite.Connection | None = None
+        self._reading = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._owner = secrets.token_hex(8)
 
     async def open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = await aiosqlite.connect(
-            self._path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS
-        )
-        self._connection.row_factory = aiosqlite.Row
-        await self._db.execute("PRAGMA journal_mode=WAL")
+        self._writer = await self._connected()
         # With NORMAL a crash of the process loses nothing; a power cut could lose the last moments. Money
         # was moved by then, so every commit goes to the disk.
-        await self._db.execute("PRAGMA synchronous=FULL")
-        await self._db.executescript(_SCHEMA)
+        await self._writer.execute("PRAGMA synchronous=FULL")
+        await self._writer.executescript(_SCHEMA)
+        self._reader = await self._connected()
         await self._free_claims_of_the_dead()
 
-    async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+    async def _connected(self) -> aiosqlite.Connection:
+        connection = await aiosqlite.connect(self._path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+        connection.row_factory = aiosqlite.Row
+        await connection.execute("PRAGMA journal_mode=WAL")
+        return connection
 
-    @property
-    def _db(self) -> aiosqlite.Connection:
-        if self._connection is None:
-            raise RuntimeError("The store is not open: call open() first, or run the app's lifespan.")
-        return self._connection
+    async def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                await connection.close()
+        self._reader = self._writer = None
 
     async def _row(self, sql: str, *values: Any) -> aiosqlite.Row | None:
-        async with self._db.execute(sql, values) as cursor:
-            return await cursor.fetchone()
+        rows = await self._rows(sql, *values)
+        return rows[0] if rows else None
 
     async def _rows(self, sql: str, *values: Any) -> list[aiosqlite.Row]:
-        async with self._db.execute(sql, values) as cursor:
-            return list(await cursor.fetchall())
+        # One at a time: a statement that overlaps another one sees the state at which that one began.
+        async with self._reading:
+            return await _fetched(_opened(self._reader), sql, values)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        writer = _opened(self._writer)
         async with self._writing:
-            await self._db.execute("BEGIN IMMEDIATE")
+            await writer.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
+                yield writer
             except BaseException:
-                await self._db.execute("ROLLBACK")
+                await writer.execute("ROLLBACK")
                 raise
-            await self._db.execute("COMMIT")
+            await writer.execute("COMMIT")
 
     # --- checkouts and orders ------------------------------------------------------------------------------
 
@@ -275,8 +290,9 @@ class SqliteStore:
             )
             if cursor.rowcount == 1:
                 return Claim(outcome="new")
-            row = await self._row("SELECT * FROM idempotency WHERE scope = ? AND key = ?", scope, key)
-            if row is None or row["fingerprint"] != fingerprint:
+            found = await _fetched(db, "SELECT * FROM idempotency WHERE scope = ? AND key = ?", (scope, key))
+            row = found[0]
+            if row["fingerprint"] != fingerprint:
                 return Claim(outcome="conflict")
             if row["status"] is not None:
                 return Claim(outcome="replay", status=row["status"], body=row["body"])

@@ -1,0 +1,242 @@
+"""kill -9 of worker, shop and processor at random moments of purchases.
+
+Whatever happens: at most one charge each, a charge if and only if there is an order, the mandate's
+sums right, no reservation left behind, every token consumed or revoked. The number of purchases is
+``WAYSTATION_CRASH_RUNS`` (12 by default); the seed is printed and can be set with ``WAYSTATION_CRASH_SEED``.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from temporalio.client import Client
+
+from tests.purchases.support import Bought, Buyer, Processor
+from tests.support import Process, TemporalServer, eventually, free_port
+from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
+from workflows.purchase import Purchase, PurchaseStart
+
+RUNS = int(os.environ.get("WAYSTATION_CRASH_RUNS", "12"))
+SEED = int(os.environ.get("WAYSTATION_CRASH_SEED", random.SystemRandom().randrange(10**9)))
+AT_ONCE = 6
+API_KEY = "key-of-the-agent"
+
+
+class Shop(Process):
+    """The sandbox shop in a process of its own."""
+
+    def __init__(self, folder: Path, processor: Processor) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(
+            sys.executable, "-m", "waystation.sandbox.shop",
+            "--port", str(self.port), "--data", str(folder / "shop"), "--processor", processor.url,
+            "--recovery-after-seconds", "3", "--api-key", API_KEY,
+            log=folder / "shop.log",
+        )  # fmt: skip
+
+    async def ready(self) -> None:
+        await eventually(self._healthy, within=30, what="the shop answers")
+
+    async def _healthy(self) -> bool:
+        try:
+            async with httpx.AsyncClient() as http:
+                return (await http.get(f"{self.url}/sandbox/health")).is_success
+        except httpx.HTTPError:
+            return False
+
+    async def state(self) -> dict[str, Any]:
+        async with httpx.AsyncClient() as http:
+            found: dict[str, Any] = (await http.get(f"{self.url}/sandbox/state", timeout=30)).json()
+            return found
+
+    async def tell(self, path: str, **body: Any) -> None:
+        async with httpx.AsyncClient() as http:
+            (await http.post(f"{self.url}{path}", json=body)).raise_for_status()
+
+
+class WorkerProcess(Process):
+    """A worker that can be killed."""
+
+    def __init__(self, folder: Path, temporal: str, queue: str, processor: Processor, key: str) -> None:
+        super().__init__(
+            sys.executable, "-m", "tests.purchases.worker_process",
+            log=folder / "worker.log",
+            env={
+                "TEST_TEMPORAL": temporal,
+                "TEST_QUEUE": queue,
+                "TEST_PROCESSOR": processor.url,
+                "TEST_SHOP_KEY": API_KEY,
+                "TEST_KEY": key,
+            },
+        )  # fmt: skip
+
+
+class Town:
+    """Worker, shop and processor, each in its own process."""
+
+    def __init__(self, folder: Path, temporal: TemporalServer) -> None:
+        self.folder = folder
+        self.key = f"crash:{generate_key()}"
+        self.queue = f"crash-{uuid.uuid4()}"
+        self.temporal = temporal
+        self.processor = Processor(folder)
+        self.shop = Shop(folder, self.processor)
+        self.worker = WorkerProcess(folder, temporal.address, self.queue, self.processor, self.key)
+
+    async def open(self) -> None:
+        await self.processor.ready()
+        await self.shop.ready()
+        codec = encryption_codec([self.key])
+        self.client = await Client.connect(
+            self.temporal.address, data_converter=encrypting_data_converter(codec)
+        )
+        self.buyer = Buyer(self.client, self.queue, self.shop.url)
+
+    def close(self) -> None:
+        for process in (self.worker, self.shop, self.processor):
+            process.kill()
+
+    async def strike(self, chance: random.Random) -> str:
+        """Kill one of the three, leave it dead for a moment, start it again."""
+        name, victim = chance.choice(
+            [("worker", self.worker), ("shop", self.shop), ("processor", self.processor)]
+        )
+        victim.kill()
+        await asyncio.sleep(chance.uniform(0, 0.3))
+        victim.start()
+        if isinstance(victim, Shop | Processor):
+            await victim.ready()
+        return name
+
+
+@pytest.fixture(scope="module")
+async def town(
+    tmp_path_factory: pytest.TempPathFactory, temporal_server: TemporalServer
+) -> AsyncIterator[Town]:
+    built = Town(tmp_path_factory.mktemp("town"), temporal_server)
+    try:
+        await built.open()
+        yield built
+    finally:
+        built.close()
+
+
+async def start(town: Town, mandate: Any, items: list[dict[str, Any]], **changes: Any) -> Bought:
+    request = town.buyer.request(mandate.id, items=items, **changes)
+    handle = await town.client.start_workflow(
+        Purchase.run,
+        PurchaseStart(request=request),
+        id=f"purchase-{uuid.uuid4()}",
+        task_queue=town.queue,
+        task_timeout=timedelta(seconds=2),  # so that a killed worker costs the test little time
+    )
+    bought = Bought(handle)
+    bought.mandate = mandate
+    return bought
+
+
+async def check_books(town: Town, mandate: Any, purchases: list[Bought]) -> dict[str, int]:
+    views = [await bought.view() for bought in purchases]
+    books, state = await town.processor.books(), await town.shop.state()
+    charges: dict[str, int] = {}
+    for entry in books["entries"]:
+        if entry["kind"] == "charge":
+            charges[entry["token"]] = charges.get(entry["token"], 0) + entry["amount"]
+    sold = {sale["checkout_id"] for sale in state["sales"]}
+    spent, tally = 0, {}
+    for bought, view in zip(purchases, views, strict=True):
+        assert view.final, view.status
+        tally[view.status] = tally.get(view.status, 0) + 1
+        tokens = [one for one in books["tokens"] if one["shared_metadata"].get("purchase_id") == bought.id]
+        assert all(one["status"] == "deactivated" for one in tokens), (bought.id, view.status)
+        paid = [one for one in tokens if one["id"] in charges]
+        assert len(paid) <= 1
+        ordered = view.cart is not None and view.cart.checkout_id in sold
+        assert bool(paid) == ordered == (view.status == "completed"), (view.status, view.refusal)
+        if paid and view.cart is not None:
+            assert charges[paid[0]["id"]] == view.cart.total
+            spent += charges[paid[0]["id"]]
+        await bought.trail()
+    balance = await mandate.query("balance")
+    assert (balance["spent"]["amount"], balance["reserved"]["amount"]) == (spent, 0)
+    assert state["reservations"] == {} or not state["reservations"]
+    return tally
+
+
+async def settled(purchases: list[Bought]) -> bool:
+    for bought in purchases:
+        if "token.settled" not in await bought.actions() and (await bought.view()).status == "completed":
+            return False
+    return True
+
+
+async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town) -> None:
+    print(f"seed {SEED}")
+    chance = random.Random(SEED)
+    mandate = await town.buyer.mandate(
+        cap={"amount": 10**9, "currency": "usd"}, approval_threshold=10**9, payment_methods=["pm_card_visa"]
+    )
+    purchases: list[Bought] = []
+    while len(purchases) < RUNS:
+        await town.shop.tell("/sandbox/stock/mug_blue/1000")
+        batch = []
+        for _ in range(min(AT_ONCE, RUNS - len(purchases))):
+            items = [{"id": chance.choice(["mug_blue", "ebook_tides"]), "quantity": chance.randint(1, 3)}]
+            batch.append(await start(town, mandate, items))
+        for _ in range(chance.randint(2, 4)):
+            await asyncio.sleep(chance.uniform(0, 0.5))
+            await town.strike(chance)
+        for bought in batch:
+            await bought.until("completed", "canceled", "refused", "failed", "expired", "rejected", within=90)
+        purchases += batch
+    await eventually(lambda: settled(purchases), within=60, what="every token is settled")
+    tally = await check_books(town, mandate, purchases)
+    print(f"{RUNS} purchases: {tally}")
+    assert tally.get("completed", 0) > 0
+
+
+@pytest.mark.parametrize("moment", ["reserve", "place_order"])
+async def test_a_shop_that_dies_before_or_after_the_charge(town: Town, moment: str) -> None:
+    mandate = await town.buyer.mandate(approval_threshold=50_000)
+    await town.shop.tell("/sandbox/behaviour", die_in=moment)
+    bought = await start(town, mandate, [{"id": "ebook_tides"}])
+    await eventually(lambda: town.shop.popen.poll() is not None, within=20, what="the shop has died")
+    town.shop.start()
+    await town.shop.ready()
+    await bought.until("completed", within=60)
+    await eventually(lambda: settled([bought]), within=30, what="the token is settled")
+    await check_books(town, mandate, [bought])
+
+
+async def test_no_token_is_readable_anywhere(town: Town) -> None:
+    """Histories, the worker's log at its chattiest, the trail, the views: no token in clear."""
+    mandate = await town.buyer.mandate(approval_threshold=50_000)
+    bought = await start(town, mandate, [{"id": "ebook_tides"}])
+    await bought.until("completed", within=60)
+    tokens = [one["id"] for one in (await town.processor.books())["tokens"]]
+    assert tokens
+    raw = await Client.connect(town.temporal.address)
+    searched = 0
+    async for execution in raw.list_workflows(f"TaskQueue = '{town.queue}'"):
+        handle = raw.get_workflow_handle(execution.id, run_id=execution.run_id)
+        async for event in handle.fetch_history_events():
+            stored = event.SerializeToString()
+            searched += len(stored)
+            assert not any(token.encode() in stored for token in tokens), event.event_type
+    assert searched > 10_000
+    visible = (await bought.trail()).model_dump_json() + (await bought.view()).model_dump_json()
+    logs = {name: (town.folder / f"{name}.log").read_text(errors="replace") for name in ("worker", "shop")}
+    assert "spt_" not in visible
+    assert "POST" in logs["worker"]
+    for name, text in logs.items():
+        assert not any(token in text for token in tokens), name
+        assert API_KEY not in text, name

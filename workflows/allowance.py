@@ -18,6 +18,9 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.paid_request_rules as rules
+    import workflows.policies as policies
+    import workflows.purchase_calls as purchase_calls
     from activities.mandates import CommitFor, ReleaseFor, ReserveFor
     from activities.paid_requests import AllowanceCall, PaidRequestActivities, origin_of
     from waystation.models.base import Frozen
@@ -36,8 +39,6 @@ with workflow.unsafe.imports_passed_through():
         PaymentRefusal,
     )
     from waystation.models.purchases import Cancel
-    from workflows import paid_request_rules as rules
-    from workflows import policies, purchase_calls
     from workflows.arguments import drop_unless
     from workflows.purchase_calls import CallFailure
     from workflows.purchase_rules import step_key

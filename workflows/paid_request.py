@@ -20,7 +20,10 @@ from pydantic import JsonValue
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities import failures
+    import activities.failures as failures
+    import workflows.paid_request_rules as rules
+    import workflows.policies as policies
+    import workflows.purchase_calls as purchase_calls
     from activities.mandates import MANDATE_REFUSED, CommitFor, ReleaseFor, ReserveFor
     from activities.paid_requests import (
         CREDENTIAL_NOT_MINTED,
@@ -54,8 +57,6 @@ with workflow.unsafe.imports_passed_through():
         RedeemAnswer,
     )
     from waystation.models.purchases import Approve, AuditEntry, AuditTrail, Cancel, NoteEvents, Reject
-    from workflows import paid_request_rules as rules
-    from workflows import policies, purchase_calls
     from workflows.arguments import drop_unless
     from workflows.paid_request_rules import PaymentRefused
     from workflows.purchase_calls import CallFailure

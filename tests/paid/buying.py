@@ -114,7 +114,9 @@ class Bench:
         self._http = httpx.AsyncClient(transport=self.network)
 
     @contextlib.asynccontextmanager
-    async def working(self, runner: WorkflowRunner = WORKFLOW_RUNNER) -> AsyncIterator["Bench"]:
+    async def working(
+        self, runner: WorkflowRunner = WORKFLOW_RUNNER, *, max_cached_workflows: int = 1_000
+    ) -> AsyncIterator["Bench"]:
         parts = paid_request_worker_parts(
             answers=self.answers, processor=self.agent_client, wallet=self.wallet, transport=self.network
         )
@@ -132,6 +134,7 @@ class Bench:
                 *parts.activities,
             ],
             workflow_runner=runner,
+            max_cached_workflows=max_cached_workflows,
         ):
             yield self
         await self.api.state.paywall.close()

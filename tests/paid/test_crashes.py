@@ -22,6 +22,7 @@ from tests.support import Process, TemporalServer, eventually, free_port
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import PaidHttpRequest, PaidRequestStart, PaidRequestView, Rail
+from waystation.paying import Payer
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 
@@ -220,3 +221,32 @@ async def test_a_server_that_dies_in_the_middle_of_a_call(
     assert (await town.charges())[handle.id] == [50]
     assert [token["id"] for token in town.tokens if token["status"] != "deactivated"] == []
     assert (await balance(temporal, mandate)).spent.amount == 50
+
+
+@pytest.mark.timeout(120 + RUNS * OUTCOME_SECONDS)
+async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(temporal: Client, town: Town) -> None:
+    dice = random.Random(SEED + 1)
+    payments = max(4, RUNS // 4)
+    await town.ready()
+    before = sum(map(sum, (await town.charges()).values()))
+    mandate = await open_mandate(temporal, town, usd(50 * payments))
+    agent = Payer(temporal, mandate_id=mandate, agent=AGENT, task_queue=town.queue, rails=(Rail.MPP_STRIPE,))
+    budget = usd(50 * payments)
+    async with agent.allowance(town.api_url, budget=budget, max_price=usd(50)) as allowance:
+        for number in range(payments):
+            url = f"{town.api_url}/v1/reports/{allowance}-{number}"
+            await eventually(lambda: town._answers(town.api_url), within=30, what="the API answers")
+            paying = asyncio.create_task(agent.fetch(url, max_price=usd(50), payment_id=f"call-{number}"))
+            await asyncio.sleep(dice.uniform(0, LATEST_KILL_SECONDS))  # to hit any point
+            victim = dice.choice(["worker", "worker", "processor"])
+            town.crash(victim)
+            paid = await asyncio.wait_for(paying, OUTCOME_SECONDS)
+            assert paid.response.status_code == 200, f"payment {number}, {victim} killed, seed {SEED}"
+    view = await asyncio.wait_for(agent.settled(allowance), OUTCOME_SECONDS)
+    await town.ready()
+    assert view.spent == 50 * payments
+    assert sum(map(sum, (await town.charges()).values())) - before == 50 * payments
+    assert [token["id"] for token in town.tokens if token["status"] != "deactivated"] == []
+    final = await balance(temporal, mandate)
+    assert (final.spent.amount, final.reserved.amount) == (50 * payments, 0)
+    await agent.close()

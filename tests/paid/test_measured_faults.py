@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from mpp import MemoryStore
 from mpp.client import Mpp as StockClient
 from mpp.methods.stripe import client as stock_stripe_client
 from mpp.methods.stripe import server as stock_stripe_server
 from mpp.server import Mpp as StockServer
 from mpp.server import pay
-from mpp.stores import SQLiteStore
 from x402.http.middleware.fastapi import payment_middleware
 from x402.http.types import PaymentOption, RouteConfig
 from x402.schemas import AssetAmount, SupportedKind, SupportedResponse
@@ -83,7 +83,7 @@ class CardSeller:
                 return self._work()
 
             return paywall.close
-        store = SQLiteStore(str(folder / "stock.sqlite3"))
+        store = MemoryStore()
         method = stock_stripe_server.charge(network_id=NETWORK_ID, client=seller, currency="usd")
         stock = StockServer(methods=method, realm=REALM, secret_key=SECRET, store=store)
 

@@ -585,3 +585,64 @@ async def test_a_request_with_its_own_authorization_is_paid_by_x402_only(bench: 
     assert paid.status == "delivered"
     [sent] = [request for request in bench.network.sent_to("paid.test") if has_credential(request)]
     assert sent.headers["authorization"] == "Bearer of-the-caller"
+
+
+async def test_a_server_that_hangs_is_given_up_and_its_token_voided(
+    quick_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.paid_requests.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
+    server = EvilServer(lambda request, n: ask(stripe_challenge()), lambda request, n: Response())
+    never = asyncio.Event()
+
+    async def hang(scope: Any, receive: Any, send: Any) -> None:
+        if any(name == b"authorization" for name, _ in scope["headers"]):
+            await never.wait()
+        await server.app(scope, receive, send)
+
+    quick_bench.network.add("evil.test", hang)
+    mandate = await quick_bench.mandate(usd(1_000))
+    view = await quick_bench.pay("https://evil.test/", usd(60), mandate)
+    assert (view.status, view.money_moved) == ("failed", "no")
+    assert view.refusal is not None
+    assert view.refusal.rule == "server_unavailable"
+    assert await quick_bench.open_tokens() == []
+    assert await quick_bench.balance(mandate) == (0, 0)
+
+
+async def test_an_endless_answer_is_cut_and_the_truth_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.paid_requests.MAX_INLINE_ANSWER_BYTES", 1_000)
+    monkeypatch.setattr("activities.paid_requests.MAX_ANSWER_BYTES", 10_000)
+    mandate = await bench.mandate(usd(1_000))
+    view = await bench.pay("/v1/archive?kilobytes=20", usd(60), mandate)
+    assert (view.status, view.money_moved) == ("undelivered", "yes")
+    assert await bench.balance(mandate) == (50, 0)
+    assert list(bench.answers.glob("*")) == []  # nothing half-written stays
+
+
+@pytest.mark.parametrize("size", [20_000, 200_000])
+async def test_oversized_challenge_headers_are_refused(bench: Bench, size: int) -> None:
+    await evil(
+        bench,
+        lambda request, n: ask(stripe_challenge(description="x" * size), **{"payment-required": "y" * size}),
+        lambda request, n: Response(),
+    )
+    mandate = await bench.mandate(usd(1_000))
+    view = await bench.pay("https://evil.test/", usd(60), mandate)
+    assert view.refusal is not None
+    assert view.refusal.rule == "no_usable_offer"
+    assert await bench.all_tokens() == []
+
+
+async def test_two_hundred_offers_are_not_all_read(bench: Bench) -> None:
+    await evil(
+        bench,
+        lambda request, n: ask(*[stripe_challenge(str(50 + k)) for k in range(200)]),
+        lambda request, n: Response("ok"),
+    )
+    mandate = await bench.mandate(usd(1_000))
+    view = await bench.pay("https://evil.test/", usd(60), mandate)
+    assert view.offer is not None
+    assert view.offer.price.amount == 50
+    assert len(await bench.all_tokens()) == 1

@@ -42,7 +42,7 @@ PRESENCE_INTERVAL_SECONDS = 10.0
 PRESENCE_EXPIRY_SECONDS = 25.0
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-_QUIET_TYPES = frozenset({EventType.MESSAGE_DELTA})
+_FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
 
 class Subscription:
@@ -112,6 +112,8 @@ class Subscription:
                 # Nothing is awaited between here and joining, so nothing can fall in between.
                 self._view = View(self._feed.gate.lengths)
                 self._feed.join(self)
+                if self._feed.presence.anyone_here:
+                    self.push(self._feed.presence.frame())
                 if recent:
                     self.cursor = recent[-1].seq or self.cursor
                 self._joined_at = self.cursor
@@ -149,11 +151,12 @@ class Feed:
         self._gateway, self._bus, self._settings = gateway, bus, settings
         self._following: set[Subscription] = set()
         self._open: set[Subscription] = set()
-        self._ring: deque[tuple[Frame, int]] = deque()
+        self._ring: deque[tuple[Frame, str | None]] = deque()
         self._ring_bytes = 0
         self._ring_start = 0
         self._pages: dict[int, asyncio.Task[ReplayPage]] = {}
         self._held: list[Message] = []
+        self._hold = False
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._changed = asyncio.Event()
@@ -263,6 +266,7 @@ class Feed:
             case "delta":
                 self._on_delta(message)
             case "tick":
+                self._hold |= bool(message.get("hold"))
                 if message.get("quiet"):
                     self._news.set()
                 else:
@@ -272,7 +276,7 @@ class Feed:
 
     def _on_delta(self, message: Message) -> None:
         turn_id, message_id = message.get("turn_id"), message["message_id"]
-        if not self.gate.knows(turn_id):
+        if self._hold or not self.gate.knows(turn_id):
             # Its turn has perhaps begun and not been read yet, or has ended: the log will tell.
             if len(self._held) < MAX_HELD_LIVE_DELTAS:
                 self._held.append(message)
@@ -283,9 +287,8 @@ class Feed:
             for subscription in tuple(self._following):
                 subscription.push_delta(message_id, message["offset"], message["length"], frame)
 
-    def push_live(self, text: str) -> None:
+    def push_live(self, frame: Frame) -> None:
         """Sends something to everyone that isn't part of the log (presence)."""
-        frame = Frame(None, text)
         for subscription in tuple(self._following):
             subscription.push(frame)
 
@@ -339,14 +342,14 @@ class Feed:
         frame = Frame.of(event)
         self.gate.observe(event)
         self.tip = event.seq
-        self._remember(frame)
+        self._remember(event, frame)
         for subscription in tuple(self._following):
             subscription.push_event(event, frame)
         for watcher in self._watchers:
             watcher(event)
 
     def _release_held(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._hold = self._held, [], False
         for message in held:
             turn_id = str(message.get("turn_id"))
             if self.gate.knows(turn_id):
@@ -355,13 +358,23 @@ class Feed:
                 # The log has been read to its end and doesn't say that this turn runs.
                 self.gate.end(turn_id)
 
-    def _remember(self, frame: Frame) -> None:
-        self._ring.append((frame, len(frame.sse)))
+    def _remember(self, event: Event, frame: Frame) -> None:
+        """Keeps recent frames for those who reconnect, folded as the log itself is."""
+        if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED):
+            self._fold(event.message_id)
+        part_of = event.message_id if event.type in _FOLDED_TYPES else None
+        self._ring.append((frame, part_of))
         self._ring_bytes += len(frame.sse)
         while len(self._ring) > MAX_RING_EVENTS or self._ring_bytes > MAX_RING_BYTES:
-            dropped, size = self._ring.popleft()
-            self._ring_bytes -= size
+            dropped, _ = self._ring.popleft()
+            self._ring_bytes -= len(dropped.sse)
             self._ring_start = dropped.seq or self._ring_start
+
+    def _fold(self, message_id: str | None) -> None:
+        kept = deque(entry for entry in self._ring if entry[1] is None or entry[1] != message_id)
+        if len(kept) != len(self._ring):
+            self._ring = kept
+            self._ring_bytes = sum(len(frame.sse) for frame, _ in kept)
 
 
 class Presence:
@@ -412,7 +425,11 @@ class Presence:
         if message["process"] != _PROCESS:
             self._elsewhere[message["process"]] = (time.monotonic(), message["people"])
         if message["process"] == _PROCESS or before != message["people"]:
-            self._feed.push_live(json.dumps({"type": "presence", "data": {"people": self.people()}}))
+            self._feed.push_live(self.frame())
+
+    def frame(self) -> Frame:
+        """Who is here, for those who watch."""
+        return Frame(None, json.dumps({"type": "presence", "data": {"people": self.people()}}))
 
     def _mine(self) -> list[dict[str, Any]]:
         mine: dict[str, dict[str, Any]] = {}

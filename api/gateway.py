@@ -1,7 +1,9 @@
 """The API's way to Temporal: every call bounded in time, every failure a problem that says what to do."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Awaitable, Callable
+import asyncio
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -36,6 +38,8 @@ from workflows.session import AgentSession, SessionInput
 
 T = TypeVar("T")
 
+HEDGE_AFTER_SECONDS = 0.25
+
 _GONE_STATES = (RPCStatusCode.NOT_FOUND,)
 _BAD_STATES = (RPCStatusCode.INVALID_ARGUMENT,)
 
@@ -46,6 +50,7 @@ class Gateway:
     def __init__(self, client: Client, timeout_seconds: float) -> None:
         self.client = client
         self._timeout = timedelta(seconds=timeout_seconds)
+        self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:
         return self.client.get_workflow_handle_for(AgentSession.run, session_id)
@@ -81,7 +86,7 @@ class Gateway:
         # A session that has continued as new is one session, not one a run.
         query += " AND ExecutionStatus!='ContinuedAsNew'"
         try:
-            token = urlsafe_b64decode(cursor) if cursor else None
+            token = b64decode(cursor, altchars=b"-_", validate=True) if cursor else None
         except ValueError as error:
             raise Invalid(
                 "The cursor is not one of ours; leave it out to begin anew.", code="wrong-cursor"
@@ -138,13 +143,35 @@ class Gateway:
 
     async def _query(self, session_id: str, query: Any, args: list[Any]) -> Any:
         handle = self.handle(session_id)
-        return await self._guarded(
-            session_id, lambda: handle.query(query, args=args, rpc_timeout=self._timeout)
-        )
+        async with self._one_at_a_time(session_id):
+            return await self._guarded(
+                session_id, lambda: _hedged(lambda: handle.query(query, args=args, rpc_timeout=self._timeout))
+            )
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, session_id: str) -> AsyncIterator[None]:
+        """While a workflow is busy, Temporal lets only so many queries wait (one, by default)."""
+        lock, users = self._queries.get(session_id, (asyncio.Lock(), 0))
+        self._queries[session_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._queries[session_id]
+            if users > 1:
+                self._queries[session_id] = (lock, users - 1)
+            else:
+                del self._queries[session_id]
 
     async def _guarded(self, session_id: str, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await call()
+            # Over all: an update is several calls, each with a time of its own.
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                return await call()
+        except TimeoutError as error:
+            raise Unavailable(
+                "Temporal did not answer in time; try again.", code="temporal-unavailable"
+            ) from error
         except WorkflowUpdateFailedError as error:
             if isinstance(error.cause, ApplicationError):
                 raise refusal(error.cause) from error
@@ -156,6 +183,26 @@ class Gateway:
             raise _no_worker() from error
         except RPCError as error:
             raise _problem(error, session_id) from error
+
+
+async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
+    """Asks once more when the answer is slow, and takes whichever comes first.
+
+    A query that Temporal has refused because another process's query is waiting is tried again
+    by the SDK only after a second; a fresh one gets through at once.
+    """
+    first = asyncio.ensure_future(call())
+    tasks = {first}
+    try:
+        await asyncio.wait(tasks, timeout=HEDGE_AFTER_SECONDS)
+        if not first.done():
+            tasks.add(asyncio.ensure_future(call()))
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return await done.pop()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _listed(execution: WorkflowExecution) -> ListedSession:

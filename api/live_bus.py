@@ -26,6 +26,9 @@ MAX_OUTGOING_MESSAGES = 10_000
 RECONNECT_PAUSE_SECONDS = 0.5
 CLAIM_PREFIX = "waystation:claim:"
 TICK: Message = {"kind": "tick"}
+"""The session has news."""
+HOLD: Message = {"kind": "tick", "hold": True}
+"""The session has been stopped: show nothing live until the log says what was."""
 
 
 class LiveBus(Protocol):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Forbidden, Invalid, Problem
-from api.live_bus import TICK
+from api.live_bus import HOLD, TICK
 from waystation.models.events import Actor
 from waystation.models.requests import (
     ControlAnswer,
@@ -247,7 +247,7 @@ async def _control(
 ) -> ControlAnswer:
     async with parts.feeds.use(session_id) as feed:
         await parts.gateway.signal(session_id, signal, argument)
-        parts.bus.publish(session_id, TICK)
+        parts.bus.publish(session_id, HOLD if signal == "stop" else TICK)
         deadline = time.monotonic() + wait_seconds
         while True:
             outcome = await parts.gateway.outcome(session_id, request_id) or Outcome(outcome="pending")

@@ -7,6 +7,7 @@ whose JSON has a ``type``.
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
@@ -159,18 +160,16 @@ class ClientSocket:
         self._slots.release()
 
     async def _answer(self, raw: str) -> None:
-        request = None
+        answer: dict[str, Any] = {"type": "answer", "request": _request_of(raw)}
         try:
             if len(raw) > MAX_COMMAND_BYTES:
                 raise Invalid(f"A command has at most {MAX_COMMAND_BYTES} bytes.", code="command-too-large")
-            command = _COMMAND.validate_json(raw)
-            request = command.request
-            answer = {"type": "answer", "request": request, "ok": True, "data": await self._do(command)}
+            answer |= {"ok": True, "data": await self._do(_COMMAND.validate_json(raw))}
         except ValidationError as error:
             problem: Problem = Invalid(f"Malformed command: {error.errors()[0]['msg']}", code="bad-command")
-            answer = {"type": "answer", "request": request, "ok": False, "problem": problem.body()}
+            answer |= {"ok": False, "problem": problem.body()}
         except Problem as problem:
-            answer = {"type": "answer", "request": request, "ok": False, "problem": problem.body()}
+            answer |= {"ok": False, "problem": problem.body()}
         await self._send(_json(answer))
 
     async def _do(self, command: Command) -> dict[str, Any]:
@@ -188,6 +187,15 @@ class ClientSocket:
     async def _send(self, text: str) -> None:
         async with self._sending:
             await asyncio.wait_for(self._socket.send_text(text), SEND_TIMEOUT_SECONDS)
+
+
+def _request_of(raw: str) -> str | None:
+    """The id to answer under, also where the rest of the command is malformed."""
+    try:
+        request = json.loads(raw)["request"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return request if isinstance(request, str) else None
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from waystation.dev import DEV_SERVER_OPTIONS
+
 ROOT = Path(__file__).resolve().parent.parent
 TEMPORAL = str(Path(sys.executable).with_name("temporal"))
 
@@ -80,7 +82,7 @@ class TemporalServer(Process):
             "--log-level",
             "error",
         ]
-        command += ["--dynamic-config-value", "frontend.namespaceRPS=100000"]
+        command += DEV_SERVER_OPTIONS
         if durable:
             command += ["--db-filename", str(folder / "temporal.db")]
         super().__init__(*command, log=folder / "temporal.log")

@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,19 +13,23 @@ import typer
 
 from waystation.client import Client
 from waystation.errors import WaystationError
+from waystation.local import DEFAULT_STATE_FOLDER, command_name, read_dev_environment
+from waystation.models.sessions import OnBusy
+
+STATE_VARIABLE = "WAYSTATION_STATE"
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="Durable sessions for AI agents, and agents that can pay.",
 )
-session_app = typer.Typer(no_args_is_help=True, help="Start, watch and control sessions.")
+session_app = typer.Typer(no_args_is_help=True)
 app.add_typer(session_app, name="session")
 
 
-def _fail(message: str) -> typer.Exit:
+def _fail(message: str, code: int = 1) -> typer.Exit:
     typer.echo(f"waystation: {message}", err=True)
-    return typer.Exit(1)
+    return typer.Exit(code)
 
 
 def server_folder() -> Path:
@@ -59,7 +64,9 @@ def dev(
     agent: Annotated[
         list[str], typer.Option(help="An agent to run beside the demo's, as module:attribute.")
     ] = [],  # noqa: B006
-    state: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".waystation"),
+    state: Annotated[
+        Path, typer.Option(help="Where everything is kept.", envvar=STATE_VARIABLE)
+    ] = DEFAULT_STATE_FOLDER,
     port: Annotated[int, typer.Option(help="The API's port.")] = 8470,
     temporal_port: Annotated[int, typer.Option(help="Temporal's port.")] = 7470,
 ) -> None:
@@ -113,20 +120,29 @@ def agent(references: Annotated[list[str], typer.Argument(help="Agents as module
     sys.path.insert(0, str(Path.cwd()))
     agents = []
     for reference in references:
-        module, _, attribute = reference.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), attribute or "agent")
-        except (ImportError, AttributeError) as error:
-            raise _fail(
-                f"can't load the agent '{reference}': {error}. Give it as module:attribute."
-            ) from error
+        found = _load(reference)
         if not isinstance(found, Agent):
-            raise _fail(f"'{reference}' is not a waystation.Agent.")
+            raise _fail(f"'{reference}' is not a waystation.Agent.", os.EX_CONFIG)
         agents.append(found)
     try:
         asyncio.run(serve(*agents))
     except RuntimeError as error:
         raise _fail(str(error)) from error
+
+
+def _load(reference: str) -> object:
+    """What ``module:attribute`` refers to. Trying again would not help: hence the exit code."""
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute or "agent")
+    except Exception as error:
+        if not isinstance(error, AttributeError | ModuleNotFoundError):
+            traceback.print_exc()
+        raise _fail(
+            f"can't load the agent '{reference}' ({type(error).__name__}: {error}). "
+            "Give it as module:attribute; modules are looked for in this folder too.",
+            os.EX_CONFIG,
+        ) from error
 
 
 @app.command()
@@ -140,13 +156,25 @@ def demo() -> None:
 # Sessions
 
 
-def _client() -> Client:
-    if not os.environ.get("WAYSTATION_API_KEY"):
-        from waystation.dev import read_dev_environment
+@session_app.callback()
+def session(
+    context: typer.Context,
+    state: Annotated[
+        Path, typer.Option(help="The state folder of a 'waystation dev' to talk to.", envvar=STATE_VARIABLE)
+    ] = DEFAULT_STATE_FOLDER,
+) -> None:
+    """Start, watch and control sessions."""
+    context.obj = state
 
-        os.environ.update({**read_dev_environment(Path(".waystation")), **os.environ})
+
+def _client(context: typer.Context) -> Client:
     if not os.environ.get("WAYSTATION_API_KEY"):
-        raise _fail("set WAYSTATION_API_KEY (and WAYSTATION_URL), or run this where 'waystation dev' runs.")
+        os.environ.update({**read_dev_environment(context.obj), **os.environ})
+    if not os.environ.get("WAYSTATION_API_KEY"):
+        raise _fail(
+            f"there is no 'waystation dev' in {context.obj.resolve().parent}: run this in its folder, "
+            "or set WAYSTATION_API_KEY and WAYSTATION_URL."
+        )
     return Client()
 
 
@@ -162,6 +190,7 @@ SessionArgument = Annotated[str, typer.Argument(help="The session's id.")]
 
 @session_app.command("start")
 def session_start(
+    context: typer.Context,
     agent: Annotated[str, typer.Argument(help="The agent's name.")] = "demo",
     session_id: Annotated[
         str | None, typer.Option("--id", help="Choose the id, to make this idempotent.")
@@ -172,7 +201,7 @@ def session_start(
     """Start a session and print its id."""
 
     async def work() -> None:
-        async with _client() as client:
+        async with _client(context) as client:
             session = await client.start(agent, session_id=session_id, message=message, title=title)
             typer.echo(session.id)
 
@@ -181,16 +210,17 @@ def session_start(
 
 @session_app.command("send")
 def session_send(
+    context: typer.Context,
     session_id: SessionArgument,
     text: str,
     on_busy: Annotated[
-        str, typer.Option(help="While a turn runs: queue, interrupt, steer or reject.")
-    ] = "queue",
+        OnBusy, typer.Option(help="What becomes of the message while a turn runs.")
+    ] = OnBusy.QUEUE,
 ) -> None:
     """Send a message."""
 
     async def work() -> None:
-        async with _client() as client:
+        async with _client(context) as client:
             sent = await client.attach(session_id).send(text, on_busy=on_busy)
             typer.echo(sent.model_dump_json(exclude_none=True))
 
@@ -198,22 +228,22 @@ def session_send(
 
 
 @session_app.command("stop")
-def session_stop(session_id: SessionArgument) -> None:
+def session_stop(context: typer.Context, session_id: SessionArgument) -> None:
     """Stop the agent and say what came of it."""
 
     async def work() -> None:
-        async with _client() as client:
+        async with _client(context) as client:
             typer.echo((await client.attach(session_id).stop()).model_dump_json(exclude_none=True))
 
     _run(work())
 
 
 @session_app.command("steer")
-def session_steer(session_id: SessionArgument, text: str) -> None:
+def session_steer(context: typer.Context, session_id: SessionArgument, text: str) -> None:
     """Steer the running turn and say if it was consumed or queued."""
 
     async def work() -> None:
-        async with _client() as client:
+        async with _client(context) as client:
             typer.echo((await client.attach(session_id).steer(text)).model_dump_json(exclude_none=True))
 
     _run(work())
@@ -221,13 +251,14 @@ def session_steer(session_id: SessionArgument, text: str) -> None:
 
 @session_app.command("replay")
 def session_replay(
+    context: typer.Context,
     session_id: SessionArgument,
     after: Annotated[int, typer.Option(help="Events after this seq.")] = 0,
 ) -> None:
     """Print the durable events, one JSON object a line."""
 
     async def work() -> None:
-        async with _client() as client:
+        async with _client(context) as client:
             cursor, more = after, True
             while more:
                 page = await client.attach(session_id).replay(after=cursor)
@@ -239,17 +270,18 @@ def session_replay(
 
 
 @session_app.command("tail")
-def session_tail(session_id: SessionArgument) -> None:
+def session_tail(context: typer.Context, session_id: SessionArgument) -> None:
     """Follow a session live; it goes on when you leave."""
     from waystation.tail import tail
 
     async def work() -> None:
-        async with _client() as client:
+        async with _client(context) as client:
             await tail(client.attach(session_id))
 
     try:
         _run(work())
     except KeyboardInterrupt:
         typer.echo(
-            f"\nLeft {session_id}; the agent goes on. Come back with: waystation session tail {session_id}"
+            f"\nLeft {session_id}; the agent goes on. "
+            f"Come back with: {command_name()} session tail {session_id}"
         )

@@ -136,7 +136,9 @@ class Client:
             response = await self._http.request(
                 method,
                 self.url + path,
-                json={key: value for key, value in body.items() if value is not None} if body else None,
+                json={key: value for key, value in body.items() if value is not None}
+                if body is not None
+                else None,
                 params=query,
                 headers=self.headers,
             )

@@ -5,6 +5,7 @@ State is kept in a folder, so that killing and starting it again continues every
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -16,17 +17,33 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO
 
 import httpx
 
+from waystation.local import CLIENT_FILE, DEFAULT_STATE_FOLDER, command_name, write_private
 from waystation.settings import hash_api_key
 
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_SECONDS = 40.0
-RESTART_PAUSE_SECONDS = 1.0
+MIN_RESTART_PAUSE_SECONDS = 1.0
+MAX_RESTART_PAUSE_SECONDS = 15.0
+HEALTHY_AFTER_SECONDS = 30.0
+"""A process that has run so long is started again without delay growing."""
 STOP_TIMEOUT_SECONDS = 8.0
+LOCK_TIMEOUT_SECONDS = 5.0
+"""How long to wait for the processes of a killed predecessor to be gone."""
+MAX_QUOTED_LOG_BYTES = 2_000
+EXIT_MISCONFIGURED = os.EX_CONFIG
+"""The exit code of a process that would fail the same way again."""
 DEMO_AGENTS = ("waystation.agents.demo:agent", "waystation.agents.demo:researcher")
+DEV_SERVER_OPTIONS = (
+    # By default Temporal lets one query wait while a workflow is busy and refuses a second, which
+    # clients then try again after a whole second.
+    "--dynamic-config-value", "history.MaxBufferedQueryCount=1000",
+    "--dynamic-config-value", "frontend.namespaceRPS=100000",
+)  # fmt: skip
 ROLES = ("service", "agent", "operator", "approver", "client")
 
 
@@ -35,12 +52,16 @@ class DevError(Exception):
 
 
 class DevState:
-    """The state folder: keys, database, stored payloads, logs."""
+    """The state folder: keys, database, stored payloads, logs, process ids.
+
+    One ``waystation dev`` at a time uses it: two servers on one database would spoil it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "logs").mkdir(exist_ok=True)
+        for part in ("logs", "run"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        self._lock: TextIO | None = None
         self._secrets = self._load()
 
     def _load(self) -> dict[str, str]:
@@ -50,10 +71,43 @@ class DevState:
             return loaded
         made = {f"{role}_key": f"ws_{role}_{secrets.token_urlsafe(32)}" for role in ROLES}
         made["token_secret"] = secrets.token_urlsafe(48)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            json.dump(made, file, indent=2)
+        write_private(path, made)
         return made
+
+    async def lock(self) -> int:
+        """Takes the folder for this process and the children that are given the handle it answers.
+
+        After a kill -9 the lock stays with the children until the last of them is gone.
+        Raises ``DevError`` when another one keeps it.
+        """
+        self._lock = self._lock or (self.folder / "run" / "lock").open("a")
+        deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise DevError(
+                        f"another 'waystation dev' uses {self.folder}; stop it, or choose another "
+                        "folder with --state."
+                    ) from None
+                await asyncio.sleep(0.1)
+            else:
+                return self._lock.fileno()
+
+    def unlock(self) -> None:
+        """Gives the folder free."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def pid_file(self, name: str) -> Path:
+        """Where the process id of a child is, for as long as it runs."""
+        return self.folder / "run" / f"{name}.pid"
+
+    def log_file(self, name: str) -> Path:
+        """Where a child's output goes."""
+        return self.folder / "logs" / f"{name}.log"
 
     def key(self, role: str) -> str:
         """The API key of a role."""
@@ -76,17 +130,7 @@ class DevState:
     def write_client_environment(self, url: str) -> None:
         """Lets ``waystation session …`` in the same folder find its way."""
         values = {"WAYSTATION_URL": url, "WAYSTATION_API_KEY": self.key("service")}
-        path = self.folder / "client.json"
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(values))
-
-
-def read_dev_environment(folder: Path) -> dict[str, str]:
-    """What a running ``waystation dev`` has left for clients; empty where there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        values: dict[str, str] = json.loads((folder / "client.json").read_text())
-        return values
-    return {}
+        write_private(self.folder / CLIENT_FILE, values)
 
 
 def find_temporal() -> str:
@@ -112,43 +156,77 @@ class Child:
     """A child process that is started again when it dies, and dies with us."""
 
     def __init__(
-        self, name: str, command: list[str], env: dict[str, str], log: Path, cwd: Path | None = None
+        self,
+        name: str,
+        command: list[str],
+        env: dict[str, str],
+        state: DevState,
+        lock: int,
+        cwd: Path | None = None,
     ) -> None:
-        self.name, self._command, self._env, self._log, self._cwd = name, command, env, log, cwd
+        self.name, self._command, self._env, self._cwd = name, command, env, cwd
+        self._log, self._pid_file, self._lock = state.log_file(name), state.pid_file(name), lock
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self.misconfigured = asyncio.Event()
 
     async def start(self) -> None:
         await self._spawn()
         self._task = asyncio.create_task(self._keep_running())
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the command itself, if it runs."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._pid_file.read_text())
+        return None
+
     async def _spawn(self) -> None:
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                # -P: nothing in the person's folder may stand in for a standard module.
+                "-P",
                 "-m",
                 "waystation._child",
+                str(self._pid_file),
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **self._env},
                 cwd=self._cwd,
+                pass_fds=(self._lock,),
                 # Ctrl-C is ours to handle: children end in order.
                 start_new_session=True,
             )
 
     async def _keep_running(self) -> None:
+        pause = MIN_RESTART_PAUSE_SECONDS
         while self._process:
+            begin = time.monotonic()
             code = await self._process.wait()
             if self._stopping:
                 return
+            if code == EXIT_MISCONFIGURED:
+                self.misconfigured.set()
+                return
+            if time.monotonic() - begin > HEALTHY_AFTER_SECONDS:
+                pause = MIN_RESTART_PAUSE_SECONDS
             logger.warning("%s has ended (%s); starting it again. Its log: %s", self.name, code, self._log)
-            await asyncio.sleep(RESTART_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_RESTART_PAUSE_SECONDS)
             if self._stopping:
                 return
             await self._spawn()
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        with self._log.open("rb") as file:
+            file.seek(max(0, self._log.stat().st_size - MAX_QUOTED_LOG_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("waystation: ") if lines else "its log is empty"
 
     async def stop(self) -> None:
         self._stopping = True
@@ -181,8 +259,7 @@ class Dev:
         self._port, self._temporal_port, self._agents = port, temporal_port, agents
         self._server, self._quiet = server_folder, quiet
         self.url = f"http://127.0.0.1:{port}"
-        check_port(port, "--port")
-        check_port(temporal_port, "--temporal-port")
+        self._lock = -1
         self.state = DevState(state)
         self.children: list[Child] = []
 
@@ -192,14 +269,23 @@ class Dev:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         try:
-            await self.start()
+            starting = asyncio.create_task(self.start())
+            if await _first(starting, asyncio.create_task(stop.wait())) is not starting:
+                return
             self._greet()
-            await stop.wait()
+            await _first(asyncio.create_task(stop.wait()), asyncio.create_task(self._misconfigured()))
+            if not stop.is_set():
+                self._check_configuration()
+            if not self._quiet:
+                print("Stopping; sessions continue when you start it again.", flush=True)
         finally:
             await self.stop()
 
     async def start(self) -> None:
-        """Starts the processes in order and waits until the API is ready."""
+        """Starts the processes in order and waits until the API is ready. Raises ``DevError``."""
+        self._lock = await self.state.lock()
+        check_port(self._port, "--port")
+        check_port(self._temporal_port, "--temporal-port")
         env = self.state.environment(self._port, self._temporal_port)
         await self._child("temporal", self._temporal_command(), {})
         await self._until("Temporal", lambda: _listens(self._temporal_port))
@@ -213,29 +299,44 @@ class Dev:
 
     async def stop(self) -> None:
         """Stops the processes, Temporal last."""
-        for child in reversed(self.children):
-            await child.stop()
+        if self.children:
+            await asyncio.gather(*(child.stop() for child in self.children[1:]))
+            await self.children[0].stop()
+        self.state.unlock()
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a child (``temporal``, ``worker``, ``api``, ``agents``), if it runs."""
+        return next((child.pid for child in self.children if child.name == name), None)
 
     def _temporal_command(self) -> list[str]:
         return [
             find_temporal(), "server", "start-dev", "--headless", "--ip", "127.0.0.1",
             "--port", str(self._temporal_port), "--db-filename", str(self.state.folder / "temporal.db"),
-            "--log-level", "error",
+            "--log-level", "error", *DEV_SERVER_OPTIONS,
         ]  # fmt: skip
 
     async def _child(
         self, name: str, command: list[str], env: dict[str, str], cwd: Path | None = None
     ) -> None:
-        child = Child(name, command, env, self.state.folder / "logs" / f"{name}.log", cwd)
+        child = Child(name, command, env, self.state, self._lock, cwd)
         self.children.append(child)
         await child.start()
 
     async def _until(self, what: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not await asyncio.to_thread(ready):
+            self._check_configuration()
             if time.monotonic() > deadline:
                 raise DevError(f"{what} did not start; look into {self.state.folder / 'logs'}.")
             await asyncio.sleep(0.1)
+
+    def _check_configuration(self) -> None:
+        for child in self.children:
+            if child.misconfigured.is_set():
+                raise DevError(child.last_words())
+
+    async def _misconfigured(self) -> None:
+        await _first(*(asyncio.create_task(child.misconfigured.wait()) for child in self.children))
 
     def _api_ready(self) -> bool:
         try:
@@ -246,6 +347,10 @@ class Dev:
     def _greet(self) -> None:
         if self._quiet:
             return
+        given = Path(os.path.relpath(self.state.folder))
+        command = f"{command_name()} session"
+        if given != DEFAULT_STATE_FOLDER:
+            command += f" --state {given}"
         print(
             f"""
 Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting again continues.
@@ -255,10 +360,24 @@ Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting 
   API key        {self.state.key("service")}
 
 Try, in another terminal in this folder:
-  waystation session start demo --message "tokens=100"
+  {command} start demo --id hello --message "tokens=100"
+  {command} tail hello
 """,
             flush=True,
         )
+
+
+async def _first(*tasks: asyncio.Task[Any]) -> asyncio.Task[Any]:
+    """The task that is done first, the others cancelled; raises what it raised."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    first = next(task for task in tasks if task in done)
+    await first
+    return first
 
 
 def _listens(port: int) -> bool:

@@ -14,6 +14,7 @@ from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventTyp
 from waystation.models.requests import TranscriptView
 
 MessageStatus = Literal["streaming", "completed", "superseded"]
+_ENDS_ATTEMPT = TERMINAL_TURN_TYPES | {EventType.AGENT_FINISHED, EventType.TURN_RETRIED}
 MAX_HELD_PIECES = 1_000
 """Live pieces kept per message while the text before them is missing."""
 
@@ -131,11 +132,21 @@ class Transcript:
         if event.seq <= self.cursor:
             return False
         self.cursor = event.seq
-        if event.type in TERMINAL_TURN_TYPES and event.turn_id:
-            self.ended_turns[event.turn_id] = event.type
+        if event.turn_id and event.type in _ENDS_ATTEMPT:
+            self._drop_ghosts(event.turn_id)
+            if event.type != EventType.TURN_RETRIED:
+                self.ended_turns[event.turn_id] = event.type
         if event.message_id and event.type.startswith("message."):
             self._apply_message(event, event.message_id)
         return True
+
+    def _drop_ghosts(self, turn_id: str) -> None:
+        """What an attempt has shown and never made durable (its process died) was never said."""
+        self._messages = {
+            key: message
+            for key, message in self._messages.items()
+            if message.order is not None or message.turn_id != turn_id
+        }
 
     def _message(self, message_id: str, actor: Actor, turn_id: str | None) -> Message:
         if message_id not in self._messages:

@@ -1,6 +1,7 @@
 """A deterministic agent: no model, no key, the same words every time.
 
-What it does is written in the message, as words of the form ``name=value``:
+What it does is written in the message, as words of the form ``name=value``, or in the data sent
+with it, as ``{"name": value}``:
 
     tokens=200      how many words to stream (default 60)
     rate=50         words a second (default 25; 0 is as fast as possible)
@@ -11,6 +12,7 @@ What it does is written in the message, as words of the form ``name=value``:
     retry=30        ask for another attempt after so many words, at the first one only
     messages=3      so many messages instead of one
     think=10        so many words of reasoning first
+    quote=operator  repeat first what the last message of someone with this role said
 
 Steers are taken up between words and said so in the answer.
 """
@@ -39,9 +41,10 @@ researcher = Agent("researcher")
 class Script:
     """What a message asks the agent to do."""
 
-    def __init__(self, text: str) -> None:
-        pairs = (word.partition("=") for word in text.split())
+    def __init__(self, turn: Turn) -> None:
+        pairs = (word.partition("=") for word in turn.text.split())
         self._values = {name: value for name, equals, value in pairs if equals}
+        self._values |= {name: str(value) for name, value in turn.data.items()}
 
     def number(self, name: str, default: int = 0) -> int:
         value = self._values.get(name, "")
@@ -66,7 +69,7 @@ class Pace:
 @agent.turn
 async def answer(turn: Turn) -> JsonValue:
     """Does what the message says; see the module's documentation."""
-    script = Script(turn.text)
+    script = Script(turn)
     pace = Pace(script.number("rate", 25))
     if thoughts := script.number("think"):
         async with turn.message(kind="reasoning") as message:
@@ -77,6 +80,8 @@ async def answer(turn: Turn) -> JsonValue:
         async with turn.tool(name, {"query": turn.text}) as call:
             await pace.wait()
             call.result = {"found": len(turn.text.split())}
+    if role := script.text("quote"):
+        await turn.write(f"I heard: “{_last_said(turn, role)}” ")
     found = await _spawn(turn, script)
     if found:
         await turn.write(f"My researchers report: {'; '.join(found)}. ")
@@ -85,6 +90,11 @@ async def answer(turn: Turn) -> JsonValue:
             await turn.end_message()
         await _stream(turn, script, pace)
     return {"words": script.number("tokens", 60), "attempt": turn.attempt}
+
+
+def _last_said(turn: Turn, role: str) -> str:
+    said = [message.text for message in turn.conversation if message.actor.role == role]
+    return said[-1] if said else "nothing"
 
 
 async def _spawn(turn: Turn, script: Script) -> list[str]:
@@ -113,7 +123,7 @@ async def _stream(turn: Turn, script: Script, pace: Pace) -> None:
 @researcher.turn
 async def research(turn: Turn) -> JsonValue:
     """Writes a short finding and reports it."""
-    script = Script(turn.text)
+    script = Script(turn)
     pace = Pace(script.number("rate", 25))
     number = script.number("question", 1)
     for word in f"Looking into question {number}. It has an answer.".split():

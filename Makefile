@@ -1,0 +1,75 @@
+# Everything here sets itself up: a virtual environment in .venv with the pinned dependencies,
+# made once and again only when pyproject.toml or constraints.txt change.
+#
+#   make demo    what sessions can do, on real parts, in under a minute
+#   make test    the tests
+#   make dev     everything on this machine, until Ctrl-C
+#   make lint    style          make types   type checkers          make bench   benchmarks
+#
+# PYTHON=/path/to/python3.12 chooses the Python; ARGS="…" is passed on.
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# A virtual environment survives neither being moved with its folder nor the loss of its Python.
+CHECKED := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(RUN) -c pass 2>/dev/null || rm -f $(READY))
+
+.PHONY: demo test dev lint types bench setup clean
+.DEFAULT_GOAL := help
+.PHONY: help
+
+help:
+	@sed -n 's/^#   \{0,1\}//p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@set -e; python=""; \
+	for name in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$name"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  found="$$(python3 --version 2>/dev/null || echo none)"; \
+	  echo "Waystation needs Python 3.11 or newer; found: $$found." >&2; \
+	  echo "Install one (Debian: apt install python3 python3-venv; macOS: brew install python), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	  exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	  echo "$$python can't make virtual environments: its 'venv' package is missing (Debian: apt install python3-venv)." >&2; \
+	  exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$("$$python" --version); this is done once and takes a minute or two."; \
+	"$$python" -m venv --clear $(VENV); \
+	if ! $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' >$(VENV)/install.log 2>&1; then \
+	  grep -v '^WARNING' $(VENV)/install.log | tail -n 15 >&2; \
+	  echo "Installing the dependencies failed; all of pip's output is in $(VENV)/install.log." >&2; \
+	  echo "Without a network, or behind a proxy, pip's own settings apply (pip config list)." >&2; \
+	  exit 1; \
+	fi; \
+	echo '$(CURDIR)' >$(READY)
+
+demo: $(READY)
+	@$(RUN) -m waystation demo $(ARGS)
+
+dev: $(READY)
+	@$(RUN) -m waystation dev $(ARGS)
+
+# Tests of one file share servers, so a file stays on one process.
+test: $(READY)
+	@$(RUN) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+lint: $(READY)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+types: $(READY)
+	@$(RUN) -m mypy
+	@$(RUN) -m pyright --pythonpath $(RUN)
+
+bench: $(READY)
+	@$(RUN) -m benchmarks.sessions $(ARGS)
+
+clean:
+	rm -rf $(VENV) .waystation dist

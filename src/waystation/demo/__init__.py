@@ -1,0 +1,50 @@
+"""``waystation demo``: what sessions can do, on real parts, in under a minute.
+
+chapters.py is what happens, stage.py the parts it happens on, devices.py who watches, wire.py
+the network between, screen.py what a person sees.
+"""
+
+import logging
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from waystation.demo.chapters import CHAPTERS
+from waystation.demo.screen import Screen
+from waystation.demo.stage import DemoFailed, Stage
+from waystation.dev import DevError
+from waystation.errors import WaystationError
+
+
+async def run_demo(server_folder: Path) -> int:
+    """Plays all chapters; answers 0 only if every check of every chapter held."""
+    begin = time.monotonic()
+    screen = Screen(Console(highlight=False))
+    folder = Path(tempfile.mkdtemp(prefix="waystation-demo-"))
+    _log_to(folder / "demo.log")
+    screen.opening()
+    try:
+        async with Stage(folder, server_folder, screen) as stage:
+            screen.say(f"Everything runs, after {time.monotonic() - begin:.0f} s.")
+            for number, chapter in enumerate(CHAPTERS, 1):
+                screen.begin_chapter(number, len(CHAPTERS), chapter.title, chapter.about)
+                async with stage.showing():
+                    await chapter.play(stage)
+                stage.end_chapter()
+    except (DemoFailed, DevError, WaystationError) as error:
+        screen.check(False, str(error))
+    failed = screen.failed
+    screen.closing(time.monotonic() - begin, folder if failed else None)
+    if not failed:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 1 if failed else 0
+
+
+def _log_to(path: Path) -> None:
+    """What the parts have to say of being killed goes to a file, not across the screen."""
+    logger = logging.getLogger("waystation")
+    logger.addHandler(logging.FileHandler(path))
+    logger.propagate = False

@@ -1,0 +1,40 @@
+"""What processes on one machine know of each other: the state folder and how to be called."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+DEFAULT_STATE_FOLDER = Path(".waystation")
+CLIENT_FILE = "client.json"
+
+
+def read_dev_environment(folder: Path) -> dict[str, str]:
+    """What ``waystation dev`` has left for clients in its state folder; empty where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        values: dict[str, str] = json.loads((folder / CLIENT_FILE).read_text())
+        return values
+    return {}
+
+
+def write_private(path: Path, content: Any) -> None:
+    """Writes JSON that nobody else may read; whole or not at all, also when killed meanwhile."""
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump(content, file, indent=2)
+    unfinished.replace(path)
+
+
+def command_name() -> str:
+    """How a person calls this command line: plainly, or by its path where it isn't on theirs."""
+    if shutil.which("waystation"):
+        return "waystation"
+    beside = Path(sys.executable).with_name("waystation")
+    with contextlib.suppress(ValueError):
+        return str(beside.relative_to(Path.cwd()))
+    return str(beside)

@@ -1,0 +1,494 @@
+"""The HTTP API on a real stack: every route, every refusal."""
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.stack import KEYS, Stack
+from tests.support import eventually
+from waystation.client import Client, Session
+from waystation.errors import ApiError
+from waystation.models.events import Event
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+async def http(stack: Stack) -> Any:
+    headers = {"Authorization": f"Bearer {KEYS['service']}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as http:
+        yield http
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def finished(session: Session) -> None:
+    async def idle() -> bool:
+        return (await session.snapshot()).status == "idle"
+
+    await eventually(idle, within=20)
+
+
+async def token_for(
+    http: httpx.AsyncClient, session_id: str, role: str = "client", subject: str = "ada"
+) -> str:
+    body = {"role": role, "sessions": [session_id], "subject": subject}
+    return str((await http.post("/tokens", json=body)).json()["token"])
+
+
+async def transcript_texts(session: Session) -> list[str]:
+    return [message.text for message in await session.load()]
+
+
+async def test_a_session_from_start_to_end(client: Client) -> None:
+    session = await client.start("demo", message="tokens=5 rate=0", title="First")
+    await finished(session)
+    texts = await transcript_texts(session)
+    assert texts == ["tokens=5 rate=0", "A durable session keeps what "]
+    await session.close()
+    events = [event async for event in session.events(after=0)]
+    assert isinstance(events[-1], Event)
+    assert events[-1].type == "session.closed"
+
+
+async def test_starting_twice_under_one_id_is_once(http: httpx.AsyncClient) -> None:
+    session_id = f"mine-{uuid.uuid4().hex}"
+    first = await http.post("/sessions", json={"agent": "demo", "session_id": session_id})
+    again = await http.post("/sessions", json={"agent": "demo", "session_id": session_id})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json()["created"] is False
+
+
+async def test_it_is_listed_with_its_title(client: Client, http: httpx.AsyncClient) -> None:
+    title = uuid.uuid4().hex
+    session = await client.start("demo", title=title)
+
+    async def listed() -> bool:
+        answer = (await http.get("/sessions", params={"only_open": True, "live": True})).json()
+        return any(
+            entry["session_id"] == session.id and entry["title"] == title for entry in answer["sessions"]
+        )
+
+    await eventually(listed)
+    page = await client.list(limit=1)
+    assert page.next_cursor
+    assert (await client.list(limit=1, cursor=page.next_cursor)).sessions != page.sessions
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/sessions/no-such-session", None, 404, "unknown-session"),
+        ("GET", "/sessions/no-such-session/events", None, 404, "unknown-session"),
+        ("POST", "/sessions/no-such-session/messages", {"text": "hi"}, 404, "unknown-session"),
+        ("GET", "/sessions/..%2F/replay", None, 404, "not-found"),
+        ("GET", "/sessions/-bad-/replay", None, 422, "invalid-session-id"),
+        ("POST", "/sessions", {"agent": ""}, 422, "invalid"),
+        ("POST", "/sessions", {"agent": "demo", "nonsense": 1}, 422, "invalid"),
+        ("POST", "/sessions", "{", 422, "invalid"),
+        ("GET", "/nowhere", None, 404, "not-found"),
+        ("PUT", "/sessions", None, 405, "method-not-allowed"),
+        ("GET", "/sessions?cursor=%00", None, 422, "wrong-cursor"),
+    ],
+)
+async def test_refusals(
+    http: httpx.AsyncClient, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    content = body if isinstance(body, str) else None
+    answer = await http.request(method, path, content=content, json=None if content else body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("messages", {"text": ""}, 422, "invalid"),
+        ("messages", {"text": "x" * 262_145}, 422, "invalid"),
+        ("messages", {"text": "hi", "on_busy": "shout"}, 422, "invalid"),
+        ("messages", {"text": "hi", "actor": {"id": "x", "role": "emperor"}}, 422, "invalid"),
+        ("messages", {"text": "hi", "actor": {"id": "x", "role": "agent"}}, 422, "invalid"),
+        ("release", {}, 403, "forbidden"),
+        ("events", {"writer": "w", "items": [{"n": 1, "type": "turn.completed"}]}, 422, "bad-type"),
+        (
+            "events",
+            {"writer": "w", "items": [{"n": 1, "type": "message.delta", "data": {}}]},
+            422,
+            "bad-delta",
+        ),
+        ("events", {"writer": "w", "items": [{"n": 0, "type": "data.x"}]}, 422, "invalid"),
+        ("events", {"writer": "w", "items": []}, 422, "invalid"),
+        (
+            "events",
+            {"writer": "w", "items": [{"n": 1, "type": "data.x", "data": {"x": "y" * 70_000}}]},
+            422,
+            "data-too-large",
+        ),
+        (
+            "events",
+            {
+                "writer": "w",
+                "items": [
+                    {"n": 1, "type": "message.completed", "message_id": "m", "data": {"text": "y" * 262_145}}
+                ],
+            },
+            422,
+            "message-too-long",
+        ),
+    ],
+)
+async def test_bad_input_leaves_the_session_unharmed(
+    http: httpx.AsyncClient, client: Client, path: str, body: Any, status: int, code: str
+) -> None:
+    session = await client.start("demo")
+    if path == "release":
+        answer = await http.post(f"/sessions/{session.id}/{path}", json=body, headers=bearer(KEYS["client"]))
+    else:
+        answer = await http.post(f"/sessions/{session.id}/{path}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    view = await session.snapshot()
+    assert (view.tip, view.status) == (1, "idle")
+
+
+@pytest.mark.parametrize("cursor", ["abc", "-1", "1.5", "1e3", "²", "9" * 30])
+async def test_a_cursor_that_is_no_number(http: httpx.AsyncClient, client: Client, cursor: str) -> None:
+    session = await client.start("demo")
+    answer = await http.get(f"/sessions/{session.id}/events", params={"after": cursor})
+    assert (answer.status_code, answer.json()["code"]) == (422, "wrong-cursor")
+
+
+async def test_a_cursor_from_another_session(http: httpx.AsyncClient, client: Client) -> None:
+    session = await client.start("demo")
+    for path in ("events", "replay"):
+        answer = await http.get(f"/sessions/{session.id}/{path}", params={"after": 999})
+        assert (answer.status_code, answer.json()["code"]) == (422, "wrong-cursor")
+        assert answer.json()["tip"] == 1
+
+
+async def test_credentials(http: httpx.AsyncClient, client: Client) -> None:
+    session = await client.start("demo")
+    path = f"/sessions/{session.id}"
+    for headers in ({"Authorization": ""}, bearer("wrong"), {"Authorization": "Basic abc"}):
+        answer = await http.get(path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+    token = await token_for(http, session.id)
+    assert (await http.get(path, headers=bearer(token))).status_code == 200
+    assert (await http.get(path, headers=bearer(token[:-3] + "AAA"))).status_code == 401
+
+
+async def test_a_token_for_one_session_does_not_see_that_another_exists(
+    http: httpx.AsyncClient, client: Client
+) -> None:
+    mine, other = await client.start("demo"), await client.start("demo")
+    headers = bearer(await token_for(http, mine.id))
+    for method, path, body in [
+        ("GET", "", None),
+        ("GET", "/events", None),
+        ("GET", "/replay", None),
+        ("GET", "/transcript", None),
+        ("GET", "/participants", None),
+        ("POST", "/messages", {"text": "hi"}),
+        ("POST", "/stop", {}),
+        ("POST", "/steer", {"text": "hi"}),
+        ("POST", "/tickets", None),
+    ]:
+        real = await http.request(method, f"/sessions/{other.id}{path}", json=body, headers=headers)
+        invented = await http.request(
+            method, f"/sessions/{'x' * len(other.id)}{path}", json=body, headers=headers
+        )
+        assert real.status_code == invented.status_code == 404
+        assert real.text.replace(other.id, "?") == invented.text.replace("x" * len(other.id), "?")
+    listed = (await http.get("/sessions", headers=headers)).json()["sessions"]
+    assert [entry["session_id"] for entry in listed] == [mine.id]
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed", "refused"),
+    [
+        ("client", ["messages"], ["takeover", "events"]),
+        ("agent", ["events"], ["messages", "takeover"]),
+        ("operator", ["takeover"], ["events"]),
+        ("approver", [], ["messages", "takeover", "events", "stop"]),
+    ],
+)
+async def test_roles(
+    http: httpx.AsyncClient, client: Client, role: str, allowed: list[str], refused: list[str]
+) -> None:
+    bodies: dict[str, Any] = {
+        "messages": {"text": "tokens=1 rate=0"},
+        "takeover": {},
+        "stop": {},
+        "events": {"writer": "w", "items": [{"n": 1, "type": "data.x", "data": {"a": 1}}]},
+    }
+    session = await client.start("demo")
+    headers = bearer(await token_for(http, session.id, role))
+    for path in allowed:
+        answer = await http.post(f"/sessions/{session.id}/{path}", json=bodies[path], headers=headers)
+        assert answer.is_success, answer.text
+    for path in refused:
+        answer = await http.post(f"/sessions/{session.id}/{path}", json=bodies[path], headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    for path in ("/tokens", "/sessions"):
+        body = {"agent": "demo", "role": "client", "sessions": [session.id], "subject": "eve"}
+        assert (await http.post(path, json=body, headers=headers)).status_code in (403, 422)
+
+
+async def test_a_ticket_opens_one_stream_once(http: httpx.AsyncClient, client: Client, stack: Stack) -> None:
+    session, other = await client.start("demo"), await client.start("demo")
+    await session.close()
+    ticket = (await http.post(f"/sessions/{session.id}/tickets")).json()["token"]
+    async with httpx.AsyncClient(base_url=stack.url) as browser:
+        wrong = await browser.get(f"/sessions/{other.id}/events", params={"ticket": ticket})
+        assert wrong.status_code == 401
+        first = await browser.get(f"/sessions/{session.id}/events", params={"ticket": ticket})
+        assert "session.closed" in first.text
+        again = await browser.get(f"/sessions/{session.id}/events", params={"ticket": ticket})
+        assert (again.status_code, again.json()["code"]) == (401, "unauthenticated")
+        as_token = await browser.get(f"/sessions/{session.id}", headers=bearer(ticket))
+        assert as_token.status_code == 401
+
+
+async def test_a_cookie_opens_streams_and_nothing_else(
+    http: httpx.AsyncClient, client: Client, stack: Stack
+) -> None:
+    session = await client.start("demo")
+    token = await token_for(http, session.id)
+    async with httpx.AsyncClient(base_url=stack.url) as browser:
+        answer = await browser.post("/cookie", headers=bearer(token))
+        assert answer.status_code == 204
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert "SameSite=strict" in answer.headers["set-cookie"]
+        assert (await browser.get(f"/sessions/{session.id}")).status_code == 200
+        forged = await browser.post(f"/sessions/{session.id}/messages", json={"text": "hi"})
+        assert forged.status_code == 401
+        foreign = await browser.get(f"/sessions/{session.id}", headers={"Origin": "https://evil.example"})
+        assert foreign.status_code == 403
+    refused = await http.post("/cookie")
+    assert refused.status_code == 403
+
+
+async def read_blocks(http: httpx.AsyncClient, path: str, until: str, **options: Any) -> list[str]:
+    """SSE blocks as they come over the wire, until one contains ``until``."""
+    blocks: list[str] = []
+    buffer = ""
+    async with http.stream("GET", path, **options) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        async for chunk in response.aiter_text():
+            buffer += chunk
+            while "\n\n" in buffer:
+                block, buffer = buffer.split("\n\n", 1)
+                blocks.append(block)
+                if until in block:
+                    return blocks
+    return blocks
+
+
+async def test_the_stream_on_the_wire(http: httpx.AsyncClient, client: Client) -> None:
+    session = await client.start("demo")
+    path = f"/sessions/{session.id}/events"
+    reading = asyncio.create_task(read_blocks(http, path, "turn.completed"))
+    await session.send("tokens=40 rate=40")
+    blocks = await reading
+    live = [b for b in blocks if b.startswith('data: {"type":"message.delta"')]
+    numbers = [b for b in blocks if b.startswith("id: ") and "data:" not in b]
+    durable = [b for b in blocks if b.startswith("id: ") and "data:" in b]
+    assert len(live) >= 35, "deltas come live, without a number"
+    assert numbers, "what was seen live comes durably as a number alone"
+    assert not [b for b in durable if '"type":"message.delta"' in b], "and not a second time"
+    seqs = [int(b.split("\n")[0][4:]) for b in blocks if b.startswith("id: ")]
+    assert seqs == sorted(set(seqs))
+    # From the middle of the folded message: the completed one, which replaces it.
+    middle = int(numbers[1][4:])
+    resumed = await read_blocks(http, path, "turn.completed", headers={"Last-Event-ID": str(middle)})
+    assert '"type":"message.completed"' in "".join(resumed)
+    assert "message.delta" not in "".join(resumed)
+
+
+async def test_204_once_closed_and_read_to_the_end(http: httpx.AsyncClient, client: Client) -> None:
+    session = await client.start("demo")
+    tip = (await session.close()).tip
+    path = f"/sessions/{session.id}/events"
+
+    async def settled() -> bool:
+        return (await http.get(path, params={"after": tip})).status_code == 204
+
+    await eventually(settled)
+    assert (await http.get(path, params={"after": 0})).status_code == 200
+    with pytest.raises(ApiError) as refused:
+        await session.send("hello?")
+    assert (refused.value.status, refused.value.code) == (409, "session-closed")
+
+
+async def test_stop_answers_with_the_outcome(client: Client) -> None:
+    session = await client.start("demo")
+    idle = await session.stop()
+    assert idle.outcome == "already_finished"
+    await session.send("tokens=1000 rate=50")
+    stopped = await session.stop(reason="enough")
+    assert stopped.outcome == "stopped"
+    page = await session.replay()
+    recorded = next(event for event in page.events if event.seq == stopped.seq)
+    assert (recorded.type, recorded.turn_id) == ("turn.stopped", stopped.turn_id)
+    assert (await session.stop()).outcome == "already_finished"
+
+
+async def test_steer_is_consumed_while_running_and_queued_otherwise(client: Client) -> None:
+    session = await client.start("demo")
+    await session.send("tokens=200 rate=50")
+    steered = await session.steer("Say less.")
+    assert steered.outcome == "consumed"
+    await session.stop()
+    queued = await session.steer("tokens=1 rate=0")
+    assert queued.outcome == "queued"
+    await finished(session)
+    assert "[steered: Say less.]" in " ".join(await transcript_texts(session))
+
+
+async def test_on_busy_reject_and_interrupt(client: Client) -> None:
+    session = await client.start("demo")
+    first = await session.send("tokens=500 rate=50")
+    with pytest.raises(ApiError) as refused:
+        await session.send("now?", on_busy="reject")
+    assert refused.value.code == "session-busy"
+    second = await session.send("tokens=2 rate=0", on_busy="interrupt")
+    await finished(session)
+    ends = {
+        e.turn_id: e.type for e in (await session.replay()).events if e.turn_id and e.type.startswith("turn.")
+    }
+    assert ends == {first.turn_id: "turn.stopped", second.turn_id: "turn.completed"}
+
+
+async def test_an_operator_takes_over(http: httpx.AsyncClient, client: Client, stack: Stack) -> None:
+    session = await client.start("demo")
+    await session.send("tokens=500 rate=50")
+    async with stack.client("operator") as other:
+        operator = other.attach(session.id)
+        await operator.take_over(reason="refund")
+        assert (await session.people()).taken_over_by
+        await session.send("Is anyone there?")
+        said = await operator.send("I am.")
+        assert said.status == "recorded"
+        await operator.release()
+    after = await session.send("tokens=3 rate=0")
+    await finished(session)
+    texts = await transcript_texts(session)
+    assert texts[-3:] == ["I am.", "tokens=3 rate=0", "A durable session "]
+    assert after.turn_id
+
+
+async def test_presence_shows_who_is_connected(http: httpx.AsyncClient, client: Client) -> None:
+    session = await client.start("demo")
+    headers = bearer(await token_for(http, session.id, subject="ada"))
+    path = f"/sessions/{session.id}/events"
+    reading = asyncio.create_task(read_blocks(http, path, '"turn.completed"', headers=headers))
+
+    async def ada_is_here() -> bool:
+        return [person.id for person in (await session.people()).present] == ["ada"]
+
+    await eventually(ada_is_here)
+    await session.send("tokens=1 rate=0")
+    blocks = await reading
+    assert any('"type": "presence"' in block for block in blocks)
+
+    async def ada_has_left() -> bool:
+        return not (await session.people()).present
+
+    await eventually(ada_has_left)
+    await session.join()
+    assert [person.id for person in (await session.people()).participants] == ["test-service"]
+
+
+async def test_the_socket(stack: Stack, client: Client) -> None:
+    session = await client.start("demo")
+    url = f"{stack.url.replace('http', 'ws')}/sessions/{session.id}/socket"
+    async with connect(url, additional_headers=bearer(KEYS["client"])) as socket:
+        received: list[dict[str, Any]] = []
+        seqs: list[int] = []
+
+        async def until(kind: str, **match: Any) -> dict[str, Any]:
+            wanted = {"type": kind, **match}
+            for frame in received:
+                if all(frame.get(key) == value for key, value in wanted.items()):
+                    received.remove(frame)
+                    return frame
+            while True:
+                frame = json.loads(await asyncio.wait_for(socket.recv(), 15))
+                if "seq" in frame:
+                    seqs.append(frame["seq"])
+                if all(frame.get(key) == value for key, value in wanted.items()):
+                    return frame
+                received.append(frame)
+
+        async def ask(op: str, **body: Any) -> dict[str, Any]:
+            await socket.send(json.dumps({"op": op, "request": op, "body": body}))
+            return await until("answer", request=op)
+
+        sent = await ask("send", text="tokens=500 rate=50")
+        assert sent["ok"]
+        assert sent["data"]["status"] == "started"
+        await until("message.delta")
+        steered = await ask("steer", text="left")
+        assert steered["data"]["outcome"] == "consumed"
+        stopped = await ask("stop")
+        assert stopped["data"]["outcome"] == "stopped"
+        bad = await ask("send", text="")
+        assert bad["ok"] is False
+        assert bad["problem"]["status"] == 422
+        await socket.send("nonsense")
+        assert (await until("answer"))["problem"]["code"] == "bad-command"
+        await ask("send", text="tokens=1 rate=0")
+        await until("turn.completed")
+    assert seqs == sorted(set(seqs))
+
+
+async def test_the_socket_refuses_with_a_problem(stack: Stack, client: Client) -> None:
+    session = await client.start("demo")
+    base = f"{stack.url.replace('http', 'ws')}/sessions"
+    for path, headers, status in [
+        (f"{session.id}/socket", {}, 401),
+        ("no-such/socket", bearer(KEYS["client"]), 404),
+        (f"{session.id}/socket?after=x", bearer(KEYS["client"]), 422),
+    ]:
+        async with connect(f"{base}/{path}", additional_headers=headers) as socket:
+            frame = json.loads(await socket.recv())
+            assert frame["problem"]["status"] == status
+
+
+async def test_an_agent_without_temporal_writes_over_http(stack: Stack, client: Client) -> None:
+    session = await client.start("demo")
+    async with stack.client("agent") as agents:
+        items = [
+            {"n": 1, "type": "message.delta", "message_id": "m", "data": {"offset": 0, "text": "hello"}},
+            {"n": 2, "type": "message.completed", "message_id": "m"},
+            {"n": 3, "type": "data.progress", "data": {"percent": 100}},
+        ]
+        writer = agents.attach(session.id)
+        assert await writer.write("cron", items) == 3
+        assert await writer.write("cron", items) == 3
+    kinds = [event.type for event in (await session.replay()).events]
+    assert kinds == ["session.started", "message.completed", "data.progress"]
+
+
+async def test_health_readiness_metrics_and_documentation(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/health")).json() == {"status": "ok"}
+    assert (await http.get("/ready")).json() == {"temporal": True, "live_bus": True}
+    assert "waystation_subscribers" in (await http.get("/metrics")).text
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    assert {"/sessions", "/sessions/{session_id}/events", "/sessions/{session_id}/stop"} <= set(paths)
+
+
+async def test_a_long_message_whose_text_is_any_text(client: Client) -> None:
+    session = await client.start("demo")
+    text = "😀ü\u2028\x00\r\n\n\ndata: x\n\nid: 9\n\n" * 50 + " tokens=1 rate=0"
+    await session.send(text)
+    await finished(session)
+    assert (await transcript_texts(session))[0] == text

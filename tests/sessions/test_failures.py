@@ -1,0 +1,337 @@
+"""Processes killed with kill -9 in the middle of an answer, each with its own stack."""
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.stack import Stack, start_stack
+from tests.support import Process, TemporalServer, eventually, free_port, redis_server
+from waystation.agents.demo import TEXT
+from waystation.client import Client, Session
+from waystation.errors import ConnectionLost, TryLater
+from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType, LiveDelta
+from waystation.transcript import Transcript
+
+pytestmark = pytest.mark.timeout(120)
+
+Answer = TypeVar("Answer")
+LIMITS = {"limits__agent_heartbeat_timeout_seconds": 2}
+
+
+def words(count: int) -> str:
+    source = TEXT.split()
+    return "".join(f"{source[number % len(source)]} " for number in range(count))
+
+
+class Watcher:
+    """A client that writes down everything it is given."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.seen: list[Event | LiveDelta] = []
+        self.arrived: list[float] = []
+        self.task = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        async for event in self.session.events():
+            self.seen.append(event)
+            self.arrived.append(time.monotonic())
+
+    @property
+    def durable(self) -> list[Event]:
+        return [event for event in self.seen if isinstance(event, Event)]
+
+    def text(self) -> str:
+        return "".join(message.text for message in self.session.transcript if message.actor.role == "agent")
+
+    async def until(self, kind: str, within: float = 40.0) -> Event:
+        def found() -> Event | None:
+            return next((event for event in self.durable if event.type == kind), None)
+
+        event = await eventually(
+            found, within=within, what=f"{kind}; seen {[e.type for e in self.durable][-8:]}"
+        )
+        assert isinstance(event, Event)
+        return event
+
+    async def until_text(self, characters: int) -> None:
+        await eventually(lambda: len(self.text()) >= characters, within=20, what=f"{characters} characters")
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def patiently(call: Callable[[], Awaitable[Answer]], within: float = 20.0) -> Answer:
+    """Asks again while something that was killed is not quite back."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return await call()
+        except (TryLater, ConnectionLost):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def truth(session: Session) -> tuple[Transcript, list[Event]]:
+    """What the workflow holds."""
+    transcript, events, after, more = Transcript(), [], 0, True
+    while more:
+        page = await patiently(functools.partial(session.replay, after=after))
+        for event in page.events:
+            transcript.apply(event)
+            events.append(event)
+        after, more = page.next_after, page.more
+    return transcript, events
+
+
+async def check(watchers: list[Watcher], session: Session) -> list[Event]:
+    """Every client shows what the workflow holds; numbers once each; one terminal event a turn."""
+    transcript, events = await truth(session)
+    expected = [(message.id, message.text, message.status) for message in transcript]
+    for watcher in watchers:
+        await eventually(
+            lambda w=watcher: w.session.transcript.cursor >= transcript.cursor,
+            what="the client has caught up",
+        )
+        shown = [(message.id, message.text, message.status) for message in watcher.session.transcript]
+        assert shown == expected
+        seqs = [event.seq for event in watcher.durable]
+        assert seqs == sorted(set(seqs))
+    turns = {event.turn_id for event in events if event.type == EventType.TURN_STARTED}
+    for turn in turns:
+        assert len([e for e in events if e.turn_id == turn and e.type in TERMINAL_TURN_TYPES]) == 1
+    return events
+
+
+@pytest.fixture(scope="module")
+async def durable(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A stack that tests may kill, with Temporal's state in a file."""
+    folder = Path(tmp_path_factory.mktemp("durable"))
+    temporal = TemporalServer(folder, durable=True)
+    stack: Stack | None = None
+    try:
+        await temporal.ready()
+        stack = await start_stack(folder, temporal, **LIMITS)
+        yield stack
+    finally:
+        if stack:
+            stack.stop()
+        temporal.kill()
+
+
+@pytest.fixture
+async def own(durable: Stack) -> Stack:
+    """The same, whole again after whatever the last test did to it."""
+    for process in (durable.temporal, *durable.processes):
+        if process.popen.poll() is not None:
+            process.start()
+    await durable.ready()
+    return durable
+
+
+@asynccontextmanager
+async def api_settings(stack: Stack, **settings: str) -> AsyncIterator[None]:
+    """Other settings for the API: it gives the limits to the sessions that it starts."""
+    api = stack.processes[0]
+    normal = api.env
+    for env in ({**normal, **settings}, normal):
+        api.kill()
+        api.env = env
+        api.start()
+        await stack.ready()
+        if env is not normal:
+            yield
+
+
+async def begin(
+    client: Client, message: str, *, watchers: int = 2, **more: Any
+) -> tuple[Session, list[Watcher]]:
+    session = await client.start("demo", **more)
+    watching = [Watcher(client.attach(session.id)) for _ in range(watchers)]
+    await session.send(message)
+    return session, watching
+
+
+async def test_the_agents_process_is_killed(own: Stack) -> None:
+    async with own.client() as client:
+        session, watchers = await begin(client, "tokens=120 rate=100")
+        await watchers[0].until_text(200)
+        agent = own.processes[2]
+        agent.kill()
+        agent.start()
+        await watchers[0].until("turn.completed")
+        events = await check(watchers, session)
+        kinds = [event.type for event in events]
+        assert kinds.count("turn.retried") == 1
+        assert kinds.count("message.superseded") == 1
+        assert watchers[0].text() == words(120)
+        for watcher in watchers:
+            await watcher.stop()
+
+
+async def test_the_agent_dies_for_good(own: Stack) -> None:
+    """No process ever comes back: the turn fails within its bound and says how to start one."""
+    agent = own.processes[2]
+    settings = {"WAYSTATION_LIMITS__AGENT_START_TIMEOUT_SECONDS": "2"}
+    async with api_settings(own, **settings), own.client() as client:
+        session, watchers = await begin(client, "tokens=500 rate=100", watchers=1)
+        await watchers[0].until_text(100)
+        agent.kill()
+        failed = await watchers[0].until("turn.failed")
+        assert failed.data["code"] == "agent_unavailable"
+        assert "waystation agent" in str(failed.data["detail"])
+        await check(watchers, session)
+        assert (await session.snapshot()).status == "idle"
+        await watchers[0].stop()
+
+
+async def test_the_worker_is_killed(own: Stack) -> None:
+    async with own.client() as client:
+        session, watchers = await begin(client, "tokens=200 rate=100")
+        await watchers[0].until_text(300)
+        worker = own.processes[1]
+        worker.kill()
+        before = len(watchers[0].text())
+        # Live text needs no worker.
+        await watchers[0].until_text(before + 200)
+        worker.start()
+        await watchers[0].until("turn.completed")
+        await check(watchers, session)
+        assert watchers[1].text() == words(200)
+        assert len([m for m in watchers[0].session.transcript if m.status == "superseded"]) == 0
+        for watcher in watchers:
+            await watcher.stop()
+
+
+async def test_the_api_is_killed(own: Stack) -> None:
+    async with own.client() as client:
+        session, watchers = await begin(client, "tokens=250 rate=100")
+        api = own.processes[0]
+        for characters in (200, 600):
+            await watchers[0].until_text(characters)
+            api.kill()
+            api.start()
+        await watchers[0].until("turn.completed")
+        await check(watchers, session)
+        assert watchers[0].text() == watchers[1].text() == words(250)
+        assert "turn.retried" not in [event.type for event in watchers[0].durable]
+        for watcher in watchers:
+            await watcher.stop()
+
+
+async def test_temporal_is_killed(own: Stack) -> None:
+    """Requests fail with 503 within seconds, agents keep what they write, and all of it arrives."""
+    async with own.client() as client:
+        session, watchers = await begin(client, "tokens=300 rate=100")
+        await watchers[0].until_text(300)
+        own.temporal.kill()
+        before = len(watchers[0].text())
+        asked = time.monotonic()
+        with pytest.raises(TryLater) as refused:
+            await session.send("still there?")
+        assert time.monotonic() - asked < 8
+        assert (refused.value.status, refused.value.retry_after_seconds) == (503, 2.0)
+        # What is written goes on to the screens while Temporal is away.
+        await watchers[0].until_text(before + 200)
+        own.temporal.start()
+        await watchers[0].until("turn.completed", within=60)
+        await check(watchers, session)
+        final = [
+            m for m in watchers[0].session.transcript if m.status == "completed" and m.actor.role == "agent"
+        ]
+        assert "".join(message.text for message in final) == words(300)
+        for watcher in watchers:
+            await watcher.stop()
+
+
+async def test_everything_is_killed_at_once(own: Stack) -> None:
+    async with own.client() as client:
+        session, watchers = await begin(client, "tokens=200 rate=100")
+        await watchers[0].until_text(300)
+        for process in (*own.processes, own.temporal):
+            process.kill()
+        for process in (own.temporal, *own.processes):
+            process.start()
+        await watchers[0].until("turn.completed", within=60)
+        await check(watchers, session)
+        assert watchers[0].text() == watchers[1].text() == words(200)
+        for watcher in watchers:
+            await watcher.stop()
+
+
+async def test_an_agent_that_stops_writing_while_temporal_is_away_waits_and_loses_nothing(own: Stack) -> None:
+    """More is written than the buffers hold: the agent waits, the process does not grow without end."""
+    async with own.client() as client:
+        session, watchers = await begin(client, "tokens=50 rate=100 messages=3", watchers=1)
+        await watchers[0].until_text(50)
+        own.temporal.kill()
+        await asyncio.to_thread(own.temporal.start)
+        await watchers[0].until("turn.completed", within=60)
+        await check(watchers, session)
+        assert watchers[0].text() == words(50) * 3
+        await watchers[0].stop()
+
+
+async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) -> None:
+    settings = {"WAYSTATION_LIMITS__EVENTS_PER_RUN": "15", "WAYSTATION_DURABLE_INTERVAL_MS": "20"}
+    async with api_settings(own, **settings), own.client() as client:
+        session, watchers = await begin(client, "tokens=500 rate=100", watchers=3)
+        await watchers[0].until("turn.completed")
+        await check(watchers, session)
+        assert watchers[0].text() == words(500)
+        assert (await session.snapshot()).runs >= 3
+        for watcher in watchers:
+            await watcher.stop()
+
+
+async def test_two_apis_with_redis_which_is_killed_and_comes_back(
+    tmp_path: Path, temporal_server: TemporalServer
+) -> None:
+    binary = redis_server()
+    if binary is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    port = free_port()
+    redis = Process(
+        binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", log=tmp_path / "redis.log"
+    )
+    stack = Stack(tmp_path, temporal_server, redis_url=f"redis://127.0.0.1:{port}/0", **LIMITS)
+    try:
+        stack.run_api()
+        second = free_port()
+        stack.run_api(second)
+        stack.run_worker()
+        stack.run_agent(port=second)
+        await stack.ready()
+        await stack.ready(second)
+        async with stack.client() as client:
+            # The client is on the first API, the agent on the second.
+            session, watchers = await begin(client, "tokens=100 rate=50", watchers=1)
+            await watchers[0].until("turn.completed")
+            live = [event for event in watchers[0].seen if isinstance(event, LiveDelta)]
+            assert len(live) > 70, "deltas come live from the other process"
+            await check(watchers, session)
+            await watchers[0].stop()
+            redis.kill()
+            session, watchers = await begin(client, "tokens=200 rate=50", watchers=1)
+            await watchers[0].until_text(200)
+            redis.start()
+            await watchers[0].until("turn.completed")
+            await check(watchers, session)
+            assert watchers[0].text() == words(200)
+            await watchers[0].stop()
+            session, watchers = await begin(client, "tokens=100 rate=50", watchers=1)
+            await watchers[0].until("turn.completed")
+            live = [event for event in watchers[0].seen if isinstance(event, LiveDelta)]
+            assert len(live) > 70, "and live again once Redis is back"
+            await watchers[0].stop()
+    finally:
+        stack.stop()
+        redis.kill()

@@ -1,0 +1,82 @@
+"""A session's workflow and an agent that writes a lot, over any data converter."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.converter import DataConverter
+from temporalio.worker import Worker
+
+from tests.support import TemporalServer, eventually
+from waystation.models.events import Actor, Item, Publish, Role, Write
+from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult
+from waystation.names import RUN_TURN_ACTIVITY, agent_task_queue
+from worker import build_worker
+from workflows.session import AgentSession, SessionInput
+
+ADA = Actor(id="ada", role=Role.USER)
+MESSAGE_CHARACTERS = 20_000
+MESSAGES_PER_TURN = 10
+BIG_CHARACTERS = 200_000
+
+
+class Session:
+    """One session, on a task queue of its own."""
+
+    def __init__(self, client: Client, handle: WorkflowHandle[AgentSession, None]) -> None:
+        self.client, self.handle = client, handle
+
+    async def say(self, text: str) -> None:
+        """Sends, and waits for the answer's end."""
+        await self.handle.execute_update(AgentSession.send, SendMessage(text=text, actor=ADA))
+        await eventually(self.idle, within=30, what="the session is idle")
+
+    async def idle(self) -> bool:
+        return (await self.handle.query(AgentSession.snapshot)).status == "idle"
+
+    async def runs(self) -> int:
+        return (await self.handle.query(AgentSession.snapshot)).runs
+
+    async def texts(self) -> list[str]:
+        after, found, more = 0, [], True
+        while more:
+            page = await self.handle.query(AgentSession.replay, args=[after, 2_000])
+            found += [str(e.data["text"]) for e in page.events if e.type == "message.completed"]
+            after, more = page.next_after, page.more
+        return found
+
+
+@asynccontextmanager
+async def running(
+    server: TemporalServer, converter: DataConverter, *, events_per_run: int = 40
+) -> AsyncIterator[Session]:
+    client = await Client.connect(server.address, data_converter=converter)
+    name, queue = f"bot-{uuid.uuid4().hex[:8]}", f"test-{uuid.uuid4().hex}"
+
+    @activity.defn(name=RUN_TURN_ACTIVITY)
+    async def run_turn(turn: TurnInput) -> TurnResult:
+        session = client.get_workflow_handle(turn.session_id)
+        size = BIG_CHARACTERS if turn.text == "big" else MESSAGE_CHARACTERS
+        for number in range(1 if turn.text == "big" else MESSAGES_PER_TURN):
+            text = f"{turn.turn_id}.{number} ".ljust(size, "x")
+            item = Item(n=number + 1, type="message.completed", message_id=f"{turn.turn_id}-{number}",
+                        data={"text": text})  # fmt: skip
+            write = Write(writer=turn.turn_id, actor=Actor(id=turn.agent, role=Role.AGENT),
+                          turn_id=turn.turn_id, attempt=turn.attempt, items=(item,))  # fmt: skip
+            await session.signal(AgentSession.publish, Publish(writes=(write,)))
+        return TurnResult(outcome="completed")
+
+    async def announce(session_id: str) -> None:
+        pass
+
+    async with (
+        build_worker(client, announce, task_queue=queue, max_cached_workflows=0),
+        Worker(client, task_queue=agent_task_queue(name), activities=[run_turn]),
+    ):
+        start = SessionInput(agent=name, limits=SessionLimits(events_per_run=events_per_run))
+        handle = await client.start_workflow(
+            AgentSession.run, start, id=f"s-{uuid.uuid4().hex}", task_queue=queue
+        )
+        yield Session(client, client.get_workflow_handle_for(AgentSession.run, handle.id))

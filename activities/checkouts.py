@@ -35,6 +35,7 @@ READ_TIMEOUT_SECONDS: Final = 25
 COMPLETE_READ_TIMEOUT_SECONDS: Final = 40
 DISCOVERY_CACHE_SECONDS: Final = 3600
 MAX_CACHED_DISCOVERIES: Final = 500
+ORDER_EVENTS_WORKFLOW: Final = "OrderEvents"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
@@ -308,6 +309,26 @@ class PurchaseAnnouncements:
                 return False
             raise
         return True
+
+
+class OrderRouting:
+    """Tells where a checkout's order webhooks belong."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @activity.defn
+    @heartbeating
+    async def route_order_events(self, route_id: str, purchase_id: str) -> None:
+        """Start the checkout's ``OrderEvents`` workflow if it isn't there, and bind it to the purchase."""
+        await self._client.start_workflow(
+            ORDER_EVENTS_WORKFLOW,
+            {},
+            id=route_id,
+            task_queue=activity.info().task_queue,
+            start_signal="bind",
+            start_signal_args=[{"purchase_id": purchase_id}],
+        )
 
 
 _CAPABILITIES: Final = acp.Capabilities(

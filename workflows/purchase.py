@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         PurchaseView,
     )
     from waystation.protocols.acp import CheckoutStatus
+    from workflows.order_events import order_events_id
     from workflows.purchase_calls import CallFailure
     from workflows.purchase_journal import (
         HeldReservation,
@@ -392,12 +393,20 @@ class Purchase(PurchasePayment):
         else:
             self._advance("preparing", rounds=0)
 
+    async def _route_order_events(self) -> None:
+        cart = self._answer().cart
+        try:
+            await purchase_calls.route_order_events(order_events_id(cart.seller, cart.checkout_id), self._id)
+        except CallFailure as failure:
+            self._note("order.not_followed", "waystation", {"kind": failure.kind})
+
     async def _follow_order(self, start: PurchaseStart) -> None:
         """See that no token stays open, and keep the order current by the seller's webhooks."""
         until = (
             self._state.receipt.paid_at if self._state.receipt else workflow.now()
         ) + policies.FOLLOW_ORDER
         try:
+            await self._route_order_events()
             await self._settle_token()
             while (remaining := until - workflow.now()) > timedelta(0):
                 try:

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         CheckoutRef,
         CompleteCheckout,
         OpenCheckout,
+        OrderRouting,
         PurchaseAnnouncements,
     )
     from activities.mandates import (
@@ -178,5 +179,14 @@ async def announce(session_id: str, note: NoteEvents) -> bool:
     return await settle(
         workflow.execute_activity_method(
             PurchaseAnnouncements.announce_purchase, args=[session_id, note], **_ANNOUNCE
+        )
+    )
+
+
+async def route_order_events(route_id: str, purchase_id: str) -> None:
+    """See that the order's webhooks find this purchase."""
+    await settle(
+        workflow.execute_activity_method(
+            OrderRouting.route_order_events, args=[route_id, purchase_id], **_CANCEL
         )
     )

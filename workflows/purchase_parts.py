@@ -8,10 +8,16 @@ import httpx
 import stripe
 from temporalio.client import Client
 
-from activities.checkouts import CheckoutActivities, PurchaseAnnouncements, SellerCredentials
+from activities.checkouts import (
+    CheckoutActivities,
+    OrderRouting,
+    PurchaseAnnouncements,
+    SellerCredentials,
+)
 from activities.mandates import MandateActivities
 from activities.payment_tokens import PaymentTokenActivities
 from workflows.mandate import Mandate
+from workflows.order_events import OrderEvents
 from workflows.purchase import Purchase
 
 
@@ -43,7 +49,7 @@ def purchase_worker_parts(
     tokens = PaymentTokenActivities(processor)
     announcements = PurchaseAnnouncements(client)
     return WorkerParts(
-        workflows=(Mandate, Purchase),
+        workflows=(Mandate, Purchase, OrderEvents),
         activities=(
             mandates.read_mandate,
             mandates.reserve_from_mandate,
@@ -59,5 +65,6 @@ def purchase_worker_parts(
             tokens.read_payment_token,
             tokens.revoke_payment_token,
             announcements.announce_purchase,
+            OrderRouting(client).route_order_events,
         ),
     )

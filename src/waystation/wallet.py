@@ -69,6 +69,12 @@ class Wallet:
     def __repr__(self) -> str:
         return f"Wallet({self.address})"
 
+    async def close(self) -> None:
+        """Closes the connection to the chain's endpoint."""
+        if self._rpc is not None:
+            await self._rpc.aclose()
+            self._rpc = None
+
     @classmethod
     def from_settings(cls, settings: WalletSettings | None = None) -> Self | None:
         """The configured wallet, or None without one. Raises ValueError for half a configuration."""

@@ -139,6 +139,7 @@ class Bench:
             yield self
         await self.api.state.paywall.close()
         await self.api.state.chain.close()
+        await self.wallet.close()
         await self._http.aclose()
 
     async def mandate(self, cap: Money, **terms: Any) -> str:

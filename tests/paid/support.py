@@ -41,12 +41,16 @@ def usdc(base_units: int) -> Money:
 
 
 class LossyTransport(httpx.AsyncBaseTransport):
-    """Forwards requests; ``lose`` answers after they took effect, ``drop`` requests before."""
+    """Forwards requests; ``lose`` answers after they took effect, ``drop`` requests before.
+
+    ``only`` restricts the trouble to paths with this end.
+    """
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self.inner = inner
         self.lose = 0
         self.drop = 0
+        self.only = ""
         self.seen: list[httpx.Request] = []
         self.before: Callable[[httpx.Request], Any] | None = None
 
@@ -54,6 +58,8 @@ class LossyTransport(httpx.AsyncBaseTransport):
         self.seen.append(request)
         if self.before is not None:
             await self.before(request)
+        if not request.url.path.endswith(self.only):
+            return await self.inner.handle_async_request(request)
         if self.drop:
             self.drop -= 1
             raise httpx.ConnectError("dropped before it arrived", request=request)
@@ -77,6 +83,7 @@ class EvmSeller:
         self.entered = asyncio.Event()
         self.price = usdc(1_000)
         self.facilitator = LossyTransport(httpx.ASGITransport(create_facilitator_app(self.chain)))
+        self.facilitator.only = "/settle"
         self.journal: Any = SqliteJournal(folder / f"{name}.sqlite3")
         self.paywall = self._paywall(lease_seconds)
         self.app = self._app()

@@ -234,7 +234,9 @@ async def test_a_lost_settlement_answer_is_a_500_without_a_challenge_and_heals(
     assert seller.runs.total() == 1
 
 
-async def test_a_crash_before_the_charge_heals(payer: Payer, seller: EvmSeller) -> None:
+@pytest.mark.parametrize("step", ["/verify", "/settle"])
+async def test_a_crash_before_the_charge_heals(payer: Payer, seller: EvmSeller, step: str) -> None:
+    seller.facilitator.only = step
     seller.facilitator.drop = 1
     assert (await payer.client.get("/report")).status_code == 500
     async with seller.http() as client:

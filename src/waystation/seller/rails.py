@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import httpx
 import stripe
 from pydantic import SecretStr, ValidationError
-from x402.schemas import SettleResponse
+from x402.schemas import SettleResponse, VerifyResponse
 
 from waystation.models.base import FrozenOpen
 from waystation.models.money import Money
@@ -382,17 +382,42 @@ class EvmRail:
             },
             "paymentRequirements": terms,
         }
+        if entry.attempts <= 1:
+            # Settling may fail for reasons that tell nothing; verifying first tells most of them.
+            refusal = await self._verify(body)
+            if refusal is not None:
+                return refusal
+        answer = await self._ask("settle", body)
+        if isinstance(answer, Unclear):
+            return answer
         try:
-            response = await self._client.post(
-                f"{self._facilitator_url}/settle", json=body, timeout=FACILITATOR_TIMEOUT_SECONDS
-            )
+            settled = SettleResponse.model_validate_json(answer.content)
+        except ValidationError:
+            return Unclear(f"the facilitator's answer can't be read (HTTP {answer.status_code})")
+        return self._outcome(settled, entry)
+
+    async def _verify(self, body: dict[str, Any]) -> Outcome | None:
+        """A refusal before anything was settled, or None where nothing stands against settling."""
+        answer = await self._ask("verify", body)
+        if isinstance(answer, Unclear):
+            return answer
+        try:
+            verified = VerifyResponse.model_validate_json(answer.content)
+        except ValidationError:
+            return Unclear(f"the facilitator's answer can't be read (HTTP {answer.status_code})")
+        if verified.is_valid:
+            return None
+        reason = verified.invalid_reason or "no reason given"
+        if reason.startswith("unexpected"):
+            return Unclear(f"the facilitator could not verify ({reason})")
+        return Refused(f"the facilitator refused the authorization ({reason})")
+
+    async def _ask(self, what: str, body: dict[str, Any]) -> httpx.Response | Unclear:
+        url = f"{self._facilitator_url}/{what}"
+        try:
+            return await self._client.post(url, json=body, timeout=FACILITATOR_TIMEOUT_SECONDS)
         except httpx.HTTPError as error:
             return Unclear(f"the facilitator didn't answer ({type(error).__name__})")
-        try:
-            settled = SettleResponse.model_validate_json(response.content)
-        except ValidationError:
-            return Unclear(f"the facilitator's answer can't be read (HTTP {response.status_code})")
-        return self._outcome(settled, entry)
 
     def _outcome(self, settled: SettleResponse, entry: Entry) -> Outcome:
         if settled.success and settled.transaction:

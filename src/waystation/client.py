@@ -167,6 +167,8 @@ class Session:
     def __init__(self, client: Client, session_id: str) -> None:
         self.id = session_id
         self.transcript = Transcript()
+        self.connected = False
+        """Whether ``events`` has a connection at the moment."""
         self._client = client
         self._path = f"/sessions/{session_id}"
 
@@ -323,10 +325,14 @@ class Session:
             if not response.is_success:
                 await response.aread()
                 raise_for_problem(response)
-            async for block in EventSource(response).aiter_sse():
-                event = self._take(block)
-                if event is not None:
-                    yield event
+            self.connected = True
+            try:
+                async for block in EventSource(response).aiter_sse():
+                    event = self._take(block)
+                    if event is not None:
+                        yield event
+            finally:
+                self.connected = False
 
     def _take(self, block: ServerSentEvent) -> Event | LiveDelta | None:
         if not block.data:

@@ -16,6 +16,10 @@ import httpx
 
 START_DEADLINE_SECONDS = 30
 
+# Making a client loads the machine's certificates, which takes longer than all that a test asks. It keeps no
+# connection, for the servers are killed.
+HTTP = httpx.Client(trust_env=False, timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -56,7 +60,7 @@ class Server:
         assert self._process is not None
         assert self._process.poll() is None, f"{self.module} ended with {self._process.returncode}"
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/sandbox/health", trust_env=False, timeout=1).is_success
+            return HTTP.get(f"{self.url}/sandbox/health").is_success
         return False
 
     def kill(self) -> None:
@@ -71,18 +75,18 @@ class Server:
         self._process.wait(deadline_seconds)
 
     def trouble(self, **trouble: object) -> None:
-        httpx.post(f"{self.url}/sandbox/troubles", json=trouble, trust_env=False).raise_for_status()
+        HTTP.post(f"{self.url}/sandbox/troubles", json=trouble).raise_for_status()
 
     def striking(self) -> int:
         """How many requests are being kept in trouble right now."""
-        return int(httpx.get(f"{self.url}/sandbox/health", trust_env=False).json()["striking"])
+        return int(HTTP.get(f"{self.url}/sandbox/health").json()["striking"])
 
     def armed(self) -> list[object]:
-        found: list[object] = httpx.get(f"{self.url}/sandbox/troubles", trust_env=False).json()
+        found: list[object] = HTTP.get(f"{self.url}/sandbox/troubles").json()
         return found
 
     def heal(self) -> None:
-        httpx.delete(f"{self.url}/sandbox/troubles", trust_env=False).raise_for_status()
+        HTTP.delete(f"{self.url}/sandbox/troubles").raise_for_status()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -94,7 +98,7 @@ class Server:
 
 
 def ledger_of(processor: Server) -> dict[str, object]:
-    answer = httpx.get(f"{processor.url}/sandbox/ledger", trust_env=False)
+    answer = HTTP.get(f"{processor.url}/sandbox/ledger")
     answer.raise_for_status()
     found: dict[str, object] = answer.json()
     return found

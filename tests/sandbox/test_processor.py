@@ -418,6 +418,33 @@ async def test_card_numbers_are_refused(accounts: tuple[Account, Account]) -> No
     assert (await agent.issue(card=made["id"])).startswith("spt_")
 
 
+async def test_each_side_has_its_events(processor_server: Server, open_account: Opener) -> None:
+    agent, shop = (open_account(processor_server, f"sk_test_{who}") for who in ("eventful", "shop"))
+    token = await agent.issue()
+    await shop.charge(token)
+    revoked = await agent.issue()
+    await agent.raw("post", f"/v1/shared_payment/issued_tokens/{revoked}/revoke")
+    events = (await agent.client.v1.events.list_async({"limit": 100})).data
+    kinds = [(event.type, event.data.object["id"]) for event in reversed(events)]
+    assert kinds == [
+        ("shared_payment.issued_token.active", token),
+        ("shared_payment.issued_token.used", token),
+        ("shared_payment.issued_token.deactivated", token),
+        ("shared_payment.issued_token.active", revoked),
+        ("shared_payment.issued_token.deactivated", revoked),
+    ]
+    sellers = [event.type for event in (await shop.client.v1.events.list_async({"limit": 5})).data]
+    assert sellers == [
+        "shared_payment.granted_token.deactivated",
+        "shared_payment.granted_token.deactivated",
+        "shared_payment.granted_token.used",
+        "payment_intent.succeeded",
+        "charge.succeeded",
+    ]
+    first = (await shop.client.v1.events.list_async({"limit": 1})).data[0]
+    assert (await shop.client.v1.events.retrieve_async(first.id)).type == first.type
+
+
 class _Receiver:
     """A webhook endpoint that fails its first delivery."""
 

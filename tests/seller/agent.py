@@ -11,7 +11,7 @@ import httpx
 import jsonschema
 from referencing import Registry, Resource
 
-from tests.sandbox.servers import Server
+from tests.sandbox.servers import HTTP, Server
 from waystation.protocols.acp import API_VERSION
 from waystation.stripe_http import open_stripe
 
@@ -195,7 +195,7 @@ def codes(session: Json) -> list[str]:
 
 def entries_of(processor: Server, checkout_id: str) -> list[Json]:
     """What the processor's ledger says of a checkout."""
-    books = httpx.get(f"{processor.url}/sandbox/ledger", trust_env=False).json()
+    books = HTTP.get(f"{processor.url}/sandbox/ledger").json()
     intents = {
         one["id"]
         for one in books["payment_intents"]
@@ -212,21 +212,26 @@ class Shop(Server):
         self.processor = processor
 
     def behave(self, **behaviour: Any) -> None:
-        httpx.post(f"{self.url}/sandbox/behaviour", json=behaviour, trust_env=False).raise_for_status()
+        HTTP.post(f"{self.url}/sandbox/behaviour", json=behaviour).raise_for_status()
 
     def state(self) -> Json:
-        found: Json = httpx.get(f"{self.url}/sandbox/state", trust_env=False).json()
+        found: Json = HTTP.get(f"{self.url}/sandbox/state").json()
         return found
 
     def stock(self, item: str, on_hand: int) -> None:
-        httpx.post(f"{self.url}/sandbox/stock/{item}/{on_hand}", trust_env=False).raise_for_status()
+        HTTP.post(f"{self.url}/sandbox/stock/{item}/{on_hand}").raise_for_status()
 
     def order(self, order_id: str, action: str, **params: Any) -> Json:
         url = f"{self.url}/sandbox/orders/{order_id}/{action}"
-        answer = httpx.post(url, params=params, trust_env=False)
+        answer = HTTP.post(url, params=params)
         answer.raise_for_status()
         changed: Json = answer.json()
         return changed
+
+    def status(self, checkout_id: str) -> str:
+        """A checkout's status, for waiting on it."""
+        headers = {"Authorization": "Bearer sandbox-agent-key", "API-Version": API_VERSION}
+        return str(HTTP.get(f"{self.url}/checkout_sessions/{checkout_id}", headers=headers).json()["status"])
 
     def sales_of(self, checkout_id: str) -> list[Json]:
         return [sale for sale in self.state()["sales"] if sale["checkout"] == checkout_id]

@@ -227,6 +227,21 @@ async def test_a_stale_version_is_not_saved(seller_processor: Server, tmp_path: 
             await one.seller.store.save_checkout(checkout)
 
 
+async def test_what_is_past_its_time_is_dropped(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    await store.open()
+    for key in ("kept", "begun"):
+        await store.claim("scope", key, "print")
+    await store.keep_answer("scope", "kept", 200, b"{}")
+    now = int(time.time())
+    await store.prune(now + 24 * 3600)
+    assert (await store.claim("scope", "kept", "print")).outcome == "replay"
+    await store.prune(now + 49 * 3600)
+    assert (await store.claim("scope", "kept", "print")).outcome == "new"
+    assert (await store.claim("scope", "begun", "print")).outcome == "in_flight"
+    await store.close()
+
+
 async def test_claims_of_a_killed_process_are_free_again(seller_processor: Server, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     await store.open()

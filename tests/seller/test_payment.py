@@ -162,6 +162,25 @@ async def test_3ds(agent: Agent, shop: Shop) -> None:
     assert len(shop.entries_of(session["id"])) == 1
 
 
+async def test_3ds_with_the_proof_at_once(agent: Agent, shop: Shop) -> None:
+    session = await agent.ready(("mug_blue", 1))
+    token = await agent.token(total(session), "pm_card_threeDSecure2Required")
+    done = (await agent.complete(session["id"], token, authentication_result=PROOF)).json()
+    assert done["status"] == "completed"
+
+
+async def test_another_token_while_3ds_is_asked_for(agent: Agent, shop: Shop) -> None:
+    session = await agent.ready(("mug_blue", 1))
+    first = await agent.token(total(session), "pm_card_threeDSecure2Required")
+    await agent.complete(session["id"], first)
+    second = await agent.token(total(session))
+    done = (await agent.complete(session["id"], second, authentication_result=PROOF)).json()
+    assert done["status"] == "completed"
+    assert (await agent.issued(second))["deactivated_reason"] == "consumed"
+    assert (await agent.issued(first))["status"] == "active"
+    assert len(shop.entries_of(session["id"])) == 1
+
+
 @pytest.mark.parametrize("then", ["other card", "other cart"])
 async def test_3ds_denied_and_tried_otherwise(agent: Agent, shop: Shop, then: str) -> None:
     session = await agent.ready(("mug_blue", 1))

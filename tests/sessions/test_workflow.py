@@ -1,18 +1,23 @@
-"""The session's workflow against a real Temporal server, with replay forced at every task."""
+"""The session's workflow against a real Temporal server; every history a test makes is replayed."""
 
 import asyncio
+import contextlib
 import json
+import os
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import Replayer, Worker
 
 from tests.support import TEMPORAL, TemporalServer, eventually
 from waystation.models.events import Actor, Item, Publish, Role, Write
@@ -33,7 +38,7 @@ from waystation.models.sessions import (
     TurnResult,
 )
 from waystation.names import RUN_TURN_ACTIVITY, agent_task_queue
-from worker import build_worker
+from worker import WORKFLOW_RUNNER, WORKFLOWS, build_worker
 from workflows.session import AgentSession, SessionInput
 
 ADA = Actor(id="ada", role=Role.USER)
@@ -48,25 +53,64 @@ class Harness:
     def __init__(self, client: Client, task_queue: str) -> None:
         self.client, self.task_queue = client, task_queue
         self.announced: list[str] = []
+        self.started: list[WorkflowHandle[AgentSession, None]] = []
 
     async def start(self, agent: str, **limits: Any) -> WorkflowHandle[AgentSession, None]:
-        return await self.client.start_workflow(
+        handle = await self.client.start_workflow(
             AgentSession.run,
             SessionInput(agent=agent, limits=SessionLimits(**limits)),
             id=f"s-{uuid.uuid4().hex}",
             task_queue=self.task_queue,
         )
+        self.started.append(handle)
+        return handle
+
+    async def histories(self) -> AsyncIterator[WorkflowHistory]:
+        """What Temporal holds of every workflow that a test has run: sessions and their turns."""
+        for session in self.started:
+            latest = self.client.get_workflow_handle(session.id)
+            yield await latest.fetch_history()
+            for turn in {event.turn_id for event in (await replay(latest)).events if event.turn_id}:
+                with contextlib.suppress(RPCError):
+                    yield await self.client.get_workflow_handle(f"{session.id}/{turn}").fetch_history()
 
 
 @pytest.fixture
-async def harness(temporal: Client) -> AsyncIterator[Harness]:
+async def harness(temporal: Client, request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     harness = Harness(temporal, f"test-{uuid.uuid4().hex}")
 
     async def announce(session_id: str) -> None:
         harness.announced.append(session_id)
 
-    async with build_worker(temporal, announce, task_queue=harness.task_queue, max_cached_workflows=0):
+    async with build_worker(temporal, announce, task_queue=harness.task_queue):
         yield harness
+        histories = [history async for history in harness.histories()]
+    # Whatever a test has done, another worker must be able to take up from the history alone.
+    await replayer().replay_workflows(_each(histories), raise_on_replay_failure=True)
+    if folder := os.environ.get("WAYSTATION_RECORD_HISTORIES"):
+        _record(Path(folder), request.node.name.removeprefix("test_"), histories)
+
+
+def _record(folder: Path, name: str, histories: list[WorkflowHistory]) -> None:
+    for number, history in enumerate(histories):
+        (folder / f"{name}-{number}.json").write_text(_anonymous(history.to_json()), encoding="utf-8")
+
+
+def _anonymous(recorded: str) -> str:
+    """Without the names and paths of the machine on which it was recorded."""
+    recorded = re.sub(r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', recorded)
+    return re.sub(r'"identity": "[^"]*"', '"identity": "worker"', recorded)
+
+
+async def _each(histories: list[WorkflowHistory]) -> AsyncIterator[WorkflowHistory]:
+    for history in histories:
+        yield history
+
+
+def replayer() -> Replayer:
+    return Replayer(
+        workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=WORKFLOW_RUNNER
+    )
 
 
 @asynccontextmanager
@@ -115,6 +159,19 @@ async def send(handle: WorkflowHandle[Any, Any], text: str, **more: Any) -> Sent
 
 async def is_idle(handle: WorkflowHandle[Any, Any]) -> bool:
     return (await snapshot(handle)).status == "idle"
+
+
+HISTORIES = Path(__file__).with_name("histories")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in HISTORIES.glob("*.json")))
+async def test_recorded_histories_still_replay(name: str) -> None:
+    """A change that would break sessions which run now fails here; see docs/operations.md.
+
+    Record anew with WAYSTATION_RECORD_HISTORIES=<folder> when a test's history is to be kept.
+    """
+    history = WorkflowHistory.from_json(name, (HISTORIES / f"{name}.json").read_text(encoding="utf-8"))
+    await replayer().replay_workflow(history)
 
 
 async def test_a_turn_from_message_to_completion(harness: Harness) -> None:
@@ -417,6 +474,7 @@ async def test_continue_as_new_in_the_middle_of_a_turn(harness: Harness) -> None
     async def run(turn: TurnInput) -> TurnResult:
         session = harness.client.get_workflow_handle(turn.session_id)
         for n in range(60):
+            activity.heartbeat()
             item = Item(n=n + 1, type="message.delta", message_id="a", data={"offset": n, "text": "x"})
             write = Write(
                 writer="w",

@@ -167,9 +167,13 @@ class Stockroom:
             raise
         self._db.execute("COMMIT")
 
-    def available(self, item: str) -> int | None:
-        """What is on hand; what others have set aside has already left it."""
-        row = self._db.execute("SELECT on_hand FROM stock WHERE item = ?", (item,)).fetchone()
+    def available(self, item: str, checkout: str | None = None) -> int | None:
+        """What a checkout can have: all on hand, and what it has itself set aside."""
+        row = self._db.execute(
+            "SELECT on_hand + coalesce((SELECT quantity FROM reserved WHERE checkout = ? AND item = ?), 0) "
+            "FROM stock WHERE item = ?",
+            (checkout, item, item),
+        ).fetchone()
         return None if row is None else int(row[0])
 
     def set_stock(self, item: str, on_hand: int) -> None:

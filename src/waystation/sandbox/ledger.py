@@ -280,7 +280,7 @@ class Ledger:
             raise invalid(
                 "usage_limits[expires_at]", "The expiry must be in the future and at most 90 days ahead."
             )
-        return self.save(
+        token = self.save(
             account,
             {
                 "id": new_id("spt"),
@@ -303,6 +303,8 @@ class Ledger:
                 "usage_limits": {"currency": currency, "max_amount": max_amount, "expires_at": expires_at},
             },
         )
+        self.emit(account, "shared_payment.issued_token.active", token)
+        return token
 
     def token(self, wanted: str) -> Json | None:
         """The issued token as it is now: an expired one is deactivated on sight."""

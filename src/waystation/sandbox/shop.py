@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -60,6 +61,7 @@ from waystation.seller.records import Checkout
 from waystation.seller.sessions import rfc3339
 
 DAY_SECONDS: Final = 86_400
+MAX_FACTS_KEPT: Final = 100
 STANDARD_SHIPPING: Final = 500
 EXPRESS_SHIPPING: Final = 1_500
 CURRENCY: Final = "usd"
@@ -89,7 +91,7 @@ class Shop(Merchant):
         self.stock = stock
         self.base_url = base_url
         self.behaviour = Behaviour()
-        self.seen_facts: list[PaymentFacts] = []
+        self.seen_facts: deque[PaymentFacts] = deque(maxlen=MAX_FACTS_KEPT)
 
     async def products(self) -> Sequence[acp.FeedProduct]:
         by_product: dict[str, list[Good]] = {}
@@ -158,7 +160,7 @@ class Shop(Merchant):
             discount=discount,
             tax=share(base - discount, rate),
             fulfilled_by=good.kind,
-            available_quantity=self.stock.available(good.id),
+            available_quantity=self.stock.available(good.id, basket.checkout_id),
             max_quantity=good.max_quantity,
             attributes=good.options,
         )
@@ -333,7 +335,7 @@ class DishonestCharging(Charging):
         return await super().open_intent(checkout, amount + self._shop.behaviour.overcharge_by)
 
     async def confirm(
-        self, checkout: Checkout, token: SecretStr, proof: acp.AuthenticationOutcomeDetails | None
+        self, checkout: Checkout, token: SecretStr | None, proof: acp.AuthenticationOutcomeDetails | None
     ) -> Outcome:
         outcome = await super().confirm(checkout, token, proof)
         if isinstance(outcome, Charged) and self._shop.behaviour.charge_twice:

@@ -127,14 +127,17 @@ class Charging:
         return str(intent["id"])
 
     async def confirm(
-        self, checkout: Checkout, token: SecretStr, proof: acp.AuthenticationOutcomeDetails | None
+        self, checkout: Checkout, token: SecretStr | None, proof: acp.AuthenticationOutcomeDetails | None
     ) -> Outcome:
-        """The one call that charges. Raises 503 where its outcome is unknown."""
+        """The one call that charges. Raises 503 where its outcome is unknown.
+
+        Without a token the payment method that the intent already holds is charged.
+        """
         payment = checkout.payment
         params: dict[str, Any] = {}
         if proof is not None:
             params["payment_method_options"] = {"card": {"three_d_secure": _imported_3ds(proof)}}
-        else:
+        if token is not None:
             params["payment_method_data"] = {"shared_payment_granted_token": token.get_secret_value()}
         try:
             intent = await self._call(
@@ -203,10 +206,10 @@ def _unusable(error: stripe.StripeError) -> Exception:
     return payment_unknown()
 
 
-def _shown(error: stripe.StripeError, token: SecretStr) -> str:
+def _shown(error: stripe.StripeError, token: SecretStr | None) -> str:
     """The processor's own text, without the token, should it name it."""
     text = str(error.user_message or "The payment was refused.")
-    return text.replace(token.get_secret_value(), "(the token)")
+    return text if token is None else text.replace(token.get_secret_value(), "(the token)")
 
 
 def _imported_3ds(proof: acp.AuthenticationOutcomeDetails) -> dict[str, str]:

@@ -11,8 +11,15 @@ from weakref import WeakValueDictionary
 from waystation.protocols import acp
 from waystation.protocols.acp import CheckoutStatus
 from waystation.seller import pricing
-from waystation.seller.charging import Charged, Charging
-from waystation.seller.errors import AcpError, UnknownItemError, UnsupportedCurrencyError, conflict, not_found
+from waystation.seller.charging import Charged, Charging, Void
+from waystation.seller.errors import (
+    AcpError,
+    UnknownItemError,
+    UnsupportedCurrencyError,
+    conflict,
+    not_found,
+    payment_unknown,
+)
 from waystation.seller.merchant import Basket, Merchant, Quote
 from waystation.seller.records import CartRecord, Checkout
 from waystation.seller.settings import SellerSettings
@@ -52,8 +59,10 @@ class Checkouts:
     async def create(
         self, identity: str, request: acp.CheckoutCreateRequest, older_option: str | None
     ) -> Checkout:
+        checkout_id = new_id("cs")
         basket = Basket(
             items=request.line_items,
+            checkout_id=checkout_id,
             currency=request.currency or self.settings.currency,
             buyer=request.buyer,
             fulfillment_details=request.fulfillment_details,
@@ -64,7 +73,7 @@ class Checkouts:
         basket = _with_older_option(basket, quote, older_option)
         now = int(time.time())
         checkout = Checkout(
-            id=new_id("cs"),
+            id=checkout_id,
             identity=identity,
             status=pricing.open_status(basket, quote),
             basket=basket,
@@ -140,11 +149,17 @@ class Checkouts:
     async def close(self, checkout: Checkout, status: CheckoutStatus) -> Checkout:
         """Ends a checkout without an order, making sure that it can't be charged any more."""
         if checkout.payment.intent_id is not None:
-            outcome = await self.charging.cancel(checkout)
-            if isinstance(outcome, Charged):
-                raise conflict("The checkout has just been paid. Read it again.")
+            await self.void_intent(checkout)
         await self.merchant.release(checkout.id)
         return await self.save(checkout, status=status, authentication=None, continue_url=None)
+
+    async def void_intent(self, checkout: Checkout) -> None:
+        """Makes sure that the checkout's PaymentIntent is never charged, or refuses to go on."""
+        outcome = await self.charging.cancel(checkout)
+        if isinstance(outcome, Charged):
+            raise conflict("The checkout has just been paid. Complete it again to see its order.")
+        if not isinstance(outcome, Void):
+            raise payment_unknown()
 
     async def expire(self, checkout: Checkout) -> Checkout:
         """The checkout, expired if it is past its time. The caller holds its lock."""

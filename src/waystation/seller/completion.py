@@ -19,7 +19,6 @@ from pydantic import SecretStr
 
 from waystation.protocols import acp
 from waystation.protocols.acp import (
-    AuthenticationResult,
     CheckoutStatus,
     ErrorCode,
     MessageError,
@@ -72,7 +71,7 @@ class Completion:
             if checkout.status.is_terminal:
                 raise conflict(f"The checkout is {checkout.status.value} and can't be completed.")
             if checkout.status is CheckoutStatus.AUTHENTICATION_REQUIRED:
-                return await self._after_authentication(checkout, token, request.authentication_result)
+                return await self._after_authentication(checkout, token, request)
             return await self._pay(checkout, token, request)
 
     # --- the first attempt and further ones ----------------------------------------------------------------
@@ -80,8 +79,6 @@ class Completion:
     async def _pay(
         self, checkout: Checkout, token: SecretStr, request: acp.CheckoutCompleteRequest
     ) -> Checkout:
-        # An attempt that died between reserving and beginning to pay has left its goods set aside.
-        await self.merchant.release(checkout.id)
         checkout, payable = await self._priced_again(checkout, request)
         if not payable:
             return checkout
@@ -99,7 +96,7 @@ class Completion:
         except OutOfStockError as error:
             return await self._out_of_stock(checkout, error)
         checkout = await self._begun(checkout, amount, token)
-        return await self._settle(checkout, await self.charging.confirm(checkout, token, None))
+        return await self._settle(checkout, await self.charging.confirm(checkout, token, _proof(request)))
 
     async def _priced_again(
         self, checkout: Checkout, request: acp.CheckoutCompleteRequest
@@ -147,8 +144,7 @@ class Completion:
         """The attempt, noted with its PaymentIntent before it is made."""
         payment = checkout.payment
         if payment.intent_id is not None and (payment.abandoned or payment.intent_amount != amount):
-            if isinstance(await self.charging.cancel(checkout), Charged):
-                raise conflict("The checkout has just been paid. Read it again.")
+            await self.checkouts.void_intent(checkout)
             payment = Payment(generation=payment.generation + 1)
             checkout = checkout.model_copy(update={"payment": payment})
         intent_id = payment.intent_id or await self.charging.open_intent(checkout, amount)
@@ -165,8 +161,11 @@ class Completion:
         )
 
     async def _after_authentication(
-        self, checkout: Checkout, token: SecretStr, result: AuthenticationResult | None
+        self, checkout: Checkout, token: SecretStr, request: acp.CheckoutCompleteRequest
     ) -> Checkout:
+        result = request.authentication_result
+        if token_digest(token) != checkout.payment.token_digest:
+            return await self._pay(_abandoned(checkout), token, request)
         if result is None:
             raise AcpError(
                 400,
@@ -175,14 +174,14 @@ class Completion:
                 param="$.authentication_result",
             )
         if not result.outcome.allows_payment:
-            payment = checkout.payment.model_copy(update={"abandoned": True})
-            checkout = checkout.model_copy(update={"payment": payment})
-            return await self._declined(checkout, f"The authentication ended as '{result.outcome.value}'.")
+            reason = f"The authentication ended as '{result.outcome.value}'."
+            return await self._declined(_abandoned(checkout), reason)
         payment = checkout.payment.model_copy(update={"attempt": checkout.payment.attempt + 1})
         checkout = await self.checkouts.save(
             checkout, status=CheckoutStatus.COMPLETE_IN_PROGRESS, payment=payment, notices=()
         )
-        outcome = await self.charging.confirm(checkout, token, result.outcome_details)
+        # The intent holds the payment method that was authenticated.
+        outcome = await self.charging.confirm(checkout, None, result.outcome_details)
         return await self._settle(checkout, outcome)
 
     # --- outcomes ------------------------------------------------------------------------------------------
@@ -292,6 +291,7 @@ class Completion:
         )
 
     async def _out_of_stock(self, checkout: Checkout, error: OutOfStockError) -> Checkout:
+        await self.merchant.release(checkout.id)
         quote = await self.checkouts.quoted(checkout.basket)
         notice = MessageError(
             code=MessageErrorCode.OUT_OF_STOCK,
@@ -315,6 +315,18 @@ class Completion:
         return await self.checkouts.save(
             checkout, status=CheckoutStatus.AUTHENTICATION_REQUIRED, authentication=metadata, notices=()
         )
+
+
+def _abandoned(checkout: Checkout) -> Checkout:
+    """The checkout, its PaymentIntent to be canceled before the next attempt."""
+    payment = checkout.payment.model_copy(update={"abandoned": True})
+    return checkout.model_copy(update={"payment": payment})
+
+
+def _proof(request: acp.CheckoutCompleteRequest) -> acp.AuthenticationOutcomeDetails | None:
+    """The proof of an authentication that the agent's side has already made."""
+    result = request.authentication_result
+    return result.outcome_details if result is not None and result.outcome.allows_payment else None
 
 
 def _can_go_on(checkout: Checkout, request: acp.CheckoutCompleteRequest) -> bool:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import httpx
 import stripe
@@ -25,6 +25,8 @@ from waystation.seller.settings import SellerSettings
 from waystation.seller.store import Store
 from waystation.seller.webhooks import TIMEOUT_SECONDS, WebhookSender, deliveries_of
 from waystation.stripe_http import open_stripe
+
+PRUNE_INTERVAL_SECONDS: Final = 3_600
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +105,13 @@ class Seller:
         await self.store.close()
 
     async def _keep_house(self, interval_ms: int) -> None:
+        pruned = 0
         while True:
             try:
                 await self.recover()
+                if (now := int(time.time())) - pruned >= PRUNE_INTERVAL_SECONDS:
+                    await self.store.prune(now)
+                    pruned = now
             except Exception:
                 logger.exception("recovery of interrupted payments failed; it is tried again")
             await asyncio.sleep(interval_ms / 1000)

@@ -20,6 +20,8 @@ class Basket(Frozen):
 
     items: tuple[acp.RequestedItem, ...]
     currency: acp.Currency
+    checkout_id: str | None = None
+    """Whose basket it is. Goods that this checkout has set aside are available to it; ``None`` for a cart."""
     buyer: acp.Buyer | None = None
     fulfillment_details: acp.FulfillmentDetails | None = None
     selected_options: tuple[acp.SelectedFulfillmentOption, ...] = ()

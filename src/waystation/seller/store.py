@@ -93,6 +93,10 @@ class Store(Protocol):
     async def keep_answer(self, scope: str, key: str, status: int, body: bytes) -> None: ...
     async def give_up_claim(self, scope: str, key: str) -> None: ...
 
+    async def prune(self, now: int) -> None:
+        """Drops what is past its time: kept answers, carts, deliveries that were taken."""
+        ...
+
     async def due_deliveries(self, now_ms: int) -> list[Delivery]: ...
     async def mark_delivery(self, delivery_id: str, state: str, attempts: int, due_ms: int) -> None: ...
 
@@ -343,8 +347,15 @@ class SqliteStore:
                         "DELETE FROM idempotency WHERE scope = ? AND key = ? AND owner = ?",
                         (row["scope"], row["key"], row["owner"]),
                     )
-            oldest = int(time.time()) - IDEMPOTENCY_RETENTION_SECONDS
+
+    async def prune(self, now: int) -> None:
+        oldest = now - IDEMPOTENCY_RETENTION_SECONDS
+        async with self._transaction() as db:
             await db.execute("DELETE FROM idempotency WHERE created < ? AND status IS NOT NULL", (oldest,))
+            await db.execute("DELETE FROM carts WHERE expires <= ?", (now,))
+            await db.execute(
+                "DELETE FROM deliveries WHERE state = 'delivered' AND due_ms < ?", (oldest * 1000,)
+            )
 
     # --- webhook deliveries --------------------------------------------------------------------------------
 

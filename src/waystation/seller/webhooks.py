@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import httpx
@@ -56,13 +57,19 @@ class WebhookSender:
     async def run(self, poll_interval_ms: int) -> None:
         while True:
             self._wake.clear()
-            due = await self._store.due_deliveries(int(time.time() * 1000))
-            await asyncio.gather(*(self._deliver(delivery) for delivery in due))
-            if not due:
-                try:
+            sent = 0
+            try:
+                sent = await self._send_due()
+            except Exception:
+                logger.exception("sending order events failed; it is tried again")
+            if not sent:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), poll_interval_ms / 1000)
-                except TimeoutError:
-                    continue
+
+    async def _send_due(self) -> int:
+        due = await self._store.due_deliveries(int(time.time() * 1000))
+        await asyncio.gather(*(self._deliver(delivery) for delivery in due))
+        return len(due)
 
     async def _deliver(self, delivery: Delivery) -> None:
         taken = await self._sent(delivery)

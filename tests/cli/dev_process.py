@@ -1,0 +1,153 @@
+"""``waystation dev`` as a real process in a folder of its own, and commands run beside it."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support import Process, eventually, free_port
+
+COMMAND = (sys.executable, "-m", "waystation")
+COLUMNS, LINES = 110, 40
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def clean_environment() -> dict[str, str]:
+    """What tests set elsewhere must not lead these commands astray."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WAYSTATION_")}
+
+
+def run(*arguments: str, cwd: Path, within: float = 30.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=within,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+class DevProcess:
+    """A ``waystation dev``, which can be killed and started again in the same folder."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port, self.temporal_port = free_port(), free_port()
+        self._options = options
+        self.process: Process | None = None
+
+    async def start(self) -> Process:
+        log = self.folder / f"dev-{time.monotonic_ns()}.log"
+        ports = ("--port", str(self.port), "--temporal-port", str(self.temporal_port))
+        self.process = Process(*COMMAND, "dev", *ports, *self._options, log=log, cwd=self.folder)
+        await eventually(
+            lambda: "Waystation runs" in log.read_text() or self._ended(),
+            within=45,
+            what="waystation dev runs",
+        )
+        return self.process
+
+    def _ended(self) -> bool:
+        assert self.process is not None
+        if self.process.popen.poll() is not None:
+            raise AssertionError(f"waystation dev has ended:\n{self.process.output}")
+        return False
+
+    def stop(self) -> int:
+        return self.process.terminate(within=30) if self.process else 0
+
+    def pid(self, name: str) -> int | None:
+        path = self.folder / ".waystation" / "run" / f"{name}.pid"
+        return int(path.read_text()) if path.exists() and path.read_text().strip() else None
+
+    def session(self, *arguments: str) -> str:
+        """The output of ``waystation session …``, which must succeed."""
+        done = run("session", *arguments, cwd=self.folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def events(self, session_id: str, *options: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.session("replay", session_id, *options).splitlines()]
+
+    def count(self, session_id: str, event_type: str) -> int:
+        return sum(event["type"] == event_type for event in self.events(session_id))
+
+
+class Terminal:
+    """A command in a pseudo-terminal."""
+
+    def __init__(self, *command: str, cwd: Path) -> None:
+        self.raw = b""
+        pid, self._handle = pty.fork()
+        if pid == 0:
+            os.chdir(cwd)
+            os.execve(sys.executable, command, {**clean_environment(), "TERM": "xterm-256color"})
+        self.pid = pid
+        self._code: int | None = None
+        fcntl.ioctl(self._handle, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+
+    @property
+    def text(self) -> str:
+        """Everything written so far, without the escape sequences."""
+        while select.select([self._handle], [], [], 0)[0]:
+            try:
+                chunk = os.read(self._handle, 65_536)
+            except OSError:
+                break
+            if not chunk:
+                break
+            self.raw += chunk
+        return _ESCAPES.sub("", self.raw.decode(errors="replace")).replace("\r", "")
+
+    def press_ctrl_c(self) -> None:
+        os.write(self._handle, b"\x03")
+
+    def ended(self) -> bool:
+        if self._code is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if done else None
+        return self._code is not None
+
+    @property
+    def code(self) -> int | None:
+        return self._code
+
+    def close(self) -> None:
+        if not self.ended():
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self._handle)
+
+
+def descendants(pid: int) -> set[int]:
+    """The process ids of everything that a process has started, directly or not."""
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+    parents = {int(child): int(parent) for child, parent in map(str.split, listing.stdout.splitlines())}
+    found: set[int] = set()
+    level = {pid}
+    while level := {child for child, parent in parents.items() if parent in level}:
+        found |= level
+    return found
+
+
+def alive(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return bool(state.stdout.strip()) and not state.stdout.strip().startswith("Z")
+
+
+def parent_of(pid: int) -> int:
+    done = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return int(done.stdout)

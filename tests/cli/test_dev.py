@@ -1,0 +1,125 @@
+"""``waystation dev`` itself: killed, started again, in each other's way, misconfigured."""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from tests.cli.dev_process import DevProcess, alive, descendants, parent_of, run
+from tests.support import eventually, free_port
+from waystation.agents.demo import WORDS
+
+CHILDREN = ("temporal", "worker", "api", "agents")
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
+    dev = DevProcess(tmp_path)
+    try:
+        await dev.start()
+        yield dev
+    finally:
+        dev.stop()
+
+
+async def mid_answer(dev: DevProcess, session_id: str) -> None:
+    dev.session("start", "demo", "--id", session_id, "-m", "tokens=60 rate=10")
+    await eventually(lambda: dev.count(session_id, "message.delta"), what="the agent writes")
+
+
+@pytest.mark.timeout(120)
+async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevProcess) -> None:
+    await mid_answer(own, "survivor")
+    assert own.process is not None
+    children = descendants(own.process.popen.pid)
+    assert {own.pid(name) for name in CHILDREN} <= children
+
+    own.process.kill()
+    await eventually(lambda: not any(alive(pid) for pid in children), what="no child is left behind")
+
+    await own.start()
+    await eventually(lambda: own.count("survivor", "turn.completed"), within=40, what="the turn completes")
+    events = own.events("survivor")
+    ends = [event["type"] for event in events if re.match(r"turn\.(completed|stopped|failed)", event["type"])]
+    assert ends == ["turn.completed"]
+    assert sum(event["type"] == "turn.retried" for event in events) == 1
+    [answer] = [
+        event["data"]["text"]
+        for event in events
+        if event["type"] == "message.completed" and event["actor"]["role"] == "agent"
+    ]
+    assert answer == "".join(word + " " for word in islice(cycle(WORDS), 60))
+
+
+@pytest.mark.timeout(120)
+async def test_a_killed_child_is_started_again_and_takes_its_command_along(own: DevProcess) -> None:
+    before = own.pid("agents")
+    assert before is not None
+    os.kill(parent_of(before), signal.SIGKILL)
+
+    await eventually(lambda: not alive(before), what="the agents' process goes with its keeper")
+    await eventually(
+        lambda: own.pid("agents") not in (None, before), within=20, what="another agents' process runs"
+    )
+    own.session("start", "demo", "--id", "later", "-m", "tokens=5 rate=0")
+    await eventually(lambda: own.count("later", "turn.completed"), within=20, what="it answers")
+
+
+async def test_sigterm_ends_everything_within_seconds(own: DevProcess) -> None:
+    assert own.process is not None
+    children = descendants(own.process.popen.pid)
+    own.process.popen.terminate()
+    assert own.process.popen.wait(20) == 0
+    assert not [pid for pid in children if alive(pid)]
+    assert "sessions continue when you start it again" in own.process.output
+
+
+def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
+    ports = ("--port", str(free_port()), "--temporal-port", str(free_port()))
+    done = run("dev", *ports, cwd=dev.folder)
+    assert done.returncode == 1
+    assert "another 'waystation dev' uses" in done.stderr
+    assert "--state" in done.stderr
+    assert "session.started" in dev.session("replay", dev.session("start", "demo").strip())
+
+
+@pytest.mark.parametrize("option", ["--port", "--temporal-port"])
+def test_a_port_in_use_is_said(tmp_path: Path, option: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = {"--port": str(free_port()), "--temporal-port": str(free_port()), option: str(port)}
+        done = run("dev", *(word for pair in ports.items() for word in pair), cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"waystation: port {port} is in use; choose another with {option}." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("nowhere:agent", "No module named 'nowhere'"),
+        ("waystation.agents.demo:nobody", "has no attribute 'nobody'"),
+        ("waystation.agents.demo:WORDS", "is not a waystation.Agent"),
+    ],
+)
+def test_an_unknown_agent_is_said(tmp_path: Path, reference: str, reason: str) -> None:
+    done = run("agent", reference, cwd=tmp_path)
+    assert done.returncode == os.EX_CONFIG
+    assert reason in done.stderr
+    assert reference in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(90)
+def test_dev_ends_with_the_reason_when_an_agent_cannot_be_loaded(tmp_path: Path) -> None:
+    ports = ("--port", str(free_port()), "--temporal-port", str(free_port()))
+    done = run("dev", *ports, "--agent", "nowhere:agent", cwd=tmp_path, within=60)
+    assert done.returncode == 1
+    assert "can't load the agent 'nowhere:agent'" in done.stderr
+    assert "No module named 'nowhere'" in done.stderr

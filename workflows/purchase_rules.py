@@ -48,37 +48,38 @@ CANCELLABLE: Final[frozenset[PurchaseStatus]] = frozenset(
 )
 """Where a wish to stop is followed at once; later, the answer of the payment under way comes first."""
 
-_WORKING: Final[frozenset[PurchaseStatus]] = frozenset(
-    {"preparing", "needs_revision", "escalated", "undoing"}
-)
-_AFTER_COMPLETION: Final[frozenset[PurchaseStatus]] = frozenset(
-    {
-        "confirming",
-        "authentication_required",
-        "payment_declined",
-        "preparing",
-        "escalated",
-        "undoing",
-        "completed",
-    }
+
+def _to(*statuses: PurchaseStatus) -> frozenset[PurchaseStatus]:
+    return frozenset(statuses)
+
+
+_WORKING: Final = _to("preparing", "needs_revision", "escalated", "undoing")
+_AFTER_COMPLETION: Final = _to(
+    "confirming",
+    "authentication_required",
+    "payment_declined",
+    "preparing",
+    "escalated",
+    "undoing",
+    "completed",
 )
 TRANSITIONS: Final[Mapping[PurchaseStatus, frozenset[PurchaseStatus]]] = {
-    "creating": frozenset({"preparing", "undoing"}),
-    "preparing": _WORKING | {"awaiting_approval", "paying", "confirming"},
-    "needs_revision": frozenset({"preparing", "undoing"}),
-    "awaiting_approval": frozenset({"preparing", "paying", "undoing"}),
-    "escalated": frozenset({"preparing", "confirming", "undoing", "completed"}),
+    "creating": _to("preparing", "undoing"),
+    "preparing": _WORKING | _to("awaiting_approval", "paying", "confirming"),
+    "needs_revision": _to("preparing", "undoing"),
+    "awaiting_approval": _to("preparing", "paying", "undoing"),
+    "escalated": _to("preparing", "confirming", "undoing", "completed"),
     "paying": _AFTER_COMPLETION,
-    "authentication_required": frozenset({"paying", "confirming", "payment_declined", "undoing"}),
-    "payment_declined": frozenset({"paying", "preparing", "undoing"}),
+    "authentication_required": _to("paying", "confirming", "payment_declined", "undoing"),
+    "payment_declined": _to("paying", "preparing", "undoing"),
     "confirming": _AFTER_COMPLETION,
-    "undoing": FINAL_STATUSES | {"confirming"},
-    "completed": frozenset(),
-    "canceled": frozenset(),
-    "rejected": frozenset(),
-    "refused": frozenset(),
-    "expired": frozenset(),
-    "failed": frozenset(),
+    "undoing": FINAL_STATUSES | _to("confirming"),
+    "completed": _to(),
+    "canceled": _to(),
+    "rejected": _to(),
+    "refused": _to(),
+    "expired": _to(),
+    "failed": _to(),
 }
 """Which status may follow which. Only ``undoing`` leads to an end without an order."""
 

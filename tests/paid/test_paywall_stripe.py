@@ -132,6 +132,11 @@ async def test_a_lost_processor_answer_is_no_invitation_to_pay_again(shop: Strip
     assert again.status_code == 200
     assert len(await shop.charges()) == 1
     assert shop.runs.total() == 1
+    creations = [request for request in shop.network.seen if request.method == "POST"]
+    keys = {request.headers["idempotency-key"] for request in creations}
+    assert len(creations) == 2
+    assert len(keys) == 1  # the challenge alone, whatever the attempt or the token
+    assert not any(token in key for key in keys for token in shop.minted)
 
 
 async def test_three_tokens_for_one_challenge_are_one_charge(shop: StripeSeller) -> None:

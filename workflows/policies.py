@@ -118,3 +118,67 @@ FOLLOW_ORDER: Final = timedelta(days=90)
 """How long after completion webhooks still change the order (deliveries, refunds)."""
 
 # --- End of mandates and purchases ------------------------------------------------------------
+
+# --- Paid requests ----------------------------------------------------------------------------
+
+PAID_REQUEST_HEARTBEAT: Final = timedelta(seconds=5)
+"""The activities beat every second: a killed worker is missed after this, not after the call's whole time."""
+
+PROBE_CALL_TIMEOUT: Final = timedelta(seconds=60)
+"""An unpaid request: the activity itself gives up on a dripping answer before this."""
+
+PROBE_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=5),
+    maximum_attempts=6,
+)
+"""Nothing is at stake yet: eight seconds, as long as a server takes to restart, and the caller is told."""
+
+READ_OFFERS_TIMEOUT: Final = timedelta(seconds=5)
+READ_OFFERS_RETRY: Final = RetryPolicy(maximum_attempts=3)
+"""Parsing headers in memory; it fails by a bug or not at all."""
+
+MINT_CALL_TIMEOUT: Final = timedelta(seconds=30)
+MINT_CALL_RETRY: Final = TOKEN_CALL_RETRY
+"""Issuing a token or signing; the same key gives the same credential, so a repeat is harmless."""
+
+REDEEM_CALL_TIMEOUT: Final = timedelta(seconds=65)
+"""The server settles within this call; the activity gives up after 55 seconds by itself."""
+
+REDEEM_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=12,
+)
+"""The same credential each time, so a repeat can't pay twice; about two minutes of trouble at the server."""
+
+LATE_REDEEM_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(seconds=5),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(minutes=5),
+    maximum_attempts=20,
+)
+"""The money moved and the answer is owed: asked for during an hour and more before a person must look."""
+
+ALLOWANCE_CALL_TIMEOUT: Final = timedelta(seconds=130)
+"""Minting, sending and closing in one call; each part gives up earlier by itself."""
+
+CLOSE_CALL_TIMEOUT: Final = timedelta(seconds=45)
+CLOSE_CALL_RETRY: Final = TOKEN_REVOKE_RETRY
+"""Often: whether money moved hangs on the answer, and room is given back only after it."""
+
+CLOSE_GIVE_UP: Final = timedelta(hours=24)
+"""After a day without a word from processor or chain the amount counts as spent and a person must look."""
+
+CREDENTIAL_LIFETIME: Final = timedelta(minutes=10)
+"""How long a token for a paid request can be charged: enough for a slow server and a few resends."""
+
+AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
+"""After its end a signed authorization may still sit in a block that the chain endpoint has not seen."""
+
+CHALLENGE_MARGIN: Final = timedelta(seconds=20)
+"""A challenge this close to its end is asked for anew (at the same terms) before anything is minted."""
+
+# --- End of paid requests ---------------------------------------------------------------------

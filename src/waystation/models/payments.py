@@ -1,0 +1,306 @@
+"""The contract of HTTP 402 payments: offers, receipts, requests and their outcomes.
+
+Amounts are integers of minor units (:class:`~waystation.models.money.Money`).
+Nothing here holds a secret except :class:`MintedCredential`, which exists only
+inside encrypted workflow payloads.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, SecretStr, StringConstraints, field_serializer
+
+from waystation.models.base import Frozen
+from waystation.models.money import MinorUnits, Money
+
+MAX_URL_CHARACTERS = 8_192
+MAX_REQUEST_HEADERS = 64
+MAX_REQUEST_BODY_BASE64_CHARACTERS = 1_400_000
+"""About 1 MiB of request body; it travels inside the workflow's own payload."""
+
+
+class Rail(StrEnum):
+    """A way to pay: the wire protocol and the payment method."""
+
+    MPP_STRIPE = "mpp-stripe"
+    """MPP method ``stripe``, intent ``charge``: a shared payment token."""
+    MPP_EVM = "mpp-evm"
+    """MPP method ``evm``, intent ``charge``: an EIP-3009 authorization."""
+    X402_EXACT = "x402-exact"
+    """x402 version 2, scheme ``exact`` on an EVM network."""
+
+
+class Offer(Frozen):
+    """One way to pay that a 402 answer offers, read strictly.
+
+    ``wire`` is the header value the offer came in, kept untouched because a
+    credential must echo it byte for byte; ``wire_index`` picks the entry of
+    ``accepts`` in an x402 header (0 for MPP).
+    """
+
+    rail: Rail
+    challenge_id: str
+    realm: str
+    price: Money
+    payee: str
+    """Stripe network id, or the EIP-55 address that receives the tokens."""
+    expires_at: AwareDatetime | None
+    wire: str
+    wire_index: int = 0
+
+    def same_terms(self, other: "Offer") -> bool:
+        """Whether both ask the same price for the same payee in the same realm."""
+        return (self.rail, self.realm, self.price, self.payee) == (
+            other.rail,
+            other.realm,
+            other.price,
+            other.payee,
+        )
+
+
+class Receipt(Frozen):
+    """What the server says about the payment. Unsigned: it proves nothing to anyone else."""
+
+    rail: Rail
+    status: str
+    reference: str
+    """PaymentIntent id or transaction hash, as claimed by the server."""
+    timestamp: AwareDatetime | None = None
+    signed: Literal[False] = False
+    matches_payment: bool | None = None
+    """True or False once compared with the processor or chain; None while unknown."""
+
+
+class MintedCredential(Frozen):
+    """A payment credential, written down before it is ever sent.
+
+    Never logged; the workflow's payload codec encrypts it at rest.
+    """
+
+    header: str
+    """Name of the request header that carries it."""
+    value: SecretStr
+    fingerprint: str
+    """SHA-256 of the value: how logs and the audit trail name the credential."""
+    token_id: SecretStr | None = None
+    """The issued shared payment token, to read and revoke it."""
+    payer: str | None = None
+    """EVM address that signed."""
+    nonce: str | None = None
+    """EIP-3009 nonce: at most one transfer can ever settle for it."""
+    valid_before: datetime | None = None
+
+    @field_serializer("value", "token_id")
+    def _reveal(self, value: SecretStr | None) -> str | None:
+        return value.get_secret_value() if value is not None else None
+
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://", max_length=MAX_URL_CHARACTERS)]
+HeaderPair = tuple[str, str]
+
+
+class PaidHttpRequest(Frozen):
+    """The HTTP request to make, as the caller wants it made."""
+
+    url: Url
+    method: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,16}$")] = "GET"
+    headers: tuple[HeaderPair, ...] = Field(default=(), max_length=MAX_REQUEST_HEADERS)
+    body_base64: Annotated[str, StringConstraints(max_length=MAX_REQUEST_BODY_BASE64_CHARACTERS)] = ""
+
+
+class HttpAnswer(Frozen):
+    """An HTTP answer, with its body inline or (when large) stored beside the history."""
+
+    status: int
+    headers: tuple[HeaderPair, ...]
+    body_base64: str = ""
+    body_ref: str | None = None
+    """Where a large body lies in the answer store; ``body_base64`` is empty then."""
+    body_bytes: int
+    body_sha256: str
+
+
+MoneyMoved = Literal["no", "yes", "unknown"]
+
+
+class ProbeAnswer(Frozen):
+    """What a server answered to the bare request: the thing itself, or its price."""
+
+    request: PaidHttpRequest
+    """As it was answered in the end: redirects within the origin are followed while nothing is paid."""
+    answer: HttpAnswer | None = None
+    """Anything but a 402."""
+    offers: tuple[Offer, ...] = ()
+    """What this side could pay, in the server's order."""
+    unusable: tuple[str, ...] = ()
+    """Why other offers are not taken."""
+
+
+class RedeemAnswer(Frozen):
+    """What came back for a credential. ``refused`` is the server's word only: it may have charged."""
+
+    kind: Literal["answered", "refused", "redirected", "too_large"]
+    answer: HttpAnswer | None = None
+    receipt: Receipt | None = None
+    problem: str | None = None
+    """Last part of the problem type of a refusal, such as ``payment-expired``."""
+
+
+class ClosedCredential(Frozen):
+    """The truth about a credential, from the processor or the chain and not from the server."""
+
+    money_moved: MoneyMoved
+    amount: MinorUnits | None = None
+    """What was charged, in minor units, where the processor says so."""
+    source: Literal["processor", "chain", "nobody"]
+
+
+MAX_RAILS = 3
+MAX_APPROVAL_SECONDS = 7 * 24 * 3600
+
+PaidRequestStatus = Literal[
+    "probing",
+    "choosing",
+    "awaiting_approval",
+    "paying",
+    "confirming",
+    "free",
+    "delivered",
+    "refused",
+    "failed",
+    "undelivered",
+    "unknown",
+]
+"""Where a paid request stands; the last six are final.
+
+``free``: answered without payment. ``delivered``: paid and answered. ``refused``: a rule
+of ours, of the mandate or of a person stood against it. ``failed``: the server or the
+processor did not work, and no money moved. ``undelivered``: the money moved and the answer
+never came. ``unknown``: the answer never came and nobody can say whether money moved; it
+counts as spent.
+"""
+
+FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
+    {"free", "delivered", "refused", "failed", "undelivered", "unknown"}
+)
+
+
+class PaidRequestStart(Frozen):
+    """What starts a PaidRequest workflow, whose workflow id is the payment's id.
+
+    ``max_price`` also fixes the currency: offers in another one aren't taken, amounts are
+    never converted. ``rails`` are the acceptable ways to pay, the preferred first.
+    ``first_answer`` are the headers of a 402 answer that the caller already has, which
+    saves asking again.
+    """
+
+    request: PaidHttpRequest
+    max_price: Money
+    mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    rails: tuple[Rail, ...] = Field(
+        default=(Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM), min_length=1, max_length=MAX_RAILS
+    )
+    expected_payee: str | None = None
+    """Stripe network id or EVM address; anyone else isn't paid."""
+    payment_method: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")] | None = (
+        None
+    )
+    """Saved payment method to issue the token from; the mandate's first one without it."""
+    first_answer: tuple[HeaderPair, ...] | None = None
+    session_id: str | None = None
+    turn_id: str | None = None
+    approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
+
+
+class PaymentRefusal(Frozen):
+    """Why the request wasn't paid or answered. ``rule`` is stable; ``message`` says what to do."""
+
+    rule: str
+    message: str
+
+
+class PaidRequestView(Frozen):
+    """A paid request at one moment, without any secret."""
+
+    payment_id: str
+    status: PaidRequestStatus
+    final: bool
+    url: str
+    method: str
+    offer: Offer | None = None
+    terms_digest: str | None = None
+    """What an approval must name: the digest of price, payee, realm and request."""
+    approved_by: str | None = None
+    credential_fingerprint: str | None = None
+    money_moved: MoneyMoved = "no"
+    receipt: Receipt | None = None
+    answer: HttpAnswer | None = None
+    refusal: PaymentRefusal | None = None
+    updated_at: datetime
+
+
+# --- allowances ------------------------------------------------------------------------------
+
+MAX_ALLOWANCE_SECONDS = 24 * 3600
+
+
+class AllowanceStart(Frozen):
+    """What starts an Allowance workflow: a budget at one seller, reserved from a mandate at once.
+
+    Payments within it need no reservation of their own. What was spent is committed when
+    it is settled or ``lifetime_seconds`` have passed; the rest goes back.
+    """
+
+    mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    seller: Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,253}$")]
+    """Web origin in lower case; no other is paid."""
+    budget: Money
+    max_price: Money
+    """Of one payment."""
+    rails: tuple[Rail, ...] = Field(
+        default=(Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM), min_length=1, max_length=MAX_RAILS
+    )
+    expected_payee: str | None = None
+    payment_method: str | None = None
+    lifetime_seconds: Annotated[int, Field(ge=1, le=MAX_ALLOWANCE_SECONDS)] = 3600
+    session_id: str | None = None
+    turn_id: str | None = None
+
+
+class AllowancePayment(Frozen):
+    """Update ``pay``: one request within an allowance, whose 402 answer the caller already has.
+
+    The same ``key`` again is the same payment and gives the same answer.
+    """
+
+    key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+    request: PaidHttpRequest
+    first_answer: tuple[HeaderPair, ...]
+
+
+class AllowanceAnswer(Frozen):
+    """What became of one payment within an allowance."""
+
+    money_moved: MoneyMoved
+    amount: MinorUnits = 0
+    """What was spent (or counts as spent), in minor units."""
+    answer: HttpAnswer | None = None
+    receipt: Receipt | None = None
+    refusal: PaymentRefusal | None = None
+    credential_fingerprint: str | None = None
+
+
+class AllowanceView(Frozen):
+    """An allowance at one moment."""
+
+    allowance_id: str
+    open: bool
+    budget: Money
+    spent: MinorUnits
+    held: MinorUnits
+    """For payments under way."""
+    payments: int
+    refusal: PaymentRefusal | None = None

@@ -1,0 +1,50 @@
+"""Which of a server's offers to take: pure, and the same for single requests and allowances."""
+
+from collections.abc import Sequence
+
+from waystation.models.money import Money
+from waystation.models.payments import Offer, Rail
+
+
+class OfferRefused(Exception):
+    """No offer will be paid. ``rule`` is stable; the message says what to do."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+def choose_offer(
+    offers: Sequence[Offer],
+    *,
+    unusable: Sequence[str],
+    max_price: Money,
+    rails: Sequence[Rail],
+    expected_payee: str | None,
+) -> Offer:
+    """The offer to take: within price, currency and payee, of the preferred rail, the cheapest.
+
+    Raises:
+        OfferRefused: naming the rule that stands against every offer.
+    """
+    usable = [offer for offer in offers if offer.rail in rails]
+    if not usable:
+        said = "; ".join(unusable) or "it offers nothing"
+        raise OfferRefused("no_usable_offer", f"the server offers no way to pay that we can use: {said}")
+    in_currency = [offer for offer in usable if offer.price.currency == max_price.currency]
+    if not in_currency:
+        asked = ", ".join(sorted({offer.price.currency for offer in usable}))
+        raise OfferRefused(
+            "other_currency", f"the server asks for {asked}, the price was limited in {max_price.currency}"
+        )
+    to_payee = [offer for offer in in_currency if expected_payee in (None, offer.payee)]
+    if not to_payee:
+        raise OfferRefused("other_payee", "the server wants the money for another payee than expected")
+    affordable = [offer for offer in to_payee if offer.price <= max_price]
+    if not affordable:
+        least = min(offer.price.amount for offer in to_payee)
+        raise OfferRefused(
+            "price_too_high",
+            f"the server asks for {least}, at most {max_price.amount} may be paid; raise max_price",
+        )
+    return min(affordable, key=lambda offer: (rails.index(offer.rail), offer.price.amount))

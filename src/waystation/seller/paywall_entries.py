@@ -1,0 +1,128 @@
+"""The life of one payment at a paywall, as pure transitions on an immutable entry.
+
+``claimed`` (before any charge) → ``charged`` or ``refused``; ``charged`` →
+``delivered``. An entry is worked on under a *lease*: one worker at a time, and
+when it dies, another after the lease has run out. Time comes in as an argument.
+"""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import AwareDatetime, Field
+
+from waystation.models.base import Frozen
+from waystation.models.money import Money
+from waystation.models.payments import HeaderPair, Rail
+
+
+class EntryState(StrEnum):
+    """Where a payment stands."""
+
+    CLAIMED = "claimed"
+    """Written down; the charge may or may not have happened yet."""
+    CHARGED = "charged"
+    """The money moved; the answer is still owed."""
+    REFUSED = "refused"
+    """The processor refused for certain; no money moved."""
+    DELIVERED = "delivered"
+    """The money moved and the answer is recorded."""
+
+
+class Charge(Frozen):
+    """A charge that certainly happened."""
+
+    reference: str
+    """PaymentIntent id or transaction hash."""
+    network: str | None = None
+    payer: str | None = None
+    charged_at: AwareDatetime
+
+
+class StoredAnswer(Frozen):
+    """The answer that was paid for, kept so that it can be given again."""
+
+    status: int
+    headers: tuple[HeaderPair, ...]
+    body_base64: str
+
+
+class Lease(Frozen):
+    """Who works on an entry, and until when nobody else may."""
+
+    owner: str
+    until: AwareDatetime
+
+
+class Entry(Frozen):
+    """Everything a paywall knows about one payment. Holds no token and no signature."""
+
+    key: str
+    """The challenge id; for EVM rails the identity of the signed authorization."""
+    challenge_id: str
+    fingerprint: str
+    scope: str
+    """Digest of realm, method, path, query and body that the payment is for."""
+    route: str
+    """``GET /reports/7``: for people who read the journal."""
+    rail: Rail
+    price: Money
+    payee: str
+    created_at: AwareDatetime
+    state: EntryState = EntryState.CLAIMED
+    lease: Lease | None = None
+    attempts: int = 0
+    unclear: str | None = None
+    """Why the last try to charge left open whether money moved."""
+    charge: Charge | None = None
+    refusal: str | None = None
+    answer: StoredAnswer | None = None
+    version: int = Field(default=0, ge=0)
+
+    def held_by_other(self, owner: str, now: AwareDatetime) -> bool:
+        """Whether someone else's lease still runs."""
+        return self.lease is not None and self.lease.owner != owner and self.lease.until > now
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state in (EntryState.REFUSED, EntryState.DELIVERED)
+
+    def taken(self, lease: Lease) -> Self:
+        """Leased to a worker, which will try once more."""
+        return self._next(lease=lease, attempts=self.attempts + 1)
+
+    def renewed(self, lease: Lease) -> Self:
+        """With its lease prolonged."""
+        return self._next(lease=lease)
+
+    def charged(self, charge: Charge) -> Self:
+        """After a certain charge."""
+        self._expect(EntryState.CLAIMED)
+        return self._next(state=EntryState.CHARGED, charge=charge, unclear=None)
+
+    def refused(self, reason: str) -> Self:
+        """After a certain refusal: no money moved, none will."""
+        self._expect(EntryState.CLAIMED)
+        return self._next(state=EntryState.REFUSED, refusal=reason, unclear=None, lease=None)
+
+    def left_unclear(self, reason: str) -> Self:
+        """After a try whose outcome is unknown. Free to be tried again with the same key."""
+        self._expect(EntryState.CLAIMED)
+        return self._next(unclear=reason, lease=None)
+
+    def undelivered(self) -> Self:
+        """After the handler failed: paid, still owed, free to be tried again."""
+        self._expect(EntryState.CHARGED)
+        return self._next(lease=None)
+
+    def delivered(self, answer: StoredAnswer) -> Self:
+        """With the answer recorded."""
+        self._expect(EntryState.CHARGED)
+        return self._next(state=EntryState.DELIVERED, answer=answer, lease=None)
+
+    def _expect(self, state: EntryState) -> None:
+        if self.state is not state:
+            raise ValueError(f"entry is {self.state}, not {state}")
+
+    def _next(self, **changes: object) -> Self:
+        return self.model_copy(update={**changes, "version": self.version + 1})

@@ -1,0 +1,50 @@
+"""Fixtures for paid requests."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.worker import UnsandboxedWorkflowRunner
+
+from activities import paid_requests
+from workflows import paid_request, policies
+
+from .buying import Bench
+from .support import EvmSeller, Payer, stock_mpp, stock_x402
+
+
+@pytest.fixture
+async def seller(tmp_path: Path) -> AsyncIterator[EvmSeller]:
+    made = EvmSeller(tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["mpp", "x402"])
+async def payer(request: pytest.FixtureRequest, seller: EvmSeller) -> AsyncIterator[Payer]:
+    made = Payer(seller, stock_mpp if request.param == "mpp" else stock_x402)
+    yield made
+    await made.client.aclose()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, temporal: Client) -> AsyncIterator[Bench]:
+    async with Bench(tmp_path, temporal).working() as made:
+        yield made
+
+
+@pytest.fixture
+async def quick_bench(
+    tmp_path: Path, temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    """A bench that gives up soon. Policies are changed in place, so without the workflow sandbox."""
+    soon = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(milliseconds=10))
+    for options in (paid_request._PROBE, paid_request._REDEEM, paid_request._LATE_REDEEM):
+        monkeypatch.setitem(options, "retry_policy", soon)
+    monkeypatch.setattr(policies, "AUTHORIZATION_MARGIN", timedelta(seconds=0.5))
+    monkeypatch.setattr(paid_requests, "CHAIN_MARGIN_SECONDS", 0)
+    async with Bench(tmp_path, temporal).working(UnsandboxedWorkflowRunner()) as made:
+        yield made

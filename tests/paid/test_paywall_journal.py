@@ -1,0 +1,150 @@
+"""Both journals: one writer wins, what is acknowledged stays, replicas see each other."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from waystation.models.money import Money
+from waystation.models.payments import Rail
+from waystation.seller.paywall_entries import Charge, Entry, EntryState, Lease, StoredAnswer
+from waystation.seller.paywall_journal import Journal, SqliteJournal
+from waystation.seller.paywall_redis import RedisJournal
+
+NOW = datetime.now(UTC)
+
+
+def entry(key: str = "k", created_at: datetime = NOW) -> Entry:
+    return Entry(
+        key=key,
+        challenge_id=key,
+        fingerprint="f",
+        scope="s",
+        route="GET /",
+        rail=Rail.MPP_STRIPE,
+        price=Money(amount=50, currency="usd"),
+        payee="bn_1",
+        created_at=created_at,
+    )
+
+
+CHARGE = Charge(reference="pi_1", charged_at=NOW)
+ANSWER = StoredAnswer(status=200, headers=(), body_base64="")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server isn't installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    server = subprocess.Popen(
+        [binary, *options, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
+    )
+    try:
+        _wait_for_redis(port)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for_redis(port: int) -> None:
+    deadline = time.monotonic() + 10
+    with Redis(port=port) as client:
+        while True:
+            try:
+                client.ping()
+            except RedisConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def journals(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Journal, Journal]]:
+    """Two replicas of one journal."""
+    pair: tuple[Journal, Journal]
+    if request.param == "sqlite":
+        pair = (SqliteJournal(tmp_path / "j.sqlite3"), SqliteJournal(tmp_path / "j.sqlite3"))
+    else:
+        url = request.getfixturevalue("redis_url")
+        pair = (RedisJournal(url, prefix=tmp_path.name), RedisJournal(url, prefix=tmp_path.name))
+    yield pair
+    for journal in pair:
+        await journal.close()
+
+
+async def test_of_two_inserts_one_wins(journals: tuple[Journal, Journal]) -> None:
+    won = await asyncio.gather(*(journals[n % 2].insert(entry()) for n in range(8)))
+    assert sum(won) == 1
+    assert await journals[1].load("k") == entry()
+
+
+async def test_of_two_workers_one_takes_the_entry(journals: tuple[Journal, Journal]) -> None:
+    await journals[0].insert(entry())
+    lease = Lease(owner="a", until=NOW)
+    won = await asyncio.gather(*(journals[n % 2].replace(entry().taken(lease)) for n in range(8)))
+    assert sum(won) == 1
+
+
+async def test_a_stale_worker_cannot_overwrite_its_successor(journals: tuple[Journal, Journal]) -> None:
+    await journals[0].insert(entry())
+    mine = entry().taken(Lease(owner="a", until=NOW))
+    await journals[0].replace(mine)
+    theirs = mine.taken(Lease(owner="b", until=NOW))
+    await journals[1].replace(theirs)
+    assert not await journals[0].replace(mine.refused("too late"))
+    assert await journals[0].load("k") == theirs
+
+
+async def test_replacing_what_does_not_exist_fails(journals: tuple[Journal, Journal]) -> None:
+    assert not await journals[0].replace(entry().refused("x"))
+    assert await journals[0].load("k") is None
+
+
+async def test_entries_are_found_by_state_and_age_and_forgotten_when_finished(
+    journals: tuple[Journal, Journal],
+) -> None:
+    old = NOW - timedelta(days=40)
+    await journals[0].insert(entry("open", old))
+    await journals[0].insert(entry("done", old))
+    await journals[0].insert(entry("fresh"))
+    charged = entry("done", old).charged(CHARGE)
+    assert await journals[0].replace(charged)
+    assert await journals[0].replace(charged.delivered(ANSWER))
+    claimed = await journals[1].in_state(EntryState.CLAIMED, created_before=NOW - timedelta(days=1))
+    assert [found.key for found in claimed] == ["open"]
+    assert await journals[1].forget(delivered_before=NOW) == 1
+    assert await journals[1].load("done") is None
+    assert await journals[1].load("open") is not None
+
+
+def test_money_only_moves_forward_in_an_entry() -> None:
+    charged = entry().charged(CHARGE)
+    for impossible in (lambda: charged.refused("no"), lambda: charged.left_unclear("?")):
+        with pytest.raises(ValueError, match="entry is charged"):
+            impossible()
+    with pytest.raises(ValueError, match="entry is claimed"):
+        entry().delivered(ANSWER)
+    assert charged.delivered(ANSWER).finished
+
+
+def test_a_lease_keeps_others_out_until_it_ends() -> None:
+    held = entry().taken(Lease(owner="a", until=NOW))
+    assert held.held_by_other("b", NOW - timedelta(seconds=1))
+    assert not held.held_by_other("a", NOW - timedelta(seconds=1))
+    assert not held.held_by_other("b", NOW)

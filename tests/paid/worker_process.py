@@ -1,0 +1,55 @@
+"""A worker in a process of its own, for tests that kill it: ``python -m tests.paid.worker_process``."""
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from pydantic import SecretStr
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from activities.checkouts import PurchaseAnnouncements
+from activities.mandates import MandateActivities
+from waystation.stripe_http import open_stripe
+from waystation.wallet import Wallet, WalletSettings
+from worker import WORKFLOW_RUNNER
+from workflows.mandate import Mandate
+from workflows.paid_request_parts import paid_request_worker_parts
+
+
+async def run(options: argparse.Namespace) -> None:
+    client = await Client.connect(options.temporal, data_converter=pydantic_data_converter)
+    processor, _ = open_stripe("sk_test_agent", api_base=options.processor)
+    settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
+    parts = paid_request_worker_parts(
+        answers=options.answers, processor=processor, wallet=Wallet.from_settings(settings)
+    )
+    mandates = MandateActivities(client)
+    async with Worker(
+        client,
+        task_queue=options.queue,
+        workflows=[Mandate, *parts.workflows],
+        activities=[
+            mandates.reserve_from_mandate,
+            mandates.commit_to_mandate,
+            mandates.release_to_mandate,
+            mandates.holder_is_running,
+            PurchaseAnnouncements(client).announce_purchase,
+            *parts.activities,
+        ],
+        workflow_runner=WORKFLOW_RUNNER,
+    ):
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("temporal", "processor", "queue", "key", "rpc"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--answers", type=Path, required=True)
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

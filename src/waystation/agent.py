@@ -164,6 +164,8 @@ class Turn:
         self.data = given.data
         self.parent_turn_id = given.parent_turn_id
         self.conversation = list(conversation)
+        self.written = [m for m in conversation if m.turn_id == self.id and m.actor.id == self.agent]
+        """Messages that an earlier attempt of this turn has completed: they stand, don't write them again."""
         self.session = session
         self._writer = writer
         self._open: MessageWriter | None = None

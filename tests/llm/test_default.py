@@ -31,7 +31,7 @@ def test_its_name_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_command_line_says_that_no_model_is_set() -> None:
     result = CliRunner().invoke(app, ["agent", "waystation.agents.llm:agent"])
-    assert result.exit_code == 1
+    assert result.exit_code != 0
     assert "WAYSTATION_LLM_MODEL" in result.output
 
 

@@ -85,7 +85,8 @@ async def answer(turn: Turn) -> JsonValue:
     found = await _spawn(turn, script)
     if found:
         await turn.write(f"My researchers report: {'; '.join(found)}. ")
-    for number in range(script.number("messages", 1)):
+    done = len([message for message in turn.written if message.kind == "message"])
+    for number in range(done, script.number("messages", 1)):
         if number:
             await turn.end_message()
         await _stream(turn, script, pace)

@@ -1,0 +1,44 @@
+"""Stripe's form encoding: ``usage_limits[max_amount]=2500&expand[0]=latest_charge``."""
+
+import re
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+MAX_FORM_FIELDS: Final = 1_000
+MAX_FORM_DEPTH: Final = 8
+_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+
+
+class MalformedFormError(ValueError):
+    """Not a form in Stripe's encoding."""
+
+
+def decode_form(text: str) -> dict[str, Any]:
+    """Nested dictionaries of strings; lists (``[]``, ``[0]``) become dictionaries by position."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict")
+    except ValueError:
+        raise MalformedFormError("The body is not a form.") from None
+    decoded: dict[str, Any] = {}
+    for name, value in pairs:
+        match = _NAME.fullmatch(name)
+        path = [] if match is None else [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])]
+        if not path or len(path) > MAX_FORM_DEPTH:
+            raise MalformedFormError(f"Invalid parameter name: {name[:100]}")
+        _put(decoded, path, value)
+    return decoded
+
+
+def _put(into: dict[str, Any], path: list[str], value: str) -> None:
+    for part in path[:-1]:
+        step = into.setdefault(part, {})
+        if not isinstance(step, dict):
+            raise MalformedFormError(f"{part} is given both as a value and as an object.")
+        into = step
+    last = path[-1] or str(len(into))
+    into[last] = value
+
+
+def values(found: Any) -> list[str]:
+    """The strings of a list parameter."""
+    return [one for one in found.values() if isinstance(one, str)] if isinstance(found, dict) else []

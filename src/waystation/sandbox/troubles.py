@@ -1,0 +1,167 @@
+"""Switches for trouble, shared by the sandbox's servers.
+
+``POST /sandbox/troubles`` arms one trouble for requests that match, ``GET`` lists what is armed, ``DELETE``
+disarms all. A trouble strikes ``times`` requests and is then spent. Troubles live in memory: a restarted
+server is a healthy one.
+
+===============  ==================================================================================
+``slow``         waits ``delay_ms``, then goes on
+``error``        answers ``status`` (500 by default); with ``when: after`` only once the work is done
+``lose_answer``  does the work, then breaks the connection in the middle of the answer
+``hang``         never answers (until the caller gives up); with ``when: after`` the work is done
+``die``          the process kills itself with SIGKILL; with ``when: after`` the work is done
+===============  ==================================================================================
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from fastapi import APIRouter, HTTPException, Request
+from pydantic import Field, ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from waystation.models.base import Frozen
+
+MAX_DELAY_MS: Final = 120_000
+CONTROL_PATH: Final = "/sandbox/"
+
+
+class Trouble(Frozen):
+    """One armed trouble. ``match`` is a regular expression over ``METHOD /path``."""
+
+    match: str = ".*"
+    kind: Literal["slow", "error", "lose_answer", "hang", "die"]
+    when: Literal["before", "after"] = "before"
+    times: int = Field(default=1, ge=1, le=1_000_000)
+    delay_ms: int = Field(default=1_000, ge=0, le=MAX_DELAY_MS)
+    status: int = Field(default=500, ge=400, le=599)
+
+
+class Troubles:
+    """What is armed, and what is being played out."""
+
+    def __init__(self) -> None:
+        self._armed: list[tuple[Trouble, int]] = []
+        self.striking = 0
+        """How many requests are being kept in trouble right now."""
+
+    def arm(self, trouble: Trouble) -> None:
+        self._armed.append((trouble, trouble.times))
+
+    def disarm(self) -> None:
+        self._armed.clear()
+
+    def armed(self) -> list[dict[str, Any]]:
+        return [{**trouble.model_dump(), "left": left} for trouble, left in self._armed]
+
+    def strike(self, request: str) -> Trouble | None:
+        """The first armed trouble that matches, used up by one."""
+        for index, (trouble, left) in enumerate(self._armed):
+            if re.search(trouble.match, request):
+                self._armed[index] = (trouble, left - 1)
+                if left == 1:
+                    del self._armed[index]
+                return trouble
+        return None
+
+    def router(self) -> APIRouter:
+        """The control endpoints."""
+        router = APIRouter(prefix="/sandbox/troubles", tags=["sandbox"])
+
+        @router.get("")
+        async def listed() -> list[dict[str, Any]]:
+            return self.armed()
+
+        @router.post("", status_code=201)
+        async def arm(request: Request) -> list[dict[str, Any]]:
+            try:
+                self.arm(Trouble.model_validate_json(await request.body()))
+            except ValidationError as error:
+                raise HTTPException(422, error.errors(include_url=False, include_context=False)) from None
+            return self.armed()
+
+        @router.delete("", status_code=204)
+        async def disarm() -> None:
+            self.disarm()
+
+        return router
+
+
+class TroubleMiddleware:
+    """Lets an armed trouble strike, before or after the work of the application inside."""
+
+    def __init__(self, app: ASGIApp, troubles: Troubles) -> None:
+        self.app = app
+        self.troubles = troubles
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL_PATH):
+            await self.app(scope, receive, send)
+            return
+        trouble = self.troubles.strike(f"{scope['method']} {scope['path']}")
+        if trouble is None:
+            await self.app(scope, receive, send)
+            return
+        self.troubles.striking += 1
+        try:
+            await self._strike(trouble, scope, await _received(receive), send)
+        finally:
+            self.troubles.striking -= 1
+
+    async def _strike(self, trouble: Trouble, scope: Scope, receive: Receive, send: Send) -> None:
+        if trouble.kind == "slow":
+            await asyncio.sleep(trouble.delay_ms / 1000)
+            await self.app(scope, receive, send)
+            return
+        if trouble.when == "after" or trouble.kind == "lose_answer":
+            await self.app(scope, receive, _swallow)
+        await self._fail(trouble, receive, send)
+
+    async def _fail(self, trouble: Trouble, receive: Receive, send: Send) -> None:
+        if trouble.kind == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif trouble.kind == "hang":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        elif trouble.kind == "error":
+            body = json.dumps(_error_body(trouble.status)).encode()
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": trouble.status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            # A promised body that never comes: the server has to break the connection.
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"{", "more_body": True})
+
+
+def _error_body(status: int) -> Mapping[str, Any]:
+    """Readable for clients of both protocols: Stripe's ``error`` object, and the fields of ACP's."""
+    message = f"The sandbox was told to answer {status}."
+    return {
+        "error": {"type": "api_error", "message": message},
+        "type": "processing_error",
+        "code": "sandbox_trouble",
+        "message": message,
+    }
+
+
+async def _received(receive: Receive) -> Receive:
+    """The whole request now: a caller that goes away in the meantime has still sent it."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+
+    async def replayed() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return replayed
+
+
+async def _swallow(message: Message) -> None:
+    return None

@@ -1,0 +1,143 @@
+"""Rules that hold for all of the source."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.support import PACKAGE, called, name_of, sources, tree
+from tests.support import ROOT
+
+MAX_FUNCTION_LINES = 50
+MONEY_MODULE = re.compile(
+    r"(^|_)(money|mandates?|purchases?|payments?|paid|checkouts?|acp|http402|spt|receipts?|carts?)(_|$)"
+)
+_UNIT_OF_TIME = re.compile(r"_(SECONDS|MS)$")
+
+# Money
+
+
+def money_modules() -> list[Path]:
+    return [path for path in sources() if MONEY_MODULE.search(path.stem)]
+
+
+def floats(path: Path) -> Iterator[int]:
+    """The lines that use a float, other than constants that are a time by their name."""
+    times: set[ast.AST] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if all(isinstance(t, ast.Name) and _UNIT_OF_TIME.search(t.id) for t in targets):
+                times.update(ast.walk(node))
+    for node in ast.walk(tree(path)):
+        constant = isinstance(node, ast.Constant) and isinstance(node.value, float)
+        name = isinstance(node, ast.Name) and node.id == "float"
+        if (constant or name) and node not in times:
+            yield node.lineno  # type: ignore[attr-defined]
+
+
+def test_the_money_modules_are_found() -> None:
+    assert PACKAGE / "models" / "money.py" in money_modules()
+
+
+@pytest.mark.parametrize("path", money_modules(), ids=name_of)
+def test_money_knows_no_floats(path: Path) -> None:
+    assert list(floats(path)) == []
+
+
+def test_money_does_not_divide() -> None:
+    nodes = ast.walk(tree(PACKAGE / "models" / "money.py"))
+    assert [n.lineno for n in nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div)] == []
+
+
+# Workflows
+
+
+def inline_policies(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        name = called(node)
+        if name == "RetryPolicy":
+            yield f"{node.lineno}: RetryPolicy"  # type: ignore[attr-defined]
+        elif name in ("timedelta", "sleep") and isinstance(node, ast.Call):
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if any(isinstance(value, ast.Constant) for value in given):
+                yield f"{node.lineno}: {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in sorted((ROOT / "workflows").glob("*.py")) if p.name != "policies.py"], ids=name_of
+)
+def test_timeouts_and_retries_are_in_policies_alone(path: Path) -> None:
+    assert list(inline_policies(path)) == []
+
+
+def test_every_policy_says_why() -> None:
+    body = tree(ROOT / "workflows" / "policies.py").body
+    undocumented = [
+        ast.unparse(node).split(" ")[0]
+        for node, following in zip(body, [*body[1:], None], strict=True)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant))
+    ]
+    assert undocumented == []
+
+
+# Everywhere
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body
+            documented = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+            start = body[1].lineno if documented and len(body) > 1 else body[0].lineno
+            yield node.name, (node.end_lineno or start) - start + 1
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_functions_fit_a_screen(path: Path) -> None:
+    assert [(name, lines) for name, lines in functions(path) if lines > MAX_FUNCTION_LINES] == []
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_modules_classes_and_public_functions_say_what_they_are(path: Path) -> None:
+    module = tree(path)
+    documented = [ast.get_docstring(module) is not None or not module.body or path.name == "__init__.py"]
+    assert all(documented), f"{name_of(path)} has no docstring"
+    undocumented = [
+        node.name
+        for node in module.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not node.name.startswith("_")
+        and ast.get_docstring(node) is None
+    ]
+    assert undocumented == []
+
+
+SECRET = re.compile(
+    r"\b(?:sk|rk|pk)_live_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{20,}|\bsk_test_[A-Za-z0-9]{20,}|\bwhsec_[A-Za-z0-9]{16,}"
+    r"|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{30,}|\bxox[bp]-[A-Za-z0-9-]{10,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|\beyJ[A-Za-z0-9_-]{20,}\.eyJ[A-Za-z0-9_-]{20,}\."
+)
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        return []
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+
+
+def test_no_file_holds_what_looks_like_a_secret() -> None:
+    paths = tracked() or sources()
+    texts = ((path, path.read_text(errors="replace")) for path in paths if path.is_file())
+    assert [name_of(path) for path, text in texts if SECRET.search(text)] == []
+
+
+def test_the_pattern_finds_secrets() -> None:
+    assert SECRET.search("key = 'sk_live_" + "0123456789abcdef'")
+    assert SECRET.search("AKIA" + "ABCDEFGHIJKLMNOP")
+    assert not SECRET.search("sk-secret, sk_test_123")

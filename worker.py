@@ -65,6 +65,7 @@ async def run(settings: Settings) -> None:
 def main() -> None:
     """Entry point of ``waystation worker``."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(run(Settings()))
 
 

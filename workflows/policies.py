@@ -1,6 +1,7 @@
 """Every timeout and retry policy of the workflows, named, each with its reason."""
 
 from datetime import timedelta
+from typing import Final
 
 from temporalio.common import RetryPolicy
 
@@ -17,3 +18,103 @@ RETRY_PAUSE = timedelta(seconds=1)
 
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=10)
 """Temporal's default, stated: a worker killed in the middle of a task is replaced after this."""
+
+# --- Mandates and purchases -------------------------------------------------------------------
+
+MANDATE_CALL_TIMEOUT: Final = timedelta(seconds=10)
+"""One update of a mandate answers in milliseconds; a worker restart takes seconds."""
+
+MANDATE_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+)
+"""Without an end: the mandate is our own and comes back, and what was spent must be recorded."""
+
+SELLER_CALL_TIMEOUT: Final = timedelta(seconds=30)
+"""Longer than any seller may take to price a cart; also what a killed worker costs at most."""
+
+SELLER_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=8,
+)
+"""About a minute of trouble at a seller before the purchase is given up and undone."""
+
+COMPLETE_CALL_TIMEOUT: Final = timedelta(seconds=45)
+"""A seller charges the card within this call."""
+
+COMPLETE_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+    maximum_attempts=4,
+)
+"""The same key each time, so a repeat cannot charge twice; soon the purchase reads the checkout instead."""
+
+READ_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=2),
+    maximum_attempts=3,
+)
+"""Reading is repeated by the purchase itself, which can tell what the answer is worth."""
+
+UNDO_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=20,
+)
+"""Canceling a checkout is a courtesy to the seller: tried for minutes, not for ever."""
+
+TOKEN_CALL_TIMEOUT: Final = timedelta(seconds=30)
+"""The processor answers in well under a second."""
+
+TOKEN_CALL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=8,
+)
+"""About a minute of trouble at the processor before a purchase is given up; no token, no charge."""
+
+TOKEN_REVOKE_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=60),
+)
+"""Without an end: whether money moved hangs on the answer, and room is given back only after it."""
+
+PURCHASE_NOTE_TIMEOUT: Final = timedelta(seconds=5)
+PURCHASE_NOTE_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_attempts=5
+)
+"""Telling a session is best effort: the purchase itself keeps the truth."""
+
+ACTIVITY_HEARTBEAT_TIMEOUT: Final = timedelta(seconds=6)
+"""Activities beat every 1.5 s: a killed worker's work is taken up by another one this soon."""
+
+TOKEN_LIFETIME: Final = timedelta(minutes=15)
+"""How long a payment token can be charged: enough for a slow seller, too short to be worth stealing."""
+
+TOKEN_EXPIRY_MARGIN: Final = timedelta(minutes=2)
+"""A token this close to its end is replaced before it is sent."""
+
+HOLD_MARGIN: Final = timedelta(hours=1)
+"""A reservation outlives the wait for approval by this much; the mandate extends it while we run."""
+
+APPROVAL_LIFETIME: Final = timedelta(hours=1)
+"""A person's yes is asked for again when it has not led to a payment by then."""
+
+CONFIRM_GIVE_UP: Final = timedelta(minutes=5)
+"""After this long without a clear answer the token is revoked, which tells for sure whether money moved."""
+
+CONFIRM_DEADLINE: Final = timedelta(hours=24)
+"""After money moved, how long the purchase goes on asking for its order before a person must look."""
+
+FOLLOW_ORDER: Final = timedelta(days=90)
+"""How long after completion webhooks still change the order (deliveries, refunds)."""
+
+# --- End of mandates and purchases ------------------------------------------------------------

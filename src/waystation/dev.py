@@ -256,7 +256,7 @@ class Dev:
         *,
         quiet: bool = False,
     ) -> None:
-        self._port, self._temporal_port, self._agents = port, temporal_port, agents
+        self._port, self.temporal_port, self._agents = port, temporal_port, agents
         self._server, self._quiet = server_folder, quiet
         self.url = f"http://127.0.0.1:{port}"
         self._lock = -1
@@ -285,10 +285,10 @@ class Dev:
         """Starts the processes in order and waits until the API is ready. Raises ``DevError``."""
         self._lock = await self.state.lock()
         check_port(self._port, "--port")
-        check_port(self._temporal_port, "--temporal-port")
-        env = self.state.environment(self._port, self._temporal_port)
+        check_port(self.temporal_port, "--temporal-port")
+        env = self.state.environment(self._port, self.temporal_port)
         await self._child("temporal", self._temporal_command(), {})
-        await self._until("Temporal", lambda: _listens(self._temporal_port))
+        await self._until("Temporal", lambda: _listens(self.temporal_port))
         command = [sys.executable, "-m", "waystation"]
         agent_env = {**env, "WAYSTATION_API_KEY": self.state.key("agent")}
         await self._child("worker", [*command, "worker"], agent_env, cwd=self._server)
@@ -311,7 +311,7 @@ class Dev:
     def _temporal_command(self) -> list[str]:
         return [
             find_temporal(), "server", "start-dev", "--headless", "--ip", "127.0.0.1",
-            "--port", str(self._temporal_port), "--db-filename", str(self.state.folder / "temporal.db"),
+            "--port", str(self.temporal_port), "--db-filename", str(self.state.folder / "temporal.db"),
             "--log-level", "error", *DEV_SERVER_OPTIONS,
         ]  # fmt: skip
 
@@ -356,7 +356,7 @@ class Dev:
 Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting again continues.
 
   API            {self.url}   (documentation: {self.url}/docs)
-  Temporal       127.0.0.1:{self._temporal_port}
+  Temporal       127.0.0.1:{self.temporal_port}
   API key        {self.state.key("service")}
 
 Try, in another terminal in this folder:

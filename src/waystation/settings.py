@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     # Pace and bounds
     limits: SessionLimits = SessionLimits()
     """Bounds for new sessions, e.g. ``WAYSTATION_LIMITS__AGENT_START_TIMEOUT_SECONDS=60``."""
-    durable_interval_ms: int = Field(default=250, ge=1)
+    durable_interval_ms: int = Field(default=300, ge=1)
     """The shortest pause between two durable batches of a session."""
     idle_poll_seconds: float = Field(default=15.0, gt=0)
     """How often a feed looks for news that the live bus has not told it of, while nothing runs."""

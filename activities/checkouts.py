@@ -1,0 +1,398 @@
+"""Activities over ACP checkouts: create, update, read, complete, cancel; and telling a session.
+
+Each takes its idempotency key from the caller and sends the same bytes on every attempt.
+Bearer credentials come from this process's settings and never enter a workflow.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import Field, SecretStr
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities import failures
+from activities.heartbeats import heartbeating
+from waystation.models.base import Frozen
+from waystation.models.purchases import (
+    AuthenticationDone,
+    CartFulfillment,
+    CheckoutAnswer,
+    NoteEvents,
+    PurchaseRequest,
+)
+from waystation.protocols import acp
+from waystation.protocols.acp_cart import answer_from_session
+
+CONNECT_TIMEOUT_SECONDS: Final = 5
+READ_TIMEOUT_SECONDS: Final = 25
+COMPLETE_READ_TIMEOUT_SECONDS: Final = 40
+DISCOVERY_CACHE_SECONDS: Final = 3600
+MAX_CACHED_DISCOVERIES: Final = 500
+ORDER_EVENTS_WORKFLOW: Final = "OrderEvents"
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+
+
+class SellerCredentials:
+    """Bearer credentials by seller origin, with an optional one for all others. Never printed."""
+
+    def __init__(self, by_origin: Mapping[str, SecretStr], *, default: SecretStr | None = None) -> None:
+        self._by_origin = dict(by_origin)
+        self._default = default
+
+    def bearer_for(self, origin: str) -> str:
+        """The credential for one seller.
+
+        Raises:
+            ApplicationError: final, saying which setting is missing.
+        """
+        found = self._by_origin.get(origin, self._default)
+        if found is None:
+            raise ApplicationError(
+                f"there is no credential for {origin}; add one to the sellers in the settings",
+                "no_seller_credential",
+                type=failures.SELLER_REFUSED,
+                non_retryable=True,
+            )
+        return found.get_secret_value()
+
+
+class OpenCheckout(Frozen):
+    """Create a checkout for a request."""
+
+    request: PurchaseRequest
+    purchase_id: str
+    idempotency_key: str
+
+
+class CheckoutRef(Frozen):
+    """One checkout at one seller."""
+
+    seller: str
+    api_base_url: str
+    checkout_id: str
+
+
+class ChangeCheckout(Frozen):
+    """State the whole request again, with the fulfillment options to select."""
+
+    checkout: CheckoutRef
+    request: PurchaseRequest
+    select: tuple[CartFulfillment, ...] = ()
+    restate: bool = False
+    """Send items, buyer, address and codes again, not only the selection."""
+
+    idempotency_key: str
+
+
+class CompleteCheckout(Frozen):
+    """Pay a checkout with a token."""
+
+    checkout: CheckoutRef
+    request: PurchaseRequest
+    handler_id: str
+    token_id: str = Field(repr=False)
+    authentication: AuthenticationDone | None = None
+    idempotency_key: str
+
+
+class CancelCheckout(Frozen):
+    """Give a checkout up."""
+
+    checkout: CheckoutRef
+    reason: str
+    idempotency_key: str
+
+
+class CheckoutActivities:
+    """Calls sellers over HTTP.
+
+    Args:
+        http: a client without retries and without redirects; shared, closed by its owner.
+        credentials: what to authenticate with at which seller.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, credentials: SellerCredentials) -> None:
+        self._http = http
+        self._credentials = credentials
+        self._base_urls: dict[str, tuple[str, float]] = {}
+
+    @activity.defn
+    @heartbeating
+    async def open_checkout(self, call: OpenCheckout) -> CheckoutAnswer:
+        """Find the seller's API by its discovery document and create a checkout there."""
+        request = call.request
+        base = await self._api_base_url(request.seller)
+        body = acp.CheckoutCreateRequest(
+            line_items=_items(request),
+            currency=request.currency,
+            capabilities=_CAPABILITIES,
+            buyer=request.buyer,
+            fulfillment_details=request.fulfillment_details,
+            discounts=acp.DiscountsRequest(codes=request.discount_codes) if request.discount_codes else None,
+            metadata={"purchase_id": call.purchase_id},
+            order_notes=request.order_notes,
+        )
+        at = CheckoutRef(seller=request.seller, api_base_url=base, checkout_id="")
+        return await self._session(at, "POST", "/checkout_sessions", body, call.idempotency_key, "create")
+
+    @activity.defn
+    @heartbeating
+    async def update_checkout(self, call: ChangeCheckout) -> CheckoutAnswer:
+        """Change a checkout (``POST /checkout_sessions/{id}``)."""
+        request, restate = call.request, call.restate
+        body = acp.CheckoutUpdateRequest(
+            line_items=_items(request) if restate else None,
+            buyer=request.buyer if restate else None,
+            fulfillment_details=request.fulfillment_details if restate else None,
+            discounts=acp.DiscountsRequest(codes=request.discount_codes) if restate else None,
+            selected_fulfillment_options=tuple(
+                acp.SelectedFulfillmentOption(type=one.type, option_id=one.id, item_ids=one.item_ids)
+                for one in call.select
+            )
+            or None,
+        )
+        path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}"
+        return await self._session(call.checkout, "POST", path, body, call.idempotency_key, "update")
+
+    @activity.defn
+    @heartbeating
+    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
+        """Read a checkout (``GET /checkout_sessions/{id}``)."""
+        path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
+        return await self._session(checkout, "GET", path, None, None, "read")
+
+    @activity.defn
+    @heartbeating
+    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
+        """Pay and order (``POST /checkout_sessions/{id}/complete``).
+
+        Any failure other than a clear 4xx leaves the outcome unknown: ask again with the same key, or read.
+        """
+        request, proof = call.request, call.authentication
+        credential = acp.PaymentCredential(type="spt", token=SecretStr(call.token_id))
+        body = acp.CheckoutCompleteRequest(
+            buyer=request.buyer,
+            payment_data=acp.PaymentData(
+                handler_id=call.handler_id,
+                instrument=acp.PaymentInstrument(type="card", credential=credential),
+                billing_address=request.billing_address,
+            ),
+            authentication_result=acp.AuthenticationResult.model_validate(proof.model_dump(mode="json"))
+            if proof
+            else None,
+        )
+        path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/complete"
+        return await self._session(
+            call.checkout,
+            "POST",
+            path,
+            body,
+            call.idempotency_key,
+            "completion",
+            COMPLETE_READ_TIMEOUT_SECONDS,
+        )
+
+    @activity.defn
+    @heartbeating
+    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
+        """Cancel a checkout. One already closed (405) is read instead; one that is gone gives ``None``."""
+        trace = acp.IntentTrace(reason_code="other", trace_summary=call.reason[:500])
+        body = acp.CheckoutCancelRequest(intent_trace=trace)
+        path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/cancel"
+        try:
+            return await self._session(
+                call.checkout, "POST", path, body, call.idempotency_key, "cancellation"
+            )
+        except ApplicationError as error:
+            status = error.details[1] if len(error.details) > 1 else None
+            if status == 404:
+                return None
+            if error.type == failures.SELLER_REFUSED and status is not None:
+                return await self.read_checkout(call.checkout)
+            raise
+
+    async def _api_base_url(self, seller: str) -> str:
+        cached = self._base_urls.get(seller)
+        if cached and cached[1] > time.monotonic():
+            return cached[0]
+        _require_tls(seller)
+        response, body = await self._send("GET", seller + acp.DISCOVERY_PATH, {}, None, "discovery", None)
+        if response.status_code == 404:
+            base = seller
+        elif response.status_code != 200:
+            raise failures.seller_error(response, body, "discovery")
+        else:
+            base = _base_from_discovery(body)
+        if len(self._base_urls) >= MAX_CACHED_DISCOVERIES:
+            self._base_urls.clear()
+        self._base_urls[seller] = (base, time.monotonic() + DISCOVERY_CACHE_SECONDS)
+        return base
+
+    async def _session(
+        self,
+        at: CheckoutRef,
+        method: str,
+        path: str,
+        body: acp.AcpModel | None,
+        idempotency_key: str | None,
+        what: str,
+        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    ) -> CheckoutAnswer:
+        headers = {
+            acp.HEADER_AUTHORIZATION: f"Bearer {self._credentials.bearer_for(at.seller)}",
+            acp.HEADER_API_VERSION: acp.API_VERSION,
+            "Accept": "application/json",
+        }
+        content = None
+        if body is not None and idempotency_key is not None:
+            headers["Content-Type"] = "application/json"
+            headers[acp.HEADER_IDEMPOTENCY_KEY] = idempotency_key
+            content = json.dumps(body.wire(), separators=(",", ":"), sort_keys=True).encode()
+        response, raw = await self._send(
+            method, at.api_base_url + path, headers, content, what, read_timeout_seconds
+        )
+        if not response.is_success:
+            raise failures.seller_error(response, raw, what)
+        try:
+            session = acp.read_session(raw)
+        except acp.ProtocolViolationError as violation:
+            raise failures.seller_violation(violation) from None
+        return answer_from_session(
+            session,
+            seller=at.seller,
+            api_base_url=at.api_base_url,
+            request_id=_header(response, acp.HEADER_REQUEST_ID),
+            replayed=response.headers.get(acp.HEADER_IDEMPOTENT_REPLAYED) == "true",
+        )
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        content: bytes | None,
+        what: str,
+        read_timeout_seconds: int | None,
+    ) -> tuple[httpx.Response, bytes]:
+        timeout = httpx.Timeout(read_timeout_seconds or READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+        try:
+            async with self._http.stream(
+                method, url, headers=headers, content=content, timeout=timeout, follow_redirects=False
+            ) as response:
+                return response, await _bounded(response, what)
+        except httpx.HTTPError as error:
+            raise failures.seller_unreachable(error, what) from None
+
+
+class PurchaseAnnouncements:
+    """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @activity.defn
+    @heartbeating
+    async def announce_purchase(self, session_id: str, note: NoteEvents) -> bool:
+        """Signal ``note`` to the session's workflow; ``False`` if there is no such open session."""
+        try:
+            payload = {"key": note.key, "events": list(note.events)}
+            await self._client.get_workflow_handle(session_id).signal("note", payload)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
+
+
+class OrderRouting:
+    """Tells where a checkout's order webhooks belong."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @activity.defn
+    @heartbeating
+    async def route_order_events(self, route_id: str, purchase_id: str) -> None:
+        """Start the checkout's ``OrderEvents`` workflow if it isn't there, and bind it to the purchase."""
+        await self._client.start_workflow(
+            ORDER_EVENTS_WORKFLOW,
+            {},
+            id=route_id,
+            task_queue=activity.info().task_queue,
+            start_signal="bind",
+            start_signal_args=[{"purchase_id": purchase_id}],
+        )
+
+
+_CAPABILITIES: Final = acp.Capabilities(
+    interventions=acp.InterventionCapabilities(
+        supported=("3ds",), display_context="redirect", redirect_context="external_browser", max_redirects=1
+    )
+)
+
+
+def _items(request: PurchaseRequest) -> tuple[acp.RequestedItem, ...]:
+    return tuple(acp.RequestedItem(id=item.id, quantity=item.quantity) for item in request.items)
+
+
+def _segment(checkout_id: str) -> str:
+    """A seller's id as one path segment, whatever it holds."""
+    return httpx.URL("http://x/").copy_with(path="/" + checkout_id.replace("/", "%2F")).raw_path.decode()[1:]
+
+
+def _header(response: httpx.Response, name: str) -> str | None:
+    value = response.headers.get(name)
+    return value[:255] if isinstance(value, str) and value else None
+
+
+async def _bounded(response: httpx.Response, what: str) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > acp.MAX_BODY_BYTES:
+            raise failures.seller_violation(
+                acp.ProtocolViolationError(f"the {what}", [("$", f"larger than {acp.MAX_BODY_BYTES} bytes")])
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _require_tls(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        return
+    raise ApplicationError(
+        f"{parts.hostname} is not reached over TLS; give its https origin",
+        "tls_required",
+        type=failures.SELLER_REFUSED,
+        non_retryable=True,
+    )
+
+
+def _base_from_discovery(body: bytes) -> str:
+    try:
+        document = acp.read_discovery(body)
+    except acp.ProtocolViolationError as violation:
+        raise failures.seller_violation(violation) from None
+    served: dict[str, Any] = {
+        "version": acp.API_VERSION in document.protocol.supported_versions,
+        "transport": "rest" in document.transports,
+        "service": "checkout" in document.capabilities.services,
+    }
+    missing = [name for name, there in served.items() if not there]
+    if missing:
+        raise ApplicationError(
+            f"the seller does not serve ACP {acp.API_VERSION} checkout over REST: no {', '.join(missing)}",
+            "protocol_not_served",
+            type=failures.SELLER_REFUSED,
+            non_retryable=True,
+        )
+    _require_tls(document.api_base_url)
+    return document.api_base_url.rstrip("/")

@@ -1,0 +1,176 @@
+"""Activities between a payment and its mandate: reserve, commit, release, and who still holds what.
+
+All are idempotent by the reservation's key, which the caller derives from its workflow id.
+"""
+
+from typing import Final, TypeVar
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.heartbeats import heartbeating
+from waystation.models.base import Frozen
+from waystation.models.mandates import (
+    CommitRequest,
+    MandateView,
+    ReleaseRequest,
+    Reservation,
+    ReserveAnswer,
+    ReserveRequest,
+)
+
+_Result = TypeVar("_Result")
+
+MANDATE_REFUSED: Final = "MandateRefused"
+"""Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
+
+
+class ReserveFor(Frozen):
+    """A reservation wanted from one mandate."""
+
+    mandate_id: str
+    request: ReserveRequest
+
+
+class CommitFor(Frozen):
+    """A payment made under one mandate."""
+
+    mandate_id: str
+    request: CommitRequest
+
+
+class ReleaseFor(Frozen):
+    """A reservation given back to one mandate."""
+
+    mandate_id: str
+    request: ReleaseRequest
+
+
+class MandateQuestion(Frozen):
+    """Which mandate."""
+
+    mandate_id: str
+
+
+class HolderQuestion(Frozen):
+    """Is this workflow still running?"""
+
+    workflow_id: str
+
+
+class MandateActivities:
+    """Talks to Mandate workflows through the Temporal client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @activity.defn
+    @heartbeating
+    async def read_mandate(self, question: MandateQuestion) -> MandateView:
+        """The mandate as it stands.
+
+        Raises:
+            ApplicationError: type ``MandateRefused``, final, if there is none.
+        """
+        handle = self._client.get_workflow_handle(question.mandate_id)
+        try:
+            balance: MandateView = await handle.query("balance", result_type=MandateView)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise _not_found(question.mandate_id) from None
+            raise
+        return balance
+
+    @activity.defn
+    @heartbeating
+    async def reserve_from_mandate(self, call: ReserveFor) -> ReserveAnswer:
+        """Reserve, or confirm a reservation.
+
+        Raises:
+            ApplicationError: type ``MandateRefused``, final, with the rule's name.
+        """
+        try:
+            return await self._update(call.mandate_id, "reserve", call.request, ReserveAnswer)
+        except _MandateGoneError:
+            raise _not_found(call.mandate_id) from None
+
+    @activity.defn
+    @heartbeating
+    async def commit_to_mandate(self, call: CommitFor) -> Reservation:
+        """Record what was spent."""
+        try:
+            return await self._update(call.mandate_id, "commit", call.request, Reservation)
+        except _MandateGoneError:
+            return await self._read_settled(call.mandate_id, call.request.key, "committed")
+
+    @activity.defn
+    @heartbeating
+    async def release_to_mandate(self, call: ReleaseFor) -> Reservation | None:
+        """Give room back. A mandate that has ended needs nothing back."""
+        try:
+            return await self._update(call.mandate_id, "release", call.request, Reservation)
+        except _MandateGoneError:
+            return None
+
+    @activity.defn
+    @heartbeating
+    async def holder_is_running(self, question: HolderQuestion) -> bool:
+        """Whether the workflow that holds a reservation is still open."""
+        try:
+            description = await self._client.get_workflow_handle(question.workflow_id).describe()
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return description.status == WorkflowExecutionStatus.RUNNING
+
+    async def _update(self, mandate_id: str, name: str, request: Frozen, result: type[_Result]) -> _Result:
+        handle = self._client.get_workflow_handle(mandate_id)
+        try:
+            answer: _Result = await handle.execute_update(name, request, result_type=result)
+        except WorkflowUpdateFailedError as failed:
+            raise _final(failed) from None
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise _MandateGoneError(mandate_id) from None
+            raise
+        return answer
+
+    async def _read_settled(self, mandate_id: str, key: str, state: str) -> Reservation:
+        """After a mandate has ended, a commit whose first answer was lost is found in its last balance."""
+        handle = self._client.get_workflow_handle(mandate_id)
+        balance: MandateView = await handle.query("balance", result_type=MandateView)
+        for reservation in balance.reservations:
+            if reservation.key == key and reservation.state == state:
+                return reservation
+        raise ApplicationError(
+            f"mandate {mandate_id} has ended and does not know the payment {key}; an operator has to look",
+            "mandate_ended",
+            type=MANDATE_REFUSED,
+            non_retryable=True,
+        )
+
+
+class _MandateGoneError(Exception):
+    """The mandate's workflow is closed or was never there."""
+
+
+def _not_found(mandate_id: str) -> ApplicationError:
+    return ApplicationError(
+        f"there is no open mandate {mandate_id}; ask for one",
+        "mandate_not_found",
+        type=MANDATE_REFUSED,
+        non_retryable=True,
+    )
+
+
+def _final(failed: WorkflowUpdateFailedError) -> ApplicationError:
+    cause = failed.cause
+    if isinstance(cause, ApplicationError) and cause.type == MANDATE_REFUSED:
+        return ApplicationError(cause.message, *cause.details, type=MANDATE_REFUSED, non_retryable=True)
+    # The only other way for an update to fail is that the mandate ended under it.
+    return ApplicationError(
+        "the mandate did not take the update; it is tried again", type="MandateUnavailable"
+    )

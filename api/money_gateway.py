@@ -1,0 +1,254 @@
+"""The API's way to mandates and purchases: every call bounded in time, every failure a problem."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+from temporalio.client import (
+    Client,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.dependencies import ApiParts
+from api.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
+from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
+from waystation.models.purchases import (
+    AuditTrail,
+    Cart,
+    Decision,
+    OrderEventReceived,
+    PurchaseRequest,
+    PurchaseView,
+)
+from waystation.money_settings import MoneySettings
+from waystation.names import SESSION_TASK_QUEUE
+from workflows.mandate import Mandate, MandateStart
+from workflows.order_events import OrderEvents, OrderEventsStart, order_events_id
+from workflows.purchase import Purchase, PurchaseStart
+from workflows.purchase_inbox import (
+    ALREADY_DECIDED,
+    NOT_AN_APPROVER,
+    NOT_AWAITING_APPROVAL,
+    STALE_DIGEST,
+)
+
+T = TypeVar("T")
+
+MAX_OUTCOME_WAIT_SECONDS = 30
+MAX_LISTED = 100
+
+_CODES = {
+    ALREADY_DECIDED: "already-decided",
+    STALE_DIGEST: "stale-digest",
+    NOT_AWAITING_APPROVAL: "not-awaiting-approval",
+}
+
+
+class NotFound(Problem):
+    """No such mandate or purchase, or out of the caller's sight."""
+
+    status, code, title = 404, "not-found", "Not found"
+
+
+class MoneyGateway:
+    """Calls to Mandate, Purchase and OrderEvents workflows."""
+
+    def __init__(
+        self, client: Client, timeout_seconds: float, *, task_queue: str = SESSION_TASK_QUEUE
+    ) -> None:
+        self._client = client
+        self._timeout = timedelta(seconds=timeout_seconds)
+        self._queue = task_queue
+
+    # --- mandates ------------------------------------------------------------------------------
+
+    async def create_mandate(self, mandate_id: str | None, terms: MandateTerms) -> tuple[str, bool]:
+        """The mandate's id, and whether it is new."""
+        wanted = mandate_id or f"mandate-{uuid.uuid4()}"
+        memo = {"owner": terms.owner, "agent": terms.agent}
+        return await self._start(wanted, Mandate.run, MandateStart(terms=terms), memo)
+
+    async def mandate(self, mandate_id: str) -> MandateView:
+        handle = self._client.get_workflow_handle_for(Mandate.run, mandate_id)
+        found: MandateView = await self._guarded(
+            mandate_id, lambda: handle.query(Mandate.balance, rpc_timeout=self._timeout)
+        )
+        return found
+
+    async def revoke(self, mandate_id: str, request: RevokeRequest) -> None:
+        await self._signal(mandate_id, "revoke", request)
+
+    # --- purchases -----------------------------------------------------------------------------
+
+    async def start_purchase(self, purchase_id: str | None, request: PurchaseRequest) -> tuple[str, bool]:
+        """The purchase's id, and whether it is new."""
+        wanted = purchase_id or f"purchase-{uuid.uuid4()}"
+        memo = {"session_id": request.session_id, "seller": request.seller, "agent": request.agent.id}
+        return await self._start(wanted, Purchase.run, PurchaseStart(request=request), memo)
+
+    async def purchase(self, purchase_id: str) -> PurchaseView:
+        view: PurchaseView = await self._ask(purchase_id, Purchase.status)
+        return view
+
+    async def cart(self, purchase_id: str) -> Cart | None:
+        cart: Cart | None = await self._ask(purchase_id, Purchase.cart)
+        return cart
+
+    async def audit(self, purchase_id: str) -> AuditTrail:
+        trail: AuditTrail = await self._ask(purchase_id, Purchase.audit)
+        return trail
+
+    async def outcome(self, purchase_id: str, wait_seconds: float) -> PurchaseView:
+        """The view once the purchase is final, or as it stands after ``wait_seconds``."""
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        try:
+            view: PurchaseView = await handle.execute_update(
+                Purchase.outcome, rpc_timeout=timedelta(seconds=wait_seconds)
+            )
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
+            return await self.purchase(purchase_id)
+        return view
+
+    async def decide(self, purchase_id: str, decision: Decision) -> PurchaseView:
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        try:
+            view: PurchaseView = await self._guarded(
+                purchase_id,
+                lambda: handle.execute_update(Purchase.decide, decision, rpc_timeout=self._timeout),
+            )
+        except Conflict as conflict:
+            if conflict.code == "stale-digest":  # show the fresh cart with the refusal
+                fresh = await self.purchase(purchase_id)
+                conflict.extra["digest"] = fresh.digest
+                conflict.extra["cart"] = fresh.cart.model_dump(mode="json") if fresh.cart else None
+            raise
+        return view
+
+    async def tell(self, purchase_id: str, signal: str, argument: Any) -> None:
+        await self._signal(purchase_id, signal, argument)
+
+    async def deliver_order_event(self, seller: str, event: OrderEventReceived) -> None:
+        """Hand a webhook over; it waits if the purchase has not claimed its checkout yet."""
+        route = order_events_id(seller, event.order.checkout_id)
+
+        async def call() -> None:
+            await self._client.start_workflow(
+                OrderEvents.run,
+                OrderEventsStart(),
+                id=route,
+                task_queue=self._queue,
+                start_signal="deliver",
+                start_signal_args=[event],
+                rpc_timeout=self._timeout,
+            )
+
+        await self._guarded(route, call)
+
+    async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
+        """Ids, newest first, whose memo holds all of ``wanted``."""
+        query = f"WorkflowType='{workflow}' AND ExecutionStatus!='ContinuedAsNew'"
+
+        async def call() -> list[str]:
+            found: list[str] = []
+            async for execution in self._client.list_workflows(query, rpc_timeout=self._timeout):
+                memo = await execution.memo() if wanted else {}
+                if all(memo.get(name) == value for name, value in wanted.items()):
+                    found.append(execution.id)
+                if len(found) == limit:
+                    break
+            return found
+
+        return await self._guarded("", call)
+
+    # --- how -----------------------------------------------------------------------------------
+
+    async def _start(self, wanted: str, run: Any, start: Any, memo: dict[str, Any]) -> tuple[str, bool]:
+        async def call() -> bool:
+            try:
+                await self._client.start_workflow(
+                    run,
+                    start,
+                    id=wanted,
+                    task_queue=self._queue,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    memo=memo,
+                    rpc_timeout=self._timeout,
+                )
+            except WorkflowAlreadyStartedError:
+                return False
+            return True
+
+        return wanted, await self._guarded(wanted, call)
+
+    async def _ask(self, purchase_id: str, query: Any) -> Any:
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        return await self._guarded(purchase_id, lambda: handle.query(query, rpc_timeout=self._timeout))
+
+    async def _signal(self, workflow_id: str, name: str, argument: Any) -> None:
+        handle = self._client.get_workflow_handle(workflow_id)
+        await self._guarded(workflow_id, lambda: handle.signal(name, argument, rpc_timeout=self._timeout))
+
+    async def _guarded(self, workflow_id: str, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except WorkflowUpdateFailedError as error:
+            if isinstance(error.cause, ApplicationError):
+                raise _refusal(error.cause) from error
+            raise Unavailable("The purchase did not take the request; try again.") from error
+        except WorkflowQueryFailedError as error:
+            raise NotFound(f"There is no such mandate or purchase: '{workflow_id}'.") from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise _no_worker() from error
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                if "already completed" in str(error):
+                    raise Conflict("It has ended and takes nothing more.", code="ended") from error
+                raise NotFound(f"There is no such mandate or purchase: '{workflow_id}'.") from error
+            if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
+                raise _no_worker() from error
+            raise Unavailable(
+                "Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable"
+            ) from error
+
+
+def _refusal(error: ApplicationError) -> Problem:
+    if error.type == NOT_AN_APPROVER:
+        return Forbidden(error.message, code="not-an-approver")
+    if error.type in _CODES:
+        return Conflict(error.message, code=_CODES[error.type])
+    return Invalid(error.message)
+
+
+def _no_worker() -> Problem:
+    return Unavailable("No worker answered in time; is 'waystation worker' running?", code="no-worker")
+
+
+@dataclass(frozen=True)
+class MoneyParts:
+    """What the routes of mandates and purchases use."""
+
+    gateway: MoneyGateway
+    settings: MoneySettings
+
+
+def _money(connection: HTTPConnection) -> MoneyParts:
+    state = connection.app.state
+    found: MoneyParts | None = getattr(state, "money", None)
+    if found is None:
+        parts: ApiParts = state.parts
+        gateway = MoneyGateway(parts.gateway.client, parts.settings.temporal_timeout_seconds)
+        found = state.money = MoneyParts(gateway=gateway, settings=MoneySettings())
+    return found
+
+
+Money = Annotated[MoneyParts, Depends(_money)]

@@ -1,0 +1,23 @@
+"""The agent that benchmarks measure: each token is the time at which it was written."""
+
+import asyncio
+import time
+
+from waystation.agent import Agent, Turn
+from waystation.agents.demo import Pace, Script
+
+agent = Agent("bench")
+
+START_DELAY_SECONDS = 0.5
+"""Lets the screens see the turn begin before the first token is timed."""
+
+
+@agent.turn
+async def stream(turn: Turn) -> None:
+    """``tokens=400 rate=50``: streams timestamps in nanoseconds of the system's monotonic clock."""
+    script = Script(turn)
+    await asyncio.sleep(START_DELAY_SECONDS)
+    pace = Pace(script.number("rate", 50))
+    for _ in range(script.number("tokens", 100)):
+        await pace.wait()
+        await turn.write(f"{time.monotonic_ns()} ")

@@ -1,0 +1,453 @@
+"""Purchases: what is asked for, the cart as the seller states it, decisions, and the trail.
+
+Nothing here takes a price from the asker. A request names items and quantities; every
+amount in a :class:`Cart` is the seller's structured word, in integer minor units.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from waystation.models.base import Frozen
+from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
+from waystation.models.money import MinorUnits
+from waystation.protocols.acp import (
+    Address,
+    AuthenticationOutcome,
+    AuthenticationResult,
+    Buyer,
+    CheckoutStatus,
+    FulfillmentDetails,
+    FulfillmentType,
+)
+
+MAX_ITEMS: Final = 100
+MAX_ITEM_QUANTITY: Final = 10_000
+MAX_DISCOUNT_CODES: Final = 20
+MAX_APPROVAL_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
+MAX_REVISION_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
+MAX_PURCHASE_ID_LENGTH_CHARS: Final = 200
+"""Leaves room for the step in an idempotency key of at most 255 characters."""
+
+SellerOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,190}$")]
+"""A seller by its web origin in lower case, without a path: ``https://shop.example``."""
+
+CheckoutCurrency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+PurchaseStatus = Literal[
+    "creating",
+    "preparing",
+    "needs_revision",
+    "awaiting_approval",
+    "escalated",
+    "paying",
+    "authentication_required",
+    "payment_declined",
+    "confirming",
+    "undoing",
+    "completed",
+    "canceled",
+    "rejected",
+    "refused",
+    "expired",
+    "failed",
+]
+"""Where a purchase stands; the last six are final.
+
+``completed``: paid and ordered. ``canceled``: by someone's wish. ``rejected``: by an
+approver. ``refused``: a rule of ours, of the mandate, or of the seller stood against it.
+``expired``: nobody decided in time. ``failed``: the seller or the processor did not work.
+"""
+
+FinalStatus = Literal["completed", "canceled", "rejected", "refused", "expired", "failed"]
+
+
+class ItemWanted(Frozen):
+    """One item by the seller's id, and how many. There is no place for a price."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    quantity: Annotated[StrictInt, Field(ge=1, le=MAX_ITEM_QUANTITY)] = 1
+
+
+class AgentRef(Frozen):
+    """The agent that wants to buy."""
+
+    id: Name
+    name: str | None = None
+
+
+def _distinct(items: tuple[ItemWanted, ...]) -> tuple[ItemWanted, ...]:
+    if len({item.id for item in items}) != len(items):
+        raise ValueError("an item is named twice; name it once with the whole quantity")
+    return items
+
+
+DiscountCodes = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...],
+    Field(max_length=MAX_DISCOUNT_CODES),
+]
+
+
+class PurchaseRequest(Frozen):
+    """What starts a Purchase workflow, whose workflow id is the purchase's id.
+
+    Without a ``fulfillment_option`` the cheapest one offered is taken. ``approval_timeout_seconds``
+    bounds every wait for a person; ``revision_timeout_seconds`` is how long an unbuyable cart
+    (out of stock, address missing) waits for ``revise``: 0 refuses it at once.
+    """
+
+    mandate_id: Name
+    seller: SellerOrigin
+    currency: CheckoutCurrency
+    items: tuple[ItemWanted, ...] = Field(min_length=1, max_length=MAX_ITEMS)
+    agent: AgentRef
+    buyer: Buyer | None = None
+    fulfillment_details: FulfillmentDetails | None = None
+    fulfillment_option: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    discount_codes: DiscountCodes = ()
+    billing_address: Address | None = None
+    order_notes: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    session_id: Name | None = None
+    turn_id: str | None = None
+    approval_timeout_seconds: Annotated[StrictInt, Field(ge=1, le=MAX_APPROVAL_TIMEOUT_SECONDS)] = 24 * 3600
+    revision_timeout_seconds: Annotated[StrictInt, Field(ge=0, le=MAX_REVISION_TIMEOUT_SECONDS)] = 1800
+
+    _items_distinct = field_validator("items")(_distinct)
+
+
+# --- the cart ----------------------------------------------------------------------------------
+
+
+class CartLine(Frozen):
+    """One position as the seller states it."""
+
+    line_id: str
+    item_id: str
+    name: str | None = None
+    quantity: StrictInt
+    unit_amount: StrictInt | None = None
+    totals: tuple["CartTotal", ...] = ()
+
+
+class CartTotal(Frozen):
+    """One amount of a sum, in minor units; discounts may carry either sign."""
+
+    type: str
+    label: str
+    amount: StrictInt
+
+
+class CartFulfillment(Frozen):
+    """A way of getting the goods, selected or offered."""
+
+    type: FulfillmentType
+    id: str
+    title: str
+    amount: StrictInt
+    item_ids: tuple[str, ...] = ()
+
+
+class FulfillmentGroupFact(Frozen):
+    """Items that must travel by one type of fulfillment."""
+
+    type: FulfillmentType
+    item_ids: tuple[str, ...]
+
+
+class Cart(Frozen):
+    """Exactly what a person approves: who is paid, for what, sent where, and every amount.
+
+    ``payee`` is the seller's account with the payment processor; a payment token works for it alone.
+    """
+
+    checkout_id: str
+    seller: SellerOrigin
+    payee: str | None
+    currency: str
+    lines: tuple[CartLine, ...]
+    totals: tuple[CartTotal, ...]
+    total: StrictInt | None
+    """Minor units; ``None`` if the seller did not state exactly one total."""
+
+    fulfillment: tuple[CartFulfillment, ...] = ()
+    ship_to: FulfillmentDetails | None = None
+    discount_codes: tuple[str, ...] = ()
+
+
+class CheckoutMessage(Frozen):
+    """A seller's message. Its text is shown to people and decides nothing."""
+
+    type: Literal["info", "warning", "error"]
+    code: str | None = None
+    param: str | None = None
+    text: str
+    resolution: str | None = None
+
+
+class OrderFulfillment(Frozen):
+    """A delivery of an order."""
+
+    id: str
+    type: str
+    status: str | None = None
+    carrier: str | None = None
+    tracking_number: str | None = None
+    tracking_url: str | None = None
+    access_url: str | None = Field(default=None, repr=False)
+    license_key: str | None = Field(default=None, repr=False)
+
+
+class OrderAdjustment(Frozen):
+    """A refund, credit, return, … after the fact."""
+
+    id: str
+    type: str
+    status: str
+    amount: StrictInt | None = None
+    currency: str | None = None
+    occurred_at: str
+
+
+class OrderFacts(Frozen):
+    """An order as the seller last described it."""
+
+    id: str
+    checkout_id: str
+    permalink_url: str
+    number: str | None = None
+    status: str | None = None
+    fulfillments: tuple[OrderFulfillment, ...] = ()
+    adjustments: tuple[OrderAdjustment, ...] = ()
+    total: StrictInt | None = None
+
+
+class CheckoutAnswer(Frozen):
+    """One answer of the seller, read strictly and reduced to what decides."""
+
+    status: CheckoutStatus
+    cart: Cart
+    options: tuple[CartFulfillment, ...] = ()
+    groups: tuple[FulfillmentGroupFact, ...] = ()
+    messages: tuple[CheckoutMessage, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Amounts that contradict each other, as ``<JSONPath> <rule>``."""
+
+    handler_id: str | None = None
+    continue_url: str | None = None
+    authentication: dict[str, JsonValue] | None = None
+    order: OrderFacts | None = None
+    expires_at: datetime | None = None
+    api_base_url: str
+    request_id: str | None = None
+    replayed: bool = False
+
+    def error_codes(self) -> frozenset[str]:
+        """Codes of the error messages."""
+        return frozenset(m.code for m in self.messages if m.type == "error" and m.code)
+
+
+# --- signals -----------------------------------------------------------------------------------
+
+
+class Approve(Frozen):
+    """Signal ``approve``: this person agrees to the cart with this digest."""
+
+    digest: Digest
+    approver: Name
+
+
+class Reject(Frozen):
+    """Signal ``reject``: this person says no. Without a digest it means whatever cart is shown."""
+
+    approver: Name
+    digest: Digest | None = None
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class Revise(Frozen):
+    """Signal ``revise``: change what is wanted. What is not given stays. Any approval is void."""
+
+    by: Name
+    items: tuple[ItemWanted, ...] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    buyer: Buyer | None = None
+    fulfillment_details: FulfillmentDetails | None = None
+    fulfillment_option: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+    discount_codes: DiscountCodes | None = None
+
+    @field_validator("items")
+    @classmethod
+    def _items_distinct(cls, items: tuple[ItemWanted, ...] | None) -> tuple[ItemWanted, ...] | None:
+        return None if items is None else _distinct(items)
+
+
+class Cancel(Frozen):
+    """Signal ``cancel``: stop it if it is not too late."""
+
+    by: Name
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class AuthenticationDone(Frozen):
+    """Signal ``authentication_result``: the outcome of the issuer's 3-D Secure authentication.
+
+    ``outcome_details`` as in ACP (cryptogram, indicator, transaction id, version); required
+    with outcomes that allow the payment.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    outcome: AuthenticationOutcome
+    outcome_details: dict[str, str] | None = Field(default=None, repr=False)
+
+    @model_validator(mode="after")
+    def _as_the_protocol_wants(self) -> Self:
+        AuthenticationResult.model_validate(
+            {"outcome": self.outcome, "outcome_details": self.outcome_details}
+        )
+        return self
+
+
+class RetryPayment(Frozen):
+    """Signal ``retry_payment``: after a decline, try again, perhaps with another method of the mandate."""
+
+    by: Name
+    payment_method: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")] | None = (
+        None
+    )
+
+
+class OrderEventReceived(Frozen):
+    """Signal ``order_event``: a webhook whose signature was checked.
+
+    ``event_id`` names the delivery (a digest of its body); ``sent_at`` is the signature's unix time.
+    """
+
+    event_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
+    sent_at: StrictInt
+    type: str
+    order: OrderFacts
+
+
+class Decision(Frozen):
+    """Update ``decide``: approve or reject, and be told whether it counted."""
+
+    approve: Approve | None = None
+    reject: Reject | None = None
+
+
+# --- what is kept and shown --------------------------------------------------------------------
+
+
+class Refusal(Frozen):
+    """Why a purchase did not happen. ``rule`` is stable; ``message`` says what to do."""
+
+    rule: str
+    message: str
+
+
+class ApprovalRecord(Frozen):
+    """Who approved what, when. ``auto`` if the mandate allows the amount without a person."""
+
+    digest: Digest
+    approver: str
+    at: datetime
+    auto: bool = False
+
+
+class AuditEntry(Frozen):
+    """One step in the trail. ``hash`` covers all the rest, ``previous`` is the hash of the entry before."""
+
+    seq: StrictInt
+    time: datetime
+    actor: str
+    action: str
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
+    previous: str
+    hash: str
+
+
+class AuditTrail(Frozen):
+    """The whole trail of one purchase, oldest first."""
+
+    purchase_id: str
+    entries: tuple[AuditEntry, ...]
+
+
+class Receipt(Frozen):
+    """What was paid, to whom, for which order."""
+
+    order: OrderFacts
+    amount: MinorUnits
+    currency: str
+    payee: str | None
+    approved_by: str | None
+    paid_at: datetime
+
+
+class PurchaseView(Frozen):
+    """A purchase at one moment."""
+
+    purchase_id: str
+    status: PurchaseStatus
+    final: bool
+    request: PurchaseRequest
+    cart: Cart | None = None
+    digest: Digest | None = None
+    approval: ApprovalRecord | None = None
+    approval_deadline: datetime | None = None
+    messages: tuple[CheckoutMessage, ...] = ()
+    continue_url: str | None = None
+    authentication: dict[str, JsonValue] | None = None
+    options: tuple[CartFulfillment, ...] = ()
+    receipt: Receipt | None = None
+    order: OrderFacts | None = None
+    refusal: Refusal | None = None
+    money_moved: bool = False
+    payment_tries: int = 0
+    updated_at: datetime
+
+
+# --- payment tokens ----------------------------------------------------------------------------
+
+TokenStatus = Literal["active", "requires_action", "deactivated"]
+
+
+class PaymentToken(Frozen):
+    """A shared payment token. ``id`` *is* the secret: it never leaves the purchase but to the seller."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    id: str = Field(repr=False)
+    fingerprint: str
+    """A short one-way name of the token, for the audit trail."""
+
+    status: TokenStatus
+    deactivated_reason: str | None = None
+    expires_at: datetime | None = None
+    next_action_url: str | None = None
+    captured: MinorUnits | None = None
+    """What was charged to it so far, if the processor says so."""
+
+    request_id: str | None = None
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether money was charged to it."""
+        return self.deactivated_reason == "consumed" or bool(self.captured)
+
+
+class NoteEvents(Frozen):
+    """Events for a session's log; the same ``key`` twice is written once."""
+
+    key: str
+    events: tuple[dict[str, Any], ...]

@@ -1,0 +1,72 @@
+"""Keeps payment tokens and keys out of logs and error texts.
+
+HTTP clients log request paths, and the processor's paths hold token ids; a token
+id *is* the token. Install the filter once per process, before the first request.
+"""
+
+import hashlib
+import logging
+import re
+from typing import Final
+
+REDACTED: Final = "[redacted]"
+
+_SECRETS: Final = re.compile(
+    r"""
+    \b(?:spt|vt|sk_live|sk_test|rk_live|rk_test|whsec)_[A-Za-z0-9_]{4,}   # tokens and processor keys
+    | (?<=[Bb]earer\ )[A-Za-z0-9._~+/=-]{8,}                              # credentials in headers
+    """,
+    re.VERBOSE,
+)
+
+_CHATTY_LOGGERS: Final = (
+    "stripe",
+    "httpx",
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.http2",
+    "uvicorn.access",
+    "uvicorn.error",
+    "temporalio.activity",
+    "temporalio.workflow",
+)
+
+
+def redact(text: str) -> str:
+    """The same text with every token, processor key and bearer credential blanked."""
+    return _SECRETS.sub(REDACTED, text)
+
+
+def fingerprint(secret: str) -> str:
+    """A short one-way name for a secret, to tell two apart in an audit trail."""
+    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:16]
+
+
+class RedactingFilter(logging.Filter):
+    """Blanks secrets in a record's text and arguments before any handler sees it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact in place; always let the record through."""
+        message = record.getMessage()
+        clean = redact(message)
+        if clean != message:
+            record.msg, record.args = clean, None
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            text = logging.Formatter().formatException(record.exc_info)
+            if redact(text) != text:
+                record.exc_text = redact(text)
+        return True
+
+
+_FILTER: Final = RedactingFilter()
+
+
+def install_redaction() -> None:
+    """Put the filter on every root handler and on the loggers of the libraries that see tokens.
+
+    Safe to call again; call it after the handlers are configured.
+    """
+    for name in _CHATTY_LOGGERS:
+        logging.getLogger(name).addFilter(_FILTER)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_FILTER)

@@ -1,0 +1,89 @@
+"""The processor's process, a bendable seller, and a worker with encryption, shared by all tests here."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from pydantic import SecretStr
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.purchasing import open_purchase_activities
+from tests.purchases.scripted_seller import ScriptedSeller
+from tests.purchases.support import Buyer, Processor
+from tests.purchases.town import Town
+from tests.support import TemporalServer
+from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
+from waystation.money_settings import MoneySettings
+from worker import WORKFLOW_RUNNER
+from workflows.purchasing import PURCHASE_WORKFLOWS
+
+SHOP_KEY = "key-of-the-agent-at-the-shop"
+
+
+@pytest.fixture(scope="session")
+async def processor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processor]:
+    process = Processor(tmp_path_factory.mktemp("processor"))
+    try:
+        await process.ready()
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+async def scripted(processor: Processor) -> AsyncIterator[ScriptedSeller]:
+    async with ScriptedSeller(processor.url).served() as seller:
+        yield seller
+
+
+@pytest.fixture
+async def seller(scripted: ScriptedSeller, processor: Processor) -> AsyncIterator[ScriptedSeller]:
+    scripted.reset()
+    yield scripted
+    scripted.reset()
+    await processor.calm()
+
+
+@pytest.fixture(scope="session")
+async def encrypted(temporal_server: TemporalServer) -> Client:
+    codec = encryption_codec([f"tests:{generate_key()}"])
+    return await Client.connect(temporal_server.address, data_converter=encrypting_data_converter(codec))
+
+
+@pytest.fixture(scope="session")
+async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterator[str]:
+    queue = f"purchases-{uuid.uuid4()}"
+    settings = MoneySettings(
+        stripe_key=SecretStr("sk_test_agent"),
+        stripe_api_base=processor.url,
+        seller_default_credential=SecretStr(SHOP_KEY),
+    )
+    async with AsyncExitStack() as resources:
+        activities = await open_purchase_activities(encrypted, settings, resources)
+        async with Worker(
+            encrypted,
+            task_queue=queue,
+            workflows=PURCHASE_WORKFLOWS,
+            activities=activities,
+            workflow_runner=WORKFLOW_RUNNER,
+        ):
+            yield queue
+
+
+@pytest.fixture
+def buyer(encrypted: Client, purchase_queue: str, seller: ScriptedSeller) -> Buyer:
+    return Buyer(encrypted, purchase_queue, seller.origin)
+
+
+@pytest.fixture(scope="session")
+async def town(
+    tmp_path_factory: pytest.TempPathFactory, temporal_server: TemporalServer
+) -> AsyncIterator[Town]:
+    built = Town(tmp_path_factory.mktemp("town"), temporal_server)
+    try:
+        await built.open()
+        yield built
+    finally:
+        built.close()

@@ -1,0 +1,131 @@
+"""kill -9 of worker, shop and processor at random moments of purchases.
+
+Whatever happens: at most one charge each, a charge if and only if there is an order, the mandate's
+sums right, no reservation left behind, every token consumed or revoked. The number of purchases is
+``WAYSTATION_CRASH_RUNS`` (12 by default); the seed is printed and can be set with ``WAYSTATION_CRASH_SEED``.
+"""
+
+import asyncio
+import os
+import random
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+
+from tests.purchases.support import Bought
+from tests.purchases.town import API_KEY, Town, start
+from tests.support import eventually
+from waystation.models.purchases import Cancel
+from workflows.purchase import Purchase
+
+RUNS = int(os.environ.get("WAYSTATION_CRASH_RUNS", "12"))
+SEED = int(os.environ.get("WAYSTATION_CRASH_SEED", random.SystemRandom().randrange(10**9)))
+AT_ONCE = 6
+DECLINES = SEED % 3 == 0
+"""In every third run each purchase is declined once before it is paid."""
+
+
+async def check_books(town: Town, mandate: Any, purchases: list[Bought]) -> dict[str, int]:
+    views = [await bought.view() for bought in purchases]
+    books, state = await town.processor.books(), await town.shop.state()
+    charges: dict[str, int] = {}
+    for entry in books["entries"]:
+        if entry["kind"] == "charge":
+            charges[entry["token"]] = charges.get(entry["token"], 0) + entry["amount"]
+    sold = {sale["checkout"] for sale in state["sales"]}
+    spent, tally = 0, {}
+    for bought, view in zip(purchases, views, strict=True):
+        assert view.final, view.status
+        tally[view.status] = tally.get(view.status, 0) + 1
+        tokens = [one for one in books["tokens"] if one["shared_metadata"].get("purchase_id") == bought.id]
+        assert all(one["status"] == "deactivated" for one in tokens), (bought.id, view.status)
+        paid = [one for one in tokens if one["id"] in charges]
+        assert len(paid) <= 1
+        ordered = view.cart is not None and view.cart.checkout_id in sold
+        assert bool(paid) == ordered == (view.status == "completed"), (view.status, view.refusal)
+        if paid and view.cart is not None:
+            assert charges[paid[0]["id"]] == view.cart.total
+            spent += charges[paid[0]["id"]]
+        await bought.trail()
+    balance = await mandate.query("balance")
+    assert (balance["spent"]["amount"], balance["reserved"]["amount"]) == (spent, 0)
+    assert not state["reservations"], "the shop still holds goods back"
+    return tally
+
+
+async def settled(purchases: list[Bought]) -> bool:
+    for bought in purchases:
+        if "token.settled" not in await bought.actions() and (await bought.view()).status == "completed":
+            return False
+    return True
+
+
+@pytest.mark.timeout(120 + 15 * RUNS)
+async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town) -> None:
+    print(f"seed {SEED}")
+    chance = random.Random(SEED)
+    mandate = await town.buyer.mandate(
+        cap={"amount": 10**9, "currency": "usd"},
+        approval_threshold=10**9,
+        payment_methods=["pm_card_chargeDeclined", "pm_card_visa"] if DECLINES else ["pm_card_visa"],
+    )
+    purchases: list[Bought] = []
+    while len(purchases) < RUNS:
+        await town.shop.tell("/sandbox/stock/mug_blue/1000")
+        batch = []
+        for _ in range(min(AT_ONCE, RUNS - len(purchases))):
+            items = [{"id": chance.choice(["mug_blue", "ebook_tides"]), "quantity": chance.randint(1, 3)}]
+            batch.append(await start(town, mandate, items))
+        for bought in batch:
+            if chance.random() < 0.25:  # undoing has to survive, too
+                await asyncio.sleep(chance.uniform(0, 0.1))
+                await bought.handle.signal(Purchase.cancel, Cancel(by="alice"))
+        for _ in range(chance.randint(2, 4)):
+            await asyncio.sleep(chance.uniform(0, 0.5))
+            await town.strike(chance)
+        for bought in batch:
+            await bought.until("completed", "canceled", "refused", "failed", "expired", "rejected", within=90)
+        purchases += batch
+    await eventually(lambda: settled(purchases), within=60, what="every token is settled")
+    tally = await check_books(town, mandate, purchases)
+    print(f"{RUNS} purchases: {tally}")
+    assert tally.get("completed", 0) > 0
+
+
+@pytest.mark.parametrize("moment", ["reserve", "place_order"])
+async def test_a_shop_that_dies_before_or_after_the_charge(town: Town, moment: str) -> None:
+    mandate = await town.buyer.mandate(approval_threshold=50_000)
+    await town.shop.tell("/sandbox/behaviour", die_in=moment)
+    bought = await start(town, mandate, [{"id": "ebook_tides"}])
+    await eventually(lambda: town.shop.popen.poll() is not None, within=20, what="the shop has died")
+    town.shop.start()
+    await town.shop.ready()
+    await bought.until("completed", within=60)
+    await eventually(lambda: settled([bought]), within=30, what="the token is settled")
+    await check_books(town, mandate, [bought])
+
+
+async def test_no_token_is_readable_anywhere(town: Town) -> None:
+    """Histories, the worker's log at its chattiest, the trail, the views: no token in clear."""
+    mandate = await town.buyer.mandate(approval_threshold=50_000)
+    bought = await start(town, mandate, [{"id": "ebook_tides"}])
+    await bought.until("completed", within=60)
+    tokens = [one["id"] for one in (await town.processor.books())["tokens"]]
+    assert tokens
+    raw = await Client.connect(town.temporal.address)
+    searched = 0
+    async for execution in raw.list_workflows(f"TaskQueue = '{town.queue}'"):
+        handle = raw.get_workflow_handle(execution.id, run_id=execution.run_id)
+        async for event in handle.fetch_history_events():
+            stored = event.SerializeToString()
+            searched += len(stored)
+            assert not any(token.encode() in stored for token in tokens), event.event_type
+    assert searched > 10_000
+    visible = (await bought.trail()).model_dump_json() + (await bought.view()).model_dump_json()
+    logs = {name: (town.folder / f"{name}.log").read_text(errors="replace") for name in ("worker", "shop")}
+    assert "spt_" not in visible
+    assert "POST" in logs["worker"]
+    for name, text in logs.items():
+        assert not any(token in text for token in tokens), name
+        assert API_KEY not in text, name

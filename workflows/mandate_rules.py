@@ -1,0 +1,311 @@
+"""The arithmetic of a mandate, pure: spent + reserved never exceeds the cap.
+
+Every function takes a ledger and gives a new one, or raises :class:`MandateRefusal`
+and changes nothing. No clock, no I/O: the time comes in as an argument.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import Field
+
+from waystation.models.base import Frozen
+from waystation.models.mandates import (
+    AllowedItems,
+    AllowedProtocols,
+    CommitRequest,
+    Constraint,
+    MandateStatus,
+    MandateTerms,
+    MandateView,
+    MaxPayments,
+    ReleaseRequest,
+    Reservation,
+    ReserveAnswer,
+    ReserveRequest,
+    RevokeRequest,
+    ShipToCountries,
+)
+from waystation.models.money import Money
+
+MAX_OPEN_RESERVATIONS: Final = 1_000
+MAX_SETTLED_KEPT: Final = 2_000
+"""Settled reservations kept so that a repeated request is recognised; the oldest go first."""
+
+SETTLED_KEPT_AT_LEAST_SECONDS: Final = 3_600
+"""No retry of a reserve, commit or release arrives later than this."""
+
+
+class MandateRefusal(Exception):
+    """A request that the mandate does not allow. ``rule`` is stable, the message says what to do."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class MandateLedger(Frozen):
+    """All there is to know about a mandate. ``spent`` outlives the reservations it came from."""
+
+    mandate_id: str
+    terms: MandateTerms
+    reservations: dict[str, Reservation] = Field(default_factory=dict)
+    spent: int = 0
+    payments: int = 0
+    revoked: RevokeRequest | None = None
+
+    @property
+    def reserved(self) -> int:
+        """What is set aside now, in minor units."""
+        return sum(r.amount for r in self.reservations.values() if r.state == "held")
+
+    @property
+    def left(self) -> int:
+        """What may still be reserved, in minor units."""
+        return self.terms.cap.amount - self.spent - self.reserved
+
+    @property
+    def open_keys(self) -> tuple[str, ...]:
+        """Keys of the reservations that are neither committed nor released."""
+        return tuple(key for key, r in self.reservations.items() if r.state == "held")
+
+
+def status_at(ledger: MandateLedger, now: datetime) -> MandateStatus:
+    """Where the mandate stands at ``now``."""
+    if ledger.revoked is not None:
+        return "revoked"
+    if now >= ledger.terms.valid_until:
+        return "expired"
+    if ledger.terms.valid_from is not None and now < ledger.terms.valid_from:
+        return "pending"
+    return "active"
+
+
+def reserve(
+    ledger: MandateLedger, request: ReserveRequest, now: datetime
+) -> tuple[MandateLedger, ReserveAnswer]:
+    """Set an amount aside, or confirm that the same reservation still stands.
+
+    Raises:
+        MandateRefusal: with the rule that stands against it.
+    """
+    _check_active(ledger, now)
+    held_until = now + timedelta(seconds=request.hold_seconds)
+    known = ledger.reservations.get(request.key)
+    if known is not None:
+        _check_same(known, request, ledger.terms)
+        reservation = known.model_copy(update={"held_until": max(known.held_until, held_until)})
+        return _put(ledger, reservation), _answer(ledger, reservation)
+    _check_allowed(ledger, request)
+    reservation = Reservation(
+        key=request.key,
+        amount=request.amount.amount,
+        seller=request.seller,
+        state="held",
+        holder=request.holder,
+        held_until=held_until,
+    )
+    return _prune(_put(ledger, reservation), now), _answer(ledger, reservation)
+
+
+def commit(ledger: MandateLedger, request: CommitRequest, now: datetime) -> tuple[MandateLedger, Reservation]:
+    """Record that the payment was made. Allowed after expiry and revocation too: the money has moved.
+
+    Raises:
+        MandateRefusal: unknown or released key, another amount than before, or more than was reserved.
+    """
+    known = ledger.reservations.get(request.key)
+    if known is None:
+        raise MandateRefusal(
+            "unknown_reservation", f"no reservation {request.key!r}; reserve before committing"
+        )
+    amount = known.amount if request.amount is None else request.amount
+    if known.state == "committed":
+        if known.spent != amount:
+            raise MandateRefusal(
+                "already_committed",
+                f"reservation {request.key!r} was committed with {known.spent}, not {amount}",
+            )
+        return ledger, known
+    if known.state == "released":
+        raise MandateRefusal("already_released", f"reservation {request.key!r} was released; reserve anew")
+    if amount > known.amount:
+        raise MandateRefusal(
+            "commit_exceeds_reservation", f"{amount} cannot be committed: only {known.amount} was reserved"
+        )
+    settled = known.model_copy(update={"state": "committed", "spent": amount, "settled_at": now})
+    ledger = _put(ledger, settled)
+    return ledger.model_copy(
+        update={"spent": ledger.spent + amount, "payments": ledger.payments + 1}
+    ), settled
+
+
+def release(
+    ledger: MandateLedger, request: ReleaseRequest, now: datetime
+) -> tuple[MandateLedger, Reservation]:
+    """Give the room back. An unknown key is noted as released, so that a reserve overtaken by it is refused.
+
+    Raises:
+        MandateRefusal: the reservation was committed.
+    """
+    known = ledger.reservations.get(request.key)
+    if known is None:
+        known = Reservation(
+            key=request.key, amount=0, seller="(none)", state="released", held_until=now, settled_at=now
+        )
+        return _prune(_put(ledger, known), now), known
+    if known.state == "committed":
+        raise MandateRefusal(
+            "already_committed", f"reservation {request.key!r} is spent and cannot be released"
+        )
+    if known.state == "released":
+        return ledger, known
+    settled = known.model_copy(update={"state": "released", "settled_at": now})
+    return _put(ledger, settled), settled
+
+
+def revoke(ledger: MandateLedger, request: RevokeRequest) -> MandateLedger:
+    """Take the mandate back; the first revocation stands."""
+    return ledger if ledger.revoked is not None else ledger.model_copy(update={"revoked": request})
+
+
+def extend_hold(ledger: MandateLedger, key: str, until: datetime) -> MandateLedger:
+    """Keep a hold whose holder is still at work."""
+    known = ledger.reservations.get(key)
+    if known is None or known.state != "held":
+        return ledger
+    return _put(ledger, known.model_copy(update={"held_until": max(known.held_until, until)}))
+
+
+def view(ledger: MandateLedger, now: datetime) -> MandateView:
+    """The mandate as people and programs see it."""
+    currency = ledger.terms.cap.currency
+    return MandateView(
+        mandate_id=ledger.mandate_id,
+        status=status_at(ledger, now),
+        terms=ledger.terms,
+        spent=Money(amount=ledger.spent, currency=currency),
+        reserved=Money(amount=ledger.reserved, currency=currency),
+        left=Money(amount=ledger.left, currency=currency),
+        payments=ledger.payments,
+        reservations=tuple(r for r in ledger.reservations.values() if r.amount > 0),
+        revoked_by=ledger.revoked.by if ledger.revoked else None,
+    )
+
+
+def _put(ledger: MandateLedger, reservation: Reservation) -> MandateLedger:
+    return ledger.model_copy(update={"reservations": {**ledger.reservations, reservation.key: reservation}})
+
+
+def _answer(ledger: MandateLedger, reservation: Reservation) -> ReserveAnswer:
+    terms = ledger.terms
+    return ReserveAnswer(
+        reservation=reservation,
+        approval_required=reservation.amount > terms.approval_threshold,
+        approvers=terms.approvers,
+        owner=terms.owner,
+        payment_methods=terms.payment_methods,
+        valid_until=terms.valid_until,
+    )
+
+
+def _check_active(ledger: MandateLedger, now: datetime) -> None:
+    match status_at(ledger, now):
+        case "revoked":
+            by = ledger.revoked.by if ledger.revoked else "its owner"
+            raise MandateRefusal("mandate_revoked", f"the mandate was revoked by {by}; ask for a new one")
+        case "expired":
+            until = ledger.terms.valid_until.isoformat()
+            raise MandateRefusal("mandate_expired", f"the mandate was valid until {until}; ask for a new one")
+        case "pending":
+            start = ledger.terms.valid_from
+            raise MandateRefusal(
+                "mandate_not_yet_valid", f"the mandate is valid from {start}; try again then"
+            )
+        case "active":
+            return
+
+
+def _check_same(known: Reservation, request: ReserveRequest, terms: MandateTerms) -> None:
+    if known.state != "held":
+        raise MandateRefusal(
+            f"already_{known.state}",
+            f"reservation {request.key!r} is {known.state}; use a new key for a new payment",
+        )
+    wanted = (request.amount.amount, request.amount.currency, request.seller)
+    if (known.amount, terms.cap.currency, known.seller) != wanted:
+        raise MandateRefusal(
+            "reservation_conflict",
+            f"reservation {request.key!r} exists with another amount or seller; use a new key",
+        )
+
+
+def _check_allowed(ledger: MandateLedger, request: ReserveRequest) -> None:
+    terms, amount = ledger.terms, request.amount.amount
+    if amount <= 0:
+        raise MandateRefusal("amount_not_positive", "a reservation needs an amount above 0 minor units")
+    if request.amount.currency != terms.cap.currency:
+        raise MandateRefusal(
+            "wrong_currency",
+            f"the mandate is in {terms.cap.currency}, not {request.amount.currency}, never converted",
+        )
+    if request.agent != terms.agent:
+        raise MandateRefusal(
+            "wrong_agent", f"the mandate was given to {terms.agent!r}, not to {request.agent!r}"
+        )
+    if not terms.allows_any_seller and request.seller not in terms.sellers:
+        raise MandateRefusal("seller_not_allowed", f"{request.seller} is not among the mandate's sellers")
+    if terms.per_payment_cap is not None and amount > terms.per_payment_cap:
+        raise MandateRefusal(
+            "per_payment_cap",
+            f"{amount} is above the {terms.per_payment_cap} {terms.cap.currency} allowed for one payment",
+        )
+    for constraint in terms.constraints:
+        _check_constraint(constraint, ledger, request)
+    if len(ledger.open_keys) >= MAX_OPEN_RESERVATIONS:
+        raise MandateRefusal(
+            "too_many_reservations", "too many payments are under way; wait for some to finish"
+        )
+    if amount > ledger.left:
+        raise MandateRefusal(
+            "cap_exceeded",
+            f"{amount} {terms.cap.currency} does not fit: of {terms.cap.amount}, {ledger.spent} is spent and "
+            f"{ledger.reserved} reserved, {ledger.left} left",
+        )
+
+
+def _check_constraint(constraint: Constraint, ledger: MandateLedger, request: ReserveRequest) -> None:
+    match constraint:
+        case MaxPayments(count=count):
+            if ledger.payments + len(ledger.open_keys) >= count:
+                raise MandateRefusal(
+                    "max_payments", f"the mandate allows {count} payments, all made or under way"
+                )
+        case AllowedItems(item_ids=allowed):
+            wrong = sorted(set(request.item_ids) - set(allowed))
+            if wrong or not request.item_ids:
+                raise MandateRefusal(
+                    "item_not_allowed", f"the mandate does not cover these items: {wrong or 'none named'}"
+                )
+        case AllowedProtocols(protocols=protocols):
+            if request.protocol not in protocols:
+                raise MandateRefusal(
+                    "protocol_not_allowed", f"the mandate allows {', '.join(protocols)} only"
+                )
+        case ShipToCountries(countries=countries):
+            if request.ship_to_country is not None and request.ship_to_country.upper() not in countries:
+                raise MandateRefusal(
+                    "country_not_allowed", f"the mandate allows delivery to {', '.join(countries)} only"
+                )
+
+
+def _prune(ledger: MandateLedger, now: datetime) -> MandateLedger:
+    settled = [r for r in ledger.reservations.values() if r.settled_at is not None]
+    excess = len(settled) - MAX_SETTLED_KEPT
+    if excess <= 0:
+        return ledger
+    horizon = now - timedelta(seconds=SETTLED_KEPT_AT_LEAST_SECONDS)
+    oldest = sorted(settled, key=lambda r: (r.settled_at or now, r.key))[:excess]
+    gone = {r.key for r in oldest if r.settled_at is not None and r.settled_at < horizon}
+    kept = {key: r for key, r in ledger.reservations.items() if key not in gone}
+    return ledger.model_copy(update={"reservations": kept})

@@ -1,0 +1,90 @@
+"""Brings a seller's order webhooks to the purchase they are about.
+
+A webhook names the seller's checkout, not our purchase. One small workflow per checkout, whose id
+follows from seller and checkout alone, keeps what arrives until the purchase has said which it is.
+"""
+
+import contextlib
+import hashlib
+from datetime import timedelta
+from functools import partial
+
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+
+with workflow.unsafe.imports_passed_through():
+    import workflows.policies as policies
+    from waystation.models.base import Frozen
+    from waystation.models.purchases import OrderEventReceived
+    from workflows.arguments import drop_unless
+
+MAX_EVENTS_WAITING = 100
+UNBOUND_LIFETIME = timedelta(days=1)
+"""Events for a checkout that no purchase claims are forgotten after this."""
+
+
+class Binding(Frozen):
+    """Signal ``bind``: this purchase owns the checkout."""
+
+    purchase_id: str
+
+
+class OrderEventsStart(Frozen):
+    """What carries over into a new run."""
+
+    purchase_id: str | None = None
+    waiting: tuple[OrderEventReceived, ...] = ()
+
+
+def order_events_id(seller: str, checkout_id: str) -> str:
+    """The workflow id for a seller (origin) and its checkout."""
+    digest = hashlib.sha256(f"{seller}\n{checkout_id}".encode()).hexdigest()
+    return f"order-events-{digest[:40]}"
+
+
+@workflow.defn(name="OrderEvents")
+class OrderEvents:
+    """Keeps and forwards; lives as long as a purchase follows its order."""
+
+    @workflow.init
+    def __init__(self, start: OrderEventsStart) -> None:
+        self._purchase_id = start.purchase_id
+        self._waiting = list(start.waiting)
+
+    @workflow.run
+    async def run(self, start: OrderEventsStart) -> int:
+        """Forward until nobody needs it any more; give the number forwarded in this run."""
+        forwarded = 0
+        while True:
+            lifetime = policies.FOLLOW_ORDER if self._purchase_id else UNBOUND_LIFETIME
+            bound = self._purchase_id is not None
+            try:
+                await workflow.wait_condition(partial(self._has_work, bound), timeout=lifetime)
+            except TimeoutError:
+                return forwarded
+            while self._waiting and self._purchase_id is not None:
+                event = self._waiting.pop(0)
+                handle = workflow.get_external_workflow_handle(self._purchase_id)
+                with contextlib.suppress(FailureError):  # the purchase has ended
+                    await handle.signal("order_event", event)
+                    forwarded += 1
+            if workflow.info().is_continue_as_new_suggested():
+                carried = OrderEventsStart(purchase_id=self._purchase_id, waiting=tuple(self._waiting))
+                workflow.continue_as_new(carried)
+
+    @workflow.signal
+    @drop_unless(Binding)
+    def bind(self, binding: Binding) -> None:
+        """The first purchase that binds stays."""
+        self._purchase_id = self._purchase_id or binding.purchase_id
+
+    @workflow.signal
+    @drop_unless(OrderEventReceived)
+    def deliver(self, event: OrderEventReceived) -> None:
+        """A webhook whose signature was checked."""
+        if len(self._waiting) < MAX_EVENTS_WAITING:
+            self._waiting.append(event)
+
+    def _has_work(self, bound: bool) -> bool:
+        newly_bound = self._purchase_id is not None and not bound
+        return newly_bound or bool(self._waiting and self._purchase_id is not None)

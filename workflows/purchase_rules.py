@@ -1,0 +1,378 @@
+"""The rules of a purchase, pure: legal transitions, cart checks, digest, preparation, audit chain.
+
+No clock, no I/O, no Temporal: everything that decides comes in as an argument.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, cast
+
+from pydantic import JsonValue
+
+from waystation.models.base import Frozen
+from waystation.models.mandates import MandateView
+from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+from waystation.models.purchases import (
+    AuditEntry,
+    Cart,
+    CartFulfillment,
+    CheckoutAnswer,
+    FinalStatus,
+    PurchaseRequest,
+    PurchaseStatus,
+)
+from waystation.protocols.acp import CheckoutStatus
+
+MAX_PREPARATION_ROUNDS: Final = 8
+MAX_PAYMENT_TRIES: Final = 5
+MAX_REVISIONS: Final = 50
+MAX_AUDIT_ENTRIES: Final = 2_000
+MAX_ORDER_EVENTS: Final = 500
+MAX_TEXT_IN_AUDIT_CHARS: Final = 500
+
+FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
+    {"completed", "canceled", "rejected", "refused", "expired", "failed"}
+)
+CANCELLABLE: Final[frozenset[PurchaseStatus]] = frozenset(
+    {
+        "creating",
+        "preparing",
+        "needs_revision",
+        "awaiting_approval",
+        "escalated",
+        "authentication_required",
+        "payment_declined",
+    }
+)
+"""Where a wish to stop is followed at once; later, the answer of the payment under way comes first."""
+
+
+def _to(*statuses: PurchaseStatus) -> frozenset[PurchaseStatus]:
+    return frozenset(statuses)
+
+
+_WORKING: Final = _to("preparing", "needs_revision", "escalated", "undoing")
+_AFTER_COMPLETION: Final = _to(
+    "confirming",
+    "authentication_required",
+    "payment_declined",
+    "preparing",
+    "escalated",
+    "undoing",
+    "completed",
+)
+TRANSITIONS: Final[Mapping[PurchaseStatus, frozenset[PurchaseStatus]]] = {
+    "creating": _to("preparing", "undoing"),
+    "preparing": _WORKING | _to("awaiting_approval", "paying", "confirming"),
+    "needs_revision": _to("preparing", "undoing"),
+    "awaiting_approval": _to("preparing", "paying", "undoing"),
+    "escalated": _to("preparing", "confirming", "undoing", "completed"),
+    "paying": _AFTER_COMPLETION,
+    "authentication_required": _to("paying", "confirming", "payment_declined", "undoing"),
+    "payment_declined": _to("paying", "preparing", "undoing"),
+    "confirming": _AFTER_COMPLETION,
+    "undoing": FINAL_STATUSES | _to("confirming"),
+    "completed": _to(),
+    "canceled": _to(),
+    "rejected": _to(),
+    "refused": _to(),
+    "expired": _to(),
+    "failed": _to(),
+}
+"""Which status may follow which. Only ``undoing`` leads to an end without an order."""
+
+
+class PurchaseRefusal(Exception):
+    """A purchase that must not go on. ``rule`` is stable; the message says what to do."""
+
+    def __init__(self, rule: str, message: str, outcome: FinalStatus = "refused") -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.outcome: FinalStatus = outcome
+
+
+class IllegalTransitionError(RuntimeError):
+    """A defect in the workflow: a step that the table does not know."""
+
+
+def advance(current: PurchaseStatus, following: PurchaseStatus) -> PurchaseStatus:
+    """The following status, if it may follow. Staying where one is is always allowed."""
+    if following != current and following not in TRANSITIONS[current]:
+        raise IllegalTransitionError(f"a purchase cannot go from {current} to {following}")
+    return following
+
+
+# --- the cart ----------------------------------------------------------------------------------
+
+
+def cart_digest(cart: Cart) -> str:
+    """SHA-256 over everything a person approves; the order in which a seller lists things does not count."""
+    facts = cart.model_dump(mode="json")
+    facts["lines"] = sorted((_line_facts(line) for line in facts["lines"]), key=_canonical)
+    facts["totals"] = sorted(facts["totals"], key=_canonical)
+    facts["fulfillment"] = sorted(facts["fulfillment"], key=_canonical)
+    facts["discount_codes"] = sorted(facts["discount_codes"])
+    return "sha256:" + hashlib.sha256(_canonical(facts).encode()).hexdigest()
+
+
+def check_request(request: PurchaseRequest, mandate: MandateView) -> None:
+    """Whether it is worth contacting the seller at all: nobody outside the mandate learns who buys.
+
+    Raises:
+        PurchaseRefusal: naming the rule.
+    """
+    terms = mandate.terms
+    if mandate.status != "active":
+        raise PurchaseRefusal(
+            f"mandate_{mandate.status}", f"the mandate is {mandate.status}; ask for a new one"
+        )
+    if terms.agent != request.agent.id:
+        raise PurchaseRefusal(
+            "wrong_agent", f"the mandate was given to {terms.agent!r}, not to {request.agent.id!r}"
+        )
+    if terms.cap.currency != request.currency:
+        raise PurchaseRefusal(
+            "wrong_currency",
+            f"the mandate is in {terms.cap.currency}, not {request.currency}; amounts are never converted",
+        )
+    if not terms.allows_any_seller and request.seller not in terms.sellers:
+        raise PurchaseRefusal("seller_not_allowed", f"{request.seller} is not among the mandate's sellers")
+    if not terms.payment_methods:
+        raise PurchaseRefusal("no_payment_method", "the mandate names no payment method; make one that does")
+
+
+def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> int:
+    """Hold the seller's cart to what was asked; give the total in minor units.
+
+    Raises:
+        PurchaseRefusal: naming the rule and where the seller's answer breaks it.
+    """
+    cart = answer.cart
+    if cart.currency != request.currency:
+        raise PurchaseRefusal(
+            "wrong_currency", f"asked for {request.currency}, the seller states {cart.currency}"
+        )
+    _check_lines(request, cart)
+    if answer.problems:
+        shown = "; ".join(answer.problems[:4])
+        raise PurchaseRefusal("totals_do_not_add_up", f"the seller's amounts contradict each other: {shown}")
+    total = cart.total
+    if total is None:
+        raise PurchaseRefusal("no_total", "the seller does not state exactly one total")
+    if total <= 0:
+        raise PurchaseRefusal(
+            "total_not_positive", f"the seller states a total of {total}; nothing can be paid"
+        )
+    if total > MAX_AMOUNT_MINOR_UNITS:
+        raise PurchaseRefusal("total_too_large", "the seller states an absurd total")
+    return total
+
+
+def check_same_deal(known: Cart | None, stated: Cart) -> None:
+    """The checkout and the payee are pinned at first sight.
+
+    Raises:
+        PurchaseRefusal: the seller answers about another checkout, or wants another payee.
+    """
+    if known is None:
+        return
+    if stated.checkout_id != known.checkout_id:
+        raise PurchaseRefusal("checkout_changed", "the seller answered about another checkout than was asked")
+    if known.payee is not None and stated.payee is not None and stated.payee != known.payee:
+        raise PurchaseRefusal("payee_changed", "the seller wants the money in another account than at first")
+
+
+def items_match(request: PurchaseRequest, cart: Cart) -> bool:
+    """Whether the cart holds exactly what was asked for."""
+    return _quantities(cart) == {item.id: item.quantity for item in request.items}
+
+
+def _check_lines(request: PurchaseRequest, cart: Cart) -> None:
+    wanted, stated = {item.id: item.quantity for item in request.items}, _quantities(cart)
+    extra, missing = sorted(stated.keys() - wanted.keys()), sorted(wanted.keys() - stated.keys())
+    if extra:
+        raise PurchaseRefusal(
+            "items_added", f"the seller's cart holds items that were not asked for: {extra}"
+        )
+    if missing:
+        raise PurchaseRefusal(
+            "items_missing", f"the seller's cart lacks items that were asked for: {missing}"
+        )
+    wrong = {item: (wanted[item], stated[item]) for item in wanted if wanted[item] != stated[item]}
+    if wrong:
+        raise PurchaseRefusal(
+            "quantity_changed", f"the seller's cart has other quantities (asked, stated): {wrong}"
+        )
+
+
+def _quantities(cart: Cart) -> dict[str, int]:
+    stated: dict[str, int] = {}
+    for line in cart.lines:
+        stated[line.item_id] = stated.get(line.item_id, 0) + line.quantity
+    return stated
+
+
+def _line_facts(line: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    totals = cast("list[JsonValue]", line["totals"])
+    return {**line, "totals": sorted(totals, key=_canonical)}
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+# --- making the checkout ready -----------------------------------------------------------------
+
+
+class Preparation(Frozen):
+    """What to do next with an open checkout."""
+
+    step: Literal["ready", "update", "revise", "escalate", "wait", "pay_elsewhere_done", "closed"]
+    select: tuple[CartFulfillment, ...] = ()
+
+
+_PAYABLE: Final = frozenset({CheckoutStatus.READY_FOR_PAYMENT, CheckoutStatus.AUTHENTICATION_REQUIRED})
+_NEEDS_A_PERSON: Final = frozenset({"requires_sign_in", "age_verification_required", "intervention_required"})
+
+
+def next_preparation(request: PurchaseRequest, answer: CheckoutAnswer) -> Preparation:
+    """The next step on the way to a payable cart."""
+    match answer.status:
+        case CheckoutStatus.COMPLETED:
+            return Preparation(step="pay_elsewhere_done")
+        case CheckoutStatus.CANCELED | CheckoutStatus.EXPIRED:
+            return Preparation(step="closed")
+        case CheckoutStatus.REQUIRES_ESCALATION:
+            return Preparation(step="escalate")
+        case (
+            CheckoutStatus.COMPLETE_IN_PROGRESS | CheckoutStatus.IN_PROGRESS | CheckoutStatus.PENDING_APPROVAL
+        ):
+            return Preparation(step="wait")
+    select = choose_fulfillment(request, answer)
+    if select and not _is_selected(select, answer.cart):
+        return Preparation(step="update", select=select)
+    if answer.status in _PAYABLE:
+        return Preparation(step="ready")
+    if answer.continue_url and answer.error_codes() & _NEEDS_A_PERSON:
+        return Preparation(step="escalate")
+    return Preparation(step="revise")
+
+
+def choose_fulfillment(request: PurchaseRequest, answer: CheckoutAnswer) -> tuple[CartFulfillment, ...]:
+    """The options to select: the one asked for, else the seller's own choice, else the cheapest.
+
+    Digital goods and goods that travel are chosen for apart, as a cart may hold both.
+
+    Raises:
+        PurchaseRefusal: the option asked for is not offered.
+    """
+    wanted, selected = request.fulfillment_option, answer.cart.fulfillment
+    if not answer.options or (wanted is None and selected and answer.status in _PAYABLE):
+        return selected
+    if wanted is not None and all(option.id != wanted for option in answer.options):
+        offered_ids = sorted(option.id for option in answer.options)
+        raise PurchaseRefusal(
+            "fulfillment_option_not_offered", f"{wanted!r} is not offered; the seller offers {offered_ids}"
+        )
+    chosen: list[CartFulfillment] = []
+    for digital in (False, True):
+        offered = [option for option in answer.options if (option.type == "digital") is digital]
+        asked = [option for option in offered if option.id == wanted]
+        kept = [option for option in selected if (option.type == "digital") is digital]
+        if asked:
+            chosen.append(asked[0])
+        elif kept:
+            chosen += kept
+        elif offered:
+            chosen.append(_preferred(request, offered))
+    return tuple(option.model_copy(update={"item_ids": _items_for(option, answer)}) for option in chosen)
+
+
+def _preferred(request: PurchaseRequest, offered: Sequence[CartFulfillment]) -> CartFulfillment:
+    """The cheapest; with an address, one that comes there before one that must be fetched."""
+    details = request.fulfillment_details
+    fetch = details is not None and details.address is not None
+
+    def rank(option: CartFulfillment) -> tuple[bool, int, str]:
+        return fetch and option.type == "pickup", option.amount, option.id
+
+    return min(offered, key=rank)
+
+
+def _items_for(option: CartFulfillment, answer: CheckoutAnswer) -> tuple[str, ...]:
+    for group in answer.groups:
+        if group.type == option.type:
+            return group.item_ids
+    return option.item_ids or tuple(sorted({line.item_id for line in answer.cart.lines}))
+
+
+def _is_selected(select: Sequence[CartFulfillment], cart: Cart) -> bool:
+    return {(one.type, one.id) for one in select} <= {(one.type, one.id) for one in cart.fulfillment}
+
+
+# --- idempotency keys --------------------------------------------------------------------------
+
+
+def step_key(purchase_id: str, step: str, number: int | None = None) -> str:
+    """The idempotency key of one step: from the workflow id and the step alone."""
+    return f"{purchase_id}:{step}" if number is None else f"{purchase_id}:{step}:{number}"
+
+
+def note_key(purchase_id: str, number: int) -> str:
+    """The key of one announcement, within the narrower alphabet of a session's identifiers."""
+    return f"purchase:{hashlib.sha256(purchase_id.encode()).hexdigest()[:32]}:{number}"
+
+
+# --- deadlines ---------------------------------------------------------------------------------
+
+
+def poll_delay(round_number: int) -> timedelta:
+    """How long to wait before reading a checkout again: half a second at first, a minute in the long run."""
+    return timedelta(milliseconds=min(500 * 2 ** min(round_number, 10), 60_000))
+
+
+# --- the trail ---------------------------------------------------------------------------------
+
+GENESIS: Final = "sha256:" + "0" * 64
+
+
+def audit_entry(
+    before: Sequence[AuditEntry], *, time: datetime, actor: str, action: str, detail: Mapping[str, Any]
+) -> AuditEntry:
+    """The next entry, chained to the last one."""
+    previous = before[-1].hash if before else GENESIS
+    seq = before[-1].seq + 1 if before else 1
+    clean = {key: _short(value) for key, value in detail.items() if value is not None}
+    return AuditEntry(
+        seq=seq,
+        time=time,
+        actor=actor,
+        action=action,
+        detail=clean,
+        previous=previous,
+        hash=_entry_hash(seq, time, actor, action, clean, previous),
+    )
+
+
+def verify_audit(entries: Sequence[AuditEntry]) -> bool:
+    """Whether the chain is whole: nothing changed, left out, or put in between."""
+    previous = GENESIS
+    for number, entry in enumerate(entries, start=1):
+        expected = _entry_hash(entry.seq, entry.time, entry.actor, entry.action, entry.detail, previous)
+        if entry.seq != number or entry.previous != previous or entry.hash != expected:
+            return False
+        previous = entry.hash
+    return True
+
+
+def _entry_hash(
+    seq: int, time: datetime, actor: str, action: str, detail: Mapping[str, JsonValue], previous: str
+) -> str:
+    facts = [seq, time.isoformat(), actor, action, dict(detail), previous]
+    return "sha256:" + hashlib.sha256(_canonical(facts).encode()).hexdigest()
+
+
+def _short(value: JsonValue) -> JsonValue:
+    return value[:MAX_TEXT_IN_AUDIT_CHARS] if isinstance(value, str) else value

@@ -56,9 +56,11 @@ demo: $(READY)
 dev: $(READY)
 	@$(RUN) -m waystation dev $(ARGS)
 
-# Tests of one file share servers, so a file stays on one process.
+# Tests of one file share servers, so a file stays on one process. Those that assert how fast
+# something is have the machine to themselves afterwards; 5 is pytest's code for "there are none".
 test: $(READY)
-	@$(RUN) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ]
+	@$(RUN) -m pytest -m "alone and not slow" $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

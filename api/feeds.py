@@ -192,6 +192,20 @@ class Feed:
 
     # Clients
 
+    async def reach(self, cursor: int) -> None:
+        """Reads on up to a client's cursor, which may be ahead of what this process knows.
+
+        It comes from the workflow itself (a transcript) or from another API process. Waits no
+        longer than for an answer of Temporal; ``subscribe`` then refuses what is still beyond.
+        """
+        if cursor <= self.tip:
+            return
+        snapshot = await self._gateway.snapshot(self.session_id)
+        deadline = time.monotonic() + self._settings.temporal_timeout_seconds
+        while self.tip < cursor <= snapshot.tip and (left := deadline - time.monotonic()) > 0:
+            self._urgent.set()
+            await self.next_change(left)
+
     def subscribe(self, after: int) -> Subscription:
         """A place for one client, from its cursor on."""
         if after > self.tip:

@@ -190,8 +190,15 @@ class Writer:
         """Tells the agent what it must know of; called by the feed for each durable event."""
         frame, writer = self.opened, self.opened.writer
         if event.type == EventType.AGENT_FINISHED and event.data.get("parent_turn_id") == frame.turn_id:
-            finished = {key: event.data.get(key) for key in ("outcome", "result", "detail")}
-            self._connection.tell(FinishedFrame(writer=writer, turn_id=event.turn_id or "", **finished))
+            self._connection.tell(
+                FinishedFrame(
+                    writer=writer,
+                    turn_id=event.turn_id or "",
+                    outcome=event.data.get("outcome"),
+                    result=event.data.get("result"),
+                    detail=event.data.get("detail"),
+                )
+            )
         if frame.turn_id is None or event.turn_id != frame.turn_id:
             return
         if event.type == EventType.STOP_REQUESTED:

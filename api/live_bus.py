@@ -45,6 +45,7 @@ class LiveBus(Protocol):
 
     async def claim(self, key: str, lifetime_seconds: int) -> bool:
         """True for the first to claim ``key``, over all processes."""
+        ...
 
     async def start(self) -> None: ...
 
@@ -53,6 +54,7 @@ class LiveBus(Protocol):
     @property
     def healthy(self) -> bool:
         """Whether other processes can be reached."""
+        ...
 
 
 class MemoryBus:

@@ -90,6 +90,7 @@ async def events(
     resources = contextlib.AsyncExitStack()
     feed = await resources.enter_async_context(parts.feeds.use(session_id))
     try:
+        await feed.reach(cursor)
         subscription = feed.subscribe(cursor)
     except BaseException:
         await resources.aclose()
@@ -211,7 +212,9 @@ async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | 
             principal = await parts.auth.authenticate(socket, session_id=session_id)
             principal.require(Action.READ, session_id)
             feed = await resources.enter_async_context(parts.feeds.use(session_id))
-            subscription = feed.subscribe(_cursor(None, after))
+            cursor = _cursor(None, after)
+            await feed.reach(cursor)
+            subscription = feed.subscribe(cursor)
         except Problem as problem:
             # Accepted first: a browser shows a page nothing of a refused handshake.
             await socket.accept()

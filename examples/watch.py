@@ -10,31 +10,29 @@ Cut the connection, end it and start it again: it continues where it was.
 import asyncio
 import os
 import sys
-from contextlib import aclosing
+from pathlib import Path
 
 from waystation.client import Client
-from waystation.local import DEFAULT_STATE_FOLDER, read_dev_environment
+from waystation.local import read_dev_environment
 from waystation.models.events import Event
 
 
 async def main(session_id: str, text: str) -> None:
     """Prints text as it arrives, until the turn has ended."""
-    os.environ.update({**read_dev_environment(DEFAULT_STATE_FOLDER), **os.environ})
+    os.environ.update({**read_dev_environment(Path(".waystation")), **os.environ})
     async with Client() as client:
         session = await client.start("parrot", session_id=session_id)
         await session.load()
         sent = await session.send(text)
         shown = 0
-        # Closed as soon as we leave the loop, and not when Python gets around to it.
-        async with aclosing(session.events()) as events:
-            async for event in events:
-                answer = [m for m in session.transcript if m.turn_id == sent.turn_id]
-                if answer:
-                    print(answer[-1].text[shown:], end="", flush=True)
-                    shown = len(answer[-1].text)
-                if isinstance(event, Event) and event.turn_id == sent.turn_id and event.type in _ENDS:
-                    print(f"\n[{event.type}]")
-                    return
+        async for event in session.events():
+            answer = [m for m in session.transcript if m.turn_id == sent.turn_id]
+            if answer:
+                print(answer[-1].text[shown:], end="", flush=True)
+                shown = len(answer[-1].text)
+            if isinstance(event, Event) and event.turn_id == sent.turn_id and event.type in _ENDS:
+                print(f"\n[{event.type}]")
+                return
 
 
 _ENDS = ("turn.completed", "turn.stopped", "turn.failed")

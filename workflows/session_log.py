@@ -168,7 +168,8 @@ class SessionLog:
             case EventType.MESSAGE_COMPLETED:
                 done = self._complete_message(write, item, now, accepted)
             case EventType.STEER_CONSUMED:
-                done = not muted and isinstance(steer_id := item.data.get("steer_id"), str)
+                steer_id = item.data.get("steer_id")
+                done = not muted and isinstance(steer_id, str)
                 if done:
                     accepted.consumed_steers.append(str(steer_id))
             case _:

@@ -54,5 +54,6 @@ async def _s3_driver(bucket: str, resources: AsyncExitStack) -> StorageDriver:
         raise RuntimeError(
             "WAYSTATION_STORAGE_S3_BUCKET is set but its library is missing: pip install 'waystation[s3]'"
         ) from error
-    client = await resources.enter_async_context(aioboto3.Session().client("s3"))
+    session: Any = aioboto3.Session()
+    client = await resources.enter_async_context(session.client("s3"))
     return S3StorageDriver(client=new_aioboto3_client(client), bucket=bucket)

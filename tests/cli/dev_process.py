@@ -1,7 +1,6 @@
 """``waystation dev`` as a real process in a folder of its own, and commands run beside it."""
 
 import fcntl
-import json
 import os
 import pty
 import re
@@ -15,7 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.support import Process, eventually, free_port
+from waystation.local import read_dev_environment
 
 COMMAND = (sys.executable, "-m", "waystation")
 COLUMNS, LINES = 110, 40
@@ -79,8 +81,22 @@ class DevProcess:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def events(self, session_id: str, *options: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.session("replay", session_id, *options).splitlines()]
+    def events(self, session_id: str) -> list[dict[str, Any]]:
+        """All durable events, asked of the API itself: a process for each look would be slow."""
+        found = read_dev_environment(self.folder / ".waystation")
+        headers = {"Authorization": f"Bearer {found['WAYSTATION_API_KEY']}"}
+        events: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"more": True, "next_after": 0}
+        while page["more"]:
+            answer = httpx.get(
+                f"{found['WAYSTATION_URL']}/sessions/{session_id}/replay",
+                params={"after": page["next_after"]},
+                headers=headers,
+                timeout=30,
+            )
+            page = answer.raise_for_status().json()
+            events += page["events"]
+        return events
 
     def count(self, session_id: str, event_type: str) -> int:
         return sum(event["type"] == event_type for event in self.events(session_id))

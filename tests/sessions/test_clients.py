@@ -23,6 +23,7 @@ STOP_TO_LAST_DELTA_SECONDS = 0.1
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.alone
 async def test_no_token_follows_a_stop(client: Client) -> None:
     """Over many stops of a streaming agent: how long after the request the last delta arrives."""
     delays = []

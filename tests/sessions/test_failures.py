@@ -292,6 +292,7 @@ async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) 
             await watcher.stop()
 
 
+@pytest.mark.alone
 async def test_two_apis_with_redis_which_is_killed_and_comes_back(
     tmp_path: Path, temporal_server: TemporalServer
 ) -> None:

@@ -171,7 +171,9 @@ async def test_recorded_histories_still_replay(name: str) -> None:
     Record anew with WAYSTATION_RECORD_HISTORIES=<folder> when a test's history is to be kept.
     """
     history = WorkflowHistory.from_json(name, (HISTORIES / f"{name}.json").read_text(encoding="utf-8"))
-    await replayer().replay_workflow(history)
+    # A session's turns are named after it: replayed under another id it would start other turns.
+    started = history.events[0].workflow_execution_started_event_attributes
+    await replayer().replay_workflow(WorkflowHistory(started.workflow_id, history.events))
 
 
 async def test_a_turn_from_message_to_completion(harness: Harness) -> None:

@@ -315,6 +315,11 @@ class Feed:
                 logger.info("Could not read %s (%s); trying again", self.session_id, problem.code)
                 await asyncio.sleep(READ_RETRY_SECONDS)
                 self._urgent.set()
+            except Exception:
+                # A reader that died would leave its clients in the dark without a word.
+                logger.exception("Reading %s failed; trying again", self.session_id)
+                await asyncio.sleep(READ_RETRY_SECONDS)
+                self._urgent.set()
         for subscription in tuple(self._following):
             subscription.wake()
 

@@ -152,10 +152,13 @@ def check_write(write: Write) -> None:
         text = item.data.get("text")
         if item.type == EventType.MESSAGE_DELTA:
             _check_delta(item, text)
-        elif isinstance(text, str) and item.type == EventType.MESSAGE_COMPLETED:
+            continue
+        data = item.data
+        if isinstance(text, str) and item.type == EventType.MESSAGE_COMPLETED:
             if len(text) > MAX_MESSAGE_CHARACTERS:
                 raise _too_long()
-        elif len(json.dumps(item.data)) > MAX_DATA_BYTES:
+            data = {key: value for key, value in data.items() if key != "text"}
+        if len(json.dumps(data)) > MAX_DATA_BYTES:
             raise Invalid(
                 f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link.",
                 code="data-too-large",
@@ -325,6 +328,8 @@ class AgentConnection:
 
     async def _open(self, frame: OpenFrame) -> None:
         self._principal.require(Action.WRITE, check_session_id(frame.session_id))
+        if frame.actor.role != Role.AGENT:
+            raise Invalid("Here write agents: the actor's role must be 'agent'.", code="bad-actor")
         await self._close(frame.writer)
         if len(self._writers) >= MAX_WRITERS_PER_CONNECTION:
             raise Conflict(

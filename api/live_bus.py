@@ -109,6 +109,7 @@ class RedisBus(MemoryBus):
         self._origin = uuid.uuid4().hex
         self._outgoing: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(MAX_OUTGOING_MESSAGES)
         self._changed = asyncio.Event()
+        self._listening = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._healthy = False
 
@@ -181,6 +182,9 @@ class RedisBus(MemoryBus):
     async def _follow(self) -> None:
         """Keeps Redis's idea of what this process listens to in step with ours."""
         while True:
+            # Only one task may open the connection: two at once would each make their own, and
+            # the one that is listened on might not be the one that is subscribed.
+            await self._listening.wait()
             self._changed.clear()
             wanted = {CHANNEL_PREFIX + session_id for session_id in self._listeners} | {CHANNEL_PREFIX}
             have = {channel.decode() for channel in self._pubsub.channels}
@@ -191,8 +195,10 @@ class RedisBus(MemoryBus):
             await self._changed.wait()
 
     async def _receive(self) -> None:
+        self._listening.clear()
         # Listening needs one channel at least; the sessions' own are added as they come.
         await self._pubsub.subscribe(CHANNEL_PREFIX)
+        self._listening.set()
         while True:
             raw = await self._pubsub.get_message(timeout=1.0)
             if not self._healthy:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
-from api.errors import PROBLEM_RESPONSES, Forbidden, Invalid, Problem
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
 from api.live_bus import HOLD, TICK
 from waystation.models.events import Actor
 from waystation.models.requests import (
@@ -68,12 +68,23 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
         ),
     )
     sent = None
-    if body.message and created:
-        request = MessageRequest(text=body.message, message_id=f"{session_id}-first")
-        sent = await send_message(session_id, request, caller, parts)
+    if body.message:
+        # Also when the session was there already: the last try may have got no further than that.
+        sent = await _send_first(session_id, body.message, caller, parts)
     response.status_code = 201 if created else 200
     snapshot = await parts.gateway.snapshot(session_id)
     return Started(session_id=session_id, created=created, session=snapshot, sent=sent)
+
+
+async def _send_first(session_id: str, text: str, caller: Principal, parts: ApiParts) -> Sent | None:
+    """Sends the first message under an id of its own, so that it is said once."""
+    request = MessageRequest(text=text, message_id=f"{session_id}-first")
+    try:
+        return await send_message(session_id, request, caller, parts)
+    except Conflict as conflict:
+        if conflict.code in ("message-id-taken", "session-closed"):
+            return None
+        raise
 
 
 @router.get("/sessions", tags=["sessions"], summary="List sessions")

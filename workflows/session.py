@@ -6,6 +6,7 @@ is a workflow of its own (workflows/turn.py). Handlers only change state and nev
 none needs a lock or has to be drained; the one loop in ``run`` does what has to be awaited.
 """
 
+import functools
 from datetime import datetime
 from typing import Any, Literal
 
@@ -195,9 +196,7 @@ class AgentSession:
         """Takes in a batch that agents have written."""
         now = workflow.now()
         for write in publish.writes:
-            accepted = self._log.accept(write, now)
-            for steer_id in accepted.consumed_steers:
-                self._consume_steer(steer_id, write.actor)
+            self._log.accept(write, now, functools.partial(self._consume_steer, write.actor))
 
     @workflow.signal
     @drop_unless(Note)
@@ -259,8 +258,9 @@ class AgentSession:
             return Sent(status="recorded", message_id=message_id, seq=recorded.seq)
         busy = self._busy()
         turn = self._new_turn(message.text, message_id, message.data)
-        if message.on_busy == OnBusy.INTERRUPT and (running := self._root_turn()):
-            self._request_stop(running, message.actor, None, "interrupted")
+        if busy and message.on_busy == OnBusy.INTERRUPT:
+            if running := self._root_turn():
+                self._request_stop(running, message.actor, None, "interrupted")
             self._enqueue(turn, front=True)
         elif busy or self._state.taken_over_by:
             self._enqueue(turn)
@@ -492,7 +492,7 @@ class AgentSession:
             EventType.STEER_RECEIVED, actor, turn_id=turn_id, data={"steer_id": steer_id, "text": text}
         )
 
-    def _consume_steer(self, steer_id: str, agent: Actor) -> None:
+    def _consume_steer(self, agent: Actor, steer_id: str) -> None:
         steer = self._state.steers.pop(steer_id, None)
         if steer is None:
             return

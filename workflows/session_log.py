@@ -7,7 +7,7 @@ an exception inside a workflow would block the session for everyone.
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -67,12 +67,18 @@ class LogState(BaseModel):
     refused: int = 0
 
 
+ConsumeSteer = Callable[[str], None]
+
+
+def _ignore_steer(steer_id: str) -> None:
+    """For logs without a workflow around them."""
+
+
 @dataclass
 class Accepted:
-    """What a write came to: the events it made, the steers it consumed, how many items were refused."""
+    """What a write came to: the events it made, and how many items were refused."""
 
     events: list[Event] = field(default_factory=list)
-    consumed_steers: list[str] = field(default_factory=list)
     refused: int = 0
 
 
@@ -133,8 +139,12 @@ class SessionLog:
 
     # Writes
 
-    def accept(self, write: Write, now: datetime) -> Accepted:
-        """Takes in what an agent has written; repeats are dropped, fenced and malformed items refused."""
+    def accept(self, write: Write, now: datetime, consume_steer: ConsumeSteer = _ignore_steer) -> Accepted:
+        """Takes in what an agent has written; repeats are dropped, fenced and malformed items refused.
+
+        ``consume_steer`` is called where the agent says it has taken up a steer, in its place
+        among the other items.
+        """
         accepted = Accepted()
         fence = self.state.fences.get(write.turn_id) if write.turn_id else None
         if write.turn_id and (fence is None or fence.attempt != write.attempt):
@@ -146,7 +156,15 @@ class SessionLog:
             if item.n <= seen:
                 continue
             seen = item.n
-            self._accept_item(write, item, now, accepted, muted=fence is not None and fence.muted)
+            muted = fence is not None and fence.muted
+            if item.type == EventType.STEER_CONSUMED:
+                steer_id = item.data.get("steer_id")
+                if muted or not isinstance(steer_id, str):
+                    accepted.refused += 1
+                else:
+                    consume_steer(steer_id)
+            else:
+                self._accept_item(write, item, now, accepted, muted=muted)
         self._remember_writer(write.writer, seen)
         self.state.refused += accepted.refused
         return accepted
@@ -166,12 +184,7 @@ class SessionLog:
             case EventType.MESSAGE_DELTA:
                 done = self._place_delta(write, item, now, accepted, muted=muted)
             case EventType.MESSAGE_COMPLETED:
-                done = self._complete_message(write, item, now, accepted)
-            case EventType.STEER_CONSUMED:
-                steer_id = item.data.get("steer_id")
-                done = not muted and isinstance(steer_id, str)
-                if done:
-                    accepted.consumed_steers.append(str(steer_id))
+                done = self._complete_message(write, item, now, accepted, muted=muted)
             case _:
                 done = not muted and self._append_item(write, item, now, accepted)
         if not done:
@@ -257,7 +270,9 @@ class SessionLog:
             )
         return True
 
-    def _complete_message(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
+    def _complete_message(
+        self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
+    ) -> bool:
         message_id, extra = item.message_id, dict(item.data)
         text = extra.pop("text", None)
         if message_id is None or message_id in self._finished or not _fits(extra):
@@ -269,8 +284,9 @@ class SessionLog:
                 return False
             accepted.events.append(self.complete(message_id, now, text=text, extra=extra))
             return True
-        if text is None:
+        if text is None or muted:
             return False
+        extra.pop("started", None)
         accepted.events.append(
             self.add_message(message_id, write.actor, text, now, turn_id=write.turn_id, extra=extra)
         )
@@ -296,7 +312,7 @@ class SessionLog:
             now,
             turn_id=turn_id,
             message_id=message_id,
-            data={"text": text, **(extra or {})},
+            data={**(extra or {}), "text": text},
         )
 
     def has_message(self, message_id: str) -> bool:
@@ -322,7 +338,7 @@ class SessionLog:
             now,
             turn_id=message.turn_id,
             message_id=message_id,
-            data={"text": whole, "started": message.started_seq, **message.data, **(extra or {})},
+            data={**message.data, **(extra or {}), "text": whole, "started": message.started_seq},
         )
 
     def finish_turn_messages(self, turn_id: str, now: datetime, finish: str) -> list[Event]:

@@ -161,6 +161,7 @@ class Turn:
         self.attempt = given.attempt
         self.agent = given.agent
         self.text = given.text
+        self.message_id = given.message_id
         self.data = given.data
         self.parent_turn_id = given.parent_turn_id
         self.conversation = list(conversation)
@@ -171,6 +172,7 @@ class Turn:
         self._open: MessageWriter | None = None
         self._count = 0
         self._steers: list[SteerFrame] = []
+        self._steers_seen: set[str] = set()
         self._steered = asyncio.Event()
         self._finished: dict[str, asyncio.Future[FinishedFrame]] = {}
 
@@ -293,7 +295,9 @@ class Turn:
 
     def _control(self, frame: Control) -> None:
         match frame:
-            case SteerFrame() if all(known.steer_id != frame.steer_id for known in self._steers):
+            # After a reconnect the API tells of all the turn's steers again.
+            case SteerFrame() if frame.steer_id not in self._steers_seen:
+                self._steers_seen.add(frame.steer_id)
                 self._steers.append(frame)
                 self._steered.set()
             case FinishedFrame():
@@ -359,7 +363,11 @@ class _Attempt:
             self._task.cancel()
         try:
             result = await self._task
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not self._stopped and not activity.is_cancelled() and not activity.is_worker_shutdown():
+                raise ApplicationError(
+                    "The agent's code was cancelled from within.", type=AGENT_FAILED, non_retryable=True
+                ) from error
             return await self._wind_down()
         except RetryTurn as error:
             raise ApplicationError(_brief(error), type=RETRY_TURN) from error

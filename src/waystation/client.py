@@ -14,7 +14,8 @@ session is closed and read to its end.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -280,7 +281,7 @@ class Session:
         self.transcript.load(view)
         return self.transcript
 
-    async def events(self, *, after: int | None = None) -> AsyncIterator[Event | LiveDelta]:
+    async def events(self, *, after: int | None = None) -> AsyncGenerator[Event | LiveDelta]:
         """Events as they come, resuming by itself whenever the connection is lost.
 
         Durable events arrive once each and in order; live deltas ahead of them, of which the
@@ -295,9 +296,10 @@ class Session:
         pause = MIN_RECONNECT_PAUSE_SECONDS
         while True:
             try:
-                async for event in self._stream():
-                    pause = MIN_RECONNECT_PAUSE_SECONDS
-                    yield event
+                async with aclosing(self._stream()) as stream:
+                    async for event in stream:
+                        pause = MIN_RECONNECT_PAUSE_SECONDS
+                        yield event
             except _EndOfSession:
                 return
             except TryLater as error:
@@ -311,7 +313,7 @@ class Session:
             await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311
             pause = min(pause * 2, MAX_RECONNECT_PAUSE_SECONDS)
 
-    async def _stream(self) -> AsyncIterator[Event | LiveDelta]:
+    async def _stream(self) -> AsyncGenerator[Event | LiveDelta]:
         headers = {
             **self._client.headers,
             "Accept": "text/event-stream",

@@ -193,6 +193,7 @@ class Writer:
         self._changed = asyncio.Event()
         self._requests: dict[str, tuple[SpawnFrame, asyncio.Future[str]]] = {}
         self._requests_sent: set[str] = set()
+        self._asked = 0
         self._error: WaystationError | None = None
         self.closing = self.closed = False
 
@@ -225,7 +226,8 @@ class Writer:
 
     async def spawn(self, spawn: Spawn) -> str:
         """Asks for a sub-agent and answers its turn's id."""
-        request = f"spawn-{spawn.key}"
+        self._asked += 1
+        request = f"spawn-{self._asked}"
         frame = SpawnFrame(writer=self.key, session_id=self._frame.session_id, request=request, spawn=spawn)
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._requests[request] = (frame, future)
@@ -234,6 +236,7 @@ class Writer:
             return await future
         finally:
             self._requests.pop(request, None)
+            self._requests_sent.discard(request)
 
     def close(self) -> None:
         """Nothing more is written; the API may forget this writer."""

@@ -66,6 +66,15 @@ async def test_starting_twice_under_one_id_is_once(http: httpx.AsyncClient) -> N
     assert again.json()["created"] is False
 
 
+async def test_a_first_message_is_sent_once_however_often_the_session_is_started(client: Client) -> None:
+    session_id = f"mine-{uuid.uuid4().hex}"
+    await client.start("demo", session_id=session_id)
+    for _ in range(3):
+        session = await client.start("demo", session_id=session_id, message="tokens=1 rate=0")
+    await finished(session)
+    assert await transcript_texts(session) == ["tokens=1 rate=0", "A "]
+
+
 async def test_it_is_listed_with_its_title(client: Client, http: httpx.AsyncClient) -> None:
     title = uuid.uuid4().hex
     session = await client.start("demo", title=title)
@@ -116,6 +125,24 @@ async def test_refusals(
         ("messages", {"text": "hi", "on_busy": "shout"}, 422, "invalid"),
         ("messages", {"text": "hi", "actor": {"id": "x", "role": "emperor"}}, 422, "invalid"),
         ("messages", {"text": "hi", "actor": {"id": "x", "role": "agent"}}, 422, "invalid"),
+        ("messages", {"text": "hi", "data": {"text": "something else"}}, 422, "invalid"),
+        ("messages", {"text": "hi", "data": {"x": "y" * 70_000}}, 422, "invalid"),
+        (
+            "events",
+            {
+                "writer": "w",
+                "items": [
+                    {
+                        "n": 1,
+                        "type": "message.completed",
+                        "message_id": "m",
+                        "data": {"text": "t", "x": "y" * 70_000},
+                    }
+                ],
+            },
+            422,
+            "data-too-large",
+        ),
         ("release", {}, 403, "forbidden"),
         ("events", {"writer": "w", "items": [{"n": 1, "type": "turn.completed"}]}, 422, "bad-type"),
         (
@@ -448,6 +475,26 @@ async def test_the_socket(stack: Stack, client: Client) -> None:
         await ask("send", text="tokens=1 rate=0")
         await until("turn.completed")
     assert seqs == sorted(set(seqs))
+
+
+async def test_an_agents_key_writes_as_an_agent_only(stack: Stack, client: Client) -> None:
+    session = await client.start("demo")
+    async with connect(
+        f"{stack.url.replace('http', 'ws')}/ingest", additional_headers=bearer(KEYS["agent"])
+    ) as socket:
+        for role in ("user", "operator", "system"):
+            frame = {
+                "op": "open",
+                "session_id": session.id,
+                "writer": "w",
+                "actor": {"id": "x", "role": role},
+            }
+            await socket.send(json.dumps(frame))
+            (answer,) = json.loads(await socket.recv())
+            assert (answer["op"], answer["code"]) == ("problem", "bad-actor")
+        await socket.send("[")
+        (answer,) = json.loads(await socket.recv())
+        assert answer["code"] == "bad-frame"
 
 
 async def test_the_socket_refuses_with_a_problem(stack: Stack, client: Client) -> None:

@@ -556,6 +556,51 @@ async def test_temporals_own_command_line_works(harness: Harness, temporal_serve
     assert "session_id" in await cli("query", "--type", "snapshot", "--output", "json")
 
 
+async def test_what_answers_a_steer_stands_after_it(harness: Harness) -> None:
+    """Both may arrive in one batch: their order is the agent's."""
+
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        await session.signal(AgentSession.steer, Steer(text="left", actor=ADA, request_id="s1"))
+        answer = ("message.completed", "a", {"text": "left it is"})
+        consumed = ("steer.consumed", None, {"steer_id": "s1"})
+        await session.signal(AgentSession.publish, written(turn, consumed, answer))
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        await send(handle, "go")
+        await eventually(lambda: is_idle(handle))
+        texts = [e.data["text"] for e in (await replay(handle)).events if e.type == "message.completed"]
+    assert texts == ["go", "left", "left it is"]
+
+
+async def test_an_interrupt_goes_to_the_front_also_while_the_turn_is_stopping(harness: Harness) -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def run(turn: TurnInput) -> TurnResult:
+        if turn.text == "long":
+            started.set()
+            while not release.is_set():
+                activity.heartbeat()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.05)
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent, stop_grace_seconds=30)
+        await send(handle, "long")
+        await started.wait()
+        queued = await send(handle, "queued")
+        await handle.signal(AgentSession.stop)
+        urgent = await send(handle, "urgent", on_busy=OnBusy.INTERRUPT)
+        release.set()
+        await eventually(lambda: is_idle(handle))
+        events = (await replay(handle)).events
+    begun = [event.turn_id for event in events if event.type == "turn.started"]
+    assert begun[1:] == [urgent.turn_id, queued.turn_id]
+
+
 async def test_participants_come_and_go(harness: Harness) -> None:
     handle = await harness.start("nobody")
     joined = await handle.execute_update(AgentSession.join, Membership(participant=ADA))

@@ -5,12 +5,13 @@ A session is one ordered list of events. Only its workflow numbers them: ``seq``
 a completed message replaces the deltas it was made of.
 """
 
+import json
 import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, StringConstraints, field_serializer
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_serializer
 
 from waystation.models.base import Frozen, FrozenOpen
 
@@ -115,6 +116,22 @@ MONEY_TYPES = frozenset(
         EventType.PAYMENT_UPDATED,
     }
 )
+
+
+RESERVED_MESSAGE_KEYS = frozenset({"text", "started", "kind", "finish"})
+"""What the session itself says of a message; senders' own data can't."""
+
+
+def _check_message_data(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if taken := RESERVED_MESSAGE_KEYS & data.keys():
+        raise ValueError(f"data can't have the keys {', '.join(sorted(taken))}; choose others")
+    if data and len(json.dumps(data)) > MAX_DATA_BYTES:
+        raise ValueError(f"data has at most {MAX_DATA_BYTES} bytes as JSON; store it and send a link")
+    return data
+
+
+MessageData = Annotated[dict[str, JsonValue], AfterValidator(_check_message_data)]
+"""What a sender adds to a message: anything but the reserved keys, within MAX_DATA_BYTES."""
 
 
 def is_agent_writable(event_type: str) -> bool:

@@ -11,6 +11,7 @@ from waystation.models.events import (
     MAX_NAME_CHARACTERS,
     Actor,
     Identifier,
+    MessageData,
     SessionId,
 )
 from waystation.models.sessions import MAX_METADATA_ENTRIES, OnBusy, Sent, Snapshot
@@ -47,7 +48,7 @@ class MessageRequest(Frozen):
     message_id: Identifier | None = None
     """Chosen by the client, it makes sending idempotent."""
     on_busy: OnBusy = OnBusy.QUEUE
-    data: dict[str, JsonValue] = Field(default_factory=dict)
+    data: MessageData = Field(default_factory=dict)
     actor: Actor | None = None
     """Who says it; only for the role ``service``, which speaks for its users."""
 

@@ -13,6 +13,7 @@ from waystation.models.events import (
     Actor,
     Event,
     Identifier,
+    MessageData,
     SessionId,
 )
 
@@ -75,7 +76,7 @@ class SendMessage(Frozen):
     on_busy: OnBusy = OnBusy.QUEUE
     message_id: Identifier | None = None
     """Chosen by the client to make sending idempotent."""
-    data: dict[str, JsonValue] = Field(default_factory=dict)
+    data: MessageData = Field(default_factory=dict)
     """Anything else the agent should get with the message, kept with it."""
 
 

@@ -15,6 +15,7 @@ from waystation.client import Client
 from waystation.errors import WaystationError
 from waystation.local import DEFAULT_STATE_FOLDER, command_name, read_dev_environment
 from waystation.models.sessions import OnBusy
+from waystation.redaction import install_redaction
 
 STATE_VARIABLE = "WAYSTATION_STATE"
 
@@ -54,6 +55,7 @@ def _enter_server() -> None:
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    install_redaction()
 
 
 # Processes

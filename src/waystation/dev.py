@@ -22,7 +22,7 @@ from typing import Any, TextIO
 import httpx
 
 from waystation.encryption import generate_key
-from waystation.local import CLIENT_FILE, DEFAULT_STATE_FOLDER, command_name, write_private
+from waystation.local import APPROVER_KEY, CLIENT_FILE, DEFAULT_STATE_FOLDER, command_name, write_private
 from waystation.settings import hash_api_key
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,11 @@ class DevState:
 
     def write_client_environment(self, url: str) -> None:
         """Lets ``waystation session …`` in the same folder find its way."""
-        values = {"WAYSTATION_URL": url, "WAYSTATION_API_KEY": self.key("service")}
+        values = {
+            "WAYSTATION_URL": url,
+            "WAYSTATION_API_KEY": self.key("service"),
+            APPROVER_KEY: self.key("approver"),
+        }
         write_private(self.folder / CLIENT_FILE, values)
 
 

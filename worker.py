@@ -12,13 +12,19 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
+from activities.paying import open_paid_request_activities
+from activities.purchasing import Activities, open_purchase_activities
+from waystation.money_settings import MoneySettings
 from waystation.names import SESSION_TASK_QUEUE
+from waystation.redaction import install_redaction
 from waystation.settings import Settings
 from waystation.temporal import connect
+from workflows.paying import PAID_REQUEST_WORKFLOWS
+from workflows.purchasing import PURCHASE_WORKFLOWS
 from workflows.session import AgentSession
 from workflows.turn import AgentTurn
 
-WORKFLOWS = [AgentSession, AgentTurn]
+WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)
 
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
@@ -31,14 +37,19 @@ WORKFLOW_RUNNER = SandboxedWorkflowRunner(
 
 
 def build_worker(
-    client: Client, announce: Announce, *, task_queue: str = SESSION_TASK_QUEUE, **options: object
+    client: Client,
+    announce: Announce,
+    *,
+    task_queue: str = SESSION_TASK_QUEUE,
+    money: Activities = (),
+    **options: object,
 ) -> Worker:
-    """The worker with everything registered; ``options`` go to ``temporalio.worker.Worker``."""
+    """The worker with all workflows, and ``money``'s activities; ``options`` go to Temporal's ``Worker``."""
     return Worker(
         client,
         task_queue=task_queue,
         workflows=WORKFLOWS,
-        activities=[Announcements(announce).announce],
+        activities=[Announcements(announce).announce, *money],
         workflow_runner=WORKFLOW_RUNNER,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         **options,  # type: ignore[arg-type]
@@ -57,7 +68,12 @@ async def run(settings: Settings) -> None:
             resources.push_async_callback(close)
         else:
             announce = over_http(settings, await resources.enter_async_context(httpx.AsyncClient()))
-        async with build_worker(client, announce):
+        money_settings = MoneySettings()
+        money = [
+            *await open_purchase_activities(client, money_settings, resources),
+            *await open_paid_request_activities(money_settings, resources),
+        ]
+        async with build_worker(client, announce, money=money):
             logging.getLogger(__name__).info("Working on task queue %s", SESSION_TASK_QUEUE)
             await stop.wait()
 
@@ -66,6 +82,7 @@ def main() -> None:
     """Entry point of ``waystation worker``."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    install_redaction()
     asyncio.run(run(Settings()))
 
 

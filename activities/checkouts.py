@@ -7,7 +7,7 @@ Bearer credentials come from this process's settings and never enter a workflow.
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -110,6 +110,13 @@ class CancelCheckout(Frozen):
     idempotency_key: str
 
 
+class _Discovered(NamedTuple):
+    """A seller's API address and the (monotonic) time in nanoseconds until which it is believed."""
+
+    base_url: str
+    until_ns: int
+
+
 class CheckoutActivities:
     """Calls sellers over HTTP.
 
@@ -121,7 +128,7 @@ class CheckoutActivities:
     def __init__(self, http: httpx.AsyncClient, credentials: SellerCredentials) -> None:
         self._http = http
         self._credentials = credentials
-        self._base_urls: dict[str, tuple[str, float]] = {}
+        self._base_urls: dict[str, _Discovered] = {}
 
     @activity.defn
     @heartbeating
@@ -220,7 +227,7 @@ class CheckoutActivities:
 
     async def _api_base_url(self, seller: str) -> str:
         cached = self._base_urls.get(seller)
-        if cached and cached[1] > time.monotonic():
+        if cached and cached.until_ns > time.monotonic_ns():
             return cached[0]
         _require_tls(seller)
         response, body = await self._send("GET", seller + acp.DISCOVERY_PATH, {}, None, "discovery", None)
@@ -232,7 +239,8 @@ class CheckoutActivities:
             base = _base_from_discovery(body)
         if len(self._base_urls) >= MAX_CACHED_DISCOVERIES:
             self._base_urls.clear()
-        self._base_urls[seller] = (base, time.monotonic() + DISCOVERY_CACHE_SECONDS)
+        until_ns = time.monotonic_ns() + DISCOVERY_CACHE_SECONDS * 1_000_000_000
+        self._base_urls[seller] = _Discovered(base, until_ns)
         return base
 
     async def _session(

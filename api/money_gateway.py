@@ -1,4 +1,4 @@
-"""The API's way to mandates and purchases: every call bounded in time, every failure a problem."""
+"""The API's way to mandates, purchases and paid requests: calls bounded in time, failures as problems."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
+from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 from temporalio.client import (
     Client,
@@ -21,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.dependencies import ApiParts
 from api.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
+from waystation.models.payments import PaidRequestStart, PaidRequestView
 from waystation.models.purchases import (
     AuditTrail,
     Cart,
@@ -33,6 +35,7 @@ from waystation.money_settings import MoneySettings
 from waystation.names import SESSION_TASK_QUEUE
 from workflows.mandate import Mandate, MandateStart
 from workflows.order_events import OrderEvents, OrderEventsStart, order_events_id
+from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
 from workflows.purchase_inbox import (
     ALREADY_DECIDED,
@@ -136,6 +139,48 @@ class MoneyGateway:
     async def tell(self, purchase_id: str, signal: str, argument: Any) -> None:
         await self._signal(purchase_id, signal, argument)
 
+    # --- paid requests -------------------------------------------------------------------------
+
+    async def start_payment(self, payment_id: str | None, start: PaidRequestStart) -> tuple[str, bool]:
+        """The payment's id, and whether it is new."""
+        wanted = payment_id or f"payment-{uuid.uuid4()}"
+        memo = {"session_id": start.session_id, "agent": start.agent}
+        return await self._start(wanted, PaidRequest.run, start, memo)
+
+    async def payment(self, payment_id: str) -> PaidRequestView:
+        handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
+        view: PaidRequestView = await self._guarded(
+            payment_id, lambda: handle.query(PaidRequest.status, rpc_timeout=self._timeout)
+        )
+        return view
+
+    async def payment_audit(self, payment_id: str) -> AuditTrail:
+        handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
+        trail: AuditTrail = await self._guarded(
+            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout)
+        )
+        return trail
+
+    async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
+        """The view once the payment is final, or as it stands after ``wait_seconds``."""
+        handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
+        try:
+            view: PaidRequestView = await handle.execute_update(
+                PaidRequest.outcome, rpc_timeout=timedelta(seconds=wait_seconds)
+            )
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
+            return await self.payment(payment_id)
+        return view
+
+    async def session_of(self, payment_id: str) -> str | None:
+        """The session that a payment was started for."""
+        handle = self._client.get_workflow_handle(payment_id)
+        found = await self._guarded(payment_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        session_id = (await found.memo()).get("session_id")
+        return session_id if isinstance(session_id, str) else None
+
+    # --- webhooks and lists --------------------------------------------------------------------
+
     async def deliver_order_event(self, seller: str, event: OrderEventReceived) -> None:
         """Hand a webhook over; it waits if the purchase has not claimed its checkout yet."""
         route = order_events_id(seller, event.order.checkout_id)
@@ -206,14 +251,19 @@ class MoneyGateway:
                 raise _refusal(error.cause) from error
             raise Unavailable("The purchase did not take the request; try again.") from error
         except WorkflowQueryFailedError as error:
-            raise NotFound(f"There is no such mandate or purchase: '{workflow_id}'.") from error
+            raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise _no_worker() from error
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            # The answer of a workflow of another kind, whose id this is.
+            raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 if "already completed" in str(error):
                     raise Conflict("It has ended and takes nothing more.", code="ended") from error
-                raise NotFound(f"There is no such mandate or purchase: '{workflow_id}'.") from error
+                raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
             if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
                 raise _no_worker() from error
             raise Unavailable(

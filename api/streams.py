@@ -16,14 +16,16 @@ from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisc
 from pydantic import TypeAdapter, ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from api import sessions
+from api import purchases, sessions
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem
 from api.feeds import Feed, Subscription
+from api.money_gateway import Money, MoneyParts
+from waystation.models.purchases import PurchaseView
 from waystation.models.requests import ControlAnswer
 from waystation.models.sessions import Sent
-from waystation.models.socket import Command, SendCommand, SteerCommand, StopCommand
+from waystation.models.socket import ApproveCommand, Command, SendCommand, SteerCommand, StopCommand
 
 router = APIRouter()
 
@@ -117,8 +119,16 @@ async def events(
 class ClientSocket:
     """A client's WebSocket: events down, commands up, each command answered."""
 
-    def __init__(self, socket: WebSocket, session_id: str, principal: Principal, parts: ApiParts) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        session_id: str,
+        principal: Principal,
+        parts: ApiParts,
+        money: MoneyParts,
+    ) -> None:
         self._socket, self._session_id, self._principal, self._parts = socket, session_id, principal, parts
+        self._money = money
         self._sending = asyncio.Lock()
         self._slots = asyncio.Semaphore(MAX_COMMANDS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,7 +184,7 @@ class ClientSocket:
         await self._send(_json(answer))
 
     async def _do(self, command: Command) -> dict[str, Any]:
-        result: Sent | ControlAnswer
+        result: Sent | ControlAnswer | PurchaseView
         caller = (self._principal, self._parts)
         match command:
             case SendCommand():
@@ -183,6 +193,9 @@ class ClientSocket:
                 result = await sessions.stop(self._session_id, command.body, *caller)
             case SteerCommand():
                 result = await sessions.steer(self._session_id, command.body, *caller)
+            case ApproveCommand(body=body):
+                wanted = purchases.ApproveBody(digest=body.digest)
+                result = await purchases.approve(body.purchase_id, wanted, self._principal, self._money)
         return result.model_dump(mode="json", exclude_none=True)
 
     async def _send(self, text: str) -> None:
@@ -204,7 +217,9 @@ def _json(value: dict[str, Any]) -> str:
 
 
 @router.websocket("/sessions/{session_id}/socket")
-async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | None = None) -> None:
+async def socket(
+    socket: WebSocket, session_id: str, parts: Parts, money: Money, after: str | None = None
+) -> None:
     """Events down; ``send``, ``stop``, ``steer`` and ``approve`` up. docs/http-api.md has the frames."""
     async with contextlib.AsyncExitStack() as resources:
         try:
@@ -223,4 +238,4 @@ async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | 
             return
         await socket.accept()
         with contextlib.suppress(WebSocketDisconnect):
-            await ClientSocket(socket, session_id, principal, parts).run(feed, subscription)
+            await ClientSocket(socket, session_id, principal, parts, money).run(feed, subscription)

@@ -9,6 +9,7 @@ import httpx
 
 from tests.support import ROOT, Process, TemporalServer, eventually, free_port
 from waystation.client import Client
+from waystation.encryption import generate_key
 from waystation.settings import hash_api_key
 
 ROLES = ("service", "agent", "operator", "approver", "client")
@@ -25,6 +26,7 @@ class Stack:
         self.processes: list[Process] = []
         self.settings = {f"WAYSTATION_{name.upper()}": str(value) for name, value in settings.items()}
         self.ports: list[int] = []
+        self.encryption_key = f"tests:{generate_key()}"
 
     @property
     def url(self) -> str:
@@ -40,6 +42,8 @@ class Stack:
             "WAYSTATION_API_KEYS": json.dumps(keys),
             "WAYSTATION_TOKEN_SECRETS": json.dumps(["a secret of thirty-two bytes or more"]),
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
+            "WAYSTATION_ANSWERS_DIR": str(self.folder / "answers"),
+            "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self.encryption_key]),
             "PYTHONWARNINGS": "default",
             **self.settings,
         }

@@ -6,7 +6,6 @@ follows from seller and checkout alone, keeps what arrives until the purchase ha
 
 import contextlib
 import hashlib
-from datetime import timedelta
 from functools import partial
 
 from temporalio import workflow
@@ -19,8 +18,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.arguments import drop_unless
 
 MAX_EVENTS_WAITING = 100
-UNBOUND_LIFETIME = timedelta(days=1)
-"""Events for a checkout that no purchase claims are forgotten after this."""
 
 
 class Binding(Frozen):
@@ -56,7 +53,7 @@ class OrderEvents:
         """Forward until nobody needs it any more; give the number forwarded in this run."""
         forwarded = 0
         while True:
-            lifetime = policies.FOLLOW_ORDER if self._purchase_id else UNBOUND_LIFETIME
+            lifetime = policies.FOLLOW_ORDER if self._purchase_id else policies.UNBOUND_ORDER_LIFETIME
             bound = self._purchase_id is not None
             try:
                 await workflow.wait_condition(partial(self._has_work, bound), timeout=lifetime)

@@ -117,6 +117,15 @@ CONFIRM_DEADLINE: Final = timedelta(hours=24)
 FOLLOW_ORDER: Final = timedelta(days=90)
 """How long after completion webhooks still change the order (deliveries, refunds)."""
 
+UNBOUND_ORDER_LIFETIME: Final = timedelta(days=1)
+"""Events for a checkout that no purchase claims are forgotten after this."""
+
+MIN_ESCALATION_POLL: Final = timedelta(seconds=2)
+"""A person at the seller's page takes minutes; the seller is not asked more often than this."""
+
+MIN_AUTHENTICATION_POLL: Final = timedelta(seconds=1)
+"""A person at the bank's page; the processor is ours to ask a little more often."""
+
 # --- End of mandates and purchases ------------------------------------------------------------
 
 # --- Paid requests ----------------------------------------------------------------------------

@@ -337,7 +337,7 @@ class Purchase(PurchasePayment):
         """A person goes on at the seller's own page; read until something changed."""
         late = PurchaseRefusal("escalation_expired", "nobody went on at the seller's page in time", "expired")
         until = self._state.deadline or self._person_deadline()
-        delay = max(rules.poll_delay(self._state.confirm_rounds), timedelta(seconds=2))
+        delay = max(rules.poll_delay(self._state.confirm_rounds), policies.MIN_ESCALATION_POLL)
         self._set(confirm_rounds=self._state.confirm_rounds + 1)
         if await self._wait_for(lambda: self._state.revision is not None, until=until, late=late, poll=delay):
             self._advance("preparing", rounds=0)

@@ -278,7 +278,7 @@ class PurchasePayment(PurchaseInbox):
         token = self._state.token
         poll = None
         if token is not None and token.status == "requires_action":
-            poll = max(rules.poll_delay(self._state.confirm_rounds), timedelta(seconds=1))
+            poll = max(rules.poll_delay(self._state.confirm_rounds), policies.MIN_AUTHENTICATION_POLL)
             self._set(confirm_rounds=self._state.confirm_rounds + 1)
         arrived = await self._wait_for(
             lambda: self._state.proof_received is not None, until=until, late=late, poll=poll

@@ -6,15 +6,19 @@ import logging
 import os
 import sys
 import traceback
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from waystation import money_cli
+from waystation.cli_storage import storage_app
 from waystation.client import Client
 from waystation.errors import WaystationError
-from waystation.local import DEFAULT_STATE_FOLDER, command_name, read_dev_environment
+from waystation.local import APPROVER_KEY, DEFAULT_STATE_FOLDER, command_name, read_dev_environment
 from waystation.models.sessions import OnBusy
+from waystation.redaction import install_redaction
 
 STATE_VARIABLE = "WAYSTATION_STATE"
 
@@ -25,6 +29,9 @@ app = typer.Typer(
 )
 session_app = typer.Typer(no_args_is_help=True)
 app.add_typer(session_app, name="session")
+app.add_typer(storage_app, name="storage")
+
+_money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)
 
 
 def _fail(message: str, code: int = 1) -> typer.Exit:
@@ -54,6 +61,7 @@ def _enter_server() -> None:
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    install_redaction()
 
 
 # Processes
@@ -169,13 +177,52 @@ def session(
 
 def _client(context: typer.Context) -> Client:
     if not os.environ.get("WAYSTATION_API_KEY"):
-        os.environ.update({**read_dev_environment(context.obj), **os.environ})
+        known = read_dev_environment(context.obj)
+        known.pop(APPROVER_KEY, None)
+        os.environ.update({**known, **os.environ})
     if not os.environ.get("WAYSTATION_API_KEY"):
         raise _fail(
             f"there is no 'waystation dev' in {context.obj.resolve().parent}: run this in its folder, "
             "or set WAYSTATION_API_KEY and WAYSTATION_URL."
         )
     return Client()
+
+
+# Money
+
+
+def _money(
+    state: Annotated[
+        Path, typer.Option(help="The state folder of a 'waystation dev' to talk to.", envvar=STATE_VARIABLE)
+    ] = DEFAULT_STATE_FOLDER,
+) -> None:
+    _money_state.set(state)
+
+
+for _name, _app in (
+    ("mandate", money_cli.mandate_app),
+    ("purchase", money_cli.purchase_app),
+    ("payment", money_cli.payment_app),
+):
+    _app.callback()(_money)
+    app.add_typer(_app, name=_name)
+
+
+def _money_client() -> Client:
+    """Beside a ``waystation dev`` one acts as the person who may approve, not as the service."""
+    if os.environ.get("WAYSTATION_API_KEY"):
+        return Client()
+    state = _money_state.get()
+    known = read_dev_environment(state)
+    if APPROVER_KEY not in known:
+        raise _fail(
+            f"there is no 'waystation dev' in {state.resolve().parent}: run this in its folder, "
+            "or set WAYSTATION_API_KEY and WAYSTATION_URL."
+        )
+    return Client(os.environ.get("WAYSTATION_URL") or known["WAYSTATION_URL"], known[APPROVER_KEY])
+
+
+money_cli.new_client = _money_client
 
 
 def _run(work: Any) -> Any:

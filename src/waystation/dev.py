@@ -21,7 +21,8 @@ from typing import Any, TextIO
 
 import httpx
 
-from waystation.local import CLIENT_FILE, DEFAULT_STATE_FOLDER, command_name, write_private
+from waystation.encryption import generate_key
+from waystation.local import APPROVER_KEY, CLIENT_FILE, DEFAULT_STATE_FOLDER, command_name, write_private
 from waystation.settings import hash_api_key
 
 logger = logging.getLogger(__name__)
@@ -67,11 +68,13 @@ class DevState:
     def _load(self) -> dict[str, str]:
         path = self.folder / "secrets.json"
         if path.exists():
-            loaded: dict[str, str] = json.loads(path.read_text())
-            return loaded
-        made = {f"{role}_key": f"ws_{role}_{secrets.token_urlsafe(32)}" for role in ROLES}
-        made["token_secret"] = secrets.token_urlsafe(48)
-        write_private(path, made)
+            made: dict[str, str] = json.loads(path.read_text())
+        else:
+            made = {f"{role}_key": f"ws_{role}_{secrets.token_urlsafe(32)}" for role in ROLES}
+            made["token_secret"] = secrets.token_urlsafe(48)
+        if "encryption_key" not in made:
+            made["encryption_key"] = f"dev:{generate_key()}"
+            write_private(path, made)
         return made
 
     async def lock(self) -> int:
@@ -123,13 +126,19 @@ class DevState:
             "WAYSTATION_URL": f"http://127.0.0.1:{port}",
             "WAYSTATION_API_KEYS": json.dumps(keys),
             "WAYSTATION_TOKEN_SECRETS": json.dumps([self._secrets["token_secret"]]),
+            "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self._secrets["encryption_key"]]),
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
+            "WAYSTATION_ANSWERS_DIR": str(self.folder / "answers"),
             "PYTHONUNBUFFERED": "1",
         }
 
     def write_client_environment(self, url: str) -> None:
         """Lets ``waystation session …`` in the same folder find its way."""
-        values = {"WAYSTATION_URL": url, "WAYSTATION_API_KEY": self.key("service")}
+        values = {
+            "WAYSTATION_URL": url,
+            "WAYSTATION_API_KEY": self.key("service"),
+            APPROVER_KEY: self.key("approver"),
+        }
         write_private(self.folder / CLIENT_FILE, values)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 DEFAULT_STATE_FOLDER = Path(".waystation")
 CLIENT_FILE = "client.json"
+APPROVER_KEY = "approver_key"
+"""Under this name the state folder has the key of the person who may approve purchases."""
 
 
 def read_dev_environment(folder: Path) -> dict[str, str]:

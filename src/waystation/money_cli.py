@@ -1,4 +1,4 @@
-"""``waystation mandate …`` and ``waystation purchase …``."""
+"""``waystation mandate …``, ``waystation purchase …`` and ``waystation payment …``."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -12,15 +12,19 @@ from waystation.buying import Buying
 from waystation.client import Client
 from waystation.errors import WaystationError
 from waystation.models.mandates import MandateTerms
-from waystation.models.purchases import PurchaseView
+from waystation.models.payments import PaidRequestView
+from waystation.models.purchases import AuditTrail, PurchaseView
+from waystation.payments import Payments
 
 mandate_app = typer.Typer(no_args_is_help=True, help="Grant, look at and revoke mandates.")
+payment_app = typer.Typer(no_args_is_help=True, help="Look at and decide on paid requests (HTTP 402).")
 purchase_app = typer.Typer(no_args_is_help=True, help="Look at and decide on purchases.")
 
 T = TypeVar("T")
 
 MandateArgument = Annotated[str, typer.Argument(help="The mandate's id.")]
 PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
+PaymentArgument = Annotated[str, typer.Argument(help="The payment's id.")]
 Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
 
 new_client: Callable[[], Client] = Client
@@ -28,9 +32,17 @@ new_client: Callable[[], Client] = Client
 
 
 def _run(work: Callable[[Buying], Coroutine[Any, Any, T]]) -> T:
+    return _call(lambda client: work(Buying(client)))
+
+
+def _pay(work: Callable[[Payments], Coroutine[Any, Any, T]]) -> T:
+    return _call(lambda client: work(Payments(client)))
+
+
+def _call(work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     async def whole() -> T:
         async with new_client() as client:
-            return await work(Buying(client))
+            return await work(client)
 
     try:
         return asyncio.run(whole())
@@ -133,12 +145,68 @@ def purchase_audit(
 ) -> None:
     """Print every step of a purchase."""
     trail = _run(lambda buying: buying.audit(purchase_id))
+    _print_trail(trail, as_json)
+
+
+@payment_app.command("show")
+def payment_show(payment_id: PaymentArgument) -> None:
+    """Print a paid request with its terms and its answer."""
+    _print(_pay(lambda payments: payments.payment(payment_id)))
+
+
+@payment_app.command("approve")
+def payment_approve(
+    payment_id: PaymentArgument,
+    digest: Annotated[
+        str | None, typer.Option(help="The digest of the terms you have seen; without it you are asked.")
+    ] = None,
+) -> None:
+    """Approve the terms."""
+    if digest is None:
+        view = _pay(lambda payments: payments.payment(payment_id))
+        _show_terms(view)
+        digest = view.terms_digest or ""
+        typer.confirm("Approve exactly this?", abort=True)
+    _print(_pay(lambda payments: payments.approve(payment_id, digest or "")))
+
+
+@payment_app.command("reject")
+def payment_reject(payment_id: PaymentArgument, reason: Reason = "") -> None:
+    """Say no; nothing is paid."""
+    _print(_pay(lambda payments: payments.reject(payment_id, reason=reason)))
+
+
+@payment_app.command("cancel")
+def payment_cancel(payment_id: PaymentArgument, reason: Reason = "") -> None:
+    """Stop a paid request, if nothing was sent yet."""
+    _print(_pay(lambda payments: payments.cancel(payment_id, reason=reason)))
+
+
+@payment_app.command("audit")
+def payment_audit(
+    payment_id: PaymentArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole trail as JSON.")] = False,
+) -> None:
+    """Print every step of a paid request."""
+    _print_trail(_pay(lambda payments: payments.audit(payment_id)), as_json)
+
+
+def _print_trail(trail: AuditTrail, as_json: bool) -> None:
     if as_json:
         _print(trail)
         return
     for entry in trail.entries:
         detail = "  ".join(f"{name}={value}" for name, value in entry.detail.items())
         typer.echo(f"{entry.seq:>3}  {entry.time:%H:%M:%S.%f}  {entry.actor:<12} {entry.action:<28} {detail}")
+
+
+def _show_terms(view: PaidRequestView) -> None:
+    if view.offer is None:
+        typer.echo(f"The payment is {view.status}; there are no terms yet.", err=True)
+        raise typer.Exit(1)
+    price = view.offer.price
+    typer.echo(f"{view.method} {view.url}")
+    typer.echo(f"  {price.amount} {price.currency}, paid to {view.offer.payee} ({view.offer.rail})")
 
 
 def _show_cart(view: PurchaseView) -> None:

@@ -1,5 +1,7 @@
 """Settings of what has to do with money, read from the environment (``WAYSTATION_<FIELD>``)."""
 
+from pathlib import Path
+
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -19,5 +21,7 @@ class MoneySettings(BaseSettings):
     """Bearer credentials by seller origin, as a JSON object: ``{"https://shop.example": "…"}``."""
     seller_default_credential: SecretStr | None = None
     """The credential for sellers that are not listed; unset refuses them."""
+    answers_dir: Path = Path(".waystation/answers")
+    """A folder, shared by workers and agents, for large answers to paid requests."""
     seller_webhook_secrets: dict[str, tuple[SecretStr, ...]] = {}
     """Secrets of order webhooks by seller origin, newest first: ``{"https://shop.example": ["…"]}``."""

@@ -186,6 +186,7 @@ class Payer:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             result_type=PaidRequestView,
+            memo={"session_id": self._session_id, "agent": self._agent},
         )
         try:
             answered: PaidRequestView = await self._client.execute_update_with_start_workflow(

@@ -9,6 +9,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, ExternalStorage, StorageDriver
 from temporalio.envconfig import ClientConfig
 
+from waystation.encryption import encrypting_data_converter, encryption_codec
+from waystation.money_settings import MoneySettings
 from waystation.settings import Settings
 from waystation.storage import FolderStorageDriver
 
@@ -25,12 +27,19 @@ async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool =
 
 
 async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataConverter:
-    """Pydantic payloads; large ones in external storage where one is set."""
+    """Pydantic payloads, encrypted where keys are set; large ones in external storage where one is set.
+
+    What goes to external storage is encrypted before. Raises ``EncryptionKeyError`` for an
+    unusable key.
+    """
+    converter = pydantic_data_converter
+    if keys := MoneySettings().encryption_keys:
+        converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
     driver = await _storage_driver(settings, resources)
     if driver is None:
-        return pydantic_data_converter
+        return converter
     return dataclasses.replace(
-        pydantic_data_converter,
+        converter,
         external_storage=ExternalStorage(
             drivers=[driver], payload_size_threshold=settings.storage_threshold_bytes
         ),

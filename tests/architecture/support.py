@@ -1,42 +1,14 @@
 """Reading the source as a test does."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
-from _pytest.mark import ParameterSet
 
 from tests.support import ROOT
 
 PACKAGE = ROOT / "src" / "waystation"
 LAYERS = ("api", "workflows", "activities")
-
-
-# Rules that are broken now, and how to mend it; a rule that is kept again must leave this list.
-KNOWN_FLOATS = {
-    "activities/checkouts.py": "keep the time at which an address ends in a small class, in nanoseconds",
-}
-KNOWN_INLINE_TIMES = {
-    "workflows/order_events.py": "UNBOUND_LIFETIME belongs into policies.py",
-    "workflows/purchase.py": "the shortest poll pause belongs into policies.py",
-    "workflows/purchase_payment.py": "the shortest poll pause belongs into policies.py",
-}
-
-
-def expecting(paths: Iterable[Path], known: Mapping[str, str]) -> list[ParameterSet]:
-    """The files as test parameters, those with a known fault expected to fail."""
-    return [
-        pytest.param(
-            path,
-            id=name_of(path),
-            marks=[pytest.mark.xfail(reason=known[name_of(path)], strict=True)]
-            if name_of(path) in known
-            else [],
-        )
-        for path in paths
-    ]
 
 
 def name_of(path: Path) -> str:

@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.support import (
-    KNOWN_FLOATS,
-    KNOWN_INLINE_TIMES,
     PACKAGE,
     called,
-    expecting,
     name_of,
     sources,
     tree,
@@ -68,7 +65,7 @@ def test_the_money_modules_are_found() -> None:
     assert PACKAGE / "models" / "money.py" in money_modules()
 
 
-@pytest.mark.parametrize("path", expecting(money_modules(), KNOWN_FLOATS))
+@pytest.mark.parametrize("path", money_modules(), ids=name_of)
 def test_money_knows_no_floats(path: Path) -> None:
     assert list(floats(path)) == []
 
@@ -96,7 +93,7 @@ def inline_policies(path: Path) -> Iterator[str]:
 WORKFLOWS = [path for path in sorted((ROOT / "workflows").glob("*.py")) if path.name != "policies.py"]
 
 
-@pytest.mark.parametrize("path", expecting(WORKFLOWS, KNOWN_INLINE_TIMES))
+@pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
 def test_timeouts_and_retries_are_in_policies_alone(path: Path) -> None:
     assert list(inline_policies(path)) == []
 

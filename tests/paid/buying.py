@@ -19,6 +19,7 @@ from temporalio.worker import Worker, WorkflowRunner
 
 from activities.checkouts import PurchaseAnnouncements
 from activities.mandates import MandateActivities
+from activities.paying import paid_request_activities
 from tests.support import eventually
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
@@ -31,7 +32,7 @@ from waystation.wallet import Wallet
 from worker import WORKFLOW_RUNNER
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
-from workflows.paid_request_parts import paid_request_worker_parts
+from workflows.paying import PAID_REQUEST_WORKFLOWS
 
 USDC = USDC_BASE_SEPOLIA.currency
 API = "https://paid.test"
@@ -117,21 +118,21 @@ class Bench:
     async def working(
         self, runner: WorkflowRunner = WORKFLOW_RUNNER, *, max_cached_workflows: int = 1_000
     ) -> AsyncIterator["Bench"]:
-        parts = paid_request_worker_parts(
+        paying = paid_request_activities(
             answers=self.answers, processor=self.agent_client, wallet=self.wallet, transport=self.network
         )
         mandates = MandateActivities(self.temporal)
         async with Worker(
             self.temporal,
             task_queue=self.task_queue,
-            workflows=[Mandate, *parts.workflows],
+            workflows=[Mandate, *PAID_REQUEST_WORKFLOWS],
             activities=[
                 mandates.reserve_from_mandate,
                 mandates.commit_to_mandate,
                 mandates.release_to_mandate,
                 mandates.holder_is_running,
                 PurchaseAnnouncements(self.temporal).announce_purchase,
-                *parts.activities,
+                *paying,
             ],
             workflow_runner=runner,
             max_cached_workflows=max_cached_workflows,

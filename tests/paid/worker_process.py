@@ -11,32 +11,33 @@ from temporalio.worker import Worker
 
 from activities.checkouts import PurchaseAnnouncements
 from activities.mandates import MandateActivities
+from activities.paying import paid_request_activities
 from waystation.stripe_http import open_stripe
 from waystation.wallet import Wallet, WalletSettings
 from worker import WORKFLOW_RUNNER
 from workflows.mandate import Mandate
-from workflows.paid_request_parts import paid_request_worker_parts
+from workflows.paying import PAID_REQUEST_WORKFLOWS
 
 
 async def run(options: argparse.Namespace) -> None:
     client = await Client.connect(options.temporal, data_converter=pydantic_data_converter)
     processor, _ = open_stripe("sk_test_agent", api_base=options.processor)
     settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
-    parts = paid_request_worker_parts(
+    paying = paid_request_activities(
         answers=options.answers, processor=processor, wallet=Wallet.from_settings(settings)
     )
     mandates = MandateActivities(client)
     async with Worker(
         client,
         task_queue=options.queue,
-        workflows=[Mandate, *parts.workflows],
+        workflows=[Mandate, *PAID_REQUEST_WORKFLOWS],
         activities=[
             mandates.reserve_from_mandate,
             mandates.commit_to_mandate,
             mandates.release_to_mandate,
             mandates.holder_is_running,
             PurchaseAnnouncements(client).announce_purchase,
-            *parts.activities,
+            *paying,
         ],
         workflow_runner=WORKFLOW_RUNNER,
     ):

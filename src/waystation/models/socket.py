@@ -6,6 +6,8 @@ from pydantic import Field
 
 from waystation.models.base import Frozen
 from waystation.models.events import Identifier
+from waystation.models.mandates import Name
+from waystation.models.purchases import Digest
 from waystation.models.requests import MessageRequest, SteerRequest, StopRequest
 
 
@@ -33,4 +35,19 @@ class SteerCommand(Frozen):
     body: SteerRequest
 
 
-Command = Annotated[SendCommand | StopCommand | SteerCommand, Field(discriminator="op")]
+class ApproveBody(Frozen):
+    """The purchase, and the digest of the cart that the caller has seen."""
+
+    purchase_id: Name
+    digest: Digest
+
+
+class ApproveCommand(Frozen):
+    """``{"op": "approve", "request": "4", "body": {"purchase_id": "…", "digest": "sha256:…"}}``"""
+
+    op: Literal["approve"]
+    request: Identifier
+    body: ApproveBody
+
+
+Command = Annotated[SendCommand | StopCommand | SteerCommand | ApproveCommand, Field(discriminator="op")]

@@ -35,6 +35,7 @@ from x402.schemas import (
 from waystation.models.base import Frozen
 from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA, TokenAsset, recover_signer
 from waystation.protocols.http402 import WireError, parse_address
+from waystation.redaction import install_redaction
 
 FAUCET_BASE_UNITS = 1_000_000_000
 """Every address starts with 1,000 simulated USDC."""
@@ -311,6 +312,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8790)
     parser.add_argument("--data", type=Path, default=Path(".waystation/sandbox"))
     arguments = parser.parse_args()
+    install_redaction()
     chain = Chain(arguments.data / "chain.sqlite3")
     uvicorn.run(create_facilitator_app(chain), host="127.0.0.1", port=arguments.port, log_level="warning")
 

@@ -39,6 +39,7 @@ from pydantic import Field
 from waystation.models.base import Frozen
 from waystation.models.money import Money
 from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.redaction import install_redaction
 from waystation.sandbox.facilitator import Chain, create_facilitator_app
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
 from waystation.seller.paywall import Paywall
@@ -221,8 +222,9 @@ def main() -> None:
     parser.add_argument("--processor", required=True, help="URL of the sandbox processor (or Stripe)")
     parser.add_argument("--facilitator", help="URL of an x402 facilitator; the sandbox's own without it")
     parser.add_argument("--redis", help="Redis URL for the journal, to run several processes")
-    parser.add_argument("--lease-seconds", type=float, default=15)
+    parser.add_argument("--lease-seconds", type=int, default=15)
     options = parser.parse_args()
+    install_redaction()
     processor, _ = open_stripe(SELLER_KEY, api_base=options.processor)
     app = create_app(
         options.data,

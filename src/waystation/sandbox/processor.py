@@ -29,6 +29,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from stripe import WebhookSignature
 
+from waystation.redaction import install_redaction
 from waystation.sandbox import payments
 from waystation.sandbox.forms import MalformedFormError, decode_form, values
 from waystation.sandbox.ledger import (
@@ -401,6 +402,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the ledger")
     options = parser.parse_args()
+    install_redaction()
     uvicorn.run(create_app(options.data), host="127.0.0.1", port=options.port, log_level="warning")
 
 

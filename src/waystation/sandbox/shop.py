@@ -26,6 +26,7 @@ from pydantic import Field, SecretStr, ValidationError
 
 from waystation.models.base import Frozen
 from waystation.protocols import acp
+from waystation.redaction import install_redaction
 from waystation.sandbox.catalog import (
     CODES,
     DIGITAL_TAX_STATES,
@@ -549,6 +550,7 @@ def main() -> None:
     parser.add_argument("--recovery-after-seconds", type=int, default=60)
     parser.add_argument("--stripe-timeout-seconds", type=int, default=30)
     options = parser.parse_args()
+    install_redaction()
     targets: tuple[WebhookTarget, ...] = ()
     if options.webhook_url:
         targets = (WebhookTarget(url=options.webhook_url, secret=SecretStr(options.webhook_secret)),)

@@ -1,0 +1,166 @@
+"""Routes of paid requests (HTTP 402): start, look, list, decide, cancel, audit.
+
+As with purchases, only a caller with the role ``approver`` decides, under their own name.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+
+from api.auth import Action, Principal
+from api.dependencies import Caller
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
+from api.money_gateway import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
+from waystation.models.base import Frozen
+from waystation.models.events import SessionId
+from waystation.models.payments import PaidRequestStart, PaidRequestView
+from waystation.models.purchases import Approve, AuditTrail, Cancel, Digest, Reject
+
+router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
+
+PaymentId = Annotated[SessionId, Path(description="The payment's id, which is its Temporal workflow id.")]
+
+
+class StartPayment(Frozen):
+    """The body of ``POST /payments``."""
+
+    payment_id: SessionId | None = None
+    request: PaidRequestStart
+
+
+class ApprovePayment(Frozen):
+    """The digest of the terms (price, payee, realm, request) that the caller has seen."""
+
+    digest: Digest
+
+
+class RejectPayment(Frozen):
+    """Why, for the agent and the trail."""
+
+    digest: Digest | None = None
+    reason: str = ""
+
+
+class CancelPayment(Frozen):
+    """Why, for the trail."""
+
+    reason: str = ""
+
+
+@router.post("/payments", status_code=201, summary="Make a paid request")
+async def start(body: StartPayment, caller: Caller, money: Money, response: Response) -> PaidRequestView:
+    """Starts a paid request, or answers 200 with the one that has this id already (idempotent)."""
+    if caller.role not in ("agent", "service", "client"):
+        raise Forbidden(f"The role '{caller.role}' may not buy.")
+    session_id = body.request.session_id
+    if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
+        raise Forbidden("Name the session that this token is for as 'session_id'.")
+    payment_id, created = await money.gateway.start_payment(body.payment_id, body.request)
+    view = await _visible(payment_id, caller, money)
+    wanted = body.request.request
+    if not created and (view.url, view.method) != (wanted.url, wanted.method):
+        raise Conflict(f"'{payment_id}' is another payment; choose another id.", code="id-taken")
+    response.status_code = 201 if created else 200
+    return view
+
+
+@router.get("/payments", summary="List paid requests")
+async def list_payments(
+    caller: Caller,
+    money: Money,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    session_id: str | None = None,
+) -> list[PaidRequestView]:
+    """Paid requests, newest first, without their answers; a session token sees its own sessions'."""
+    if caller.sessions is None:
+        wanted = [{"session_id": session_id}] if session_id else [{}]
+    elif session_id is not None and session_id not in caller.sessions:
+        raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
+    else:
+        wanted = [{"session_id": one} for one in ([session_id] if session_id else sorted(caller.sessions))]
+    ids = [one for filters in wanted for one in await money.gateway.listed("PaidRequest", limit, filters)]
+    views = [await money.gateway.payment(one) for one in ids[:limit]]
+    return [view.model_copy(update={"answer": None}) for view in views]
+
+
+@router.get("/payments/{payment_id}", summary="Look at a paid request")
+async def show(
+    payment_id: PaymentId,
+    caller: Caller,
+    money: Money,
+    wait_seconds: Annotated[int, Query(ge=0, le=MAX_OUTCOME_WAIT_SECONDS)] = 0,
+) -> PaidRequestView:
+    """The payment as it stands; with ``wait_seconds``, once it is final or that time is over."""
+    view = await _visible(payment_id, caller, money)
+    if wait_seconds and not view.final:
+        return await money.gateway.payment_outcome(payment_id, wait_seconds)
+    return view
+
+
+@router.get("/payments/{payment_id}/audit", summary="Read a payment's audit trail")
+async def audit(payment_id: PaymentId, caller: Caller, money: Money) -> AuditTrail:
+    """Every step, each chained to the one before by its hash."""
+    await _visible(payment_id, caller, money)
+    return await money.gateway.payment_audit(payment_id)
+
+
+@router.post("/payments/{payment_id}/approve", summary="Approve a payment")
+async def approve(
+    payment_id: PaymentId, body: ApprovePayment, caller: Caller, money: Money
+) -> PaidRequestView:
+    """Approves exactly the terms with this digest."""
+    wish = Approve(digest=body.digest, approver=caller.subject)
+    view = await _decide(payment_id, "approve", wish, caller, money)
+    if view.approved_by != caller.subject:
+        raise Conflict(f"It was decided meanwhile; the payment is {view.status}.", code="already-decided")
+    return view
+
+
+@router.post("/payments/{payment_id}/reject", summary="Reject a payment")
+async def reject(payment_id: PaymentId, body: RejectPayment, caller: Caller, money: Money) -> PaidRequestView:
+    """Says no; nothing is paid."""
+    wish = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
+    view = await _decide(payment_id, "reject", wish, caller, money)
+    if view.refusal is None:
+        raise Conflict(f"It was decided meanwhile; the payment is {view.status}.", code="already-decided")
+    return view
+
+
+@router.post("/payments/{payment_id}/cancel", status_code=202, summary="Cancel a payment")
+async def cancel(payment_id: PaymentId, body: CancelPayment, caller: Caller, money: Money) -> PaidRequestView:
+    """Stops the payment if nothing was sent yet; ``GET`` tells the outcome."""
+    view = await _visible(payment_id, caller, money)
+    if view.final:
+        raise Conflict(f"The payment is {view.status} already.", code="ended")
+    await money.gateway.tell(payment_id, "cancel", Cancel(by=caller.subject, reason=body.reason))
+    return await money.gateway.payment(payment_id)
+
+
+async def _decide(
+    payment_id: str, signal: str, wish: Approve | Reject, caller: Principal, money: MoneyParts
+) -> PaidRequestView:
+    """Hands the decision over and looks what became of it: a query sees every signal sent before it."""
+    caller.require(Action.APPROVE)
+    view = await _visible(payment_id, caller, money)
+    if view.status != "awaiting_approval":
+        raise Conflict(f"No decision is awaited; the payment is {view.status}.", code="not-awaiting-approval")
+    if wish.digest is not None and wish.digest != view.terms_digest:
+        raise Conflict(
+            "The digest is of other terms; look at the payment again.",
+            code="stale-digest",
+            digest=view.terms_digest,
+        )
+    await money.gateway.tell(payment_id, signal, wish)
+    view = await money.gateway.payment(payment_id)
+    if view.status == "awaiting_approval":
+        raise Forbidden(f"'{caller.subject}' is none of the mandate's approvers.", code="not-an-approver")
+    return view
+
+
+async def _visible(payment_id: str, caller: Principal, money: MoneyParts) -> PaidRequestView:
+    view = await money.gateway.payment(payment_id)
+    if caller.sessions is None or await money.gateway.session_of(payment_id) in caller.sessions:
+        return view
+    raise NotFound(
+        f"There is no payment '{payment_id}', or this token may not see it.", code="unknown-payment"
+    )

@@ -14,8 +14,15 @@ START_DELAY_SECONDS = 0.5
 
 @agent.turn
 async def stream(turn: Turn) -> None:
-    """``tokens=400 rate=50``: streams timestamps in nanoseconds of the system's monotonic clock."""
+    """``tokens=400 rate=50``: streams timestamps in nanoseconds of the system's monotonic clock.
+
+    ``echo=1`` says the message again instead, word by word.
+    """
     script = Script(turn)
+    if script.number("echo"):
+        for word in turn.text.split():
+            await turn.write(word + " ")
+        return
     await asyncio.sleep(START_DELAY_SECONDS)
     pace = Pace(script.number("rate", 50))
     for _ in range(script.number("tokens", 100)):

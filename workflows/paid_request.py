@@ -203,7 +203,7 @@ class PaidRequest:
             terms_digest=self._digest,
             approved_by=self._approved_by,
             credential_fingerprint=self._credential.fingerprint if self._credential else None,
-            money_moved=self._money_moved,
+            money_moved=self._moved_so_far(),
             receipt=self._receipt,
             answer=self._answer,
             refusal=self._refusal,
@@ -214,6 +214,11 @@ class PaidRequest:
     def audit(self) -> AuditTrail:
         """Every step so far, each entry carrying the hash of the one before."""
         return AuditTrail(purchase_id=self._id, entries=self._audit)
+
+    def _moved_so_far(self) -> MoneyMoved:
+        """From the moment a credential may be out, nobody knows until processor or chain was asked."""
+        asked = self._status not in ("paying", "confirming") or self._credential is None
+        return self._money_moved if asked else "unknown"
 
     def _take_decision(self, decision: Approve | Reject, by: str, named: str | None) -> None:
         wrong: str | None = "no decision is awaited"
@@ -552,7 +557,7 @@ class PaidRequest:
         data = {"status": status, "url": self._request.url, "turn_id": self._start.turn_id}
         facts = self._facts(self._offer) if self._offer else {}
         refusal = self._refusal.model_dump(mode="json") if self._refusal else None
-        shown = {**data, **facts, "refusal": refusal, "money_moved": self._money_moved}
+        shown = {**data, **facts, "refusal": refusal, "money_moved": self._moved_so_far()}
         self._announce("payment.updated", {key: value for key, value in shown.items() if value is not None})
 
     @staticmethod

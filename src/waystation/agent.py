@@ -29,6 +29,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from waystation.agent_money import MoneyTurn
 from waystation.client import Client, Session
 from waystation.errors import WaystationError
 from waystation.ingest_client import Control, IngestConnection, Writer, actor_of
@@ -150,7 +151,7 @@ class ToolCall:
     result: JsonValue = None
 
 
-class Turn:
+class Turn(MoneyTurn):
     """One turn of an agent: what was said so far, and everything the agent can do."""
 
     def __init__(

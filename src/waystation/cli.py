@@ -77,13 +77,18 @@ def dev(
     ] = DEFAULT_STATE_FOLDER,
     port: Annotated[int, typer.Option(help="The API's port.")] = 8470,
     temporal_port: Annotated[int, typer.Option(help="Temporal's port.")] = 7470,
+    no_sandbox: Annotated[
+        bool,
+        typer.Option("--no-sandbox", help="Leave out the processor, shop and paid API."),
+    ] = False,
 ) -> None:
-    """Run everything on this machine: Temporal, worker, API and agents. No account, no Docker."""
+    """Run everything on this machine: Temporal, worker, API, agents, sandbox. No account, no Docker."""
     from waystation.dev import Dev, DevError
 
     _log()
+    running = Dev(state, port, temporal_port, agent, server_folder(), sandbox=not no_sandbox)
     try:
-        asyncio.run(Dev(state, port, temporal_port, agent, server_folder()).run())
+        asyncio.run(running.run())
     except DevError as error:
         raise _fail(str(error)) from error
 

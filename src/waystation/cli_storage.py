@@ -4,11 +4,14 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from waystation.storage import DEFAULT_RETENTION_HOURS, MIN_RETENTION_HOURS, Pruned
+from waystation.retention import DEFAULT_RETENTION_HOURS, MIN_RETENTION_HOURS
+
+if TYPE_CHECKING:
+    from waystation.storage import Pruned
 
 storage_app = typer.Typer(no_args_is_help=True, help="Look after stored payloads.")
 
@@ -46,7 +49,7 @@ def storage_prune(
     )
 
 
-async def _prune(folder: Path | None, retention: timedelta, *, dry_run: bool) -> Pruned:
+async def _prune(folder: Path | None, retention: timedelta, *, dry_run: bool) -> "Pruned":
     from waystation.settings import Settings
     from waystation.storage import prune
     from waystation.temporal import connect

@@ -173,6 +173,11 @@ class Session:
         self._client = client
         self._path = f"/sessions/{session_id}"
 
+    @property
+    def client(self) -> Client:
+        """The connection that this session uses."""
+        return self._client
+
     # Talking
 
     async def send(

@@ -1,4 +1,4 @@
-"""Everything on one machine: Temporal's dev server, worker, API and agents as child processes.
+"""Everything on one machine: Temporal's dev server, worker, API, agents and sandbox as child processes.
 
 State is kept in a folder, so that killing and starting it again continues every session.
 """
@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 import httpx
 
+from waystation.dev_sandbox import Sandbox
 from waystation.encryption import generate_key
 from waystation.local import APPROVER_KEY, CLIENT_FILE, DEFAULT_STATE_FOLDER, command_name, write_private
 from waystation.settings import hash_api_key
@@ -38,7 +39,11 @@ LOCK_TIMEOUT_SECONDS = 5.0
 MAX_QUOTED_LOG_BYTES = 2_000
 EXIT_MISCONFIGURED = os.EX_CONFIG
 """The exit code of a process that would fail the same way again."""
-DEMO_AGENTS = ("waystation.agents.demo:agent", "waystation.agents.demo:researcher")
+DEMO_AGENTS = (
+    "waystation.agents.demo:agent",
+    "waystation.agents.demo:researcher",
+    "waystation.agents.shopper:agent",
+)
 DEV_SERVER_OPTIONS = (
     # By default Temporal lets one query wait while a workflow is busy and refuses a second, which
     # clients then try again after a whole second.
@@ -264,9 +269,11 @@ class Dev:
         server_folder: Path,
         *,
         quiet: bool = False,
+        sandbox: bool = True,
     ) -> None:
         self._port, self.temporal_port, self._agents = port, temporal_port, agents
-        self._server, self._quiet = server_folder, quiet
+        self._server, self._quiet, self._with_sandbox = server_folder, quiet, sandbox
+        self.sandbox: Sandbox | None = None
         self.url = f"http://127.0.0.1:{port}"
         self._lock = -1
         self.state = DevState(state)
@@ -298,12 +305,23 @@ class Dev:
         env = self.state.environment(self._port, self.temporal_port)
         await self._child("temporal", self._temporal_command(), {})
         await self._until("Temporal", lambda: _listens(self.temporal_port))
+        worker_env = {**env, "WAYSTATION_API_KEY": self.state.key("agent")}
+        agent_env, api_env = dict(worker_env), dict(env)
+        if self._with_sandbox:
+            self.sandbox = Sandbox(self.state.folder, self.url)
+            worker_env |= self.sandbox.worker_environment()
+            agent_env |= self.sandbox.agent_environment()
+            api_env |= self.sandbox.api_environment()
         command = [sys.executable, "-m", "waystation"]
-        agent_env = {**env, "WAYSTATION_API_KEY": self.state.key("agent")}
-        await self._child("worker", [*command, "worker"], agent_env, cwd=self._server)
-        await self._child("api", [*command, "api"], env, cwd=self._server)
+        await self._child("worker", [*command, "worker"], worker_env, cwd=self._server)
+        await self._child("api", [*command, "api"], api_env, cwd=self._server)
         await self._child("agents", [*command, "agent", *DEMO_AGENTS, *self._agents], agent_env)
-        await self._until("the API", self._api_ready)
+        if self.sandbox:
+            for name, (run, part_env) in self.sandbox.commands().items():
+                await self._child(name, run, part_env)
+        await self._until("the API", lambda: _answers(f"{self.url}/ready"))
+        for url in self.sandbox.health_urls() if self.sandbox else ():
+            await self._until("the sandbox", lambda url=url: _answers(url))  # type: ignore[misc]
         self.state.write_client_environment(self.url)
 
     async def stop(self) -> None:
@@ -314,8 +332,16 @@ class Dev:
         self.state.unlock()
 
     def pid(self, name: str) -> int | None:
-        """The process id of a child (``temporal``, ``worker``, ``api``, ``agents``), if it runs."""
+        """The process id of a child (``temporal``, ``worker``, ``api``, ``agents``, …), if it runs."""
         return next((child.pid for child in self.children if child.name == name), None)
+
+    def _sandbox_lines(self) -> str:
+        if self.sandbox is None:
+            return ""
+        return (
+            f"\n  Sandbox        shop {self.sandbox.url('shop')}, paid API {self.sandbox.url('paid-api')}, "
+            f"processor {self.sandbox.url('processor')}"
+        )
 
     def _temporal_command(self) -> list[str]:
         return [
@@ -347,12 +373,6 @@ class Dev:
     async def _misconfigured(self) -> None:
         await _first(*(asyncio.create_task(child.misconfigured.wait()) for child in self.children))
 
-    def _api_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/ready", timeout=2).is_success
-        except httpx.TransportError:
-            return False
-
     def _greet(self) -> None:
         if self._quiet:
             return
@@ -366,7 +386,7 @@ Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting 
 
   API            {self.url}   (documentation: {self.url}/docs)
   Temporal       127.0.0.1:{self.temporal_port}
-  API key        {self.state.key("service")}
+  API key        {self.state.key("service")}{self._sandbox_lines()}
 
 Try, in another terminal in this folder:
   {command} start demo --id hello --message "tokens=100"
@@ -387,6 +407,13 @@ async def _first(*tasks: asyncio.Task[Any]) -> asyncio.Task[Any]:
     first = next(task for task in tasks if task in done)
     await first
     return first
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _listens(port: int) -> bool:

@@ -26,10 +26,7 @@ from temporalio.converter import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-DEFAULT_RETENTION_HOURS = 72
-"""Temporal's own retention of ended workflows is 72 hours unless a namespace says otherwise."""
-MIN_RETENTION_HOURS = 1
-"""A payload is written before the workflow that it is for is known to Temporal."""
+from waystation.retention import MIN_RETENTION_HOURS
 
 _ORPHANS = "unassigned"
 

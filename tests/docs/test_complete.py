@@ -15,10 +15,11 @@ from api.main import create_app
 from tests.docs.support import first_codes, page, rows
 from tests.support import ROOT
 from waystation.cli import app
-from waystation.cli_storage import storage_app
 from waystation.models.events import EventType
 from waystation.models.sessions import SessionLimits
+from waystation.money_settings import MoneySettings
 from waystation.settings import Settings
+from waystation.wallet import WalletSettings
 
 # Command line
 
@@ -40,10 +41,7 @@ def options_of(command: Any) -> list[str]:
     ]
 
 
-COMMANDS = {
-    **dict(commands(typer.main.get_command(app), "waystation")),
-    **dict(commands(typer.main.get_command(storage_app), "waystation storage")),
-}
+COMMANDS = dict(commands(typer.main.get_command(app), "waystation"))
 
 
 def described(path: str) -> str:
@@ -87,18 +85,27 @@ def documented_settings() -> dict[str, str]:
 
 
 def shown(default: Any) -> str:
-    if default is None or default == () or default is PydanticUndefined:
+    if default is None or default in ((), {}) or default is PydanticUndefined:
         return "none"
     return f"{default:.10g}" if isinstance(default, (int, float)) else str(default)
 
 
-FIELDS = {
-    f"WAYSTATION_{name.upper()}": field.default
-    for name, field in Settings.model_fields.items()
-    if name != "limits"
-} | {
-    f"WAYSTATION_LIMITS__{name.upper()}": field.default for name, field in SessionLimits.model_fields.items()
-}
+FIELDS = (
+    {
+        f"WAYSTATION_{name.upper()}": field.default
+        for name, field in Settings.model_fields.items()
+        if name != "limits"
+    }
+    | {f"WAYSTATION_{name.upper()}": field.default for name, field in MoneySettings.model_fields.items()}
+    | {
+        f"WAYSTATION_WALLET_{name.upper()}": field.default
+        for name, field in WalletSettings.model_fields.items()
+    }
+    | {
+        f"WAYSTATION_LIMITS__{name.upper()}": field.default
+        for name, field in SessionLimits.model_fields.items()
+    }
+)
 
 
 @pytest.mark.parametrize("variable", FIELDS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from waystation.agents.demo import WORDS
+from waystation.demo import money
 from waystation.demo.devices import Witness
 from waystation.demo.stage import DemoFailed, Stage, turn_of
 from waystation.models.events import EventType
@@ -203,5 +204,15 @@ CHAPTERS = (
     ),
     Chapter("A person takes over", "Grace, an operator, answers in the agent's place.", takeover),
     Chapter("kill -9", "The agent's process is killed in mid-answer.", crash),
+    Chapter(
+        "A purchase",
+        "An agent finds a book, a person approves the cart; then the seller asks for too much.",
+        money.purchase,
+    ),
+    Chapter(
+        "Paid requests",
+        "An API answers 402. The agent pays within its mandate: by card token, on chain, and once only.",
+        money.paid_requests,
+    ),
     Chapter("The end", "The session is closed for everyone.", close),
 )

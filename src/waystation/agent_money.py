@@ -1,0 +1,132 @@
+"""What a turn can do about money: search, buy, fetch.
+
+Ids of purchases and payments come from session, turn and a key, so a turn that is tried again
+finds what its first attempt has begun, and never buys or pays twice.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from temporalio import activity
+
+from waystation.buying import Buying
+from waystation.client import Session
+from waystation.errors import ConnectionLost, TryLater
+from waystation.models.money import Money
+from waystation.models.purchases import PurchaseView
+from waystation.money_settings import MoneySettings
+from waystation.paying import Paid, Payer
+from waystation.product_search import FoundProduct, search_products
+
+PAUSE_SECONDS: Final = 1.0
+"""Before the API is asked again when it was away."""
+
+
+class MoneyTurn:
+    """The part of :class:`waystation.agent.Turn` that has to do with money."""
+
+    id: str
+    session_id: str
+    agent: str
+    session: Session
+    _bought = 0
+
+    async def search_products(
+        self, seller: str, query: str = "", *, feed: str = "catalog", limit: int = 20
+    ) -> tuple[FoundProduct, ...]:
+        """Products from a seller's feed that match all words of the query.
+
+        >>> found = await turn.search_products("https://shop.example", "red mug")  # doctest: +SKIP
+        """
+        return await search_products(seller, query, feed=feed, limit=limit)
+
+    async def buy(
+        self,
+        seller: str,
+        items: Mapping[str, int],
+        *,
+        mandate_id: str,
+        currency: str = "usd",
+        key: str | None = None,
+        **details: Any,
+    ) -> PurchaseView:
+        """Buys ``{item id: quantity}`` and waits for the end: completed, rejected, refused, …
+
+        There is no place for a price: the seller's checkout states it, the mandate bounds it and
+        a person approves the cart. ``key`` names the purchase within the turn; by default it is the
+        turn's first, second, … one. ``details`` are further fields of ``PurchaseRequest``. A turn that
+        is stopped leaves the purchase to the person who was asked.
+
+        >>> view = await turn.buy("https://shop.example", {"mug": 2}, mandate_id="m-1")  # doctest: +SKIP
+        """
+        self._bought += 1
+        purchase_id = self._money_id("buy", key or str(self._bought))
+        buying = Buying(self.session.client)
+        while True:
+            try:
+                await buying.buy(
+                    mandate_id,
+                    seller,
+                    items,
+                    agent=self.agent,
+                    currency=currency,
+                    purchase_id=purchase_id,
+                    session_id=self.session_id,
+                    turn_id=self.id,
+                    **details,
+                )
+                view = await buying.wait(purchase_id)
+                while not view.final:
+                    view = await buying.wait(purchase_id)
+            except (ConnectionLost, TryLater):
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return view
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        max_price: Money,
+        mandate_id: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        key: str | None = None,
+    ) -> Paid:
+        """Makes a request and pays for it if it must be paid for (HTTP 402), up to ``max_price``.
+
+        The same request in the same turn is paid once and gives its answer again; give a ``key`` to
+        pay for it anew. Raises :class:`waystation.paying.PaymentRefusedError`.
+
+        >>> paid = await turn.fetch(url, max_price=Money(amount=50, currency="usd"), mandate_id="m-1")
+        ... # doctest: +SKIP
+        """
+        same = key or [method, url, hashlib.sha256(content).hexdigest()]
+        payer = Payer(
+            activity.client(),
+            mandate_id=mandate_id,
+            agent=self.agent,
+            session_id=self.session_id,
+            turn_id=self.id,
+            answers=MoneySettings().answers_dir,
+        )
+        try:
+            return await payer.fetch(
+                url,
+                max_price=max_price,
+                method=method,
+                headers=headers,
+                content=content,
+                payment_id=self._money_id("pay", same),
+            )
+        finally:
+            await payer.close()
+
+    def _money_id(self, kind: str, key: str | list[str]) -> str:
+        """Never from the attempt: a retry must find what was begun."""
+        parts = json.dumps([self.session_id, self.id, kind, key])
+        return f"{kind}-{hashlib.sha256(parts.encode()).hexdigest()[:40]}"

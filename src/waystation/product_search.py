@@ -1,0 +1,126 @@
+"""Finding products in a seller's ACP feed: discovery, free of any transaction.
+
+What comes back is for reading and choosing. Only an item's id and a quantity go into a purchase;
+its price there is what the seller's checkout states, whatever a feed or a model says.
+"""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from waystation.errors import WaystationError
+from waystation.models.base import Frozen
+from waystation.money_settings import MoneySettings
+from waystation.protocols import acp
+
+FEED_TIMEOUT_SECONDS: Final = 20
+MAX_FOUND: Final = 100
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ProductSearchFailed(WaystationError):
+    """The seller's feed can't be read; the message says why and what to do."""
+
+
+class FoundProduct(Frozen):
+    """One thing that can be bought. Texts are the seller's: data, never instructions."""
+
+    seller: str
+    item_id: str
+    title: str
+    description: str = ""
+    amount: int | None = None
+    """Minor units, for showing only."""
+    currency: str | None = None
+    available: bool = True
+
+
+async def search_products(
+    seller: str,
+    query: str = "",
+    *,
+    feed: str = "catalog",
+    limit: int = 20,
+    http: httpx.AsyncClient | None = None,
+    settings: MoneySettings | None = None,
+) -> tuple[FoundProduct, ...]:
+    """Products of a seller (a web origin) whose words hold all words of the query, in the feed's order.
+
+    Raises :class:`ProductSearchFailed`.
+    """
+    settings = settings or MoneySettings()
+    credential = settings.seller_credentials.get(seller) or settings.seller_default_credential
+    headers = {acp.HEADER_API_VERSION: acp.API_VERSION, "Accept": "application/json"}
+    if credential is not None:
+        headers[acp.HEADER_AUTHORIZATION] = f"Bearer {credential.get_secret_value()}"
+    client = http or httpx.AsyncClient(timeout=FEED_TIMEOUT_SECONDS, follow_redirects=False)
+    try:
+        base = await _base_url(client, seller)
+        if urlsplit(base).netloc != urlsplit(seller).netloc:
+            headers.pop(acp.HEADER_AUTHORIZATION, None)  # the credential is for this origin alone
+        raw = await _get(client, f"{base}/feeds/{feed}/products", headers, "the product feed")
+        products = acp.read_products(raw).products
+    except acp.ProtocolViolationError as violation:
+        raise ProductSearchFailed(str(violation)) from None
+    finally:
+        if http is None:
+            await client.aclose()
+    found = [_found(seller, product, variant) for product in products for variant in product.variants]
+    return tuple(one for one in found if _matches(one, query))[: min(limit, MAX_FOUND)]
+
+
+async def _base_url(client: httpx.AsyncClient, seller: str) -> str:
+    _require_tls(seller)
+    raw = await _get(client, seller + acp.DISCOVERY_PATH, {}, "the discovery document", absent_is_fine=True)
+    if not raw:
+        return seller
+    base = acp.read_discovery(raw).api_base_url.rstrip("/")
+    _require_tls(base)
+    return base
+
+
+async def _get(
+    client: httpx.AsyncClient, url: str, headers: dict[str, str], what: str, *, absent_is_fine: bool = False
+) -> bytes:
+    try:
+        async with client.stream("GET", url, headers=headers) as response:
+            if response.status_code == 404 and absent_is_fine:
+                return b""
+            if not response.is_success:
+                raise ProductSearchFailed(f"the seller answered {response.status_code} for {what}.")
+            raw = b""
+            async for chunk in response.aiter_bytes():
+                raw += chunk
+                if len(raw) > acp.MAX_BODY_BYTES:
+                    raise ProductSearchFailed(f"{what} is larger than {acp.MAX_BODY_BYTES} bytes.")
+            return raw
+    except httpx.HTTPError as error:
+        raise ProductSearchFailed(
+            f"the seller can't be reached ({type(error).__name__}); try later."
+        ) from None
+
+
+def _require_tls(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise ProductSearchFailed(f"{parts.hostname} is not reached over TLS; give its https origin.")
+
+
+def _found(seller: str, product: acp.FeedProduct, variant: acp.FeedVariant) -> FoundProduct:
+    description = variant.description or product.description
+    availability = variant.availability
+    return FoundProduct(
+        seller=seller,
+        item_id=variant.id,
+        title=variant.title,
+        description=(description.plain if description else None) or "",
+        amount=variant.price.amount if variant.price else None,
+        currency=variant.price.currency.lower() if variant.price else None,
+        available=availability is None or availability.available is not False,
+    )
+
+
+def _matches(found: FoundProduct, query: str) -> bool:
+    text = f"{found.item_id} {found.title} {found.description}".lower()
+    return all(word in text for word in query.lower().split())

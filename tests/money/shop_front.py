@@ -53,7 +53,7 @@ class MoneyStack(Stack):
                     return False
 
             for url in self.sandbox.health_urls():
-                await eventually(lambda url=url: answers(url), within=30, what=f"{url}\n{self.logs()}")
+                await eventually(lambda url=url: answers(url), within=30, what=f"{url}\n{self.logs()}")  # type: ignore[misc]
 
     # What the sandbox has seen
 

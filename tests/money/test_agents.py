@@ -1,6 +1,7 @@
 """Agents that search, buy and fetch, on a real stack beside the sandbox."""
 
 import json
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -13,7 +14,7 @@ from workflows.purchase_rules import verify_audit
 
 BUYER = {"email": "ada@example.com", "first_name": "Ada"}
 DETAILS = {"buyer": BUYER}
-BOOKS = {"search": "tides", "quantity": 2, "details": DETAILS}
+BOOKS: dict[str, Any] = {"search": "tides", "quantity": 2, "details": DETAILS}
 
 
 async def test_an_agent_searches_and_buys_what_a_person_approves(money: MoneyStack) -> None:

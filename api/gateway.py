@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.errors import Invalid, Problem, Unavailable, UnknownSession, refusal
+from waystation.encryption import PayloadDecryptionError
 from waystation.models.events import Publish
 from waystation.models.requests import ListedSession
 from waystation.models.sessions import (
@@ -205,8 +206,19 @@ async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def memo_of(execution: WorkflowExecution) -> Mapping[str, Any]:
+    """A listed workflow's memo; empty where it was encrypted with a key that is no longer known.
+
+    One old workflow must not make the whole list fail.
+    """
+    try:
+        return await execution.memo()
+    except PayloadDecryptionError:
+        return {}
+
+
 async def _listed(execution: WorkflowExecution) -> ListedSession:
-    memo = await execution.memo()
+    memo = await memo_of(execution)
     return ListedSession(
         session_id=execution.id,
         agent=memo.get("agent"),

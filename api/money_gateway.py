@@ -21,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.dependencies import ApiParts
 from api.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
+from api.gateway import memo_of
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import PaidRequestStart, PaidRequestView
 from waystation.models.purchases import (
@@ -205,7 +206,7 @@ class MoneyGateway:
         async def call() -> list[str]:
             found: list[str] = []
             async for execution in self._client.list_workflows(query, rpc_timeout=self._timeout):
-                memo = await execution.memo() if wanted else {}
+                memo = await memo_of(execution) if wanted else {}
                 if all(memo.get(name) == value for name, value in wanted.items()):
                     found.append(execution.id)
                 if len(found) == limit:

@@ -18,7 +18,7 @@ def script(url: str) -> list[str]:
         kinds = []
         for event in session.events():
             kinds.append("live" if isinstance(event, LiveDelta) else event.type)
-            if kinds.count("live") == 3:
+            if kinds[-1] == "live" and kinds.count("live") == 3:
                 assert session.stop().outcome == "stopped"
             if isinstance(event, Event) and event.type == "turn.stopped":
                 break

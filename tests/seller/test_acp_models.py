@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.seller.agent import NO_SPEC, SPEC, check
@@ -295,6 +295,10 @@ def test_a_total_that_was_tampered_with_is_noticed(
     places += [index for index, one in enumerate(cart.totals) if one.type is kind]
     place = data.draw(st.sampled_from(places))
     changed = cart.totals[place].model_copy(update={"amount": cart.totals[place].amount + extra})
+    # A subtotal may be stated before or after discounts; raised to the other reading it is no lie,
+    # and the total that is paid stays as it was.
+    base = next(one.amount for one in cart.totals if one.type is TotalType.ITEMS_BASE_AMOUNT)
+    assume(not (changed.type is TotalType.SUBTOTAL and changed.amount == base))
     totals = (*cart.totals[:place], changed, *cart.totals[place + 1 :])
     assert problems_of_totals(cart.model_copy(update={"totals": totals})) != ()
     doubled = cart.model_copy(update={"totals": (*cart.totals, cart.totals[-1])})

@@ -115,7 +115,11 @@ async def test_a_client_that_never_reads_is_switched_to_replay_and_loses_nothing
                 {"n": number * 100 + n, "type": "data.filler", "data": {"x": "y" * 4_000}} for n in range(100)
             ]
             await filler.write("filler", items)
-    assert await switched() > before
+
+    async def is_switched() -> bool:
+        return await switched() > before
+
+    await eventually(is_switched, within=20)
     received = b""
     while b'"n":"last"' not in received:
         if len(received) == 0:
@@ -153,7 +157,8 @@ async def test_a_hundred_who_reconnect_at_once_cost_few_queries(stack: Stack, cl
     everyone = await asyncio.gather(*(read_all() for _ in range(100)))
     assert all([e.seq for e in events] == [e.seq for e in everyone[0]] for events in everyone)
     assert everyone[0][-1].type == "session.closed"
-    assert await queries() - before <= 5
+    # Other sessions' feeds may still poll; a query each would be a hundred.
+    assert await queries() - before <= 20
 
 
 async def test_too_many_subscribers_are_told_so() -> None:

@@ -270,11 +270,11 @@ async def test_everything_is_killed_at_once(own: Stack) -> None:
 async def test_more_is_written_than_is_buffered_while_temporal_is_away(own: Stack) -> None:
     """The agent waits, so that no buffer grows without end; all of it arrives once Temporal is back."""
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=20000 rate=0 messages=2", watchers=1)
+        session, watchers = await begin(client, "tokens=15000 rate=0", watchers=1)
         watcher = watchers[0]
         await watcher.until_text(500)
         own.temporal.kill()
-        whole = words(20_000) * 2
+        whole = words(15_000)
         unchanged, length = 0, 0
 
         def waits() -> bool:

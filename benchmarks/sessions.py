@@ -332,8 +332,8 @@ STREAMS = {
     "stream-1": (1, 1, 1_000),
     "stream-10": (10, 1, 1_000),
     "stream-50": (50, 1, 500),
-    "fan-out-25": (1, 25, 500),
-    "fan-out-200": (1, 200, 500),
+    "fan-out-25": (1, 25, 1_000),
+    "fan-out-200": (1, 200, 1_000),
 }
 PEER_SKIPS = {"fan-out-200": "its updates for 200 subscribers pass Temporal's limit of 10 in flight"}
 

@@ -60,7 +60,8 @@ async def list_mandates(
         owner = caller.subject
     wanted = {name: value for name, value in (("owner", owner), ("agent", agent)) if value is not None}
     ids = await money.gateway.listed("Mandate", limit, wanted)
-    return [_for(caller, await money.gateway.mandate(one)) for one in ids]
+    found = await money.gateway.readable(money.gateway.mandate(one) for one in ids)
+    return [_for(caller, mandate) for mandate in found]
 
 
 @router.get("/mandates/{mandate_id}", summary="Look at a mandate")

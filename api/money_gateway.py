@@ -1,7 +1,8 @@
 """The API's way to mandates, purchases and paid requests: calls bounded in time, failures as problems."""
 
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
@@ -22,6 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.dependencies import ApiParts
 from api.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
 from api.gateway import memo_of
+from waystation.encryption import PayloadDecryptionError
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import PaidRequestStart, PaidRequestView
 from waystation.models.purchases import (
@@ -199,6 +201,15 @@ class MoneyGateway:
 
         await self._guarded(route, call)
 
+    @staticmethod
+    async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
+        """What can be read of a list: one workflow of a forgotten key must not make it all fail."""
+        found = []
+        for look in looks:
+            with contextlib.suppress(NotFound):
+                found.append(await look)
+        return found
+
     async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
         """Ids, newest first, whose memo holds all of ``wanted``."""
         query = f"WorkflowType='{workflow}' AND ExecutionStatus!='ContinuedAsNew'"
@@ -251,6 +262,8 @@ class MoneyGateway:
             if isinstance(error.cause, ApplicationError):
                 raise _refusal(error.cause) from error
             raise Unavailable("The purchase did not take the request; try again.") from error
+        except PayloadDecryptionError as error:
+            raise NotFound(f"'{workflow_id}' was encrypted with a key that is no longer set.") from error
         except WorkflowQueryFailedError as error:
             raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:

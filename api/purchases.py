@@ -115,7 +115,7 @@ async def list_purchases(
     else:
         wanted = [{"session_id": one} for one in ([session_id] if session_id else sorted(caller.sessions))]
     ids = [one for filters in wanted for one in await money.gateway.listed("Purchase", limit, filters)]
-    return [await money.gateway.purchase(one) for one in ids[:limit]]
+    return await money.gateway.readable(money.gateway.purchase(one) for one in ids[:limit])
 
 
 @router.get("/purchases/{purchase_id}", summary="Look at a purchase")

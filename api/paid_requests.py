@@ -79,7 +79,7 @@ async def list_payments(
     else:
         wanted = [{"session_id": one} for one in ([session_id] if session_id else sorted(caller.sessions))]
     ids = [one for filters in wanted for one in await money.gateway.listed("PaidRequest", limit, filters)]
-    views = [await money.gateway.payment(one) for one in ids[:limit]]
+    views = await money.gateway.readable(money.gateway.payment(one) for one in ids[:limit])
     return [view.model_copy(update={"answer": None}) for view in views]
 
 

@@ -57,10 +57,6 @@ class Batcher:
         self._last_took = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def idle(self) -> bool:
-        return self._task is None and not self._pending
-
     async def add(
         self, write: Write, acknowledge: Acknowledge, lost: Lost, *, boundary: bool = False
     ) -> None:

@@ -77,10 +77,6 @@ class Channel:
     def _tell(self, quiet: bool) -> None:
         self._bus.publish(self.feed.session_id, {"kind": "tick", "quiet": quiet})
 
-    @property
-    def idle(self) -> bool:
-        return self._batcher.idle
-
     async def write(self, write: Write, acknowledge: Any, lost: Any, *, flush: bool) -> None:
         """Shows deltas at once and hands everything to the durable path."""
         for item in write.items:

@@ -36,13 +36,14 @@ async def tail(session: Session, console: Console | None = None) -> None:
     """Prints what was said, then follows until the session is closed or the caller is cancelled."""
     console = console or Console(highlight=False)
     await session.load()
-    view = _View(session, console)
     if not console.is_terminal:
+        view = _View(session, console)
         view.settle()
         async for event in session.events():
             view.take(event)
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
+        view = _View(session, console, live)
         refreshing = asyncio.create_task(view.keep_fresh(live))
         try:
             view.settle()
@@ -61,8 +62,8 @@ async def tail(session: Session, console: Console | None = None) -> None:
 class _View:
     """What has been printed for good, and what is still growing below it."""
 
-    def __init__(self, session: Session, console: Console) -> None:
-        self._session, self._console = session, console
+    def __init__(self, session: Session, console: Console, live: Live | None = None) -> None:
+        self._session, self._console, self._live = session, console, live
         self._printed: set[str] = set()
         self._seen: dict[str, str] = {}
         self._changed = True
@@ -72,7 +73,7 @@ class _View:
     def take(self, event: object) -> None:
         """Takes in an event that the session has just received."""
         if isinstance(event, Event) and event.type not in _QUIET:
-            self._console.print(self._line(event), soft_wrap=not self._console.is_terminal)
+            self._print(self._line(event), soft_wrap=not self._console.is_terminal)
         self.settle()
 
     def settle(self) -> None:
@@ -98,27 +99,34 @@ class _View:
             lost = time.monotonic() - self._last_connected > SAY_LOST_AFTER_SECONDS
             if self._changed or lost != self._lost:
                 self._changed, self._lost = False, lost
-                live.update(self._live(), refresh=True)
+                live.update(self._growing(), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)
 
     def _finish(self, message: Message, seen: str) -> None:
         if message.status == "superseded":
             if seen:
-                self._print(message, seen, note="superseded", style="dim strike")
+                self._print_message(message, seen, note="superseded", style="dim strike")
         else:
-            self._print(message, message.text)
+            self._print_message(message, message.text)
 
-    def _print(self, message: Message, text: str, *, note: str = "", style: str = "") -> None:
+    def _print_message(self, message: Message, text: str, *, note: str = "", style: str = "") -> None:
         if self._console.is_terminal:
-            self._console.print(_panel(message, text, note=note, style=style))
+            self._print(_panel(message, text, note=note, style=style))
         else:
             title = _title(message, note)
-            self._console.print(Text(f"{title}: {_clean(text)}"), soft_wrap=True)
+            self._print(Text(f"{title}: {_clean(text)}"), soft_wrap=True)
+
+    def _print(self, renderable: RenderableType, *, soft_wrap: bool = False) -> None:
+        # Printing draws the live display again below what is printed: a message that has just
+        # been finished must not be in it any more.
+        if self._live is not None:
+            self._live.update(self._growing())
+        self._console.print(renderable, soft_wrap=soft_wrap)
 
     def _streaming(self) -> list[Message]:
         return [message for message in self._session.transcript if message.status == "streaming"]
 
-    def _live(self) -> RenderableType:
+    def _growing(self) -> RenderableType:
         streaming = self._streaming()
         lines = max(MIN_LINES, self._console.height // max(len(streaming), 1) - BORDER_LINES - 1)
         parts: list[RenderableType] = [_panel(message, self._end(message, lines)) for message in streaming]

@@ -31,6 +31,8 @@ MAX_REPLAY_PAGE_BYTES = 192 * 1024
 MAX_WRITERS = 1_000
 """Writers remembered for dropping repeats; the longest silent is forgotten first."""
 MAX_OPEN_MESSAGES = 200
+_EVENT_CHARACTERS = 200
+"""What an event takes beside its data, about."""
 
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
@@ -92,11 +94,17 @@ class SessionLog:
             for event in self.state.events
             if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED) and event.message_id
         }
+        self._characters = sum(map(_characters, self.state.events))
 
     @property
     def tip(self) -> int:
         """The newest event's seq; 0 while empty."""
         return self.state.tip
+
+    @property
+    def characters(self) -> int:
+        """About how much the log holds, as JSON."""
+        return self._characters
 
     def append(
         self,
@@ -120,6 +128,7 @@ class SessionLog:
             data=data or {},
         )
         self.state.events.append(event)
+        self._characters += _characters(event)
         return event
 
     # Fencing
@@ -377,6 +386,8 @@ class SessionLog:
             for event in events[start:]
             if not (event.message_id == message_id and event.type in _FOLDED_TYPES)
         ]
+        folded = sum(map(_characters, events[start:])) - sum(map(_characters, kept))
+        self._characters -= folded
         events[start:] = kept
 
     def open_messages(self) -> tuple[OpenMessage, ...]:
@@ -416,6 +427,10 @@ def _bounded(events: Iterable[Event], limit: int) -> Iterator[Event]:
         if count >= limit or (count and size > MAX_REPLAY_PAGE_BYTES):
             return
         yield event
+
+
+def _characters(event: Event) -> int:
+    return _EVENT_CHARACTERS + len(json.dumps(event.data, ensure_ascii=False))
 
 
 def _fits(data: dict[str, JsonValue]) -> bool:

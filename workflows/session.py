@@ -246,7 +246,7 @@ class AgentSession:
         if self._full():
             raise _refusal(
                 names.SESSION_FULL,
-                f"The session holds all it may ({self._start.limits.max_log_characters:,} characters); "
+                f"The session holds all it may ({self._start.limits.max_log_bytes:,} bytes); "
                 "go on in a new one.",
             )
         if len(self._state.queue) >= MAX_QUEUED_TURNS:
@@ -455,7 +455,7 @@ class AgentSession:
             self._state.cancel.append(turn_id)
 
     def _full(self) -> bool:
-        return self._log.characters >= self._start.limits.max_log_characters
+        return self._log.size_bytes >= self._start.limits.max_log_bytes
 
     def _stop_all(self, actor: Actor | None, reason: str) -> None:
         for turn_id in list(self._state.turns):

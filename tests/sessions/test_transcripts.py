@@ -252,7 +252,7 @@ class Sessions(RuleBasedStateMachine):
     @invariant()
     def its_size_is_that_of_its_events(self) -> None:
         if hasattr(self, "log"):
-            assert self.log.characters == SessionLog(self.log.state).characters
+            assert self.log.size_bytes == SessionLog(self.log.state).size_bytes
 
     def teardown(self) -> None:
         """In the end the network is good: every client must show what the workflow holds."""

@@ -613,7 +613,7 @@ async def test_a_full_session_stops_what_runs_and_takes_nothing_more(harness: Ha
         return TurnResult(outcome="completed")
 
     async with agent_of(harness.client, run) as agent:
-        handle = await harness.start(agent, max_log_characters=20_000)
+        handle = await harness.start(agent, max_log_bytes=20_000)
         await send(handle, "write a lot")
         queued = await send(handle, "and then")
         await eventually(lambda: is_idle(handle))

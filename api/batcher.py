@@ -15,7 +15,7 @@ from typing import Any
 from api import metrics
 from api.errors import Problem, Unavailable
 from api.gateway import Gateway
-from waystation.models.events import EventType, Item, Publish, Write
+from waystation.models.events import MAX_WRITES_PER_PUBLISH, EventType, Item, Publish, Write
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ SLOW_ACKNOWLEDGEMENT_FACTOR = 4.0
 """Never spend more than a quarter of the time waiting for acknowledgements."""
 RETRY_PAUSE_SECONDS = 0.5
 MAX_RETRY_PAUSE_SECONDS = 5.0
+MAX_UNKNOWN_TROUBLES = 10
+"""How often a batch is tried again after an error that isn't Temporal's (of external storage, say)."""
 _ITEM_OVERHEAD_BYTES = 120
 
 Acknowledge = Callable[[str, int], None]
@@ -71,10 +73,10 @@ class Batcher:
 
     def _merge(self, write: Write, acknowledge: Acknowledge, lost: Lost) -> None:
         last = self._pending[-1] if self._pending else None
-        if last is None or not last.continues(write):
-            last = _Pending(write, acknowledge, lost)
-            self._pending.append(last)
         for item in write.items:
+            if last is None or not last.continues(write):
+                last = _Pending(write, acknowledge, lost)
+                self._pending.append(last)
             self._bytes += last.add(item)
         if self._bytes >= MAX_BUFFERED_BYTES:
             self._room.clear()
@@ -102,7 +104,11 @@ class Batcher:
     def _take(self) -> "list[_Pending]":
         batch: list[_Pending] = []
         size = 0
-        while self._pending and (not batch or size + self._pending[0].size <= MAX_BATCH_BYTES):
+        while (
+            self._pending
+            and len(batch) < MAX_WRITES_PER_PUBLISH
+            and (not batch or size + self._pending[0].size <= MAX_BATCH_BYTES)
+        ):
             pending = self._pending.pop(0)
             size += pending.size
             batch.append(pending)
@@ -116,26 +122,37 @@ class Batcher:
     async def _send(self, batch: "list[_Pending]") -> None:
         publish = Publish(writes=tuple(pending.write() for pending in batch))
         pause = RETRY_PAUSE_SECONDS
+        troubles = 0
         while True:
             self._last_sent = time.monotonic()
             try:
                 await self._gateway.publish(self._session_id, publish)
-            except Unavailable:
-                metrics.BATCH_FAILURES.inc()
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, MAX_RETRY_PAUSE_SECONDS)
-            except Problem as problem:
-                for pending in batch:
-                    pending.lost(problem)
-                return
-            else:
                 break
+            except Unavailable:
+                pass
+            except Problem as problem:
+                _give_up(batch, problem)
+                return
+            except Exception:
+                troubles += 1
+                logger.exception("A batch for %s could not be sent", self._session_id)
+                if troubles > MAX_UNKNOWN_TROUBLES:
+                    _give_up(batch, Problem("What was written could not be stored; it has been logged."))
+                    return
+            metrics.BATCH_FAILURES.inc()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_RETRY_PAUSE_SECONDS)
         self._last_took = time.monotonic() - self._last_sent
         metrics.BATCHES.inc()
         metrics.BATCH_SECONDS.observe(self._last_took)
         for pending in batch:
             pending.acknowledge(pending.writer, pending.last_n)
         self._tell(all(pending.quiet for pending in batch))
+
+
+def _give_up(batch: "list[_Pending]", problem: Problem) -> None:
+    for pending in batch:
+        pending.lost(problem)
 
 
 class _Pending:

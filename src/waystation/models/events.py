@@ -21,6 +21,7 @@ MAX_MESSAGE_CHARACTERS = 262_144
 """The longest message. A longer answer is several messages."""
 MAX_DATA_BYTES = 65_536
 """The most JSON one event may carry beside its text."""
+MAX_WRITES_PER_PUBLISH = 1_000
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
 """An id chosen by a client, an agent or the workflow: 1 to 128 characters."""
@@ -213,4 +214,4 @@ class Write(Frozen):
 class Publish(Frozen):
     """What a ``publish`` signal carries: writes by one or several writers."""
 
-    writes: tuple[Write, ...] = Field(max_length=1_000)
+    writes: tuple[Write, ...] = Field(max_length=MAX_WRITES_PER_PUBLISH)

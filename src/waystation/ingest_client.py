@@ -6,6 +6,7 @@ sent again; writers number their items, so nothing counts twice. When too much i
 """
 
 import asyncio
+import json
 import logging
 import random
 from collections import deque
@@ -14,11 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from waystation.errors import ConflictError, NotAllowed, WaystationError, problem
-from waystation.models.events import Actor, Item
+from waystation.models.events import MAX_DATA_BYTES, Actor, Item
 from waystation.models.ingest import (
     AckFrame,
     CloseFrame,
@@ -46,7 +48,6 @@ MIN_RECONNECT_PAUSE_SECONDS = 0.1
 MAX_RECONNECT_PAUSE_SECONDS = 3.0
 REOPEN_PAUSE_SECONDS = 0.5
 OPEN_TIMEOUT_SECONDS = 5.0
-_ITEM_OVERHEAD_BYTES = 100
 
 _FRAMES: TypeAdapter[list[ServerFrame]] = TypeAdapter(list[ServerFrame])
 
@@ -202,16 +203,20 @@ class Writer:
     async def write(
         self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
     ) -> None:
-        """Writes one item; waits while too much is unacknowledged. Raises when the turn is over."""
+        """Writes one item; waits while too much is unacknowledged. Raises when the turn is over.
+
+        Raises ``ValueError`` for data that is no JSON or too much: sent, it would end the
+        connection that all turns of this process share.
+        """
         while self._bytes >= MAX_UNACKNOWLEDGED_BYTES and not self._error:
             await self._wait()
         if self._error:
             raise self._error
+        item = Item.model_construct(n=self._numbered + 1, type=kind, message_id=message_id, data=data)
+        size = _size_bytes(item)
         self._numbered += 1
-        item = Item.model_construct(n=self._numbered, type=kind, message_id=message_id, data=data)
-        size = len(data.get("text", "")) if kind == "message.delta" else len(str(data))
-        self._unacknowledged.append((item, size + _ITEM_OVERHEAD_BYTES))
-        self._bytes += size + _ITEM_OVERHEAD_BYTES
+        self._unacknowledged.append((item, size))
+        self._bytes += size
         self._flush_due |= flush
         self._connection.wake()
 
@@ -337,6 +342,22 @@ class Writer:
             if not future.done():
                 future.set_exception(error)
         self._changed.set()
+
+
+def _size_bytes(item: Item) -> int:
+    """What the item takes on the wire; refuses what the wire can't carry."""
+    try:
+        size = len(item.model_dump_json().encode())
+    except (PydanticSerializationError, TypeError) as error:
+        raise ValueError(f"The data of {item.type} can't be written as JSON: {error}") from error
+    if size > MAX_DATA_BYTES and "text" not in item.data:
+        # Counted as the API counts it.
+        counted = len(json.dumps(item.model_dump(mode="json")["data"]))
+        if counted > MAX_DATA_BYTES:
+            raise ValueError(
+                f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link."
+            )
+    return size
 
 
 def actor_of(agent: str) -> Actor:

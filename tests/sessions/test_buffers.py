@@ -83,3 +83,35 @@ async def test_spawning_under_one_key_twice_asks_twice(writer: Writer) -> None:
         (frame,) = [json.loads(raw) for raw in writer.due() if json.loads(raw)["op"] == "spawn"]
         writer.take(SpawnedFrame(writer=writer.key, request=frame["request"], turn_id="t1.1"))
         assert await asyncio.wait_for(asked, 1) == "t1.1"
+
+
+@pytest.mark.parametrize("result", [object(), "half a pair: \ud83d", {"deep": {1: {2}}, "x": object()}])
+async def test_what_is_no_json_is_refused_where_it_is_written(writer: Writer, result: object) -> None:
+    """On the wire it would end the connection that all turns of the process share."""
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    await writer.write("data.before", {"a": 1})
+    with pytest.raises(ValueError, match=r"tool\.returned can't be written as JSON"):
+        await writer.write("tool.returned", {"result": result})
+    await writer.write("data.after", {"a": 2})
+    (frame,) = writer.due()
+    assert [(item["n"], item["type"]) for item in json.loads(frame)["items"]] == [
+        (1, "data.before"),
+        (2, "data.after"),
+    ]
+
+
+async def test_one_item_too_large_for_the_connection_is_refused_where_it_is_written(writer: Writer) -> None:
+    with pytest.raises(ValueError, match="at most 65536 bytes"):
+        await writer.write("tool.returned", {"result": "x" * 70_000})
+    await writer.write("message.completed", {"text": "x" * 70_000}, "m")
+
+
+async def test_the_bound_is_in_bytes_also_for_text_that_takes_several_a_character(writer: Writer) -> None:
+    written = 0
+    while len(writer._unacknowledged) == written:
+        write = asyncio.create_task(writer.write("message.completed", {"text": "語" * 10_000}, f"m{written}"))
+        await asyncio.wait([write], timeout=0.05)
+        written += 1
+    write.cancel()
+    assert written == pytest.approx(MAX_UNACKNOWLEDGED_BYTES / 30_000, abs=2)

@@ -194,6 +194,8 @@ class AgentSession:
     @drop_unless(Publish)
     def publish(self, publish: Publish) -> None:
         """Takes in a batch that agents have written."""
+        if self._state.closed:
+            return
         now = workflow.now()
         for write in publish.writes:
             self._log.accept(write, now, functools.partial(self._consume_steer, write.actor))
@@ -218,7 +220,7 @@ class AgentSession:
         """Takes a message and starts, queues, steers or refuses a turn for it."""
         if message.message_id and (known := self._state.sent.get(message.message_id)):
             return known
-        message_id = message.message_id or f"m{self._log.tip + 1}"
+        message_id = message.message_id or self._new_message_id()
         sent = self._take(message, message_id)
         _remember(self._state.sent, message_id, sent)
         return sent
@@ -557,8 +559,20 @@ class AgentSession:
         return None
 
     def _new_request_id(self) -> str:
-        self._state.request_count += 1
-        return f"r{self._state.request_count}"
+        while True:
+            self._state.request_count += 1
+            if self._is_free(request_id := f"r{self._state.request_count}"):
+                return request_id
+
+    def _new_message_id(self) -> str:
+        number = self._log.tip + 1
+        while not self._is_free(f"m{number}"):
+            number += 1
+        return f"m{number}"
+
+    def _is_free(self, name: str) -> bool:
+        """Whether nobody has chosen this id: for a message, or a request, which a steer is before it is one."""
+        return not (name in self._state.outcomes or name in self._state.sent or self._log.has_message(name))
 
     # Sub-agents
 
@@ -631,7 +645,7 @@ class AgentSession:
     def leave(self, membership: Membership) -> Recorded:
         """Removes a participant; an operator who leaves releases the session."""
         participant = self._state.participants.pop(membership.participant.id, None)
-        if participant is None:
+        if participant is None or self._state.closed:
             return Recorded(seq=self._log.tip)
         left = self._append(EventType.PARTICIPANT_LEFT, participant)
         if self._state.taken_over_by and self._state.taken_over_by.id == participant.id:
@@ -679,6 +693,7 @@ class AgentSession:
     @release.validator
     def _validate_release(self, release: TakeOver) -> None:
         _require(release, TakeOver)
+        self._refuse_if_closed()
         if self._state.taken_over_by is None:
             raise _refusal(names.NOT_TAKEN_OVER, "Nobody has taken over.")
 

@@ -659,3 +659,40 @@ async def test_a_steer_is_consumed_by_the_running_turn(harness: Harness) -> None
         outcome="consumed", seq=consumed.seq, turn_id=sent.turn_id
     )
     assert next(e for e in events if e.message_id == "s1").data == {"text": "left", "kind": "steer"}
+
+
+async def test_ids_that_the_session_makes_up_avoid_those_that_others_have_chosen(harness: Harness) -> None:
+    handle = await harness.start("nobody")
+    chosen = [await send(handle, "mine", message_id=f"m{number}") for number in (20, 21)]
+    given = [await send(handle, "yours") for _ in range(15)]
+    assert len({sent.message_id for sent in (*chosen, *given)}) == len(chosen) + len(given)
+    await handle.signal(AgentSession.stop, Stop(turn_id="another", request_id="r1"))
+    # Without an id, as Temporal's own command line sends it.
+    await handle.signal("stop")
+    assert [turn.status for turn in (await snapshot(handle)).running if turn.turn_id == "t1"] != ["running"]
+    await handle.signal("steer", {"text": "one more"})
+    assert sum(event.data.get("text") == "one more" for event in (await replay(handle)).events) == 1
+
+
+async def test_nothing_is_taken_after_the_session_has_closed(temporal: Client) -> None:
+    """Also not what arrives in the same moment, before Temporal knows that it is over."""
+    task_queue = f"test-{uuid.uuid4().hex}"
+    handle = await temporal.start_workflow(
+        AgentSession.run, SessionInput(agent="nobody"), id=f"s-{uuid.uuid4().hex}", task_queue=task_queue
+    )
+    late = Write(
+        writer="cron",
+        actor=Actor(id="cron", role=Role.AGENT),
+        items=(Item(n=1, type="message.completed", message_id="late", data={"text": "late"}),),
+    )
+    await handle.signal(AgentSession.close)
+    await handle.signal(AgentSession.publish, Publish(writes=(late,)))
+
+    async def announce(session_id: str) -> None:
+        pass
+
+    async with build_worker(temporal, announce, task_queue=task_queue):
+        await handle.result()
+        assert await types(handle) == ["session.started", "session.closed"]
+        history = await handle.fetch_history()
+    await replayer().replay_workflow(history)

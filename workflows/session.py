@@ -571,7 +571,7 @@ class AgentSession:
         return f"m{number}"
 
     def _is_free(self, name: str) -> bool:
-        """Whether nobody has chosen this id: for a message, or a request, which a steer is before it is one."""
+        """Whether nobody has chosen this id, for a message or for a request (which a steer is at first)."""
         return not (name in self._state.outcomes or name in self._state.sent or self._log.has_message(name))
 
     # Sub-agents

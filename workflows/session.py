@@ -245,13 +245,8 @@ class AgentSession:
             raise _refusal(
                 names.SESSION_BUSY, "A turn is running or waiting; send with on_busy=queue, or stop it first."
             )
-        if self._full():
-            raise _refusal(
-                names.SESSION_FULL,
-                f"The session holds all it may ({self._start.limits.max_log_bytes:,} bytes); "
-                "go on in a new one.",
-            )
-        if len(self._state.queue) >= MAX_QUEUED_TURNS:
+        self._refuse_if_full()
+        if self._waiting() >= MAX_QUEUED_TURNS:
             raise _refusal(
                 names.QUEUE_FULL, f"{MAX_QUEUED_TURNS} turns are waiting already; try again later."
             )
@@ -496,7 +491,9 @@ class AgentSession:
             )
             return
         running = self._root_turn()
-        if running and not self._state.taken_over_by:
+        if why := self._no_room():
+            _remember(self._state.outcomes, steer_id, Outcome(outcome="refused", detail=why))
+        elif running and not self._state.taken_over_by:
             self._receive_steer(steer_id, running, steer.text, actor)
         else:
             self._queue_steer(steer_id, steer.text, actor)
@@ -548,13 +545,17 @@ class AgentSession:
         )
         self._begin_next()
 
+    def _waiting(self) -> int:
+        """Turns that wait, and steers: one that isn't taken up becomes a turn."""
+        return len(self._state.queue) + len(self._state.steers)
+
     def _no_room(self) -> str | None:
         """Why no further turn can wait here."""
         if self._state.closing:
             return "The session is closed."
         if self._full():
             return "The session holds all it may; go on in a new one."
-        if len(self._state.queue) >= MAX_QUEUED_TURNS:
+        if self._waiting() >= MAX_QUEUED_TURNS:
             return f"{MAX_QUEUED_TURNS} turns are waiting."
         return None
 
@@ -618,6 +619,7 @@ class AgentSession:
             raise _refusal(names.UNKNOWN_TURN, f"Turn {spawn.parent_turn_id} isn't running (any more).")
         if parent.input.depth >= MAX_SPAWN_DEPTH:
             raise _refusal(names.SPAWN_REFUSED, f"Sub-agents may be nested {MAX_SPAWN_DEPTH} deep.")
+        self._refuse_if_full()
         if len(parent.spawned) >= MAX_SUB_AGENTS_PER_TURN and spawn.key not in parent.spawned:
             raise _refusal(names.SPAWN_REFUSED, f"One turn may spawn {MAX_SUB_AGENTS_PER_TURN} sub-agents.")
 
@@ -636,7 +638,11 @@ class AgentSession:
     def _validate_join(self, membership: Membership) -> None:
         _require(membership, Membership)
         self._refuse_if_closed()
-        if len(self._state.participants) >= MAX_PARTICIPANTS:
+        known = self._state.participants.get(membership.participant.id)
+        if known == membership.participant:
+            return
+        self._refuse_if_full()
+        if known is None and len(self._state.participants) >= MAX_PARTICIPANTS:
             raise _refusal(
                 names.TOO_MANY_PARTICIPANTS, f"A session has at most {MAX_PARTICIPANTS} participants."
             )
@@ -771,6 +777,14 @@ class AgentSession:
     def _refuse_if_closed(self) -> None:
         if self._state.closing:
             raise _refusal(names.SESSION_CLOSED, "The session is closed; start another one.")
+
+    def _refuse_if_full(self) -> None:
+        if self._full():
+            raise _refusal(
+                names.SESSION_FULL,
+                f"The session holds all it may ({self._start.limits.max_log_bytes:,} bytes); "
+                "go on in a new one.",
+            )
 
     def _append(
         self,

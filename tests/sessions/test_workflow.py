@@ -22,6 +22,8 @@ from temporalio.worker import Replayer, Worker
 from tests.support import TEMPORAL, TemporalServer, eventually
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import (
+    MAX_PARTICIPANTS,
+    MAX_QUEUED_TURNS,
     Membership,
     OnBusy,
     Outcome,
@@ -696,3 +698,38 @@ async def test_nothing_is_taken_after_the_session_has_closed(temporal: Client) -
         assert await types(handle) == ["session.started", "session.closed"]
         history = await handle.fetch_history()
     await replayer().replay_workflow(history)
+
+
+async def test_a_full_session_grows_by_no_other_way_either(harness: Harness) -> None:
+    handle = await harness.start("nobody", max_log_bytes=10_000)
+    await send(handle, "go")
+    for number in range(30):
+        await handle.signal(
+            AgentSession.steer, Steer(text="x" * 1_000, actor=ADA, request_id=f"steer-{number}")
+        )
+    assert (await handle.query(AgentSession.outcome, "steer-0")).outcome == "pending"
+    assert (await handle.query(AgentSession.outcome, "steer-29")).outcome == "refused"
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await handle.execute_update(AgentSession.join, Membership(participant=ADA))
+    assert isinstance(refused.value.cause, ApplicationError)
+    assert refused.value.cause.type == "SessionFull"
+    assert sum(len(event.to_wire()) for event in (await replay(handle)).events) < 15_000
+
+
+async def test_as_many_steers_wait_as_turns(harness: Harness) -> None:
+    handle = await harness.start("nobody")
+    await send(handle, "go")
+    for number in range(MAX_QUEUED_TURNS + 1):
+        await handle.signal(AgentSession.steer, Steer(text="x", actor=ADA, request_id=f"steer-{number}"))
+    last = await handle.query(AgentSession.outcome, f"steer-{MAX_QUEUED_TURNS}")
+    assert (last.outcome, last.detail) == ("refused", f"{MAX_QUEUED_TURNS} turns are waiting.")
+
+
+async def test_joining_again_is_harmless_also_where_no_one_else_may(harness: Harness) -> None:
+    handle = await harness.start("nobody")
+    for number in range(MAX_PARTICIPANTS):
+        person = Actor(id=f"p{number}", role=Role.USER)
+        joined = await handle.execute_update(AgentSession.join, Membership(participant=person))
+    assert await handle.execute_update(AgentSession.join, Membership(participant=person)) == joined
+    with pytest.raises(WorkflowUpdateFailedError):
+        await handle.execute_update(AgentSession.join, Membership(participant=ADA))

@@ -31,6 +31,7 @@ MAX_REPLAY_PAGE_BYTES = 192 * 1024
 MAX_WRITERS = 1_000
 """Writers remembered for dropping repeats; the longest silent is forgotten first."""
 MAX_OPEN_MESSAGES = 200
+"""Of one turn, or of one agent beside turns: what one leaves open must not keep others from writing."""
 _EVENT_BYTES = 200
 """What an event takes beside its data, about."""
 
@@ -217,7 +218,7 @@ class SessionLog:
             return False
         if item.message_id in self._finished or item.message_id in self.state.open:
             return False
-        if muted or len(self.state.open) >= MAX_OPEN_MESSAGES:
+        if muted or self._open_by(write) >= MAX_OPEN_MESSAGES:
             return False
         event = self.append(
             EventType.MESSAGE_STARTED,
@@ -232,6 +233,12 @@ class SessionLog:
         )
         accepted.events.append(event)
         return True
+
+    def _open_by(self, write: Write) -> int:
+        return sum(
+            message.turn_id == write.turn_id and message.actor.id == write.actor.id
+            for message in self.state.open.values()
+        )
 
     def _writable(self, write: Write, message_id: str | None) -> OpenText | None:
         message = self.state.open.get(message_id or "")
@@ -291,7 +298,9 @@ class SessionLog:
         if message_id in self.state.open:
             if self._writable(write, message_id) is None:
                 return False
-            accepted.events.append(self.complete(message_id, now, text=text, extra=extra))
+            # What a stopped turn adds now was on nobody's screen.
+            whole = None if muted else text
+            accepted.events.append(self.complete(message_id, now, text=whole, extra=extra))
             return True
         if text is None or muted:
             return False

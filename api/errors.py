@@ -5,6 +5,7 @@
     ├── Forbidden              403
     ├── UnknownSession         404  also for a session that the caller may not see
     ├── Conflict               409
+    ├── TooLarge               413
     ├── Invalid                422
     ├── TooMany                429
     └── Unavailable            503  with Retry-After
@@ -79,6 +80,10 @@ class Conflict(Problem):
     status, code, title = 409, "conflict", "Conflicts with the session's state"
 
 
+class TooLarge(Problem):
+    status, code, title = 413, "body-too-large", "The request is too large"
+
+
 class Invalid(Problem):
     status, code, title = 422, "invalid", "The request is not valid"
 
@@ -127,13 +132,14 @@ def response(problem: Problem) -> Response:
     )
 
 
+_PLAIN_CODES = {404: "not-found", 405: "method-not-allowed", TooLarge.status: TooLarge.code}
+
+
 class _Plain(Problem):
     """Starlette's own errors (unknown route, wrong method) in the same form."""
 
     def __init__(self, error: HTTPException) -> None:
-        super().__init__(
-            str(error.detail), code={404: "not-found", 405: "method-not-allowed"}.get(error.status_code)
-        )
+        super().__init__(str(error.detail), code=_PLAIN_CODES.get(error.status_code))
         self.status = error.status_code  # type: ignore[misc]
         self.title = str(error.detail)  # type: ignore[misc]
 

@@ -11,6 +11,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from api import codec, errors, ingest, mandates, paid_requests, purchases, sessions, streams, tokens
 from api.auth import Authenticator
+from api.body_limit import BodyLimit
 from api.dependencies import ApiParts, Parts
 from api.feeds import Feeds
 from api.gateway import Gateway
@@ -41,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     errors.install(app)
+    app.add_middleware(BodyLimit)
     app.add_middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES)
     if settings.allowed_origins:
         app.add_middleware(

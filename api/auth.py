@@ -69,11 +69,17 @@ class Principal(Frozen):
     role: ApiRole
     name: str | None = None
     sessions: frozenset[str] | None = None
+    expires_at: int | None = None
+    """The Unix time in seconds at which the credential ends, and with it what it has opened."""
 
     @property
     def actor(self) -> Actor:
         """Who this caller is in a session."""
         return Actor(id=self.subject, role=_SPEAKS_AS.get(self.role, Role.USER), name=self.name)
+
+    def seconds_left(self) -> float | None:
+        """How long what this caller has opened may stay open; null for ever."""
+        return None if self.expires_at is None else max(self.expires_at - time.time(), 0.0)
 
     def sees(self, session_id: str) -> bool:
         """Whether this caller may know that the session exists."""
@@ -134,8 +140,10 @@ class Authenticator:
                 raise Unauthenticated("Use 'Authorization: Bearer <API key or session token>'.")
             return self._by_key(credential) or self._by_token(credential, "token")
         if ticket := connection.query_params.get("ticket"):
+            _require_reading(connection, "ticket")
             return await self._by_ticket(ticket, session_id)
         if cookie := connection.cookies.get(COOKIE):
+            _require_reading(connection, "cookie")
             _require_same_origin(connection)
             return self._by_token(cookie, "token")
         raise Unauthenticated("Give an API key or session token as a bearer token, a cookie or a ticket.")
@@ -158,6 +166,7 @@ class Authenticator:
             "role": principal.role,
             "sessions": [session_id],
             "jti": secrets.token_urlsafe(16),
+            "until": principal.expires_at,
         }
         return self._sign(claims, "ticket", TICKET_LIFETIME_SECONDS)
 
@@ -181,6 +190,8 @@ class Authenticator:
                 role=claims["role"],
                 name=claims.get("name"),
                 sessions=frozenset(_texts(claims["sessions"])),
+                # A ticket is for a moment; the connection it opens is for as long as its owner's token.
+                expires_at=claims["until"] if use == "ticket" else claims["exp"],
             )
         except (KeyError, ValidationError) as error:
             raise Unauthenticated("This credential is malformed; get a new one.") from error
@@ -208,10 +219,16 @@ def _texts(value: object) -> Iterable[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def _require_same_origin(connection: HTTPConnection) -> None:
-    """A cookie travels with requests from other sites too; they may not act with it."""
+def _require_reading(connection: HTTPConnection, credential: str) -> None:
+    """What a browser sends without a page's doing may not act, nor be exchanged for more of its kind."""
     if connection.scope["type"] == "http" and connection.scope["method"] not in ("GET", "HEAD"):
-        raise Unauthenticated("A cookie only opens streams and reads; send the token as a bearer token.")
+        raise Unauthenticated(
+            f"A {credential} only opens streams and reads; send the token as a bearer token."
+        )
+
+
+def _require_same_origin(connection: HTTPConnection) -> None:
+    """A cookie travels with requests from other sites too; they may do nothing with it."""
     origin = connection.headers.get("origin")
     if origin and origin.split("://", 1)[-1] != connection.headers.get("host"):
         raise Forbidden("This origin may not use the cookie.", code="wrong-origin")

@@ -20,7 +20,7 @@ from api import metrics
 from api.auth import Action, Principal, check_session_id
 from api.batcher import Batcher
 from api.dependencies import Caller, Parts, SessionPath
-from api.errors import PROBLEM_RESPONSES, Conflict, Invalid, Problem, Unavailable
+from api.errors import PROBLEM_RESPONSES, Conflict, Invalid, Problem, Unauthenticated, Unavailable
 from api.feeds import Feed, Feeds, is_terminal
 from api.gateway import Gateway
 from api.live_bus import TICK, LiveBus
@@ -251,7 +251,13 @@ class AgentConnection:
         loops = [asyncio.create_task(self._send_forever()), asyncio.create_task(self._receive_forever())]
         self._tasks.update(loops)
         try:
-            await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                loops, timeout=self._principal.seconds_left(), return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._principal.seconds_left() == 0:
+                expired = Unauthenticated("The token has expired; get a new one.")
+                with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                    await self._socket.close(4000 + expired.status, expired.detail)
         finally:
             for task in self._tasks:
                 task.cancel()

@@ -48,13 +48,18 @@ def _cursor(header: str | None, query: str | None) -> int:
     return int(given)
 
 
+def _lifetime_seconds(parts: ApiParts, principal: Principal) -> float:
+    left, bound = principal.seconds_left(), parts.settings.stream_lifetime_seconds
+    return bound if left is None else min(left, bound)
+
+
 async def _connected(
     parts: ApiParts, feed: Feed, principal: Principal, subscription: Subscription
 ) -> AsyncGenerator[bytes]:
     """The subscription's frames as SSE, with presence for as long as it lasts."""
     connection_id = uuid.uuid4().hex
     feed.presence.arrive(connection_id, principal.actor)
-    lifetime = asyncio.get_running_loop().call_later(parts.settings.stream_lifetime_seconds, subscription.end)
+    lifetime = asyncio.get_running_loop().call_later(_lifetime_seconds(parts, principal), subscription.end)
     try:
         yield f"retry: {RETRY_MS}\n\n".encode()
         async for frames in subscription.frames():
@@ -149,7 +154,7 @@ class ClientSocket:
                 await self._socket.close(1000)
 
     async def _events(self, subscription: Subscription) -> None:
-        lifetime = self._parts.settings.stream_lifetime_seconds
+        lifetime = _lifetime_seconds(self._parts, self._principal)
         ending = asyncio.get_running_loop().call_later(lifetime, subscription.end)
         try:
             async for frames in subscription.frames():

@@ -1,15 +1,29 @@
 """What clients and agents send who mean no good, or know no better."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.stack import Stack
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.stack import KEYS, Stack
+from waystation.client import Client
 
 CHUNK = b"x" * 65_536
 DEADLINE_SECONDS = 10
+
+
+@pytest.fixture
+async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {KEYS['service']}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as http:
+        yield http
 
 
 async def answer_to(stack: Stack, head: str, body: Iterable[bytes] = ()) -> tuple[int, Any]:
@@ -41,3 +55,39 @@ async def test_a_body_without_a_declared_length_is_read_up_to_the_bound(stack: S
     endless = (b"10000\r\n" + CHUNK + b"\r\n" for _ in range(16 * 16 + 1))
     status, problem = await answer_to(stack, "POST /sessions HTTP/1.1\r\nTransfer-Encoding: chunked", endless)
     assert (status, problem["code"]) == (413, "body-too-large")
+
+
+async def test_a_stream_ends_with_the_token_that_opened_it(client: Client, http: httpx.AsyncClient) -> None:
+    session = await client.start("demo")
+    token = await short_lived(http, session.id, "client")
+    headers = {"Authorization": f"Bearer {token}"}
+    ticket = (await http.post(f"/sessions/{session.id}/tickets", headers=headers)).json()["token"]
+    url = f"/sessions/{session.id}/events"
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        by_token, by_ticket = await asyncio.gather(
+            http.get(url, headers=headers), client.http.get(f"{client.url}{url}?ticket={ticket}")
+        )
+    assert "session.started" in by_token.text
+    assert "session.started" in by_ticket.text
+    assert (await http.get(url, headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize(("role", "path"), [("client", "/sessions/{}/socket"), ("agent", "/ingest")])
+async def test_a_socket_ends_with_the_token_that_opened_it(
+    client: Client, http: httpx.AsyncClient, stack: Stack, role: str, path: str
+) -> None:
+    session = await client.start("demo")
+    token = await short_lived(http, session.id, role)
+    url = stack.url.replace("http", "ws") + path.format(session.id)
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as socket,
+    ):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await socket.recv()
+
+
+async def short_lived(http: httpx.AsyncClient, session_id: str, role: str) -> str:
+    body = {"role": role, "sessions": [session_id], "subject": "ada", "ttl_seconds": 3}
+    return str((await http.post("/tokens", json=body)).json()["token"])

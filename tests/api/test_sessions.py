@@ -274,6 +274,8 @@ async def test_a_ticket_opens_one_stream_once(http: httpx.AsyncClient, client: C
     await session.close()
     ticket = (await http.post(f"/sessions/{session.id}/tickets")).json()["token"]
     async with httpx.AsyncClient(base_url=stack.url) as browser:
+        exchanged = await browser.post(f"/sessions/{session.id}/tickets", params={"ticket": ticket})
+        assert exchanged.status_code == 401, "a ticket is for one connection, not for another ticket"
         wrong = await browser.get(f"/sessions/{other.id}/events", params={"ticket": ticket})
         assert wrong.status_code == 401
         first = await browser.get(f"/sessions/{session.id}/events", params={"ticket": ticket})

@@ -28,6 +28,7 @@ from waystation.models.base import Frozen
 from waystation.models.events import (
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
+    MAX_NAME_CHARACTERS,
     Actor,
     Event,
     EventType,
@@ -37,6 +38,7 @@ from waystation.models.events import (
     Role,
     Write,
     is_agent_writable,
+    is_encodable,
 )
 from waystation.models.ingest import (
     AckFrame,
@@ -145,6 +147,8 @@ def check_write(write: Write) -> None:
             raise Invalid(
                 f"Agents can't write '{item.type}'; use message.*, tool.* or data.<name>.", code="bad-type"
             )
+        if not is_encodable(item.data):
+            raise Invalid("The data has half a surrogate pair in it, which is no character; leave it out.")
         text = item.data.get("text")
         if item.type == EventType.MESSAGE_DELTA:
             _check_delta(item, text)
@@ -163,9 +167,11 @@ def check_write(write: Write) -> None:
 
 def _check_delta(item: Item, text: object) -> None:
     offset = item.data.get("offset")
-    if item.message_id is None or not isinstance(text, str) or type(offset) is not int or offset < 0:
+    bare = item.message_id is not None and item.data.keys() == {"offset", "text"}
+    if not bare or not isinstance(text, str) or type(offset) is not int or offset < 0:
         raise Invalid(
-            "A message.delta needs message_id and data {offset: int >= 0, text: str}.", code="bad-delta"
+            "A message.delta needs message_id and data {offset: int >= 0, text: str}, nothing else.",
+            code="bad-delta",
         )
     if offset + len(text) > MAX_MESSAGE_CHARACTERS:
         raise _too_long()
@@ -425,7 +431,7 @@ class PostedEvents(Frozen):
     """
 
     writer: Identifier
-    name: str | None = None
+    name: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
     turn_id: Identifier | None = None
     attempt: int = Field(default=0, ge=0)
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=1_000)]

@@ -29,6 +29,7 @@ from waystation.models.requests import (
     TranscriptView,
 )
 from waystation.models.sessions import (
+    MAX_REASON_CHARACTERS,
     MAX_REPLAY_EVENTS,
     Close,
     Membership,
@@ -148,7 +149,12 @@ async def snapshot(session_id: SessionPath, caller: Caller, parts: Parts) -> Sna
 
 
 @router.delete("/sessions/{session_id}", status_code=202, tags=["sessions"], summary="Close a session")
-async def close(session_id: SessionPath, caller: Caller, parts: Parts, reason: str | None = None) -> Snapshot:
+async def close(
+    session_id: SessionPath,
+    caller: Caller,
+    parts: Parts,
+    reason: Annotated[str | None, Query(max_length=MAX_REASON_CHARACTERS)] = None,
+) -> Snapshot:
     """Stops what runs and closes the session; what was said stays readable."""
     caller.require(Action.CLOSE, session_id)
     await parts.gateway.signal(session_id, "close", Close(actor=caller.actor, reason=reason))

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from waystation.models.base import Frozen
+from waystation.models.events import Identifier
 from waystation.models.sessions import SessionLimits
 
 ApiRole = Literal["client", "agent", "operator", "approver", "service"]
@@ -21,7 +22,8 @@ ApiRole = Literal["client", "agent", "operator", "approver", "service"]
 class ApiKey(Frozen):
     """A bearer key as the API knows it: only its hash."""
 
-    id: str
+    id: Identifier
+    """Who its holder is: the actor's id in sessions."""
     role: ApiRole
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 

@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.stack import KEYS, Stack
 from waystation.client import Client
+from waystation.settings import ApiKey
 
 CHUNK = b"x" * 65_536
 DEADLINE_SECONDS = 10
@@ -91,3 +93,9 @@ async def test_a_socket_ends_with_the_token_that_opened_it(
 async def short_lived(http: httpx.AsyncClient, session_id: str, role: str) -> str:
     body = {"role": role, "sessions": [session_id], "subject": "ada", "ttl_seconds": 3}
     return str((await http.post("/tokens", json=body)).json()["token"])
+
+
+def test_a_key_whose_id_can_be_no_actors_is_refused_at_the_start() -> None:
+    """Every request with it would fail."""
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        ApiKey(id="my key", role="service", sha256="0" * 64)

@@ -104,6 +104,7 @@ async def test_it_is_listed_with_its_title(client: Client, http: httpx.AsyncClie
         ("POST", "/sessions", "{", 422, "invalid"),
         ("GET", "/nowhere", None, 404, "not-found"),
         ("PUT", "/sessions", None, 405, "method-not-allowed"),
+        ("DELETE", f"/sessions/no-such-session?reason={'x' * 1_001}", None, 422, "invalid"),
         ("GET", "/sessions?cursor=%00", None, 422, "wrong-cursor"),
     ],
 )
@@ -144,6 +145,46 @@ async def test_refusals(
             "data-too-large",
         ),
         ("release", {}, 403, "forbidden"),
+        ("messages", {"text": "hi", "data": {"x": "\ud83d"}}, 422, "invalid"),
+        (
+            "events",
+            {"writer": "w", "items": [{"n": 1, "type": "data.x", "data": {"x": "\ud83d"}}]},
+            422,
+            "invalid",
+        ),
+        (
+            "events",
+            {
+                "writer": "w",
+                "items": [
+                    {
+                        "n": 1,
+                        "type": "message.delta",
+                        "message_id": "m",
+                        "data": {"offset": 0, "text": "\ud83d"},
+                    }
+                ],
+            },
+            422,
+            "invalid",
+        ),
+        (
+            "events",
+            {
+                "writer": "w",
+                "items": [
+                    {
+                        "n": 1,
+                        "type": "message.delta",
+                        "message_id": "m",
+                        "data": {"offset": 0, "text": "", "x": "y" * 9},
+                    }
+                ],
+            },
+            422,
+            "bad-delta",
+        ),
+        ("events", {"writer": "w", "name": "x" * 201, "items": [{"n": 1, "type": "data.x"}]}, 422, "invalid"),
         ("events", {"writer": "w", "items": [{"n": 1, "type": "turn.completed"}]}, 422, "bad-type"),
         (
             "events",
@@ -179,7 +220,12 @@ async def test_bad_input_leaves_the_session_unharmed(
     if path == "release":
         answer = await http.post(f"/sessions/{session.id}/{path}", json=body, headers=bearer(KEYS["client"]))
     else:
-        answer = await http.post(f"/sessions/{session.id}/{path}", json=body)
+        # As ASCII: half a surrogate pair has no other form.
+        answer = await http.post(
+            f"/sessions/{session.id}/{path}",
+            content=json.dumps(body),
+            headers={"Content-Type": "application/json"},
+        )
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     view = await session.snapshot()
     assert (view.tip, view.status) == (1, "idle")

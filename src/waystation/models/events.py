@@ -123,11 +123,22 @@ RESERVED_MESSAGE_KEYS = frozenset({"text", "started", "kind", "finish"})
 """What the session itself says of a message; senders' own data can't."""
 
 
+def is_encodable(value: object) -> bool:
+    """Whether JSON made of this can be sent: half a surrogate pair (``"\\ud83d"``) can't be."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_message_data(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if taken := RESERVED_MESSAGE_KEYS & data.keys():
         raise ValueError(f"data can't have the keys {', '.join(sorted(taken))}; choose others")
     if data and len(json.dumps(data)) > MAX_DATA_BYTES:
         raise ValueError(f"data has at most {MAX_DATA_BYTES} bytes as JSON; store it and send a link")
+    if not is_encodable(data):
+        raise ValueError("data has half a surrogate pair in it, which is no character; leave it out")
     return data
 
 

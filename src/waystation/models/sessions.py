@@ -21,6 +21,7 @@ MAX_QUEUED_TURNS = 100
 MAX_PARTICIPANTS = 200
 MAX_REPLAY_EVENTS = 2_000
 MAX_METADATA_ENTRIES = 32
+MAX_REASON_CHARACTERS = 1_000
 
 
 class SessionStatus(StrEnum):
@@ -102,7 +103,7 @@ class Stop(Frozen):
     """Only this turn (running or queued); by default whatever runs."""
     request_id: Identifier | None = None
     actor: Actor | None = None
-    reason: str | None = Field(default=None, max_length=1_000)
+    reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
 
 
 class Steer(Frozen):
@@ -117,7 +118,7 @@ class Close(Frozen):
     """The argument of the ``close`` signal."""
 
     actor: Actor | None = None
-    reason: str | None = Field(default=None, max_length=1_000)
+    reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
 
 
 class Note(Frozen):
@@ -151,7 +152,7 @@ class TakeOver(Frozen):
     """The argument of the ``take_over`` and ``release`` updates."""
 
     operator: Actor
-    reason: str | None = Field(default=None, max_length=1_000)
+    reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
 
 
 class Membership(Frozen):

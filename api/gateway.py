@@ -42,6 +42,7 @@ T = TypeVar("T")
 HEDGE_AFTER_SECONDS = 0.25
 
 _GONE_STATES = (RPCStatusCode.NOT_FOUND,)
+_NEVER_CONNECTED = "Failed client connect"
 _BAD_STATES = (RPCStatusCode.INVALID_ARGUMENT,)
 
 
@@ -144,10 +145,13 @@ class Gateway:
 
     async def _query(self, session_id: str, query: Any, args: list[Any]) -> Any:
         handle = self.handle(session_id)
-        async with self._one_at_a_time(session_id):
-            return await self._guarded(
-                session_id, lambda: _hedged(lambda: handle.query(query, args=args, rpc_timeout=self._timeout))
-            )
+
+        async def call() -> Any:
+            # Waiting for its turn is part of a request's time.
+            async with self._one_at_a_time(session_id):
+                return await _hedged(lambda: handle.query(query, args=args, rpc_timeout=self._timeout))
+
+        return await self._guarded(session_id, call)
 
     @asynccontextmanager
     async def _one_at_a_time(self, session_id: str) -> AsyncIterator[None]:
@@ -184,6 +188,11 @@ class Gateway:
             raise _no_worker() from error
         except RPCError as error:
             raise _problem(error, session_id) from error
+        except RuntimeError as error:
+            # What the SDK raises where it has never been connected.
+            if _NEVER_CONNECTED not in str(error):
+                raise
+            raise _unreachable() from error
 
 
 async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
@@ -234,6 +243,10 @@ def _no_worker() -> Problem:
     )
 
 
+def _unreachable() -> Problem:
+    return Unavailable("Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable")
+
+
 def _problem(error: RPCError, session_id: str) -> Problem:
     if error.status in _GONE_STATES:
         if "already completed" in str(error):
@@ -245,4 +258,4 @@ def _problem(error: RPCError, session_id: str) -> Problem:
         return Invalid(str(error))
     if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
         return _no_worker()
-    return Unavailable("Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable")
+    return _unreachable()

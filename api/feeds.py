@@ -31,6 +31,8 @@ MAX_QUEUED_FRAMES_PER_CLIENT = 1_000
 """A client further behind than this is switched to replay instead of being buffered for."""
 MAX_RING_EVENTS = 2_000
 MAX_RING_BYTES = 2 * 1024 * 1024
+MAX_CACHED_PAGES = 32
+"""Pages of history kept for those who resume at the same cursor at once."""
 MAX_HELD_LIVE_DELTAS = 256
 """Live deltas kept while the turn they belong to is not yet known here."""
 QUIET_READ_PAUSE_SECONDS = 0.5
@@ -156,7 +158,8 @@ class Feed:
         self._ring_start = 0
         self._pages: dict[int, asyncio.Task[ReplayPage]] = {}
         self._held: list[Message] = []
-        self._hold = False
+        self._holds = 0
+        self._holds_read = 0
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._changed = asyncio.Event()
@@ -265,6 +268,8 @@ class Feed:
             metrics.REPLAY_QUERIES.inc()
             task = asyncio.create_task(self._gateway.replay(self.session_id, after, limit))
             self._pages[after] = task
+            if len(self._pages) > MAX_CACHED_PAGES:
+                del self._pages[next(iter(self._pages))]
             task.add_done_callback(lambda done: self._pages.pop(after, None) if done.exception() else None)
         return await asyncio.shield(task)
 
@@ -280,7 +285,7 @@ class Feed:
             case "delta":
                 self._on_delta(message)
             case "tick":
-                self._hold |= bool(message.get("hold"))
+                self._holds += bool(message.get("hold"))
                 if message.get("quiet"):
                     self._news.set()
                 else:
@@ -290,7 +295,7 @@ class Feed:
 
     def _on_delta(self, message: Message) -> None:
         turn_id, message_id = message.get("turn_id"), message["message_id"]
-        if self._hold or not self.gate.knows(turn_id):
+        if self._holds > self._holds_read or not self.gate.knows(turn_id):
             # Its turn has perhaps begun and not been read yet, or has ended: the log will tell.
             if len(self._held) < MAX_HELD_LIVE_DELTAS:
                 self._held.append(message)
@@ -343,6 +348,8 @@ class Feed:
 
     async def _read(self) -> None:
         while True:
+            # An answer knows of the stops that were told before it was asked for, and of no others.
+            holds = self._holds
             metrics.REPLAY_QUERIES.inc()
             page = await self._gateway.replay(self.session_id, self.tip, MAX_REPLAY_EVENTS)
             self._pages.clear()
@@ -352,6 +359,7 @@ class Feed:
             if not page.more:
                 break
         self.closed = page.closed
+        self._holds_read = holds
         self._release_held()
         if page.events or self.closed:
             changed, self._changed = self._changed, asyncio.Event()
@@ -368,10 +376,10 @@ class Feed:
             watcher(event)
 
     def _release_held(self) -> None:
-        held, self._held, self._hold = self._held, [], False
+        held, self._held = self._held, []
         for message in held:
-            turn_id = str(message.get("turn_id"))
-            if self.gate.knows(turn_id):
+            turn_id = message.get("turn_id")
+            if self._holds > self._holds_read or self.gate.knows(turn_id):
                 self._on_delta(message)
             else:
                 # The log has been read to its end and doesn't say that this turn runs.
@@ -519,7 +527,10 @@ class Feeds:
     def _drop(self, session_id: str) -> None:
         self._lingering.pop(session_id, None)
         task = self._feeds.pop(session_id, None)
-        if task and task.done() and not task.cancelled() and task.exception() is None:
+        if task and not task.done():
+            # Nobody would ever stop what it starts.
+            task.cancel()
+        elif task and not task.cancelled() and task.exception() is None:
             metrics.FEEDS.dec()
             stopping = asyncio.create_task(task.result().stop())
             self._tasks.add(stopping)

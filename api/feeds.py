@@ -383,7 +383,7 @@ class Feed:
                 self._on_delta(message)
             else:
                 # The log has been read to its end and doesn't say that this turn runs.
-                self.gate.end(turn_id)
+                self.gate.end(str(turn_id))
 
     def _remember(self, event: Event, frame: Frame) -> None:
         """Keeps recent frames for those who reconnect, folded as the log itself is."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
@@ -241,6 +241,8 @@ class AgentConnection:
     def __init__(self, socket: WebSocket, principal: Principal, channels: Channels, gateway: Gateway) -> None:
         self._socket, self._principal, self._channels, self._gateway = socket, principal, channels, gateway
         self._writers: dict[str, tuple[Writer, AsyncExitStack]] = {}
+        self._opens: dict[str, asyncio.Task[None]] = {}
+        """What opens or has opened each writer that isn't closed."""
         self._outgoing: asyncio.Queue[ServerFrame] = asyncio.Queue(MAX_OUTGOING_FRAMES)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -315,36 +317,46 @@ class AgentConnection:
             case WriteFrame():
                 await self._write(frame)
             case OpenFrame():
-                self._in_background(self._open(frame), frame)
+                await self._close(frame.writer)
+                self._check_open(frame)
+                self._opens[frame.writer] = self._in_background(lambda: self._open(frame), frame)
             case SpawnFrame():
-                self._in_background(self._spawn(frame), frame)
+                self._in_background(lambda: self._spawn(frame), frame)
             case CloseFrame():
                 await self._close(frame.writer)
 
-    def _in_background(self, work: Coroutine[Any, Any, None], frame: OpenFrame | SpawnFrame) -> None:
+    def _in_background(
+        self, work: Callable[[], Coroutine[Any, Any, None]], frame: OpenFrame | SpawnFrame
+    ) -> asyncio.Task[None]:
         """Asks Temporal without holding up the connection's other writers."""
 
         async def answer_problems() -> None:
             try:
-                await work
+                await work()
             except Problem as problem:
                 self._refuse(problem, frame.model_dump_json())
 
         task = asyncio.create_task(answer_problems())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _open(self, frame: OpenFrame) -> None:
+    def _check_open(self, frame: OpenFrame) -> None:
         self._principal.require(Action.WRITE, check_session_id(frame.session_id))
         if frame.actor.role != Role.AGENT:
             raise Invalid("Here write agents: the actor's role must be 'agent'.", code="bad-actor")
-        await self._close(frame.writer)
-        if len(self._writers) >= MAX_WRITERS_PER_CONNECTION:
+        if len(self._opens) >= MAX_WRITERS_PER_CONNECTION:
             raise Conflict(
                 f"A connection has at most {MAX_WRITERS_PER_CONNECTION} writers.", code="too-many-writers"
             )
+
+    async def _open(self, frame: OpenFrame) -> None:
         resources = AsyncExitStack()
-        channel = await resources.enter_async_context(self._channels.use(frame.session_id))
+        try:
+            channel = await resources.enter_async_context(self._channels.use(frame.session_id))
+        except BaseException:
+            self._opens.pop(frame.writer, None)
+            raise
         writer = Writer(self, frame, channel)
         self._writers[frame.writer] = (writer, resources)
         channel.feed.watch(writer.watch)
@@ -368,6 +380,10 @@ class AgentConnection:
                 return
 
     async def _close(self, writer_id: str) -> None:
+        # It may still be opening, and would otherwise stay for as long as the connection does.
+        if opening := self._opens.pop(writer_id, None):
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
         if entry := self._writers.pop(writer_id, None):
             await entry[1].aclose()
 

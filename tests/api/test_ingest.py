@@ -1,0 +1,65 @@
+"""An agent's connection, with the session's parts as they are and Temporal's answers played."""
+
+import asyncio
+from typing import Any
+
+from api.auth import Principal
+from api.feeds import Feeds
+from api.ingest import AgentConnection, Channels
+from api.live_bus import MemoryBus
+from tests.api.test_feeds import NOW
+from tests.support import eventually
+from waystation.models.events import Actor, Role
+from waystation.models.ingest import CloseFrame, OpenFrame
+from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
+from waystation.settings import Settings
+
+
+class SlowSession:
+    """Answers a snapshot when it is let."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+
+    async def snapshot(self, session_id: str) -> Snapshot:
+        await self.may_answer.wait()
+        return Snapshot(session_id=session_id, agent="bot", status=SessionStatus.IDLE, tip=1, created=NOW)
+
+    async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
+        return ReplayPage(events=(), next_after=after, tip=1, more=False, closed=False)
+
+
+class Socket:
+    """An agent's side: sends what it is given, hears what comes down."""
+
+    def __init__(self) -> None:
+        self.up: asyncio.Queue[str] = asyncio.Queue()
+        self.down: list[str] = []
+
+    async def receive_text(self) -> str:
+        return await self.up.get()
+
+    async def send_text(self, text: str) -> None:
+        self.down.append(text)
+
+
+async def test_a_writer_that_is_closed_or_opened_again_while_it_opens_is_not_left_behind() -> None:
+    session, socket, bus = SlowSession(), Socket(), MemoryBus()
+    gateway: Any = session
+    feeds = Feeds(gateway, bus, Settings())
+    channels = Channels(feeds, bus, gateway, Settings())
+    connection = AgentConnection(socket, Principal(subject="a", role="agent"), channels, gateway)  # type: ignore[arg-type]
+    running = asyncio.create_task(connection.run())
+    bot = Actor(id="bot", role=Role.AGENT)
+    for writer in ("again", "again", "closed"):
+        socket.up.put_nowait(OpenFrame(session_id="s", writer=writer, actor=bot).model_dump_json())
+    socket.up.put_nowait(CloseFrame(writer="closed").model_dump_json())
+    await eventually(socket.up.empty)
+    session.may_answer.set()
+    await eventually(lambda: socket.down)
+    assert set(connection._writers) == {"again"}
+    assert feeds._users == {"s": 1}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert feeds._users == {}
+    await feeds.stop()

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 GRACEFUL_SHUTDOWN = timedelta(seconds=10)
 HEARTBEATS_PER_TIMEOUT = 4
 STOP_FLUSH_SECONDS = 1.0
-"""How long a stopped turn may take to make durable what is on screens already."""
+"""How long a stopped or failed turn may take to make durable what is on screens already."""
 MAX_ERROR_CHARACTERS = 2_000
 
 TurnFunction = Callable[["Turn"], Awaitable[JsonValue | None]]
@@ -376,6 +376,7 @@ class _Attempt:
             if self._stopped:
                 return await self._wind_down()
             logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
+            await self._flush()
             raise ApplicationError(_brief(error), type=AGENT_FAILED, non_retryable=True) from error
         else:
             return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
@@ -406,9 +407,13 @@ class _Attempt:
         details = activity.cancellation_details()
         if details and details.worker_shutdown and not self._stopped:
             raise ApplicationError("The agent's process is shutting down.", type=WORKER_SHUTDOWN)
+        await self._flush()
+        return TurnResult(outcome="stopped")
+
+    async def _flush(self) -> None:
+        """Makes durable what is on screens, as far as that goes at once."""
         with contextlib.suppress(TimeoutError, WaystationError):
             await asyncio.wait_for(self._writer.flush(), STOP_FLUSH_SECONDS)
-        return TurnResult(outcome="stopped")
 
     def _control(self, frame: Control) -> None:
         match frame:

@@ -166,3 +166,17 @@ async def test_too_many_subscribers_are_told_so() -> None:
     feed.subscribe(0)
     with pytest.raises(TooMany, match="streams on this server"):
         feed.subscribe(0)
+
+
+async def test_what_an_agent_wrote_before_it_failed_stands(client: Client) -> None:
+    """It was on screens; that it vanished again would hide what the failure was about."""
+    session = await client.start("demo")
+    for _ in range(3):
+        await session.send("tokens=9 rate=0 fail=9")
+
+    async def failed() -> bool:
+        return (await session.snapshot()).status == "idle"
+
+    await eventually(failed, within=20)
+    said = [message.text for message in await session.load() if message.actor.role == "agent"]
+    assert said == ["A durable session keeps what is said while networks "] * 3

@@ -37,6 +37,7 @@ from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, Actor,
 from waystation.models.ingest import FencedFrame, FinishedFrame, OpenFrame, SteerFrame, StopFrame
 from waystation.models.sessions import Spawn, TurnInput, TurnResult
 from waystation.names import AGENT_FAILED, RETRY_TURN, RUN_TURN_ACTIVITY, WORKER_SHUTDOWN, agent_task_queue
+from waystation.redaction import redact
 from waystation.settings import Settings
 from waystation.temporal import connect
 from waystation.transcript import Message
@@ -316,7 +317,8 @@ def _key(agent: str, text: str) -> str:
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
+    # It becomes part of the session's log.
+    return redact(f"{type(error).__name__}: {error}")[:MAX_ERROR_CHARACTERS]
 
 
 class Runner:

@@ -42,6 +42,7 @@ LINGER_SECONDS = 10.0
 """How long a feed stays after its last client, so that a reconnect finds it warm."""
 PRESENCE_INTERVAL_SECONDS = 10.0
 PRESENCE_EXPIRY_SECONDS = 25.0
+PRESENCE_PAUSE_SECONDS = 0.1
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
@@ -186,6 +187,7 @@ class Feed:
         self.presence.ask()
 
     async def stop(self) -> None:
+        self.presence.stop()
         self._bus.unsubscribe(self.session_id, self._on_message)
         for subscription in list(self._open):
             subscription.end()
@@ -411,14 +413,25 @@ class Presence:
         self._feed = feed
         self._here: dict[str, Actor] = {}
         self._elsewhere: dict[str, tuple[float, list[dict[str, Any]]]] = {}
+        self._telling: asyncio.TimerHandle | None = None
 
     def arrive(self, connection_id: str, actor: Actor) -> None:
         self._here[connection_id] = actor
-        self.tell()
+        self._tell_soon()
 
     def depart(self, connection_id: str) -> None:
         if self._here.pop(connection_id, None):
-            self.tell()
+            self._tell_soon()
+
+    def stop(self) -> None:
+        """Tells nothing more."""
+        if self._telling:
+            self._telling.cancel()
+
+    def _tell_soon(self) -> None:
+        # Everyone is told of everyone: once for many who come or go together, not once for each.
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(PRESENCE_PAUSE_SECONDS, self.tell)
 
     def people(self) -> list[dict[str, Any]]:
         """Each person once, with the number of connections."""
@@ -440,6 +453,8 @@ class Presence:
         self._feed._bus.publish(self._feed.session_id, {"kind": "who", "process": _PROCESS})
 
     def tell(self) -> None:
+        self.stop()
+        self._telling = None
         message = {"kind": "presence", "process": _PROCESS, "people": self._mine()}
         self._feed._bus.publish(self._feed.session_id, message)
 

@@ -106,3 +106,21 @@ async def test_pages_for_those_who_resume_are_not_kept_without_end(log: SessionL
         assert workflow.asked == asked + 1
     finally:
         await feed.stop()
+
+
+async def test_who_comes_and_goes_is_told_now_and_then_and_at_last(log: SessionLog) -> None:
+    """Each telling goes to everyone and names everyone: one for each arrival would grow with the cube."""
+    feed, _ = await open_feed(Workflow(log))
+    shown: list[str] = []
+    following = asyncio.create_task(follow(feed, shown))
+    try:
+        await eventually(lambda: feed._following)
+        for number in range(200):
+            feed.presence.arrive(f"c{number}", Actor(id=f"p{number}", role=Role.USER))
+        for number in range(199):
+            feed.presence.depart(f"c{number}")
+        await eventually(lambda: shown and '"p199"' in shown[-1] and '"p0"' not in shown[-1])
+        assert len(shown) <= 2
+    finally:
+        following.cancel()
+        await feed.stop()

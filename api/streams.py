@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from api import purchases, sessions
 from api.auth import Action, Principal, check_session_id
@@ -53,21 +54,35 @@ def _lifetime_seconds(parts: ApiParts, principal: Principal) -> float:
     return bound if left is None else min(left, bound)
 
 
-async def _connected(
-    parts: ApiParts, feed: Feed, principal: Principal, subscription: Subscription
-) -> AsyncGenerator[bytes]:
-    """The subscription's frames as SSE, with presence for as long as it lasts."""
+class _EventStream(EventSourceResponse):
+    """An SSE answer that gives back what it holds, also where it never came to sending."""
+
+    def __init__(
+        self, subscription: Subscription, resources: contextlib.AsyncExitStack, **options: Any
+    ) -> None:
+        super().__init__(_blocks(subscription), **options)
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._resources:
+            await super().__call__(scope, receive, send)
+
+
+async def _blocks(subscription: Subscription) -> AsyncIterator[bytes]:
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    async for frames in subscription.frames():
+        yield b"".join(frame.sse for frame in frames)
+
+
+def _hold(
+    resources: contextlib.AsyncExitStack, feed: Feed, subscription: Subscription, caller: Principal
+) -> None:
+    """The caller is present for as long as ``resources`` are open; with them goes the subscription."""
     connection_id = uuid.uuid4().hex
-    feed.presence.arrive(connection_id, principal.actor)
-    lifetime = asyncio.get_running_loop().call_later(_lifetime_seconds(parts, principal), subscription.end)
-    try:
-        yield f"retry: {RETRY_MS}\n\n".encode()
-        async for frames in subscription.frames():
-            yield b"".join(frame.sse for frame in frames)
-    finally:
-        lifetime.cancel()
-        feed.presence.depart(connection_id)
-        feed.release(subscription)
+    resources.callback(feed.release, subscription)
+    resources.callback(feed.leave, subscription)
+    resources.callback(feed.presence.depart, connection_id)
+    feed.presence.arrive(connection_id, caller.actor)
 
 
 @router.get(
@@ -107,13 +122,12 @@ async def events(
         await resources.aclose()
         return Response(status_code=204)
 
-    async def body() -> AsyncIterator[bytes]:
-        async with resources, contextlib.aclosing(_connected(parts, feed, caller, subscription)) as stream:
-            async for chunk in stream:
-                yield chunk
-
-    return EventSourceResponse(
-        body(),
+    _hold(resources, feed, subscription, caller)
+    ending = asyncio.get_running_loop().call_later(_lifetime_seconds(parts, caller), subscription.end)
+    resources.callback(ending.cancel)
+    return _EventStream(
+        subscription,
+        resources,
         ping=parts.settings.heartbeat_seconds,
         ping_message_factory=lambda: ServerSentEvent(comment="still here"),
         send_timeout=SEND_TIMEOUT_SECONDS,
@@ -138,9 +152,7 @@ class ClientSocket:
         self._slots = asyncio.Semaphore(MAX_COMMANDS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, feed: Feed, subscription: Subscription) -> None:
-        connection_id = uuid.uuid4().hex
-        feed.presence.arrive(connection_id, self._principal.actor)
+    async def run(self, subscription: Subscription) -> None:
         loops = [asyncio.create_task(self._events(subscription)), asyncio.create_task(self._commands())]
         try:
             await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
@@ -148,8 +160,6 @@ class ClientSocket:
             for task in (*loops, *self._tasks):
                 task.cancel()
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
-            feed.presence.depart(connection_id)
-            feed.release(subscription)
             with contextlib.suppress(RuntimeError):
                 await self._socket.close(1000)
 
@@ -241,6 +251,7 @@ async def socket(
             await socket.send_text(_json({"type": "problem", "problem": problem.body()}))
             await socket.close(4000 + problem.status, problem.code)
             return
+        _hold(resources, feed, subscription, principal)
         await socket.accept()
         with contextlib.suppress(WebSocketDisconnect):
-            await ClientSocket(socket, session_id, principal, parts, money).run(feed, subscription)
+            await ClientSocket(socket, session_id, principal, parts, money).run(subscription)

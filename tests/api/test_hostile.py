@@ -14,7 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.stack import KEYS, Stack
+from tests.support import eventually
 from waystation.client import Client
+from waystation.models.sessions import Snapshot
 from waystation.settings import ApiKey
 
 CHUNK = b"x" * 65_536
@@ -99,3 +101,33 @@ def test_a_key_whose_id_can_be_no_actors_is_refused_at_the_start() -> None:
     """Every request with it would fail."""
     with pytest.raises(ValidationError, match="String should match pattern"):
         ApiKey(id="my key", role="service", sha256="0" * 64)
+
+
+@pytest.mark.parametrize("path", ["events", "socket"])
+async def test_streams_that_are_dropped_at_once_leave_nothing_behind(
+    client: Client, http: httpx.AsyncClient, stack: Stack, path: str
+) -> None:
+    session = await client.start("demo")
+    before = await subscribers(http)
+    where = urlsplit(stack.url)
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    for _ in range(60):
+        _, writer = await asyncio.open_connection(where.hostname, where.port)
+        writer.write(
+            f"GET /sessions/{session.id}/{path} HTTP/1.1\r\nHost: {where.netloc}\r\n"
+            f"Authorization: Bearer {KEYS['service']}\r\n{upgrade if path == 'socket' else ''}\r\n".encode()
+        )
+        await writer.drain()
+        writer.transport.abort()
+
+    async def back() -> bool:
+        return await subscribers(http) <= before
+
+    await client.request("GET", f"/sessions/{session.id}", Snapshot)
+    await eventually(back, within=10)
+
+
+async def subscribers(http: httpx.AsyncClient) -> float:
+    lines = (await http.get("/metrics")).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("waystation_subscribers "))

@@ -20,7 +20,7 @@ from api import metrics
 from api.auth import Action, Principal, check_session_id
 from api.batcher import Batcher
 from api.dependencies import Caller, Parts, SessionPath
-from api.errors import PROBLEM_RESPONSES, Conflict, Invalid, Problem, Unauthenticated, Unavailable
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem, Unauthenticated, Unavailable
 from api.feeds import Feed, Feeds, is_terminal
 from api.gateway import Gateway
 from api.live_bus import TICK, LiveBus
@@ -345,6 +345,9 @@ class AgentConnection:
         self._principal.require(Action.WRITE, check_session_id(frame.session_id))
         if frame.actor.role != Role.AGENT:
             raise Invalid("Here write agents: the actor's role must be 'agent'.", code="bad-actor")
+        if self._principal.sessions is not None and frame.actor.id != self._principal.subject:
+            # A process with an API key runs many agents; a token is for one.
+            raise Forbidden(f"This token writes as '{self._principal.subject}' and as nobody else.")
         if len(self._opens) >= MAX_WRITERS_PER_CONNECTION:
             raise Conflict(
                 f"A connection has at most {MAX_WRITERS_PER_CONNECTION} writers.", code="too-many-writers"

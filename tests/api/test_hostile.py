@@ -92,6 +92,23 @@ async def test_a_socket_ends_with_the_token_that_opened_it(
                 await socket.recv()
 
 
+async def test_a_token_for_one_agent_does_not_write_as_another(
+    client: Client, http: httpx.AsyncClient, stack: Stack
+) -> None:
+    session = await client.start("demo")
+    headers = {"Authorization": f"Bearer {await short_lived(http, session.id, 'agent')}"}
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        connect(stack.url.replace("http", "ws") + "/ingest", additional_headers=headers) as socket,
+    ):
+        for name, answer in (("demo", "problem"), ("ada", "opened")):
+            actor = {"id": name, "role": "agent"}
+            frame = {"op": "open", "session_id": session.id, "writer": name, "actor": actor}
+            await socket.send(json.dumps(frame))
+            (answered,) = json.loads(await socket.recv())
+            assert (answered["op"], answered["writer"]) == (answer, name)
+
+
 async def short_lived(http: httpx.AsyncClient, session_id: str, role: str) -> str:
     body = {"role": role, "sessions": [session_id], "subject": "ada", "ttl_seconds": 3}
     return str((await http.post("/tokens", json=body)).json()["token"])

@@ -41,6 +41,8 @@ class Gate:
     def __init__(self) -> None:
         self.attempts: dict[str, int] = {}
         self.lengths: dict[str, int] = {}
+        self.owners: dict[str, str | None] = {}
+        """The turns of the messages that are being written."""
         self._finished: dict[str, None] = {}
         self._over: dict[str, None] = {}
 
@@ -54,8 +56,10 @@ class Gate:
         _remember(self._over, turn_id)
 
     def passes(self, turn_id: str | None, attempt: int, message_id: str) -> bool:
-        return message_id not in self._finished and (
-            turn_id is None or self.attempts.get(turn_id, 0) == attempt
+        return (
+            message_id not in self._finished
+            and self.owners.get(message_id, turn_id) == turn_id
+            and (turn_id is None or self.attempts.get(turn_id, 0) == attempt)
         )
 
     def observe(self, event: Event) -> None:
@@ -82,10 +86,12 @@ class Gate:
         match event.type:
             case EventType.MESSAGE_STARTED:
                 self.lengths[message_id] = 0
+                self.owners[message_id] = event.turn_id
             case EventType.MESSAGE_DELTA:
                 self.lengths[message_id] = _end(event.data)
             case EventType.MESSAGE_COMPLETED | EventType.MESSAGE_SUPERSEDED:
                 self.lengths.pop(message_id, None)
+                self.owners.pop(message_id, None)
                 _remember(self._finished, message_id)
 
 

@@ -183,6 +183,7 @@ class Feed:
             turn.turn_id: turn.attempt for turn in snapshot.running if turn.status == "running"
         }
         self.gate.lengths = {message.message_id: message.characters for message in snapshot.open_messages}
+        self.gate.owners = {message.message_id: message.turn_id for message in snapshot.open_messages}
         self._reader = asyncio.create_task(self._read_forever(), name=f"feed {self.session_id}")
         self.presence.ask()
 

@@ -124,3 +124,24 @@ async def test_who_comes_and_goes_is_told_now_and_then_and_at_last(log: SessionL
     finally:
         following.cancel()
         await feed.stop()
+
+
+async def test_live_text_does_not_enter_a_message_of_another_turn(log: SessionLog) -> None:
+    """The log refuses it; on screens it would stand, in the other's name, until the message ends."""
+    feed, bus = await open_feed(Workflow(log))
+    shown: list[str] = []
+    following = asyncio.create_task(follow(feed, shown))
+    try:
+        await eventually(lambda: feed._following)
+        for turn_id in ("t1", "t2"):
+            log.append(EventType.TURN_STARTED, BOT, NOW, turn_id=turn_id, data={"attempt": 1})
+        log.append(EventType.MESSAGE_STARTED, BOT, NOW, turn_id="t1", message_id="m")
+        bus.publish("s", TICK)
+        await eventually(lambda: feed.tip == log.tip)
+        for writer in ("t2", None, "t1"):
+            bus.publish("s", {**delta(0), "turn_id": writer, "wire": f'"by {writer}"'})
+        await eventually(lambda: '"by t1"' in shown)
+        assert not {'"by t2"', '"by None"'} & set(shown)
+    finally:
+        following.cancel()
+        await feed.stop()

@@ -97,5 +97,9 @@ async def start_stack(folder: Path, temporal: TemporalServer, **settings: Any) -
     stack.run_api()
     stack.run_worker()
     stack.run_agent()
-    await stack.ready()
+    try:
+        await stack.ready()
+    except BaseException:
+        stack.stop()
+        raise
     return stack

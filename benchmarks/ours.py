@@ -1,19 +1,23 @@
 """Waystation as it runs in production: Temporal, worker, API and agent as processes of their own."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from benchmarks.readers import Readings, Subscription
+from temporalio.client import Client as TemporalClient
+
+from benchmarks.readers import STAMP, Readings, Subscription
 from benchmarks.scenario import OURS
 from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
 from tests.stack import KEYS, Stack
 from tests.support import TemporalServer
 from waystation.client import Client, Session
 from waystation.errors import TryLater
+from waystation.names import turn_workflow_id
 
 AGENT = "benchmarks.agents:agent"
 ENDS = '"type":"turn.completed"'
@@ -27,8 +31,8 @@ class Waystation:
 
     name = OURS
 
-    def __init__(self, stack: Stack, client: Client) -> None:
-        self.stack, self.client = stack, client
+    def __init__(self, stack: Stack, client: Client, temporal: TemporalClient) -> None:
+        self.stack, self.client, self.temporal = stack, client, temporal
 
     def skips(self, load: Load) -> str | None:
         """Nothing."""
@@ -43,14 +47,28 @@ class Waystation:
             await each(sessions, lambda s: send(s, f"tokens={load.tokens} rate={RATE_PER_SECOND}"))
 
         readings = await subscribed(subscriptions, load, begin)
+        readings.history_events = sum(await each(sessions, self.history_events))
         await each(sessions, lambda session: session.close())
         return readings
 
+    async def history_events(self, session: Session) -> int:
+        """The events in the histories of the session's workflow and its first turn's."""
+        names = (session.id, turn_workflow_id(session.id, "t1"))
+        described = [await self.temporal.get_workflow_handle(name).describe() for name in names]
+        return sum(workflow.history_length for workflow in described)
+
     async def sessions(self, count: int) -> list[Session]:
         """New sessions of the agent."""
-        return await each(range(count), lambda _: self.client.start("bench"))
+        return await each(range(count), lambda _: self.start())
 
-    def subscription(self, session_id: str, *, after: int = 0, ends: str = ENDS) -> Subscription:
+    async def start(self, message: str | None = None) -> Session:
+        """A new session of the agent, perhaps with a first message."""
+        session_id = f"bench-{uuid.uuid4().hex}"
+        return await patiently(lambda: self.client.start("bench", session_id=session_id, message=message))
+
+    def subscription(
+        self, session_id: str, *, after: int = 0, ends: str = ENDS, tokens: str = STAMP
+    ) -> Subscription:
         """A subscriber to the session's event stream."""
         return Subscription(
             port=self.stack.ports[0],
@@ -58,6 +76,7 @@ class Waystation:
             f"Authorization: Bearer {KEYS['service']}\r\n\r\n",
             ready="retry:",
             ends=ends,
+            tokens=tokens,
         )
 
 
@@ -75,14 +94,18 @@ async def each(
 
 
 async def send(session: Session, text: str, **data: Any) -> None:
-    """Sends, again if the machine was too busy to take it; its id keeps it one message."""
-    message_id = f"{session.id}-first"
+    """Sends a message."""
+    message_id = uuid.uuid4().hex
+    await patiently(lambda: session.send(text, message_id=message_id, data=data))
+
+
+async def patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Calls again for as long as the machine is too busy; the call must bear being repeated."""
     while True:
         try:
-            await session.send(text, message_id=message_id, data=data)
-        except TryLater:
-            continue
-        return
+            return await call()
+        except TryLater as refusal:
+            await asyncio.sleep(refusal.retry_after_seconds or 0.5)
 
 
 @asynccontextmanager
@@ -101,7 +124,8 @@ async def running(
         stack.run_worker()
         stack.run_agent(*agents)
         await stack.ready()
-        system = Waystation(stack, await resources.enter_async_context(stack.client()))
+        client = await resources.enter_async_context(stack.client())
+        system = Waystation(stack, client, await TemporalClient.connect(temporal.address))
         # The first turn waits for every process to be warm.
         await system.stream(Load(streams=1, subscribers=1, tokens=10))
         yield system

@@ -19,7 +19,7 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +30,8 @@ CONNECT_TIMEOUT_SECONDS = 60.0
 MAX_READERS_PER_PROCESS = 500
 RECEIVE_BYTES = 1 << 18
 POLL_SECONDS = 0.5
-_STAMP = re.compile(rb"t(\d{10,})e")
+STAMP = r"t(\d{10,})e"
+"""A token, as a regular expression: when it was written, in nanoseconds."""
 _REDIS_ID = re.compile(rb"\r\n(\d+-\d+)\r\n")
 
 
@@ -49,19 +50,26 @@ class Subscription:
     """Text in the stream after which nothing more is expected."""
     ready: str = "\r\n\r\n"
     """Text in the answer that says the subscription stands."""
+    tokens: str = STAMP
+    """A regular expression for what counts as a token, with the time as its group."""
     redis_key: str | None = None
 
 
 @dataclass
 class Readings:
-    """What the readers saw."""
+    """What the readers saw. Times are in nanoseconds of the machine's monotonic clock."""
 
-    latencies_ms: "array.array[float]"
+    latencies_ms: "array.array[float]" = field(default_factory=lambda: array.array("f"))
     """Of each token at each subscriber, its first arrival."""
-    bytes: int
-    last_arrival_ns: list[int]
+    bytes: int = 0
+    began_ns: list[int] = field(default_factory=list)
+    """By subscription: when it began to connect."""
+    last_token_ns: list[int] = field(default_factory=list)
+    """By subscription: when its last token came that it had not seen before (0: none came)."""
+    ended_ns: list[int] = field(default_factory=list)
     """By subscription: when its end came (0: it never did)."""
-    unfinished: int
+    history_events: int = 0
+    """How many events of Temporal's histories it took, where it took any."""
 
 
 class _Reader:
@@ -69,6 +77,7 @@ class _Reader:
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
+        self.began_ns = time.monotonic_ns()
         self.socket = socket.create_connection(("127.0.0.1", subscription.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ready, self._ends = subscription.ready.encode(), subscription.ends.encode()
@@ -111,8 +120,8 @@ class _Reader:
         self._reply = b""
         self.socket.sendall(command("XREAD", "BLOCK", "0", "STREAMS", key, ids[-1].decode()).encode())
 
-    def latencies_ms(self) -> list[float]:
-        """Of each token, in milliseconds, its first arrival."""
+    def arrivals(self) -> dict[int, int]:
+        """By the time at which a token was written: when it came first."""
         text = b"".join(self.chunks)
         ends: list[int] = []
         position = 0
@@ -120,10 +129,10 @@ class _Reader:
             position += len(chunk)
             ends.append(position)
         first: dict[int, int] = {}
-        for found in _STAMP.finditer(text):
+        for found in re.finditer(self.subscription.tokens.encode(), text):
             arrived = self.times[bisect_right(ends, found.end() - 1)]
             first.setdefault(int(found[1]), arrived)
-        return [(arrived - written) / 1e6 for written, arrived in first.items()]
+        return first
 
 
 def _read(subscriptions: Sequence[Subscription], deadline_seconds: float) -> list[_Reader]:
@@ -156,11 +165,17 @@ def main() -> None:
     folder, name = Path(sys.argv[1]), sys.argv[2]
     task: dict[str, Any] = json.loads((folder / f"{name}.task").read_text())
     readers = _read([Subscription(**given) for given in task["subscriptions"]], task["deadline_seconds"])
-    latencies = array.array("f", (ms for reader in readers for ms in reader.latencies_ms()))
+    latencies, last = array.array("f"), []
+    for reader in readers:
+        arrivals = reader.arrivals()
+        latencies.extend((arrived - written) / 1e6 for written, arrived in arrivals.items())
+        last.append(max(arrivals.values(), default=0))
     (folder / f"{name}.latencies").write_bytes(latencies.tobytes())
     told = {
         "bytes": sum(len(chunk) for reader in readers for chunk in reader.chunks),
-        "last_arrival_ns": [reader.ended_ns for reader in readers],
+        "began_ns": [reader.began_ns for reader in readers],
+        "last_token_ns": last,
+        "ended_ns": [reader.ended_ns for reader in readers],
     }
     (folder / f"{name}.told").write_text(json.dumps(told))
 
@@ -174,13 +189,14 @@ class Reading:
     async def finished(self) -> Readings:
         """Waits until every subscription has ended, or its deadline has."""
         await asyncio.gather(*(process.wait() for process in self._processes))
-        readings = Readings(array.array("f"), 0, [], 0)
+        readings = Readings()
         for number in range(len(self._processes)):
             told = json.loads((self._folder / f"{number}.told").read_text())
             readings.latencies_ms.frombytes((self._folder / f"{number}.latencies").read_bytes())
             readings.bytes += told["bytes"]
-            readings.last_arrival_ns += told["last_arrival_ns"]
-        readings.unfinished = sum(not at for at in readings.last_arrival_ns)
+            readings.began_ns += told["began_ns"]
+            readings.last_token_ns += told["last_token_ns"]
+            readings.ended_ns += told["ended_ns"]
         return readings
 
 
@@ -190,13 +206,16 @@ async def reading(
 ) -> AsyncIterator[Reading]:
     """Starts readers, by default until all of them are connected; kills what is left at the end."""
     count = -(-len(subscriptions) // MAX_READERS_PER_PROCESS)
+    share = -(-len(subscriptions) // count)
     processes: list[asyncio.subprocess.Process] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
         try:
             for number in range(count):
                 task = {
-                    "subscriptions": [asdict(each) for each in subscriptions[number::count]],
+                    "subscriptions": [
+                        asdict(each) for each in subscriptions[number * share : (number + 1) * share]
+                    ],
                     "deadline_seconds": deadline_seconds,
                 }
                 (folder / f"{number}.task").write_text(json.dumps(task))

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from benchmarks.figures import latency_columns
 from benchmarks.readers import Readings, Subscription, reading
+from benchmarks.scenario import Row
 
 RATE_PER_SECOND = 50
 SETTLE_SECONDS = 0.5
@@ -39,12 +41,23 @@ class Measured:
     expected: int = 0
     latencies_ms: "array.array[float]" = field(default_factory=lambda: array.array("f"))
     bytes: int = 0
+    tokens: int = 0
+    history_events: int = 0
 
     def add(self, load: Load, readings: Readings) -> None:
         """Adds a round."""
         self.expected += load.arrivals
         self.latencies_ms += readings.latencies_ms
         self.bytes += readings.bytes
+        self.tokens += load.streams * load.tokens
+        self.history_events += readings.history_events
+
+    def columns(self) -> Row:
+        """The columns of a row."""
+        row: Row = latency_columns(self.latencies_ms, self.expected)
+        if self.history_events:
+            row["history_events_per_1k_tokens"] = round(self.history_events / self.tokens * 1_000)
+        return row
 
 
 class Streaming(Protocol):

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import ours
-from benchmarks.figures import latency_columns
 from benchmarks.ours import Waystation
 from benchmarks.peers import durable_streams, plain_sse, redis_streams, workflow_streams
 from benchmarks.peers.durable_streams import DurableStreams
@@ -46,7 +45,7 @@ async def running(say: Say, **settings: Any) -> AsyncIterator[Systems]:
         address = system.stack.temporal.address
         systems = Systems(
             system,
-            await resources.enter_async_context(workflow_streams.running(address)),
+            await resources.enter_async_context(workflow_streams.running(folder, address)),
             await resources.enter_async_context(plain_sse.running(folder)),
         )
         try:
@@ -69,8 +68,5 @@ async def measure_loads(
         for load, rounds in loads:
             say(f"  {load.streams} streams, {load.subscribers} subscribers each, {load.tokens} tokens")
             totals = await alternate(systems.all(), load, rounds, say)
-            rows += [
-                {"system": name, **columns(load), **latency_columns(total.latencies_ms, total.expected)}
-                for name, total in totals.items()
-            ]
+            rows += [{"system": name, **columns(load), **total.columns()} for name, total in totals.items()]
     return rows

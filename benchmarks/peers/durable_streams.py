@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 
 from benchmarks.peers import producer
+from benchmarks.peers.producer import Plan
 from benchmarks.readers import Readings, Subscription
-from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
+from benchmarks.streaming import Load, subscribed
 from tests.support import Process, eventually, free_port
 
 PACKAGE = "@durable-streams/server"
@@ -47,9 +48,9 @@ class DurableStreams:
         request = f"GET {path}?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
         return Subscription(self.port, request, producer.END, ready="event: control")
 
-    async def write(self, paths: list[str], tokens: int, rate_per_second: int = RATE_PER_SECOND) -> None:
-        """Writes tokens to each of the streams."""
-        await producer.run("durable-streams", self.port, paths, tokens, rate_per_second)
+    async def write(self, paths: list[str], *, tokens: int = 0, words: list[str] | None = None) -> None:
+        """Writes so many tokens at the usual rate, or the words at once, to each of the streams."""
+        await producer.run(Plan("durable-streams", self.port, paths, tokens, words))
 
     async def read(self, path: str) -> bytes:
         """All there is of a stream now."""
@@ -59,7 +60,7 @@ class DurableStreams:
         """Streams the load once."""
         paths = await self.create(load.streams)
         subscriptions = [self.subscription(path) for path in paths for _ in range(load.subscribers)]
-        return await subscribed(subscriptions, load, lambda: self.write(paths, load.tokens))
+        return await subscribed(subscriptions, load, lambda: self.write(paths, tokens=load.tokens))
 
 
 @functools.cache

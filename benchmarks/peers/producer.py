@@ -7,14 +7,27 @@ at a time, and what is written in the meantime goes with the next one, as its ow
 import asyncio
 import json
 import sys
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from benchmarks.readers import stamp
 from benchmarks.resp import command
+from benchmarks.streaming import RATE_PER_SECOND
 from waystation.agents.demo import Pace
 
 END = "end of stream"
 START_DELAY_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is written to each of the streams: stamps at the usual rate, or words as fast as they go."""
+
+    kind: str
+    port: int
+    names: list[str]
+    tokens: int = 0
+    words: list[str] | None = None
 
 
 class Sink(Protocol):
@@ -84,14 +97,18 @@ class DurableStreamsSink:
 SINKS = {"redis": RedisSink, "durable-streams": DurableStreamsSink}
 
 
-async def produce(kind: str, port: int, name: str, tokens: int, rate_per_second: int) -> None:
+async def produce(plan: Plan, name: str) -> None:
     """Writes one stream and its end."""
-    sink: Sink = SINKS[kind](*await asyncio.open_connection("127.0.0.1", port), name)
-    await asyncio.sleep(START_DELAY_SECONDS)
-    pace = Pace(rate_per_second)
-    for _ in range(tokens):
-        await pace.wait()
-        sink.write(stamp())
+    sink: Sink = SINKS[plan.kind](*await asyncio.open_connection("127.0.0.1", plan.port), name)
+    if plan.words is None:
+        await asyncio.sleep(START_DELAY_SECONDS)
+        pace = Pace(RATE_PER_SECOND)
+        for _ in range(plan.tokens):
+            await pace.wait()
+            sink.write(stamp())
+    else:
+        for word in plan.words:
+            sink.write(word)
     await sink.drained()
     sink.write(END)
     await sink.drained()
@@ -99,24 +116,18 @@ async def produce(kind: str, port: int, name: str, tokens: int, rate_per_second:
 
 async def main() -> None:
     """Writes all streams of the plan that comes in on standard input."""
-    plan = json.load(sys.stdin)
-    await asyncio.gather(
-        *(
-            produce(plan["kind"], plan["port"], name, plan["tokens"], plan["rate_per_second"])
-            for name in plan["names"]
-        )
-    )
+    plan = Plan(**json.load(sys.stdin))
+    await asyncio.gather(*(produce(plan, name) for name in plan.names))
 
 
-async def run(kind: str, port: int, names: list[str], tokens: int, rate_per_second: int) -> None:
+async def run(plan: Plan) -> None:
     """Runs the producer to its end, as a process of its own."""
-    plan = {"kind": kind, "port": port, "names": names, "tokens": tokens, "rate_per_second": rate_per_second}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.peers.producer", stdin=asyncio.subprocess.PIPE
     )
-    await process.communicate(json.dumps(plan).encode())
+    await process.communicate(json.dumps(asdict(plan)).encode())
     if process.returncode:
-        raise RuntimeError(f"The producer for {kind} failed.")
+        raise RuntimeError(f"The producer for {plan.kind} failed.")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from benchmarks.peers import producer
+from benchmarks.peers.producer import Plan
 from benchmarks.readers import Readings, Subscription
 from benchmarks.resp import command
-from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
+from benchmarks.streaming import Load, subscribed
 from tests.support import Process, eventually, free_port, redis_server
 
 
@@ -26,20 +27,24 @@ class RedisStreams:
         """Nothing."""
         return None
 
+    async def create(self, count: int) -> list[str]:
+        """Names of new streams; Redis makes a stream when it is first written to."""
+        return [uuid.uuid4().hex for _ in range(count)]
+
     def subscription(self, key: str) -> Subscription:
         """A subscriber that reads a stream from its beginning."""
         first = command("XREAD", "BLOCK", "0", "STREAMS", key, "0")
         return Subscription(self.port, first, producer.END, redis_key=key)
 
-    async def write(self, keys: list[str], tokens: int, rate_per_second: int = RATE_PER_SECOND) -> None:
-        """Writes tokens to each of the streams."""
-        await producer.run("redis", self.port, keys, tokens, rate_per_second)
+    async def write(self, keys: list[str], *, tokens: int = 0, words: list[str] | None = None) -> None:
+        """Writes so many tokens at the usual rate, or the words at once, to each of the streams."""
+        await producer.run(Plan("redis", self.port, keys, tokens, words))
 
     async def stream(self, load: Load) -> Readings:
         """Streams the load once."""
-        keys = [uuid.uuid4().hex for _ in range(load.streams)]
+        keys = await self.create(load.streams)
         subscriptions = [self.subscription(key) for key in keys for _ in range(load.subscribers)]
-        return await subscribed(subscriptions, load, lambda: self.write(keys, load.tokens))
+        return await subscribed(subscriptions, load, lambda: self.write(keys, tokens=load.tokens))
 
 
 @asynccontextmanager

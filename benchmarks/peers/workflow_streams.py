@@ -1,6 +1,5 @@
 """``temporalio.contrib.workflow_streams``: a stream kept by a workflow, on our own Temporal server."""
 
-import array
 import asyncio
 import contextlib
 import sys
@@ -8,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.workflow_streams import WorkflowStreamClient
@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from benchmarks.peers.workflow_streams_worker import TASK_QUEUE, TOPIC, Plan, StreamedAgent
 from benchmarks.readers import Readings
 from benchmarks.streaming import DEADLINE_MARGIN_SECONDS, RATE_PER_SECOND, Load
-from tests.support import ROOT
+from tests.support import Process
 
 MAX_SUBSCRIBERS = 25
 MAX_STREAMS = 50
@@ -57,7 +57,7 @@ class WorkflowStreams:
     async def stream(self, load: Load) -> Readings:
         """Streams the load; whatever arrives after the deadline is not delivered."""
         streams = [await self.begin(load.tokens, RATE_PER_SECOND, HOLD_SECONDS) for _ in range(load.streams)]
-        readings = Readings(array.array("f"), 0, [], 0)
+        readings = Readings()
 
         async def subscribe(stream: Stream) -> None:
             seen = 0
@@ -65,7 +65,6 @@ class WorkflowStreams:
                 readings.latencies_ms.append((time.monotonic_ns() - int(item.data[1:-2])) / 1e6)
                 seen += 1
                 if seen == load.tokens:
-                    readings.last_arrival_ns.append(time.monotonic_ns())
                     return
 
         tasks = [asyncio.create_task(subscribe(s)) for s in streams for _ in range(load.subscribers)]
@@ -73,7 +72,7 @@ class WorkflowStreams:
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        readings.unfinished = len(unfinished)
+        readings.history_events = sum([(await stream.describe()).history_length for stream in streams])
         await end(streams)
         return readings
 
@@ -86,14 +85,13 @@ async def end(streams: Sequence[Stream]) -> None:
 
 
 @asynccontextmanager
-async def running(temporal_address: str) -> AsyncIterator[WorkflowStreams]:
+async def running(folder: Path, temporal_address: str) -> AsyncIterator[WorkflowStreams]:
     """Starts its worker as a process of its own."""
     command = (sys.executable, "-m", "benchmarks.peers.workflow_streams_worker", temporal_address)
-    worker = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+    worker = Process(*command, log=folder / "workflow-streams.log")
     try:
         peer = WorkflowStreams(await Client.connect(temporal_address))
         await peer.stream(Load(streams=1, subscribers=1, tokens=10))
         yield peer
     finally:
         worker.kill()
-        await worker.wait()

@@ -101,7 +101,7 @@ def _notes(rows: list[Row]) -> list[str]:
     )
     if "worker, full" in found:
         text += (
-            f" Beyond these, {max(found['worker, full'], 0):.1f} kB each: a worker forgets the ones that have "
+            f" Beyond these, {max(found['worker, full'], 0):.1f} kB each: a worker forgets those that have "
             "been idle longest and reads their history again when they wake, so idle sessions are bounded by "
             "Temporal's database and not by memory."
         )

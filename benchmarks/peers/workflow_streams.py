@@ -57,6 +57,13 @@ class WorkflowStreams:
     async def stream(self, load: Load) -> Readings:
         """Streams the load; whatever arrives after the deadline is not delivered."""
         streams = [await self.begin(load.tokens, RATE_PER_SECOND, HOLD_SECONDS) for _ in range(load.streams)]
+        readings = await self.read(streams, load)
+        readings.history_events = sum([(await stream.describe()).history_length for stream in streams])
+        await end(streams)
+        return readings
+
+    async def read(self, streams: Sequence[Stream], load: Load) -> Readings:
+        """Subscribes to streams from their beginning until their last token, or a deadline."""
         readings = Readings()
 
         async def subscribe(stream: Stream) -> None:
@@ -72,8 +79,6 @@ class WorkflowStreams:
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        readings.history_events = sum([(await stream.describe()).history_length for stream in streams])
-        await end(streams)
         return readings
 
 

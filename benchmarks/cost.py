@@ -1,11 +1,12 @@
 """What a turn costs in Temporal's actions, histories, Redis' commands and bytes to a client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from temporalio.client import WorkflowHandle
 
@@ -15,6 +16,7 @@ from benchmarks.figures import rounded
 from benchmarks.ours import Waystation, each, send
 from benchmarks.peers import redis_streams, workflow_streams
 from benchmarks.peers.workflow_streams import WorkflowStreams, end
+from benchmarks.processes import cpu_seconds
 from benchmarks.scenario import OURS, Column, Row, Say, Scenario, Size
 from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
 from tests.support import free_port
@@ -85,14 +87,25 @@ async def _ours(counting: Counting, tokens: int) -> Row:
     async def begin() -> None:
         await each(sessions, lambda session: send(session, f"tokens={tokens} rate={RATE_PER_SECOND}"))
 
+    used = _cpu_seconds(system)
     readings = await subscribed([system.subscription(s.id) for s in sessions], load, begin)
+    cpu_ms = {name: (now - used[name]) * 1e3 for name, now in _cpu_seconds(system).items()}
     counted = (await counting.read()).since(before)
     names = [name for s in sessions for name in (s.id, turn_workflow_id(s.id, "t1"))]
     handles = [system.temporal.get_workflow_handle(name) for name in names]
     row = {"system": OURS, "tokens": tokens, **await _row(counted, handles)}
     row["client_bytes"] = rounded(readings.bytes / STREAMS)
+    row |= {f"{name}_cpu_ms": rounded(ms / STREAMS) for name, ms in cpu_ms.items()}
     await each(sessions, lambda session: session.close())
     return row
+
+
+def _cpu_seconds(system: Waystation) -> dict[str, float]:
+    """Processor time so far, by kind of process."""
+    used = {"api": 0.0, "worker": 0.0, "agent": 0.0, "temporal": cpu_seconds(system.stack.temporal)}
+    for process in system.stack.processes:
+        used[process.log.stem.partition("-")[0]] += cpu_seconds(process)
+    return used
 
 
 async def _peer(counting: Counting, tokens: int) -> Row:
@@ -108,7 +121,7 @@ async def _peer(counting: Counting, tokens: int) -> Row:
     return row
 
 
-async def _row(counted: Counted, handles: list[WorkflowHandle]) -> Row:
+async def _row(counted: Counted, handles: Sequence[WorkflowHandle[Any, Any]]) -> Row:
     """Per session, which has one turn."""
     described = [(await handle.describe()).raw_description.workflow_execution_info for handle in handles]
     row: Row = {
@@ -153,6 +166,10 @@ SCENARIO = Scenario(
         Column("redis_commands", "Redis commands", "lower", grain=20),
         Column("redis_bytes", "Redis bytes", "lower", grain=2_000),
         Column("client_bytes", "bytes to a client", "lower", grain=2_000),
+        Column("api_cpu_ms", "API CPU ms", "lower", grain=50),
+        Column("worker_cpu_ms", "worker CPU ms", "lower", grain=50),
+        Column("agent_cpu_ms", "agent CPU ms", "lower", grain=50),
+        Column("temporal_cpu_ms", "Temporal CPU ms"),
     ),
     run=run,
     notes=_notes,

@@ -133,14 +133,15 @@ SCENARIO = Scenario(
     name="recovery",
     title="Recovery after kill -9",
     shows="""
-        Five sessions stream 50 tokens a second each, every one with a client that reconnects by itself. A
-        process is killed and started again at once, as a supervisor would do it. `screen` is the longest pause
-        of text on any of the five screens, `durable` the longest pause of what is acknowledged as durable. The
-        start of the process is part of both. With one process of each kind: the worst case.
+        Five sessions stream 50 tokens a second each, every one with a client that reconnects by itself.
+        A process is killed and started again at once, as a supervisor would do it. `screen` is the
+        longest pause of text on any of the five screens, `durable` the longest pause between durable
+        events there. The start of the process is part of both. With one process of each kind: the worst
+        case.
         """,
     does_not_show=(
-        """What a second process of the kind does: with two workers, APIs or agents the other one takes over,
-        and no start is waited for.""",
+        """What a second process of the kind does: with two workers, APIs or agents the other one takes
+        over, and no start is waited for.""",
         """The agent's pause is its heartbeat timeout (5 seconds by default, a setting): Temporal can't know
         earlier that a silent process is dead. The turn then begins anew.""",
         "A lost machine or disk. Temporal's dev server keeps its state in a file that survives the kill.",

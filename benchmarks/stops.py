@@ -78,10 +78,10 @@ SCENARIO = Scenario(
     name="stops",
     title="Stop to last token",
     shows="""
-        Sessions stream 50 tokens a second each; 50 of them are stopped, one after the other. Measured from
-        the request to the last live delta at the subscriber's socket, to `turn.stopped` there (what was written
-        before the stop is complete by then), and to the request's answer. `after the answer` counts the
-        streams on which a delta still arrived later than that.
+        Sessions stream 50 tokens a second each; 50 of them are stopped, one after the other. Measured
+        from the request to the last live delta at the subscriber's socket, to `turn.stopped` there
+        (what was written before the stop is complete by then), and to its answer. `after the answer`
+        counts the streams on which a delta still arrived later than that.
         """,
     does_not_show=(
         "A peer: none of them has a stop. Closing a connection ends no writer.",

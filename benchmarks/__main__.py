@@ -3,26 +3,31 @@
 import argparse
 import asyncio
 import importlib
+import pkgutil
 import resource
 import sys
 import time
 
 from rich.console import Console
 
-from benchmarks import recording, report, scaling
+import benchmarks
+from benchmarks import recording, report, scaling, sessions
 from benchmarks.recording import Recorded
 from benchmarks.scenario import Scenario, Size
 
-NAMES = (
+ORDER = (
     "latency", "fan_out", "resume", "reconnects", "stops", "continuation", "idle_sessions", "recovery",
     "cost", "purchases", "paid_requests",
 )  # fmt: skip
-"""Modules of this package, in the order in which they run and are told."""
+"""In which they run and are told; others follow."""
 
 
 def scenarios() -> list[Scenario]:
-    """All of them."""
-    return [importlib.import_module(f"benchmarks.{name}").SCENARIO for name in NAMES]
+    """Those of all modules of this package that offer one."""
+    names = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__"]
+    modules = [importlib.import_module(f"benchmarks.{name}") for name in names]
+    found: list[Scenario] = [module.SCENARIO for module in modules if hasattr(module, "SCENARIO")]
+    return sorted(found, key=lambda s: ORDER.index(s.name) if s.name in ORDER else len(ORDER))
 
 
 def recorded_runs() -> list[tuple[Scenario, Recorded]]:
@@ -53,16 +58,20 @@ def run(chosen: list[Scenario], size: Size, console: Console) -> list[str]:
 
 
 def render() -> None:
-    """Makes docs/benchmarks.md and docs/scaling.md from what is recorded."""
+    """Makes docs/benchmarks.md, docs/scaling.md and sessions.json from what is recorded."""
     runs = recorded_runs()
+    by_name = {scenario.name: recorded for scenario, recorded in runs}
     report.write(runs)
-    scaling.write({scenario.name: recorded for scenario, recorded in runs})
+    scaling.write(by_name)
+    sessions.write(by_name)
 
 
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    known = scenarios()
+    names = [scenario.name for scenario in known]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--size", type=Size, choices=list(Size), default=Size.DEFAULT)
     parser.add_argument("--quick", dest="size", action="store_const", const=Size.QUICK, help="--size quick")
     parser.add_argument("--render", action="store_true", help="only make the pages from what is recorded")
@@ -75,7 +84,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     console = Console(width=None if sys.stdout.isatty() else 160)
     began = time.monotonic()
-    chosen = [scenario for scenario in scenarios() if not arguments.only or scenario.name in arguments.only]
+    chosen = [scenario for scenario in known if not arguments.only or scenario.name in arguments.only]
     failed = run(chosen, arguments.size, console)
     if arguments.size != Size.QUICK:
         render()

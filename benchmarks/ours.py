@@ -23,7 +23,8 @@ AGENT = "benchmarks.agents:agent"
 ENDS = '"type":"turn.completed"'
 CALLS_AT_ONCE = 20
 
-Given, Answer = TypeVar("Given"), TypeVar("Answer")
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 
 class Waystation:

@@ -52,8 +52,9 @@ class Measured:
 
     def per_1k_tokens(self, column: str) -> float:
         """What a thousand tokens add to a turn."""
-        more = self.long_turn["tokens"] - self.turn["tokens"]
-        return max(float(self.long_turn[column] - self.turn[column]), 0.0) * 1_000 / more
+        added = float(self.long_turn[column]) - float(self.turn[column])
+        tokens = int(self.long_turn["tokens"]) - int(self.turn["tokens"])
+        return max(added, 0.0) * 1_000 / tokens
 
     def per_turn(self, column: str, tokens: int) -> float:
         """A turn of so many tokens: what every turn costs, and its tokens' share."""

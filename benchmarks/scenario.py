@@ -5,7 +5,7 @@ answers rows: flat JSON objects, one for each system and size. Everything else (
 comparing, tables, plots) is made from the rows and from what the scenario says of itself.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -83,7 +83,7 @@ class Scenario:
     keys: Sequence[Column]
     """With ``system``, what makes a row the same row in the next run."""
     columns: Sequence[Column]
-    run: Callable[[Size, Say], Awaitable[list[Row]]]
+    run: Callable[[Size, Say], Coroutine[Any, Any, list[Row]]]
     aims: Sequence[Aim] = ()
     charts: Sequence[Chart] = ()
     notes: Callable[[list[Row]], Sequence[str]] = lambda rows: ()

@@ -7,6 +7,7 @@ at a time, and what is written in the meantime goes with the next one, as its ow
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -94,7 +95,10 @@ class DurableStreamsSink:
             await self._appending
 
 
-SINKS = {"redis": RedisSink, "durable-streams": DurableStreamsSink}
+SINKS: dict[str, Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Sink]] = {
+    "redis": RedisSink,
+    "durable-streams": DurableStreamsSink,
+}
 
 
 async def produce(plan: Plan, name: str) -> None:

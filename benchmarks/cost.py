@@ -13,7 +13,7 @@ from temporalio.client import WorkflowHandle
 from benchmarks import counters, ours
 from benchmarks.counters import Counted
 from benchmarks.figures import rounded
-from benchmarks.ours import Waystation, each, send
+from benchmarks.ours import Waystation, close, each, send
 from benchmarks.peers import redis_streams, workflow_streams
 from benchmarks.peers.workflow_streams import WorkflowStreams, end
 from benchmarks.processes import cpu_seconds
@@ -96,7 +96,7 @@ async def _ours(counting: Counting, tokens: int) -> Row:
     row = {"system": OURS, "tokens": tokens, **await _row(counted, handles)}
     row["client_bytes"] = rounded(readings.bytes / STREAMS)
     row |= {f"{name}_cpu_ms": rounded(ms / STREAMS) for name, ms in cpu_ms.items()}
-    await each(sessions, lambda session: session.close())
+    await each(sessions, close)
     return row
 
 

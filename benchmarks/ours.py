@@ -49,7 +49,7 @@ class Waystation:
 
         readings = await subscribed(subscriptions, load, begin)
         readings.history_events = sum(await each(sessions, self.history_events))
-        await each(sessions, lambda session: session.close())
+        await each(sessions, close)
         return readings
 
     async def history_events(self, session: Session) -> int:
@@ -98,6 +98,11 @@ async def send(session: Session, text: str, **data: Any) -> None:
     """Sends a message."""
     message_id = uuid.uuid4().hex
     await patiently(lambda: session.send(text, message_id=message_id, data=data))
+
+
+async def close(session: Session) -> None:
+    """Closes a session."""
+    await patiently(session.close)
 
 
 async def patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:

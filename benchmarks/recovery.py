@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.figures import rounded
-from benchmarks.ours import Waystation, each, patiently, running
+from benchmarks.ours import Waystation, close, each, patiently, running
 from benchmarks.peers import redis_streams
 from benchmarks.scenario import OURS, Chart, Column, Row, Say, Scenario, Size
 from tests.support import Process, eventually
@@ -109,7 +109,7 @@ async def _kill(system: Waystation, process: Process) -> tuple[float, float]:
     for screen in screens:
         await screen.stop()
     await each(sessions, lambda session: patiently(session.stop))
-    await each(sessions, lambda session: patiently(session.close))
+    await each(sessions, close)
     return max(shown for shown, _ in pauses), max(durable for _, durable in pauses)
 
 

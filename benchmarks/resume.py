@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from benchmarks import prose
 from benchmarks.figures import rounded
-from benchmarks.ours import Waystation
+from benchmarks.ours import Waystation, close
 from benchmarks.peers.durable_streams import DurableStreams
 from benchmarks.peers.redis_streams import RedisStreams
 from benchmarks.peers.workflow_streams import WorkflowStreams, end
@@ -105,7 +105,7 @@ async def _ours(system: Waystation, words: list[str]) -> list[Row]:
         ways = {"transcript": transcript, "transcript, gzip": compressed, "events": events}
         for how, fetch in ways.items():
             rows.append(await _row(OURS, how, len(words), fetch, text_bytes))
-    await session.close()
+    await close(session)
     return rows
 
 

@@ -5,8 +5,10 @@ from benchmarks.streaming import Load
 from benchmarks.systems import measure_loads
 
 SESSIONS = {Size.QUICK: (1, 10), Size.DEFAULT: (1, 10, 50, 100, 200), Size.LONG: (1, 10, 50, 100, 200)}
-TOKENS = {Size.QUICK: 50, Size.DEFAULT: 200, Size.LONG: 1_000}
+TOKENS = {Size.QUICK: 50, Size.DEFAULT: 150, Size.LONG: 1_000}
 ROUNDS = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 3}
+MANY = 100
+"""From here on one round has tokens enough, and by default there is only one."""
 
 LATENCY_COLUMNS = (
     Column("delivered", "delivered", "higher", grain=0.001),
@@ -17,10 +19,16 @@ LATENCY_COLUMNS = (
 )
 
 
+def rounds(size: Size, count: int, many: int) -> int:
+    """In how many rounds a load is measured."""
+    return 1 if size == Size.DEFAULT and count >= many else ROUNDS[size]
+
+
 async def run(size: Size, say: Say) -> list[Row]:
     """Rows by system and number of sessions."""
     loads = [
-        (Load(streams=count, subscribers=1, tokens=TOKENS[size]), ROUNDS[size]) for count in SESSIONS[size]
+        (Load(streams=count, subscribers=1, tokens=TOKENS[size]), rounds(size, count, MANY))
+        for count in SESSIONS[size]
     ]
     return await measure_loads(loads, lambda load: {"sessions": load.streams}, say)
 

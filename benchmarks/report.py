@@ -42,7 +42,7 @@ def show(scenario: Scenario, recorded: Recorded, console: Console) -> None:
     head, *body = table(scenario, recorded)
     printed = Table(title=f"{scenario.title} ({recorded['seconds']} s)")
     for index, title in enumerate(head):
-        printed.add_column(title, justify="left" if index == 0 else "right")
+        printed.add_column(title, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in body:
         printed.add_row(*row)
     console.print(printed)

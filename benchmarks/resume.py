@@ -28,7 +28,7 @@ TOKENS = {
     Size.LONG: (1_000, 20_000, 200_000),
 }
 TOKENS_PER_MESSAGE = 100
-MAX_TURNS = 200
+MAX_TURNS = 100
 """So that filling a session doesn't take longer than reading it; longer messages make up for it."""
 READS = 5
 MAX_WORKFLOW_STREAMS_TOKENS = 20_000

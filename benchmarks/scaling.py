@@ -308,10 +308,10 @@ LIMITS = """## What limits what
 - **Sessions that do nothing** cost a row in Temporal's database, and memory only while a worker happens to
   remember them. Any number of them is idle.
 - **Open connections** cost API memory. API processes share nothing but Redis: add processes.
-  - **Streaming** costs Temporal actions: about one signal each `WAYSTATION_DURABLE_INTERVAL_MS` and
-    session. A longer interval divides them and delays only what is durable; screens are fed by the live
-    path. A namespace has a limit of actions a second; one that is too small slows durability and leaves
-    the screens alone.
+- **Streaming** costs Temporal actions: a signal for each durable batch, and a query of each API process that
+  follows the session. A longer `WAYSTATION_DURABLE_INTERVAL_MS` divides the signals and delays only what
+  is durable; screens are fed by the live path. A namespace has a limit of actions a second; one that is too
+  small slows durability and leaves the screens alone.
 - **Redis** carries every live delta once, and to each API process that has a client of the session.
   Sessions are channels, so several Redis servers would divide it; today there is one for an installation.
 - **One session** is one workflow: it takes in a few signals a second and serves one query at a time.

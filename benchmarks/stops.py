@@ -68,7 +68,7 @@ async def _measure(system: Waystation, count: int, stops: int) -> Row:
 
 async def _stop(session: Session) -> Stop:
     asked = time.monotonic_ns()
-    await session.stop()
+    await patiently(session.stop)
     answered = time.monotonic_ns()
     await asyncio.sleep(PAUSE_SECONDS)
     return Stop(asked, answered)

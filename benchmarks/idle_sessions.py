@@ -23,7 +23,7 @@ WOKEN = 20
 CACHED_WORKFLOWS = 1_000
 """Temporal's default for how many workflows a worker keeps in memory."""
 NEVER = "this is never in a stream"
-HOLD_SECONDS = 20.0
+HOLD_SECONDS = 90.0
 
 
 async def run(size: Size, say: Say) -> list[Row]:

@@ -105,11 +105,11 @@ def _short(ratio: float) -> float:
 
 def aim_lines(scenario: Scenario, rows: Sequence[Row]) -> Iterator[str]:
     """Each aim with what was measured, and whether it is met."""
-    titles = {column.key: column.title for column in scenario.columns}
+    titles = {column.key: column.title for column in (*scenario.keys, *scenario.columns)}
     for aim in scenario.aims:
         row = _row_of(aim, rows)
         value = row.get(aim.column) if row else None
-        where = ", ".join(f"{key} {wanted}" for key, wanted in aim.where.items() if key != "system")
+        where = ", ".join(f"{wanted} {titles[key]}" for key, wanted in aim.where.items() if key != "system")
         promise = f"{titles[aim.column]} {aim.kind} {charts.number(aim.limit)}" + (
             f" at {where}" if where else ""
         )
@@ -137,7 +137,7 @@ def changes(scenario: Scenario, recorded: Recorded) -> list[Change]:
 
 def told(scenario: Scenario, change: Change) -> str:
     """A change in words."""
-    where = ", ".join(f"{key.title} {change.row[key.key]}" for key in scenario.keys if key.key in change.row)
+    where = ", ".join(f"{change.row[key.key]} {key.title}" for key in scenario.keys if key.key in change.row)
     return f"{scenario.title}, {where}: {change.column.title} {change.now} (was {change.before})"
 
 

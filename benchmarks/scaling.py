@@ -110,7 +110,7 @@ def actions_of(row: Row) -> float:
     """
     if "actions" in row:
         return float(row["actions"])
-    return 1.0 + sum(row.get(part, 0) for part in ("activities", "updates", "signals"))
+    return 1.0 + sum(float(row.get(part, 0)) for part in ("activities", "updates", "signals"))
 
 
 def plan(given: Assumptions, found: Measured) -> Plan:

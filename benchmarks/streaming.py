@@ -42,7 +42,6 @@ class Measured:
 
     expected: int = 0
     latencies_ms: "array.array[float]" = field(default_factory=lambda: array.array("f"))
-    bytes: int = 0
     tokens: int = 0
     history_events: int = 0
     longest_turn: int = 0
@@ -51,7 +50,6 @@ class Measured:
         """Adds a round."""
         self.expected += load.arrivals
         self.latencies_ms += readings.latencies_ms
-        self.bytes += readings.bytes
         self.tokens += load.streams * load.tokens
         self.history_events += readings.history_events
         self.longest_turn = max(self.longest_turn, load.tokens)

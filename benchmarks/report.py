@@ -4,6 +4,7 @@ The page is made from the recorded runs and from nothing else, so it can be made
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,8 @@ from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
+IMPROVEMENTS = Path(__file__).with_name("improvements.md")
+"""Written by hand: what measuring has found and what was done about it, with before and after."""
 WORSE = "▼"
 
 INTRODUCTION = """# Benchmarks
@@ -59,6 +62,7 @@ def page(runs: Sequence[tuple[Scenario, Recorded]]) -> str:
     parts = [INTRODUCTION, *_at_a_glance(runs)]
     for scenario, recorded in runs:
         parts += _section(scenario, recorded)
+    parts += ["## What was held back\n", IMPROVEMENTS.read_text()]
     return "\n".join(parts)
 
 

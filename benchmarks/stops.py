@@ -19,7 +19,7 @@ LIVE = r'data: \{"type":"message\.delta"[^\n]*?' + STAMP
 STREAM_SECONDS = 2.0
 """How long all of them stream before the first is stopped."""
 PAUSE_SECONDS = 0.1
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 300.0
 
 
 @dataclass

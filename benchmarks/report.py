@@ -69,6 +69,8 @@ def page(runs: Sequence[tuple[Scenario, Recorded]]) -> str:
 def write(runs: Sequence[tuple[Scenario, Recorded]]) -> None:
     """Writes the page and its plots."""
     PLOTS.mkdir(exist_ok=True)
+    for old in PLOTS.glob("*.svg"):
+        old.unlink()
     PAGE.write_text(page(runs))
     for scenario, recorded in runs:
         for file, drawing in plots(scenario, recorded["rows"]):

@@ -127,7 +127,8 @@ def describe_versions() -> dict[str, str]:
     """What was measured."""
     versions = {"python": platform.python_version(), "commit": _said("git", "rev-parse", "--short", "HEAD")}
     versions["temporal"] = _said(TEMPORAL, "--version").removeprefix("temporal version ")
-    versions["redis-server"] = _said("redis-server", "--version").removeprefix("Redis server v=").partition(" ")[0]
+    redis = _said("redis-server", "--version").removeprefix("Redis server v=")
+    versions["redis-server"] = redis.partition(" ")[0]
     versions["node"] = _said("node", "--version")
     versions[durable_streams.PACKAGE] = durable_streams.VERSION
     for package in PACKAGES:

@@ -39,7 +39,7 @@ async def run(size: Size, say: Say) -> list[Row]:
             say(f"  {count} idle sessions")
             began = time.monotonic()
             new = range(count - len(sessions))
-            sessions += await each(new, lambda _: system.start("echo=1 Hello there."))
+            sessions += await each(new, lambda _: system.start())
             took = time.monotonic() - began
             starting_seconds += took
             per_second = len(new) / took
@@ -131,14 +131,14 @@ SCENARIO = Scenario(
     name="idle_sessions",
     title="Idle sessions and memory",
     shows="""
-        Sessions that have each had one message and a short answer, and then nothing: the resident memory of
-        the worker, the API and Temporal's dev server, with more and more of them; then the same with an open
+        Sessions that have been started and are waiting for a first message: the resident memory of the
+        worker, the API and Temporal's dev server, with more and more of them; then the same with an open
         event stream to the last of them. `wake` is how long the oldest sessions take to accept a message.
         """,
     does_not_show=(
         """Temporal's dev server is not a cluster: it keeps SQLite and all services in one process, and its
         memory says nothing of Cassandra's or PostgreSQL's.""",
-        "Long conversations: a session's memory in the worker grows with its log.",
+        "Conversations: a session's memory in the worker grows with its log.",
         """Memory given back: resident memory is what the process has asked for, with what Python and the
         allocator hold in reserve.""",
     ),

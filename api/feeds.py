@@ -43,6 +43,7 @@ LINGER_SECONDS = 10.0
 PRESENCE_INTERVAL_SECONDS = 10.0
 PRESENCE_EXPIRY_SECONDS = 25.0
 PRESENCE_PAUSE_SECONDS = 0.1
+"""Who is connected is told at most so often: everyone is told of everyone."""
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
@@ -477,11 +478,10 @@ class Presence:
     def _mine(self) -> list[dict[str, Any]]:
         mine: dict[str, dict[str, Any]] = {}
         for actor in self._here.values():
-            entry = mine.setdefault(
-                f"{actor.role}:{actor.id}",
-                {**actor.model_dump(mode="json", exclude_none=True), "connections": 0},
-            )
-            entry["connections"] += 1
+            key = f"{actor.role}:{actor.id}"
+            if key not in mine:
+                mine[key] = {**actor.model_dump(mode="json", exclude_none=True), "connections": 0}
+            mine[key]["connections"] += 1
         return list(mine.values())
 
     @property

@@ -299,6 +299,20 @@ class CheckoutActivities:
             raise failures.seller_unreachable(error, what) from None
 
 
+class PurchaseNote(Frozen):
+    """Something to tell a session."""
+
+    session_id: str
+    note: NoteEvents
+
+
+class OrderRoute(Frozen):
+    """The workflow that receives a checkout's order webhooks, and the purchase that it passes them on to."""
+
+    route_id: str
+    purchase_id: str
+
+
 class PurchaseAnnouncements:
     """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth."""
 
@@ -307,11 +321,11 @@ class PurchaseAnnouncements:
 
     @activity.defn
     @heartbeating
-    async def announce_purchase(self, session_id: str, note: NoteEvents) -> bool:
+    async def announce_purchase(self, call: PurchaseNote) -> bool:
         """Signal ``note`` to the session's workflow; ``False`` if there is no such open session."""
         try:
-            payload = {"key": note.key, "events": list(note.events)}
-            await self._client.get_workflow_handle(session_id).signal("note", payload)
+            payload = {"key": call.note.key, "events": list(call.note.events)}
+            await self._client.get_workflow_handle(call.session_id).signal("note", payload)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return False
@@ -327,15 +341,15 @@ class OrderRouting:
 
     @activity.defn
     @heartbeating
-    async def route_order_events(self, route_id: str, purchase_id: str) -> None:
+    async def route_order_events(self, call: OrderRoute) -> None:
         """Start the checkout's ``OrderEvents`` workflow if it isn't there, and bind it to the purchase."""
         await self._client.start_workflow(
             ORDER_EVENTS_WORKFLOW,
             {},
-            id=route_id,
+            id=call.route_id,
             task_queue=activity.info().task_queue,
             start_signal="bind",
-            start_signal_args=[{"purchase_id": purchase_id}],
+            start_signal_args=[{"purchase_id": call.purchase_id}],
         )
 
 

@@ -3,7 +3,9 @@
 All are idempotent by the reservation's key, which the caller derives from its workflow id.
 """
 
+import asyncio
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
@@ -25,6 +27,9 @@ _Result = TypeVar("_Result")
 
 MANDATE_REFUSED: Final = "MandateRefused"
 """Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
+
+MAX_UPDATES_AT_ONCE: Final = 4
+"""To one mandate from one worker."""
 
 
 class ReserveFor(Frozen):
@@ -65,6 +70,14 @@ class MandateActivities:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def _turn(self, mandate_id: str) -> asyncio.Semaphore:
+        """A turn at a mandate: Temporal refuses more than ten updates of one workflow at a time."""
+        turn = self._turns.get(mandate_id)
+        if turn is None:
+            turn = self._turns[mandate_id] = asyncio.Semaphore(MAX_UPDATES_AT_ONCE)
+        return turn
 
     @activity.defn
     @heartbeating
@@ -129,7 +142,8 @@ class MandateActivities:
     async def _update(self, mandate_id: str, name: str, request: Frozen, result: type[_Result]) -> _Result:
         handle = self._client.get_workflow_handle(mandate_id)
         try:
-            answer: _Result = await handle.execute_update(name, request, result_type=result)
+            async with self._turn(mandate_id):
+                answer: _Result = await handle.execute_update(name, request, result_type=result)
         except WorkflowUpdateFailedError as failed:
             raise _final(failed) from None
         except RPCError as error:

@@ -31,6 +31,7 @@ from waystation.models.purchases import (
     Cart,
     Decision,
     OrderEventReceived,
+    OutcomeWanted,
     PurchaseRequest,
     PurchaseView,
 )
@@ -113,12 +114,15 @@ class MoneyGateway:
         trail: AuditTrail = await self._ask(purchase_id, Purchase.audit)
         return trail
 
-    async def outcome(self, purchase_id: str, wait_seconds: float) -> PurchaseView:
-        """The view once the purchase is final, or as it stands after ``wait_seconds``."""
+    async def outcome(
+        self, purchase_id: str, wait_seconds: float, *, or_for_a_person: bool = False
+    ) -> PurchaseView:
+        """The view once the purchase is final (or a person is wanted), or as it stands in the end."""
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        wanted = OutcomeWanted(or_for_a_person=or_for_a_person)
         try:
             view: PurchaseView = await handle.execute_update(
-                Purchase.outcome, rpc_timeout=timedelta(seconds=wait_seconds)
+                Purchase.outcome, wanted, rpc_timeout=timedelta(seconds=wait_seconds)
             )
         except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
             return await self.purchase(purchase_id)

@@ -222,7 +222,8 @@ class Purchase(PurchasePayment):
             request=state.request,
             select=select,
             restate=state.restate,
-            idempotency_key=step_key(self._id, "update", number),
+            # Two names: after a worker's death in the middle, a revision may come where a selection went.
+            idempotency_key=step_key(self._id, "update" if state.restate else "select", number),
         )
         try:
             answer = await purchase_calls.update_checkout(call)
@@ -270,13 +271,15 @@ class Purchase(PurchasePayment):
     async def _reserve(self, total: int) -> None:
         """Reserve, or have the reservation confirmed; both are the same request to the mandate."""
         state, request = self._state, self._state.request
-        number = state.reservations if state.reservation else state.reservations + 1
+        held = state.reservation is not None
+        number = state.reservations if held else state.reservations + 1
         key = step_key(self._id, "reserve", number)
         # Written down before it is sent: whatever happens now, this key gets released in the end.
         self._set(reservation=HeldReservation(key=key, amount=total), reservations=number)
         address = request.fulfillment_details.address if request.fulfillment_details else None
         hold = timedelta(seconds=request.approval_timeout_seconds) + policies.HOLD_MARGIN
-        answer = await purchase_calls.reserve(
+        ask = purchase_calls.confirm_reservation if held else purchase_calls.reserve
+        answer = await ask(
             ReserveFor(
                 mandate_id=request.mandate_id,
                 request=ReserveRequest(
@@ -300,7 +303,7 @@ class Purchase(PurchasePayment):
             valid_until=answer.valid_until,
         )
         self._set(mandate=facts)
-        if state.reservation is None:
+        if not held:
             self._note(
                 "mandate.reserved", "mandate", {"key": key, "amount": total, "currency": request.currency}
             )

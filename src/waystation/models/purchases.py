@@ -69,6 +69,11 @@ approver. ``refused``: a rule of ours, of the mandate, or of the seller stood ag
 ``expired``: nobody decided in time. ``failed``: the seller or the processor did not work.
 """
 
+WAITS_FOR_A_PERSON: Final[frozenset[PurchaseStatus]] = frozenset(
+    {"awaiting_approval", "escalated", "authentication_required", "needs_revision", "payment_declined"}
+)
+"""Statuses in which nothing happens until somebody does something."""
+
 FinalStatus = Literal["completed", "canceled", "rejected", "refused", "expired", "failed"]
 
 
@@ -336,6 +341,12 @@ class OrderEventReceived(Frozen):
     sent_at: StrictInt
     type: str
     order: OrderFacts
+
+
+class OutcomeWanted(Frozen):
+    """Update ``outcome``: wait for the end, or also for the next thing that a person has to do."""
+
+    or_for_a_person: bool = False
 
 
 class Decision(Frozen):

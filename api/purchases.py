@@ -6,6 +6,7 @@ never does, and neither does a service's.
 
 import hashlib
 import time
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -93,10 +94,18 @@ async def start(body: StartPurchase, caller: Caller, money: Money, response: Res
     if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
         raise Forbidden("Name the session that this token is for as 'session_id'.")
     purchase_id, created = await money.gateway.start_purchase(body.purchase_id, body.request)
+    if created:
+        return PurchaseView(
+            purchase_id=purchase_id,
+            status="creating",
+            final=False,
+            request=body.request,
+            updated_at=datetime.now(UTC),
+        )
     view = await _visible(purchase_id, caller, money)
-    if not created and view.request.mandate_id != body.request.mandate_id:
+    if view.request.mandate_id != body.request.mandate_id:
         raise Conflict(f"'{purchase_id}' is another purchase; choose another id.", code="id-taken")
-    response.status_code = 201 if created else 200
+    response.status_code = 200
     return view
 
 

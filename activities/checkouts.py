@@ -7,7 +7,7 @@ Bearer credentials come from this process's settings and never enter a workflow.
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -313,6 +313,10 @@ class OrderRoute(Frozen):
     purchase_id: str
 
 
+Told = Literal["told", "closed", "unknown"]
+"""What became of telling a session; ``unknown``: there is none of that id."""
+
+
 class PurchaseAnnouncements:
     """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth."""
 
@@ -321,16 +325,16 @@ class PurchaseAnnouncements:
 
     @activity.defn
     @heartbeating
-    async def announce_purchase(self, call: PurchaseNote) -> bool:
-        """Signal ``note`` to the session's workflow; ``False`` if there is no such open session."""
+    async def announce_purchase(self, call: PurchaseNote) -> Told:
+        """Signal ``note`` to the session's workflow."""
         try:
             payload = {"key": call.note.key, "events": list(call.note.events)}
             await self._client.get_workflow_handle(call.session_id).signal("note", payload)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
-                return False
+                return "closed" if "already completed" in str(error) else "unknown"
             raise
-        return True
+        return "told"
 
 
 class OrderRouting:

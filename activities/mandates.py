@@ -17,6 +17,7 @@ from waystation.models.base import Frozen
 from waystation.models.mandates import (
     CommitRequest,
     MandateView,
+    RefundRequest,
     ReleaseRequest,
     Reservation,
     ReserveAnswer,
@@ -44,6 +45,13 @@ class CommitFor(Frozen):
 
     mandate_id: str
     request: CommitRequest
+
+
+class RefundFor(Frozen):
+    """Money of a payment made under one mandate that has come back."""
+
+    mandate_id: str
+    request: RefundRequest
 
 
 class ReleaseFor(Frozen):
@@ -117,6 +125,15 @@ class MandateActivities:
             return await self._update(call.mandate_id, "commit", call.request, Reservation)
         except _MandateGoneError:
             return await self._read_settled(call.mandate_id, call.request.key, "committed")
+
+    @activity.defn
+    @heartbeating
+    async def refund_to_mandate(self, call: RefundFor) -> Reservation | None:
+        """Note what has come back. A mandate that has ended takes nothing back."""
+        try:
+            return await self._update(call.mandate_id, "refund", call.request, Reservation)
+        except _MandateGoneError:
+            return None
 
     @activity.defn
     @heartbeating

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.auth import Action, Principal
 from api.dependencies import Caller, Parts
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
+from api.mandates import require_spender
 from api.money_gateway import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
@@ -88,11 +89,10 @@ class RetryBody(Frozen):
 @router.post("/purchases", status_code=201, summary="Start a purchase")
 async def start(body: StartPurchase, caller: Caller, money: Money, response: Response) -> PurchaseView:
     """Starts a purchase, or answers 200 with the one that has this id already (idempotent)."""
-    if caller.role not in ("agent", "service", "client"):
-        raise Forbidden(f"The role '{caller.role}' may not buy.")
     session_id = body.request.session_id
     if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
         raise Forbidden("Name the session that this token is for as 'session_id'.")
+    await require_spender(caller, body.request.agent.id, body.request.mandate_id, money)
     purchase_id, created = await money.gateway.start_purchase(body.purchase_id, body.request)
     if created:
         return PurchaseView(
@@ -103,7 +103,7 @@ async def start(body: StartPurchase, caller: Caller, money: Money, response: Res
             updated_at=datetime.now(UTC),
         )
     view = await _visible(purchase_id, caller, money)
-    if view.request.mandate_id != body.request.mandate_id:
+    if not await money.gateway.began_as(purchase_id, body.request):
         raise Conflict(f"'{purchase_id}' is another purchase; choose another id.", code="id-taken")
     response.status_code = 200
     return view
@@ -117,14 +117,9 @@ async def list_purchases(
     session_id: str | None = None,
 ) -> list[PurchaseView]:
     """Purchases, newest first; a session token sees those of its own sessions."""
-    if caller.sessions is None:
-        wanted = [{"session_id": session_id}] if session_id else [{}]
-    elif session_id is not None and session_id not in caller.sessions:
-        raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
-    else:
-        wanted = [{"session_id": one} for one in ([session_id] if session_id else sorted(caller.sessions))]
-    ids = [one for filters in wanted for one in await money.gateway.listed("Purchase", limit, filters)]
-    return await money.gateway.readable(money.gateway.purchase(one) for one in ids[:limit])
+    ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id)
+    found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
+    return [view for view in found if _sees(caller, view)]
 
 
 @router.get("/purchases/{purchase_id}", summary="Look at a purchase")
@@ -221,18 +216,23 @@ async def _tell(
 
 async def _check_visible(purchase_id: str, caller: Principal, money: MoneyParts) -> None:
     """Like :func:`_visible`, without asking anything for a caller who may see them all."""
-    if caller.sessions is not None:
+    if caller.sessions is not None or caller.role == "agent":
         await _visible(purchase_id, caller, money)
 
 
 async def _visible(purchase_id: str, caller: Principal, money: MoneyParts) -> PurchaseView:
     view = await money.gateway.purchase(purchase_id)
-    session_id = view.request.session_id
-    if caller.sessions is None or (session_id is not None and session_id in caller.sessions):
+    if _sees(caller, view):
         return view
     raise NotFound(
         f"There is no purchase '{purchase_id}', or this token may not see it.", code="unknown-purchase"
     )
+
+
+def _sees(caller: Principal, view: PurchaseView) -> bool:
+    if caller.sessions is not None:
+        return view.request.session_id in caller.sessions
+    return caller.role != "agent" or caller.speaks_for(view.request.agent.id)
 
 
 # --- what sellers send -------------------------------------------------------------------------

@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.purchases import (
         ApprovalRecord,
         Approve,
+        Cancel,
         CartFulfillment,
         PurchaseRequest,
         PurchaseView,
@@ -123,6 +124,9 @@ class Purchase(PurchasePayment):
             case "undoing":
                 await self._undo()
 
+    def _order_has_news(self) -> bool:
+        return self._is_long() or self._refunded() > self._state.refunded
+
     def _is_long(self) -> bool:
         info = workflow.info()
         return (
@@ -145,7 +149,8 @@ class Purchase(PurchasePayment):
             session_id = self._state.request.session_id
             if session_id is not None:
                 try:
-                    await purchase_calls.announce(session_id, note)
+                    if await purchase_calls.announce(session_id, note) == "closed":
+                        self.turn_stopped(Cancel(by="waystation", reason="the session is closed"))
                 except CallFailure:
                     workflow.logger.warning("a session was not told of a purchase's step")
             rest = tuple(waiting for waiting in self._state.outbox if waiting.key != note.key)
@@ -416,9 +421,10 @@ class Purchase(PurchasePayment):
             await self._settle_token()
             while (remaining := until - workflow.now()) > timedelta(0):
                 try:
-                    await workflow.wait_condition(self._is_long, timeout=remaining.total_seconds())
+                    await workflow.wait_condition(self._order_has_news, timeout=remaining.total_seconds())
                 except TimeoutError:
                     break
+                await self._tell_mandate_of_refund()
                 await self._renew_if_long(start)
         except asyncio.CancelledError:
             self._note("workflow.cancel", "operator", {"status": self._state.status})

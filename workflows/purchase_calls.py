@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     import activities.failures as failures
@@ -23,12 +23,14 @@ with workflow.unsafe.imports_passed_through():
         OrderRouting,
         PurchaseAnnouncements,
         PurchaseNote,
+        Told,
     )
     from activities.mandates import (
         MANDATE_REFUSED,
         CommitFor,
         MandateActivities,
         MandateQuestion,
+        RefundFor,
         ReleaseFor,
         ReserveFor,
     )
@@ -68,15 +70,20 @@ async def settle(call: Awaitable[T]) -> T:
     """Await an activity; turn its failure into :class:`CallFailure`, a cancellation into itself."""
     try:
         return await call
-    except ActivityError as error:
-        cause = error.cause
+    except FailureError as error:
+        cause = _cause(error)
         if isinstance(cause, CancelledError):
             raise asyncio.CancelledError from None
         if isinstance(cause, ApplicationError):
             raise _failure(cause) from None
         raise CallFailure(
-            failures.SELLER_UNAVAILABLE, "no_answer_in_time", f"{error.activity_type} got no answer in time"
+            failures.SELLER_UNAVAILABLE, "no_answer_in_time", "the call got no answer in time"
         ) from None
+
+
+def _cause(error: FailureError) -> BaseException | None:
+    """Why an activity failed. A local activity's failure comes as it is, without a wrapper."""
+    return error.cause if isinstance(error, ActivityError) else error
 
 
 def _failure(cause: ApplicationError) -> CallFailure:
@@ -120,8 +127,8 @@ async def _quick(method: Any, call: Any, options: dict[str, Any]) -> Any:
             schedule_to_close_timeout=policies.QUICK_CALL_TIMEOUT,
             retry_policy=policies.ONE_ATTEMPT,
         )
-    except ActivityError as error:
-        cause = error.cause
+    except FailureError as error:
+        cause = _cause(error)
         if isinstance(cause, CancelledError):
             raise asyncio.CancelledError from None
         if isinstance(cause, ApplicationError):
@@ -160,6 +167,12 @@ async def commit(call: CommitFor) -> Reservation:
 async def release(call: ReleaseFor) -> Reservation | None:
     """Give room back."""
     settled: Reservation | None = await _durable(MandateActivities.release_to_mandate, call, _MANDATE)
+    return settled
+
+
+async def refund(call: RefundFor) -> Reservation | None:
+    """Tell the mandate what has come back; ``None`` if it has ended."""
+    settled: Reservation | None = await _quick(MandateActivities.refund_to_mandate, call, _MANDATE)
     return settled
 
 
@@ -211,10 +224,10 @@ async def revoke_token(call: RevokeToken) -> PaymentToken:
     return token
 
 
-async def announce(session_id: str, note: NoteEvents) -> bool:
+async def announce(session_id: str, note: NoteEvents) -> Told:
     """Tell a session."""
     call = PurchaseNote(session_id=session_id, note=note)
-    told: bool = await _quick(PurchaseAnnouncements.announce_purchase, call, _ANNOUNCE)
+    told: Told = await _quick(PurchaseAnnouncements.announce_purchase, call, _ANNOUNCE)
     return told
 
 

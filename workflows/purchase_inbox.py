@@ -120,6 +120,14 @@ class PurchaseInbox(PurchaseJournal):
         self._set(cancel=cancellation)
 
     @workflow.signal
+    @drop_unless(Cancel)
+    def turn_stopped(self, cancellation: Cancel) -> None:
+        """The turn or session that wanted this is over: stop, unless somebody has approved it."""
+        if self._state.turn_stopped is None and not self._view_is_final():
+            self._note_signal("turn.stopped", cancellation.by, {"reason": cancellation.reason})
+            self._set(turn_stopped=cancellation)
+
+    @workflow.signal
     @drop_unless(RevokeRequest)
     def mandate_revoked(self, revocation: RevokeRequest) -> None:
         """The mandate was taken back; sent by the mandate itself."""

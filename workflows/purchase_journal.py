@@ -75,6 +75,9 @@ class PurchaseState(Frozen):
     mandate: MandateFacts | None = None
     reservation: HeldReservation | None = None
     reservations: int = 0
+    committed: HeldReservation | None = None
+    refunded: int = 0
+    """What the mandate was told has come back, in minor units."""
 
     approval: ApprovalRecord | None = None
     asked_digest: str | None = None
@@ -101,6 +104,7 @@ class PurchaseState(Frozen):
     # Signals that wait to be acted upon.
     decision: Approve | Reject | None = None
     cancel: Cancel | None = None
+    turn_stopped: Cancel | None = None
     revoked: bool = False
     revision: Revise | None = None
     proof_received: AuthenticationDone | None = None

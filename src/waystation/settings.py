@@ -18,12 +18,17 @@ from waystation.models.sessions import SessionLimits
 ApiRole = Literal["client", "agent", "operator", "approver", "service"]
 
 
+ANY_AGENT = "*"
+
+
 class ApiKey(Frozen):
     """A bearer key as the API knows it: only its hash."""
 
     id: str
     role: ApiRole
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    agents: tuple[str, ...] = ()
+    """With the role ``agent``: whose money it may spend beside that of the agent called ``id``; ``*`` is all."""
 
 
 def hash_api_key(key: str) -> str:

@@ -78,19 +78,20 @@ class PurchaseInbox(PurchaseJournal):
         refuse_unless(Decision, decision)
 
     @workflow.update
-    async def outcome(self, wanted: OutcomeWanted = OutcomeWanted()) -> PurchaseView:
+    async def outcome(self, wanted: OutcomeWanted | None = None) -> PurchaseView:
         """Wait for the end, or for a person's turn. Ask again after any other view: the run was renewed."""
 
         def reached() -> bool:
-            waits = wanted.or_for_a_person and self._waits_for_a_person()
+            waits = wanted is not None and wanted.or_for_a_person and self._waits_for_a_person()
             return self._view_is_final() or waits or self._rolling_over
 
         await workflow.wait_condition(reached)
         return self._view()
 
     @outcome.validator
-    def _outcome_is_well_formed(self, wanted: OutcomeWanted = OutcomeWanted()) -> None:
-        refuse_unless(OutcomeWanted, wanted)
+    def _outcome_is_well_formed(self, wanted: OutcomeWanted | None = None) -> None:
+        if wanted is not None:
+            refuse_unless(OutcomeWanted, wanted)
 
     @workflow.signal
     @drop_unless(Revise)

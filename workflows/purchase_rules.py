@@ -319,8 +319,8 @@ def _is_selected(select: Sequence[CartFulfillment], cart: Cart) -> bool:
 def refunded_total(order: OrderFacts, currency: str) -> int:
     """What the seller says has gone back to where it came from, in minor units.
 
-    Completed adjustments of type ``refund`` only (ACP 2026-04-17, Adjustment): a credit stays with the seller,
-    a dispute is not decided by it.
+    Completed adjustments of type ``refund`` only (ACP 2026-04-17, Adjustment): a credit stays with the
+    seller, a dispute is not decided by it.
     """
     return sum(
         one.amount

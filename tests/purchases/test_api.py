@@ -24,9 +24,10 @@ from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import BUYER, DETAILS, Processor
 from tests.support import TEMPORAL, TemporalServer, eventually, free_port
 from waystation import money_cli
+from waystation.agent_money import MoneyTurn
 from waystation.buying import Buying
 from waystation.client import Client
-from waystation.errors import NotAllowed
+from waystation.errors import ConflictError, NotAllowed
 from waystation.models.purchases import AuditTrail
 from waystation.money_settings import MoneySettings
 from waystation.protocols.acp_webhooks import sign_webhook
@@ -363,6 +364,33 @@ async def test_the_client_buys_and_approves(api: Api, url: str) -> None:
         view = await Buying(agent).wait(bought.purchase_id, within_seconds=20)
         assert view.status == "completed"
         assert (await Buying(alice).audit(bought.purchase_id)).entries[-1].action
+
+
+class OneTurn(MoneyTurn):
+    """An attempt of one turn of an agent."""
+
+    def __init__(self, client: Client) -> None:
+        self.id, self.agent, self.session_id = "t1", "shopper", "s-of-the-turn"
+        self.session = client.attach(self.session_id)
+
+
+async def test_purchases_of_one_turn_stay_apart(api: Api, url: str) -> None:
+    auto = await api.mandate(approval_threshold=50_000)
+    details: dict[str, Any] = {"mandate_id": auto, "buyer": BUYER, "fulfillment_details": DETAILS}
+    async with Client(url, "agent-key") as client:
+        turn = OneTurn(client)
+        bought = await asyncio.gather(*(turn.buy(api.seller, {"mug": 1}, **details) for _ in range(2)))
+        assert [view.status for view in bought] == ["completed"] * 2
+        assert len({view.purchase_id for view in bought}) == 2
+        again = OneTurn(client)
+        same = await again.buy(api.seller, {"mug": 1}, **details)
+        assert same.purchase_id == bought[0].purchase_id
+        with pytest.raises(ConflictError, match="'key'"):
+            await again.buy(api.seller, {"tea": 1}, **details)
+        named = [await one.buy(api.seller, {"tea": 1}, key="tea", **details) for one in (turn, again)]
+        assert named[0].purchase_id == named[1].purchase_id
+    balance = (await api.call("alice", "GET", f"/mandates/{auto}")).json()
+    assert balance["payments"] == 3
 
 
 async def test_the_command_line_grants_shows_approves_and_audits(

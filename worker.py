@@ -77,9 +77,7 @@ async def run(settings: Settings) -> None:
         ]
         # The workflow sandbox is for finding what isn't deterministic, and tests run under it; here it would
         # take a fifth of the worker's time and find nothing.
-        async with build_worker(
-            client, announce, money=money, workflow_runner=UnsandboxedWorkflowRunner()
-        ):
+        async with build_worker(client, announce, money=money, workflow_runner=UnsandboxedWorkflowRunner()):
             logging.getLogger(__name__).info("Working on task queue %s", SESSION_TASK_QUEUE)
             await stop.wait()
 

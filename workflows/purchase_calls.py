@@ -214,7 +214,9 @@ async def issue_token(call: IssueToken) -> PaymentToken:
 
 async def read_token(token: PaymentToken) -> PaymentToken:
     """What the processor says of a token."""
-    seen: PaymentToken = await _quick(PaymentTokenActivities.read_payment_token, TokenRef(token=token), _TOKEN)
+    seen: PaymentToken = await _quick(
+        PaymentTokenActivities.read_payment_token, TokenRef(token=token), _TOKEN
+    )
     return seen
 
 

@@ -230,7 +230,7 @@ class MoneyGateway:
     async def listed_for(
         self, caller: Principal, workflow: str, limit: int, session_id: str | None
     ) -> list[str]:
-        """Ids, newest first, of what belongs to a session, or to the sessions that the caller's token is for."""
+        """Ids, newest first, of what belongs to a session, or to those that the caller's token is for."""
         if caller.sessions is None:
             wanted = [{"session_id": session_id}] if session_id else [{}]
         elif session_id is not None and session_id not in caller.sessions:

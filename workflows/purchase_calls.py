@@ -110,7 +110,7 @@ _ANNOUNCE = _options(policies.PURCHASE_NOTE_TIMEOUT, policies.PURCHASE_NOTE_RETR
 
 
 async def _durable(method: Any, call: Any, options: dict[str, Any]) -> Any:
-    """An activity of its own: what led to it is durable before it begins. For whatever moves money or room."""
+    """An activity of its own: what led to it is durable before it begins. For what moves money or room."""
     return await settle(workflow.execute_activity_method(method, call, **options))
 
 

@@ -94,8 +94,8 @@ class MoneyTurn:
                 raise ConflictError(
                     conflict.status,
                     conflict.code,
-                    "An earlier attempt of this turn bought something else at this place; give each purchase of "
-                    "a turn its own 'key', as in turn.buy(…, key='mugs').",
+                    "An earlier attempt of this turn bought something else at this place; "
+                    "give each purchase of a turn its own 'key', as in turn.buy(…, key='mugs').",
                 ) from conflict
             else:
                 return view

@@ -104,7 +104,8 @@ class Buying:
     ) -> PurchaseView:
         """The purchase once it is final, or as it stands after ``within_seconds``.
 
-        Goes on through lost connections until then. With ``or_for_a_person`` also as soon as somebody has to do something (approve, authenticate, …).
+        Goes on through lost connections until then. With ``or_for_a_person`` also as soon as somebody
+        has to do something (approve, authenticate, …).
         """
         deadline = time.monotonic() + within_seconds
         while True:

@@ -28,7 +28,7 @@ class ApiKey(Frozen):
     role: ApiRole
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     agents: tuple[str, ...] = ()
-    """With the role ``agent``: whose money it may spend beside that of the agent called ``id``; ``*`` is all."""
+    """With the role ``agent``: the agents it may spend for, beside the one called ``id``; ``*`` is all."""
 
 
 def hash_api_key(key: str) -> str:

@@ -77,7 +77,7 @@ async def test_an_unknown_session_does_not_hold_a_purchase_up(buyer: Buyer, sell
 async def test_a_stopped_turn_takes_an_unapproved_purchase_with_it(
     buyer: Buyer, seller: ScriptedSeller, encrypted: Client
 ) -> None:
-    """A turn that nobody runs is stopped: what it wants and nobody approved ends, what was approved goes on."""
+    """What nobody has approved ends with the turn that wanted it; what was approved goes on."""
     async with session_with_a_turn(encrypted) as (session, turn_id):
         named = {"session_id": session.id, "turn_id": turn_id}
         waiting, other = await buyer.buy(**named), await buyer.buy(session_id=session.id)

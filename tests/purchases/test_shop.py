@@ -10,7 +10,7 @@ from tests.purchases.support import ADDRESS, Bought
 from tests.purchases.test_loop import PROOF
 from tests.purchases.town import Town, start
 from tests.support import eventually
-from waystation.models.purchases import AuthenticationDone, Revise
+from waystation.models.purchases import AuthenticationDone
 from workflows.purchase import Purchase
 
 AUTO = {"approval_threshold": 100_000}

@@ -91,7 +91,7 @@ class Checkouts:
     async def read(self, identity: str, checkout_id: str) -> Checkout:
         """The checkout as it stands; one that is past its time is expired now.
 
-        One that waits for a person at the merchant's page is quoted again: the merchant knows if they were there.
+        One that waits for a person at the merchant's page is quoted again: the merchant knows if they came.
         """
         checkout = await self.load(identity, checkout_id)
         if self.is_due(checkout) or _waits_for_quote(checkout):
@@ -241,7 +241,7 @@ def changed(checkout: Checkout, changes: Mapping[str, Any]) -> Checkout:
 
 
 def _waits_for_quote(checkout: Checkout) -> bool:
-    """Whether the merchant's quote sent a person somewhere, and not its risk hook, which looks at payments."""
+    """Whether it was the merchant's quote that sent a person somewhere, and not its risk hook."""
     sent = checkout.quote.continue_url
     return (
         checkout.status is CheckoutStatus.REQUIRES_ESCALATION

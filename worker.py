@@ -85,7 +85,8 @@ async def run(settings: Settings) -> None:
 def main() -> None:
     """Entry point of ``waystation worker``."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "stripe"):  # a line or two for each request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     install_redaction()
     uvloop.run(run(Settings()))
 

@@ -90,19 +90,19 @@ class MandateActivities:
     @activity.defn
     @heartbeating
     async def read_mandate(self, question: MandateQuestion) -> MandateView:
-        """The mandate as it stands.
+        """The mandate as it stands, without its reservations.
 
         Raises:
             ApplicationError: type ``MandateRefused``, final, if there is none.
         """
         handle = self._client.get_workflow_handle(question.mandate_id)
         try:
-            balance: MandateView = await handle.query("balance", result_type=MandateView)
+            standing: MandateView = await handle.query("standing", result_type=MandateView)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise _not_found(question.mandate_id) from None
             raise
-        return balance
+        return standing
 
     @activity.defn
     @heartbeating

@@ -132,6 +132,11 @@ class Mandate:
         self._ledger = rules.revoke(self._ledger, request)
 
     @workflow.query
+    def standing(self) -> MandateView:
+        """The balance without the reservations, of which there may be thousands."""
+        return rules.view(self._ledger, workflow.now(), with_reservations=False)
+
+    @workflow.query
     def balance(self) -> MandateView:
         """What is spent, reserved and left, and every reservation still remembered."""
         return rules.view(self._ledger, workflow.now())

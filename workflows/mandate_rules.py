@@ -201,8 +201,9 @@ def extend_hold(ledger: MandateLedger, key: str, until: datetime) -> MandateLedg
     return _put(ledger, known.model_copy(update={"held_until": max(known.held_until, until)}))
 
 
-def view(ledger: MandateLedger, now: datetime) -> MandateView:
+def view(ledger: MandateLedger, now: datetime, *, with_reservations: bool = True) -> MandateView:
     """The mandate as people and programs see it."""
+    reservations = ledger.reservations.values() if with_reservations else ()
     currency = ledger.terms.cap.currency
     return MandateView(
         mandate_id=ledger.mandate_id,
@@ -213,7 +214,7 @@ def view(ledger: MandateLedger, now: datetime) -> MandateView:
         left=Money(amount=ledger.left, currency=currency),
         refunded=Money(amount=ledger.refunded, currency=currency),
         payments=ledger.payments,
-        reservations=tuple(r for r in ledger.reservations.values() if r.amount > 0),
+        reservations=tuple(r for r in reservations if r.amount > 0),
         revoked_by=ledger.revoked.by if ledger.revoked else None,
     )
 

@@ -189,7 +189,13 @@ async def update_checkout(call: ChangeCheckout) -> CheckoutAnswer:
 
 
 async def read_checkout(call: CheckoutRef) -> CheckoutAnswer:
-    """Read a checkout; a few attempts only."""
+    """Read a checkout that the purchase can't go on without."""
+    answer: CheckoutAnswer = await _quick(CheckoutActivities.read_checkout, call, _SELLER)
+    return answer
+
+
+async def look_at_checkout(call: CheckoutRef) -> CheckoutAnswer:
+    """Read a checkout; a few attempts only, because the purchase will look again."""
     answer: CheckoutAnswer = await _quick(CheckoutActivities.read_checkout, call, _READ)
     return answer
 

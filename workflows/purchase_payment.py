@@ -391,7 +391,7 @@ class PurchasePayment(PurchaseInbox):
 
     async def _try_read(self) -> CheckoutAnswer | None:
         try:
-            return await purchase_calls.read_checkout(self._checkout())
+            return await purchase_calls.look_at_checkout(self._checkout())
         except CallFailure as failure:
             self._note("checkout.unreadable", "seller", {"kind": failure.kind, "code": failure.code})
             return None

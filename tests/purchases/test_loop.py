@@ -534,6 +534,18 @@ async def test_webhooks_keep_the_order_current(buyer: Buyer, seller: ScriptedSel
     ]
 
 
+async def test_an_approval_outlives_a_seller_that_is_away(
+    buyer: Buyer, seller: ScriptedSeller, processor: Processor
+) -> None:
+    bought = await buyer.buy()
+    await bought.until("awaiting_approval")
+    away = iter(range(5))
+    seller.before["read"] = lambda: JSONResponse({}, 503) if next(away, None) is not None else None
+    await bought.approve()
+    assert (await bought.outcome()).status == "completed"
+    await paid_once(bought, processor, TOTAL)
+
+
 def refunded(order: OrderFacts, *amounts: int, **changes: str) -> OrderFacts:
     given = {"type": "refund", "status": "completed", "occurred_at": "2026-05-01T12:00:00Z", **changes}
     adjustments = [{"id": f"re_{n}", "amount": amount, **given} for n, amount in enumerate(amounts)]

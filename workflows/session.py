@@ -221,10 +221,12 @@ class AgentSession:
     @drop_unless(Note)
     def note(self, note: Note) -> None:
         """Records what another workflow (a purchase) reports."""
+        if note.key in self._state.notes:
+            return
         for event in note.events:
             if event.type == EventType.PURCHASE_UPDATED:
                 self._follow_purchase(event.data)
-        if self._state.closing or note.key in self._state.notes:
+        if self._state.closing:
             return
         self._state.notes = [*self._state.notes[-MAX_REMEMBERED_REQUESTS:], note.key]
         for event in note.events:

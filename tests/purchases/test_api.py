@@ -174,6 +174,11 @@ async def test_nobody_spends_from_the_mandate_of_another(api: Api) -> None:
     for who, code in (("rival", "wrong-agent"), ("carol", "unknown-mandate"), ("ops", "forbidden")):
         answer = await api.call(who, "POST", "/purchases", {"request": request})
         assert (answer.json()["code"], who) == (code, who)
+    price = {"amount": 50, "currency": "usd"}
+    wish = {"request": {"url": "https://api.example/report"}, "max_price": price}
+    paid = {"request": {**wish, "mandate_id": mandate_id, "agent": "shopper"}}
+    answer = await api.call("rival", "POST", "/payments", paid)
+    assert answer.json()["code"] == "wrong-agent", answer.text
     assert (await api.call("rival", "GET", f"/mandates/{mandate_id}")).status_code == 404
     # In its own name the rival may ask, and the mandate says no before the seller hears of it.
     own = {**request, "agent": {"id": "rival"}}

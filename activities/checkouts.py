@@ -7,7 +7,7 @@ Bearer credentials come from this process's settings and never enter a workflow.
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -299,6 +299,24 @@ class CheckoutActivities:
             raise failures.seller_unreachable(error, what) from None
 
 
+class PurchaseNote(Frozen):
+    """Something to tell a session."""
+
+    session_id: str
+    note: NoteEvents
+
+
+class OrderRoute(Frozen):
+    """The workflow that receives a checkout's order webhooks, and the purchase that it passes them on to."""
+
+    route_id: str
+    purchase_id: str
+
+
+Told = Literal["told", "closed", "unknown"]
+"""What became of telling a session; ``unknown``: there is none of that id."""
+
+
 class PurchaseAnnouncements:
     """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth."""
 
@@ -307,16 +325,16 @@ class PurchaseAnnouncements:
 
     @activity.defn
     @heartbeating
-    async def announce_purchase(self, session_id: str, note: NoteEvents) -> bool:
-        """Signal ``note`` to the session's workflow; ``False`` if there is no such open session."""
+    async def announce_purchase(self, call: PurchaseNote) -> Told:
+        """Signal ``note`` to the session's workflow."""
         try:
-            payload = {"key": note.key, "events": list(note.events)}
-            await self._client.get_workflow_handle(session_id).signal("note", payload)
+            payload = {"key": call.note.key, "events": list(call.note.events)}
+            await self._client.get_workflow_handle(call.session_id).signal("note", payload)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
-                return False
+                return "closed" if "already completed" in str(error) else "unknown"
             raise
-        return True
+        return "told"
 
 
 class OrderRouting:
@@ -327,15 +345,15 @@ class OrderRouting:
 
     @activity.defn
     @heartbeating
-    async def route_order_events(self, route_id: str, purchase_id: str) -> None:
+    async def route_order_events(self, call: OrderRoute) -> None:
         """Start the checkout's ``OrderEvents`` workflow if it isn't there, and bind it to the purchase."""
         await self._client.start_workflow(
             ORDER_EVENTS_WORKFLOW,
             {},
-            id=route_id,
+            id=call.route_id,
             task_queue=activity.info().task_queue,
             start_signal="bind",
-            start_signal_args=[{"purchase_id": purchase_id}],
+            start_signal_args=[{"purchase_id": call.purchase_id}],
         )
 
 

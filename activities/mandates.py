@@ -3,7 +3,9 @@
 All are idempotent by the reservation's key, which the caller derives from its workflow id.
 """
 
+import asyncio
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
@@ -15,6 +17,7 @@ from waystation.models.base import Frozen
 from waystation.models.mandates import (
     CommitRequest,
     MandateView,
+    RefundRequest,
     ReleaseRequest,
     Reservation,
     ReserveAnswer,
@@ -25,6 +28,9 @@ _Result = TypeVar("_Result")
 
 MANDATE_REFUSED: Final = "MandateRefused"
 """Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
+
+MAX_UPDATES_AT_ONCE: Final = 4
+"""To one mandate from one worker."""
 
 
 class ReserveFor(Frozen):
@@ -39,6 +45,13 @@ class CommitFor(Frozen):
 
     mandate_id: str
     request: CommitRequest
+
+
+class RefundFor(Frozen):
+    """Money of a payment made under one mandate that has come back."""
+
+    mandate_id: str
+    request: RefundRequest
 
 
 class ReleaseFor(Frozen):
@@ -65,23 +78,31 @@ class MandateActivities:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    def _turn(self, mandate_id: str) -> asyncio.Semaphore:
+        """A turn at a mandate: Temporal refuses more than ten updates of one workflow at a time."""
+        turn = self._turns.get(mandate_id)
+        if turn is None:
+            turn = self._turns[mandate_id] = asyncio.Semaphore(MAX_UPDATES_AT_ONCE)
+        return turn
 
     @activity.defn
     @heartbeating
     async def read_mandate(self, question: MandateQuestion) -> MandateView:
-        """The mandate as it stands.
+        """The mandate as it stands, without its reservations.
 
         Raises:
             ApplicationError: type ``MandateRefused``, final, if there is none.
         """
         handle = self._client.get_workflow_handle(question.mandate_id)
         try:
-            balance: MandateView = await handle.query("balance", result_type=MandateView)
+            standing: MandateView = await handle.query("standing", result_type=MandateView)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise _not_found(question.mandate_id) from None
             raise
-        return balance
+        return standing
 
     @activity.defn
     @heartbeating
@@ -107,6 +128,15 @@ class MandateActivities:
 
     @activity.defn
     @heartbeating
+    async def refund_to_mandate(self, call: RefundFor) -> Reservation | None:
+        """Note what has come back. A mandate that has ended takes nothing back."""
+        try:
+            return await self._update(call.mandate_id, "refund", call.request, Reservation)
+        except _MandateGoneError:
+            return None
+
+    @activity.defn
+    @heartbeating
     async def release_to_mandate(self, call: ReleaseFor) -> Reservation | None:
         """Give room back. A mandate that has ended needs nothing back."""
         try:
@@ -129,7 +159,8 @@ class MandateActivities:
     async def _update(self, mandate_id: str, name: str, request: Frozen, result: type[_Result]) -> _Result:
         handle = self._client.get_workflow_handle(mandate_id)
         try:
-            answer: _Result = await handle.execute_update(name, request, result_type=result)
+            async with self._turn(mandate_id):
+                answer: _Result = await handle.execute_update(name, request, result_type=result)
         except WorkflowUpdateFailedError as failed:
             raise _final(failed) from None
         except RPCError as error:

@@ -17,7 +17,7 @@ from activities import failures
 from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
 from waystation.models.mandates import PositiveMinorUnits
-from waystation.models.purchases import CheckoutCurrency, PaymentToken, TokenStatus
+from waystation.models.purchases import CheckoutCurrency, NextAction, PaymentToken, TokenStatus
 from waystation.redaction import fingerprint
 from waystation.stripe_http import STRIPE_API_VERSION
 
@@ -137,14 +137,13 @@ def _token_from(data: Any, headers: Any) -> PaymentToken:
         expires_at = limits.get("expires_at")
         details = data.get("usage_details") or {}
         captured = details.get("amount_captured")
-        action = data.get("next_action") or {}
         return PaymentToken(
             id=token_id,
             fingerprint=fingerprint(token_id),
             status=status,
             deactivated_reason=data.get("deactivated_reason"),
             expires_at=datetime.fromtimestamp(expires_at, UTC) if expires_at is not None else None,
-            next_action_url=_next_action_url(action),
+            next_action=_next_action(data.get("next_action")),
             captured=captured.get("value", captured.get("amount"))
             if isinstance(captured, dict)
             else captured,
@@ -157,7 +156,10 @@ def _token_from(data: Any, headers: Any) -> PaymentToken:
         ) from None
 
 
-def _next_action_url(action: Any) -> str | None:
-    redirect = action.get("redirect_to_url") if isinstance(action, dict) else None
-    url = redirect.get("url") if isinstance(redirect, dict) else None
-    return url if isinstance(url, str) else None
+def _next_action(action: Any) -> NextAction | None:
+    """``use_stripe_sdk`` since 2026-04-22.preview, ``redirect_to_url`` since 2026-07-29.preview."""
+    if not isinstance(action, dict):
+        return None
+    kind = str(action.get("type"))
+    inner = action.get(kind) or {}
+    return NextAction(type=kind, url=inner.get("url"), value=inner.get("value"))

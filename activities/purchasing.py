@@ -45,6 +45,7 @@ def purchase_activities(
         mandates.reserve_from_mandate,
         mandates.commit_to_mandate,
         mandates.release_to_mandate,
+        mandates.refund_to_mandate,
         mandates.holder_is_running,
         checkouts.open_checkout,
         checkouts.update_checkout,

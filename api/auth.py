@@ -21,7 +21,7 @@ from api.errors import Forbidden, Invalid, Unauthenticated, UnknownSession
 from api.live_bus import LiveBus
 from waystation.models.base import Frozen
 from waystation.models.events import Actor, Identifier, Role, SessionId
-from waystation.settings import ApiRole, Settings, hash_api_key
+from waystation.settings import ANY_AGENT, ApiRole, Settings, hash_api_key
 
 COOKIE = "waystation_token"
 TICKET_LIFETIME_SECONDS = 30
@@ -71,6 +71,8 @@ class Principal(Frozen):
     sessions: frozenset[str] | None = None
     expires_at: int | None = None
     """The Unix time in seconds at which the credential ends, and with it what it has opened."""
+    agents: frozenset[str] = frozenset()
+    """The agents that an agent's credential speaks for, beside ``subject`` itself."""
 
     @property
     def actor(self) -> Actor:
@@ -84,6 +86,12 @@ class Principal(Frozen):
     def sees(self, session_id: str) -> bool:
         """Whether this caller may know that the session exists."""
         return self.sessions is None or session_id in self.sessions
+
+    def speaks_for(self, agent: str) -> bool:
+        """Whether money may be spent in the name of this agent: an agent's credential speaks for its own."""
+        if self.role != "agent":
+            return self.role == "service"
+        return agent == self.subject or not self.agents.isdisjoint({agent, ANY_AGENT})
 
     def require(self, action: Action, session_id: str | None = None) -> None:
         """Raises unless the action is allowed: 404 for a session out of sight, else 403."""
@@ -178,7 +186,7 @@ class Authenticator:
 
     def _by_key(self, credential: str) -> Principal | None:
         key = self._keys.get(hash_api_key(credential))
-        return Principal(subject=key.id, role=key.role) if key else None
+        return Principal(subject=key.id, role=key.role, agents=frozenset(key.agents)) if key else None
 
     def _by_token(self, credential: str, use: str) -> Principal:
         claims = self._verify(credential)

@@ -8,7 +8,7 @@ from pydantic import Field
 from api.auth import Principal
 from api.dependencies import Caller
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.money_gateway import MAX_LISTED, Money, NotFound
+from api.money_gateway import MAX_LISTED, Money, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
@@ -85,8 +85,26 @@ def _sees(caller: Principal, view: MandateView) -> bool:
     if caller.role in ("operator", "service"):
         return caller.sessions is None
     if caller.role == "agent":
-        return caller.sessions is None or caller.subject == view.terms.agent
+        return caller.speaks_for(view.terms.agent)
     return caller.subject in (view.terms.owner, *view.terms.approvers)
+
+
+async def require_spender(caller: Principal, agent: str, mandate_id: str, money: MoneyParts) -> None:
+    """Raises unless the caller may spend from a mandate, in an agent's name.
+
+    Services may; an agent's credential in the name of its own agents (that the mandate was given to that one,
+    the mandate itself checks); a client from mandates that it granted or approves for.
+    """
+    if caller.role in ("service", "agent"):
+        if not caller.speaks_for(agent):
+            raise Forbidden(
+                f"This credential does not speak for the agent '{agent}'; list it in the key's 'agents'.",
+                code="wrong-agent",
+            )
+    elif caller.role != "client":
+        raise Forbidden(f"The role '{caller.role}' may not buy.")
+    elif not _sees(caller, await money.gateway.mandate(mandate_id)):
+        raise _hidden(mandate_id)
 
 
 def _for(caller: Principal, view: MandateView) -> MandateView:

@@ -1,6 +1,7 @@
 """The API's way to mandates, purchases and paid requests: calls bounded in time, failures as problems."""
 
 import contextlib
+import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from api.auth import Principal
 from api.dependencies import ApiParts
 from api.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
 from api.gateway import memo_of
@@ -31,6 +33,7 @@ from waystation.models.purchases import (
     Cart,
     Decision,
     OrderEventReceived,
+    OutcomeWanted,
     PurchaseRequest,
     PurchaseView,
 )
@@ -98,8 +101,19 @@ class MoneyGateway:
     async def start_purchase(self, purchase_id: str | None, request: PurchaseRequest) -> tuple[str, bool]:
         """The purchase's id, and whether it is new."""
         wanted = purchase_id or f"purchase-{uuid.uuid4()}"
-        memo = {"session_id": request.session_id, "seller": request.seller, "agent": request.agent.id}
+        memo = {
+            "session_id": request.session_id,
+            "seller": request.seller,
+            "agent": request.agent.id,
+            "request": _digest(request),
+        }
         return await self._start(wanted, Purchase.run, PurchaseStart(request=request), memo)
+
+    async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
+        """Whether the purchase was started with this very request."""
+        handle = self._client.get_workflow_handle(purchase_id)
+        found = await self._guarded(purchase_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        return (await found.memo()).get("request") == _digest(request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
         view: PurchaseView = await self._ask(purchase_id, Purchase.status)
@@ -113,12 +127,15 @@ class MoneyGateway:
         trail: AuditTrail = await self._ask(purchase_id, Purchase.audit)
         return trail
 
-    async def outcome(self, purchase_id: str, wait_seconds: float) -> PurchaseView:
-        """The view once the purchase is final, or as it stands after ``wait_seconds``."""
+    async def outcome(
+        self, purchase_id: str, wait_seconds: float, *, or_for_a_person: bool = False
+    ) -> PurchaseView:
+        """The view once the purchase is final (or a person is wanted), or as it stands in the end."""
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        wanted = OutcomeWanted(or_for_a_person=or_for_a_person)
         try:
             view: PurchaseView = await handle.execute_update(
-                Purchase.outcome, rpc_timeout=timedelta(seconds=wait_seconds)
+                Purchase.outcome, wanted, rpc_timeout=timedelta(seconds=wait_seconds)
             )
         except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
             return await self.purchase(purchase_id)
@@ -210,6 +227,20 @@ class MoneyGateway:
                 found.append(await look)
         return found
 
+    async def listed_for(
+        self, caller: Principal, workflow: str, limit: int, session_id: str | None
+    ) -> list[str]:
+        """Ids, newest first, of what belongs to a session, or to those that the caller's token is for."""
+        if caller.sessions is None:
+            wanted = [{"session_id": session_id}] if session_id else [{}]
+        elif session_id is not None and session_id not in caller.sessions:
+            raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
+        else:
+            one_by_one = [session_id] if session_id else sorted(caller.sessions)
+            wanted = [{"session_id": one} for one in one_by_one]
+        ids = [one for filters in wanted for one in await self.listed(workflow, limit, filters)]
+        return ids[:limit]
+
     async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
         """Ids, newest first, whose memo holds all of ``wanted``."""
         query = f"WorkflowType='{workflow}' AND ExecutionStatus!='ContinuedAsNew'"
@@ -281,6 +312,10 @@ class MoneyGateway:
             raise Unavailable(
                 "Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable"
             ) from error
+
+
+def _digest(request: PurchaseRequest) -> str:
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 
 def _refusal(error: ApplicationError) -> Problem:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from api.auth import Action, Principal
 from api.dependencies import Caller
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
+from api.mandates import require_spender
 from api.money_gateway import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
@@ -50,11 +51,10 @@ class CancelPayment(Frozen):
 @router.post("/payments", status_code=201, summary="Make a paid request")
 async def start(body: StartPayment, caller: Caller, money: Money, response: Response) -> PaidRequestView:
     """Starts a paid request, or answers 200 with the one that has this id already (idempotent)."""
-    if caller.role not in ("agent", "service", "client"):
-        raise Forbidden(f"The role '{caller.role}' may not buy.")
     session_id = body.request.session_id
     if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
         raise Forbidden("Name the session that this token is for as 'session_id'.")
+    await require_spender(caller, body.request.agent, body.request.mandate_id, money)
     payment_id, created = await money.gateway.start_payment(body.payment_id, body.request)
     view = await _visible(payment_id, caller, money)
     wanted = body.request.request
@@ -72,14 +72,8 @@ async def list_payments(
     session_id: str | None = None,
 ) -> list[PaidRequestView]:
     """Paid requests, newest first, without their answers; a session token sees its own sessions'."""
-    if caller.sessions is None:
-        wanted = [{"session_id": session_id}] if session_id else [{}]
-    elif session_id is not None and session_id not in caller.sessions:
-        raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
-    else:
-        wanted = [{"session_id": one} for one in ([session_id] if session_id else sorted(caller.sessions))]
-    ids = [one for filters in wanted for one in await money.gateway.listed("PaidRequest", limit, filters)]
-    views = await money.gateway.readable(money.gateway.payment(one) for one in ids[:limit])
+    ids = await money.gateway.listed_for(caller, "PaidRequest", limit, session_id)
+    views = await money.gateway.readable(money.gateway.payment(one) for one in ids)
     return [view.model_copy(update={"answer": None}) for view in views]
 
 

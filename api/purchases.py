@@ -6,6 +6,7 @@ never does, and neither does a service's.
 
 import hashlib
 import time
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.auth import Action, Principal
 from api.dependencies import Caller, Parts
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
+from api.mandates import require_spender
 from api.money_gateway import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
@@ -36,6 +38,7 @@ from waystation.models.purchases import (
 from waystation.protocols import acp
 from waystation.protocols.acp_cart import order_facts
 from waystation.protocols.acp_webhooks import WEBHOOK_TOLERANCE_SECONDS, InvalidSignatureError, verify_webhook
+from waystation.settings import ANY_AGENT
 
 router = APIRouter(responses=PROBLEM_RESPONSES, tags=["purchases"])
 
@@ -87,16 +90,23 @@ class RetryBody(Frozen):
 @router.post("/purchases", status_code=201, summary="Start a purchase")
 async def start(body: StartPurchase, caller: Caller, money: Money, response: Response) -> PurchaseView:
     """Starts a purchase, or answers 200 with the one that has this id already (idempotent)."""
-    if caller.role not in ("agent", "service", "client"):
-        raise Forbidden(f"The role '{caller.role}' may not buy.")
     session_id = body.request.session_id
     if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
         raise Forbidden("Name the session that this token is for as 'session_id'.")
+    await require_spender(caller, body.request.agent.id, body.request.mandate_id, money)
     purchase_id, created = await money.gateway.start_purchase(body.purchase_id, body.request)
+    if created:
+        return PurchaseView(
+            purchase_id=purchase_id,
+            status="creating",
+            final=False,
+            request=body.request,
+            updated_at=datetime.now(UTC),
+        )
     view = await _visible(purchase_id, caller, money)
-    if not created and view.request.mandate_id != body.request.mandate_id:
+    if not await money.gateway.began_as(purchase_id, body.request):
         raise Conflict(f"'{purchase_id}' is another purchase; choose another id.", code="id-taken")
-    response.status_code = 201 if created else 200
+    response.status_code = 200
     return view
 
 
@@ -108,14 +118,9 @@ async def list_purchases(
     session_id: str | None = None,
 ) -> list[PurchaseView]:
     """Purchases, newest first; a session token sees those of its own sessions."""
-    if caller.sessions is None:
-        wanted = [{"session_id": session_id}] if session_id else [{}]
-    elif session_id is not None and session_id not in caller.sessions:
-        raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
-    else:
-        wanted = [{"session_id": one} for one in ([session_id] if session_id else sorted(caller.sessions))]
-    ids = [one for filters in wanted for one in await money.gateway.listed("Purchase", limit, filters)]
-    return await money.gateway.readable(money.gateway.purchase(one) for one in ids[:limit])
+    ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id)
+    found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
+    return [view for view in found if _sees(caller, view)]
 
 
 @router.get("/purchases/{purchase_id}", summary="Look at a purchase")
@@ -124,12 +129,16 @@ async def show(
     caller: Caller,
     money: Money,
     wait_seconds: Annotated[float, Query(ge=0, le=MAX_OUTCOME_WAIT_SECONDS)] = 0,
+    or_for_a_person: bool = False,
 ) -> PurchaseView:
-    """The purchase as it stands; with ``wait_seconds``, once it is final or that time is over."""
-    view = await _visible(purchase_id, caller, money)
-    if wait_seconds and not view.final:
-        return await money.gateway.outcome(purchase_id, wait_seconds)
-    return view
+    """The purchase as it stands; with ``wait_seconds``, once it is final or that time is over.
+
+    With ``or_for_a_person`` also once somebody has to approve, revise, authenticate or retry.
+    """
+    if wait_seconds:
+        await _check_visible(purchase_id, caller, money)
+        return await money.gateway.outcome(purchase_id, wait_seconds, or_for_a_person=or_for_a_person)
+    return await _visible(purchase_id, caller, money)
 
 
 @router.get("/purchases/{purchase_id}/cart", summary="Look at the cart")
@@ -150,7 +159,7 @@ async def audit(purchase_id: PurchaseId, caller: Caller, money: Money) -> AuditT
 async def approve(purchase_id: PurchaseId, body: ApproveBody, caller: Caller, money: Money) -> PurchaseView:
     """Approves exactly the cart with this digest; a stale one is refused with the fresh cart."""
     caller.require(Action.APPROVE)
-    await _visible(purchase_id, caller, money)
+    await _check_visible(purchase_id, caller, money)
     wanted = Approve(digest=body.digest, approver=caller.subject)
     return await money.gateway.decide(purchase_id, Decision(approve=wanted))
 
@@ -159,7 +168,7 @@ async def approve(purchase_id: PurchaseId, body: ApproveBody, caller: Caller, mo
 async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, money: Money) -> PurchaseView:
     """Says no; everything is undone."""
     caller.require(Action.APPROVE)
-    await _visible(purchase_id, caller, money)
+    await _check_visible(purchase_id, caller, money)
     wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
     return await money.gateway.decide(purchase_id, Decision(reject=wanted))
 
@@ -206,14 +215,25 @@ async def _tell(
     return await money.gateway.purchase(purchase_id)
 
 
+async def _check_visible(purchase_id: str, caller: Principal, money: MoneyParts) -> None:
+    """Like :func:`_visible`, without asking anything for a caller who may see them all."""
+    if caller.sessions is not None or (caller.role == "agent" and not caller.speaks_for(ANY_AGENT)):
+        await _visible(purchase_id, caller, money)
+
+
 async def _visible(purchase_id: str, caller: Principal, money: MoneyParts) -> PurchaseView:
     view = await money.gateway.purchase(purchase_id)
-    session_id = view.request.session_id
-    if caller.sessions is None or (session_id is not None and session_id in caller.sessions):
+    if _sees(caller, view):
         return view
     raise NotFound(
         f"There is no purchase '{purchase_id}', or this token may not see it.", code="unknown-purchase"
     )
+
+
+def _sees(caller: Principal, view: PurchaseView) -> bool:
+    if caller.sessions is not None:
+        return view.request.session_id in caller.sessions
+    return caller.role != "agent" or caller.speaks_for(view.request.agent.id)
 
 
 # --- what sellers send -------------------------------------------------------------------------

@@ -33,7 +33,10 @@ class Stack:
         return f"http://127.0.0.1:{self.ports[0]}"
 
     def env(self, port: int, role: str) -> dict[str, str]:
-        keys = [{"id": f"test-{role}", "role": role, "sha256": hash_api_key(KEYS[role])} for role in ROLES]
+        keys = [
+            {"id": f"test-{role}", "role": role, "sha256": hash_api_key(KEYS[role]), "agents": ["*"]}
+            for role in ROLES
+        ]
         return {
             "TEMPORAL_ADDRESS": self.temporal.address,
             "WAYSTATION_URL": f"http://127.0.0.1:{port}",

@@ -1,6 +1,6 @@
 """The Mandate workflow: one person's permission for one agent to spend.
 
-``reserve``, ``commit`` and ``release`` are updates, ``revoke`` is a signal (so
+``reserve``, ``commit``, ``release`` and ``refund`` are updates, ``revoke`` is a signal (so
 ``temporal workflow signal --name revoke --input '{"by": "alice"}'`` works), ``balance``
 is a query. Every change is one synchronous step over the pure rules, so requests that
 arrive together are decided one after the other and the cap holds.
@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
         CommitRequest,
         MandateTerms,
         MandateView,
+        RefundRequest,
         ReleaseRequest,
         Reservation,
         ReserveAnswer,
@@ -113,11 +114,27 @@ class Mandate:
     def _release_is_well_formed(self, request: ReleaseRequest) -> None:
         refuse_unless(ReleaseRequest, request)
 
+    @workflow.update
+    def refund(self, request: RefundRequest) -> Reservation:
+        """Note what of a payment has come back."""
+        with _refusals():
+            self._ledger, settled = rules.refund(self._ledger, request)
+        return settled
+
+    @refund.validator
+    def _refund_is_well_formed(self, request: RefundRequest) -> None:
+        refuse_unless(RefundRequest, request)
+
     @workflow.signal
     @drop_unless(RevokeRequest)
     def revoke(self, request: RevokeRequest) -> None:
         """Take the mandate back: nothing more can be reserved, and payments under way are told."""
         self._ledger = rules.revoke(self._ledger, request)
+
+    @workflow.query
+    def standing(self) -> MandateView:
+        """The balance without the reservations, of which there may be thousands."""
+        return rules.view(self._ledger, workflow.now(), with_reservations=False)
 
     @workflow.query
     def balance(self) -> MandateView:

@@ -19,6 +19,7 @@ from waystation.models.mandates import (
     MandateTerms,
     MandateView,
     MaxPayments,
+    RefundRequest,
     ReleaseRequest,
     Reservation,
     ReserveAnswer,
@@ -51,6 +52,7 @@ class MandateLedger(Frozen):
     terms: MandateTerms
     reservations: dict[str, Reservation] = Field(default_factory=dict)
     spent: int = 0
+    refunded: int = 0
     payments: int = 0
     revoked: RevokeRequest | None = None
 
@@ -140,6 +142,28 @@ def commit(ledger: MandateLedger, request: CommitRequest, now: datetime) -> tupl
     ), settled
 
 
+def refund(ledger: MandateLedger, request: RefundRequest) -> tuple[MandateLedger, Reservation]:
+    """Note what of a payment came back, never more than was paid; the room is free again if the terms say so.
+
+    The amount is the sum so far, so the same refund again, or an older one that comes late, changes nothing.
+
+    Raises:
+        MandateRefusal: no payment was made under this key, or it is no longer known.
+    """
+    known = ledger.reservations.get(request.key)
+    if known is None or known.state != "committed":
+        raise MandateRefusal(
+            "no_such_payment", f"no payment was made under {request.key!r}; there is nothing to refund"
+        )
+    back = min(request.amount, known.spent) - known.refunded
+    if back <= 0:
+        return ledger, known
+    settled = known.model_copy(update={"refunded": known.refunded + back})
+    room = back if ledger.terms.refunds_give_room else 0
+    changes = {"refunded": ledger.refunded + back, "spent": ledger.spent - room}
+    return _put(ledger, settled).model_copy(update=changes), settled
+
+
 def release(
     ledger: MandateLedger, request: ReleaseRequest, now: datetime
 ) -> tuple[MandateLedger, Reservation]:
@@ -177,8 +201,9 @@ def extend_hold(ledger: MandateLedger, key: str, until: datetime) -> MandateLedg
     return _put(ledger, known.model_copy(update={"held_until": max(known.held_until, until)}))
 
 
-def view(ledger: MandateLedger, now: datetime) -> MandateView:
+def view(ledger: MandateLedger, now: datetime, *, with_reservations: bool = True) -> MandateView:
     """The mandate as people and programs see it."""
+    reservations = ledger.reservations.values() if with_reservations else ()
     currency = ledger.terms.cap.currency
     return MandateView(
         mandate_id=ledger.mandate_id,
@@ -187,8 +212,9 @@ def view(ledger: MandateLedger, now: datetime) -> MandateView:
         spent=Money(amount=ledger.spent, currency=currency),
         reserved=Money(amount=ledger.reserved, currency=currency),
         left=Money(amount=ledger.left, currency=currency),
+        refunded=Money(amount=ledger.refunded, currency=currency),
         payments=ledger.payments,
-        reservations=tuple(r for r in ledger.reservations.values() if r.amount > 0),
+        reservations=tuple(r for r in reservations if r.amount > 0),
         revoked_by=ledger.revoked.by if ledger.revoked else None,
     )
 

@@ -21,6 +21,9 @@ WORKFLOW_TASK_TIMEOUT = timedelta(seconds=10)
 
 # --- Mandates and purchases -------------------------------------------------------------------
 
+QUICK_CALL_TIMEOUT: Final = timedelta(seconds=1)
+"""Calls within a workflow task: most answer in milliseconds; the rest go on as activities of their own."""
+
 MANDATE_CALL_TIMEOUT: Final = timedelta(seconds=10)
 """One update of a mandate answers in milliseconds; a worker restart takes seconds."""
 

@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.purchases import (
         ApprovalRecord,
         Approve,
+        Cancel,
         CartFulfillment,
         PurchaseRequest,
         PurchaseView,
@@ -123,6 +124,9 @@ class Purchase(PurchasePayment):
             case "undoing":
                 await self._undo()
 
+    def _order_has_news(self) -> bool:
+        return self._is_long() or self._refunded() > self._state.refunded
+
     def _is_long(self) -> bool:
         info = workflow.info()
         return (
@@ -145,7 +149,8 @@ class Purchase(PurchasePayment):
             session_id = self._state.request.session_id
             if session_id is not None:
                 try:
-                    await purchase_calls.announce(session_id, note)
+                    if await purchase_calls.announce(session_id, note) == "closed":
+                        self.turn_stopped(Cancel(by="waystation", reason="the session is closed"))
                 except CallFailure:
                     workflow.logger.warning("a session was not told of a purchase's step")
             rest = tuple(waiting for waiting in self._state.outbox if waiting.key != note.key)
@@ -222,7 +227,8 @@ class Purchase(PurchasePayment):
             request=state.request,
             select=select,
             restate=state.restate,
-            idempotency_key=step_key(self._id, "update", number),
+            # Two names: after a worker's death in the middle, a revision may come where a selection went.
+            idempotency_key=step_key(self._id, "update" if state.restate else "select", number),
         )
         try:
             answer = await purchase_calls.update_checkout(call)
@@ -270,13 +276,15 @@ class Purchase(PurchasePayment):
     async def _reserve(self, total: int) -> None:
         """Reserve, or have the reservation confirmed; both are the same request to the mandate."""
         state, request = self._state, self._state.request
-        number = state.reservations if state.reservation else state.reservations + 1
+        held = state.reservation is not None
+        number = state.reservations if held else state.reservations + 1
         key = step_key(self._id, "reserve", number)
         # Written down before it is sent: whatever happens now, this key gets released in the end.
         self._set(reservation=HeldReservation(key=key, amount=total), reservations=number)
         address = request.fulfillment_details.address if request.fulfillment_details else None
         hold = timedelta(seconds=request.approval_timeout_seconds) + policies.HOLD_MARGIN
-        answer = await purchase_calls.reserve(
+        ask = purchase_calls.confirm_reservation if held else purchase_calls.reserve
+        answer = await ask(
             ReserveFor(
                 mandate_id=request.mandate_id,
                 request=ReserveRequest(
@@ -300,7 +308,7 @@ class Purchase(PurchasePayment):
             valid_until=answer.valid_until,
         )
         self._set(mandate=facts)
-        if state.reservation is None:
+        if not held:
             self._note(
                 "mandate.reserved", "mandate", {"key": key, "amount": total, "currency": request.currency}
             )
@@ -413,9 +421,10 @@ class Purchase(PurchasePayment):
             await self._settle_token()
             while (remaining := until - workflow.now()) > timedelta(0):
                 try:
-                    await workflow.wait_condition(self._is_long, timeout=remaining.total_seconds())
+                    await workflow.wait_condition(self._order_has_news, timeout=remaining.total_seconds())
                 except TimeoutError:
                     break
+                await self._tell_mandate_of_refund()
                 await self._renew_if_long(start)
         except asyncio.CancelledError:
             self._note("workflow.cancel", "operator", {"status": self._state.status})

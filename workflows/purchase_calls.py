@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     import activities.failures as failures
@@ -19,14 +19,18 @@ with workflow.unsafe.imports_passed_through():
         CheckoutRef,
         CompleteCheckout,
         OpenCheckout,
+        OrderRoute,
         OrderRouting,
         PurchaseAnnouncements,
+        PurchaseNote,
+        Told,
     )
     from activities.mandates import (
         MANDATE_REFUSED,
         CommitFor,
         MandateActivities,
         MandateQuestion,
+        RefundFor,
         ReleaseFor,
         ReserveFor,
     )
@@ -66,16 +70,25 @@ async def settle(call: Awaitable[T]) -> T:
     """Await an activity; turn its failure into :class:`CallFailure`, a cancellation into itself."""
     try:
         return await call
-    except ActivityError as error:
-        cause = error.cause
+    except FailureError as error:
+        cause = _cause(error)
         if isinstance(cause, CancelledError):
             raise asyncio.CancelledError from None
         if isinstance(cause, ApplicationError):
-            code = str(cause.details[0]) if cause.details and cause.details[0] else (cause.type or "failed")
-            raise CallFailure(cause.type or "Failed", code, cause.message) from None
+            raise _failure(cause) from None
         raise CallFailure(
-            failures.SELLER_UNAVAILABLE, "no_answer_in_time", f"{error.activity_type} got no answer in time"
+            failures.SELLER_UNAVAILABLE, "no_answer_in_time", "the call got no answer in time"
         ) from None
+
+
+def _cause(error: FailureError) -> BaseException | None:
+    """Why an activity failed. A local activity's failure comes as it is, without a wrapper."""
+    return error.cause if isinstance(error, ActivityError) else error
+
+
+def _failure(cause: ApplicationError) -> CallFailure:
+    code = str(cause.details[0]) if cause.details and cause.details[0] else (cause.type or "failed")
+    return CallFailure(cause.type or "Failed", code, cause.message)
 
 
 def _options(timeout: timedelta, retry: RetryPolicy) -> dict[str, Any]:
@@ -96,97 +109,137 @@ _REVOKE = _options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY)
 _ANNOUNCE = _options(policies.PURCHASE_NOTE_TIMEOUT, policies.PURCHASE_NOTE_RETRY)
 
 
+async def _durable(method: Any, call: Any, options: dict[str, Any]) -> Any:
+    """An activity of its own: what led to it is durable before it begins. For what moves money or room."""
+    return await settle(workflow.execute_activity_method(method, call, **options))
+
+
+async def _quick(method: Any, call: Any, options: dict[str, Any]) -> Any:
+    """Tried once within the workflow task, which spares Temporal a task and this workflow a wait.
+
+    Only for calls that may be made twice, and made for nothing if this worker dies: what led to them is not
+    durable when they begin. What takes longer or fails becomes an ordinary activity, with the same key.
+    """
+    try:
+        return await workflow.execute_local_activity_method(
+            method,
+            call,
+            schedule_to_close_timeout=policies.QUICK_CALL_TIMEOUT,
+            retry_policy=policies.ONE_ATTEMPT,
+        )
+    except FailureError as error:
+        cause = _cause(error)
+        if isinstance(cause, CancelledError):
+            raise asyncio.CancelledError from None
+        if isinstance(cause, ApplicationError):
+            if cause.non_retryable:
+                raise _failure(cause) from None
+            retry: RetryPolicy = options["retry_policy"]
+            await workflow.sleep(cause.next_retry_delay or retry.initial_interval)
+    return await _durable(method, call, options)
+
+
 async def read_mandate(mandate_id: str) -> MandateView:
     """The mandate as it stands."""
     question = MandateQuestion(mandate_id=mandate_id)
-    return await settle(
-        workflow.execute_activity_method(MandateActivities.read_mandate, question, **_MANDATE)
-    )
+    view: MandateView = await _quick(MandateActivities.read_mandate, question, _MANDATE)
+    return view
 
 
 async def reserve(call: ReserveFor) -> ReserveAnswer:
-    """Reserve, or confirm that a reservation still stands."""
-    return await settle(
-        workflow.execute_activity_method(MandateActivities.reserve_from_mandate, call, **_MANDATE)
-    )
+    """Set an amount aside."""
+    answer: ReserveAnswer = await _durable(MandateActivities.reserve_from_mandate, call, _MANDATE)
+    return answer
+
+
+async def confirm_reservation(call: ReserveFor) -> ReserveAnswer:
+    """The same request once more, to see that the reservation still stands."""
+    answer: ReserveAnswer = await _quick(MandateActivities.reserve_from_mandate, call, _MANDATE)
+    return answer
 
 
 async def commit(call: CommitFor) -> Reservation:
-    """Record what was spent."""
-    return await settle(
-        workflow.execute_activity_method(MandateActivities.commit_to_mandate, call, **_MANDATE)
-    )
+    """Record what was spent. Quick: that it was spent is durable, and the same key commits once."""
+    settled: Reservation = await _quick(MandateActivities.commit_to_mandate, call, _MANDATE)
+    return settled
 
 
 async def release(call: ReleaseFor) -> Reservation | None:
     """Give room back."""
-    return await settle(
-        workflow.execute_activity_method(MandateActivities.release_to_mandate, call, **_MANDATE)
-    )
+    settled: Reservation | None = await _durable(MandateActivities.release_to_mandate, call, _MANDATE)
+    return settled
+
+
+async def refund(call: RefundFor) -> Reservation | None:
+    """Tell the mandate what has come back; ``None`` if it has ended."""
+    settled: Reservation | None = await _quick(MandateActivities.refund_to_mandate, call, _MANDATE)
+    return settled
 
 
 async def open_checkout(call: OpenCheckout) -> CheckoutAnswer:
     """Create a checkout."""
-    return await settle(workflow.execute_activity_method(CheckoutActivities.open_checkout, call, **_SELLER))
+    answer: CheckoutAnswer = await _durable(CheckoutActivities.open_checkout, call, _SELLER)
+    return answer
 
 
 async def update_checkout(call: ChangeCheckout) -> CheckoutAnswer:
     """Change a checkout."""
-    return await settle(workflow.execute_activity_method(CheckoutActivities.update_checkout, call, **_SELLER))
+    answer: CheckoutAnswer = await _quick(CheckoutActivities.update_checkout, call, _SELLER)
+    return answer
 
 
 async def read_checkout(call: CheckoutRef) -> CheckoutAnswer:
-    """Read a checkout; a few attempts only."""
-    return await settle(workflow.execute_activity_method(CheckoutActivities.read_checkout, call, **_READ))
+    """Read a checkout that the purchase can't go on without."""
+    answer: CheckoutAnswer = await _quick(CheckoutActivities.read_checkout, call, _SELLER)
+    return answer
+
+
+async def look_at_checkout(call: CheckoutRef) -> CheckoutAnswer:
+    """Read a checkout; a few attempts only, because the purchase will look again."""
+    answer: CheckoutAnswer = await _quick(CheckoutActivities.read_checkout, call, _READ)
+    return answer
 
 
 async def complete_checkout(call: CompleteCheckout) -> CheckoutAnswer:
     """Pay and order; the same key on every attempt."""
-    return await settle(
-        workflow.execute_activity_method(CheckoutActivities.complete_checkout, call, **_COMPLETE)
-    )
+    answer: CheckoutAnswer = await _durable(CheckoutActivities.complete_checkout, call, _COMPLETE)
+    return answer
 
 
 async def cancel_checkout(call: CancelCheckout) -> CheckoutAnswer | None:
     """Give a checkout up."""
-    return await settle(workflow.execute_activity_method(CheckoutActivities.cancel_checkout, call, **_CANCEL))
+    answer: CheckoutAnswer | None = await _durable(CheckoutActivities.cancel_checkout, call, _CANCEL)
+    return answer
 
 
 async def issue_token(call: IssueToken) -> PaymentToken:
     """Issue a payment token."""
-    return await settle(
-        workflow.execute_activity_method(PaymentTokenActivities.issue_payment_token, call, **_TOKEN)
-    )
+    token: PaymentToken = await _durable(PaymentTokenActivities.issue_payment_token, call, _TOKEN)
+    return token
 
 
 async def read_token(token: PaymentToken) -> PaymentToken:
     """What the processor says of a token."""
-    call = TokenRef(token=token)
-    return await settle(
-        workflow.execute_activity_method(PaymentTokenActivities.read_payment_token, call, **_TOKEN)
+    seen: PaymentToken = await _quick(
+        PaymentTokenActivities.read_payment_token, TokenRef(token=token), _TOKEN
     )
+    return seen
 
 
 async def revoke_token(call: RevokeToken) -> PaymentToken:
     """Revoke a token; its answer tells whether money moved."""
-    return await settle(
-        workflow.execute_activity_method(PaymentTokenActivities.revoke_payment_token, call, **_REVOKE)
-    )
+    token: PaymentToken = await _durable(PaymentTokenActivities.revoke_payment_token, call, _REVOKE)
+    return token
 
 
-async def announce(session_id: str, note: NoteEvents) -> bool:
+async def announce(session_id: str, note: NoteEvents) -> Told:
     """Tell a session."""
-    return await settle(
-        workflow.execute_activity_method(
-            PurchaseAnnouncements.announce_purchase, args=[session_id, note], **_ANNOUNCE
-        )
-    )
+    call = PurchaseNote(session_id=session_id, note=note)
+    told: Told = await _quick(PurchaseAnnouncements.announce_purchase, call, _ANNOUNCE)
+    return told
 
 
 async def route_order_events(route_id: str, purchase_id: str) -> None:
     """See that the order's webhooks find this purchase."""
-    await settle(
-        workflow.execute_activity_method(
-            OrderRouting.route_order_events, args=[route_id, purchase_id], **_CANCEL
-        )
-    )
+    call = OrderRoute(route_id=route_id, purchase_id=purchase_id)
+    await _quick(OrderRouting.route_order_events, call, _CANCEL)

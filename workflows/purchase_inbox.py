@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.purchase_rules as rules
     from waystation.models.mandates import RevokeRequest
     from waystation.models.purchases import (
+        WAITS_FOR_A_PERSON,
         Approve,
         AuditTrail,
         AuthenticationDone,
@@ -24,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
         Cart,
         Decision,
         OrderEventReceived,
+        OutcomeWanted,
         PurchaseView,
         Reject,
         RetryPayment,
@@ -76,10 +78,20 @@ class PurchaseInbox(PurchaseJournal):
         refuse_unless(Decision, decision)
 
     @workflow.update
-    async def outcome(self) -> PurchaseView:
-        """Wait for the end. Ask again if the view that comes is not final: the workflow was renewed."""
-        await workflow.wait_condition(lambda: self._view_is_final() or self._rolling_over)
+    async def outcome(self, wanted: OutcomeWanted | None = None) -> PurchaseView:
+        """Wait for the end, or for a person's turn. Ask again after any other view: the run was renewed."""
+
+        def reached() -> bool:
+            waits = wanted is not None and wanted.or_for_a_person and self._waits_for_a_person()
+            return self._view_is_final() or waits or self._rolling_over
+
+        await workflow.wait_condition(reached)
         return self._view()
+
+    @outcome.validator
+    def _outcome_is_well_formed(self, wanted: OutcomeWanted | None = None) -> None:
+        if wanted is not None:
+            refuse_unless(OutcomeWanted, wanted)
 
     @workflow.signal
     @drop_unless(Revise)
@@ -107,6 +119,14 @@ class PurchaseInbox(PurchaseJournal):
             return
         self._note_signal("cancel.received", cancellation.by, {"reason": cancellation.reason})
         self._set(cancel=cancellation)
+
+    @workflow.signal
+    @drop_unless(Cancel)
+    def turn_stopped(self, cancellation: Cancel) -> None:
+        """The turn or session that wanted this is over: stop, unless somebody has approved it."""
+        if self._state.turn_stopped is None and not self._view_is_final():
+            self._note_signal("turn.stopped", cancellation.by, {"reason": cancellation.reason})
+            self._set(turn_stopped=cancellation)
 
     @workflow.signal
     @drop_unless(RevokeRequest)
@@ -188,6 +208,12 @@ class PurchaseInbox(PurchaseJournal):
 
     def _view_is_final(self) -> bool:
         return self._state.status in rules.FINAL_STATUSES
+
+    def _waits_for_a_person(self) -> bool:
+        state = self._state
+        if state.status == "awaiting_approval":
+            return state.decision is None and state.asked_digest == state.digest
+        return state.status in WAITS_FOR_A_PERSON
 
     def _decide_or_note(self, wanted: Approve | Reject, *, tell: bool = False) -> None:
         kind = "approval" if isinstance(wanted, Approve) else "rejection"

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         Cancel,
         CheckoutAnswer,
         FinalStatus,
+        NextAction,
         NoteEvents,
         OrderFacts,
         PaymentToken,
@@ -75,6 +76,9 @@ class PurchaseState(Frozen):
     mandate: MandateFacts | None = None
     reservation: HeldReservation | None = None
     reservations: int = 0
+    committed: HeldReservation | None = None
+    refunded: int = 0
+    """What the mandate was told has come back, in minor units."""
 
     approval: ApprovalRecord | None = None
     asked_digest: str | None = None
@@ -101,6 +105,7 @@ class PurchaseState(Frozen):
     # Signals that wait to be acted upon.
     decision: Approve | Reject | None = None
     cancel: Cancel | None = None
+    turn_stopped: Cancel | None = None
     revoked: bool = False
     revision: Revise | None = None
     proof_received: AuthenticationDone | None = None
@@ -170,12 +175,17 @@ class PurchaseJournal:
             summary["messages"] = [m.model_dump(mode="json") for m in state.answer.messages]
         if state.answer and state.status == "authentication_required":
             summary["authentication"] = state.answer.authentication
-            summary["next_action_url"] = state.token.next_action_url if state.token else None
+            action = self._next_action()
+            summary["next_action"] = action.model_dump(exclude_none=True) if action else None
         if state.end and state.status in rules.FINAL_STATUSES:
             summary["refusal"] = state.end.refusal.model_dump(mode="json")
         if order:
             summary["order"] = {"id": order.id, "status": order.status, "permalink_url": order.permalink_url}
         return {key: value for key, value in summary.items() if value is not None}
+
+    def _next_action(self) -> NextAction | None:
+        token = self._state.token if self._state.status == "authentication_required" else None
+        return token.next_action if token else None
 
     def _view(self) -> PurchaseView:
         state, answer = self._state, self._state.answer
@@ -194,6 +204,7 @@ class PurchaseJournal:
             authentication=answer.authentication
             if answer and state.status == "authentication_required"
             else None,
+            next_action=self._next_action(),
             options=answer.options if answer else (),
             receipt=state.receipt,
             order=state.order,

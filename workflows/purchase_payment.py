@@ -20,10 +20,12 @@ with workflow.unsafe.imports_passed_through():
         CheckoutRef,
         CompleteCheckout,
     )
-    from activities.mandates import CommitFor, ReleaseFor
+    from activities.mandates import CommitFor, RefundFor, ReleaseFor
     from activities.payment_tokens import IssueToken, RevokeToken
-    from waystation.models.mandates import CommitRequest, ReleaseRequest
+    from waystation.models.mandates import CommitRequest, RefundRequest, ReleaseRequest
     from waystation.models.purchases import (
+        Approve,
+        Cancel,
         CheckoutAnswer,
         OrderFacts,
         PaymentToken,
@@ -81,12 +83,18 @@ class PurchasePayment(PurchaseInbox):
         return arrived()
 
     def _stop_wanted(self) -> bool:
-        return self._state.cancel is not None or self._state.revoked
+        return self._state.revoked or self._cancellation() is not None
+
+    def _cancellation(self) -> Cancel | None:
+        """Somebody's wish to stop; that of a stopped turn counts until somebody has approved."""
+        state = self._state
+        approved = state.approval is not None or isinstance(state.decision, Approve)
+        return state.cancel or (None if approved else state.turn_stopped)
 
     def _raise_if_stopped(self) -> None:
         if self._state.revoked:
             raise PurchaseRefusal("mandate_revoked", "the mandate was revoked; ask for a new one")
-        wish = self._state.cancel
+        wish = self._cancellation()
         if wish is not None:
             raise PurchaseRefusal(
                 "canceled", f"canceled by {wish.by}: {wish.reason or 'no reason given'}", "canceled"
@@ -383,7 +391,7 @@ class PurchasePayment(PurchaseInbox):
 
     async def _try_read(self) -> CheckoutAnswer | None:
         try:
-            return await purchase_calls.read_checkout(self._checkout())
+            return await purchase_calls.look_at_checkout(self._checkout())
         except CallFailure as failure:
             self._note("checkout.unreadable", "seller", {"kind": failure.kind, "code": failure.code})
             return None
@@ -443,6 +451,7 @@ class PurchasePayment(PurchaseInbox):
             self._note("mandate.commit_refused", "mandate", {"key": held.key, "code": failure.code})
         else:
             self._note("mandate.committed", "mandate", {"key": held.key, "amount": settled.spent})
+            self._set(committed=held)
         self._set(reservation=None)
 
     async def _release(self, why: str) -> None:
@@ -459,6 +468,29 @@ class PurchasePayment(PurchaseInbox):
         else:
             self._note("mandate.released", "mandate", {"key": held.key, "amount": held.amount, "why": why})
         self._set(reservation=None)
+
+    def _refunded(self) -> int:
+        """What the order says has come back, as far as it was paid from the mandate."""
+        paid, order = self._state.committed, self._state.order
+        if paid is None or order is None:
+            return 0
+        return min(rules.refunded_total(order, self._state.request.currency), paid.amount)
+
+    async def _tell_mandate_of_refund(self) -> None:
+        paid, total = self._state.committed, self._refunded()
+        if paid is None or total <= self._state.refunded:
+            return
+        self._set(refunded=total)
+        call = RefundFor(
+            mandate_id=self._state.request.mandate_id, request=RefundRequest(key=paid.key, amount=total)
+        )
+        try:
+            settled = await purchase_calls.refund(call)
+        except CallFailure as failure:
+            self._note("mandate.refund_refused", "mandate", {"key": paid.key, "code": failure.code})
+            return
+        detail = {"key": paid.key, "refunded": total}
+        self._note("mandate.refunded" if settled else "mandate.refund_without_effect", "mandate", detail)
 
     def _plan_end(self, refusal: PurchaseRefusal) -> None:
         if self._state.status == "undoing":

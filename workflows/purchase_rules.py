@@ -20,6 +20,7 @@ from waystation.models.purchases import (
     CartFulfillment,
     CheckoutAnswer,
     FinalStatus,
+    OrderFacts,
     PurchaseRequest,
     PurchaseStatus,
 )
@@ -310,6 +311,26 @@ def _items_for(option: CartFulfillment, answer: CheckoutAnswer) -> tuple[str, ..
 
 def _is_selected(select: Sequence[CartFulfillment], cart: Cart) -> bool:
     return {(one.type, one.id) for one in select} <= {(one.type, one.id) for one in cart.fulfillment}
+
+
+# --- after the order ---------------------------------------------------------------------------
+
+
+def refunded_total(order: OrderFacts, currency: str) -> int:
+    """What the seller says has gone back to where it came from, in minor units.
+
+    Completed adjustments of type ``refund`` only (ACP 2026-04-17, Adjustment): a credit stays with the
+    seller, a dispute is not decided by it.
+    """
+    return sum(
+        one.amount
+        for one in order.adjustments
+        if one.type == "refund"
+        and one.status == "completed"
+        and one.amount is not None
+        and one.amount > 0
+        and (one.currency or currency).lower() == currency
+    )
 
 
 # --- idempotency keys --------------------------------------------------------------------------

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
 
     from waystation import names
     from waystation.models.events import MONEY_TYPES, SYSTEM, Actor, Event, EventType, Publish, Role
+    from waystation.models.purchases import Cancel
     from waystation.models.sessions import (
         MAX_PARTICIPANTS,
         MAX_QUEUED_TURNS,
@@ -46,6 +47,7 @@ with workflow.unsafe.imports_passed_through():
         TurnView,
     )
     from workflows.arguments import drop_unless
+    from workflows.purchase_rules import FINAL_STATUSES
     from workflows.session_log import LogState, SessionLog
     from workflows.turn import AgentTurn, TurnPlan
 
@@ -94,6 +96,11 @@ class SessionState(BaseModel):
     steers: dict[str, PendingSteer] = Field(default_factory=dict)
     outcomes: dict[str, Outcome] = Field(default_factory=dict)
     sent: dict[str, Sent] = Field(default_factory=dict)
+    purchases: dict[str, str | None] = Field(default_factory=dict)
+    """Purchases under way for this session, with the turns that want them."""
+    stopped_turns: list[str] = Field(default_factory=list)
+    orphans: list[str] = Field(default_factory=list)
+    """Purchases to be told that their turn is over."""
     notes: list[str] = Field(default_factory=list)
     participants: dict[str, Actor] = Field(default_factory=dict)
     taken_over_by: Actor | None = None
@@ -149,7 +156,7 @@ class AgentSession:
     # The loop: what has to be awaited
 
     def _has_work(self) -> bool:
-        return bool(self._state.launch or self._state.cancel)
+        return bool(self._state.launch or self._state.cancel or self._state.orphans)
 
     def _may_proceed(self) -> bool:
         return self._has_work() or self._state.closed or self._should_continue_as_new()
@@ -164,6 +171,8 @@ class AgentSession:
             await self._launch(self._state.launch.pop(0))
         while self._state.cancel:
             await self._cancel(self._state.cancel.pop(0))
+        while self._state.orphans:
+            await self._tell_orphan(self._state.orphans.pop(0))
 
     async def _launch(self, turn_id: str) -> None:
         turn = self._state.turns.get(turn_id)
@@ -188,6 +197,14 @@ class AgentSession:
             # It has ended by itself in the meantime; its report is on the way or was lost with it.
             self.turn_ended(TurnEnded(turn_id=turn_id, outcome="stopped"))
 
+    async def _tell_orphan(self, purchase_id: str) -> None:
+        """A purchase whose turn was stopped ends, unless somebody has approved it; it decides that itself."""
+        wish = Cancel(by="session", reason="the turn was stopped")
+        try:
+            await workflow.get_external_workflow_handle(purchase_id).signal("turn_stopped", wish)
+        except TemporalError:
+            workflow.logger.info("The purchase %s has ended already", purchase_id)
+
     # Agents write
 
     @workflow.signal
@@ -206,12 +223,33 @@ class AgentSession:
     @drop_unless(Note)
     def note(self, note: Note) -> None:
         """Records what another workflow (a purchase) reports."""
-        if self._state.closing or note.key in self._state.notes:
+        if note.key in self._state.notes:
+            return
+        for event in note.events:
+            if event.type == EventType.PURCHASE_UPDATED:
+                self._follow_purchase(event.data)
+        if self._state.closing:
             return
         self._state.notes = [*self._state.notes[-MAX_REMEMBERED_REQUESTS:], note.key]
         for event in note.events:
             if event.type in MONEY_TYPES:
                 self._append(event.type, SYSTEM, data=event.data)
+
+    def _follow_purchase(self, data: dict[str, Any]) -> None:
+        purchase_id, turn_id = data.get("purchase_id"), data.get("turn_id")
+        if not isinstance(purchase_id, str):
+            return
+        if data.get("status") in FINAL_STATUSES:
+            self._state.purchases.pop(purchase_id, None)
+        elif purchase_id not in self._state.purchases:
+            _remember(self._state.purchases, purchase_id, turn_id)
+            if self._state.closing or turn_id in self._state.stopped_turns:
+                self._state.orphans.append(purchase_id)
+
+    def _leave_purchases(self, turn_id: str) -> None:
+        """What a stopped turn has begun to buy is told so, also if this session hears of it only later."""
+        self._state.stopped_turns = [*self._state.stopped_turns[-MAX_REMEMBERED_REQUESTS:], turn_id]
+        self._state.orphans += [one for one, turn in self._state.purchases.items() if turn == turn_id]
 
     # People send
 
@@ -380,6 +418,8 @@ class AgentSession:
         turn_id = turn.input.turn_id
         self._log.finish_turn_messages(turn_id, workflow.now(), finish=outcome)
         self._log.close_fence(turn_id)
+        if outcome == "stopped":
+            self._leave_purchases(turn_id)
         self._state.turns.pop(turn_id, None)
         if turn_id in self._state.queue:
             self._state.queue.remove(turn_id)
@@ -723,6 +763,7 @@ class AgentSession:
         if self._state.closing:
             return
         self._state.closing = close or Close()
+        self._state.orphans += self._state.purchases
         self._stop_all(self._state.closing.actor, "session_closed")
         self._close_when_settled()
 

@@ -14,7 +14,7 @@ from temporalio import activity
 
 from waystation.buying import Buying
 from waystation.client import Session
-from waystation.errors import ConnectionLost, TryLater
+from waystation.errors import ConflictError, ConnectionLost, TryLater
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
 from waystation.money_settings import MoneySettings
@@ -57,8 +57,13 @@ class MoneyTurn:
 
         There is no place for a price: the seller's checkout states it, the mandate bounds it and
         a person approves the cart. ``key`` names the purchase within the turn; by default it is the
-        turn's first, second, … one. ``details`` are further fields of ``PurchaseRequest``. A turn that
-        is stopped leaves the purchase to the person who was asked.
+        turn's first, second, … one, whatever it is for. ``details`` are further fields of
+        ``PurchaseRequest``. If the turn is stopped, a purchase that nobody has approved is canceled; one
+        that was approved runs on, and the session tells its end.
+
+        Raises:
+            ConflictError: an earlier attempt of the turn bought something else at this place, as can happen
+                where several run at once; give each a ``key``.
 
         >>> view = await turn.buy("https://shop.example", {"mug": 2}, mandate_id="m-1")  # doctest: +SKIP
         """
@@ -83,6 +88,15 @@ class MoneyTurn:
                     view = await buying.wait(purchase_id)
             except (ConnectionLost, TryLater):
                 await asyncio.sleep(PAUSE_SECONDS)
+            except ConflictError as conflict:
+                if conflict.code != "id-taken":
+                    raise
+                raise ConflictError(
+                    conflict.status,
+                    conflict.code,
+                    "An earlier attempt of this turn bought something else at this place; "
+                    "give each purchase of a turn its own 'key', as in turn.buy(…, key='mugs').",
+                ) from conflict
             else:
                 return view
 

@@ -6,6 +6,7 @@
 ...     view = await buying.wait(bought.purchase_id)
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,18 +14,23 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from waystation.client import Client
+from waystation.errors import ConnectionLost, TryLater
 from waystation.models.mandates import MandateTerms, MandateView
-from waystation.models.purchases import AgentRef, AuditTrail, ItemWanted, PurchaseRequest, PurchaseView
+from waystation.models.purchases import (
+    WAITS_FOR_A_PERSON,
+    AgentRef,
+    AuditTrail,
+    ItemWanted,
+    PurchaseRequest,
+    PurchaseView,
+)
 
 POLL_SECONDS: Final = 20
 """How long one request waits for a purchase to end; well below the clients' own timeout."""
 
-LOOK_SECONDS: Final = 1
-"""The same while looking for something that a person has to do."""
+PAUSE_SECONDS: Final = 0.5
+"""Before the API is asked again when it was away."""
 
-_WAITS_FOR_A_PERSON: Final = frozenset(
-    {"awaiting_approval", "escalated", "authentication_required", "needs_revision", "payment_declined"}
-)
 _QUANTITIES: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, int])
 
 
@@ -98,15 +104,26 @@ class Buying:
     ) -> PurchaseView:
         """The purchase once it is final, or as it stands after ``within_seconds``.
 
-        With ``or_for_a_person`` also as soon as somebody has to do something (approve, authenticate, …).
+        Goes on through lost connections until then. With ``or_for_a_person`` also as soon as somebody
+        has to do something (approve, authenticate, …).
         """
         deadline = time.monotonic() + within_seconds
         while True:
             left = deadline - time.monotonic()
-            wait = min(left, LOOK_SECONDS if or_for_a_person else POLL_SECONDS)
-            query = {"wait_seconds": f"{max(wait, 0.0):.3f}"}
-            view = await self._client.request("GET", f"/purchases/{purchase_id}", PurchaseView, query=query)
-            if view.final or left <= 0 or (or_for_a_person and view.status in _WAITS_FOR_A_PERSON):
+            query = {
+                "wait_seconds": f"{max(min(left, POLL_SECONDS), 0.0):.3f}",
+                "or_for_a_person": str(or_for_a_person).lower(),
+            }
+            try:
+                view = await self._client.request(
+                    "GET", f"/purchases/{purchase_id}", PurchaseView, query=query
+                )
+            except (ConnectionLost, TryLater):
+                if left <= 0:
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            if view.final or left <= 0 or (or_for_a_person and view.status in WAITS_FOR_A_PERSON):
                 return view
 
     async def approve(self, purchase_id: str, digest: str) -> PurchaseView:

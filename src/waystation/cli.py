@@ -117,6 +117,8 @@ def api() -> None:
         port=settings.port,
         log_level="warning",
         access_log=False,
+        # Longer than clients and load balancers keep a connection: a request must not meet one that closes.
+        timeout_keep_alive=75,
         # Streams would otherwise hold up the shutdown for ever.
         timeout_graceful_shutdown=3,
         ws_per_message_deflate=False,

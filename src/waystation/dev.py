@@ -123,7 +123,10 @@ class DevState:
 
     def environment(self, port: int, temporal_port: int) -> dict[str, str]:
         """The settings with which the child processes run."""
-        keys = [{"id": f"dev-{role}", "role": role, "sha256": hash_api_key(self.key(role))} for role in ROLES]
+        keys = [
+            {"id": f"dev-{role}", "role": role, "sha256": hash_api_key(self.key(role)), "agents": ["*"]}
+            for role in ROLES
+        ]
         return {
             "TEMPORAL_ADDRESS": f"127.0.0.1:{temporal_port}",
             "WAYSTATION_HOST": "127.0.0.1",

@@ -19,6 +19,9 @@ from waystation.models.sessions import SessionLimits
 ApiRole = Literal["client", "agent", "operator", "approver", "service"]
 
 
+ANY_AGENT = "*"
+
+
 class ApiKey(Frozen):
     """A bearer key as the API knows it: only its hash."""
 
@@ -26,6 +29,8 @@ class ApiKey(Frozen):
     """Who its holder is: the actor's id in sessions."""
     role: ApiRole
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    agents: tuple[str, ...] = ()
+    """With the role ``agent``: the agents it may spend for, beside the one called ``id``; ``*`` is all."""
 
 
 def hash_api_key(key: str) -> str:

@@ -123,3 +123,20 @@ def test_dev_ends_with_the_reason_when_an_agent_cannot_be_loaded(tmp_path: Path)
     assert done.returncode == 1
     assert "can't load the agent 'nowhere:agent'" in done.stderr
     assert "No module named 'nowhere'" in done.stderr
+
+
+async def test_without_the_sandbox_the_rest_runs(tmp_path: Path) -> None:
+    dev = DevProcess(tmp_path, "--no-sandbox")
+    try:
+        await dev.start()
+        assert [name for name in ("processor", "shop", "paid-api") if dev.pid(name)] == []
+        assert all(dev.pid(name) for name in CHILDREN)
+        dev.session("start", "demo", "--id", "alone", "-m", "tokens=3 rate=0")
+        await eventually(lambda: dev.count("alone", "turn.completed"), within=20, what="the agent answers")
+        granted = run(
+            "mandate", "create", "--owner", "dev-approver", "--agent", "shopper", "--cap", "1000",
+            "--seller", "https://shop.example", "--payment-method", "pm_card_visa", cwd=tmp_path,
+        )  # fmt: skip
+        assert granted.returncode == 0, granted.stderr
+    finally:
+        dev.stop()

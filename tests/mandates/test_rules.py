@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from waystation.models.mandates import (
     CommitRequest,
     MandateTerms,
+    RefundRequest,
     ReleaseRequest,
     ReserveRequest,
     RevokeRequest,
@@ -178,6 +179,28 @@ def test_settling_twice_changes_nothing_and_otherwise_is_refused() -> None:
             attempt()
 
 
+def test_refunds_give_room_back_once_and_up_to_what_was_paid() -> None:
+    book, _ = rules.reserve(ledger(), wanted(), NOW)
+    with pytest.raises(MandateRefusal, match="nothing to refund"):
+        rules.refund(book, RefundRequest(key="k", amount=1))
+    book, _ = rules.commit(book, CommitRequest(key="k"), NOW)
+    once, settled = rules.refund(book, RefundRequest(key="k", amount=1000))
+    assert (once.spent, once.refunded, once.left, settled.refunded) == (1500, 1000, 8500, 1000)
+    for again in (1000, 400):
+        assert rules.refund(once, RefundRequest(key="k", amount=again))[0] == once
+    whole, settled = rules.refund(once, RefundRequest(key="k", amount=99_999))
+    assert (whole.spent, whole.refunded, whole.left, settled.refunded) == (0, 2500, 10_000, 2500)
+    assert rules.commit(whole, CommitRequest(key="k"), NOW)[0] == whole
+    assert rules.view(whole, NOW).refunded == Money(amount=2500, currency="usd")
+
+
+def test_refunds_are_only_noted_where_the_terms_say_so() -> None:
+    book, _ = rules.reserve(ledger(refunds_give_room=False), wanted(), NOW)
+    book, _ = rules.commit(book, CommitRequest(key="k"), NOW)
+    book, _ = rules.refund(book, RefundRequest(key="k", amount=2500))
+    assert (book.spent, book.refunded, book.left) == (2500, 2500, 7500)
+
+
 def test_old_settled_keys_are_forgotten_but_what_they_spent_is_not() -> None:
     book = ledger(cap={"amount": 10**9, "currency": "usd"})
     for number in range(rules.MAX_SETTLED_KEPT + 50):
@@ -198,6 +221,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.cap, self.now = cap, NOW
         self.held: dict[str, int] = {}
         self.spent: dict[str, int] = {}
+        self.refunded: dict[str, int] = {}
 
     @rule(target=keys, number=st.integers(0, 30))
     def key(self, number: int) -> str:
@@ -223,6 +247,15 @@ class AnyInterleaving(RuleBasedStateMachine):
             self.spent[key] = amount
         assert self.spent[key] == amount
 
+    @rule(key=keys, amount=st.integers(1, 4_000))
+    def refund(self, key: str, amount: int) -> None:
+        try:
+            self.book, _ = rules.refund(self.book, RefundRequest(key=key, amount=amount))
+        except MandateRefusal:
+            assert key not in self.spent
+            return
+        self.refunded[key] = max(self.refunded.get(key, 0), min(amount, self.spent[key]))
+
     @rule(key=keys)
     def release(self, key: str) -> None:
         try:
@@ -245,7 +278,8 @@ class AnyInterleaving(RuleBasedStateMachine):
         if not hasattr(self, "book"):
             return
         assert self.book.reserved == sum(self.held.values())
-        assert self.book.spent == sum(self.spent.values())
+        assert self.book.refunded == sum(self.refunded.values())
+        assert self.book.spent == sum(self.spent.values()) - self.book.refunded
         assert 0 <= self.book.spent + self.book.reserved <= self.cap
         assert self.book.left == self.cap - self.book.spent - self.book.reserved
 

@@ -108,6 +108,17 @@ async def test_parallel_reservations_never_exceed_the_cap(temporal: Client, queu
     assert (balance.reserved.amount, balance.left.amount) == (9_900, 100)
 
 
+async def test_many_payments_at_once_wait_for_their_turn_at_one_mandate(temporal: Client, queue: str) -> None:
+    """Temporal refuses more than ten updates under way in one workflow; no payment may notice."""
+    handle = await start(temporal, queue)
+    calls = MandateActivities(temporal)
+    wishes = (ReserveFor(mandate_id=handle.id, request=wanted(f"k{number}", 10)) for number in range(40))
+    answers = await asyncio.gather(*(calls.reserve_from_mandate(wish) for wish in wishes))
+    assert {answer.reservation.state for answer in answers} == {"held"}
+    standing = await handle.query(Mandate.standing)
+    assert (standing.reserved.amount, standing.reservations) == (400, ())
+
+
 async def test_activities_are_idempotent_and_find_commits_after_the_end(temporal: Client, queue: str) -> None:
     handle = await start(temporal, queue)
     calls = MandateActivities(temporal)

@@ -79,9 +79,11 @@ def buyer(encrypted: Client, purchase_queue: str, seller: ScriptedSeller) -> Buy
 
 @pytest.fixture(scope="session")
 async def town(
-    tmp_path_factory: pytest.TempPathFactory, temporal_server: TemporalServer
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Town]:
-    built = Town(tmp_path_factory.mktemp("town"), temporal_server)
+    # A server of its own: its worker takes up what its API starts, on the queue that all stacks share.
+    folder = tmp_path_factory.mktemp("town")
+    built = Town(folder, TemporalServer(folder))
     try:
         await built.open()
         yield built

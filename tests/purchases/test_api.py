@@ -24,9 +24,10 @@ from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import BUYER, DETAILS, Processor
 from tests.support import TEMPORAL, TemporalServer, eventually, free_port
 from waystation import money_cli
+from waystation.agent_money import MoneyTurn
 from waystation.buying import Buying
 from waystation.client import Client
-from waystation.errors import NotAllowed
+from waystation.errors import ConflictError, NotAllowed
 from waystation.models.purchases import AuditTrail
 from waystation.money_settings import MoneySettings
 from waystation.protocols.acp_webhooks import sign_webhook
@@ -39,7 +40,10 @@ KEYS: dict[str, ApiRole] = {
     "bob": "approver",
     "ops": "operator",
     "backend": "service",
+    "rival": "agent",
+    "carol": "client",
 }
+AGENTS = {"agent": ("shopper",)}
 WEBHOOK_SECRET = "whsec_ofTheSellerInTheTests"
 
 
@@ -104,7 +108,8 @@ async def api(
 ) -> AsyncIterator[Api]:
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_server.address)
     keys = tuple(
-        ApiKey(id=name, role=role, sha256=hash_api_key(f"{name}-key")) for name, role in KEYS.items()
+        ApiKey(id=name, role=role, sha256=hash_api_key(f"{name}-key"), agents=AGENTS.get(name, ()))
+        for name, role in KEYS.items()
     )
     app = create_app(Settings(api_keys=keys, token_secrets=(SecretStr("x" * 32),)))
     for part in (mandates, purchases, codec):
@@ -161,6 +166,40 @@ async def test_only_an_approver_approves(api: Api) -> None:
     await api.until(purchase_id, "rejected")
     late = await api.call("alice", "POST", f"/purchases/{purchase_id}/approve", {"digest": view["digest"]})
     assert late.status_code == 409
+
+
+async def test_nobody_spends_from_the_mandate_of_another(api: Api) -> None:
+    mandate_id = await api.mandate()
+    request = api.wanted(mandate_id)
+    for who, code in (("rival", "wrong-agent"), ("carol", "unknown-mandate"), ("ops", "forbidden")):
+        answer = await api.call(who, "POST", "/purchases", {"request": request})
+        assert (answer.json()["code"], who) == (code, who)
+    price = {"amount": 50, "currency": "usd"}
+    wish = {"request": {"url": "https://api.example/report"}, "max_price": price}
+    paid = {"request": {**wish, "mandate_id": mandate_id, "agent": "shopper"}}
+    answer = await api.call("rival", "POST", "/payments", paid)
+    assert answer.json()["code"] == "wrong-agent", answer.text
+    assert (await api.call("rival", "GET", f"/mandates/{mandate_id}")).status_code == 404
+    # In its own name the rival may ask, and the mandate says no before the seller hears of it.
+    own = {**request, "agent": {"id": "rival"}}
+    answer = await api.call("rival", "POST", "/purchases", {"request": own})
+    refused = await api.until(answer.json()["purchase_id"], "refused")
+    assert refused["refusal"]["rule"] == "wrong_agent"
+    assert refused["cart"] is None
+    purchase_id = await api.buy(mandate_id)
+    waiting = await api.until(purchase_id, "awaiting_approval")
+    for method, path in (("GET", ""), ("GET", "/audit"), ("POST", "/cancel")):
+        answer = await api.call("rival", method, f"/purchases/{purchase_id}{path}", {})
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown-purchase")
+    assert purchase_id not in (await api.call("rival", "GET", "/purchases", limit=100)).text
+    assert (await api.until(purchase_id, "awaiting_approval"))["digest"] == waiting["digest"]
+
+
+async def test_a_client_spends_from_mandates_of_its_own(api: Api) -> None:
+    terms = {**(await api.call("alice", "GET", f"/mandates/{await api.mandate()}")).json()["terms"]}
+    given = await api.call("backend", "POST", "/mandates", {"terms": {**terms, "owner": "carol"}})
+    request = api.wanted(given.json()["mandate_id"])
+    assert (await api.call("carol", "POST", "/purchases", {"request": request})).status_code == 201
 
 
 async def test_changing_and_canceling(api: Api) -> None:
@@ -222,8 +261,13 @@ async def test_the_same_id_is_the_same_purchase(api: Api) -> None:
     body = {"purchase_id": purchase_id, "request": api.wanted(mandate_id)}
     assert (await api.call("agent", "POST", "/purchases", body)).status_code == 201
     assert (await api.call("agent", "POST", "/purchases", body)).status_code == 200
-    other = {"purchase_id": purchase_id, "request": api.wanted(await api.mandate())}
-    assert (await api.call("agent", "POST", "/purchases", other)).status_code == 409
+    for other in (
+        api.wanted(await api.mandate()),
+        api.wanted(mandate_id, items=[{"id": "mug", "quantity": 3}]),
+    ):
+        body = {"purchase_id": purchase_id, "request": other}
+        answer = await api.call("agent", "POST", "/purchases", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")
 
 
 # --- webhooks ----------------------------------------------------------------------------------
@@ -325,6 +369,33 @@ async def test_the_client_buys_and_approves(api: Api, url: str) -> None:
         view = await Buying(agent).wait(bought.purchase_id, within_seconds=20)
         assert view.status == "completed"
         assert (await Buying(alice).audit(bought.purchase_id)).entries[-1].action
+
+
+class OneTurn(MoneyTurn):
+    """An attempt of one turn of an agent."""
+
+    def __init__(self, client: Client) -> None:
+        self.id, self.agent, self.session_id = "t1", "shopper", "s-of-the-turn"
+        self.session = client.attach(self.session_id)
+
+
+async def test_purchases_of_one_turn_stay_apart(api: Api, url: str) -> None:
+    auto = await api.mandate(approval_threshold=50_000)
+    details: dict[str, Any] = {"mandate_id": auto, "buyer": BUYER, "fulfillment_details": DETAILS}
+    async with Client(url, "agent-key") as client:
+        turn = OneTurn(client)
+        bought = await asyncio.gather(*(turn.buy(api.seller, {"mug": 1}, **details) for _ in range(2)))
+        assert [view.status for view in bought] == ["completed"] * 2
+        assert len({view.purchase_id for view in bought}) == 2
+        again = OneTurn(client)
+        same = await again.buy(api.seller, {"mug": 1}, **details)
+        assert same.purchase_id == bought[0].purchase_id
+        with pytest.raises(ConflictError, match="'key'"):
+            await again.buy(api.seller, {"tea": 1}, **details)
+        named = [await one.buy(api.seller, {"tea": 1}, key="tea", **details) for one in (turn, again)]
+        assert named[0].purchase_id == named[1].purchase_id
+    balance = (await api.call("alice", "GET", f"/mandates/{auto}")).json()
+    assert balance["payments"] == 3
 
 
 async def test_the_command_line_grants_shows_approves_and_audits(

@@ -1,4 +1,4 @@
-"""kill -9 of worker, shop and processor at random moments of purchases.
+"""kill -9 of worker, API, shop and processor at random moments of purchases.
 
 Whatever happens: at most one charge each, a charge if and only if there is an order, the mandate's
 sums right, no reservation left behind, every token consumed or revoked. The number of purchases is
@@ -8,13 +8,15 @@ sums right, no reservation left behind, every token consumed or revoked. The num
 import asyncio
 import os
 import random
+import uuid
+from collections import Counter
 from typing import Any
 
 import pytest
 from temporalio.client import Client
 
 from tests.purchases.support import Bought
-from tests.purchases.town import API_KEY, Town, start
+from tests.purchases.town import API_KEY, Town, buy_and_approve, start
 from tests.support import eventually
 from waystation.models.purchases import Cancel
 from workflows.purchase import Purchase
@@ -26,7 +28,7 @@ DECLINES = SEED % 3 == 0
 """In every third run each purchase is declined once before it is paid."""
 
 
-async def check_books(town: Town, mandate: Any, purchases: list[Bought]) -> dict[str, int]:
+async def check_books(town: Town, mandates: list[Any], purchases: list[Bought]) -> dict[str, int]:
     views = [await bought.view() for bought in purchases]
     books, state = await town.processor.books(), await town.shop.state()
     charges: dict[str, int] = {}
@@ -34,10 +36,12 @@ async def check_books(town: Town, mandate: Any, purchases: list[Bought]) -> dict
         if entry["kind"] == "charge":
             charges[entry["token"]] = charges.get(entry["token"], 0) + entry["amount"]
     sold = {sale["checkout"] for sale in state["sales"]}
-    spent, tally = 0, {}
+    spent = dict.fromkeys((mandate.id for mandate in mandates), 0)
+    tally: dict[str, int] = {}
     for bought, view in zip(purchases, views, strict=True):
         assert view.final, view.status
-        tally[view.status] = tally.get(view.status, 0) + 1
+        ending = f"{view.status} {view.refusal.rule if view.refusal else ''}".strip()
+        tally[ending] = tally.get(ending, 0) + 1
         tokens = [one for one in books["tokens"] if one["shared_metadata"].get("purchase_id") == bought.id]
         assert all(one["status"] == "deactivated" for one in tokens), (bought.id, view.status)
         paid = [one for one in tokens if one["id"] in charges]
@@ -46,10 +50,11 @@ async def check_books(town: Town, mandate: Any, purchases: list[Bought]) -> dict
         assert bool(paid) == ordered == (view.status == "completed"), (view.status, view.refusal)
         if paid and view.cart is not None:
             assert charges[paid[0]["id"]] == view.cart.total
-            spent += charges[paid[0]["id"]]
+            spent[bought.mandate.id] += charges[paid[0]["id"]]
         await bought.trail()
-    balance = await mandate.query("balance")
-    assert (balance["spent"]["amount"], balance["reserved"]["amount"]) == (spent, 0)
+    for mandate in mandates:
+        balance = await mandate.query("balance")
+        assert (balance["spent"]["amount"], balance["reserved"]["amount"]) == (spent[mandate.id], 0)
     assert not state["reservations"], "the shop still holds goods back"
     return tally
 
@@ -65,31 +70,42 @@ async def settled(purchases: list[Bought]) -> bool:
 async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town) -> None:
     print(f"seed {SEED}")
     chance = random.Random(SEED)
-    mandate = await town.buyer.mandate(
-        cap={"amount": 10**9, "currency": "usd"},
-        approval_threshold=10**9,
-        payment_methods=["pm_card_chargeDeclined", "pm_card_visa"] if DECLINES else ["pm_card_visa"],
-    )
+    terms = {
+        "cap": {"amount": 10**9, "currency": "usd"},
+        "payment_methods": ["pm_card_chargeDeclined", "pm_card_visa"] if DECLINES else ["pm_card_visa"],
+    }
+    mandate = await town.buyer.mandate(**terms, approval_threshold=10**9)
+    asked = await town.buyer.mandate(**terms)
     purchases: list[Bought] = []
+    struck: Counter[str] = Counter()
     while len(purchases) < RUNS:
         await town.shop.tell("/sandbox/stock/mug_blue/1000")
-        batch = []
-        for _ in range(min(AT_ONCE, RUNS - len(purchases))):
+        batch, clients = [], []
+        for number in range(min(AT_ONCE, RUNS - len(purchases))):
             items = [{"id": chance.choice(["mug_blue", "ebook_tides"]), "quantity": chance.randint(1, 3)}]
-            batch.append(await start(town, mandate, items))
+            if number % 2:
+                batch.append(await start(town, mandate, items))
+            else:  # through the API, which dies like the others, and with a person's approval
+                bought = Bought(town.client.get_workflow_handle_for(Purchase.run, f"purchase-{uuid.uuid4()}"))
+                bought.mandate = asked
+                request = town.buyer.request(asked.id, items=items)
+                clients.append(asyncio.create_task(buy_and_approve(town, bought.id, request)))
+                batch.append(bought)
         for bought in batch:
-            if chance.random() < 0.25:  # undoing has to survive, too
+            if bought.mandate is mandate and chance.random() < 0.25:  # undoing has to survive, too
                 await asyncio.sleep(chance.uniform(0, 0.1))
                 await bought.handle.signal(Purchase.cancel, Cancel(by="alice"))
         for _ in range(chance.randint(2, 4)):
             await asyncio.sleep(chance.uniform(0, 0.5))
-            await town.strike(chance)
+            struck[await town.strike(chance)] += 1
+        told = await asyncio.wait_for(asyncio.gather(*clients), 120)
+        assert all(view.final for view in told)
         for bought in batch:
             await bought.until("completed", "canceled", "refused", "failed", "expired", "rejected", within=90)
         purchases += batch
     await eventually(lambda: settled(purchases), within=60, what="every token is settled")
-    tally = await check_books(town, mandate, purchases)
-    print(f"{RUNS} purchases: {tally}")
+    tally = await check_books(town, [mandate, asked], purchases)
+    print(f"{RUNS} purchases: {tally}; killed: {dict(struck)}")
     assert tally.get("completed", 0) > 0
 
 
@@ -103,7 +119,7 @@ async def test_a_shop_that_dies_before_or_after_the_charge(town: Town, moment: s
     await town.shop.ready()
     await bought.until("completed", within=60)
     await eventually(lambda: settled([bought]), within=30, what="the token is settled")
-    await check_books(town, mandate, [bought])
+    await check_books(town, [mandate], [bought])
 
 
 async def test_no_token_is_readable_anywhere(town: Town) -> None:

@@ -93,7 +93,7 @@ async def test_an_approved_purchase_is_paid_once_and_the_books_are_right(
         "complete",
     ]
     assert seller.keys("create") == {f"{bought.id}:create"}
-    assert seller.keys("update") == {f"{bought.id}:update:1"}
+    assert seller.keys("update") == {f"{bought.id}:select:1"}
     assert seller.keys("complete") == {f"{bought.id}:complete:1"}
     actions = await bought.actions()
     wanted = [
@@ -532,3 +532,61 @@ async def test_webhooks_keep_the_order_current(buyer: Buyer, seller: ScriptedSel
         "order.ignored",
         "order.ignored",
     ]
+
+
+async def test_an_approval_outlives_a_seller_that_is_away(
+    buyer: Buyer, seller: ScriptedSeller, processor: Processor
+) -> None:
+    bought = await buyer.buy()
+    await bought.until("awaiting_approval")
+    away = iter(range(5))
+    seller.before["read"] = lambda: JSONResponse({}, 503) if next(away, None) is not None else None
+    await bought.approve()
+    assert (await bought.outcome()).status == "completed"
+    await paid_once(bought, processor, TOTAL)
+
+
+def refunded(order: OrderFacts, *amounts: int, **changes: str) -> OrderFacts:
+    given = {"type": "refund", "status": "completed", "occurred_at": "2026-05-01T12:00:00Z", **changes}
+    adjustments = [{"id": f"re_{n}", "amount": amount, **given} for n, amount in enumerate(amounts)]
+    return OrderFacts.model_validate({**order.model_dump(), "adjustments": adjustments})
+
+
+async def told(bought: Bought, number: int, order: OrderFacts) -> None:
+    event = OrderEventReceived(event_id=f"e{number}", sent_at=number, type="order_update", order=order)
+    await bought.handle.signal(Purchase.order_event, event)
+
+
+async def test_refunds_give_the_mandate_room_back(buyer: Buyer, seller: ScriptedSeller) -> None:
+    bought = await buyer.buy(terms=AUTO)
+    order = (await bought.outcome()).order
+    assert order is not None
+    await told(bought, 1, refunded(order, 500, status="pending"))
+    await told(bought, 2, refunded(order, 500, type="credit"))
+    await told(bought, 3, refunded(order, 500))
+    await eventually(lambda: balance_is(bought, TOTAL - 500), what="the first refund has come back")
+    await told(bought, 4, refunded(order, 500, 10 * TOTAL))
+    await eventually(lambda: balance_is(bought, 0), what="no more than was paid comes back")
+    await told(bought, 5, refunded(order, 500, 10 * TOTAL))
+    trail = [entry for entry in (await bought.trail()).entries if entry.action == "mandate.refunded"]
+    assert [entry.detail["refunded"] for entry in trail] == [500, TOTAL]
+    view = await bought.mandate.query(Mandate.balance)
+    assert (view.refunded.amount, view.left.amount) == (TOTAL, view.terms.cap.amount)
+    assert [one.refunded for one in view.reservations] == [TOTAL]
+
+
+async def test_a_refund_after_the_end_of_the_mandate_is_noted(buyer: Buyer, seller: ScriptedSeller) -> None:
+    bought = await buyer.buy(terms=AUTO)
+    order = (await bought.outcome()).order
+    assert order is not None
+    await bought.mandate.terminate("its time is over")
+    await told(bought, 1, refunded(order, 500))
+
+    async def noted() -> bool:
+        return "mandate.refund_without_effect" in await bought.actions()
+
+    await eventually(noted, what="the refund is noted")
+
+
+async def balance_is(bought: Bought, spent: int) -> bool:
+    return await bought.balance() == (spent, 0)

@@ -144,7 +144,9 @@ def mandate(**changes: Any) -> MandateView:
         **changes.pop("terms", {}),
     }
     given = {"mandate_id": "m", "status": "active", "terms": terms, "payments": 0}
-    return MandateView.model_validate({**given, "spent": money, "reserved": money, "left": money, **changes})
+    return MandateView.model_validate(
+        {**given, "spent": money, "reserved": money, "left": money, "refunded": money, **changes}
+    )
 
 
 @pytest.mark.parametrize(

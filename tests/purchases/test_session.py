@@ -1,14 +1,19 @@
 """What a session's readers see of a purchase, in the session's own log."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
-from temporalio.client import Client
+from starlette.responses import JSONResponse
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Bought, Buyer
 from tests.support import eventually
-from waystation.models.events import Event
+from waystation.models.events import Actor, Event, Role
 from waystation.models.purchases import Reject
+from waystation.models.sessions import SendMessage
 from worker import build_worker
 from workflows.purchase import Purchase
 from workflows.session import AgentSession, SessionInput
@@ -67,3 +72,72 @@ async def _denied(client: Client, session_id: str) -> bool:
 async def test_an_unknown_session_does_not_hold_a_purchase_up(buyer: Buyer, seller: ScriptedSeller) -> None:
     bought = await buyer.buy(terms={"approval_threshold": 50_000}, session_id="no-such-session")
     assert (await bought.outcome()).status == "completed"
+
+
+async def test_a_stopped_turn_takes_an_unapproved_purchase_with_it(
+    buyer: Buyer, seller: ScriptedSeller, encrypted: Client
+) -> None:
+    """What nobody has approved ends with the turn that wanted it; what was approved goes on."""
+    async with session_with_a_turn(encrypted) as (session, turn_id):
+        named = {"session_id": session.id, "turn_id": turn_id}
+        waiting, other = await buyer.buy(**named), await buyer.buy(session_id=session.id)
+        seller.before["complete"] = lambda: JSONResponse({}, 503)
+        approved = await buyer.buy(**named)
+        await approved.approve()
+        await approved.until("paying", "confirming")
+        await waiting.until("awaiting_approval")
+        await other.until("awaiting_approval")
+        await eventually(lambda: known(encrypted, session.id, 3), what="the session knows of its purchases")
+        await session.signal(AgentSession.stop)
+        view = await waiting.until("canceled")
+        assert view.refusal is not None
+        assert "the turn was stopped" in view.refusal.message
+        assert await waiting.balance() == (0, 0)
+        late = await buyer.buy(**named)
+        await late.until("canceled")
+        seller.before.clear()
+        await approved.until("completed", within=40)
+        assert (await other.view()).status == "awaiting_approval"
+        await eventually(
+            lambda: knows(encrypted, session.id, approved.id, "completed"), what="the session is told"
+        )
+
+        await session.signal(AgentSession.close)
+        await other.until("canceled")
+        await eventually(lambda: ended(session), what="the session has ended")
+        after = await buyer.buy(session_id=session.id)
+        await after.until("canceled")
+
+
+@asynccontextmanager
+async def session_with_a_turn(client: Client) -> AsyncIterator[tuple[WorkflowHandle[Any, Any], str]]:
+    async def announce(session_id: str) -> None:
+        del session_id
+
+    queue, session_id = f"sessions-{uuid.uuid4()}", f"s-{uuid.uuid4().hex}"
+    async with build_worker(client, announce, task_queue=queue):
+        session = await client.start_workflow(
+            AgentSession.run,
+            SessionInput(agent=f"nobody-{uuid.uuid4().hex}"),
+            id=session_id,
+            task_queue=queue,
+        )
+        person = Actor(id="alice", role=Role.USER)
+        sent = await session.execute_update(AgentSession.send, SendMessage(text="buy", actor=person))
+        assert sent.turn_id is not None
+        yield session, sent.turn_id
+
+
+async def known(client: Client, session_id: str, purchases: int) -> bool:
+    return len({event.data["purchase_id"] for event in await log_of(client, session_id)}) == purchases
+
+
+async def knows(client: Client, session_id: str, purchase_id: str, status: str) -> bool:
+    return any(
+        (event.data["purchase_id"], event.data.get("status")) == (purchase_id, status)
+        for event in await log_of(client, session_id)
+    )
+
+
+async def ended(session: WorkflowHandle[Any, Any]) -> bool:
+    return (await session.describe()).status == WorkflowExecutionStatus.COMPLETED

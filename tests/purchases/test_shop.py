@@ -10,7 +10,7 @@ from tests.purchases.support import ADDRESS, Bought
 from tests.purchases.test_loop import PROOF
 from tests.purchases.town import Town, start
 from tests.support import eventually
-from waystation.models.purchases import AuthenticationDone, Revise
+from waystation.models.purchases import AuthenticationDone
 from workflows.purchase import Purchase
 
 AUTO = {"approval_threshold": 100_000}
@@ -109,8 +109,7 @@ async def test_wine_needs_a_person_at_the_shops_page(shop: Town) -> None:
     assert view.continue_url is not None
     async with httpx.AsyncClient() as http:
         assert (await http.post(view.continue_url)).is_success
-    # A revision that changes nothing says "go on": the shop prices the cart again and lets it through.
-    await bought.handle.signal(Purchase.revise, Revise(by="alice"))
+    # Nobody tells the purchase: it reads the checkout now and then, and the shop looks again.
     await bought.until("completed")
 
 
@@ -132,6 +131,36 @@ async def test_a_card_that_wants_3ds(shop: Town) -> None:
     view = await bought.until("completed")
     assert view.cart is not None
     assert await charged(shop, bought) == view.cart.total
+
+
+async def test_a_card_that_wants_3ds_before_there_is_a_token_to_charge(shop: Town) -> None:
+    """Stripe lets an issued token wait in ``requires_action``; no seller sees it before."""
+    bought = await buy(
+        shop, MUGS, {**AUTO, "payment_methods": ["pm_card_authenticationRequiredOnSetup"]}
+    )  # fmt: skip
+    view = await bought.until("authentication_required")
+    assert view.next_action is not None
+    assert view.next_action.type == "use_stripe_sdk"
+    assert view.payment_tries == 0
+    [token] = await shop.processor.tokens_of(bought.id)
+    assert (token["status"], await charged(shop, bought)) == ("requires_action", 0)
+    async with httpx.AsyncClient() as http:
+        page = f"{shop.processor.url}/sandbox/next_actions/{view.next_action.value}"
+        assert (await http.post(page)).is_success
+        assert (await http.post(page)).status_code == 404
+    view = await bought.until("completed")
+    assert view.cart is not None
+    assert (await charged(shop, bought), view.next_action) == (view.cart.total, None)
+    assert len(await shop.processor.tokens_of(bought.id)) == 1
+
+
+async def test_nobody_authenticates(shop: Town) -> None:
+    methods = ["pm_card_authenticationRequiredOnSetup"]
+    bought = await buy(shop, MUGS, {**AUTO, "payment_methods": methods}, approval_timeout_seconds=2)
+    view = await bought.until("expired")
+    assert rule_of(view) == "authentication_expired"
+    assert all(one["status"] == "deactivated" for one in await shop.processor.tokens_of(bought.id))
+    assert await bought.balance() == (0, 0)
 
 
 async def test_a_declined_card_and_then_a_good_one(shop: Town) -> None:

@@ -1,6 +1,7 @@
-"""Worker, shop and processor, each in a process of its own."""
+"""Worker, API, shop and processor, each in a process of its own."""
 
 import asyncio
+import json
 import random
 import sys
 import uuid
@@ -13,10 +14,17 @@ from temporalio.client import Client
 
 from tests.purchases.support import Bought, Buyer, Processor
 from tests.support import Process, TemporalServer, eventually, free_port
+from waystation.buying import Buying
+from waystation.client import Client as WaystationClient
 from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
+from waystation.errors import ConflictError, ConnectionLost, TryLater
+from waystation.models.purchases import PurchaseRequest, PurchaseView
+from waystation.names import SESSION_TASK_QUEUE
+from waystation.settings import hash_api_key
 from workflows.purchase import Purchase, PurchaseStart
 
 API_KEY = "key-of-the-agent"
+KEYS = {"shopper": ("agent", "key-of-the-shopper"), "alice": ("approver", "key-of-alice")}
 
 
 class Shop(Process):
@@ -69,19 +77,56 @@ class WorkerProcess(Process):
         )  # fmt: skip
 
 
+class Api(Process):
+    """The HTTP API in a process of its own."""
+
+    def __init__(self, folder: Path, temporal: str, key: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        keys = [
+            {"id": name, "role": role, "sha256": hash_api_key(secret)}
+            for name, (role, secret) in KEYS.items()
+        ]
+        super().__init__(
+            sys.executable, "-m", "waystation", "api",
+            log=folder / "api.log",
+            env={
+                "TEMPORAL_ADDRESS": temporal,
+                "WAYSTATION_PORT": str(self.port),
+                "WAYSTATION_API_KEYS": json.dumps(keys),
+                "WAYSTATION_TOKEN_SECRETS": json.dumps(["a secret of thirty-two bytes or more"]),
+                "WAYSTATION_ENCRYPTION_KEYS": json.dumps([key]),
+            },
+        )  # fmt: skip
+
+    async def ready(self) -> None:
+        await eventually(self._healthy, within=30, what="the API answers")
+
+    async def _healthy(self) -> bool:
+        try:
+            async with httpx.AsyncClient() as http:
+                return (await http.get(f"{self.url}/ready")).is_success
+        except httpx.HTTPError:
+            return False
+
+
 class Town:
-    """Worker, shop and processor, each in its own process."""
+    """Worker, API, shop and processor, each in its own process."""
 
     def __init__(self, folder: Path, temporal: TemporalServer) -> None:
         self.folder = folder
         self.key = f"crash:{generate_key()}"
-        self.queue = f"crash-{uuid.uuid4()}"
+        self.queue = SESSION_TASK_QUEUE
         self.temporal = temporal
         self.processor = Processor(folder)
         self.shop = Shop(folder, self.processor)
-        self.worker = WorkerProcess(folder, temporal.address, self.queue, self.processor, self.key)
 
     async def open(self) -> None:
+        await self.temporal.ready()
+        address = self.temporal.address
+        self.worker = WorkerProcess(self.folder, address, self.queue, self.processor, self.key)
+        self.api = Api(self.folder, address, self.key)
+        await self.api.ready()
         await self.processor.ready()
         await self.shop.ready()
         codec = encryption_codec([self.key])
@@ -91,18 +136,20 @@ class Town:
         self.buyer = Buyer(self.client, self.queue, self.shop.url)
 
     def close(self) -> None:
-        for process in (self.worker, self.shop, self.processor):
+        for process in (self.worker, self.api, self.shop, self.processor, self.temporal):
             process.kill()
 
+    def as_caller(self, who: str) -> WaystationClient:
+        return WaystationClient(self.api.url, KEYS[who][1])
+
     async def strike(self, chance: random.Random) -> str:
-        """Kill one of the three, leave it dead for a moment, start it again."""
-        name, victim = chance.choice(
-            [("worker", self.worker), ("shop", self.shop), ("processor", self.processor)]
-        )
+        """Kill one of the four, leave it dead for a moment, start it again."""
+        victims = {"worker": self.worker, "api": self.api, "shop": self.shop, "processor": self.processor}
+        name, victim = chance.choice(list(victims.items()))
         victim.kill()
         await asyncio.sleep(chance.uniform(0, 0.3))
         victim.start()
-        if isinstance(victim, Shop | Processor):
+        if not isinstance(victim, WorkerProcess):
             await victim.ready()
         return name
 
@@ -119,3 +166,24 @@ async def start(town: Town, mandate: Any, items: list[dict[str, Any]], **changes
     bought = Bought(handle)
     bought.mandate = mandate
     return bought
+
+
+async def buy_and_approve(town: Town, purchase_id: str, request: PurchaseRequest) -> PurchaseView:
+    """What a client does that goes on whatever happens to the API: start, approve when asked, wait."""
+    async with town.as_caller("shopper") as agent, town.as_caller("alice") as person:
+        buyer, approver = Buying(agent), Buying(person)
+        started = False
+        while True:
+            try:
+                if not started:
+                    await buyer.start(request, purchase_id=purchase_id)
+                    started = True
+                view = await approver.wait(purchase_id, within_seconds=120, or_for_a_person=True)
+                if view.status == "awaiting_approval":
+                    await approver.approve(purchase_id, view.digest or "")
+                if view.final:
+                    return view
+            except (ConnectionLost, TryLater):
+                await asyncio.sleep(0.1)
+            except ConflictError:  # decided by an attempt whose answer was lost, or canceled meanwhile
+                await asyncio.sleep(0.1)

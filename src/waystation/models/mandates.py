@@ -90,6 +90,8 @@ class MandateTerms(Frozen):
     ] = Field(default=(), max_length=MAX_PAYMENT_METHODS)
     approvers: tuple[Name, ...] = Field(default=(), max_length=50)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=MAX_CONSTRAINTS)
+    refunds_give_room: bool = True
+    """Whether what a seller says it has refunded may be spent again. It is the seller's word."""
 
     @field_validator("cap")
     @classmethod
@@ -142,6 +144,8 @@ class Reservation(Frozen):
     seller: Name
     state: ReservationState
     spent: MinorUnits = 0
+    """What was paid, refunds not taken off."""
+    refunded: MinorUnits = 0
     holder: Name | None = None
     held_until: datetime
     settled_at: datetime | None = None
@@ -165,6 +169,13 @@ class CommitRequest(Frozen):
     amount: MinorUnits | None = None
 
 
+class RefundRequest(Frozen):
+    """Of a payment that was made, ``amount`` (minor units) has come back by now, all refunds together."""
+
+    key: Key
+    amount: PositiveMinorUnits
+
+
 class ReleaseRequest(Frozen):
     """The payment was not made and will not be: the room is free again."""
 
@@ -186,8 +197,11 @@ class MandateView(Frozen):
     status: MandateStatus
     terms: MandateTerms
     spent: Money
+    """Paid and not refunded."""
     reserved: Money
     left: Money
+    refunded: Money
+    """What has come back. It is part of what is left, unless the terms keep it out."""
     payments: int
     reservations: tuple[Reservation, ...] = ()
     revoked_by: str | None = None

@@ -69,6 +69,11 @@ approver. ``refused``: a rule of ours, of the mandate, or of the seller stood ag
 ``expired``: nobody decided in time. ``failed``: the seller or the processor did not work.
 """
 
+WAITS_FOR_A_PERSON: Final[frozenset[PurchaseStatus]] = frozenset(
+    {"awaiting_approval", "escalated", "authentication_required", "needs_revision", "payment_declined"}
+)
+"""Statuses in which nothing happens until somebody does something."""
+
 FinalStatus = Literal["completed", "canceled", "rejected", "refused", "expired", "failed"]
 
 
@@ -338,6 +343,12 @@ class OrderEventReceived(Frozen):
     order: OrderFacts
 
 
+class OutcomeWanted(Frozen):
+    """Update ``outcome``: wait for the end, or also for the next thing that a person has to do."""
+
+    or_for_a_person: bool = False
+
+
 class Decision(Frozen):
     """Update ``decide``: approve or reject, and be told whether it counted."""
 
@@ -408,6 +419,9 @@ class PurchaseView(Frozen):
     messages: tuple[CheckoutMessage, ...] = ()
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None
+    """What the seller says of the authentication that it wants."""
+    next_action: "NextAction | None" = None
+    """What the processor wants a person to do before it lets the token be charged."""
     options: tuple[CartFulfillment, ...] = ()
     receipt: Receipt | None = None
     order: OrderFacts | None = None
@@ -422,6 +436,18 @@ class PurchaseView(Frozen):
 TokenStatus = Literal["active", "requires_action", "deactivated"]
 
 
+class NextAction(Frozen):
+    """What a person has to do before a token can be charged (3-D Secure), as the processor says it.
+
+    ``redirect_to_url`` has a ``url`` to open; ``use_stripe_sdk`` a ``value`` for Stripe.js
+    (``stripe.handleNextAction({hashedValue})``).
+    """
+
+    type: str
+    url: str | None = None
+    value: str | None = None
+
+
 class PaymentToken(Frozen):
     """A shared payment token. ``id`` *is* the secret: it never leaves the purchase but to the seller."""
 
@@ -434,7 +460,7 @@ class PaymentToken(Frozen):
     status: TokenStatus
     deactivated_reason: str | None = None
     expires_at: datetime | None = None
-    next_action_url: str | None = None
+    next_action: NextAction | None = None
     captured: MinorUnits | None = None
     """What was charged to it so far, if the processor says so."""
 

@@ -19,6 +19,9 @@ class TestCard(Frozen):
     decline_code: str | None = None
     decline_message: str = "Your card was declined."
     requires_3ds: bool = False
+    """Wanted by the issuer when the card is charged."""
+    requires_3ds_first: bool = False
+    """Wanted before a token for the card can be used at all."""
     risk_score: int = 6
     """0 to 99; what the seller sees as the score of ``fraudulent_dispute``."""
 
@@ -54,6 +57,7 @@ TEST_CARDS: Final[dict[str, TestCard]] = {
         decline_message="An error occurred while processing your card. Try again in a little bit.",
     ),
     "pm_card_authenticationRequired": TestCard(brand="visa", last4="3184", requires_3ds=True),
+    "pm_card_authenticationRequiredOnSetup": TestCard(brand="visa", last4="3155", requires_3ds_first=True),
     "pm_card_threeDSecure2Required": TestCard(brand="visa", last4="3220", requires_3ds=True),
     "pm_card_riskLevelElevated": TestCard(brand="visa", last4="9235", risk_score=68),
     "pm_card_riskLevelHighest": TestCard(brand="visa", last4="4954", risk_score=92),

@@ -280,6 +280,9 @@ class Ledger:
             raise invalid(
                 "usage_limits[expires_at]", "The expiry must be in the future and at most 90 days ahead."
             )
+        status = "requires_action" if card.requires_3ds_first else "active"
+        # What Stripe.js would be handed, and here the sandbox's own page: it must not give the token away.
+        action = {"type": "use_stripe_sdk", "use_stripe_sdk": {"value": new_id("action")}}
         token = self.save(
             account,
             {
@@ -289,7 +292,7 @@ class Ledger:
                 "deactivated_at": None,
                 "deactivated_reason": None,
                 "livemode": False,
-                "next_action": None,
+                "next_action": action if card.requires_3ds_first else None,
                 "payment_method": payment_method,
                 "risk_details": {"insights": insights(card)},
                 "seller_details": {
@@ -298,18 +301,29 @@ class Ledger:
                 },
                 "setup_future_usage": None,
                 "shared_metadata": metadata_of(params, "shared_metadata"),
-                "status": "active",
+                "status": status,
                 "usage_details": {"amount_captured": {"value": 0, "currency": currency}},
                 "usage_limits": {"currency": currency, "max_amount": max_amount, "expires_at": expires_at},
             },
         )
-        self.emit(account, "shared_payment.issued_token.active", token)
+        self.emit(account, f"shared_payment.issued_token.{status}", token)
         return token
+
+    def authenticate(self, action: str) -> bool:
+        """The person has done what a token's ``next_action`` asked for; false if no token waits for it."""
+        for token in self.listed("shared_payment.issued_token", None):
+            waiting = token["next_action"]
+            if waiting and waiting["use_stripe_sdk"]["value"] == action:
+                account = self.owner(token["id"])
+                ready = self.save(account, {**token, "status": "active", "next_action": None})
+                self.emit(account, "shared_payment.issued_token.active", ready)
+                return True
+        return False
 
     def token(self, wanted: str) -> Json | None:
         """The issued token as it is now: an expired one is deactivated on sight."""
         found = self.find("shared_payment.issued_token", wanted, None)
-        if found and found["status"] == "active" and found["usage_limits"]["expires_at"] <= self.now():
+        if found and found["status"] != "deactivated" and found["usage_limits"]["expires_at"] <= self.now():
             return self.deactivate(found, "expired")
         return found
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import httpx
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -387,6 +387,14 @@ def create_app(data: Path, ledger: Ledger | None = None) -> FastAPI:
             "payment_intents": [shown(one) for one in books.listed("payment_intent", None)],
             "tokens": tokens,
         }
+
+    @app.post("/sandbox/next_actions/{action}", tags=["sandbox"])
+    async def authenticate(action: str) -> dict[str, str]:
+        """What the person does at their bank: the token that waits for it becomes active."""
+        with books.transaction():
+            if not books.authenticate(action):
+                raise HTTPException(404, "no token waits for this")
+        return {"status": "active"}
 
     @app.get("/sandbox/health", tags=["sandbox"])
     async def health() -> dict[str, Any]:

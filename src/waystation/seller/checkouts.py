@@ -89,12 +89,24 @@ class Checkouts:
         return checkout
 
     async def read(self, identity: str, checkout_id: str) -> Checkout:
-        """The checkout as it stands; one that is past its time is expired now."""
+        """The checkout as it stands; one that is past its time is expired now.
+
+        One that waits for a person at the merchant's page is quoted again: the merchant knows if they came.
+        """
         checkout = await self.load(identity, checkout_id)
-        if self.is_due(checkout):
+        if self.is_due(checkout) or _waits_for_quote(checkout):
             async with self.locks.of(checkout_id):
                 checkout = await self.expire(await self.load(identity, checkout_id))
+                if _waits_for_quote(checkout):
+                    checkout = await self._quoted_again(checkout)
         return checkout
+
+    async def _quoted_again(self, checkout: Checkout) -> Checkout:
+        quote = await self.quoted(checkout.basket)
+        if quote == checkout.quote:
+            return checkout
+        status = pricing.open_status(checkout.basket, quote)
+        return await self.save(checkout, quote=quote, status=status, continue_url=quote.continue_url)
 
     async def load(self, identity: str, checkout_id: str) -> Checkout:
         checkout = await self.store.checkout(checkout_id)
@@ -226,6 +238,16 @@ def changed(checkout: Checkout, changes: Mapping[str, Any]) -> Checkout:
     if following.status not in allowed:
         raise ValueError(f"a checkout can't go from {checkout.status} to {following.status}")
     return following
+
+
+def _waits_for_quote(checkout: Checkout) -> bool:
+    """Whether it was the merchant's quote that sent a person somewhere, and not its risk hook."""
+    sent = checkout.quote.continue_url
+    return (
+        checkout.status is CheckoutStatus.REQUIRES_ESCALATION
+        and sent is not None
+        and (sent == checkout.continue_url)
+    )
 
 
 def _codes(request: acp.DiscountsRequest | None) -> tuple[str, ...]:

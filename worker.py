@@ -71,7 +71,7 @@ async def run(settings: Settings) -> None:
         money_settings = MoneySettings()
         money = [
             *await open_purchase_activities(client, money_settings, resources),
-            *await open_paid_request_activities(money_settings, resources),
+            *await open_paid_request_activities(client, money_settings, resources),
         ]
         async with build_worker(client, announce, money=money):
             logging.getLogger(__name__).info("Working on task queue %s", SESSION_TASK_QUEUE)

@@ -144,6 +144,13 @@ PROBE_CALL_RETRY: Final = RetryPolicy(
 )
 """Nothing is at stake yet: eight seconds, as long as a server takes to restart, and the caller is told."""
 
+AT_ONCE_TIMEOUT: Final = timedelta(seconds=2)
+"""Of a local activity, which keeps the workflow's task open: far longer than it takes, far shorter than
+a task lasts."""
+
+AT_ONCE_RETRY: Final = RetryPolicy(maximum_attempts=1)
+"""What doesn't come at once is asked for by an ordinary activity, with retries of its own."""
+
 READ_OFFERS_TIMEOUT: Final = timedelta(seconds=5)
 READ_OFFERS_RETRY: Final = RetryPolicy(maximum_attempts=3)
 """Parsing headers in memory; it fails by a bug or not at all."""
@@ -173,6 +180,15 @@ LATE_REDEEM_RETRY: Final = RetryPolicy(
 
 ALLOWANCE_CALL_TIMEOUT: Final = timedelta(seconds=130)
 """Minting, sending and closing in one call; each part gives up earlier by itself."""
+
+LEASE_LIFETIME: Final = timedelta(seconds=60)
+"""A holder renews it with every report, twice as often at least; a vanished one blocks no longer."""
+
+LEASE_GRACE: Final = timedelta(seconds=60)
+"""After a lease's end: a payment that was begun just before it is over by then (55 seconds at most)."""
+
+LOST_HOLDER_PATIENCE: Final = timedelta(hours=1)
+"""A machine that restarts reports from its journal; after this what it was leased counts as spent."""
 
 CLOSE_CALL_TIMEOUT: Final = timedelta(seconds=45)
 CLOSE_CALL_RETRY: Final = TOKEN_REVOKE_RETRY

@@ -55,7 +55,7 @@ class Town:
             "worker": Process(
                 *python, "tests.paid.worker_process", "--temporal", temporal_address,
                 "--processor", self.processor_url, "--queue", self.queue, "--key", KEY,
-                "--rpc", f"{self.api_url}/facilitator/rpc", "--answers", str(folder / "answers"),
+                "--rpc", f"{self.api_url}/facilitator/rpc",
                 log=folder / "worker.log",
             ),
         }  # fmt: skip

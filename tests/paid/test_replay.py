@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from waystation.models.money import Money
@@ -27,7 +26,7 @@ async def test_histories_replay(tmp_path: Path, temporal: Client, cached: int) -
         ids.append(await an_allowance(bench))
     replayer = Replayer(
         workflows=[PaidRequest, Allowance],
-        data_converter=pydantic_data_converter,
+        data_converter=bench.temporal.data_converter,
         workflow_runner=WORKFLOW_RUNNER,
     )
     for workflow_id in ids:

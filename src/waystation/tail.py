@@ -120,7 +120,7 @@ class _View:
         # Printing draws the live display again below what is printed: a message that has just
         # been finished must not be in it any more.
         if self._live is not None:
-            self._live.update(self._growing())
+            self._live.update(self._growing(), refresh=True)
         self._console.print(renderable, soft_wrap=soft_wrap)
 
     def _streaming(self) -> list[Message]:

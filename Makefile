@@ -71,7 +71,7 @@ types: $(READY)
 	@$(RUN) -m pyright --pythonpath $(RUN)
 
 bench: $(READY)
-	@$(RUN) -m benchmarks.sessions $(ARGS)
+	@$(RUN) -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) .waystation dist

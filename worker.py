@@ -27,6 +27,10 @@ from workflows.turn import AgentTurn
 WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
 logger = logging.getLogger(__name__)
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)
+STICKY_TIMEOUT = timedelta(seconds=5)
+"""How long a task waits for the worker that has its workflow in memory before any worker may take it.
+With the default of 10 seconds a session's log stands still for so long when that worker has died; much
+less, and a worker that is merely busy loses its workflows to others, who must read them anew."""
 
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
     # The models and the pure modules are deterministic: loading them again for every workflow
@@ -53,6 +57,7 @@ def build_worker(
         activities=[Announcements(announce).announce, *money],
         workflow_runner=WORKFLOW_RUNNER,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         **options,  # type: ignore[arg-type]
     )
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import time
 import uuid
@@ -40,6 +41,9 @@ LINGER_SECONDS = 10.0
 """How long a feed stays after its last client, so that a reconnect finds it warm."""
 PRESENCE_INTERVAL_SECONDS = 10.0
 PRESENCE_EXPIRY_SECONDS = 25.0
+PRESENCE_PAUSE_SECONDS = 0.25
+"""Who is connected is told at most so often: of a thousand who come at once, once and not a thousand
+times to each of the thousand."""
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
@@ -184,6 +188,7 @@ class Feed:
 
     async def stop(self) -> None:
         self._bus.unsubscribe(self.session_id, self._on_message)
+        self.presence.stop()
         for subscription in list(self._open):
             subscription.end()
         if self._reader:
@@ -403,14 +408,26 @@ class Presence:
         self._feed = feed
         self._here: dict[str, Actor] = {}
         self._elsewhere: dict[str, tuple[float, list[dict[str, Any]]]] = {}
+        self._told_at = -math.inf
+        self._due: asyncio.TimerHandle | None = None
 
     def arrive(self, connection_id: str, actor: Actor) -> None:
         self._here[connection_id] = actor
-        self.tell()
+        self._tell_soon()
 
     def depart(self, connection_id: str) -> None:
         if self._here.pop(connection_id, None):
-            self.tell()
+            self._tell_soon()
+
+    def stop(self) -> None:
+        if self._due:
+            self._due.cancel()
+
+    def _tell_soon(self) -> None:
+        if self._due is None:
+            loop = asyncio.get_running_loop()
+            due = max(self._told_at + PRESENCE_PAUSE_SECONDS, loop.time())
+            self._due = loop.call_at(due, self.tell)
 
     def people(self) -> list[dict[str, Any]]:
         """Each person once, with the number of connections."""
@@ -432,6 +449,8 @@ class Presence:
         self._feed._bus.publish(self._feed.session_id, {"kind": "who", "process": _PROCESS})
 
     def tell(self) -> None:
+        self.stop()
+        self._due, self._told_at = None, asyncio.get_running_loop().time()
         message = {"kind": "presence", "process": _PROCESS, "people": self._mine()}
         self._feed._bus.publish(self._feed.session_id, message)
 
@@ -453,11 +472,10 @@ class Presence:
     def _mine(self) -> list[dict[str, Any]]:
         mine: dict[str, dict[str, Any]] = {}
         for actor in self._here.values():
-            entry = mine.setdefault(
-                f"{actor.role}:{actor.id}",
-                {**actor.model_dump(mode="json", exclude_none=True), "connections": 0},
-            )
-            entry["connections"] += 1
+            key = f"{actor.role}:{actor.id}"
+            if key not in mine:
+                mine[key] = {**actor.model_dump(mode="json", exclude_none=True), "connections": 0}
+            mine[key]["connections"] += 1
         return list(mine.values())
 
     @property

@@ -1,8 +1,8 @@
-"""The agent that benchmarks measure: each token is the time at which it was written."""
+"""The agent that benchmarks measure: each token says when it was written."""
 
 import asyncio
-import time
 
+from benchmarks.readers import stamp
 from waystation.agent import Agent, Turn
 from waystation.agents.demo import Pace, Script
 
@@ -14,7 +14,7 @@ START_DELAY_SECONDS = 0.5
 
 @agent.turn
 async def stream(turn: Turn) -> None:
-    """``tokens=400 rate=50``: streams timestamps in nanoseconds of the system's monotonic clock.
+    """``tokens=400 rate=50``: streams stamps at a steady rate.
 
     ``echo=1`` says the message again instead, word by word.
     """
@@ -27,4 +27,4 @@ async def stream(turn: Turn) -> None:
     pace = Pace(script.number("rate", 50))
     for _ in range(script.number("tokens", 100)):
         await pace.wait()
-        await turn.write(f"{time.monotonic_ns()} ")
+        await turn.write(stamp())

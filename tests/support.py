@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Process:
 class TemporalServer(Process):
     """Temporal's dev server; with a database file its state survives kill -9."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False, options: Sequence[str] = ()) -> None:
         self.port = free_port()
         command = [
             TEMPORAL,
@@ -82,7 +82,7 @@ class TemporalServer(Process):
             "--log-level",
             "error",
         ]
-        command += DEV_SERVER_OPTIONS
+        command += [*DEV_SERVER_OPTIONS, *options]
         if durable:
             command += ["--db-filename", str(folder / "temporal.db")]
         super().__init__(*command, log=folder / "temporal.log")

@@ -15,6 +15,8 @@ from temporalio.client import Client
 from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamClient
 from temporalio.worker import Worker
 
+from benchmarks.readers import stamp
+
 TASK_QUEUE = "bench-workflow-streams"
 TOPIC = "tokens"
 BATCH_INTERVAL = timedelta(milliseconds=100)
@@ -32,7 +34,7 @@ class Plan:
 
 @activity.defn
 async def publish(plan: Plan) -> None:
-    """Publishes timestamps in nanoseconds of the system's monotonic clock."""
+    """Publishes tokens that say when they were written."""
     await asyncio.sleep(START_DELAY_SECONDS)
     async with WorkflowStreamClient.from_within_activity(batch_interval=BATCH_INTERVAL) as stream:
         topic = stream.topic(TOPIC, type=str)
@@ -41,7 +43,7 @@ async def publish(plan: Plan) -> None:
             if plan.rate_per_second:
                 following += 1 / plan.rate_per_second
                 await asyncio.sleep(max(following - time.monotonic(), 0))
-            topic.publish(f"{time.monotonic_ns()} ")
+            topic.publish(stamp())
 
 
 @workflow.defn

@@ -1,0 +1,40 @@
+"""One session with more and more subscribers."""
+
+from benchmarks.latency import LATENCY_COLUMNS
+from benchmarks.scenario import Chart, Column, Row, Say, Scenario, Size
+from benchmarks.streaming import Load
+from benchmarks.systems import measure_loads
+
+SUBSCRIBERS = {Size.QUICK: (1, 25), Size.DEFAULT: (1, 25, 200, 1_000), Size.LONG: (1, 25, 200, 1_000)}
+TOKENS = {Size.QUICK: 50, Size.DEFAULT: 200, Size.LONG: 1_000}
+ROUNDS = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 3}
+
+
+async def run(size: Size, say: Say) -> list[Row]:
+    """Rows by system and number of subscribers."""
+    loads = [
+        (Load(streams=1, subscribers=count, tokens=TOKENS[size]), ROUNDS[size]) for count in SUBSCRIBERS[size]
+    ]
+    return await measure_loads(loads, lambda load: {"subscribers": load.subscribers}, say)
+
+
+SCENARIO = Scenario(
+    name="fan_out",
+    title="Fan-out of one session",
+    shows="""
+        One session of 50 tokens a second, watched by many. Every subscriber counts: a percentile is over all
+        tokens at all subscribers. The peers are those of the latency scenario; each system is one server
+        process.
+        """,
+    does_not_show=(
+        """The server alone: 1,000 subscribers at 50 tokens/s are 50,000 writes and 50,000 reads a second on
+        the same cores. The readers are bare sockets in processes of their own that look into what they read
+        only after the end, and still they take their share.""",
+        """More than one API process: ours spreads subscribers over as many as there are, with Redis between
+        them.""",
+    ),
+    keys=(Column("subscribers", "subscribers"),),
+    columns=LATENCY_COLUMNS,
+    charts=(Chart("p99 latency by subscribers of one session", x="subscribers", y="p99_ms"),),
+    run=run,
+)

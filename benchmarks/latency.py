@@ -1,0 +1,61 @@
+"""From an agent's ``write`` to the bytes at a subscriber, with more and more sessions at once."""
+
+from benchmarks.scenario import Aim, Chart, Column, Row, Say, Scenario, Size
+from benchmarks.streaming import Load
+from benchmarks.systems import measure_loads
+
+SESSIONS = {Size.QUICK: (1, 10), Size.DEFAULT: (1, 10, 50, 100, 200), Size.LONG: (1, 10, 50, 100, 200)}
+TOKENS = {Size.QUICK: 50, Size.DEFAULT: 200, Size.LONG: 1_000}
+ROUNDS = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 3}
+
+LATENCY_COLUMNS = (
+    Column("delivered", "delivered", "higher", grain=0.001),
+    Column("p50_ms", "p50 ms", "lower", grain=1.0, times_ours=True),
+    Column("p99_ms", "p99 ms", "lower", grain=5.0, times_ours=True),
+    Column("max_ms", "max ms"),
+    Column("history_events_per_1k_tokens", "history events per 1,000 tokens", "lower", 20, times_ours=True),
+)
+
+
+async def run(size: Size, say: Say) -> list[Row]:
+    """Rows by system and number of sessions."""
+    loads = [
+        (Load(streams=count, subscribers=1, tokens=TOKENS[size]), ROUNDS[size]) for count in SESSIONS[size]
+    ]
+    return await measure_loads(loads, lambda load: {"sessions": load.streams}, say)
+
+
+SCENARIO = Scenario(
+    name="latency",
+    title="Latency from publish to screen",
+    shows="""
+        Each session has one agent that writes 50 tokens a second and one subscriber. A token's latency is
+        from the agent's `write` to the bytes at the subscriber's socket; agents and subscribers are
+        processes of their own. Peers, in the same rounds: `temporalio.contrib.workflow_streams` on the same
+        Temporal server (its documented 100 ms batches); the Durable Streams reference server with its
+        files; Redis Streams read with `XREAD BLOCK` straight from Redis, append-only file on; and plain
+        server-sent events from memory, which keep nothing and show what starlette does on this machine.
+        """,
+    does_not_show=(
+        """A network: everything is on one machine, so what it costs to be far away is missing everywhere.""",
+        """A server each: all processes of a system, and its subscribers, share the cores. From some number of
+        sessions on it is their sum that is measured.""",
+        """The same promises: plain events are lost with their process; Redis and Durable Streams keep tokens
+        but know no turns, stops or fences; ours shows a token before it is durable, and its durable copy
+        follows within a third of a second or so.""",
+    ),
+    keys=(Column("sessions", "sessions"),),
+    columns=LATENCY_COLUMNS,
+    charts=(
+        Chart("p50 latency by sessions at 50 tokens/s", x="sessions", y="p50_ms"),
+        Chart("p99 latency by sessions at 50 tokens/s", x="sessions", y="p99_ms"),
+    ),
+    aims=(
+        Aim({"sessions": 1}, "p50_ms", 2),
+        Aim({"sessions": 1}, "p99_ms", 10),
+        Aim({"sessions": 1}, "history_events_per_1k_tokens", 350),
+        Aim({"sessions": 50}, "p99_ms", 50),
+        Aim({"sessions": 50}, "delivered", 1.0, "at least"),
+    ),
+    run=run,
+)

@@ -1,0 +1,1 @@
+"""What we are measured against, each in a module of its own."""

@@ -1,0 +1,101 @@
+"""The reference server of the Durable Streams protocol, with its streams kept in files."""
+
+import functools
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from benchmarks.peers import producer
+from benchmarks.peers.producer import Plan
+from benchmarks.readers import Readings, Subscription
+from benchmarks.streaming import Load, subscribed
+from tests.support import Process, eventually, free_port
+
+PACKAGE = "@durable-streams/server"
+VERSION = "0.3.7"
+INSTALL_TIMEOUT_SECONDS = 120
+_RUN = Path(__file__).with_suffix(".mjs")
+
+
+class DurableStreams:
+    """Its server in a process of its own."""
+
+    name = "Durable Streams"
+
+    def __init__(self, port: int, http: httpx.AsyncClient) -> None:
+        self.port, self._http = port, http
+
+    def skips(self, load: Load) -> str | None:
+        """Nothing."""
+        return None
+
+    async def create(self, count: int) -> list[str]:
+        """New streams, by their paths."""
+        paths = [f"/streams/{uuid.uuid4().hex}" for _ in range(count)]
+        for path in paths:
+            answer = await self._http.put(path, headers={"Content-Type": "text/plain"})
+            answer.raise_for_status()
+        return paths
+
+    def subscription(self, path: str) -> Subscription:
+        """A subscriber that reads a stream from its beginning."""
+        request = f"GET {path}?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        return Subscription(self.port, request, producer.END, ready="event: control")
+
+    async def write(self, paths: list[str], *, tokens: int = 0, words: list[str] | None = None) -> None:
+        """Writes so many tokens at the usual rate, or the words at once, to each of the streams."""
+        await producer.run(Plan("durable-streams", self.port, paths, tokens, words))
+
+    async def read(self, path: str) -> bytes:
+        """All there is of a stream now."""
+        return (await self._http.get(f"{path}?offset=-1")).content
+
+    async def stream(self, load: Load) -> Readings:
+        """Streams the load once."""
+        paths = await self.create(load.streams)
+        subscriptions = [self.subscription(path) for path in paths for _ in range(load.subscribers)]
+        return await subscribed(subscriptions, load, lambda: self.write(paths, tokens=load.tokens))
+
+
+@functools.cache
+def _install() -> tuple["tempfile.TemporaryDirectory[str]", Path]:
+    """Fetches the package once for this run; the folder goes when the process does."""
+    if not shutil.which("npm") or not shutil.which("node"):
+        raise FileNotFoundError("npm is not installed")
+    folder = tempfile.TemporaryDirectory()
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder.name]
+    done = subprocess.run(
+        [*command, f"{PACKAGE}@{VERSION}"], capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS
+    )
+    if done.returncode:
+        raise FileNotFoundError(f"npm could not install {PACKAGE}: {done.stderr.strip()[-200:]}")
+    return folder, Path(folder.name) / "node_modules" / PACKAGE / "dist" / "index.js"
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[DurableStreams]:
+    """Starts it. Raises ``FileNotFoundError`` where there is no npm, or nothing to install from."""
+    _, module = _install()
+    port = free_port()
+    data = folder / "durable-streams"
+    server = Process("node", str(_RUN), str(module), str(port), str(data), log=folder / "durable-streams.log")
+    try:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
+
+            async def answers() -> bool:
+                try:
+                    return bool((await http.get("/")).status_code)
+                except httpx.TransportError:
+                    return False
+
+            await eventually(answers, within=30)
+            yield DurableStreams(port, http)
+    finally:
+        server.kill()

@@ -1,0 +1,14 @@
+"""Text to fill conversations with."""
+
+import random
+
+LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+
+
+def words(count: int, seed: int = 7) -> list[str]:
+    """Words of random letters: text that does not compress better than real text does."""
+    source = random.Random(seed)
+    weights = range(len(LETTERS), 0, -1)
+    return [
+        "".join(source.choices(LETTERS, weights=weights, k=source.randint(1, 9))) + " " for _ in range(count)
+    ]

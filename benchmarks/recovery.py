@@ -1,0 +1,167 @@
+"""kill -9 of each process in the middle of answers, and when the screens go on."""
+
+import asyncio
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.figures import rounded
+from benchmarks.ours import Waystation, each, patiently, running
+from benchmarks.peers import redis_streams
+from benchmarks.scenario import OURS, Chart, Column, Row, Say, Scenario, Size
+from tests.support import Process, eventually
+from waystation.client import Session
+
+ROUNDS = {Size.QUICK: 1, Size.DEFAULT: 3, Size.LONG: 10}
+SESSIONS = 5
+WATCH_SECONDS = 2.0
+"""How long everything runs before the kill."""
+STEADY_SECONDS = 1.5
+"""How long text must have been flowing again, on every screen, for a process to count as recovered."""
+DEADLINE_SECONDS = 60.0
+FLOWING_SECONDS = 0.5
+
+
+class Screen:
+    """A client of a session, which reconnects by itself, and when it showed something new."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.shown: list[float] = []
+        self.durable: list[float] = []
+        self._task = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        cursor, length = 0, 0
+        async for _ in self.session.events():
+            now, transcript = time.monotonic(), self.session.transcript
+            text = sum(len(message.text) for message in transcript.messages)
+            # A retried turn takes back what it had written: less text is news, too.
+            if text != length:
+                length = text
+                self.shown.append(now)
+            if transcript.cursor != cursor:
+                cursor = transcript.cursor
+                self.durable.append(now)
+
+    def flows_since(self, moment: float) -> bool:
+        """Whether text has been coming without a pause for a while, all of it after ``moment``."""
+        recent = [at for at in self.shown if at > time.monotonic() - STEADY_SECONDS]
+        if not recent or recent[0] < moment or not self.durable or self.durable[-1] < recent[0]:
+            return False
+        edges = [time.monotonic() - STEADY_SECONDS, *recent, time.monotonic()]
+        return longest_pause(edges) < FLOWING_SECONDS
+
+    async def stop(self) -> None:
+        """Leaves."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+def longest_pause(moments: Sequence[float]) -> float:
+    """The longest time between two neighbours."""
+    return max((after - before for before, after in itertools.pairwise(moments)), default=0.0)
+
+
+async def run(size: Size, say: Say) -> list[Row]:
+    """Rows by the process that was killed."""
+    async with AsyncExitStack() as resources:
+        folder = Path(resources.enter_context(TemporaryDirectory()))
+        settings = {}
+        redis: Process | None = None
+        try:
+            redis, port = await resources.enter_async_context(redis_streams.server(folder))
+            settings["redis_url"] = f"redis://127.0.0.1:{port}/0"
+        except FileNotFoundError as missing:
+            say(f"  Redis is left out: {missing}")
+        system = await resources.enter_async_context(running(**settings))
+        api, worker, agent = system.stack.processes
+        victims = {"worker": worker, "API": api, "agent": agent, "Temporal": system.stack.temporal}
+        if redis is not None:
+            victims["Redis"] = redis
+        rows = []
+        for name, process in victims.items():
+            say(f"  kill -9 of {name}")
+            rounds = [await _kill(system, process) for _ in range(ROUNDS[size])]
+            rows.append(_row(name, rounds))
+    return rows
+
+
+async def _kill(system: Waystation, process: Process) -> tuple[float, float]:
+    """The longest pauses of any screen around the kill, in seconds: of text, and of durability."""
+    sessions = await system.sessions(SESSIONS)
+    screens = [Screen(session) for session in sessions]
+    await each(sessions, lambda session: patiently(lambda: session.send("tokens=100000 rate=50")))
+    began = time.monotonic()
+    await eventually(lambda: all(screen.flows_since(began) for screen in screens), within=DEADLINE_SECONDS)
+    await asyncio.sleep(WATCH_SECONDS)
+    killed = time.monotonic()
+    process.kill()
+    process.start()
+    await eventually(lambda: all(screen.flows_since(killed) for screen in screens), within=DEADLINE_SECONDS)
+    pauses = [
+        (_pause_around(screen.shown, killed), _pause_around(screen.durable, killed)) for screen in screens
+    ]
+    for screen in screens:
+        await screen.stop()
+    await each(sessions, lambda session: patiently(session.stop))
+    await each(sessions, lambda session: patiently(session.close))
+    return max(shown for shown, _ in pauses), max(durable for _, durable in pauses)
+
+
+def _pause_around(moments: Sequence[float], killed: float) -> float:
+    before = [moment for moment in moments if moment <= killed][-1:]
+    return longest_pause([*before, *(moment for moment in moments if moment > killed)])
+
+
+def _row(name: str, rounds: Sequence[tuple[float, float]]) -> Row:
+    shown, durable = ([each_round[part] for each_round in rounds] for part in (0, 1))
+    return {
+        "system": OURS,
+        "killed": name,
+        "screen_s": rounded(statistics.median(shown)),
+        "screen_max_s": rounded(max(shown)),
+        "durable_s": rounded(statistics.median(durable)),
+    }
+
+
+SCENARIO = Scenario(
+    name="recovery",
+    title="Recovery after kill -9",
+    shows="""
+        Five sessions stream 50 tokens a second each, every one with a client that reconnects by itself.
+        A process is killed and started again at once, as a supervisor would do it. `screen` is the
+        longest pause of text on any of the five screens, `durable` the longest pause between durable
+        events there. The start of the process is part of both. With one process of each kind: the worst
+        case.
+        """,
+    does_not_show=(
+        """What a second process of the kind does: with two workers, APIs or agents the other one takes
+        over, and no start is waited for.""",
+        """The agent's pause is its heartbeat timeout (5 seconds by default, a setting): Temporal can't know
+        earlier that a silent process is dead. The turn then begins anew.""",
+        "A lost machine or disk. Temporal's dev server keeps its state in a file that survives the kill.",
+        "A peer: none of them starts a writer again, so there is nothing to wait for.",
+    ),
+    keys=(Column("killed", "killed"),),
+    columns=(
+        Column("screen_s", "screen pause s", "lower", grain=0.3),
+        Column("screen_max_s", "longest s"),
+        Column("durable_s", "durable pause s", "lower", grain=0.5),
+    ),
+    charts=(
+        Chart(
+            "Longest pause on a screen after kill -9",
+            x="killed",
+            y="screen_s",
+            kind="bars",
+            log_x=False,
+            log_y=False,
+        ),
+    ),
+    run=run,
+)

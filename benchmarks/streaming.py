@@ -1,0 +1,98 @@
+"""What every streaming system under measurement offers, ours and the peers alike."""
+
+import array
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from benchmarks.figures import latency_columns
+from benchmarks.readers import Readings, Subscription, reading
+from benchmarks.scenario import Row
+
+RATE_PER_SECOND = 50
+SETTLE_SECONDS = 0.5
+DEADLINE_MARGIN_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """So many streams at once, each with so many subscribers, and tokens at a steady rate."""
+
+    streams: int
+    subscribers: int
+    tokens: int
+
+    @property
+    def seconds(self) -> float:
+        """How long an unhurried run takes."""
+        return self.tokens / RATE_PER_SECOND
+
+    @property
+    def arrivals(self) -> int:
+        """How many tokens all the subscribers together should see."""
+        return self.streams * self.subscribers * self.tokens
+
+
+@dataclass
+class Measured:
+    """What rounds of one load brought."""
+
+    expected: int = 0
+    latencies_ms: "array.array[float]" = field(default_factory=lambda: array.array("f"))
+    bytes: int = 0
+    tokens: int = 0
+    history_events: int = 0
+
+    def add(self, load: Load, readings: Readings) -> None:
+        """Adds a round."""
+        self.expected += load.arrivals
+        self.latencies_ms += readings.latencies_ms
+        self.bytes += readings.bytes
+        self.tokens += load.streams * load.tokens
+        self.history_events += readings.history_events
+
+    def columns(self) -> Row:
+        """The columns of a row."""
+        row: Row = latency_columns(self.latencies_ms, self.expected)
+        if self.history_events:
+            row["history_events_per_1k_tokens"] = round(self.history_events / self.tokens * 1_000)
+        return row
+
+
+class Streaming(Protocol):
+    """A running system that can stream."""
+
+    name: str
+
+    async def stream(self, load: Load) -> Readings:
+        """Streams the load once and answers what its subscribers saw."""
+        ...
+
+    def skips(self, load: Load) -> str | None:
+        """Why this load can't be had from this system; none where it can."""
+        ...
+
+
+async def subscribed(
+    subscriptions: Sequence[Subscription], load: Load, begin: Callable[[], Awaitable[None]]
+) -> Readings:
+    """Connects all subscribers, begins the streams, and waits for their end."""
+    async with reading(subscriptions, load.seconds + DEADLINE_MARGIN_SECONDS) as readers:
+        await begin()
+        return await readers.finished()
+
+
+async def alternate(
+    systems: Sequence[Streaming], load: Load, rounds: int, say: Callable[[str], None]
+) -> dict[str, Measured]:
+    """Rounds of each system in turn, so that whatever else the machine does meets all of them."""
+    totals: dict[str, Measured] = {}
+    for _ in range(rounds):
+        for system in systems:
+            if reason := system.skips(load):
+                say(f"  {system.name} is left out: {reason}")
+                continue
+            totals.setdefault(system.name, Measured()).add(load, await system.stream(load))
+            await asyncio.sleep(SETTLE_SECONDS)
+    return totals

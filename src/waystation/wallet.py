@@ -142,7 +142,13 @@ class Wallet:
             value = http402.evm_credential(offer.wire, authorization, signature, chain_id=asset.chain_id)
         else:
             header = http402.PAYMENT_SIGNATURE
-            value = http402.x402_credential(offer.wire, offer.wire_index, authorization, signature)
+            value = http402.x402_credential(
+                offer.wire,
+                offer.wire_index,
+                authorization,
+                signature,
+                identifier=http402.payment_identifier(key),
+            )
         return MintedCredential(
             header=header,
             value=SecretStr(value),

@@ -299,12 +299,25 @@ class Paywall:
             payee=presented.rail.payee,
             created_at=now,
         )
+        await self._keep_name(entry, presented)
         if await self.journal.insert(entry):
             return entry
         found = await self.journal.load(presented.key)
         if found is None:
             raise RuntimeError("a paywall entry vanished; the journal lost a write")
         return found
+
+    async def _keep_name(self, entry: Entry, presented: _Presented) -> None:
+        """One identifier is one payment (x402 ``payment-identifier``): another one under it is a conflict."""
+        identifier = presented.challenge.identifier
+        if identifier is None or presented.payment.payer is None:
+            return
+        named = entry.named(identifier, presented.payment.payer)
+        if await self.journal.insert(named):
+            return
+        known = await self.journal.load(named.key)
+        if known is not None and known.fingerprint != presented.fingerprint:
+            raise _Turned("identifier-conflict", 409, "This payment identifier was used for another payment.")
 
     async def _take(self, entry: Entry) -> Entry | None:
         now = datetime.now(UTC)
@@ -369,6 +382,7 @@ class Paywall:
                 "error": turned.detail,
                 "resource": {"url": self._resource_url(request)},
                 "accepts": accepts,
+                "extensions": http402.x402_extensions(),
             }
             response.headers["payment-required"] = http402.encode_json_header(required)
         return response

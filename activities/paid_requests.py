@@ -31,13 +31,8 @@ from waystation.models.payments import (
     Rail,
     RedeemAnswer,
 )
-from waystation.paid_http import (
-    PaidHttp,
-    RequestInvalidError,
-    ServerUnavailableError,
-    check_transport,
-    now,
-)
+from waystation.networks import RequestInvalidError, check_transport
+from waystation.paid_http import PaidHttp, ServerUnavailableError, now
 from waystation.payment_outcomes import allowance_answer
 from waystation.protocols.offer_choice import OfferRefused, choose_offer
 

@@ -13,7 +13,8 @@ from activities.purchasing import Activities
 from waystation.answers import AnswerStore
 from waystation.credentials import Credentials, open_credentials
 from waystation.money_settings import MoneySettings
-from waystation.paid_http import PaidHttp, read_networks
+from waystation.networks import read_networks
+from waystation.paid_http import PaidHttp
 
 
 def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activities:

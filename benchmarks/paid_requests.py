@@ -32,7 +32,7 @@ from waystation.credentials import Credentials
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.models.payments import Rail
-from waystation.paid_http import read_networks
+from waystation.networks import read_networks
 from waystation.paying import Payer
 from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.paid_api import NETWORK_ID

@@ -49,7 +49,7 @@ with workflow.unsafe.imports_passed_through():
         PaymentRefusal,
     )
     from waystation.models.purchases import AuditEntry, AuditTrail, Cancel, NoteEvents
-    from waystation.paid_http import origin_of
+    from waystation.networks import origin_of
     from workflows.allowance_rules import LeaseRecord, Ledger
     from workflows.arguments import drop_unless, refuse_unless
     from workflows.purchase_calls import CallFailure

@@ -57,7 +57,7 @@ with workflow.unsafe.imports_passed_through():
         RedeemAnswer,
     )
     from waystation.models.purchases import Approve, AuditEntry, AuditTrail, Cancel, NoteEvents, Reject
-    from waystation.paid_http import RequestInvalidError, check_transport, origin_of
+    from waystation.networks import RequestInvalidError, check_transport, origin_of
     from workflows.arguments import drop_unless
     from workflows.paid_request_rules import PaymentRefused
     from workflows.purchase_calls import CallFailure

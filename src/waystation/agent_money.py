@@ -15,15 +15,13 @@ from typing import Any, Final
 
 from temporalio import activity
 
-from waystation.allowance_journal import AllowanceJournal
 from waystation.buying import Buying
 from waystation.client import Session
-from waystation.credentials import open_credentials
 from waystation.errors import ConnectionLost, TryLater
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
 from waystation.money_settings import MoneySettings
-from waystation.paid_http import read_networks
+from waystation.networks import read_networks
 from waystation.paying import Paid, Payer
 from waystation.product_search import FoundProduct, search_products
 
@@ -159,21 +157,33 @@ class MoneyTurn:
             self._payers, self._money = {}, AsyncExitStack()
         payer = self._payers.get(mandate_id)
         if payer is None:
-            settings, temporal = MoneySettings(), activity.client()
-            journal = AllowanceJournal(settings.allowance_journal, temporal.data_converter.payload_codec)
+            settings = MoneySettings()
             payer = self._payers[mandate_id] = Payer(
-                temporal,
+                activity.client(),
                 mandate_id=mandate_id,
                 agent=self.agent,
                 session_id=self.session_id,
                 turn_id=self.id,
                 allowed_networks=read_networks(settings.allowed_networks),
-                credentials=await open_credentials(settings, self._money),
-                journal=journal,
+                **await self._means(settings),
             )
             self._money.push_async_callback(payer.close)
-            self._money.push_async_callback(journal.close)
         return payer
+
+    async def _means(self, settings: MoneySettings) -> dict[str, Any]:
+        """What this process has to pay with by itself; nothing where it holds no keys."""
+        try:
+            from waystation.allowance_journal import AllowanceJournal
+            from waystation.credentials import open_credentials
+        except ImportError:  # the payment libraries come with the extra 'seller'
+            return {}
+        credentials = await open_credentials(settings, self._money)
+        if not credentials.can_pay:
+            return {}
+        codec = activity.client().data_converter.payload_codec
+        journal = AllowanceJournal(settings.allowance_journal, codec)
+        self._money.push_async_callback(journal.close)
+        return {"credentials": credentials, "journal": journal}
 
     async def close_payments(self) -> None:
         """Closes the connections of the turn's payments."""

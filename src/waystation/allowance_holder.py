@@ -21,14 +21,7 @@ from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.allowance_journal import AllowanceJournal, JournalPayment
-from waystation.allowance_lease import (
-    CLOSED,
-    MADE_ELSEWHERE,
-    HeldLease,
-    HolderRefusedError,
-    pause_seconds,
-    unpaid,
-)
+from waystation.allowance_lease import MADE_ELSEWHERE, HeldLease, pause_seconds, unpaid
 from waystation.credentials import Credentials, MintCall
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -42,15 +35,9 @@ from waystation.models.payments import (
     Rail,
     RedeemAnswer,
 )
-from waystation.paid_http import (
-    PaidHttp,
-    RequestInvalidError,
-    ServerUnavailableError,
-    check_transport,
-    now,
-    origin_of,
-)
-from waystation.payment_outcomes import allowance_answer
+from waystation.networks import RequestInvalidError, check_transport, origin_of
+from waystation.paid_http import PaidHttp, ServerUnavailableError, now
+from waystation.payment_outcomes import CLOSED, HolderRefusedError, allowance_answer
 from waystation.protocols.offer_choice import OfferRefused, choose_offer
 
 logger = logging.getLogger(__name__)

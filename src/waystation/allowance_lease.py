@@ -31,7 +31,7 @@ from waystation.models.payments import (
     ReportedPayment,
 )
 from waystation.paid_http import now
-from waystation.payment_outcomes import allowance_answer
+from waystation.payment_outcomes import CLOSED, LEASED, HolderRefusedError, allowance_answer
 from waystation.retention import DEFAULT_RETENTION_HOURS
 
 logger = logging.getLogger(__name__)
@@ -47,18 +47,9 @@ RETENTION: Final = timedelta(hours=DEFAULT_RETENTION_HOURS)
 LEASE_MARGIN_SECONDS: Final = 2.0
 """No payment is begun this close to the lease's end."""
 
-CLOSED: Final = "AllowanceClosed"
 UNREACHABLE: Final = "AllowanceUnreachable"
 MADE_ELSEWHERE: Final = "payment_made_elsewhere"
 """The key was paid by a holder that vanished with its journal; what it came to isn't known here."""
-
-
-class HolderRefusedError(Exception):
-    """No payment was begun. ``rule`` is stable."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
 
 
 class HeldLease:
@@ -107,7 +98,10 @@ class HeldLease:
 
     async def take(self) -> None:
         """Asks for the lease, or goes on with the one in the journal. Raises HolderRefusedError."""
-        self.journal.lock(self.id)
+        try:
+            self.journal.lock(self.id)
+        except JournalLockedError as error:
+            raise HolderRefusedError(LEASED, str(error)) from None
         try:
             await self._update("lease", LeaseRequest(holder=self.journal.id))
             await self._resume(self.terms.number)

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateFailedError
@@ -23,11 +23,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from waystation.allowance_holder import AllowanceHolder
-from waystation.allowance_journal import AllowanceJournal, JournalLockedError
-from waystation.allowance_lease import CLOSED, HolderRefusedError, report_what_was_left
 from waystation.answers import AnswerStore
-from waystation.credentials import Credentials
 from waystation.models.mandates import MandateView
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -44,7 +40,13 @@ from waystation.models.payments import (
     Receipt,
 )
 from waystation.names import SESSION_TASK_QUEUE
-from waystation.paid_http import CheckedTransport, Network, PaidHttp, RequestInvalidError, origin_of
+from waystation.networks import CheckedTransport, Network, RequestInvalidError, origin_of
+from waystation.payment_outcomes import CLOSED, HolderRefusedError
+
+if TYPE_CHECKING:
+    from waystation.allowance_holder import AllowanceHolder
+    from waystation.allowance_journal import AllowanceJournal
+    from waystation.credentials import Credentials
 
 PAID_REQUEST_WORKFLOW: Final = "PaidRequest"
 ALLOWANCE_WORKFLOW: Final = "Allowance"
@@ -92,8 +94,8 @@ class Payer:
         session_id: str | None = None,
         turn_id: str | None = None,
         allowed_networks: Sequence[Network] = (),
-        credentials: Credentials | None = None,
-        journal: AllowanceJournal | None = None,
+        credentials: "Credentials | None" = None,
+        journal: "AllowanceJournal | None" = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """With ``credentials`` and ``journal`` this process pays from its allowances by itself.
@@ -299,10 +301,15 @@ class Payer:
                 await opened.holder.finish()
             await self._settle(workflow_id)
 
-    async def _holder(self, allowance_id: str, start: AllowanceStart) -> AllowanceHolder | None:
+    async def _holder(self, allowance_id: str, start: AllowanceStart) -> "AllowanceHolder | None":
         """This process as the allowance's holder, where it has what it takes to pay."""
         if self._credentials is None or self._journal is None or not self._credentials.can_pay:
             return None
+        # Only a process that pays by itself needs the payment libraries.
+        from waystation.allowance_holder import AllowanceHolder
+        from waystation.allowance_lease import report_what_was_left
+        from waystation.paid_http import PaidHttp
+
         await self._journal.open()
         await report_what_was_left(
             self._client, journal=self._journal, credentials=self._credentials, but=allowance_id
@@ -320,8 +327,6 @@ class Payer:
         except HolderRefusedError as refused:
             if refused.rule != CLOSED:
                 raise PaymentRefusedError(refused.rule, str(refused), "no", allowance_id) from None
-        except JournalLockedError as error:
-            raise PaymentRefusedError("AllowanceLeased", str(error), "no", allowance_id) from None
         return holder
 
     async def _settle(self, allowance_id: str) -> None:
@@ -406,7 +411,7 @@ class _OpenAllowance:
     """An allowance that payments go through; with a holder they are made in this process."""
 
     id: str
-    holder: AllowanceHolder | None
+    holder: "AllowanceHolder | None"
 
 
 class PayingTransport(httpx.AsyncBaseTransport):

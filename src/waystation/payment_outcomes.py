@@ -1,5 +1,7 @@
 """What a payment within an allowance came to, from the server's answer and the processor's word. Pure."""
 
+from typing import Final
+
 from waystation.models.payments import (
     AllowanceAnswer,
     ClosedCredential,
@@ -8,6 +10,19 @@ from waystation.models.payments import (
     PaymentRefusal,
     RedeemAnswer,
 )
+
+CLOSED: Final = "AllowanceClosed"
+"""The allowance takes no more payments."""
+LEASED: Final = "AllowanceLeased"
+"""Another process pays from it."""
+
+
+class HolderRefusedError(Exception):
+    """No payment was begun. ``rule`` is stable."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 def allowance_answer(

@@ -15,7 +15,7 @@ from waystation.allowance_journal import AllowanceJournal
 from waystation.credentials import Credentials
 from waystation.models.money import Money
 from waystation.models.payments import Rail
-from waystation.paid_http import read_networks
+from waystation.networks import read_networks
 from waystation.paying import Payer
 from waystation.stripe_http import open_stripe
 from waystation.wallet import Wallet, WalletSettings

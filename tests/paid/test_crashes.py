@@ -22,7 +22,7 @@ from tests.support import Process, TemporalServer, eventually, free_port
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceView, PaidHttpRequest, PaidRequestStart, PaidRequestView, Rail
-from waystation.paid_http import read_networks
+from waystation.networks import read_networks
 from waystation.paying import Payer
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest

@@ -10,13 +10,8 @@ import pytest
 
 from waystation.answers import AnswerStore
 from waystation.models.payments import PaidHttpRequest
-from waystation.paid_http import (
-    CheckedTransport,
-    PaidHttp,
-    RequestInvalidError,
-    is_public,
-    read_networks,
-)
+from waystation.networks import CheckedTransport, RequestInvalidError, is_public, read_networks
+from waystation.paid_http import PaidHttp
 from waystation.paying import Payer, PaymentRefusedError
 
 from .buying import AGENT, Bench, usd

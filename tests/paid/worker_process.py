@@ -13,7 +13,8 @@ from activities.mandates import MandateActivities
 from activities.paying import paid_request_activities
 from waystation.answers import AnswerStore
 from waystation.credentials import Credentials
-from waystation.paid_http import PaidHttp, read_networks
+from waystation.networks import read_networks
+from waystation.paid_http import PaidHttp
 from waystation.stripe_http import open_stripe
 from waystation.wallet import Wallet, WalletSettings
 from worker import WORKFLOW_RUNNER

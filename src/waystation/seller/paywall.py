@@ -44,6 +44,7 @@ from waystation.protocols.http402 import (
     WireError,
 )
 from waystation.seller.paywall_entries import Entry, EntryState, Lease, StoredAnswer
+from waystation.seller.paywall_forms import KEPT
 from waystation.seller.paywall_journal import Journal
 from waystation.seller.rails import BadPayment, Refused, SellerRail, Settled, Unclear, X402Rail, rail_of
 
@@ -132,7 +133,8 @@ class Paywall:
 
         FastAPI validates the request and resolves dependencies first, so a bad
         request costs nothing. A function is asked for the price of each request;
-        None means free. Form bodies aren't supported (they can't be read twice).
+        None means free. Routes that take forms need the middleware
+        :class:`~waystation.seller.paywall_forms.KeepForms`.
         """
 
         def decorate(endpoint: Endpoint) -> Endpoint:
@@ -181,7 +183,7 @@ class Paywall:
             method=request.method,
             path=request.scope["path"],
             query=request.scope["query_string"].decode("latin-1"),
-            body=await request.body(),
+            body=await _body(request),
         )
         try:
             presented = self._authenticate(request, scope)
@@ -552,6 +554,19 @@ async def _to_response(result: Any, request: Request) -> Response:
         exclude_none=route.response_model_exclude_none,
     )
     return JSONResponse(content, route.status_code or 200)
+
+
+async def _body(request: Request) -> bytes:
+    """What the client sent, byte for byte: a payment is bound to it."""
+    kept: bytes | None = request.scope.get(KEPT)
+    if kept is not None:
+        return kept
+    try:
+        return await request.body()
+    except RuntimeError:  # FastAPI has read a form already
+        raise RuntimeError(
+            "a paid route with a form needs the middleware KeepForms of waystation.seller.paywall_forms"
+        ) from None
 
 
 async def _resolve(price: Money | Sequence[Money] | PriceFunction, request: Request) -> Sequence[Money]:

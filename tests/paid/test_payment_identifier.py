@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from x402.client import x402Client
 from x402.extensions.payment_identifier import PAYMENT_IDENTIFIER
 
 from waystation.models.money import Money
@@ -14,7 +13,7 @@ from waystation.models.payments import Rail
 from waystation.protocols import http402
 
 from .buying import USDC, Bench, has_credential, times
-from .support import EvmSeller, account
+from .support import EvmSeller, account, x402_payload
 
 
 def sent_payloads(bench: Bench) -> list[dict[str, Any]]:
@@ -22,20 +21,10 @@ def sent_payloads(bench: Bench) -> list[dict[str, Any]]:
     return [json.loads(base64.b64decode(request.headers["payment-signature"])) for request in requests]
 
 
-async def credential(seller: EvmSeller, client: httpx.AsyncClient, payer: Any, identifier: str) -> str:
-    """A fresh credential of this payer under an identifier, made by the stock library."""
-    from tests.paid.support import ExactEvmClientScheme
-
-    stock = x402Client()
-    stock.register("eip155:84532", ExactEvmClientScheme(payer))
-    asked = await client.get("/report")
-    required = http402.decode_json_header(asked.headers["payment-required"])
+async def credential(seller: EvmSeller, client: httpx.AsyncClient, payer: Any, identifier: Any) -> str:
+    """A fresh credential of this payer under an identifier."""
+    required, paid = await x402_payload(client, "/report", payer)
     assert required["extensions"][PAYMENT_IDENTIFIER]["info"] == {"required": False}
-    from x402.schemas import PaymentRequired
-
-    paid = (await stock.create_payment_payload(PaymentRequired.model_validate(required))).model_dump(
-        by_alias=True, exclude_none=True, mode="json"
-    )
     paid["extensions"] = {PAYMENT_IDENTIFIER: {"info": {"required": False, "id": identifier}}}
     return http402.encode_json_header(paid)
 

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from tests.support import Process, eventually, free_port
+from waystation.protocols.http402 import encode_json_header
 
-from .support import LossyTransport, account, paid_header, stock_x402
+from .support import account, x402_payload
 from .test_paywall_journal import redis_url as redis_url
 
 AT_ONCE = 8
@@ -61,19 +62,9 @@ class Replicas:
         return found
 
     async def proof(self) -> dict[str, str]:
-        """A credential that was signed and never arrived."""
-        wire = LossyTransport(httpx.AsyncHTTPTransport())
-
-        async def hold_back(request: httpx.Request) -> None:
-            if "payment-signature" in request.headers:
-                raise httpx.ConnectError("held back", request=request)
-
-        wire.before = hold_back
-        async with stock_x402(wire, account()) as client:
-            with pytest.raises(httpx.HTTPError):
-                await client.get(f"{self.urls[0]}/report")
-        await wire.inner.aclose()
-        return paid_header(wire.seen)
+        """A credential that nobody has presented yet."""
+        _, payload = await x402_payload(self.http, f"{self.urls[0]}/report", account())
+        return {"payment-signature": encode_json_header(payload)}
 
     async def close(self) -> None:
         await self.http.aclose()

@@ -5,6 +5,7 @@ import asyncio
 import importlib
 import pkgutil
 import resource
+import signal
 import sys
 import time
 
@@ -79,10 +80,13 @@ def main() -> int:
     if arguments.render:
         render()
         return 0
+    # However it is ended, the processes that it has started end with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # A thousand subscribers and as many sockets of the server, in processes that inherit this.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 180)
     began = time.monotonic()
     chosen = [scenario for scenario in known if not arguments.only or scenario.name in arguments.only]
     failed = run(chosen, arguments.size, console)

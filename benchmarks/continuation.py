@@ -1,7 +1,7 @@
 """Sessions that continue as new in the middle of streaming."""
 
 from benchmarks.latency import LATENCY_COLUMNS
-from benchmarks.ours import Waystation, each, running, send
+from benchmarks.ours import Waystation, close, each, running, send
 from benchmarks.scenario import OURS, Aim, Column, Row, Say, Scenario, Size
 from benchmarks.streaming import RATE_PER_SECOND, Load, Measured, subscribed
 
@@ -30,7 +30,7 @@ async def _measure(system: Waystation, limit: int, tokens: int) -> Row:
     measured = Measured()
     measured.add(load, await subscribed([system.subscription(s.id) for s in sessions], load, begin))
     runs = [(await session.snapshot()).runs for session in sessions]
-    await each(sessions, lambda session: session.close())
+    await each(sessions, close)
     return {
         "system": OURS,
         "events_per_run": limit or "Temporal's choice",

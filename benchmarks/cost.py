@@ -13,11 +13,11 @@ from temporalio.client import WorkflowHandle
 from benchmarks import counters, ours
 from benchmarks.counters import Counted
 from benchmarks.figures import rounded
-from benchmarks.ours import Waystation, each, send
+from benchmarks.ours import Waystation, close, each, send
 from benchmarks.peers import redis_streams, workflow_streams
 from benchmarks.peers.workflow_streams import WorkflowStreams, end
 from benchmarks.processes import cpu_seconds
-from benchmarks.scenario import OURS, Column, Row, Say, Scenario, Size
+from benchmarks.scenario import OURS, Aim, Column, Row, Say, Scenario, Size
 from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
 from tests.support import free_port
 from waystation.names import turn_workflow_id
@@ -96,7 +96,7 @@ async def _ours(counting: Counting, tokens: int) -> Row:
     row = {"system": OURS, "tokens": tokens, **await _row(counted, handles)}
     row["client_bytes"] = rounded(readings.bytes / STREAMS)
     row |= {f"{name}_cpu_ms": rounded(ms / STREAMS) for name, ms in cpu_ms.items()}
-    await each(sessions, lambda session: session.close())
+    await each(sessions, close)
     return row
 
 
@@ -171,6 +171,7 @@ SCENARIO = Scenario(
         Column("agent_cpu_ms", "agent CPU ms", "lower", grain=50),
         Column("temporal_cpu_ms", "Temporal CPU ms"),
     ),
+    aims=(Aim({"tokens": 1_000}, "history_events", 350),),
     run=run,
     notes=_notes,
 )

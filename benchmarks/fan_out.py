@@ -1,19 +1,20 @@
 """One session with more and more subscribers."""
 
-from benchmarks.latency import LATENCY_COLUMNS
+from benchmarks.latency import LATENCY_COLUMNS, TOKENS, rounds
 from benchmarks.scenario import Chart, Column, Row, Say, Scenario, Size
 from benchmarks.streaming import Load
 from benchmarks.systems import measure_loads
 
 SUBSCRIBERS = {Size.QUICK: (1, 25), Size.DEFAULT: (1, 25, 200, 1_000), Size.LONG: (1, 25, 200, 1_000)}
-TOKENS = {Size.QUICK: 50, Size.DEFAULT: 200, Size.LONG: 1_000}
-ROUNDS = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 3}
+MANY = 1_000
+"""From here on one round has tokens enough, and by default there is only one."""
 
 
 async def run(size: Size, say: Say) -> list[Row]:
     """Rows by system and number of subscribers."""
     loads = [
-        (Load(streams=1, subscribers=count, tokens=TOKENS[size]), ROUNDS[size]) for count in SUBSCRIBERS[size]
+        (Load(streams=1, subscribers=count, tokens=TOKENS[size]), rounds(size, count, MANY))
+        for count in SUBSCRIBERS[size]
     ]
     return await measure_loads(loads, lambda load: {"subscribers": load.subscribers}, say)
 

@@ -1,6 +1,7 @@
 """Waystation as it runs in production: Temporal, worker, API and agent as processes of their own."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
 from tests.stack import KEYS, Stack
 from tests.support import TemporalServer
 from waystation.client import Client, Session
-from waystation.errors import TryLater
+from waystation.errors import ConflictError, TryLater
 from waystation.names import turn_workflow_id
 
 AGENT = "benchmarks.agents:agent"
@@ -49,7 +50,7 @@ class Waystation:
 
         readings = await subscribed(subscriptions, load, begin)
         readings.history_events = sum(await each(sessions, self.history_events))
-        await each(sessions, lambda session: session.close())
+        await each(sessions, close)
         return readings
 
     async def history_events(self, session: Session) -> int:
@@ -98,6 +99,12 @@ async def send(session: Session, text: str, **data: Any) -> None:
     """Sends a message."""
     message_id = uuid.uuid4().hex
     await patiently(lambda: session.send(text, message_id=message_id, data=data))
+
+
+async def close(session: Session) -> None:
+    """Closes a session; that an earlier try has done so already is fine."""
+    with contextlib.suppress(ConflictError):
+        await patiently(session.close)
 
 
 async def patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -32,6 +32,7 @@ RECEIVE_BYTES = 1 << 18
 POLL_SECONDS = 0.5
 STAMP = r"t(\d{10,})e"
 """A token, as a regular expression: when it was written, in nanoseconds."""
+_ROOT = Path(__file__).resolve().parent.parent
 _REDIS_ID = re.compile(rb"\r\n(\d+-\d+)\r\n")
 
 
@@ -221,7 +222,9 @@ async def reading(
                 (folder / f"{number}.task").write_text(json.dumps(task))
                 arguments = (sys.executable, "-m", "benchmarks.readers", name, str(number))
                 processes.append(
-                    await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+                    await asyncio.create_subprocess_exec(
+                        *arguments, stdout=asyncio.subprocess.PIPE, cwd=_ROOT
+                    )
                 )
             if wait:
                 async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):

@@ -6,7 +6,7 @@ import httpx
 
 from benchmarks import prose
 from benchmarks.figures import percentile, rounded
-from benchmarks.ours import Waystation
+from benchmarks.ours import Waystation, close, patiently
 from benchmarks.peers.durable_streams import DurableStreams
 from benchmarks.peers.redis_streams import RedisStreams
 from benchmarks.readers import Readings, Subscription, reading
@@ -46,8 +46,8 @@ async def _ours(system: Waystation, clients: int, words: list[str], rounds: int)
         await _storm([system.subscription(session.id, after=sent.seq)] * clients) for _ in range(rounds)
     ]
     asked = await _queries(system) - before
-    await session.stop()
-    await session.close()
+    await patiently(session.stop)
+    await close(session)
     return {**_row(OURS, clients, storms), "queries": rounded(asked / rounds)}
 
 

@@ -126,7 +126,7 @@ def describe_machine() -> dict[str, Any]:
 def describe_versions() -> dict[str, str]:
     """What was measured."""
     versions = {"python": platform.python_version(), "commit": _said("git", "rev-parse", "--short", "HEAD")}
-    versions["temporal"] = _said(TEMPORAL, "--version")
+    versions["temporal"] = _said(TEMPORAL, "--version").removeprefix("temporal version ")
     versions["redis-server"] = _said("redis-server", "--version").partition(" sha")[0]
     versions["node"] = _said("node", "--version")
     versions[durable_streams.PACKAGE] = durable_streams.VERSION

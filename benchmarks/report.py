@@ -4,6 +4,7 @@ The page is made from the recorded runs and from nothing else, so it can be made
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,8 @@ from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
+IMPROVEMENTS = Path(__file__).with_name("improvements.md")
+"""Written by hand: what measuring has found and what was done about it, with before and after."""
 WORSE = "▼"
 
 INTRODUCTION = """# Benchmarks
@@ -42,7 +45,7 @@ def show(scenario: Scenario, recorded: Recorded, console: Console) -> None:
     head, *body = table(scenario, recorded)
     printed = Table(title=f"{scenario.title} ({recorded['seconds']} s)")
     for index, title in enumerate(head):
-        printed.add_column(title, justify="left" if index == 0 else "right")
+        printed.add_column(title, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in body:
         printed.add_row(*row)
     console.print(printed)
@@ -59,6 +62,7 @@ def page(runs: Sequence[tuple[Scenario, Recorded]]) -> str:
     parts = [INTRODUCTION, *_at_a_glance(runs)]
     for scenario, recorded in runs:
         parts += _section(scenario, recorded)
+    parts += ["## What was held back\n", IMPROVEMENTS.read_text()]
     return "\n".join(parts)
 
 
@@ -105,11 +109,11 @@ def _short(ratio: float) -> float:
 
 def aim_lines(scenario: Scenario, rows: Sequence[Row]) -> Iterator[str]:
     """Each aim with what was measured, and whether it is met."""
-    titles = {column.key: column.title for column in scenario.columns}
+    titles = {column.key: column.title for column in (*scenario.keys, *scenario.columns)}
     for aim in scenario.aims:
         row = _row_of(aim, rows)
         value = row.get(aim.column) if row else None
-        where = ", ".join(f"{key} {wanted}" for key, wanted in aim.where.items() if key != "system")
+        where = ", ".join(f"{wanted} {titles[key]}" for key, wanted in aim.where.items() if key != "system")
         promise = f"{titles[aim.column]} {aim.kind} {charts.number(aim.limit)}" + (
             f" at {where}" if where else ""
         )
@@ -137,7 +141,7 @@ def changes(scenario: Scenario, recorded: Recorded) -> list[Change]:
 
 def told(scenario: Scenario, change: Change) -> str:
     """A change in words."""
-    where = ", ".join(f"{key.title} {change.row[key.key]}" for key in scenario.keys if key.key in change.row)
+    where = ", ".join(f"{change.row[key.key]} {key.title}" for key in scenario.keys if key.key in change.row)
     return f"{scenario.title}, {where}: {change.column.title} {change.now} (was {change.before})"
 
 

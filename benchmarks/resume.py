@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from benchmarks import prose
 from benchmarks.figures import rounded
-from benchmarks.ours import Waystation
+from benchmarks.ours import Waystation, close
 from benchmarks.peers.durable_streams import DurableStreams
 from benchmarks.peers.redis_streams import RedisStreams
 from benchmarks.peers.workflow_streams import WorkflowStreams, end
@@ -28,7 +28,7 @@ TOKENS = {
     Size.LONG: (1_000, 20_000, 200_000),
 }
 TOKENS_PER_MESSAGE = 100
-MAX_TURNS = 200
+MAX_TURNS = 100
 """So that filling a session doesn't take longer than reading it; longer messages make up for it."""
 READS = 5
 MAX_WORKFLOW_STREAMS_TOKENS = 20_000
@@ -105,7 +105,7 @@ async def _ours(system: Waystation, words: list[str]) -> list[Row]:
         ways = {"transcript": transcript, "transcript, gzip": compressed, "events": events}
         for how, fetch in ways.items():
             rows.append(await _row(OURS, how, len(words), fetch, text_bytes))
-    await session.close()
+    await close(session)
     return rows
 
 

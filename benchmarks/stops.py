@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.figures import percentile, rounded
-from benchmarks.ours import Waystation, each, running, send
+from benchmarks.ours import Waystation, close, each, patiently, running, send
 from benchmarks.readers import STAMP, reading
 from benchmarks.scenario import OURS, Aim, Column, Row, Say, Scenario, Size
 from benchmarks.streaming import RATE_PER_SECOND
@@ -49,8 +49,8 @@ async def _measure(system: Waystation, count: int, stops: int) -> Row:
         await asyncio.sleep(STREAM_SECONDS)
         asked = [await _stop(session) for session in watched]
         readings = await readers.finished()
-    await each(sessions[stops:], lambda session: session.stop())
-    await each(sessions, lambda session: session.close())
+    await each(sessions[stops:], lambda session: patiently(session.stop))
+    await each(sessions, close)
     pairs = list(zip(asked, readings.last_token_ns, readings.ended_ns, strict=True))
     last = [max(token - stop.asked_ns, 0) / 1e6 for stop, token, _ in pairs]
     shown = [(ended - stop.asked_ns) / 1e6 for stop, _, ended in pairs if ended]
@@ -68,7 +68,7 @@ async def _measure(system: Waystation, count: int, stops: int) -> Row:
 
 async def _stop(session: Session) -> Stop:
     asked = time.monotonic_ns()
-    await session.stop()
+    await patiently(session.stop)
     answered = time.monotonic_ns()
     await asyncio.sleep(PAUSE_SECONDS)
     return Stop(asked, answered)

@@ -12,6 +12,8 @@ from benchmarks.scenario import Row
 
 RATE_PER_SECOND = 50
 SETTLE_SECONDS = 0.5
+MIN_COUNTED_TOKENS = 1_000
+"""The histories of shorter turns say more of what every turn costs than of tokens."""
 DEADLINE_MARGIN_SECONDS = 40.0
 
 
@@ -40,22 +42,22 @@ class Measured:
 
     expected: int = 0
     latencies_ms: "array.array[float]" = field(default_factory=lambda: array.array("f"))
-    bytes: int = 0
     tokens: int = 0
     history_events: int = 0
+    longest_turn: int = 0
 
     def add(self, load: Load, readings: Readings) -> None:
         """Adds a round."""
         self.expected += load.arrivals
         self.latencies_ms += readings.latencies_ms
-        self.bytes += readings.bytes
         self.tokens += load.streams * load.tokens
         self.history_events += readings.history_events
+        self.longest_turn = max(self.longest_turn, load.tokens)
 
     def columns(self) -> Row:
         """The columns of a row."""
         row: Row = latency_columns(self.latencies_ms, self.expected)
-        if self.history_events:
+        if self.history_events and self.longest_turn >= MIN_COUNTED_TOKENS:
             row["history_events_per_1k_tokens"] = round(self.history_events / self.tokens * 1_000)
         return row
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from benchmarks.readers import stamp
 from benchmarks.resp import command
 from benchmarks.streaming import RATE_PER_SECOND
+from tests.support import ROOT
 from waystation.agents.demo import Pace
 
 END = "end of stream"
@@ -127,7 +128,7 @@ async def main() -> None:
 async def run(plan: Plan) -> None:
     """Runs the producer to its end, as a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.peers.producer", stdin=asyncio.subprocess.PIPE
+        sys.executable, "-m", "benchmarks.peers.producer", stdin=asyncio.subprocess.PIPE, cwd=ROOT
     )
     await process.communicate(json.dumps(asdict(plan)).encode())
     if process.returncode:

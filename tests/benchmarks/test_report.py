@@ -64,8 +64,8 @@ def test_the_table_tells_multiples_of_ours_and_marks_what_is_worse() -> None:
 def test_aims_are_met_missed_or_not_measured() -> None:
     rows = [ours(p50_ms=5), peer(per_second=1_000)]
     assert list(report.aim_lines(SCENARIO, rows)) == [
-        "p50 ms at most 5 at clients 10: 5, met",
-        "per second at least 100 at clients 10: not measured",
+        "p50 ms at most 5 at 10 clients: 5, met",
+        "per second at least 100 at 10 clients: not measured",
     ]
     assert "6, MISSED" in next(report.aim_lines(SCENARIO, [ours(p50_ms=6)]))
 
@@ -74,8 +74,8 @@ def test_the_page_says_what_it_does_not_show_and_what_is_worse() -> None:
     page = report.page([(SCENARIO, run([ours(p50_ms=9)], before=[ours(p50_ms=3)]))])
     assert "- What it doesn't." in page
     assert "What it shows." in page
-    assert "- ▼ A sample, clients 10: p50 ms 9 (was 3)" in page
-    assert "| [A sample](#a-sample) | p50 ms at most 5 at clients 10 | 9, **missed** |" in page
+    assert "- ▼ A sample, 10 clients: p50 ms 9 (was 3)" in page
+    assert "| [A sample](#a-sample) | p50 ms at most 5 at 10 clients | 9, **missed** |" in page
     assert "no earlier recorded run" in report.page([(SCENARIO, run([ours(p50_ms=9)]))])
 
 

@@ -84,7 +84,7 @@ def test_amounts_have_three_figures(value: float, text: str) -> None:
 
 def test_actions_are_counted_or_added_up() -> None:
     assert actions_of({"actions": 12, "activities": 99}) == 12
-    assert actions_of({"activities": 5, "updates": 2, "signals": 1, "history_events": 80}) == 8
+    assert actions_of({"activities": 5, "updates": 2, "signals": 1, "history_events": 80}) == 9
 
 
 def test_memory_of_a_session_is_a_slope() -> None:

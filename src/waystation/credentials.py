@@ -176,7 +176,7 @@ class Credentials:
     async def _token(self, method: str, path: str, **parameters: Any) -> "IssuedToken":
         if self._processor is None:
             raise NotMintedError("no_processor", "no payment processor is configured")
-        answer = await self._processor.raw_request_async(
+        answer: Any = await self._processor.raw_request_async(
             method, path, stripe_version=STRIPE_API_VERSION, **parameters
         )
         return IssuedToken.read(answer.data)

@@ -140,9 +140,10 @@ PROBE_CALL_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=250),
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=5),
-    maximum_attempts=6,
+    maximum_attempts=8,
 )
-"""Nothing is at stake yet: eight seconds, as long as a server takes to restart, and the caller is told."""
+"""Nothing is at stake yet: eighteen seconds, enough for a server on a busy machine to restart, and the
+caller is told."""
 
 AT_ONCE_TIMEOUT: Final = timedelta(seconds=2)
 """Of a local activity, which keeps the workflow's task open: far longer than it takes, far shorter than

@@ -47,7 +47,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, allowed: Sequence[Network]) -> None:
         self._allowed = tuple(allowed)
-        self._inner: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()
+        self._inner: Any = httpcore.AnyIOBackend()  # its type is not the same where anyio is missing
 
     async def connect_tcp(
         self,
@@ -60,9 +60,10 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in await self._addresses(host, port):
             try:
-                return await self._inner.connect_tcp(
+                stream: httpcore.AsyncNetworkStream = await self._inner.connect_tcp(
                     address, port, timeout=timeout, local_address=local_address, socket_options=socket_options
                 )
+                return stream
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore.ConnectError(f"{host} has no address")

@@ -63,9 +63,10 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
                 stream: httpcore.AsyncNetworkStream = await self._inner.connect_tcp(
                     address, port, timeout=timeout, local_address=local_address, socket_options=socket_options
                 )
-                return stream
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
+            else:
+                return stream
         raise failure or httpcore.ConnectError(f"{host} has no address")
 
     async def _addresses(self, host: str, port: int) -> list[str]:

@@ -79,7 +79,7 @@ async def run(settings: Settings) -> None:
         money_settings = MoneySettings()
         money = [
             *await open_purchase_activities(client, money_settings, resources),
-            *await open_paid_request_activities(money_settings, resources),
+            *await open_paid_request_activities(client, money_settings, resources),
         ]
         # The workflow sandbox is for finding what isn't deterministic, and tests run under it; here it would
         # take a fifth of the worker's time and find nothing.

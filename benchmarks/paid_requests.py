@@ -1,21 +1,16 @@
-"""What a paid request costs over a bare 402 client on the same paid API, side by side.
+"""What a paid request costs over a bare 402 client on the same paid API.
 
-    python -m benchmarks.paid_requests --requests 60
-
-Real processes on this machine: Temporal's dev server, a worker, the sandbox processor, the
-sandbox paid API. Each column makes the same requests one after the other; times are from the
-call to the answer in hand, in milliseconds.
+python -m benchmarks --only paid_requests
 """
 
-import argparse
-import asyncio
-import statistics
 import sys
 import tempfile
 import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,17 +19,25 @@ import httpx
 from eth_account import Account
 from mpp.client import Mpp
 from mpp.methods.stripe import client as stripe_method
+from pydantic import SecretStr
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from benchmarks.figures import percentile, rounded
+from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
 from tests.support import Process, TemporalServer, eventually, free_port
+from waystation.allowance_journal import AllowanceJournal
+from waystation.credentials import Credentials
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.models.payments import Rail
+from waystation.networks import read_networks
 from waystation.paying import Payer
 from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.paid_api import NETWORK_ID
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
+from waystation.wallet import Wallet, WalletSettings
 from workflows.mandate import Mandate, MandateStart
 
 with warnings.catch_warnings():
@@ -46,7 +49,13 @@ with warnings.catch_warnings():
 KEY = "0x" + "22" * 32
 AIM_WORKFLOW, AIM_ALLOWANCE = 3.0, 1.3
 WARM_UP = 5
-Request = Callable[[int], Awaitable[None]]
+ROUND = 10
+"""Requests of each column in a turn; the columns take turns, so that all see the same machine."""
+REQUESTS = {Size.QUICK: ROUND, Size.DEFAULT: 150, Size.LONG: 600}
+Request = Callable[[str], Awaitable[str | None]]
+"""Makes the request with this name; answers the payment's id where it has a workflow of its own."""
+
+BARE, EACH, HOLDER, WORKFLOW = "bare", "workflow each", "within an allowance", "allowance, keys at the worker"
 
 
 class Machine:
@@ -71,7 +80,7 @@ class Machine:
         self._worker = (
             *python, "tests.paid.worker_process", "--temporal", self.temporal.address,
             "--processor", self.processor_url, "--queue", self.queue, "--key", KEY,
-            "--rpc", f"{self.api_url}/facilitator/rpc", "--answers", str(folder / "answers"),
+            "--rpc", f"{self.api_url}/facilitator/rpc",
         )  # fmt: skip
         self._log = folder / "worker.log"
 
@@ -93,18 +102,6 @@ class Machine:
     def stop(self) -> None:
         for process in (*self.processes, self.temporal):
             process.kill()
-
-
-async def measure(make: Request, requests: int) -> list[float]:
-    """Milliseconds of each request, after a warm-up."""
-    for number in range(WARM_UP):
-        await make(-1 - number)
-    taken = []
-    for number in range(requests):
-        began = time.perf_counter()
-        await make(number)
-        taken.append((time.perf_counter() - began) * 1000)
-    return taken
 
 
 def bare_card(machine: Machine) -> tuple[httpx.AsyncClient, Request]:
@@ -131,8 +128,8 @@ def bare_card(machine: Machine) -> tuple[httpx.AsyncClient, Request]:
         methods=[stripe_method.charge(create_token=create_token, payment_method="pm_card_visa")]
     ).client(trust_env=False)
 
-    async def make(number: int) -> None:
-        (await client.get(f"{machine.api_url}/v1/reports/bare{number}")).raise_for_status()
+    async def make(name: str) -> None:
+        (await client.get(f"{machine.api_url}/v1/reports/{name}")).raise_for_status()
 
     return client, make
 
@@ -143,8 +140,8 @@ def bare_tokens(machine: Machine) -> tuple[httpx.AsyncClient, Request]:
     x402.register(USDC_BASE_SEPOLIA.network, ExactEvmClientScheme(Account.from_key(KEY)))
     client = httpx.AsyncClient(transport=x402AsyncTransport(x402, httpx.AsyncHTTPTransport()))
 
-    async def make(number: int) -> None:
-        (await client.get(f"{machine.api_url}/v1/quotes/bare{number}")).raise_for_status()
+    async def make(name: str) -> None:
+        (await client.get(f"{machine.api_url}/v1/quotes/{name}")).raise_for_status()
 
     return client, make
 
@@ -166,66 +163,157 @@ async def open_mandate(client: Client, machine: Machine, cap: Money) -> str:
     return mandate_id
 
 
-async def columns(machine: Machine, client: Client, requests: int, *, card: bool) -> dict[str, list[float]]:
-    """The three columns of one way to pay."""
+async def measure(
+    columns: dict[str, Request], requests: int
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Milliseconds of each request by column, the columns taking turns; and the last payment's id of each."""
+    taken_ms: dict[str, list[float]] = {name: [] for name in columns}
+    last: dict[str, str] = {}
+    for number in range(-WARM_UP, requests, ROUND):
+        for name, make in columns.items():
+            for one in range(number, min(number + ROUND, requests)):
+                began = time.perf_counter()
+                payment = await make(f"{name.replace(' ', '').replace(',', '')}{one + WARM_UP}")
+                if one >= 0:
+                    taken_ms[name].append((time.perf_counter() - began) * 1000)
+                if payment:
+                    last[name] = payment
+    return taken_ms, last
+
+
+async def counts(client: Client, workflow_ids: list[str]) -> Counter[str]:
+    """What histories hold, all together."""
+    found: Counter[str] = Counter()
+    kinds = {
+        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: "workflow_tasks",
+        EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: "activities",
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: "updates",
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: "signals",
+    }
+    for workflow_id in workflow_ids:
+        history = await client.get_workflow_handle(workflow_id).fetch_history()
+        found["history_events"] += len(history.events)
+        for event in history.events:
+            found["history_bytes"] += event.ByteSize()
+            if event.event_type in kinds:
+                found[kinds[event.event_type]] += 1
+    return found
+
+
+async def way_to_pay(machine: Machine, client: Client, rail: str, requests: int, folder: Path) -> list[Row]:
+    """The rows of one way to pay."""
+    card = rail == "card"
     currency = "usd" if card else USDC_BASE_SEPOLIA.currency
     price, path = (50, "/v1/reports/") if card else (1_000, "/v1/quotes/")
     most = Money(amount=price, currency=currency)
-    cap = Money(amount=price * (requests + WARM_UP) * 4, currency=currency)
-    bare_client, bare = bare_card(machine) if card else bare_tokens(machine)
-    mandate = await open_mandate(client, machine, cap)
-    payer = Payer(
-        client, mandate_id=mandate, agent="agent", task_queue=machine.queue,
-        rails=(Rail.MPP_STRIPE, Rail.X402_EXACT),
-    )  # fmt: skip
+    budget = Money(amount=price * (requests + 2 * WARM_UP), currency=currency)
+    cap = Money(amount=budget.amount * 8, currency=currency)
+    agent, connections = open_stripe("sk_test_agent", api_base=machine.processor_url)
+    settings = WalletSettings(private_key=SecretStr(KEY), rpc_url=f"{machine.api_url}/facilitator/rpc")
+    wallet = Wallet.from_settings(settings)
+    async with AsyncExitStack() as stack:
+        bare_client, bare = bare_card(machine) if card else bare_tokens(machine)
+        stack.push_async_callback(bare_client.aclose)
+        stack.push_async_callback(connections.close_async)
+        journal = AllowanceJournal(folder / f"{rail}.sqlite3", None)
+        stack.push_async_callback(journal.close)
+        mandates: dict[str, str] = {}
 
-    def paying(name: str) -> Request:
-        async def make(number: int) -> None:
-            paid = await payer.fetch(f"{machine.api_url}{path}{name}{number}", max_price=most)
-            paid.response.raise_for_status()
+        async def payer(name: str, **more: Any) -> Payer:
+            mandates[name] = await open_mandate(client, machine, cap)
+            made = Payer(
+                client, mandate_id=mandates[name], agent="agent", task_queue=machine.queue,
+                rails=(Rail.MPP_STRIPE, Rail.X402_EXACT), allowed_networks=read_networks(["127.0.0.0/8"]),
+                **more,
+            )  # fmt: skip
+            stack.push_async_callback(made.close)
+            return made
 
-        return make
+        def paying(payer: Payer) -> Request:
+            async def make(name: str) -> str | None:
+                paid = await payer.fetch(f"{machine.api_url}{path}{name}", max_price=most)
+                paid.response.raise_for_status()
+                return paid.payment_id
 
-    measured = {"bare client": await measure(bare, requests)}
-    measured["workflow each"] = await measure(paying("each"), requests)
-    budget = Money(amount=price * (requests + WARM_UP + 1), currency=currency)
-    async with payer.allowance(machine.api_url, budget=budget, max_price=most):
-        measured["within an allowance"] = await measure(paying("within"), requests)
-    await bare_client.aclose()
-    await payer.close()
-    return measured
+            return make
+
+        credentials = Credentials(processor=agent, wallet=wallet)
+        alone, asking = await payer(EACH), await payer(WORKFLOW)
+        holding = await payer(HOLDER, credentials=credentials, journal=journal)
+        in_holder = await stack.enter_async_context(
+            holding.allowance(machine.api_url, budget=budget, max_price=most)
+        )
+        in_workflow = await stack.enter_async_context(
+            asking.allowance(machine.api_url, budget=budget, max_price=most)
+        )
+        columns = {BARE: bare, HOLDER: paying(holding), WORKFLOW: paying(asking), EACH: paying(alone)}
+        taken_ms, last = await measure(columns, requests)
+    await client.get_workflow_handle(last[EACH]).result()
+    made = requests + WARM_UP
+    histories = {
+        EACH: (await counts(client, [last[EACH]]), await counts(client, [mandates[EACH]])),
+        HOLDER: (Counter[str](), await counts(client, [in_holder, mandates[HOLDER]])),
+        WORKFLOW: (Counter[str](), await counts(client, [in_workflow, mandates[WORKFLOW]])),
+    }
+    rows: list[Row] = []
+    base = percentile(taken_ms[BARE], 0.5)
+    for how, milliseconds in taken_ms.items():
+        peer = "pympp" if card else "x402"
+        p50 = percentile(milliseconds, 0.5)
+        row: Row = {
+            "system": peer if how == BARE else OURS,
+            "rail": rail,
+            "how": how,
+            "p50_ms": rounded(p50),
+            "p95_ms": rounded(percentile(milliseconds, 0.95)),
+            "times_bare": rounded(p50 / base),
+        }
+        own, shared = histories.get(how, (Counter[str](), Counter[str]()))
+        row |= {key: rounded(own[key] + shared[key] / made) for key in sorted(own | shared)}
+        rows.append(row)
+    return rows
 
 
-def show(title: str, measured: dict[str, list[float]]) -> None:
-    base = statistics.median(measured["bare client"])
-    aims = {"workflow each": AIM_WORKFLOW, "within an allowance": AIM_ALLOWANCE}
-    print(f"\n{title}\n{'':22}{'p50 ms':>9}{'p95 ms':>9}{'times bare':>12}{'aim':>8}")
-    for name, taken in measured.items():
-        p95 = statistics.quantiles(taken, n=20)[-1]
-        p50 = statistics.median(taken)
-        aim = f"<= {aims[name]}" if name in aims else ""
-        print(f"{name:22}{p50:9.1f}{p95:9.1f}{p50 / base:12.2f}{aim:>8}")
-
-
-async def run(requests: int) -> None:
+async def run(size: Size, say: Say) -> list[Row]:
+    """Both ways to pay, on processes of their own."""
+    requests = REQUESTS[size]
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder))
         try:
             client = await machine.ready()
-            show(
-                "MPP, shared payment token (50 cents)",
-                await columns(machine, client, requests, card=True),
-            )
-            show("x402, EIP-3009 (0.1 cent of USDC)", await columns(machine, client, requests, card=False))
+            rows: list[Row] = []
+            for rail in ("card", "x402"):
+                say(f"{requests} requests by {rail}, four columns taking turns")
+                rows += await way_to_pay(machine, client, rail, requests, Path(folder))
+            return rows
         finally:
             machine.stop()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--requests", type=int, default=60)
-    asyncio.run(run(parser.parse_args().requests))
-
-
-if __name__ == "__main__":
-    main()
+SCENARIO = Scenario(
+    name="paid_requests",
+    title="Paid requests",
+    shows="""From the call to the answer in hand, one request after the other, for an API that answers 402:
+        with a workflow for each payment, within an allowance whose holder has the keys to pay, within one
+        that the worker pays from, and with the bare client (`pympp` for cards, `x402` for tokens) on the
+        same sandbox. All processes run on the same machine and the columns take turns.""",
+    does_not_show=(
+        "A network: each hop here costs a fraction of a millisecond, and all have the same hops to make.",
+        "A real processor or chain, which take hundreds of milliseconds and would make the ratios smaller.",
+        "Throughput: requests are made one at a time.",
+    ),
+    keys=(Column("rail", "rail"), Column("how", "how")),
+    columns=(
+        Column("p50_ms", "p50 ms", "lower", grain=5),
+        Column("p95_ms", "p95 ms", "lower", grain=15),
+        Column("times_bare", "times bare", "lower", grain=0.3),
+        Column("history_events", "history events"),
+    ),
+    aims=tuple(
+        Aim({"rail": rail, "how": how}, "times_bare", limit)
+        for rail in ("card", "x402")
+        for how, limit in ((EACH, AIM_WORKFLOW), (HOLDER, AIM_ALLOWANCE))
+    ),
+    charts=(Chart("Time of a paid request, p50 ms", x="how", y="p50_ms", kind="bars", by="rail"),),
+    run=run,
+)

@@ -21,6 +21,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import activities.failures as failures
+    import workflows.paid_request_calls as calls
     import workflows.paid_request_rules as rules
     import workflows.policies as policies
     import workflows.purchase_calls as purchase_calls
@@ -29,12 +30,11 @@ with workflow.unsafe.imports_passed_through():
         CREDENTIAL_NOT_MINTED,
         REQUEST_INVALID,
         CloseCall,
-        MintCall,
         PaidRequestActivities,
         ReadOffers,
         RedeemCall,
-        origin_of,
     )
+    from waystation.credentials import MintCall
     from waystation.models.mandates import (
         CommitRequest,
         ReleaseRequest,
@@ -57,10 +57,11 @@ with workflow.unsafe.imports_passed_through():
         RedeemAnswer,
     )
     from waystation.models.purchases import Approve, AuditEntry, AuditTrail, Cancel, NoteEvents, Reject
+    from waystation.networks import RequestInvalidError, check_transport, origin_of
     from workflows.arguments import drop_unless
     from workflows.paid_request_rules import PaymentRefused
     from workflows.purchase_calls import CallFailure
-    from workflows.purchase_rules import audit_entry, step_key
+    from workflows.purchase_rules import audit_entry, note_key, step_key
 
 _PROBE: dict[str, Any] = {
     "start_to_close_timeout": policies.PROBE_CALL_TIMEOUT,
@@ -70,10 +71,6 @@ _PROBE: dict[str, Any] = {
 _READ_OFFERS: dict[str, Any] = {
     "start_to_close_timeout": policies.READ_OFFERS_TIMEOUT,
     "retry_policy": policies.READ_OFFERS_RETRY,
-}
-_MINT_AT_ONCE: dict[str, Any] = {
-    "start_to_close_timeout": policies.MINT_CALL_TIMEOUT,
-    "retry_policy": policies.MINT_CALL_RETRY,
 }
 _MINT: dict[str, Any] = {
     "start_to_close_timeout": policies.MINT_CALL_TIMEOUT,
@@ -255,6 +252,7 @@ class PaidRequest:
     async def _first_answer(self) -> ProbeAnswer:
         headers = self._start.first_answer
         if headers is None:
+            await self._check_seller()
             return await self._probe()
         return await purchase_calls.settle(
             workflow.execute_local_activity_method(
@@ -263,6 +261,17 @@ class PaidRequest:
                 **_READ_OFFERS,
             )
         )
+
+    async def _check_seller(self) -> None:
+        """Before anything is sent, even unpaid: a mandate says where its agent may go."""
+        try:
+            check_transport(self._request.url)
+        except RequestInvalidError as error:
+            raise PaymentRefused(error.rule, str(error)) from None
+        mandate = await calls.read_mandate(self._start.mandate_id)
+        origin = origin_of(self._request.url)
+        if not {"*", origin} & set(mandate.terms.sellers):
+            raise PaymentRefused("seller_not_allowed", f"the mandate does not allow {origin}")
 
     async def _probe(self) -> ProbeAnswer:
         return await purchase_calls.settle(
@@ -295,7 +304,7 @@ class PaidRequest:
         # Written down before it is sent: whatever happens now, this key gets settled in the end.
         self._reservation = step_key(self._id, "reserve", self._minted + 1)
         hold = policies.HOLD_MARGIN + timedelta(seconds=self._start.approval_timeout_seconds)
-        reserved = await purchase_calls.reserve(
+        reserved = await calls.reserve(
             ReserveFor(
                 mandate_id=self._start.mandate_id,
                 request=ReserveRequest(
@@ -380,10 +389,10 @@ class PaidRequest:
             payment_method=method or next(iter(reserved.payment_methods), None),
         )
         mint = PaidRequestActivities.mint_payment_credential
-        credential: MintedCredential = await purchase_calls.settle(
-            workflow.execute_local_activity_method(mint, call, **_MINT_AT_ONCE)
+        credential: MintedCredential = (
+            await calls.at_once(mint, call, _MINT)
             if at_once
-            else workflow.execute_activity_method(mint, call, **_MINT)
+            else await purchase_calls.settle(workflow.execute_activity_method(mint, call, **_MINT))
         )
         self._credential = credential
         detail = {"credential": credential.fingerprint, **self._facts(offer)}
@@ -497,7 +506,7 @@ class PaidRequest:
         amount = offer.price.amount if closed.amount is None else min(closed.amount, offer.price.amount)
         request = CommitRequest(key=self._reservation, amount=amount)
         try:
-            await purchase_calls.commit(CommitFor(mandate_id=self._start.mandate_id, request=request))
+            await calls.commit(CommitFor(mandate_id=self._start.mandate_id, request=request))
             self._note("mandate.committed", "mandate", {"key": self._reservation, "amount": amount})
         except CallFailure as failure:
             self._note("mandate.commit_failed", "mandate", {"key": self._reservation, "code": failure.code})
@@ -508,7 +517,7 @@ class PaidRequest:
             return
         request = ReleaseRequest(key=self._reservation, reason=reason)
         try:
-            await purchase_calls.release(ReleaseFor(mandate_id=self._start.mandate_id, request=request))
+            await calls.release(ReleaseFor(mandate_id=self._start.mandate_id, request=request))
             self._note("mandate.released", "mandate", {"key": self._reservation, "why": reason})
         except CallFailure as failure:
             self._note("mandate.release_failed", "mandate", {"key": self._reservation, "code": failure.code})
@@ -595,18 +604,20 @@ class PaidRequest:
             return
         self._notes += 1
         event = {"type": kind, "data": {"payment_id": self._id, **data}}
-        self._outbox.append(NoteEvents(key=f"{self._id}:note:{self._notes}", events=(event,)))
+        self._outbox.append(NoteEvents(key=note_key(self._id, self._notes), events=(event,)))
 
     async def _pump_notes(self) -> None:
         """Tell the session, in order, beside the payment's own work."""
         session_id = self._start.session_id
         while session_id is not None:
             await workflow.wait_condition(lambda: bool(self._outbox))
+            waiting = len(self._outbox)
+            events = tuple(event for note in self._outbox[:waiting] for event in note.events)
             try:
-                await purchase_calls.announce(session_id, self._outbox[0])
+                await purchase_calls.announce(session_id, NoteEvents(key=self._outbox[0].key, events=events))
             except CallFailure:
                 workflow.logger.warning("a session was not told of a payment's step")
-            self._outbox.pop(0)
+            del self._outbox[:waiting]
 
 
 def _nothing_moved(redeemed: RedeemAnswer | None) -> PaymentRefused:

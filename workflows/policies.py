@@ -143,9 +143,17 @@ PROBE_CALL_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=250),
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=5),
-    maximum_attempts=6,
+    maximum_attempts=8,
 )
-"""Nothing is at stake yet: eight seconds, as long as a server takes to restart, and the caller is told."""
+"""Nothing is at stake yet: eighteen seconds, enough for a server on a busy machine to restart, and the
+caller is told."""
+
+AT_ONCE_TIMEOUT: Final = timedelta(seconds=2)
+"""Of a local activity, which keeps the workflow's task open: far longer than it takes, far shorter than
+a task lasts."""
+
+AT_ONCE_RETRY: Final = RetryPolicy(maximum_attempts=1)
+"""What doesn't come at once is asked for by an ordinary activity, with retries of its own."""
 
 READ_OFFERS_TIMEOUT: Final = timedelta(seconds=5)
 READ_OFFERS_RETRY: Final = RetryPolicy(maximum_attempts=3)
@@ -176,6 +184,15 @@ LATE_REDEEM_RETRY: Final = RetryPolicy(
 
 ALLOWANCE_CALL_TIMEOUT: Final = timedelta(seconds=130)
 """Minting, sending and closing in one call; each part gives up earlier by itself."""
+
+LEASE_LIFETIME: Final = timedelta(seconds=60)
+"""A holder renews it with every report, twice as often at least; a vanished one blocks no longer."""
+
+LEASE_GRACE: Final = timedelta(seconds=60)
+"""After a lease's end: a payment that was begun just before it is over by then (55 seconds at most)."""
+
+LOST_HOLDER_PATIENCE: Final = timedelta(hours=1)
+"""A machine that restarts reports from its journal; after this what it was leased counts as spent."""
 
 CLOSE_CALL_TIMEOUT: Final = timedelta(seconds=45)
 CLOSE_CALL_RETRY: Final = TOKEN_REVOKE_RETRY

@@ -390,7 +390,10 @@ class _Attempt:
         self._turn = turn
         for frame in self._early:
             turn._control(frame)
-        result = await self._agent(turn)
+        try:
+            result = await self._agent(turn)
+        finally:
+            await turn.close_payments()
         await turn.end_message()
         await self._writer.flush()
         return result

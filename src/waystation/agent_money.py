@@ -5,9 +5,12 @@ finds what its first attempt has begun, and never buys or pays twice.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any, Final
 
 from temporalio import activity
@@ -18,6 +21,7 @@ from waystation.errors import ConflictError, ConnectionLost, TryLater
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
 from waystation.money_settings import MoneySettings
+from waystation.networks import read_networks
 from waystation.paying import Paid, Payer
 from waystation.product_search import FoundProduct, search_products
 
@@ -33,6 +37,8 @@ class MoneyTurn:
     agent: str
     session: Session
     _bought = 0
+    _payers: dict[str, Payer] | None = None
+    _money: AsyncExitStack
 
     async def search_products(
         self, seller: str, query: str = "", *, feed: str = "catalog", limit: int = 20
@@ -120,25 +126,83 @@ class MoneyTurn:
         ... # doctest: +SKIP
         """
         same = key or [method, url, hashlib.sha256(content).hexdigest()]
-        payer = Payer(
-            activity.client(),
-            mandate_id=mandate_id,
-            agent=self.agent,
-            session_id=self.session_id,
-            turn_id=self.id,
-            answers=MoneySettings().answers_dir,
+        payer = await self._payer(mandate_id)
+        return await payer.fetch(
+            url,
+            max_price=max_price,
+            method=method,
+            headers=headers,
+            content=content,
+            payment_id=self._money_id("pay", same),
         )
-        try:
-            return await payer.fetch(
-                url,
-                max_price=max_price,
-                method=method,
-                headers=headers,
-                content=content,
-                payment_id=self._money_id("pay", same),
+
+    @contextlib.asynccontextmanager
+    async def allowance(
+        self,
+        seller: str,
+        *,
+        budget: Money,
+        max_price: Money,
+        mandate_id: str,
+        lifetime: timedelta = timedelta(hours=1),
+        key: str | None = None,
+    ) -> AsyncIterator[str]:
+        """Reserves a budget for one seller, for many small payments by :meth:`fetch` within the block.
+
+        The same seller in the same turn is the same allowance, also when the turn is tried again;
+        give a ``key`` for another one.
+
+        >>> async with turn.allowance(api, budget=dollars, max_price=cents, mandate_id="m-1"):
+        ...     paid = await turn.fetch(url, max_price=cents, mandate_id="m-1")  # doctest: +SKIP
+        """
+        payer = await self._payer(mandate_id)
+        async with payer.allowance(
+            seller,
+            budget=budget,
+            max_price=max_price,
+            lifetime=lifetime,
+            allowance_id=self._money_id("allowance", key or [seller]),
+        ) as allowance_id:
+            yield allowance_id
+
+    async def _payer(self, mandate_id: str) -> Payer:
+        """One for each mandate of the turn. With the keys to pay it makes an allowance's payments itself."""
+        if self._payers is None:
+            self._payers, self._money = {}, AsyncExitStack()
+        payer = self._payers.get(mandate_id)
+        if payer is None:
+            settings = MoneySettings()
+            payer = self._payers[mandate_id] = Payer(
+                activity.client(),
+                mandate_id=mandate_id,
+                agent=self.agent,
+                session_id=self.session_id,
+                turn_id=self.id,
+                allowed_networks=read_networks(settings.allowed_networks),
+                **await self._means(settings),
             )
-        finally:
-            await payer.close()
+            self._money.push_async_callback(payer.close)
+        return payer
+
+    async def _means(self, settings: MoneySettings) -> dict[str, Any]:
+        """What this process has to pay with by itself; nothing where it holds no keys."""
+        try:
+            from waystation.allowance_journal import AllowanceJournal
+            from waystation.credentials import open_credentials
+        except ImportError:  # the payment libraries come with the extra 'seller'
+            return {}
+        credentials = await open_credentials(settings, self._money)
+        if not credentials.can_pay:
+            return {}
+        codec = activity.client().data_converter.payload_codec
+        journal = AllowanceJournal(settings.allowance_journal, codec)
+        self._money.push_async_callback(journal.close)
+        return {"credentials": credentials, "journal": journal}
+
+    async def close_payments(self) -> None:
+        """Closes the connections of the turn's payments."""
+        if self._payers is not None:
+            await self._money.aclose()
 
     def _money_id(self, kind: str, key: str | list[str]) -> str:
         """Never from the attempt: a retry must find what was begun."""

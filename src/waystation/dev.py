@@ -136,7 +136,8 @@ class DevState:
             "WAYSTATION_TOKEN_SECRETS": json.dumps([self._secrets["token_secret"]]),
             "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self._secrets["encryption_key"]]),
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
-            "WAYSTATION_ANSWERS_DIR": str(self.folder / "answers"),
+            "WAYSTATION_ALLOWED_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
+            "WAYSTATION_ALLOWANCE_JOURNAL": str(self.folder / "allowances.sqlite3"),
             "PYTHONUNBUFFERED": "1",
         }
 

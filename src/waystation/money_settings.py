@@ -21,7 +21,9 @@ class MoneySettings(BaseSettings):
     """Bearer credentials by seller origin, as a JSON object: ``{"https://shop.example": "…"}``."""
     seller_default_credential: SecretStr | None = None
     """The credential for sellers that are not listed; unset refuses them."""
-    answers_dir: Path = Path(".waystation/answers")
-    """A folder, shared by workers and agents, for large answers to paid requests."""
+    allowed_networks: tuple[str, ...] = ()
+    """Private networks that paid requests may go to all the same, as a JSON list: ``["127.0.0.0/8"]``."""
+    allowance_journal: Path = Path(".waystation/allowances.sqlite3")
+    """Where a process that pays from an allowance by itself writes its payments down first."""
     seller_webhook_secrets: dict[str, tuple[SecretStr, ...]] = {}
     """Secrets of order webhooks by seller origin, newest first: ``{"https://shop.example": ["…"]}``."""

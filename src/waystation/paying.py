@@ -6,6 +6,7 @@
 What needs no payment costs one round trip and touches no workflow. What does is paid by
 a ``PaidRequest`` workflow, or within an ``Allowance`` where one is open for the seller.
 Prices, payees and amounts come from the server's challenge alone, never from a model.
+No request leaves for a seller that the mandate doesn't name, nor for a private network.
 """
 
 import base64
@@ -14,8 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateFailedError
@@ -23,6 +23,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from waystation.answers import AnswerStore
+from waystation.models.mandates import MandateView
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
@@ -38,6 +40,13 @@ from waystation.models.payments import (
     Receipt,
 )
 from waystation.names import SESSION_TASK_QUEUE
+from waystation.networks import CheckedTransport, Network, RequestInvalidError, origin_of
+from waystation.payment_outcomes import CLOSED, HolderRefusedError
+
+if TYPE_CHECKING:
+    from waystation.allowance_holder import AllowanceHolder
+    from waystation.allowance_journal import AllowanceJournal
+    from waystation.credentials import Credentials
 
 PAID_REQUEST_WORKFLOW: Final = "PaidRequest"
 ALLOWANCE_WORKFLOW: Final = "Allowance"
@@ -84,20 +93,28 @@ class Payer:
         task_queue: str = SESSION_TASK_QUEUE,
         session_id: str | None = None,
         turn_id: str | None = None,
+        allowed_networks: Sequence[Network] = (),
+        credentials: "Credentials | None" = None,
+        journal: "AllowanceJournal | None" = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        answers: Path | None = None,
     ) -> None:
-        """``answers`` is the workers' folder for large answers, if this process can read it."""
+        """With ``credentials`` and ``journal`` this process pays from its allowances by itself.
+
+        Both belong to the caller. ``allowed_networks`` are private ones that may be asked all the
+        same; ``transport`` takes the place of the network in tests.
+        """
         self._client = client
         self._mandate_id, self._agent = mandate_id, agent
         self._rails = tuple(rails)
         self._task_queue = task_queue
         self._session_id, self._turn_id = session_id, turn_id
-        self._answers = answers
         self._owns_transport = transport is None
-        self._transport = transport or httpx.AsyncHTTPTransport()
+        self._transport = transport or CheckedTransport(allowed_networks)
         self._http = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
-        self._allowances: dict[str, str] = {}
+        self._answers = AnswerStore(client.data_converter, namespace=client.namespace)
+        self._credentials, self._journal = credentials, journal
+        self._allowances: dict[str, _OpenAllowance] = {}
+        self._sellers: frozenset[str] | None = None
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -123,7 +140,11 @@ class Payer:
             PaymentRefusedError: with the rule, and whether money moved.
             httpx.HTTPError: the server can't be reached; nothing was paid.
         """
-        response = await self._http.request(method, url, headers=headers, content=content)
+        await self.check_seller(url)
+        try:
+            response = await self._http.request(method, url, headers=headers, content=content)
+        except RequestInvalidError as error:
+            raise PaymentRefusedError(error.rule, str(error), "no", payment_id or "") from None
         if response.status_code != 402:
             return Paid(response, None, None, "no")
         request = PaidHttpRequest(
@@ -135,6 +156,29 @@ class Payer:
         first_answer = tuple(response.headers.multi_items())
         return await self.pay(request, first_answer, max_price=max_price, payment_id=payment_id)
 
+    async def check_seller(self, url: str) -> None:
+        """Whether the mandate allows this origin; asked before anything is sent there.
+
+        Raises:
+            PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``.
+        """
+        if self._sellers is None:
+            handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(self._mandate_id)
+            try:
+                view: MandateView = await handle.query("balance", result_type=MandateView)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                raise PaymentRefusedError(
+                    "mandate_not_found", f"there is no mandate {self._mandate_id}; ask for one", "no", ""
+                ) from None
+            self._sellers = frozenset(view.terms.sellers)  # a mandate's terms never change
+        origin = origin_of(url)
+        if not self._sellers & {"*", origin}:
+            raise PaymentRefusedError(
+                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", ""
+            )
+
     async def pay(
         self,
         request: PaidHttpRequest,
@@ -144,9 +188,9 @@ class Payer:
         payment_id: str | None = None,
     ) -> Paid:
         """Pays for a request whose 402 answer is at hand. See :meth:`fetch`."""
-        allowance_id = self._allowances.get(_origin(request.url))
-        if allowance_id is not None:
-            return await self._pay_within(allowance_id, request, first_answer, payment_id)
+        allowance = self._allowances.get(origin_of(request.url))
+        if allowance is not None:
+            return await self._pay_within(allowance, request, first_answer, max_price, payment_id)
         return await self._pay_alone(request, first_answer, max_price, payment_id)
 
     async def _pay_alone(
@@ -173,7 +217,7 @@ class Payer:
             rule = refusal.rule if refusal else view.status
             message = refusal.message if refusal else f"the payment is {view.status}"
             raise PaymentRefusedError(rule, message, view.money_moved, workflow_id)
-        response = self._response(view.answer, request)
+        response = await self._response(view.answer, request)
         return Paid(response, view.receipt, workflow_id, view.money_moved)
 
     async def _answered(self, workflow_id: str, start: PaidRequestStart) -> PaidRequestView:
@@ -219,8 +263,11 @@ class Payer:
     ) -> AsyncIterator[str]:
         """Reserves a budget for one seller; payments to it are fast until the block ends.
 
-        ``seller`` is a web origin (``https://api.example``). A process that dies inside
-        the block leaves an allowance that settles itself at the end of ``lifetime``.
+        ``seller`` is a web origin (``https://api.example``). A process that dies inside the block
+        goes on with the same ``allowance_id``, or leaves an allowance that settles itself.
+
+        Raises:
+            PaymentRefusedError: another process pays from this allowance.
         """
         workflow_id = allowance_id or f"allowance-{uuid.uuid4().hex}"
         start = AllowanceStart(
@@ -234,23 +281,61 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        handle = await self._client.start_workflow(
-            ALLOWANCE_WORKFLOW,
-            {"start": start.model_dump(mode="json")},
-            id=workflow_id,
-            task_queue=self._task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        )
-        self._allowances[seller] = workflow_id
+        with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: answers are given again
+            await self._client.start_workflow(
+                ALLOWANCE_WORKFLOW,
+                {"start": start.model_dump(mode="json")},
+                id=workflow_id,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                memo={"session_id": self._session_id, "agent": self._agent},
+            )
+        opened = _OpenAllowance(workflow_id, await self._holder(workflow_id, start))
+        self._allowances[seller] = opened
         try:
             yield workflow_id
         finally:
             del self._allowances[seller]
-            try:
-                await handle.signal("settle", {"by": self._agent})
-            except RPCError as error:  # it has ended and settled by itself
-                if error.status != RPCStatusCode.NOT_FOUND:
-                    raise
+            if opened.holder is not None:
+                await opened.holder.finish()
+            await self._settle(workflow_id)
+
+    async def _holder(self, allowance_id: str, start: AllowanceStart) -> "AllowanceHolder | None":
+        """This process as the allowance's holder, where it has what it takes to pay."""
+        if self._credentials is None or self._journal is None or not self._credentials.can_pay:
+            return None
+        # Only a process that pays by itself needs the payment libraries.
+        from waystation.allowance_holder import AllowanceHolder
+        from waystation.allowance_lease import report_what_was_left
+        from waystation.paid_http import PaidHttp
+
+        await self._journal.open()
+        await report_what_was_left(
+            self._client, journal=self._journal, credentials=self._credentials, but=allowance_id
+        )
+        holder = AllowanceHolder(
+            self._client,
+            allowance_id,
+            start,
+            journal=self._journal,
+            http=PaidHttp(answers=self._answers, transport=self._transport),
+            credentials=self._credentials,
+        )
+        try:
+            await holder.open()
+        except HolderRefusedError as refused:
+            if refused.rule != CLOSED:
+                raise PaymentRefusedError(refused.rule, str(refused), "no", allowance_id) from None
+        return holder
+
+    async def _settle(self, allowance_id: str) -> None:
+        try:
+            handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(allowance_id)
+            await handle.signal("settle", {"by": self._agent})
+        except RPCError as error:  # it has ended and settled by itself
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
 
     async def settled(self, allowance_id: str) -> AllowanceView:
         """The final balance of an allowance, once it is settled."""
@@ -262,12 +347,36 @@ class Payer:
 
     async def _pay_within(
         self,
-        allowance_id: str,
+        allowance: "_OpenAllowance",
         request: PaidHttpRequest,
         first_answer: tuple[tuple[str, str], ...],
+        max_price: Money,
         payment_id: str | None,
     ) -> Paid:
         key = payment_id or uuid.uuid4().hex
+        name = f"{allowance.id}:{key}"
+        try:
+            if allowance.holder is not None:
+                answer = await allowance.holder.pay(request, first_answer, key=key, max_price=max_price)
+            else:
+                answer = await self._ask_to_pay(allowance.id, key, request, first_answer)
+        except (HolderRefusedError, RequestInvalidError) as refused:
+            raise PaymentRefusedError(refused.rule, str(refused), "no", name) from None
+        if answer.answer is None:
+            refusal = answer.refusal
+            rule, message = (refusal.rule, refusal.message) if refusal else ("no_answer", "no answer came")
+            raise PaymentRefusedError(rule, message, answer.money_moved, name)
+        response = await self._response(answer.answer, request)
+        return Paid(response, answer.receipt, name, answer.money_moved)
+
+    async def _ask_to_pay(
+        self,
+        allowance_id: str,
+        key: str,
+        request: PaidHttpRequest,
+        first_answer: tuple[tuple[str, str], ...],
+    ) -> AllowanceAnswer:
+        """The allowance's workflow pays, for a process that holds nothing that pays."""
         payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
         handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(allowance_id)
         try:
@@ -277,36 +386,32 @@ class Payer:
         except WorkflowUpdateFailedError as failed:
             cause = failed.cause
             rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
-            raise PaymentRefusedError(rule, str(cause), "no", f"{allowance_id}:{key}") from None
+            raise HolderRefusedError(rule, str(cause)) from None
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            raise PaymentRefusedError(
-                "AllowanceClosed", "the allowance has ended; open a new one", "no", f"{allowance_id}:{key}"
-            ) from None
-        if answer.answer is None:
-            refusal = answer.refusal
-            rule, message = (refusal.rule, refusal.message) if refusal else ("no_answer", "no answer came")
-            raise PaymentRefusedError(rule, message, answer.money_moved, f"{allowance_id}:{key}")
-        response = self._response(answer.answer, request)
-        return Paid(response, answer.receipt, f"{allowance_id}:{key}", answer.money_moved)
+            made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
+            if made is None:
+                raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
+            return made
+        return answer
 
-    def _response(self, answer: HttpAnswer, request: PaidHttpRequest) -> httpx.Response:
-        content = base64.b64decode(answer.body_base64)
-        if answer.body_ref is not None:
-            if self._answers is None:
-                raise LookupError(
-                    f"the answer ({answer.body_bytes} bytes) lies in the workers' answer store as "
-                    f"{answer.body_ref}; give Payer the folder as answers="
-                )
-            content = (self._answers / answer.body_ref).read_bytes()
+    async def _response(self, answer: HttpAnswer, request: PaidHttpRequest) -> httpx.Response:
         headers = [(name, value) for name, value in answer.headers if name.lower() not in _BODY_HEADERS]
         return httpx.Response(
             answer.status,
             headers=headers,
-            content=content,
+            content=await self._answers.body(answer),
             request=httpx.Request(request.method, request.url),
         )
+
+
+@dataclass(frozen=True)
+class _OpenAllowance:
+    """An allowance that payments go through; with a holder they are made in this process."""
+
+    id: str
+    holder: "AllowanceHolder | None"
 
 
 class PayingTransport(httpx.AsyncBaseTransport):
@@ -316,7 +421,8 @@ class PayingTransport(httpx.AsyncBaseTransport):
 
     A 402 is paid at most once, up to ``max_price``; when it isn't paid, the caller gets
     :class:`PaymentRefusedError`. Redirects stay with the client: a request that it sends to
-    another origin is a request of its own, with its own price.
+    another origin is a request of its own, with its own price. All requests must be to sellers
+    of the mandate; mount it for those alone where a client calls others too.
     """
 
     def __init__(
@@ -324,10 +430,11 @@ class PayingTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._payer = payer
         self._max_price = max_price
-        self._inner = inner or httpx.AsyncHTTPTransport()
+        self._inner = inner or CheckedTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request, and pays where the answer is 402."""
+        await self._payer.check_seller(str(request.url))
         content = await request.aread()
         response = await self._inner.handle_async_request(request)
         if response.status_code != 402:
@@ -350,11 +457,3 @@ class PayingTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Closes the inner transport."""
         await self._inner.aclose()
-
-
-def _origin(url: str) -> str:
-    parsed = httpx.URL(url)
-    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
-    default = {"http": 80, "https": 443}.get(parsed.scheme)
-    port = "" if parsed.port in (None, default) else f":{parsed.port}"
-    return f"{parsed.scheme}://{host}{port}".lower()

@@ -119,7 +119,7 @@ class Wallet:
     def mint(self, offer: Offer, *, key: str, now: datetime | None = None) -> MintedCredential:
         """Signs one authorization for an offer.
 
-        The nonce comes from ``key`` (x402) or the challenge (MPP), so signing twice
+        The nonce comes from ``key`` alone (x402) or the challenge (MPP), so signing twice
         for one payment can't settle twice. Raises :class:`WireError` for an offer
         the wallet can't pay.
         """
@@ -134,7 +134,7 @@ class Wallet:
             "value": str(offer.price.amount),
             "validAfter": "0",
             "validBefore": str(int(valid_before.timestamp())),
-            "nonce": self._nonce(offer, key),
+            "nonce": self.nonce(offer, key),
         }
         signature = self._sign(asset, authorization)
         if offer.rail is Rail.MPP_EVM:
@@ -142,7 +142,13 @@ class Wallet:
             value = http402.evm_credential(offer.wire, authorization, signature, chain_id=asset.chain_id)
         else:
             header = http402.PAYMENT_SIGNATURE
-            value = http402.x402_credential(offer.wire, offer.wire_index, authorization, signature)
+            value = http402.x402_credential(
+                offer.wire,
+                offer.wire_index,
+                authorization,
+                signature,
+                identifier=http402.payment_identifier(key),
+            )
         return MintedCredential(
             header=header,
             value=SecretStr(value),
@@ -161,10 +167,11 @@ class Wallet:
         return min(latest, offer.expires_at) if offer.expires_at is not None else latest
 
     @staticmethod
-    def _nonce(offer: Offer, key: str) -> str:
+    def nonce(offer: Offer, key: str) -> str:
+        """The EIP-3009 nonce of the authorization that pays an offer under a key."""
         if offer.rail is Rail.MPP_EVM:
             return http402.mpp_evm_nonce(offer.challenge_id, offer.realm)
-        return "0x" + keccak(text=json.dumps([key, offer.challenge_id])).hex()
+        return "0x" + keccak(text=key).hex()
 
     def _sign(self, asset: TokenAsset, authorization: dict[str, str]) -> str:
         signed = self._account.sign_message(authorization_message(asset, authorization))

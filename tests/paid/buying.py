@@ -5,6 +5,7 @@ Only the sockets are missing: every host is an ASGI application behind
 """
 
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -15,18 +16,23 @@ import httpx
 from eth_account import Account
 from fastapi import FastAPI
 from temporalio.client import Client, WorkflowHandle
+from temporalio.converter import ExternalStorage
 from temporalio.worker import Worker, WorkflowRunner
 
 from activities.checkouts import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.paying import paid_request_activities
 from tests.support import eventually
+from waystation.answers import AnswerStore
+from waystation.credentials import Credentials
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import PaidHttpRequest, PaidRequestStart, PaidRequestView
+from waystation.paid_http import PaidHttp
 from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox import paid_api
 from waystation.sandbox.processor import create_app as create_processor
+from waystation.storage import FolderStorageDriver
 from waystation.stripe_http import open_stripe
 from waystation.wallet import Wallet
 from worker import WORKFLOW_RUNNER
@@ -93,8 +99,11 @@ class Bench:
     """Everything a paid request needs."""
 
     def __init__(self, folder: Path, temporal: Client) -> None:
-        self.temporal = temporal
+        storage = ExternalStorage(drivers=[FolderStorageDriver(folder / "payloads")])
+        converter = dataclasses.replace(temporal.data_converter, external_storage=storage)
+        self.temporal = Client(**{**temporal.config(), "data_converter": converter})
         self.task_queue = f"paid-{uuid.uuid4().hex[:8]}"
+        self.mandate_queue = f"{self.task_queue}-mandates"
         self.network = HostRouter()
         processor = create_processor(folder / "processor")
         self.network.add("processor.test", processor)
@@ -111,31 +120,43 @@ class Bench:
             rpc_url="https://paid.test/facilitator/rpc",
             rpc_transport=self.network,
         )
-        self.answers = folder / "answers"
+        self.credentials = Credentials(processor=self.agent_client, wallet=self.wallet)
+        self.payloads = folder / "payloads"
         self._http = httpx.AsyncClient(transport=self.network)
 
     @contextlib.asynccontextmanager
     async def working(
         self, runner: WorkflowRunner = WORKFLOW_RUNNER, *, max_cached_workflows: int = 1_000
     ) -> AsyncIterator["Bench"]:
-        paying = paid_request_activities(
-            answers=self.answers, processor=self.agent_client, wallet=self.wallet, transport=self.network
-        )
+        """With both workers. Mandates have their own: a local activity that asks a mandate keeps its task
+        open, and with no cache at all a task of another workflow would end it."""
+        http = PaidHttp(answers=AnswerStore(self.temporal.data_converter), transport=self.network)
+        paying = paid_request_activities(http, self.credentials)
         mandates = MandateActivities(self.temporal)
-        async with Worker(
-            self.temporal,
-            task_queue=self.task_queue,
-            workflows=[Mandate, *PAID_REQUEST_WORKFLOWS],
-            activities=[
-                mandates.reserve_from_mandate,
-                mandates.commit_to_mandate,
-                mandates.release_to_mandate,
-                mandates.holder_is_running,
-                PurchaseAnnouncements(self.temporal).announce_purchase,
-                *paying,
-            ],
-            workflow_runner=runner,
-            max_cached_workflows=max_cached_workflows,
+        keeping = [mandates.holder_is_running]
+        asking = [
+            mandates.read_mandate,
+            mandates.reserve_from_mandate,
+            mandates.commit_to_mandate,
+            mandates.release_to_mandate,
+            PurchaseAnnouncements(self.temporal).announce_purchase,
+        ]
+        async with (
+            Worker(
+                self.temporal,
+                task_queue=self.mandate_queue,
+                workflows=[Mandate],
+                activities=keeping,
+                workflow_runner=runner,
+            ),
+            Worker(
+                self.temporal,
+                task_queue=self.task_queue,
+                workflows=[*PAID_REQUEST_WORKFLOWS],
+                activities=[*asking, *paying],
+                workflow_runner=runner,
+                max_cached_workflows=max_cached_workflows,
+            ),
         ):
             yield self
         await self.api.state.paywall.close()
@@ -156,7 +177,7 @@ class Bench:
         } | terms
         mandate_id = f"mandate-{uuid.uuid4().hex[:8]}"
         start = MandateStart(terms=MandateTerms(**values))
-        await self.temporal.start_workflow(Mandate.run, start, id=mandate_id, task_queue=self.task_queue)
+        await self.temporal.start_workflow(Mandate.run, start, id=mandate_id, task_queue=self.mandate_queue)
         return mandate_id
 
     async def balance(self, mandate_id: str) -> tuple[int, int]:

@@ -9,7 +9,9 @@ from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from activities import paid_requests
+from tests.support import TemporalServer
+from waystation import credentials
+from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
 from workflows import paid_request, policies
 
 from .buying import Bench
@@ -45,6 +47,12 @@ async def quick_bench(
     for options in (paid_request._PROBE, paid_request._REDEEM, paid_request._LATE_REDEEM):
         monkeypatch.setitem(options, "retry_policy", soon)
     monkeypatch.setattr(policies, "AUTHORIZATION_MARGIN", timedelta(seconds=0.5))
-    monkeypatch.setattr(paid_requests, "CHAIN_MARGIN_SECONDS", 0)
+    monkeypatch.setattr(credentials, "CHAIN_MARGIN_SECONDS", 0)
     async with Bench(tmp_path, temporal).working(UnsandboxedWorkflowRunner()) as made:
         yield made
+
+
+@pytest.fixture
+async def encrypted(temporal_server: TemporalServer) -> Client:
+    codec = encryption_codec(["k1:" + generate_key()])
+    return await Client.connect(temporal_server.address, data_converter=encrypting_data_converter(codec))

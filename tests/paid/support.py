@@ -15,9 +15,11 @@ from mpp.methods.evm import BASE_SEPOLIA_USDC
 from mpp.methods.evm import client as evm_client
 from x402.client import x402Client
 from x402.http.clients.httpx import x402AsyncTransport
+from x402.schemas import PaymentRequired
 
 from waystation.models.money import Money
 from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.protocols.http402 import decode_json_header
 from waystation.sandbox.facilitator import Chain, create_facilitator_app
 from waystation.seller.paywall import Paywall
 from waystation.seller.paywall_journal import SqliteJournal
@@ -173,6 +175,17 @@ def stock_x402(transport: httpx.AsyncBaseTransport, payer: Any) -> httpx.AsyncCl
     client = x402Client()
     client.register("eip155:84532", ExactEvmClientScheme(payer))
     return httpx.AsyncClient(transport=x402AsyncTransport(client, transport), base_url=BASE_URL)
+
+
+async def x402_payload(
+    client: httpx.AsyncClient, url: str, payer: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a server requires, and the stock library's payload for it, which is not sent."""
+    stock = x402Client()
+    stock.register("eip155:84532", ExactEvmClientScheme(payer))
+    required = decode_json_header((await client.get(url)).headers["payment-required"])
+    made = await stock.create_payment_payload(PaymentRequired.model_validate(required))
+    return required, made.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
 def paid_header(requests: Sequence[httpx.Request]) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 from typing import Any
 
 import pytest
 from fastapi import Response
 
+from waystation.answers import AnswerStore
 from waystation.models.money import Money
 from waystation.models.payments import PaidRequestView, Rail
 from waystation.models.purchases import Approve, Cancel, Reject
@@ -88,8 +90,10 @@ async def test_the_currency_of_the_limit_decides_between_card_and_tokens(bench: 
     ]
 
 
-async def test_what_turns_out_to_be_free_touches_no_mandate(bench: Bench) -> None:
-    view = await bench.pay("/v1/free", usd(60), "no-such-mandate")
+async def test_what_turns_out_to_be_free_takes_nothing_from_the_mandate(bench: Bench) -> None:
+    mandate = await bench.mandate(usd(1_000))
+    view = await bench.pay("/v1/free", usd(60), mandate)
+    assert await bench.balance(mandate) == (0, 0)
     assert (view.status, view.money_moved) == ("free", "no")
     assert body(view)["content"] == "This costs nothing."
 
@@ -99,9 +103,11 @@ async def test_a_large_answer_goes_to_the_store(bench: Bench) -> None:
     view = await bench.pay("/v1/archive?kilobytes=2000", usd(60), mandate)
     assert view.answer is not None
     assert (view.answer.body_base64, view.answer.body_bytes) == ("", 2_048_000)
-    assert view.answer.body_ref == view.answer.body_sha256
-    assert (bench.answers / view.answer.body_ref).stat().st_size == 2_048_000
-    assert [path.name for path in bench.answers.iterdir()] == [view.answer.body_ref]
+    store = AnswerStore(bench.temporal.data_converter)
+    whole = await store.body(view.answer)
+    assert hashlib.sha256(whole).hexdigest() == view.answer.body_sha256
+    assert len(whole) == 2_048_000
+    assert [folder.name for folder in bench.payloads.iterdir()] == [view.payment_id]  # where pruning finds it
 
 
 # --- trouble on the way -------------------------------------------------------------------
@@ -590,7 +596,7 @@ async def test_a_request_with_its_own_authorization_is_paid_by_x402_only(bench: 
 async def test_a_server_that_hangs_is_given_up_and_its_token_voided(
     quick_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.paid_requests.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("waystation.paid_http.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
     server = EvilServer(lambda request, n: ask(stripe_challenge()), lambda request, n: Response())
     never = asyncio.Event()
 
@@ -612,13 +618,12 @@ async def test_a_server_that_hangs_is_given_up_and_its_token_voided(
 async def test_an_endless_answer_is_cut_and_the_truth_told(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.paid_requests.MAX_INLINE_ANSWER_BYTES", 1_000)
-    monkeypatch.setattr("activities.paid_requests.MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr("waystation.answers.MAX_STORED_ANSWER_BYTES", 10_000)
     mandate = await bench.mandate(usd(1_000))
     view = await bench.pay("/v1/archive?kilobytes=20", usd(60), mandate)
     assert (view.status, view.money_moved) == ("undelivered", "yes")
     assert await bench.balance(mandate) == (50, 0)
-    assert list(bench.answers.glob("*")) == []  # nothing half-written stays
+    assert view.answer is None
 
 
 @pytest.mark.parametrize("size", [20_000, 200_000])

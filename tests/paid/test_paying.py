@@ -3,10 +3,12 @@
 import asyncio
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from temporalio.client import Client
 
 from waystation.models.money import Money
 from waystation.paying import PAYMENT_ID_EXTENSION, Payer, PayingTransport, PaymentRefusedError
@@ -41,8 +43,8 @@ async def test_fetch_pays_and_gives_the_answer(bench: Bench, rich: Payer) -> Non
 
 
 async def test_what_needs_no_payment_is_one_round_trip_and_no_workflow(bench: Bench) -> None:
-    nobody = payer(bench, "no-such-mandate")
-    paid = await nobody.fetch(f"{API}/v1/free", max_price=usd(60))
+    agent = payer(bench, await bench.mandate(usd(1_000)))
+    paid = await agent.fetch(f"{API}/v1/free", max_price=usd(60))
     assert (paid.response.status_code, paid.payment_id) == (200, None)
     assert len(bench.network.seen) == 1
 
@@ -81,14 +83,39 @@ async def test_existing_httpx_code_pays_without_knowing_it(bench: Bench, rich: P
     assert sorted(await bench.charges()) == [50, 50, 75]
 
 
-async def test_a_large_answer_is_read_from_the_store(bench: Bench) -> None:
+async def test_a_large_answer_is_read_from_the_store(bench: Bench, temporal: Client) -> None:
     mandate = await bench.mandate(usd(1_000))
-    blind, seeing = payer(bench, mandate), payer(bench, mandate, answers=bench.answers)
     url = f"{API}/v1/archive?kilobytes=1000"
-    with pytest.raises(LookupError, match="answers="):
-        await blind.fetch(url, max_price=usd(60))
-    paid = await seeing.fetch(url, max_price=usd(60))
+    paid = await payer(bench, mandate).fetch(url, max_price=usd(60))
     assert len(paid.response.content) == 1_024_000
+    blind = Payer(
+        temporal, mandate_id=mandate, agent=AGENT, task_queue=bench.task_queue, transport=bench.network
+    )
+    with pytest.raises(LookupError, match="WAYSTATION_STORAGE_DIR"):
+        await blind.fetch(url, max_price=usd(60), payment_id=paid.payment_id)
+
+
+async def test_a_large_answer_lies_encrypted_in_the_store(tmp_path: Path, encrypted: Client) -> None:
+    async with Bench(tmp_path, encrypted).working() as bench:
+        agent = payer(bench, await bench.mandate(usd(1_000)))
+        paid = await agent.fetch(f"{API}/v1/archive?kilobytes=3000", max_price=usd(60))
+        stored = [path.read_bytes() for path in bench.payloads.rglob("*") if path.is_file()]
+    assert len(paid.response.content) == 3_072_000
+    assert len(stored) >= 3
+    sample = paid.response.content[1_500_000:1_500_032]
+    assert all(sample not in piece for piece in stored)
+
+
+async def test_nothing_is_sent_to_a_seller_that_the_mandate_does_not_name(bench: Bench) -> None:
+    agent = payer(bench, await bench.mandate(usd(1_000), sellers=("https://other.test",)))
+    with pytest.raises(PaymentRefusedError) as refused:
+        await agent.fetch(f"{API}/v1/free", max_price=usd(60))
+    assert (refused.value.rule, refused.value.money_moved) == ("seller_not_allowed", "no")
+    transport = PayingTransport(agent, max_price=usd(80), inner=bench.network)
+    async with httpx.AsyncClient(transport=transport, base_url=API) as client:
+        with pytest.raises(PaymentRefusedError, match="nothing was sent"):
+            await client.get("/v1/free")
+    assert bench.network.seen == []
 
 
 # --- allowances --------------------------------------------------------------------------
@@ -215,7 +242,7 @@ async def test_revoking_the_mandate_closes_the_allowance(bench: Bench) -> None:
 async def test_a_long_allowance_continues_as_new_and_forgets_nothing(
     quick_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workflows.allowance.MAX_PAYMENTS_PER_RUN", 2)
+    monkeypatch.setattr("workflows.allowance.MAX_CALLS_PER_RUN", 2)
     mandate = await quick_bench.mandate(usd(1_000))
     agent = payer(quick_bench, mandate)
     async with agent.allowance(API, budget=usd(300), max_price=usd(50)) as allowance:

@@ -1,10 +1,13 @@
-"""Determinism: every task replayed from the history, and whole histories replayed afterwards."""
+"""Determinism: every task replayed from the history, and whole histories replayed afterwards.
+
+Recorded histories replay too: a change that would break payments under way fails here.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
@@ -16,6 +19,27 @@ from workflows.allowance import Allowance
 from workflows.paid_request import PaidRequest
 
 from .buying import AGENT, API, USDC, Bench, has_credential, times, usd
+from .record_histories import SCENES
+
+RECORDED = sorted(Path(__file__).with_name("histories").glob("*.json"))
+
+
+def history_in(path: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json(path.stem, path.read_text())
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
+async def test_recorded_histories_replay(path: Path) -> None:
+    replayer = Replayer(
+        workflows=[PaidRequest, Allowance],
+        data_converter=pydantic_data_converter,
+        workflow_runner=WORKFLOW_RUNNER,
+    )
+    await replayer.replay_workflow(history_in(path))
+
+
+def test_there_is_something_to_replay() -> None:
+    assert {path.stem for path in RECORDED} == set(SCENES)
 
 
 @pytest.mark.parametrize("cached", [0, 1_000])
@@ -27,7 +51,7 @@ async def test_histories_replay(tmp_path: Path, temporal: Client, cached: int) -
         ids.append(await an_allowance(bench))
     replayer = Replayer(
         workflows=[PaidRequest, Allowance],
-        data_converter=pydantic_data_converter,
+        data_converter=bench.temporal.data_converter,
         workflow_runner=WORKFLOW_RUNNER,
     )
     for workflow_id in ids:

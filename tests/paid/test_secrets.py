@@ -9,8 +9,6 @@ import pytest
 from pydantic import SecretStr
 from temporalio.client import Client
 
-from tests.support import TemporalServer
-from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
 from waystation.models.money import Money
 from waystation.models.payments import MintedCredential
 from waystation.redaction import install_redaction
@@ -18,12 +16,6 @@ from waystation.wallet import Wallet, WalletSettings
 from workflows.paid_request import PaidRequest
 
 from .buying import USDC, Bench, has_credential, times, usd
-
-
-@pytest.fixture
-async def encrypted(temporal_server: TemporalServer) -> Client:
-    codec = encryption_codec(["k1:" + generate_key()])
-    return await Client.connect(temporal_server.address, data_converter=encrypting_data_converter(codec))
 
 
 def credentials(bench: Bench) -> set[str]:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-from pathlib import Path
 
 from pydantic import SecretStr
 from temporalio.client import Client
@@ -12,6 +11,10 @@ from temporalio.worker import Worker
 from activities.checkouts import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.paying import paid_request_activities
+from waystation.answers import AnswerStore
+from waystation.credentials import Credentials
+from waystation.networks import read_networks
+from waystation.paid_http import PaidHttp
 from waystation.stripe_http import open_stripe
 from waystation.wallet import Wallet, WalletSettings
 from worker import WORKFLOW_RUNNER
@@ -23,15 +26,16 @@ async def run(options: argparse.Namespace) -> None:
     client = await Client.connect(options.temporal, data_converter=pydantic_data_converter)
     processor, _ = open_stripe("sk_test_agent", api_base=options.processor)
     settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
-    paying = paid_request_activities(
-        answers=options.answers, processor=processor, wallet=Wallet.from_settings(settings)
-    )
+    http = PaidHttp(answers=AnswerStore(client.data_converter), allowed=read_networks(["127.0.0.0/8"]))
+    credentials = Credentials(processor=processor, wallet=Wallet.from_settings(settings))
+    paying = paid_request_activities(http, credentials)
     mandates = MandateActivities(client)
     async with Worker(
         client,
         task_queue=options.queue,
         workflows=[Mandate, *PAID_REQUEST_WORKFLOWS],
         activities=[
+            mandates.read_mandate,
             mandates.reserve_from_mandate,
             mandates.commit_to_mandate,
             mandates.release_to_mandate,
@@ -48,7 +52,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("temporal", "processor", "queue", "key", "rpc"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--answers", type=Path, required=True)
     asyncio.run(run(parser.parse_args()))
 
 

@@ -270,6 +270,69 @@ class AllowanceStart(Frozen):
     turn_id: str | None = None
 
 
+class LeaseRequest(Frozen):
+    """Update ``lease``: a process that can pay by itself takes the allowance over.
+
+    ``holder`` names the process's journal, not the process: after a restart it goes on with its lease.
+    """
+
+    holder: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
+
+
+class AllowanceLease(Frozen):
+    """What a holder may do, until when. At most one process holds an allowance at a time."""
+
+    number: int
+    """Counts the leases of the allowance, from 1."""
+    may_spend: MinorUnits
+    """Spent and under way together, within this lease; grows with each report."""
+    lasts_seconds: int
+    """From when it was asked for."""
+    ends_at: AwareDatetime
+    """By the workflow's clock; credentials are not made to outlive the mandate."""
+    payment_method: str | None
+    valid_until: AwareDatetime
+    after_loss: bool = False
+    """A holder before this one vanished, and nobody here knows all that it paid for."""
+    closing: bool = False
+    """No more payments; the holder reports for the last time."""
+
+
+class ReportedPayment(Frozen):
+    """One payment that a holder made, after the processor or chain was asked about it."""
+
+    number: int
+    """Counts the payments of the lease, from 1."""
+    key: str
+    url: str
+    method: str
+    rail: Rail
+    price: Money
+    payee: str
+    amount: MinorUnits
+    """What counts as spent."""
+    money_moved: MoneyMoved
+    rule: str | None = None
+    """Why there was no answer."""
+    answer_sha256: str | None = None
+    receipt: str | None = None
+    """The server's reference, unsigned."""
+    credential: str | None = None
+    """The credential's fingerprint."""
+
+
+MAX_REPORTED_AT_ONCE = 50
+
+
+class AllowanceReport(Frozen):
+    """Update ``report``: what the holder has paid since the last one. Repeats are harmless."""
+
+    lease: int
+    payments: Annotated[tuple[ReportedPayment, ...], Field(max_length=MAX_REPORTED_AT_ONCE)] = ()
+    final: bool = False
+    """Nothing more comes: the lease ends, and what it didn't spend is free again."""
+
+
 class AllowancePayment(Frozen):
     """Update ``pay``: one request within an allowance, whose 402 answer the caller already has.
 
@@ -303,4 +366,6 @@ class AllowanceView(Frozen):
     held: MinorUnits
     """For payments under way."""
     payments: int
+    holder: str | None = None
+    """The journal of the process that pays from it by itself."""
     refusal: PaymentRefusal | None = None

@@ -24,6 +24,12 @@ from mpp import Challenge, Credential
 from mpp import Receipt as MppReceipt
 from mpp._parsing import ParseError
 from pydantic import ValidationError
+from x402.extensions.payment_identifier import (
+    PAYMENT_IDENTIFIER,
+    append_payment_identifier_to_extensions,
+    declare_payment_identifier_extension,
+    is_valid_payment_id,
+)
 
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, Money
 from waystation.models.payments import Offer, Rail, Receipt
@@ -249,6 +255,11 @@ def _check_x402_extra(terms: dict[str, Any]) -> None:
         raise WireError("x402 terms don't name the token's EIP-712 domain")
 
 
+def x402_extensions() -> dict[str, Any]:
+    """The extensions that a server of ours offers: a payer may name its payment."""
+    return {PAYMENT_IDENTIFIER: declare_payment_identifier_extension()}
+
+
 def x402_challenge_id(terms: dict[str, Any]) -> str:
     """A stable id of x402 terms: the hash of their canonical JSON."""
     return "x402:" + hashlib.sha256(rfc8785.dumps(terms)).hexdigest()
@@ -341,8 +352,13 @@ def evm_credential(wire: str, authorization: dict[str, str], signature: str, *, 
     return Credential(challenge=challenge.to_echo(), payload=payload, source=source).to_authorization()
 
 
-def x402_credential(wire: str, index: int, authorization: dict[str, str], signature: str) -> str:
-    """The ``PAYMENT-SIGNATURE`` value that pays x402 terms; the terms are echoed unchanged."""
+def x402_credential(
+    wire: str, index: int, authorization: dict[str, str], signature: str, *, identifier: str | None = None
+) -> str:
+    """The ``PAYMENT-SIGNATURE`` value that pays x402 terms; the terms are echoed unchanged.
+
+    ``identifier`` names the payment where the server offers the ``payment-identifier`` extension.
+    """
     required = decode_json_header(wire)
     payload: dict[str, Any] = {
         "x402Version": X402_VERSION,
@@ -352,7 +368,14 @@ def x402_credential(wire: str, index: int, authorization: dict[str, str], signat
     for optional in ("resource", "extensions"):
         if required.get(optional) is not None:
             payload[optional] = required[optional]
+    if identifier is not None and isinstance(payload.get("extensions"), dict):
+        append_payment_identifier_to_extensions(payload["extensions"], identifier)
     return encode_json_header(payload)
+
+
+def payment_identifier(key: str) -> str:
+    """The identifier of a payment, from its own key: the same one however often it is made."""
+    return "pay_" + hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
 def fingerprint(credential: str) -> str:
@@ -469,6 +492,8 @@ class RedeemedChallenge:
     terms: dict[str, Any]
     expires_at: datetime
     payload: dict[str, Any]
+    identifier: str | None = None
+    """The payer's name for the payment (x402 extension ``payment-identifier``)."""
 
 
 def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: RequestScope) -> RedeemedChallenge:
@@ -567,7 +592,18 @@ def read_x402_credential(
         raise MalformedCredential("only x402 version 2 payloads are accepted")
     if not authentic:
         raise InvalidChallenge("the x402 terms were not issued by this server for this request")
-    return RedeemedChallenge(challenge_id, "x402", terms, expires_at, payload)
+    return RedeemedChallenge(challenge_id, "x402", terms, expires_at, payload, _identifier(presented))
+
+
+def _identifier(presented: dict[str, Any]) -> str | None:
+    """The payment's identifier, if there is one. Raises :class:`MalformedCredential`."""
+    extensions = presented.get("extensions")
+    extension = extensions.get(PAYMENT_IDENTIFIER) if isinstance(extensions, dict) else None
+    info = extension.get("info") if isinstance(extension, dict) else None
+    identifier = info.get("id") if isinstance(info, dict) else None
+    if identifier is None or (isinstance(identifier, str) and is_valid_payment_id(identifier)):
+        return identifier
+    raise MalformedCredential("a payment identifier has 16 to 128 letters, digits, dashes or underscores")
 
 
 class MalformedCredential(WireError):

@@ -44,6 +44,7 @@ from waystation.protocols.http402 import (
     WireError,
 )
 from waystation.seller.paywall_entries import Entry, EntryState, Lease, StoredAnswer
+from waystation.seller.paywall_forms import KEPT
 from waystation.seller.paywall_journal import Journal
 from waystation.seller.rails import BadPayment, Refused, SellerRail, Settled, Unclear, X402Rail, rail_of
 
@@ -132,7 +133,8 @@ class Paywall:
 
         FastAPI validates the request and resolves dependencies first, so a bad
         request costs nothing. A function is asked for the price of each request;
-        None means free. Form bodies aren't supported (they can't be read twice).
+        None means free. Routes that take forms need the middleware
+        :class:`~waystation.seller.paywall_forms.KeepForms`.
         """
 
         def decorate(endpoint: Endpoint) -> Endpoint:
@@ -181,7 +183,7 @@ class Paywall:
             method=request.method,
             path=request.scope["path"],
             query=request.scope["query_string"].decode("latin-1"),
-            body=await request.body(),
+            body=await _body(request),
         )
         try:
             presented = self._authenticate(request, scope)
@@ -299,12 +301,25 @@ class Paywall:
             payee=presented.rail.payee,
             created_at=now,
         )
+        await self._keep_name(entry, presented)
         if await self.journal.insert(entry):
             return entry
         found = await self.journal.load(presented.key)
         if found is None:
             raise RuntimeError("a paywall entry vanished; the journal lost a write")
         return found
+
+    async def _keep_name(self, entry: Entry, presented: _Presented) -> None:
+        """One identifier is one payment (x402 ``payment-identifier``): another one under it is a conflict."""
+        identifier = presented.challenge.identifier
+        if identifier is None or presented.payment.payer is None:
+            return
+        named = entry.named(identifier, presented.payment.payer)
+        if await self.journal.insert(named):
+            return
+        known = await self.journal.load(named.key)
+        if known is not None and known.fingerprint != presented.fingerprint:
+            raise _Turned("identifier-conflict", 409, "This payment identifier was used for another payment.")
 
     async def _take(self, entry: Entry) -> Entry | None:
         now = datetime.now(UTC)
@@ -369,6 +384,7 @@ class Paywall:
                 "error": turned.detail,
                 "resource": {"url": self._resource_url(request)},
                 "accepts": accepts,
+                "extensions": http402.x402_extensions(),
             }
             response.headers["payment-required"] = http402.encode_json_header(required)
         return response
@@ -538,6 +554,19 @@ async def _to_response(result: Any, request: Request) -> Response:
         exclude_none=route.response_model_exclude_none,
     )
     return JSONResponse(content, route.status_code or 200)
+
+
+async def _body(request: Request) -> bytes:
+    """What the client sent, byte for byte: a payment is bound to it."""
+    kept: bytes | None = request.scope.get(KEPT)
+    if kept is not None:
+        return kept
+    try:
+        return await request.body()
+    except RuntimeError:  # FastAPI has read a form already
+        raise RuntimeError(
+            "a paid route with a form needs the middleware KeepForms of waystation.seller.paywall_forms"
+        ) from None
 
 
 async def _resolve(price: Money | Sequence[Money] | PriceFunction, request: Request) -> Sequence[Money]:

@@ -26,6 +26,8 @@ class EntryState(StrEnum):
     """The processor refused for certain; no money moved."""
     DELIVERED = "delivered"
     """The money moved and the answer is recorded."""
+    NAMED = "named"
+    """Not a payment but a payer's name for one: the name stands for this proof alone."""
 
 
 class Charge(Frozen):
@@ -86,6 +88,12 @@ class Entry(Frozen):
     def finished(self) -> bool:
         """Whether nothing is left to do."""
         return self.state in (EntryState.REFUSED, EntryState.DELIVERED)
+
+    def named(self, identifier: str, payer: str) -> Self:
+        """The entry that keeps a payer's identifier for this payment. Names of two payers never meet."""
+        return self.model_copy(
+            update={"key": f"name:{payer}:{identifier}", "state": EntryState.NAMED, "lease": None}
+        )
 
     def taken(self, lease: Lease) -> Self:
         """Leased to a worker, which will try once more."""

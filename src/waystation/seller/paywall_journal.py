@@ -18,6 +18,9 @@ from waystation.seller.paywall_entries import Entry, EntryState
 SQLITE_BUSY_MILLISECONDS = 10_000
 MAX_OPEN_ENTRIES_PER_READ = 500
 
+FORGETTABLE = (EntryState.DELIVERED, EntryState.REFUSED, EntryState.NAMED)
+"""States in which nothing is owed any more."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS paywall_entries (
     key TEXT PRIMARY KEY,
@@ -123,8 +126,8 @@ class SqliteJournal:
 
     async def forget(self, *, delivered_before: datetime) -> int:
         """See :class:`Journal`."""
-        query = "DELETE FROM paywall_entries WHERE state IN (?, ?) AND created_at < ?"
-        row = (EntryState.DELIVERED, EntryState.REFUSED, _stamp(delivered_before))
+        query = "DELETE FROM paywall_entries WHERE state IN (?, ?, ?) AND created_at < ?"
+        row = (*FORGETTABLE, _stamp(delivered_before))
         async with self._lock:
             connection = await self._open()
             cursor = await connection.execute(query, row)

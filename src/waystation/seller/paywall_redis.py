@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from waystation.seller.paywall_entries import Entry, EntryState
-from waystation.seller.paywall_journal import MAX_OPEN_ENTRIES_PER_READ
+from waystation.seller.paywall_journal import FORGETTABLE, MAX_OPEN_ENTRIES_PER_READ
 
 # The three scripts below each run atomically in Redis. KEYS: entry, index of the
 # old state, index of the new state.
@@ -77,7 +77,7 @@ class RedisJournal:
     async def forget(self, *, delivered_before: datetime) -> int:
         """See :class:`~waystation.seller.paywall_journal.Journal`."""
         forgotten = 0
-        for state in (EntryState.DELIVERED, EntryState.REFUSED):
+        for state in FORGETTABLE:
             for key in await self._keys_before(state, delivered_before):
                 await self._redis.delete(self._key(key))
                 await self._redis.zrem(self._index(state), key)

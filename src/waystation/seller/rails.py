@@ -69,6 +69,11 @@ class PaymentPayload(Protocol):
         """What the journal calls this payment; None for the challenge id."""
         ...
 
+    @property
+    def payer(self) -> str | None:
+        """Who signed it, where that is known."""
+        ...
+
     def check_valid(self, now: datetime) -> None:
         """Whether it may be charged now, for the first time. Raises :class:`BadPayment`."""
         ...
@@ -120,6 +125,7 @@ class TokenPayment:
 
     token: SecretStr
     journal_key: str | None = None
+    payer: str | None = None
 
     def check_valid(self, now: datetime) -> None:
         """Tokens expire at the processor, which knows best."""
@@ -263,6 +269,11 @@ class AuthorizationPayment:
     authorization: dict[str, str]
     signature: SecretStr
     journal_key: str | None
+
+    @property
+    def payer(self) -> str:
+        """The address that signed."""
+        return self.authorization["from"]
 
     def check_valid(self, now: datetime) -> None:
         """See :class:`PaymentPayload`. A resend after the window is fine: it settles nothing new."""

@@ -1,0 +1,132 @@
+"""Where requests may go: public addresses, and those private networks that a setting names.
+
+Addresses are checked when a connection is made, so that neither a name that resolves to another
+address the second time nor a redirect leads into a private network.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpcore
+import httpx
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class RequestInvalidError(Exception):
+    """The request can't be made at all, and nothing was sent. ``rule`` is stable."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """``["127.0.0.0/8", "::1/128"]`` as networks. Raises ValueError for what is none."""
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+def is_public(address: str, allowed: Sequence[Network] = ()) -> bool:
+    """Whether requests may go to an address: a public one, or one of the allowed networks."""
+    ip: Any = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None)
+    ip = mapped or ip
+    if any(ip.version == network.version and ip in network for network in allowed):
+        return True
+    embedded = getattr(ip, "sixtofour", None) or (getattr(ip, "teredo", None) or (None, None))[1]
+    if embedded is not None and not is_public(str(embedded)):
+        return False
+    return bool(ip.is_global) and not ip.is_multicast
+
+
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Resolves a name once, checks every address, and connects to one that was checked."""
+
+    def __init__(self, allowed: Sequence[Network]) -> None:
+        self._allowed = tuple(allowed)
+        self._inner: Any = httpcore.AnyIOBackend()  # its type is not the same where anyio is missing
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore.AsyncNetworkStream:
+        failure: Exception | None = None
+        for address in await self._addresses(host, port):
+            try:
+                stream: httpcore.AsyncNetworkStream = await self._inner.connect_tcp(
+                    address, port, timeout=timeout, local_address=local_address, socket_options=socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return stream
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{host} does not resolve") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not all(is_public(address, self._allowed) for address in addresses):
+            raise RequestInvalidError(
+                "private_address",
+                f"{host} is in a private network; name it in WAYSTATION_ALLOWED_NETWORKS if it may be paid",
+            )
+        return addresses
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+class CheckedTransport(httpx.AsyncHTTPTransport):
+    """httpx's own transport, which connects to public addresses and to ``allowed`` networks alone.
+
+    Raises :class:`RequestInvalidError` (``private_address``) before anything is sent.
+    """
+
+    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+        limits = httpx.Limits()
+        super().__init__(limits=limits)
+        # httpx has no parameter for the network backend, httpcore has.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            keepalive_expiry=limits.keepalive_expiry,
+            network_backend=_CheckedBackend(allowed),
+        )
+
+
+def check_transport(url: str) -> None:
+    """Payments need TLS, except on this machine. Raises :class:`RequestInvalidError`."""
+    parsed = httpx.URL(url)
+    if not parsed.host or parsed.userinfo:
+        raise RequestInvalidError("url_invalid", "the URL needs a host and no user name or password")
+    if parsed.scheme != "https" and not _is_loopback(parsed.host):
+        raise RequestInvalidError("tls_required", "payments go over https only (http is allowed on loopback)")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def origin_of(url: str) -> str:
+    """``https://host[:port]`` in lower case, as mandates name sellers."""
+    parsed = httpx.URL(url)
+    default = {"http": 80, "https": 443}.get(parsed.scheme)
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    port = "" if parsed.port in (None, default) else f":{parsed.port}"
+    return f"{parsed.scheme}://{host}{port}".lower()

@@ -102,7 +102,9 @@ class MoneyStack(Stack):
         return str(answer.json()["mandate_id"])
 
 
-async def start_money_stack(folder: Path, temporal: TemporalServer) -> MoneyStack:
+async def start_money_stack(
+    folder: Path, temporal: TemporalServer, agents: tuple[str, ...] = AGENTS
+) -> MoneyStack:
     stack = MoneyStack(folder, temporal)
     from tests.support import free_port
 
@@ -110,7 +112,7 @@ async def start_money_stack(folder: Path, temporal: TemporalServer) -> MoneyStac
     stack.sandbox = Sandbox(folder, f"http://127.0.0.1:{port}")
     stack.run_api(port)
     stack.run_worker()
-    stack.run_agent(*AGENTS)
+    stack.run_agent(*agents)
     stack.run_sandbox()
     await stack.until_ready()
     return stack

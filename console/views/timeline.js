@@ -21,7 +21,8 @@ export class Timeline {
   /** Draws into `element`; `onPick` gets the number of the event that was picked. */
   constructor(element, model, onPick) {
     Object.assign(this, { element, model, onPick });
-    this.zoom = 2;
+    this.zoom = 1;
+    this.chosen = false;
     this.labels = svg("svg", { class: "labels", "aria-hidden": "true" });
     this.chart = svg("svg", { class: "chart", role: "group", "aria-label": "Turns, approvals and payments over time" });
     this.frame = h("div", { class: "chart-frame", tabindex: "0", role: "group", "aria-label": "Timeline; scrolls sideways" }, this.chart);
@@ -32,6 +33,7 @@ export class Timeline {
   }
 
   #zoom(by) {
+    this.chosen = true;
     this.zoom = Math.min(Math.max(this.zoom + by, 0), ZOOMS.length - 1);
     this.draw();
   }
@@ -41,6 +43,7 @@ export class Timeline {
     const atEnd = frame.scrollLeft + frame.clientWidth >= frame.scrollWidth - 40;
     const focused = this.chart.contains(document.activeElement) ? document.activeElement.dataset.seq : null;
     const plan = layout(this.model);
+    if (!this.chosen) this.zoom = Math.max(ZOOMS.findLastIndex((zoom) => (plan.length / 1000) * zoom + 40 <= frame.clientWidth), 1);
     const x = (milliseconds) => 10 + (milliseconds / 1000) * ZOOMS[this.zoom];
     const y = (row) => TOP + row * ROW_HEIGHT + ROW_HEIGHT / 2;
     const width = Math.max(x(plan.length) + 30, frame.clientWidth);

@@ -70,7 +70,7 @@ async def open_console(browser: Browser, stack: MoneyStack) -> AsyncIterator[Con
         finally:
             for context in console.contexts:
                 await context.close()
-        assert console.faults == []
+        assert not console.faults, console.faults
 
 
 async def until(page: Page, script: str, argument: Any = None) -> None:

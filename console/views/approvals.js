@@ -9,8 +9,9 @@ const REREAD_EVERY = 5;
 export function show({ api }) {
   const waiting = h("ul", { class: "rows" });
   const past = h("ul", { class: "rows" });
+  const decided = h("section", { hidden: true }, h("h2", {}, "Decided or under way"), past);
   const status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
-  const element = h("div", { class: "approvals" }, h("h1", {}, "Approvals"), status, waiting, h("h2", {}, "Before"), past);
+  const element = h("div", { class: "approvals" }, h("h1", {}, "Approvals"), status, waiting, decided);
   let entries = [];
   let rounds = 0;
   let timer = null;
@@ -19,8 +20,10 @@ export function show({ api }) {
   const draw = () => {
     const open = entries.filter((entry) => entry.status === "awaiting_approval");
     setText(status, open.length ? `${open.length} ${open.length === 1 ? "waits" : "wait"} for a decision.` : "Nothing waits for a decision.");
-    waiting.replaceChildren(...open.map(row));
-    past.replaceChildren(...entries.filter((entry) => !open.includes(entry)).map(row));
+    const rest = entries.filter((entry) => !open.includes(entry));
+    decided.hidden = rest.length === 0;
+    replaceRows(waiting, open);
+    replaceRows(past, rest);
   };
   const load = async () => {
     const [purchases, payments] = await Promise.all([api.get("/purchases"), api.get("/payments")]);
@@ -61,6 +64,14 @@ function ofPurchase(view) {
 
 function ofPayment(view) {
   return { route: "payments", id: view.payment_id, status: view.status, updated: view.updated_at, what: `${view.method} ${view.url}`, whom: view.offer?.realm ?? "", amount: view.offer?.price.amount, currency: view.offer?.price.currency };
+}
+
+/** Rows that say the same stay, so that nobody loses the focus to a refresh. */
+function replaceRows(list, entries) {
+  const shown = JSON.stringify(entries);
+  if (list.shows === shown) return;
+  list.shows = shown;
+  list.replaceChildren(...entries.map(row));
 }
 
 function row(entry) {

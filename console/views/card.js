@@ -124,7 +124,7 @@ export function drawCard(element, item, api) {
       statusPill(item.status ?? "creating"),
       total != null && currency ? h("strong", { class: "amount" }, money(total, currency)) : null),
     ...[
-      item.cart && h("details", waits ? { open: true } : {}, h("summary", {}, `${item.cart.lines.length} ${item.cart.lines.length === 1 ? "item" : "items"}, as the seller states them`), cartTable(item.cart)),
+      item.cart && h("details", waits ? { open: true } : {}, h("summary", {}, "The cart, as the seller states it"), cartTable(item.cart)),
       waits && item.deadline && h("p", { class: "quiet-text" }, "Decide within ", countdown(item.deadline)),
       waits && item.digest && digestLine(item.digest),
       waits && api.may("approve") && item.digest && decisionButtons(item.digest, (verb, body) => api.call("approve", "POST", `/${item.route}/${item.id}/${verb}`, body)),

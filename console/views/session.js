@@ -161,8 +161,10 @@ class SessionView {
 
   #drawHead() {
     const { model } = this;
-    setText(this.title, model.title ?? this.sessionId);
-    document.title = `${model.title ?? this.sessionId} · Waystation`;
+    const name = model.title ?? model.agent ?? this.sessionId;
+    setText(this.title, name);
+    this.title.title = this.sessionId;
+    document.title = `${name} · Waystation`;
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;

@@ -135,8 +135,8 @@ function rowElement(sessionId) {
   const people = h("span", { class: "quiet-text" });
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, about), people, status));
   const update = ({ title: given, agent, open, started, snapshot }) => {
-    setText(title, given ?? sessionId);
-    setText(about, `${given ? `${sessionId} · ` : ""}${agent ?? "?"} · ${ago(started)}`);
+    setText(title, given ?? agent ?? sessionId);
+    setText(about, `${given && agent ? `${agent} · ` : ""}${sessionId} · ${ago(started)}`);
     const [words, tone] = doing(open, snapshot);
     setText(status, words);
     status.className = `pill ${tone}`;

@@ -132,7 +132,7 @@ export class Follow {
         const begin = Math.max(0, end - OLDER_EVENTS);
         const events = [];
         for (let after = begin; after < end; ) {
-          const page = await this.#page(after);
+          const page = await this.#page(after, end - after);
           events.push(...page.events.filter((event) => event.seq <= end));
           after = page.more ? page.next_after : end;
         }
@@ -147,8 +147,8 @@ export class Follow {
     }
   }
 
-  #page(after) {
-    return this.api.get(`${this.path}/replay?after=${after}&limit=${PAGE_EVENTS}`);
+  #page(after, limit = PAGE_EVENTS) {
+    return this.api.get(`${this.path}/replay?after=${after}&limit=${limit}`);
   }
 
   #set(state, detail = "") {

@@ -2,7 +2,7 @@
  * What a session's page shows, made of its events: no DOM, no network.
  *
  * Items (messages, tool calls, notices, cards, groups of lanes) are kept under keys that stay the
- * same, each with the number `at` which it stands. `changed` and `removed` say what to draw again.
+ * same, each with the number `at` which it stands and the `last` event about it. `changed` and `removed` say what to draw again.
  * Events may come in any order: the newest page of a long session is read first.
  */
 
@@ -144,12 +144,11 @@ export class SessionModel {
     let item = this.items.get(key);
     if (!item) {
       this.count += 1;
-      item = { key, kind, at: Infinity, born: this.count, lane: parentOf(turnId) ? turnId : null, turnId, seq: 0 };
+      item = { key, kind, at: Infinity, born: this.count, lane: parentOf(turnId) ? turnId : null, turnId, seq: 0, last: 0 };
       this.items.set(key, item);
     }
-    if (event) {
-      if (event.seq < item.at) Object.assign(item, { at: event.seq, time: event.time, actor: event.actor });
-    }
+    if (event) item.last = Math.max(item.last, event.seq);
+    if (event && event.seq < item.at) Object.assign(item, { at: event.seq, time: event.time, actor: event.actor });
     this.changed.add(key);
     return item;
   }
@@ -171,6 +170,7 @@ export class SessionModel {
     item.at = message.order ?? Infinity;
     item.actor = message.actor;
     item.message = message;
+    if (event) item.last = Math.max(item.last, event.seq);
     if (event && (!item.time || event.type === "message.started")) item.time = event.time;
     if (event?.type === "message.completed") item.ended = event.time;
   }

@@ -40,7 +40,7 @@ class SessionView {
     this.containers = new Map();
     this.present = [];
     this.sticks = true;
-    this.ready = false;
+    this.readyAt = Infinity;
     this.said = new Set();
     this.follow = new Follow(api, sessionId, this.model, {
       onState: (state, detail) => this.#onState(state, detail),
@@ -127,7 +127,7 @@ class SessionView {
     }
     node.update(item);
     if (node.at !== item.at) this.#place(node, item);
-    if (this.ready) this.#say(item);
+    if (item.last > this.readyAt) this.#say(item);
   }
 
   /** Puts an element where its number says; nearly always that is the end, or the beginning. */
@@ -243,7 +243,7 @@ class SessionView {
     if (state === "live" || state === "closed") {
       this.#draw();
       // What was there before is not announced.
-      this.ready = true;
+      this.readyAt = Math.min(this.readyAt, this.model.cursor);
     }
     this.composer.update();
   }

@@ -280,13 +280,12 @@ class Dev:
         self.state = DevState(state)
         self.children: list[Child] = []
 
-    @property
-    def console_url(self) -> str:
-        """The console, with the keys of the three kinds of people who use it.
+    def console_url(self, path: str = "/") -> str:
+        """The console at a view, with the keys of the three kinds of people who use it.
 
         They are in the fragment, which a browser sends to nobody.
         """
-        return f"{self.url}/#" + "&".join(f"token={self.state.key(role)}" for role in CONSOLE_ROLES)
+        return f"{self.url}/#{path}?" + "&".join(f"token={self.state.key(role)}" for role in CONSOLE_ROLES)
 
     async def run(self) -> None:
         """Runs everything until SIGINT or SIGTERM."""
@@ -393,7 +392,7 @@ class Dev:
             f"""
 Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting again continues.
 
-  Console        {self.console_url}
+  Console        {self.console_url()}
   API            {self.url}   (documentation: {self.url}/docs)
   Temporal       127.0.0.1:{self.temporal_port}
   API key        {self.state.key("service")}{self._sandbox_lines()}

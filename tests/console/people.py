@@ -1,11 +1,11 @@
 """People in front of the console: pages in browser contexts of their own, signed in."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect
 
 from tests.money.shop_front import MoneyStack
 from tests.stack import KEYS
@@ -13,6 +13,8 @@ from waystation.client import Client, Session
 
 PATIENCE_MS = 15_000
 ROLES = ("client", "operator", "approver")
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 class Console:
@@ -80,8 +82,3 @@ async def until(page: Page, script: str, argument: Any = None) -> None:
     except Error as error:
         shown = await page.locator("body").inner_text()
         raise AssertionError(f"never true: {script}\n{argument!r}\nThe page shows:\n{shown[-1500:]}") from error
-
-
-def answer_of(page: Page) -> Callable[[], Any]:
-    """What agents have said on a page, as it is shown."""
-    return page.locator(".from-agent .text").all_inner_texts

@@ -13,6 +13,11 @@ from waystation.client import Session
 MESSAGES = 5_000
 MAX_OPENING_SECONDS = 1.0
 MAX_PAGE_BYTES = 100_000
+MAX_FRAME_MS = 250
+"""Nine of ten frames while scrolling, without a graphics card, on a machine that does other things too."""
+DRAWN = """
+() => [...document.querySelectorAll('.message > .text')].filter(e => e.checkVisibility({contentVisibilityAuto: true})).length
+"""
 FRAMES = """
 () => new Promise(done => {
   const log = document.querySelector('.log'), slow = [];
@@ -65,7 +70,8 @@ async def test_five_thousand_messages_open_within_a_second_and_scroll(console: C
     # Everything before it follows, without moving what is being read.
     await until(page, f"() => document.querySelectorAll('.message').length === {MESSAGES}")
     await expect(page.get_by_text(newest)).to_be_in_viewport()
-    assert await page.evaluate(FRAMES) < 100, "nine of ten frames while scrolling, in milliseconds"
+    assert await page.evaluate(FRAMES) < MAX_FRAME_MS
+    assert 0 < await page.evaluate(DRAWN) < 100, "only what is on the screen is laid out and drawn"
     await page.locator(".log").evaluate("log => { log.scrollTop = 0; }")
     await expect(page.locator('[data-key="message:m0"]')).to_be_in_viewport()
     order = await page.evaluate("() => [...document.querySelectorAll('.message')].map(e => e.dataset.key)")
@@ -73,7 +79,9 @@ async def test_five_thousand_messages_open_within_a_second_and_scroll(console: C
     # What comes now does not tear the reader away from the beginning.
     late = f"late-{uuid.uuid4().hex}"
     item = {"n": MESSAGES + 1, "type": "message.completed", "message_id": late, "data": {"text": "And one more."}}
-    await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", {"writer": "chronicle", "items": [item]})
+    body = {"writer": "chronicle", "items": [item]}
+    answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
+    assert answer.status_code == 200, answer.text
     await expect(page.locator(f'[data-key="message:{late}"]')).to_be_attached()
     await expect(page.locator('[data-key="message:m0"]')).to_be_in_viewport()
     await page.get_by_role("button", name="Newest").click()
@@ -85,15 +93,17 @@ async def test_the_whole_console_is_under_100_kb_on_the_wire(console: Console) -
     session = await console.session()
     context = await console.context()
     responses: list[Response] = []
-    context.on("response", responses.append)
+    context.on("response", lambda response: responses.append(response))
     page = await console.page(f"/sessions/{session.id}", context=context)
     await ready(page)
     await page.get_by_role("button", name="Timeline").click()
     await page.get_by_role("button", name="Phone").click()
     await expect(page.get_by_role("img", name="QR code")).to_be_visible()
-    for path in ("/sessions", "/approvals", "/mandates", "/purchases/none"):
+    await page.get_by_role("button", name="Close").click()
+    views = {"/sessions": "Sessions", "/approvals": "Approvals", "/mandates": "Mandates", "/purchases/none": "Not available"}
+    for path, title in views.items():
         await page.evaluate("(path) => { location.hash = `#${path}`; }", path)
-        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        await expect(page.get_by_role("heading", level=1)).to_have_text(title)
     files = [one for one in responses if "/console/" in one.url or one.url.endswith(f":{console.stack.ports[0]}/")]
     assert {name.rsplit("/", 1)[-1] for name in (one.url for one in files)} >= {"console.css", "uqr.js", "timeline.js", "decision.js"}
     size = 0

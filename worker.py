@@ -70,7 +70,7 @@ async def run(settings: Settings) -> None:
             announce = over_http(settings, await resources.enter_async_context(httpx.AsyncClient()))
         money_settings = MoneySettings()
         money = [
-            *await open_purchase_activities(client, money_settings, resources),
+            *await open_purchase_activities(client, money_settings, resources, news=Announcements(announce)),
             *await open_paid_request_activities(money_settings, resources),
         ]
         async with build_worker(client, announce, money=money):

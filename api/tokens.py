@@ -11,7 +11,7 @@ router = APIRouter(responses=PROBLEM_RESPONSES, tags=["credentials"])
 
 
 class Me(Frozen):
-    """Who the caller is and what they may do: ``sessions`` and ``expires_at`` are null where nothing bounds them."""
+    """Who the caller is and what they may do; ``sessions`` and ``expires_at`` are null if unbounded."""
 
     subject: str
     role: str
@@ -48,7 +48,9 @@ async def device_token(session_id: SessionPath, caller: Caller, parts: Parts, re
     """The caller's own rights in one session, for an hour at most: to go on with it on a phone, say."""
     caller.require(Action.READ, session_id)
     if caller.role == "service":
-        raise Forbidden("A service's rights don't belong in a device; mint one for a person with POST /tokens.")
+        raise Forbidden(
+            "A service's rights don't belong in a device; mint one for a person with POST /tokens."
+        )
     response.headers["Cache-Control"] = "no-store"
     return parts.auth.mint_for_device(caller, session_id)
 

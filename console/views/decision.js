@@ -101,7 +101,7 @@ class DecisionView {
           waits && this.api.may("approve") ? decisionButtons(digest, (verb, body) => this.#decide(verb, body)) : null,
           waits && !this.api.may("approve") ? h("p", { class: "quiet-text" }, "Only approvers decide.") : null,
           ...outcome(view)),
-        mandate ? mandateFacts(mandate) : null),
+        this.route === "purchases" ? (mandate ? mandateFacts(mandate) : h("p", { class: "quiet-text" }, "The mandate is shown to its owner and the approvers that it names.")) : null),
       trail(audit, this.id));
   }
 

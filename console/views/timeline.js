@@ -6,8 +6,10 @@ import { layout } from "../timeline.js";
 const ROW_HEIGHT = 30;
 const BAR_HEIGHT = 14;
 const TOP = 6;
-const LABEL_WIDTH = 112;
-const ZOOMS = [4, 8, 16, 32, 64];
+const MARGIN = 12;
+/** Pixels for a second: what fits by itself, and how far one may go. */
+const FITTING = [8, 128];
+const ALLOWED = [1, 512];
 const MARKS = {
   message: (x, y) => svg("circle", { cx: x, cy: y, r: 5 }),
   stop: (x, y) => svg("rect", { x: x - 5, y: y - 5, width: 10, height: 10 }),
@@ -21,8 +23,7 @@ export class Timeline {
   /** Draws into `element`; `onPick` gets the number of the event that was picked. */
   constructor(element, model, onPick) {
     Object.assign(this, { element, model, onPick });
-    this.zoom = 1;
-    this.chosen = false;
+    this.scale = null;
     this.labels = svg("svg", { class: "labels", "aria-hidden": "true" });
     this.chart = svg("svg", { class: "chart", role: "group", "aria-label": "Turns, approvals and payments over time" });
     this.frame = h("div", { class: "chart-frame", tabindex: "0", role: "group", "aria-label": "Timeline; scrolls sideways" }, this.chart);
@@ -33,8 +34,7 @@ export class Timeline {
   }
 
   #zoom(by) {
-    this.chosen = true;
-    this.zoom = Math.min(Math.max(this.zoom + by, 0), ZOOMS.length - 1);
+    this.scale = clamp(this.shown * 2 ** by, ALLOWED);
     this.draw();
   }
 
@@ -43,15 +43,14 @@ export class Timeline {
     const atEnd = frame.scrollLeft + frame.clientWidth >= frame.scrollWidth - 40;
     const focused = this.chart.contains(document.activeElement) ? document.activeElement.dataset.seq : null;
     const plan = layout(this.model);
-    if (!this.chosen) this.zoom = Math.max(ZOOMS.findLastIndex((zoom) => (plan.length / 1000) * zoom + 40 <= frame.clientWidth), 1);
-    const x = (milliseconds) => 10 + (milliseconds / 1000) * ZOOMS[this.zoom];
+    const seconds = Math.max(plan.length / 1000, 1);
+    this.shown = this.scale ?? clamp((frame.clientWidth - 3 * MARGIN) / seconds, FITTING);
+    const x = (milliseconds) => MARGIN + (milliseconds / 1000) * this.shown;
     const y = (row) => TOP + row * ROW_HEIGHT + ROW_HEIGHT / 2;
-    const width = Math.max(x(plan.length) + 30, frame.clientWidth);
+    const width = Math.max(x(plan.length) + 2 * MARGIN, frame.clientWidth);
     const height = TOP * 2 + plan.rows.length * ROW_HEIGHT;
-    for (const [element, size] of [[this.chart, width], [this.labels, LABEL_WIDTH]]) {
-      element.setAttribute("width", size);
-      element.setAttribute("height", height);
-    }
+    this.chart.setAttribute("width", width);
+    for (const element of [this.chart, this.labels]) element.setAttribute("height", height);
     this.labels.replaceChildren(...plan.rows.map((row, index) => svg("text", { x: 0, y: y(index) + 4 }, row.label)));
     this.chart.replaceChildren(
       ...plan.rows.map((_, index) => svg("line", { class: "row", x1: 0, x2: width, y1: y(index), y2: y(index) })),
@@ -69,6 +68,10 @@ export class Timeline {
         this.onPick(seq);
       } }, svg("title", {}, label), shape);
   }
+}
+
+function clamp(value, [least, most]) {
+  return Math.min(Math.max(value, least), most);
 }
 
 function legend() {

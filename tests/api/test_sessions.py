@@ -288,7 +288,12 @@ async def test_a_ticket_opens_one_stream_once(http: httpx.AsyncClient, client: C
 async def test_a_caller_is_told_what_they_may_do(http: httpx.AsyncClient, client: Client) -> None:
     session = await client.start("demo")
     me = (await http.get("/me")).json()
-    assert (me["subject"], me["role"], me["sessions"], me["expires_at"]) == ("test-service", "service", None, None)
+    assert (me["subject"], me["role"], me["sessions"], me["expires_at"]) == (
+        "test-service",
+        "service",
+        None,
+        None,
+    )
     assert "approve" not in me["may"]
     me = (await http.get("/me", headers=bearer(await token_for(http, session.id)))).json()
     assert (me["subject"], me["role"], me["sessions"]) == ("ada", "client", [session.id])

@@ -11,7 +11,11 @@ from tests.console.people import Console, open_console
 from tests.money.shop_front import MoneyStack, start_money_stack
 from tests.support import TemporalServer
 
-AGENTS = ("waystation.agents.demo:agent", "waystation.agents.demo:researcher", "waystation.agents.shopper:agent")
+AGENTS = (
+    "waystation.agents.demo:agent",
+    "waystation.agents.demo:researcher",
+    "waystation.agents.shopper:agent",
+)
 CHROMIUM = shutil.which("chromium")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
@@ -27,7 +31,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-async def temporal_server_of_console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TemporalServer]:
+async def temporal_server_of_console(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[TemporalServer]:
     """Of its own: two stacks on one server would share the workers' task queue, and not the keys."""
     server = TemporalServer(Path(tmp_path_factory.mktemp("console-temporal")))
     try:

@@ -81,4 +81,6 @@ async def until(page: Page, script: str, argument: Any = None) -> None:
         await page.wait_for_function(script, arg=argument, timeout=PATIENCE_MS)
     except Error as error:
         shown = await page.locator("body").inner_text()
-        raise AssertionError(f"never true: {script}\n{argument!r}\nThe page shows:\n{shown[-1500:]}") from error
+        raise AssertionError(
+            f"never true: {script}\n{argument!r}\nThe page shows:\n{shown[-1500:]}"
+        ) from error

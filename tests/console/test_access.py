@@ -25,17 +25,29 @@ async def violations(page: Page) -> list[tuple[str, Any]]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_axe_finds_nothing_serious(console: Console, scheme: Literal["light", "dark"], width: int) -> None:
+async def test_axe_finds_nothing_serious(
+    console: Console, scheme: Literal["light", "dark"], width: int
+) -> None:
     talk, purchase_id, _ = await ask_for_books(console)
     session = await console.session(title="Accessible")
-    await session.send("Hello **there**", data={"tokens": 20, "rate": 0, "spawn": 2, "tool": "search", "think": 3, "retry": 5})
+    await session.send(
+        "Hello **there**",
+        data={"tokens": 20, "rate": 0, "spawn": 2, "tool": "search", "think": 3, "retry": 5},
+    )
     context = await console.context(color_scheme=scheme, viewport={"width": width, "height": 800})
     anonymous = await context.new_page()
     await anonymous.goto(f"{console.stack.url}/")
     await expect(anonymous.get_by_label("Token")).to_be_visible()
     assert await violations(anonymous) == []
     await anonymous.close()
-    for path in ("/sessions", f"/sessions/{session.id}", f"/sessions/{talk.session.id}", f"/purchases/{purchase_id}", "/approvals", "/mandates"):
+    for path in (
+        "/sessions",
+        f"/sessions/{session.id}",
+        f"/sessions/{talk.session.id}",
+        f"/purchases/{purchase_id}",
+        "/approvals",
+        "/mandates",
+    ):
         page = await console.page(path, context=context)
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         if path == f"/sessions/{session.id}":
@@ -45,7 +57,9 @@ async def test_axe_finds_nothing_serious(console: Console, scheme: Literal["ligh
         else:
             await expect(page.get_by_text("Loading …")).to_have_count(0)
         assert await violations(page) == [], path
-        wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        wide = await page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
         assert wide <= 0, f"{path} scrolls sideways"
         await page.close()
 
@@ -64,7 +78,10 @@ async def test_everything_is_done_by_keyboard(console: Console) -> None:
     async def reach(name: str) -> None:
         for _ in range(30):
             await page.keyboard.press("Tab")
-            if await page.evaluate("(name) => (document.activeElement.textContent || document.activeElement.id || document.activeElement.value) === name", name):
+            if await page.evaluate(
+                "(name) => (document.activeElement.textContent || document.activeElement.id || document.activeElement.value) === name",
+                name,
+            ):
                 return
         raise AssertionError(f"no Tab leads to {name}")
 

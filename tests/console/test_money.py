@@ -97,7 +97,9 @@ async def test_a_stale_page_can_not_approve_another_cart(console: Console) -> No
     _, purchase_id, asked = await ask_for_books(console)
     page = await console.page(f"/purchases/{purchase_id}")
     await settled(page, "waits for approval")
-    await page.route("**/approve", lambda route: route.continue_(post_data=json.dumps({"digest": "sha256:" + "0" * 64})))
+    await page.route(
+        "**/approve", lambda route: route.continue_(post_data=json.dumps({"digest": "sha256:" + "0" * 64}))
+    )
     await page.get_by_role("button", name="Approve exactly this").click()
     await expect(page.locator(".digest")).to_contain_text(asked["digest"])
     await settled(page, "waits for approval")

@@ -6,14 +6,14 @@ import struct
 import zlib
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from tests.console.people import Console, until
-from tests.console.test_streaming import ready
+from tests.console.test_streaming import IDLE, ready
 from tests.support import ROOT
 
 PICTURE = ROOT / "docs" / "console.png"
-SIZE = {"width": 1280, "height": 900}
+SIZE = {"width": 1280, "height": 1240}
 KEYWORD = b"waystation-console"
 MAX_BYTES = 200_000
 WANTED = "WAYSTATION_CONSOLE_PICTURE"
@@ -61,12 +61,18 @@ async def take(console: Console) -> bytes:
     tokens = [await console.token(role, session.id, name) for role, name in names]
     approver = {"role": "approver", "sessions": [session.id], "subject": "test-approver", "name": "Ada"}
     tokens.append(str((await stack.call("service", "POST", "/tokens", approver)).json()["token"]))
-    page = await console.page(f"/sessions/{session.id}", *tokens, viewport=SIZE, color_scheme="light", locale="en-GB")
+    page = await console.page(
+        f"/sessions/{session.id}", *tokens, viewport=SIZE, color_scheme="light", locale="en-US"
+    )
     await ready(page)
-    body = {"text": "What keeps an answer whole when my connection breaks?", "data": {"tokens": 42, "rate": 60, "spawn": 2, "tool": "search", "think": 20}}
+    body = {
+        "text": "What keeps an answer whole when my connection breaks?",
+        "data": {"tokens": 42, "rate": 60, "spawn": 2, "tool": "search", "think": 20},
+    }
     headers = {"Authorization": f"Bearer {tokens[0]}"}
     await console.client.http.post(f"{stack.url}/sessions/{session.id}/messages", json=body, headers=headers)
-    await until(page, "() => document.querySelector('.session-head .pill').textContent === 'idle' && document.querySelectorAll('.lane').length === 2")
+    await expect(page.locator(".lane")).to_have_count(2)
+    await until(page, IDLE)
     mandate = await stack.mandate()
     wanted = {
         "mandate_id": mandate,
@@ -78,7 +84,6 @@ async def take(console: Console) -> bytes:
         **DETAILS,
     }
     assert (await stack.call("service", "POST", "/purchases", {"request": wanted})).status_code == 201
-    import asyncio; await asyncio.sleep(6); print((await stack.call("service","GET",f"/purchases?session_id={session.id}")).text[:3000]); print((await stack.call("service","GET",f"/sessions/{session.id}/replay")).text[-1500:]); print(await page.locator(".log .card").all_inner_texts())
     await expect(page.locator(".log .card .pill")).to_have_text("waits for approval")
     await page.get_by_role("button", name="Timeline").click()
     await expect(page.locator("a.approval")).to_have_count(1)

@@ -12,7 +12,8 @@ from tests.money.shop_front import MoneyStack
 from tests.support import ROOT
 
 HOSTILE = """<script>window.broken = 1</script><img src=x onerror="window.broken = 2">
-<svg onload="window.broken = 3"></svg> [click](javascript:window.broken=4) [data](data:text/html,<script>alert(1)</script>)
+<svg onload="window.broken = 3"></svg> [click](javascript:window.broken=4) 
+[data](data:text/html,<script>alert(1)</script>)
 [file](file:///etc/passwd) <javascript:window.broken=5> [quote](https://example.org/"onmouseover="window.broken=6)
 `<b>code</b>` **<i>bold</i>** [<u>good</u>](https://example.org/a_b?c=(d)) https://example.org/path.
 
@@ -61,8 +62,17 @@ async def test_hostile_text_stays_text(console: Console) -> None:
     await ready(page)
     items = [
         {"n": 1, "type": "message.completed", "message_id": "evil", "data": {"text": HOSTILE}},
-        {"n": 2, "type": "message.completed", "message_id": "thought", "data": {"text": HOSTILE, "kind": "reasoning"}},
-        {"n": 3, "type": "tool.called", "data": {"call_id": "c", "name": HOSTILE[:100], "arguments": {"a": HOSTILE}}},
+        {
+            "n": 2,
+            "type": "message.completed",
+            "message_id": "thought",
+            "data": {"text": HOSTILE, "kind": "reasoning"},
+        },
+        {
+            "n": 3,
+            "type": "tool.called",
+            "data": {"call_id": "c", "name": HOSTILE[:100], "arguments": {"a": HOSTILE}},
+        },
         {"n": 4, "type": "tool.returned", "data": {"call_id": "c", "name": "x", "error": HOSTILE}},
         {"n": 5, "type": "data.evil", "data": {"text": HOSTILE}},
     ]
@@ -75,20 +85,21 @@ async def test_hostile_text_stays_text(console: Console) -> None:
     await page.get_by_text("Reasoning", exact=True).click()
     await until(page, "() => document.querySelectorAll('.notice, .data, .tool').length >= 2")
     assert await page.evaluate("window.broken") is None
-    inside = "() => document.querySelectorAll('.log :is(script, img, svg, iframe, style, i, u, b b, object)').length"
-    assert await page.evaluate(inside) == 0
+    assert await page.locator(".log :is(script, img, svg, iframe, style, i, u, b b, object)").count() == 0
     links = await evil.locator("a").evaluate_all("links => links.map(a => [a.href, a.rel, a.textContent])")
     safe = "noopener noreferrer nofollow"
     assert links == [
         ["https://example.org/a_b?c=(d)", safe, "<u>good</u>"],
         ["https://example.org/path", safe, "https://example.org/path"],
         ["https://example.org/safe", safe, "deep"],
-    ] or all(href.startswith("https://example.org/") and rel == safe for href, rel, _ in links), links
+    ]
     attributes = "links => links.flatMap(a => a.getAttributeNames()).filter(name => name.startsWith('on'))"
     assert await evil.locator("a").evaluate_all(attributes) == []
 
 
-@pytest.mark.parametrize("path", ["/", "/console/main.js", "/console/console.css", "/console/views/session.js"])
+@pytest.mark.parametrize(
+    "path", ["/", "/console/main.js", "/console/console.css", "/console/views/session.js"]
+)
 async def test_the_policy_is_strict(town: MoneyStack, path: str) -> None:
     async with httpx.AsyncClient(base_url=town.url) as http:
         answer = await http.get(path)

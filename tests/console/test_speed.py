@@ -16,7 +16,8 @@ MAX_PAGE_BYTES = 100_000
 MAX_FRAME_MS = 250
 """Nine of ten frames while scrolling, without a graphics card, on a machine that does other things too."""
 DRAWN = """
-() => [...document.querySelectorAll('.message > .text')].filter(e => e.checkVisibility({contentVisibilityAuto: true})).length
+() => [...document.querySelectorAll('.message > .text')]
+  .filter(element => element.checkVisibility({contentVisibilityAuto: true})).length
 """
 FRAMES = """
 () => new Promise(done => {
@@ -78,7 +79,12 @@ async def test_five_thousand_messages_open_within_a_second_and_scroll(console: C
     assert order == [f"message:m{number}" for number in range(MESSAGES)]
     # What comes now does not tear the reader away from the beginning.
     late = f"late-{uuid.uuid4().hex}"
-    item = {"n": MESSAGES + 1, "type": "message.completed", "message_id": late, "data": {"text": "And one more."}}
+    item = {
+        "n": MESSAGES + 1,
+        "type": "message.completed",
+        "message_id": late,
+        "data": {"text": "And one more."},
+    }
     body = {"writer": "chronicle", "items": [item]}
     answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
     assert answer.status_code == 200, answer.text
@@ -100,12 +106,24 @@ async def test_the_whole_console_is_under_100_kb_on_the_wire(console: Console) -
     await page.get_by_role("button", name="Phone").click()
     await expect(page.get_by_role("img", name="QR code")).to_be_visible()
     await page.get_by_role("button", name="Close").click()
-    views = {"/sessions": "Sessions", "/approvals": "Approvals", "/mandates": "Mandates", "/purchases/none": "Not available"}
+    views = {
+        "/sessions": "Sessions",
+        "/approvals": "Approvals",
+        "/mandates": "Mandates",
+        "/purchases/none": "Not available",
+    }
     for path, title in views.items():
         await page.evaluate("(path) => { location.hash = `#${path}`; }", path)
         await expect(page.get_by_role("heading", level=1)).to_have_text(title)
-    files = [one for one in responses if "/console/" in one.url or one.url.endswith(f":{console.stack.ports[0]}/")]
-    assert {name.rsplit("/", 1)[-1] for name in (one.url for one in files)} >= {"console.css", "uqr.js", "timeline.js", "decision.js"}
+    files = [
+        one for one in responses if "/console/" in one.url or one.url.endswith(f":{console.stack.ports[0]}/")
+    ]
+    assert {name.rsplit("/", 1)[-1] for name in (one.url for one in files)} >= {
+        "console.css",
+        "uqr.js",
+        "timeline.js",
+        "decision.js",
+    }
     size = 0
     for one in files:
         sizes = await one.request.sizes()

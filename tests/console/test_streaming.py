@@ -11,7 +11,9 @@ from waystation.client import Session
 from waystation.demo.chapters import spoken
 from waystation.demo.wire import Wire
 
-ANSWER = "() => [...document.querySelectorAll('.from-agent:not(.superseded) .text')].map(e => e.textContent).join('')"
+ANSWER = """
+() => [...document.querySelectorAll('.from-agent:not(.superseded) .text')].map(e => e.textContent).join('')
+"""
 LONGER = f"(length) => ({ANSWER})().length > length"
 RUNS = "() => document.querySelector('.message.streaming') !== null"
 IDLE = "() => document.querySelector('.session-head .pill')?.textContent === 'idle'"
@@ -169,7 +171,9 @@ async def test_sub_agents_have_lanes_side_by_side(console: Console) -> None:
     lanes = page.locator(".lane")
     await expect(lanes).to_have_count(2)
     for number in (1, 2):
-        await expect(lanes.nth(number - 1)).to_contain_text(f"Looking into question {number}. It has an answer.")
+        await expect(lanes.nth(number - 1)).to_contain_text(
+            f"Looking into question {number}. It has an answer."
+        )
         await expect(lanes.nth(number - 1).locator(".pill")).to_have_text("completed")
     boxes = [await lanes.nth(number).bounding_box() for number in (0, 1)]
     assert boxes[0]
@@ -255,6 +259,50 @@ async def test_the_timeline_shows_turns_and_leads_to_them(console: Console) -> N
     found = page.locator(".from-user").first
     await expect(found).to_be_in_viewport()
     await expect(found).to_have_class(re.compile(r"\bfound\b"))
+
+
+STATES = """
+() => {
+  window.states = [];
+  const connection = document.querySelector('.connection');
+  new MutationObserver(() => window.states.push(connection.textContent)).observe(connection, {childList: true});
+}
+"""
+
+
+async def test_silence_is_taken_for_a_lost_connection(console: Console) -> None:
+    """A dead line gives no error: only the missing heartbeats tell."""
+    session = await console.session()
+    context = await console.context()
+    await context.clock.install()
+    page = await console.page(f"/sessions/{session.id}", context=context)
+    await ready(page)
+    await page.evaluate(STATES)
+    await page.clock.fast_forward(20_000)
+    assert await page.evaluate("window.states") == [], "one heartbeat may be missing"
+    await page.clock.fast_forward(40_000)
+    await until(page, "() => window.states.includes('Offline')")
+    await page.clock.fast_forward(5_000)
+    await ready(page)
+
+
+async def test_a_hidden_tab_lets_go_and_resumes(console: Console) -> None:
+    session = await console.session()
+    context = await console.context()
+    await context.clock.install()
+    page = await console.page(f"/sessions/{session.id}", context=context)
+    await ready(page)
+    hide = """(hidden) => {
+      Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    await page.evaluate(hide, True)
+    await page.clock.fast_forward(61_000)
+    await expect(page.locator(".connection")).to_have_text("Paused")
+    await session.send("tokens=20 rate=0")
+    await page.evaluate(hide, False)
+    await ready(page)
+    await until(page, LONGER, len(spoken(20)) - 1)
 
 
 async def test_a_session_that_is_closed_says_so(console: Console) -> None:

@@ -1,7 +1,7 @@
 # Everything here sets itself up: a virtual environment in .venv with the pinned dependencies,
 # made once and again only when pyproject.toml or constraints.txt change.
 #
-#   make demo    what sessions can do, on real parts, in under a minute
+#   make demo    sessions and payments on real parts, in about a minute
 #   make test    the tests
 #   make dev     everything on this machine, until Ctrl-C
 #   make lint    style          make types   type checkers          make bench   benchmarks

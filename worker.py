@@ -25,6 +25,7 @@ from workflows.session import AgentSession
 from workflows.turn import AgentTurn
 
 WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
+logger = logging.getLogger(__name__)
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)
 
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
@@ -74,7 +75,12 @@ async def run(settings: Settings) -> None:
             *await open_paid_request_activities(money_settings, resources),
         ]
         async with build_worker(client, announce, money=money):
-            logging.getLogger(__name__).info("Working on task queue %s", SESSION_TASK_QUEUE)
+            if not (settings.storage_dir or settings.storage_s3_bucket):
+                logger.warning(
+                    "No external storage is set, so sessions are full after 1 MB. "
+                    "Set WAYSTATION_STORAGE_DIR or WAYSTATION_STORAGE_S3_BUCKET, here and for the API."
+                )
+            logger.info("Working on task queue %s", SESSION_TASK_QUEUE)
             await stop.wait()
 
 

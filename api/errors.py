@@ -100,6 +100,7 @@ class Unavailable(Problem):
 _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.SESSION_CLOSED: (Conflict, "session-closed"),
     names.SESSION_BUSY: (Conflict, "session-busy"),
+    names.SESSION_FULL: (Conflict, "session-full"),
     names.TAKEN_OVER: (Conflict, "taken-over"),
     names.NOT_TAKEN_OVER: (Conflict, "not-taken-over"),
     names.MESSAGE_ID_TAKEN: (Conflict, "message-id-taken"),

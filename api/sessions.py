@@ -64,7 +64,7 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
             title=body.title,
             metadata=body.metadata,
             started_by=caller.actor,
-            limits=parts.settings.limits,
+            limits=parts.settings.session_limits,
         ),
     )
     sent = None

@@ -68,12 +68,14 @@ class Stack:
         return self._run("agent", "agent", *(references or AGENTS), port=port or self.ports[0])
 
     async def ready(self, port: int | None = None) -> None:
+        """Waits until an API serves, and its live bus is up."""
         url = f"http://127.0.0.1:{port or self.ports[0]}/ready"
 
         async def answers() -> bool:
             async with httpx.AsyncClient() as http:
                 try:
-                    return (await http.get(url)).is_success
+                    answer = await http.get(url)
+                    return answer.is_success and bool(answer.json()["live_bus"])
                 except httpx.TransportError:
                     return False
 

@@ -197,6 +197,8 @@ class AgentSession:
         now = workflow.now()
         for write in publish.writes:
             self._log.accept(write, now, functools.partial(self._consume_steer, write.actor))
+        if self._full():
+            self._stop_all(None, "session_full")
 
     @workflow.signal
     @drop_unless(Note)
@@ -240,6 +242,12 @@ class AgentSession:
         if message.on_busy == OnBusy.REJECT and self._busy():
             raise _refusal(
                 names.SESSION_BUSY, "A turn is running or waiting; send with on_busy=queue, or stop it first."
+            )
+        if self._full():
+            raise _refusal(
+                names.SESSION_FULL,
+                f"The session holds all it may ({self._start.limits.max_log_bytes:,} bytes); "
+                "go on in a new one.",
             )
         if len(self._state.queue) >= MAX_QUEUED_TURNS:
             raise _refusal(
@@ -446,6 +454,14 @@ class AgentSession:
         else:
             self._state.cancel.append(turn_id)
 
+    def _full(self) -> bool:
+        return self._log.size_bytes >= self._start.limits.max_log_bytes
+
+    def _stop_all(self, actor: Actor | None, reason: str) -> None:
+        for turn_id in list(self._state.turns):
+            if turn_id in self._state.turns:
+                self._request_stop(turn_id, actor, None, reason)
+
     def _stop_children(self, turn_id: str) -> None:
         for child_id, child in list(self._state.turns.items()):
             if child.input.parent_turn_id == turn_id and child.status == "running":
@@ -517,12 +533,8 @@ class AgentSession:
             self._queue_steer(steer.steer_id, steer.text, steer.actor)
 
     def _queue_steer(self, steer_id: str, text: str, actor: Actor) -> None:
-        if self._state.closing or len(self._state.queue) >= MAX_QUEUED_TURNS:
-            why = (
-                "The session is closed." if self._state.closing else f"{MAX_QUEUED_TURNS} turns are waiting."
-            )
-            refused = Outcome(outcome="refused", detail=why)
-            _remember(self._state.outcomes, steer_id, refused)
+        if why := self._no_room():
+            _remember(self._state.outcomes, steer_id, Outcome(outcome="refused", detail=why))
             return
         recorded = self._log.add_message(steer_id, actor, text, workflow.now())
         turn = self._new_turn(text, steer_id, {})
@@ -533,6 +545,16 @@ class AgentSession:
             Outcome(outcome="queued", seq=recorded.seq, turn_id=turn.input.turn_id),
         )
         self._begin_next()
+
+    def _no_room(self) -> str | None:
+        """Why no further turn can wait here."""
+        if self._state.closing:
+            return "The session is closed."
+        if self._full():
+            return "The session holds all it may; go on in a new one."
+        if len(self._state.queue) >= MAX_QUEUED_TURNS:
+            return f"{MAX_QUEUED_TURNS} turns are waiting."
+        return None
 
     def _new_request_id(self) -> str:
         self._state.request_count += 1
@@ -680,9 +702,7 @@ class AgentSession:
         if self._state.closing:
             return
         self._state.closing = close or Close()
-        for turn_id in list(self._state.turns):
-            if turn_id in self._state.turns:
-                self._request_stop(turn_id, self._state.closing.actor, None, "session_closed")
+        self._stop_all(self._state.closing.actor, "session_closed")
         self._close_when_settled()
 
     def _close_when_settled(self) -> None:

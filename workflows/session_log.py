@@ -31,6 +31,8 @@ MAX_REPLAY_PAGE_BYTES = 192 * 1024
 MAX_WRITERS = 1_000
 """Writers remembered for dropping repeats; the longest silent is forgotten first."""
 MAX_OPEN_MESSAGES = 200
+_EVENT_BYTES = 200
+"""What an event takes beside its data, about."""
 
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
@@ -92,11 +94,17 @@ class SessionLog:
             for event in self.state.events
             if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED) and event.message_id
         }
+        self._size_bytes = sum(map(_size_bytes, self.state.events))
 
     @property
     def tip(self) -> int:
         """The newest event's seq; 0 while empty."""
         return self.state.tip
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much the log holds, as JSON."""
+        return self._size_bytes
 
     def append(
         self,
@@ -120,6 +128,7 @@ class SessionLog:
             data=data or {},
         )
         self.state.events.append(event)
+        self._size_bytes += _size_bytes(event)
         return event
 
     # Fencing
@@ -377,6 +386,8 @@ class SessionLog:
             for event in events[start:]
             if not (event.message_id == message_id and event.type in _FOLDED_TYPES)
         ]
+        folded = sum(map(_size_bytes, events[start:])) - sum(map(_size_bytes, kept))
+        self._size_bytes -= folded
         events[start:] = kept
 
     def open_messages(self) -> tuple[OpenMessage, ...]:
@@ -416,6 +427,10 @@ def _bounded(events: Iterable[Event], limit: int) -> Iterator[Event]:
         if count >= limit or (count and size > MAX_REPLAY_PAGE_BYTES):
             return
         yield event
+
+
+def _size_bytes(event: Event) -> int:
+    return _EVENT_BYTES + len(json.dumps(event.data, ensure_ascii=False).encode())
 
 
 def _fits(data: dict[str, JsonValue]) -> bool:

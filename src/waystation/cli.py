@@ -160,7 +160,7 @@ def _load(reference: str) -> object:
 
 @app.command()
 def demo() -> None:
-    """Show what sessions can do, on real parts, in under a minute."""
+    """Show sessions and payments on real parts, in about a minute."""
     from waystation.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(server_folder())))

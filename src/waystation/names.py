@@ -29,6 +29,7 @@ AGENT_FAILED = "AgentFailed"
 
 SESSION_CLOSED = "SessionClosed"
 SESSION_BUSY = "SessionBusy"
+SESSION_FULL = "SessionFull"
 QUEUE_FULL = "QueueFull"
 TAKEN_OVER = "TakenOver"
 NOT_TAKEN_OVER = "NotTakenOver"

@@ -37,6 +37,10 @@ def hash_api_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+MAX_LOG_BYTES_WITHOUT_STORAGE = 1_000_000
+"""Half of what Temporal takes as one payload: there is more in a session's state than its log."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
@@ -89,3 +93,11 @@ class Settings(BaseSettings):
     """After this a request answers 503 if Temporal or its workers don't."""
     agent_concurrency: int = Field(default=200, ge=1)
     """Turns that one agent process runs at once."""
+
+    @property
+    def session_limits(self) -> SessionLimits:
+        """For a new session. Without external storage all of its state is one payload of Temporal's."""
+        if self.storage_dir or self.storage_s3_bucket:
+            return self.limits
+        bounded = min(self.limits.max_log_bytes, MAX_LOG_BYTES_WITHOUT_STORAGE)
+        return self.limits.model_copy(update={"max_log_bytes": bounded})

@@ -98,9 +98,12 @@ async def prepare_money(client: Client, session_id: str) -> None:
 def of_this_run(example: str, session_id: str) -> str:
     """The example with ids of its own."""
     unique = session_id.removeprefix("order-")
-    for kind in ("order", "mandate", "purchase", "payment"):
-        example = example.replace(f"{kind}-17", f"{kind}-{unique}").replace(f"{kind}-18", f"{kind}-{unique}b")
-    return example
+    # In one pass: a unique part may itself begin with 18.
+    return re.sub(
+        r"\b(order|mandate|purchase|payment)-(17|18)\b",
+        lambda found: f"{found[1]}-{unique}" + ("b" if found[2] == "18" else ""),
+        example,
+    )
 
 
 @pytest.mark.parametrize("route", [route for route in EXAMPLES if route not in SKIPPED])

@@ -340,6 +340,8 @@ async def test_two_apis_with_redis_which_is_killed_and_comes_back(
             await check(watchers, session)
             assert watchers[0].text() == words(200)
             await watchers[0].stop()
+            await stack.ready()
+            await stack.ready(second)
             session, watchers = await begin(client, "tokens=100 rate=50", watchers=1)
             await watchers[0].until("turn.completed")
             live = [event for event in watchers[0].seen if isinstance(event, LiveDelta)]

@@ -249,6 +249,11 @@ class Sessions(RuleBasedStateMachine):
             assert seqs == sorted(set(seqs))
             assert not seqs or seqs[-1] == self.log.tip
 
+    @invariant()
+    def its_size_is_that_of_its_events(self) -> None:
+        if hasattr(self, "log"):
+            assert self.log.size_bytes == SessionLog(self.log.state).size_bytes
+
     def teardown(self) -> None:
         """In the end the network is good: every client must show what the workflow holds."""
         if not hasattr(self, "log"):

@@ -601,6 +601,35 @@ async def test_an_interrupt_goes_to_the_front_also_while_the_turn_is_stopping(ha
     assert begun[1:] == [urgent.turn_id, queued.turn_id]
 
 
+async def test_a_full_session_stops_what_runs_and_takes_nothing_more(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        messages = [("message.completed", f"m-{n}", {"text": "x" * 1_000}) for n in range(40)]
+        for count in range(len(messages)):
+            # All so far: what the log has seen, it drops.
+            await session.signal(AgentSession.publish, written(turn, *messages[: count + 1]))
+            activity.heartbeat()
+            await asyncio.sleep(0.01)
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent, max_log_bytes=20_000)
+        await send(handle, "write a lot")
+        queued = await send(handle, "and then")
+        await eventually(lambda: is_idle(handle))
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await send(handle, "more")
+        await handle.signal(AgentSession.steer, Steer(text="more", actor=ADA, request_id="s1"))
+        events = (await replay(handle)).events
+    assert isinstance(refused.value.cause, ApplicationError)
+    assert refused.value.cause.type == "SessionFull"
+    assert (await handle.query(AgentSession.outcome, "s1")).outcome == "refused"
+    assert 15 < sum(event.type == "message.completed" for event in events) < 25
+    stops = [event for event in events if event.type == "turn.stopped"]
+    assert {stop.data["reason"] for stop in stops} == {"session_full"}
+    assert {stop.turn_id for stop in stops} == {"t1", queued.turn_id}
+
+
 async def test_participants_come_and_go(harness: Harness) -> None:
     handle = await harness.start("nobody")
     joined = await handle.execute_update(AgentSession.join, Membership(participant=ADA))

@@ -50,7 +50,11 @@ class Session:
 
 @asynccontextmanager
 async def running(
-    server: TemporalServer, converter: DataConverter, *, events_per_run: int = 40
+    server: TemporalServer,
+    converter: DataConverter,
+    *,
+    events_per_run: int = 40,
+    limits: SessionLimits | None = None,
 ) -> AsyncIterator[Session]:
     client = await Client.connect(server.address, data_converter=converter)
     name, queue = f"bot-{uuid.uuid4().hex[:8]}", f"test-{uuid.uuid4().hex}"
@@ -75,7 +79,8 @@ async def running(
         build_worker(client, announce, task_queue=queue, max_cached_workflows=0),
         Worker(client, task_queue=agent_task_queue(name), activities=[run_turn]),
     ):
-        start = SessionInput(agent=name, limits=SessionLimits(events_per_run=events_per_run))
+        limits = (limits or SessionLimits()).model_copy(update={"events_per_run": events_per_run})
+        start = SessionInput(agent=name, limits=limits)
         handle = await client.start_workflow(
             AgentSession.run, start, id=f"s-{uuid.uuid4().hex}", task_queue=queue
         )

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, StorageDriverClaim, StorageDriverRetrieveContext
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
 from tests.storage.support import BIG_CHARACTERS, running
 from tests.support import TemporalServer, eventually
+from waystation.names import SESSION_FULL
 from waystation.settings import Settings
 from waystation.storage import FolderStorageDriver, prune
 from waystation.temporal import data_converter
@@ -166,3 +169,19 @@ async def test_storing_again_renews_and_keys_stay_inside(folder: Path) -> None:
     (folder.parent / "secret").write_bytes(payload.SerializeToString())
     with pytest.raises(FileNotFoundError):
         await driver.retrieve(StorageDriverRetrieveContext(), [outside])
+
+
+async def test_without_a_storage_a_session_is_full_before_temporal_refuses_it(
+    temporal_server: TemporalServer,
+) -> None:
+    limits = Settings().session_limits
+    assert limits.max_log_bytes < Settings(storage_dir=Path("any")).session_limits.max_log_bytes
+    async with running(temporal_server, pydantic_data_converter, limits=limits) as session:
+        for _ in range(5):
+            await session.say("more")
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await session.say("one more")
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == SESSION_FULL
+        assert await session.runs() > 1
+        assert sum(map(len, await session.texts())) > limits.max_log_bytes * 0.9

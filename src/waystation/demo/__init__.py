@@ -1,4 +1,4 @@
-"""``waystation demo``: what sessions can do, on real parts, in under a minute.
+"""``waystation demo``: sessions and payments on real parts, in about a minute.
 
 chapters.py is what happens, stage.py the parts it happens on, devices.py who watches, wire.py
 the network between, screen.py what a person sees.

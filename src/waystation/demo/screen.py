@@ -43,7 +43,7 @@ class Screen:
         self._console.print(
             Text.assemble(
                 ("Waystation", "bold"),
-                ": durable sessions. Starting Temporal, a worker, the API and agents on this machine …",
+                ": durable sessions, and agents that pay. Starting everything on this machine …",
             )
         )
 

@@ -53,6 +53,8 @@ class SessionLimits(Frozen):
     max_attempts: int = Field(default=3, ge=1, le=20)
     stop_grace_seconds: int = Field(default=2, ge=1, le=60)
     """How long a stopped agent may take to wind down before the turn ends without it."""
+    max_log_bytes: int = Field(default=32_000_000, ge=10_000, le=256_000_000)
+    """A session that holds more takes no further messages; what runs in it is stopped."""
     events_per_run: int = Field(default=0, ge=0)
     """Continue-as-new after this many history events; 0 leaves it to the Temporal server."""
 

@@ -10,7 +10,6 @@ export class Refusal extends Error {
     super(problem.detail ?? `The server answered ${status}.`);
     this.status = status;
     this.code = problem.code ?? "unknown";
-    this.problem = problem;
   }
 }
 
@@ -50,10 +49,11 @@ export class Api {
     return this.people.map((person) => person.token);
   }
 
-  signOut() {
+  /** Forgets every token, because the person wants it or because of a refusal. */
+  signOut(refusal = null) {
     this.people = [];
     sessionStorage.removeItem(STORED);
-    this.onSignedOut();
+    this.onSignedOut(refusal);
   }
 
   /** The tokens of this tab, or of another tab of this console. */
@@ -76,19 +76,19 @@ export class Api {
     return this.people.some((person) => person.may.includes(action));
   }
 
-  /** Who does this: null if nobody here may. */
-  person(action) {
-    return this.people.find((person) => person.may.includes(action)) ?? null;
+  /** Who does this (in a session), if there is somebody who also `fits`; otherwise null. */
+  person(action, sessionId = null, fits = () => true) {
+    return this.people.find((person) => person.may.includes(action) && sees(person, sessionId) && fits(person)) ?? null;
   }
 
   isMe(id) {
     return this.people.some((person) => person.subject === id);
   }
 
-  /** Calls a route as whoever may do the `action`. */
+  /** Calls a route as whoever may do the `action` there. */
   async call(action, method, path, body) {
-    const person = this.person(action);
-    if (!person) throw new Refusal(403, { code: "forbidden", detail: `You are signed in as nobody who may ${action}.` });
+    const person = this.person(action, /^\/sessions\/([^/?]+)/.exec(path)?.[1]);
+    if (!person) throw new Refusal(403, { code: "forbidden", detail: `Nobody whom you are signed in as may ${action} here.` });
     return this.as(person, method, path, body);
   }
 
@@ -96,7 +96,7 @@ export class Api {
     try {
       return await request(method, path, { token: person.token, body });
     } catch (error) {
-      if (error.status === 401) this.signOut();
+      if (error.status === 401) this.signOut(error);
       throw error;
     }
   }
@@ -111,7 +111,7 @@ export class Api {
    */
   async stream(sessionId, after, { signal, onOpen, onBlock, onBytes }) {
     const response = await fetch(`/sessions/${sessionId}/events?after=${after}`, {
-      headers: { Authorization: `Bearer ${this.person("read").token}`, Accept: "text/event-stream" },
+      headers: { Authorization: `Bearer ${this.person("read", sessionId)?.token}`, Accept: "text/event-stream" },
       signal,
       cache: "no-store",
     });
@@ -127,6 +127,10 @@ export class Api {
       blocks.feed(value);
     }
   }
+}
+
+function sees(person, sessionId) {
+  return !sessionId || !person.sessions || person.sessions.includes(sessionId);
 }
 
 /** Blocks of an event stream out of pieces of text, wherever these are torn. */

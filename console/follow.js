@@ -8,7 +8,7 @@
 
 import { Refusal } from "./api.js";
 
-const FIRST_EVENTS = 400;
+const FIRST_EVENTS = 200;
 const OLDER_EVENTS = 2_000;
 const PAGE_EVENTS = 2_000;
 const MIN_PAUSE_MS = 500;

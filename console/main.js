@@ -115,8 +115,8 @@ function showSignIn(error = null) {
   field.focus();
 }
 
-api.onSignedOut = () => {
-  if (!signingIn) showSignIn();
+api.onSignedOut = (refusal) => {
+  if (!signingIn) showSignIn(refusal);
 };
 addEventListener("hashchange", route);
 document.querySelector(".skip").addEventListener("click", (event) => {

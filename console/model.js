@@ -9,9 +9,6 @@
 import { Transcript } from "./transcript.js";
 
 const TERMINAL = { "turn.completed": "completed", "turn.stopped": "stopped", "turn.failed": "failed" };
-const FINAL_CARD = new Set([
-  "completed", "canceled", "rejected", "refused", "expired", "failed", "free", "delivered", "undelivered", "unknown",
-]);
 
 /** The turn that started this one: `t1.1` is the first sub-agent of `t1`. */
 export function parentOf(turnId) {
@@ -56,10 +53,6 @@ export class SessionModel {
   /** Purchases and payments that wait for somebody's decision. */
   get awaiting() {
     return [...this.items.values()].filter((item) => item.kind === "card" && item.status === "awaiting_approval");
-  }
-
-  get messageCount() {
-    return this.transcript.messages.size;
   }
 
   // What comes in
@@ -267,7 +260,6 @@ export class SessionModel {
       item.decision = { outcome, by: data.approver, auto: data.auto, reason: data.reason, time: event.time };
       if (item.status === "awaiting_approval") item.status = outcome;
     }
-    item.final = FINAL_CARD.has(item.status);
   }
 
   #noteOther(event) {

@@ -32,8 +32,10 @@ export class Composer {
   /** Who speaks here: the operator who has taken over, or whoever may send; null if nobody. */
   get speaker() {
     const { takenOverBy } = this.model;
-    const speaking = takenOverBy && this.api.people.find((person) => person.subject === takenOverBy.id);
-    return speaking ?? this.api.people.find((person) => person.may.includes("send") && person.role !== "operator") ?? null;
+    const { api, sessionId } = this;
+    const speaking = takenOverBy && api.people.find((person) => person.subject === takenOverBy.id);
+    // An operator speaks after taking over only.
+    return speaking ?? api.person("send", sessionId, (person) => person.role !== "operator");
   }
 
   update() {

@@ -15,6 +15,7 @@ export function show({ api }, route, id) {
 class DecisionView {
   constructor(api, route, id) {
     Object.assign(this, { api, route, id });
+    this.reader = api.person("approve") ?? api.person("read");
     this.path = `/${route}/${id}`;
     this.body = h("div", { class: "decision" }, h("p", { class: "quiet-text" }, "Loading …"));
     this.live = h("p", { class: "visually-hidden", role: "status" });
@@ -40,9 +41,9 @@ class DecisionView {
     }
     this.loading = true;
     try {
-      const view = await this.api.get(this.path);
+      const view = await this.api.as(this.reader, "GET", this.path);
       if (this.view?.updated_at !== view.updated_at) {
-        const [mandate, audit] = await Promise.all([this.#mandate(view), this.api.get(`${this.path}/audit`)]);
+        const [mandate, audit] = await Promise.all([this.#mandate(view), this.api.as(this.reader, "GET", `${this.path}/audit`)]);
         this.view = view;
         this.#draw(view, mandate, audit);
       }
@@ -59,7 +60,7 @@ class DecisionView {
   }
 
   #followSession(sessionId) {
-    if (!sessionId || this.follow) return;
+    if (!sessionId || this.follow || !this.api.person("read", sessionId)) return;
     const model = new SessionModel();
     let seen = 0;
     const onChange = () => {

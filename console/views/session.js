@@ -186,7 +186,7 @@ class SessionView {
   /** Joining, taking over and releasing, for those who may. */
   #drawActions() {
     const { api, model } = this;
-    const operator = api.person("take over");
+    const operator = api.person("take over", this.sessionId);
     const mine = model.takenOverBy && api.isMe(model.takenOverBy.id);
     const wanted = [];
     if (operator && !model.closed) {

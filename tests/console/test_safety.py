@@ -12,7 +12,7 @@ from tests.money.shop_front import MoneyStack
 from tests.support import ROOT
 
 HOSTILE = """<script>window.broken = 1</script><img src=x onerror="window.broken = 2">
-<svg onload="window.broken = 3"></svg> [click](javascript:window.broken=4) 
+<svg onload="window.broken = 3"></svg> [click](javascript:window.broken=4)
 [data](data:text/html,<script>alert(1)</script>)
 [file](file:///etc/passwd) <javascript:window.broken=5> [quote](https://example.org/"onmouseover="window.broken=6)
 `<b>code</b>` **<i>bold</i>** [<u>good</u>](https://example.org/a_b?c=(d)) https://example.org/path.
@@ -89,6 +89,7 @@ async def test_hostile_text_stays_text(console: Console) -> None:
     links = await evil.locator("a").evaluate_all("links => links.map(a => [a.href, a.rel, a.textContent])")
     safe = "noopener noreferrer nofollow"
     assert links == [
+        ["https://example.org/%22onmouseover=%22window.broken=6", safe, "quote"],
         ["https://example.org/a_b?c=(d)", safe, "<u>good</u>"],
         ["https://example.org/path", safe, "https://example.org/path"],
         ["https://example.org/safe", safe, "deep"],

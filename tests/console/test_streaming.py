@@ -265,7 +265,8 @@ STATES = """
 () => {
   window.states = [];
   const connection = document.querySelector('.connection');
-  new MutationObserver(() => window.states.push(connection.textContent)).observe(connection, {childList: true});
+  const note = () => window.states.push(connection.textContent);
+  new MutationObserver(note).observe(connection, {childList: true});
 }
 """
 

@@ -110,11 +110,15 @@ async def start_money_stack(
 
     port = free_port()
     stack.sandbox = Sandbox(folder, f"http://127.0.0.1:{port}")
-    stack.run_api(port)
-    stack.run_worker()
-    stack.run_agent(*agents)
-    stack.run_sandbox()
-    await stack.until_ready()
+    try:
+        stack.run_api(port)
+        stack.run_worker()
+        stack.run_agent(*agents)
+        stack.run_sandbox()
+        await stack.until_ready()
+    except BaseException:
+        stack.stop()
+        raise
     return stack
 
 

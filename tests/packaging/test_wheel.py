@@ -183,10 +183,9 @@ async def test_dev_starts_from_another_folder_and_answers(
 
     found = re.search(r"Console +(http://[^#]+)", dev.output)
     assert found
-    assert "<title>Waystation</title>" in httpx.get(found[1]).text
-    assert (
-        httpx.get(f"{found[1]}console/views/session.js").headers["content-type"].startswith("text/javascript")
-    )
+    async with httpx.AsyncClient(base_url=found[1]) as http:
+        assert "<title>Waystation</title>" in (await http.get("/")).text
+        assert (await http.get("/console/views/session.js")).status_code == 200
 
     def session(*arguments: str) -> str:
         return full.run("-m", "waystation", "session", *arguments, cwd=tmp_path)

@@ -22,6 +22,7 @@ export class SessionModel {
     this.transcript.onDrop = (id) => this.#remove(`message:${id}`);
     this.items = new Map();
     this.turns = new Map();
+    this.answers = new Map();
     this.participants = new Map();
     this.takenOverBy = null;
     this.takeoverSeq = 0;
@@ -50,6 +51,11 @@ export class SessionModel {
     return [...this.turns.values()].filter((turn) => !turn.parent && turn.status === "queued");
   }
 
+  /** The turn that answers a message, if one does. */
+  turnAnswering(messageId) {
+    return this.turns.get(this.answers.get(messageId));
+  }
+
   /** Purchases and payments that wait for somebody's decision. */
   get awaiting() {
     return [...this.items.values()].filter((item) => item.kind === "card" && item.status === "awaiting_approval");
@@ -65,7 +71,8 @@ export class SessionModel {
     for (const turn of [...snapshot.running, ...snapshot.queued]) {
       const known = this.#turn(turn.turn_id);
       if (known.seq > snapshot.tip || TERMINAL[`turn.${known.status}`]) continue;
-      Object.assign(known, { status: turn.status, agent: turn.agent, messageId: turn.message_id });
+      Object.assign(known, { status: turn.status, agent: turn.agent });
+      if (turn.message_id) this.#answer(turn.message_id, known);
     }
     if (this.takeoverSeq <= snapshot.tip) this.takenOverBy = snapshot.taken_over_by ?? null;
     this.participants = new Map(snapshot.participants.map((actor) => [actor.id, actor]));
@@ -175,13 +182,16 @@ export class SessionModel {
     return this.turns.get(turnId);
   }
 
+  #answer(messageId, turn) {
+    turn.messageId = messageId;
+    this.answers.set(messageId, turn.id);
+    this.#touch(`message:${messageId}`);
+  }
+
   #noteTurn(event) {
     const { type, seq, time, data = {} } = event;
     const turn = this.#turn(event.turn_id);
-    if (data.message_id) {
-      turn.messageId = data.message_id;
-      this.#touch(`message:${data.message_id}`);
-    }
+    if (data.message_id) this.#answer(data.message_id, turn);
     if (type === "turn.started") Object.assign(turn, { began: time, beganSeq: seq, agent: event.actor.id });
     if (TERMINAL[type]) turn.ended = time;
     if (seq > turn.seq) {
@@ -248,18 +258,22 @@ export class SessionModel {
     const item = this.#item(`card:${id}`, "card", event, data.turn_id);
     item.id = id;
     item.route = data.purchase_id ? "purchases" : "payments";
-    if (seq <= item.seq) return;
-    item.seq = seq;
+    const fresh = seq > item.seq;
     const { status, cart, deadline, digest, refusal, order, total, amount, currency, seller, payee, url } = data;
     const given = { cart, digest, refusal, order, total, amount, currency, seller, payee, url, messages: data.messages };
-    for (const [name, value] of Object.entries(given)) if (value !== undefined) item[name] = value;
+    // An older event only fills in what newer ones did not say.
+    for (const [name, value] of Object.entries(given)) {
+      if (value !== undefined && (fresh || item[name] === undefined)) item[name] = value;
+    }
+    const outcome = type.startsWith("approval.") && type !== "approval.requested" ? type.split(".")[1] : null;
+    if (outcome && (fresh || item.decision === undefined)) {
+      item.decision = { outcome, by: data.approver, auto: data.auto, reason: data.reason, time: event.time };
+    }
+    if (!fresh) return;
+    item.seq = seq;
     if (status) item.status = status;
     if (type === "approval.requested") Object.assign(item, { status: "awaiting_approval", deadline, decision: null });
-    else if (type.startsWith("approval.")) {
-      const outcome = type.split(".")[1];
-      item.decision = { outcome, by: data.approver, auto: data.auto, reason: data.reason, time: event.time };
-      if (item.status === "awaiting_approval") item.status = outcome;
-    }
+    else if (outcome && item.status === "awaiting_approval") item.status = outcome;
   }
 
   #noteOther(event) {

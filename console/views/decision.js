@@ -101,19 +101,22 @@ class DecisionView {
           waits && view.approval_deadline ? h("p", {}, "Decide within ", countdown(view.approval_deadline)) : null,
           waits && this.api.may("approve") ? decisionButtons(digest, (verb, body) => this.#decide(verb, body)) : null,
           waits && !this.api.may("approve") ? h("p", { class: "quiet-text" }, "Only approvers decide.") : null,
+          this.notice ? h("p", { class: "problem", role: "alert" }, this.notice) : null,
           ...outcome(view)),
         this.route === "purchases" ? (mandate ? mandateFacts(mandate) : h("p", { class: "quiet-text" }, "The mandate is shown to its owner and the approvers that it names.")) : null),
       trail(audit, this.id));
   }
 
   async #decide(verb, body) {
+    this.notice = null;
     try {
       await this.api.call("approve", "POST", `${this.path}/${verb}`, body);
-    } finally {
-      // Whoever was first, what is true now is shown at once.
-      this.view = null;
-      await this.#refresh();
+    } catch (error) {
+      this.notice = error.message;
     }
+    // Whoever was first, what is true now is shown at once.
+    this.view = null;
+    await this.#refresh();
   }
 }
 

@@ -54,7 +54,7 @@ function drawMessage(parts, item, { model, api }) {
     parts.stamp.dateTime = item.time;
     setText(parts.stamp, time(item.time));
   }
-  const queued = message.turnId === null && [...model.queued].some((turn) => turn.messageId === message.id);
+  const queued = model.turnAnswering(message.id)?.status === "queued";
   const state = messageState(message, queued);
   setText(parts.note, state);
   parts.note.hidden = !state;

@@ -3,7 +3,8 @@
 import { h, dateTime, svg } from "../dom.js";
 import { encode } from "../vendor/uqr.js";
 
-const QUIET_MODULES = 3;
+/** The margin that the standard asks for. */
+const QUIET_MODULES = 4;
 
 export async function showPhone(api, sessionId) {
   const dialog = h("dialog", { class: "phone", "aria-label": "Continue on your phone" });

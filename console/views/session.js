@@ -108,7 +108,7 @@ class SessionView {
     const items = [...changed].map((key) => this.model.items.get(key));
     // Groups of lanes first, outer ones before inner ones: others are put into them.
     const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
-    items.sort((a, b) => depth(a) - depth(b) || a.at - b.at);
+    items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
     this.#drawHead();
     this.composer.update();
@@ -240,6 +240,11 @@ class SessionView {
     this.connection.dataset.state = state;
     this.connection.title = detail;
     if (state === "refused") this.#problem({ message: detail });
+    if (["offline", "paused", "closed"].includes(state)) {
+      // Who is there is known only while connected.
+      this.present = [];
+      this.#drawPeople();
+    }
     if (state === "live" || state === "closed") {
       this.#draw();
       // What was there before is not announced.

@@ -136,7 +136,7 @@ function rowElement(sessionId) {
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, about), people, status));
   const update = ({ title: given, agent, open, started, snapshot }) => {
     setText(title, given ?? agent ?? sessionId);
-    setText(about, `${given && agent ? `${agent} · ` : ""}${sessionId} · ${ago(started)}`);
+    setText(about, `${ago(started)} · ${given && agent ? `${agent} · ` : ""}${sessionId}`);
     const [words, tone] = doing(open, snapshot);
     setText(status, words);
     status.className = `pill ${tone}`;

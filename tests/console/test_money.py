@@ -101,6 +101,7 @@ async def test_a_stale_page_can_not_approve_another_cart(console: Console) -> No
         "**/approve", lambda route: route.continue_(post_data=json.dumps({"digest": "sha256:" + "0" * 64}))
     )
     await page.get_by_role("button", name="Approve exactly this").click()
+    await expect(page.get_by_role("alert").first).to_contain_text("changed")
     await expect(page.locator(".digest")).to_contain_text(asked["digest"])
     await settled(page, "waits for approval")
     view = (await console.stack.call("service", "GET", f"/purchases/{purchase_id}")).json()

@@ -11,6 +11,7 @@ from playwright.async_api import expect
 from tests.console.people import Console, until
 from tests.console.test_streaming import IDLE, ready
 from tests.support import ROOT
+from waystation.agents.demo import WORDS
 
 PICTURE = ROOT / "docs" / "console.png"
 SIZE = {"width": 1280, "height": 1240}
@@ -67,7 +68,7 @@ async def take(console: Console) -> bytes:
     await ready(page)
     body = {
         "text": "What keeps an answer whole when my connection breaks?",
-        "data": {"tokens": 42, "rate": 60, "spawn": 2, "tool": "search", "think": 20},
+        "data": {"tokens": len(WORDS), "rate": 60, "spawn": 2, "tool": "search", "think": 20},
     }
     headers = {"Authorization": f"Bearer {tokens[0]}"}
     await console.client.http.post(f"{stack.url}/sessions/{session.id}/messages", json=body, headers=headers)

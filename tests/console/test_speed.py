@@ -77,7 +77,7 @@ async def test_five_thousand_messages_open_within_a_second_and_scroll(console: C
     await expect(page.locator(f'[data-key="message:{late}"]')).to_be_attached()
     await expect(page.locator('[data-key="message:m0"]')).to_be_in_viewport()
     await page.get_by_role("button", name="Newest").click()
-    await expect(page.get_by_text("And one more.")).to_be_in_viewport()
+    await expect(page.get_by_role("log").get_by_text("And one more.")).to_be_in_viewport()
 
 
 async def test_the_whole_console_is_under_100_kb_on_the_wire(console: Console) -> None:

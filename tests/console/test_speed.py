@@ -74,7 +74,7 @@ async def test_five_thousand_messages_open_within_a_second_and_scroll(console: C
     body = {"writer": "chronicle", "items": [item]}
     answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
     assert answer.status_code == 200, answer.text
-    await expect(page.locator(f'[data-key="message:{late}"]')).to_be_attached()
+    await until(page, "(key) => document.querySelector(`[data-key='${key}']`) !== null", f"message:{late}")
     await expect(page.locator('[data-key="message:m0"]')).to_be_in_viewport()
     await page.get_by_role("button", name="Newest").click()
     await expect(page.get_by_role("log").get_by_text("And one more.")).to_be_in_viewport()

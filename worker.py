@@ -78,7 +78,7 @@ async def run(settings: Settings) -> None:
             announce = over_http(settings, await resources.enter_async_context(httpx.AsyncClient()))
         money_settings = MoneySettings()
         money = [
-            *await open_purchase_activities(client, money_settings, resources),
+            *await open_purchase_activities(client, money_settings, resources, news=Announcements(announce)),
             *await open_paid_request_activities(client, money_settings, resources),
         ]
         # The workflow sandbox is for finding what isn't deterministic, and tests run under it; here it would

@@ -18,6 +18,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import failures
+from activities.announcements import Announcements
 from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
 from waystation.models.purchases import (
@@ -318,10 +319,13 @@ Told = Literal["told", "closed", "unknown"]
 
 
 class PurchaseAnnouncements:
-    """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth."""
+    """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth.
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    With ``news``, whoever watches the session is told at once, and not by the next poll.
+    """
+
+    def __init__(self, client: Client, news: Announcements | None = None) -> None:
+        self._client, self._news = client, news
 
     @activity.defn
     @heartbeating
@@ -334,6 +338,8 @@ class PurchaseAnnouncements:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return "closed" if "already completed" in str(error) else "unknown"
             raise
+        if self._news:
+            await self._news.announce(session_id)
         return "told"
 
 

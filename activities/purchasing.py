@@ -8,6 +8,7 @@ import httpx
 import stripe
 from temporalio.client import Client
 
+from activities.announcements import Announcements
 from activities.checkouts import (
     CheckoutActivities,
     OrderRouting,
@@ -28,6 +29,7 @@ def purchase_activities(
     http: httpx.AsyncClient,
     sellers: SellerCredentials,
     processor: stripe.StripeClient | None,
+    news: Announcements | None = None,
 ) -> Activities:
     """All activities of mandates and purchases, from parts at hand.
 
@@ -35,6 +37,7 @@ def purchase_activities(
         client: the worker's own Temporal client, with the encrypting data converter.
         http: shared client for sellers; closed by its owner.
         sellers: bearer credentials by seller origin.
+        news: tells the API processes that a session has news; without it they find out by polling.
         processor: from :func:`waystation.stripe_http.open_stripe`; its connections are closed by its owner.
     """
     mandates = MandateActivities(client)
@@ -55,13 +58,17 @@ def purchase_activities(
         tokens.issue_payment_token,
         tokens.read_payment_token,
         tokens.revoke_payment_token,
-        PurchaseAnnouncements(client).announce_purchase,
+        PurchaseAnnouncements(client, news).announce_purchase,
         OrderRouting(client).route_order_events,
     )
 
 
 async def open_purchase_activities(
-    client: Client, settings: MoneySettings, resources: AsyncExitStack
+    client: Client,
+    settings: MoneySettings,
+    resources: AsyncExitStack,
+    *,
+    news: Announcements | None = None,
 ) -> Activities:
     """The same from the settings; what they hold open is closed with ``resources``.
 
@@ -75,4 +82,4 @@ async def open_purchase_activities(
         )
         resources.push_async_callback(connections.close_async)
     sellers = SellerCredentials(settings.seller_credentials, default=settings.seller_default_credential)
-    return purchase_activities(client, http=http, sellers=sellers, processor=processor)
+    return purchase_activities(client, http=http, sellers=sellers, processor=processor, news=news)

@@ -2,7 +2,7 @@
 
 Two kinds of credentials: API keys for a team's own servers, workers and agents (long-lived,
 only their hashes are known here), and session tokens for everybody else (short-lived, signed,
-naming the role and the sessions they are for). EventSource and WebSocket in a browser can't
+naming the role and the sessions they are for, or all of them). EventSource and WebSocket in a browser can't
 set headers: they use a cookie holding a session token, or a ticket good for one connection.
 """
 
@@ -11,10 +11,10 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import jwt
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from starlette.requests import HTTPConnection
 
 from api.errors import Forbidden, Invalid, Unauthenticated, UnknownSession
@@ -27,6 +27,7 @@ COOKIE = "waystation_token"
 TICKET_LIFETIME_SECONDS = 30
 MAX_TOKEN_LIFETIME_SECONDS = 12 * 3_600
 DEFAULT_TOKEN_LIFETIME_SECONDS = 900
+DEVICE_TOKEN_LIFETIME_SECONDS = 3_600
 MAX_SESSIONS_PER_TOKEN = 100
 MIN_TOKEN_SECRET_BYTES = 32
 _ALGORITHM = "HS256"
@@ -59,6 +60,7 @@ _ALLOWED: dict[ApiRole, frozenset[Action]] = {
     "approver": frozenset({Action.READ, Action.JOIN, Action.APPROVE}),
     "service": frozenset(Action) - {Action.APPROVE},
 }
+_NOT_FOR_SOME_SESSIONS = frozenset({Action.START, Action.LIST, Action.MINT})
 _SPEAKS_AS = {"operator": Role.OPERATOR, "agent": Role.AGENT}
 
 
@@ -70,7 +72,7 @@ class Principal(Frozen):
     name: str | None = None
     sessions: frozenset[str] | None = None
     expires_at: int | None = None
-    """The Unix time in seconds at which the credential ends, and with it what it has opened."""
+    """The Unix time in seconds at which a token ends, and with it what it has opened; an API key has no end."""
     agents: frozenset[str] = frozenset()
     """The agents that an agent's credential speaks for, beside ``subject`` itself."""
 
@@ -82,6 +84,12 @@ class Principal(Frozen):
     def seconds_left(self) -> float | None:
         """How long what this caller has opened may stay open; null for ever."""
         return None if self.expires_at is None else max(self.expires_at - time.time(), 0.0)
+
+    @property
+    def may(self) -> frozenset[Action]:
+        """Everything that this caller may do."""
+        allowed = _ALLOWED[self.role]
+        return allowed if self.sessions is None else allowed - _NOT_FOR_SOME_SESSIONS
 
     def sees(self, session_id: str) -> bool:
         """Whether this caller may know that the session exists."""
@@ -99,19 +107,25 @@ class Principal(Frozen):
             raise UnknownSession(session_id)
         if action not in _ALLOWED[self.role]:
             raise Forbidden(f"The role '{self.role}' may not {action}.")
-        if action in (Action.START, Action.LIST, Action.MINT) and self.sessions is not None:
+        if action not in self.may:
             raise Forbidden(f"A token for particular sessions may not {action}.")
 
 
 class TokenRequest(Frozen):
-    """The body of ``POST /tokens``."""
+    """The body of ``POST /tokens``. ``sessions`` is null for all of them, for those who look after them."""
 
     role: TokenRole
-    sessions: tuple[SessionId, ...] = Field(min_length=1, max_length=MAX_SESSIONS_PER_TOKEN)
+    sessions: tuple[SessionId, ...] | None = Field(min_length=1, max_length=MAX_SESSIONS_PER_TOKEN)
     subject: Identifier
     """Who the token is for: the actor id in the sessions."""
     name: str | None = Field(default=None, max_length=200)
     ttl_seconds: int = Field(default=DEFAULT_TOKEN_LIFETIME_SECONDS, ge=1, le=MAX_TOKEN_LIFETIME_SECONDS)
+
+    @model_validator(mode="after")
+    def _all_sessions_are_for_staff(self) -> Self:
+        if self.sessions is None and self.role not in ("operator", "approver"):
+            raise ValueError("only operators and approvers get a token for all sessions; name the sessions")
+        return self
 
 
 class Token(Frozen):
@@ -162,17 +176,24 @@ class Authenticator:
             "sub": request.subject,
             "name": request.name,
             "role": request.role,
-            "sessions": sorted(set(request.sessions)),
+            "sessions": None if request.sessions is None else sorted(set(request.sessions)),
         }
         return self._sign(claims, "token", request.ttl_seconds)
+
+    def mint_for_device(self, principal: Principal, session_id: str) -> Token:
+        """Signs a session token for another device of the same person, with the caller's own rights.
+
+        It never outlives the caller's own token, so that passing tokens on doesn't prolong them.
+        """
+        lifetime = DEVICE_TOKEN_LIFETIME_SECONDS
+        if principal.expires_at is not None:
+            lifetime = min(lifetime, principal.expires_at - int(time.time()))
+        return self._sign(_own_claims(principal, session_id), "token", lifetime)
 
     def mint_ticket(self, principal: Principal, session_id: str) -> Token:
         """Signs a ticket for one connection to one session, with the caller's own rights."""
         claims = {
-            "sub": principal.subject,
-            "name": principal.name,
-            "role": principal.role,
-            "sessions": [session_id],
+            **_own_claims(principal, session_id),
             "jti": secrets.token_urlsafe(16),
             "until": principal.expires_at,
         }
@@ -197,7 +218,7 @@ class Authenticator:
                 subject=str(claims["sub"]),
                 role=claims["role"],
                 name=claims.get("name"),
-                sessions=frozenset(_texts(claims["sessions"])),
+                sessions=None if claims["sessions"] is None else frozenset(_texts(claims["sessions"])),
                 # A ticket is for a moment; the connection it opens is for as long as its owner's token.
                 expires_at=claims["until"] if use == "ticket" else claims["exp"],
             )
@@ -221,6 +242,15 @@ class Authenticator:
                 )
                 return claims
         return None
+
+
+def _own_claims(principal: Principal, session_id: str) -> dict[str, object]:
+    return {
+        "sub": principal.subject,
+        "name": principal.name,
+        "role": principal.role,
+        "sessions": [session_id],
+    }
 
 
 def _texts(value: object) -> Iterable[str]:

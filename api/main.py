@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from api import codec, errors, ingest, mandates, paid_requests, purchases, sessions, streams, tokens
+from api import codec, console, errors, ingest, mandates, paid_requests, purchases, sessions, streams, tokens
 from api.auth import Authenticator
 from api.body_limit import BodyLimit
 from api.dependencies import ApiParts, Parts
@@ -54,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for part in (sessions, streams, ingest, tokens, mandates, purchases, paid_requests, codec):
         app.include_router(part.router)
     app.include_router(_operations())
+    console.install(app)
     return app
 
 

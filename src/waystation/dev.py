@@ -51,6 +51,7 @@ DEV_SERVER_OPTIONS = (
     "--dynamic-config-value", "frontend.namespaceRPS=100000",
 )  # fmt: skip
 ROLES = ("service", "agent", "operator", "approver", "client")
+CONSOLE_ROLES = ("client", "operator", "approver")
 
 
 class DevError(Exception):
@@ -283,6 +284,13 @@ class Dev:
         self.state = DevState(state)
         self.children: list[Child] = []
 
+    def console_url(self, path: str = "/") -> str:
+        """The console at a view, with the keys of the three kinds of people who use it.
+
+        They are in the fragment, which a browser sends to nobody.
+        """
+        return f"{self.url}/#{path}?" + "&".join(f"token={self.state.key(role)}" for role in CONSOLE_ROLES)
+
     async def run(self) -> None:
         """Runs everything until SIGINT or SIGTERM."""
         stop = asyncio.Event()
@@ -388,6 +396,7 @@ class Dev:
             f"""
 Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting again continues.
 
+  Console        {self.console_url()}
   API            {self.url}   (documentation: {self.url}/docs)
   Temporal       127.0.0.1:{self.temporal_port}
   API key        {self.state.key("service")}{self._sandbox_lines()}

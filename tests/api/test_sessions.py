@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from typing import Any
 
@@ -330,6 +331,59 @@ async def test_a_ticket_opens_one_stream_once(http: httpx.AsyncClient, client: C
         assert (again.status_code, again.json()["code"]) == (401, "unauthenticated")
         as_token = await browser.get(f"/sessions/{session.id}", headers=bearer(ticket))
         assert as_token.status_code == 401
+
+
+async def test_a_caller_is_told_what_they_may_do(http: httpx.AsyncClient, client: Client) -> None:
+    session = await client.start("demo")
+    me = (await http.get("/me")).json()
+    assert (me["subject"], me["role"], me["sessions"], me["expires_at"]) == (
+        "test-service",
+        "service",
+        None,
+        None,
+    )
+    assert "approve" not in me["may"]
+    me = (await http.get("/me", headers=bearer(await token_for(http, session.id)))).json()
+    assert (me["subject"], me["role"], me["sessions"]) == ("ada", "client", [session.id])
+    assert me["may"] == ["join", "read", "send"], "a token for one session starts none"
+    assert me["expires_at"] - time.time() == pytest.approx(900, abs=30)
+    assert (await http.get("/me", headers=bearer("nobody's"))).status_code == 401
+
+
+async def test_a_token_for_another_device_has_the_same_rights_and_no_longer_life(
+    http: httpx.AsyncClient, client: Client, stack: Stack
+) -> None:
+    session, other = await client.start("demo"), await client.start("demo")
+    body = {"role": "operator", "sessions": [session.id, other.id], "subject": "grace", "ttl_seconds": 60}
+    own = (await http.post("/tokens", json=body)).json()
+    answer = await http.post(f"/sessions/{session.id}/tokens", headers=bearer(own["token"]))
+    assert answer.status_code == 201
+    passed_on = answer.json()
+    assert passed_on["expires_at"] <= own["expires_at"]
+    me = (await http.get("/me", headers=bearer(passed_on["token"]))).json()
+    assert (me["subject"], me["role"], me["sessions"]) == ("grace", "operator", [session.id])
+    hidden = await http.get(f"/sessions/{other.id}", headers=bearer(passed_on["token"]))
+    assert hidden.status_code == 404
+    async with stack.client("client") as ada:
+        answer = await http.post(f"/sessions/{session.id}/tokens", headers=ada.headers)
+        assert answer.json()["expires_at"] - time.time() == pytest.approx(3_600, abs=30)
+    assert (await http.post(f"/sessions/{session.id}/tokens")).status_code == 403, "not a service's rights"
+
+
+async def test_staff_get_tokens_for_all_sessions_and_others_do_not(
+    http: httpx.AsyncClient, client: Client
+) -> None:
+    session = await client.start("demo")
+    body = {"role": "operator", "sessions": None, "subject": "grace"}
+    token = (await http.post("/tokens", json=body)).json()["token"]
+    listed = (await http.get("/sessions", headers=bearer(token))).json()["sessions"]
+    assert session.id in [one["session_id"] for one in listed]
+    assert (await http.post("/tokens", json=body, headers=bearer(token))).status_code == 403
+    for role in ("client", "agent"):
+        refused = await http.post("/tokens", json={**body, "role": role})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
+    assert (await http.post("/tokens", json={"role": "operator", "subject": "grace"})).status_code == 422
+    assert (await http.post("/cookie", headers=bearer(token))).status_code == 204
 
 
 async def test_a_cookie_opens_streams_and_nothing_else(

@@ -7,7 +7,9 @@ import socket
 from collections.abc import AsyncIterator
 from itertools import cycle, islice
 from pathlib import Path
+from urllib.parse import parse_qsl
 
+import httpx
 import pytest
 
 from tests.cli.dev_process import DevProcess, alive, descendants, parent_of, run
@@ -86,6 +88,20 @@ def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
     assert "another 'waystation dev' uses" in done.stderr
     assert "--state" in done.stderr
     assert "session.started" in dev.session("replay", dev.session("start", "demo").strip())
+
+
+def test_the_console_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
+    assert dev.process is not None
+    found = re.search(r"Console +(http://\S+)", dev.process.output)
+    assert found
+    address, _, fragment = found[1].partition("#/?")
+    assert "<title>Waystation</title>" in httpx.get(address).text
+    tokens = [value for name, value in parse_qsl(fragment) if name == "token"]
+    roles = [
+        httpx.get(f"{address}me", headers={"Authorization": f"Bearer {token}"}).json()["role"]
+        for token in tokens
+    ]
+    assert roles == ["client", "operator", "approver"]
 
 
 @pytest.mark.parametrize("option", ["--port", "--temporal-port"])

@@ -102,17 +102,23 @@ class MoneyStack(Stack):
         return str(answer.json()["mandate_id"])
 
 
-async def start_money_stack(folder: Path, temporal: TemporalServer) -> MoneyStack:
+async def start_money_stack(
+    folder: Path, temporal: TemporalServer, agents: tuple[str, ...] = AGENTS
+) -> MoneyStack:
     stack = MoneyStack(folder, temporal)
     from tests.support import free_port
 
     port = free_port()
     stack.sandbox = Sandbox(folder, f"http://127.0.0.1:{port}")
-    stack.run_api(port)
-    stack.run_worker()
-    stack.run_agent(*AGENTS)
-    stack.run_sandbox()
-    await stack.until_ready()
+    try:
+        stack.run_api(port)
+        stack.run_worker()
+        stack.run_agent(*agents)
+        stack.run_sandbox()
+        await stack.until_ready()
+    except BaseException:
+        stack.stop()
+        raise
     return stack
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from tests.support import ROOT, Process, eventually, free_port
@@ -178,6 +180,12 @@ async def test_dev_starts_from_another_folder_and_answers(
     full: Environment, dev: Process, tmp_path: Path
 ) -> None:
     await eventually(lambda: "Waystation runs" in dev.output, within=60, what=f"dev runs: {dev.output}")
+
+    found = re.search(r"Console +(http://[^#]+)", dev.output)
+    assert found
+    async with httpx.AsyncClient(base_url=found[1]) as http:
+        assert "<title>Waystation</title>" in (await http.get("/")).text
+        assert (await http.get("/console/views/session.js")).status_code == 200
 
     def session(*arguments: str) -> str:
         return full.run("-m", "waystation", "session", *arguments, cwd=tmp_path)

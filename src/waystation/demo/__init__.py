@@ -29,6 +29,7 @@ async def run_demo(server_folder: Path) -> int:
     try:
         async with Stage(folder, server_folder, screen) as stage:
             screen.say(f"Everything runs, after {time.monotonic() - begin:.0f} s.")
+            screen.address("Watch it in a browser, while it runs:", stage.console_url)
             for number, chapter in enumerate(CHAPTERS, 1):
                 screen.begin_chapter(number, len(CHAPTERS), chapter.title, chapter.about)
                 async with stage.showing():

@@ -58,6 +58,11 @@ class Screen:
         """Something that happens now."""
         self._console.print(Text.assemble(("▸ ", "bold blue"), news))
 
+    def address(self, words: str, url: str) -> None:
+        """A URL on a line of its own, never broken: it must stay whole when it is copied."""
+        self.say(words)
+        self._console.print(Text(f"  {url}"), soft_wrap=True)
+
     def check(self, holds: bool, claim: str, details: Sequence[str] = ()) -> None:
         """A claim, and whether it is so; printed when the chapter ends."""
         self._checks.append((holds, claim))

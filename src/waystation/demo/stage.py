@@ -44,6 +44,7 @@ class Stage:
     phone: Device
     operator: Session
     client: Client
+    console_url: str
 
     def __init__(self, folder: Path, server_folder: Path, screen: Screen) -> None:
         self.screen = screen
@@ -61,6 +62,7 @@ class Stage:
             self._resources.push_async_callback(self.wire.close)
             service = await enter(Client(self.dev.url, self.dev.state.key("service")))
             session = await service.start("demo", title="The demo")
+            self.console_url = self.dev.console_url(f"/sessions/{session.id}")
             self.client = await enter(Client(self.dev.url, await _token(service, session, "client", "Ada")))
             phone = await enter(Client(self.wire.url, await _token(service, session, "client", "Ada")))
             operator = await enter(Client(self.dev.url, await _token(service, session, "operator", "Grace")))

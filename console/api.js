@@ -1,0 +1,179 @@
+/** The API as the console calls it: credentials, requests, and the event stream. */
+
+const STORED = "waystation.tokens";
+const CHANNEL = "waystation.sign-in";
+const ASK_OTHER_TABS_MS = 250;
+
+/** A refusal of the API, or its absence (`status` 0). `detail` is for people. */
+export class Refusal extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? `The server answered ${status}.`);
+    this.status = status;
+    this.code = problem.code ?? "unknown";
+  }
+}
+
+export class Api {
+  /** One credential for each role the person has; the first one that may do a thing does it. */
+  constructor() {
+    this.people = [];
+    this.onSignedOut = () => {};
+    this.channel = new BroadcastChannel(CHANNEL);
+    this.channel.onmessage = ({ data }) => {
+      if (data === "who" && this.people.length) this.channel.postMessage(this.#tokens());
+    };
+  }
+
+  /** Takes tokens over and keeps them for this tab; the refusal of the last one if none is good. */
+  async signIn(tokens) {
+    const people = [];
+    let refusal = null;
+    for (const token of new Set(tokens)) {
+      try {
+        people.push({ token, ...(await request("GET", "/me", { token })) });
+      } catch (error) {
+        refusal = error;
+        // A server that is away has refused nothing.
+        if (error.status !== 401) throw error;
+      }
+    }
+    if (!people.length) {
+      sessionStorage.removeItem(STORED);
+      throw refusal ?? new Refusal(401, { detail: "There is no token." });
+    }
+    this.people = people;
+    sessionStorage.setItem(STORED, JSON.stringify(this.#tokens()));
+  }
+
+  #tokens() {
+    return this.people.map((person) => person.token);
+  }
+
+  /** Forgets every token, because the person wants it or because of a refusal. */
+  signOut(refusal = null) {
+    this.people = [];
+    sessionStorage.removeItem(STORED);
+    this.onSignedOut(refusal);
+  }
+
+  /** The tokens of this tab, or of another tab of this console. */
+  async known() {
+    const stored = sessionStorage.getItem(STORED);
+    if (stored) return JSON.parse(stored);
+    return new Promise((resolve) => {
+      const answer = new BroadcastChannel(CHANNEL);
+      const finish = (tokens) => {
+        answer.close();
+        resolve(tokens);
+      };
+      answer.onmessage = ({ data }) => Array.isArray(data) && finish(data);
+      answer.postMessage("who");
+      setTimeout(finish, ASK_OTHER_TABS_MS, []);
+    });
+  }
+
+  may(action) {
+    return this.people.some((person) => person.may.includes(action));
+  }
+
+  /** Who does this (in a session), if there is somebody who also `fits`; otherwise null. */
+  person(action, sessionId = null, fits = () => true) {
+    return this.people.find((person) => person.may.includes(action) && sees(person, sessionId) && fits(person)) ?? null;
+  }
+
+  isMe(id) {
+    return this.people.some((person) => person.subject === id);
+  }
+
+  /** Calls a route as whoever may do the `action` there. */
+  async call(action, method, path, body) {
+    const person = this.person(action, /^\/sessions\/([^/?]+)/.exec(path)?.[1]);
+    if (!person) throw new Refusal(403, { code: "forbidden", detail: `Nobody whom you are signed in as may ${action} here.` });
+    return this.as(person, method, path, body);
+  }
+
+  async as(person, method, path, body) {
+    try {
+      return await request(method, path, { token: person.token, body });
+    } catch (error) {
+      if (error.status === 401) this.signOut(error);
+      throw error;
+    }
+  }
+
+  get(path) {
+    return this.call("read", "GET", path);
+  }
+
+  /**
+   * The events of a session after a cursor: calls `onBlock({id, data})` for each block and
+   * `onBytes()` for whatever comes, heartbeats included. Answers whether the session is at its end.
+   */
+  async stream(sessionId, after, { signal, onOpen, onBlock, onBytes }) {
+    const response = await fetch(`/sessions/${sessionId}/events?after=${after}`, {
+      headers: { Authorization: `Bearer ${this.person("read", sessionId)?.token}`, Accept: "text/event-stream" },
+      signal,
+      cache: "no-store",
+    });
+    if (response.status === 204) return true;
+    if (!response.ok) throw new Refusal(response.status, await problemOf(response));
+    onOpen();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const blocks = new BlockReader(onBlock);
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return false;
+      onBytes();
+      blocks.feed(value);
+    }
+  }
+}
+
+function sees(person, sessionId) {
+  return !sessionId || !person.sessions || person.sessions.includes(sessionId);
+}
+
+/** Blocks of an event stream out of pieces of text, wherever these are torn. */
+export class BlockReader {
+  constructor(onBlock) {
+    this.onBlock = onBlock;
+    this.rest = "";
+  }
+
+  feed(text) {
+    const parts = (this.rest + text).split("\n\n");
+    this.rest = parts.pop();
+    for (const part of parts) this.#block(part);
+  }
+
+  #block(part) {
+    let id = null;
+    let data = "";
+    for (const line of part.split("\n")) {
+      if (line.startsWith("id: ")) id = Number(line.slice(4));
+      else if (line.startsWith("data: ")) data += line.slice(6);
+    }
+    if (id !== null || data) this.onBlock({ id, data: data ? JSON.parse(data) : null });
+  }
+}
+
+async function request(method, path, { token, body }) {
+  const headers = { Authorization: `Bearer ${token}` };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
+  } catch {
+    throw new Refusal(0, { code: "unreachable", detail: "The server can't be reached. Try again once you are connected." });
+  }
+  if (!response.ok) throw new Refusal(response.status, await problemOf(response));
+  return response.status === 204 ? null : response.json();
+}
+
+async function problemOf(response) {
+  try {
+    return await response.json();
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,97 @@
+/** Small helpers to build pages and to write values for people. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** An HTML element: attributes, `onclick` and the like, children as nodes or text. */
+export function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** Changes an element only where it differs, so that nothing is read out or drawn again in vain. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setClass(element, name, on) {
+  element.classList.toggle(name, Boolean(on));
+}
+
+export function nameOf(actor) {
+  return actor?.name ?? actor?.id ?? "";
+}
+
+/** Minor units to what people read, in whole numbers only: 2480 usd is "$24.80". */
+export function money(amount, currency) {
+  if (amount === null || amount === undefined) return "not stated";
+  if (!/^[a-z]{3}$/.test(currency)) return `${groups(String(amount))} base units of ${asset(currency)}`;
+  const format = new Intl.NumberFormat(undefined, { style: "currency", currency });
+  const digits = format.resolvedOptions().maximumFractionDigits;
+  const [sign, text] = amount < 0 ? ["-", String(-amount)] : ["", String(amount)];
+  const padded = text.padStart(digits + 1, "0");
+  const whole = padded.slice(0, padded.length - digits);
+  // As a string, which is formatted exactly, where a number could be rounded.
+  return format.format(sign + whole + (digits ? `.${padded.slice(-digits)}` : ""));
+}
+
+function groups(digits) {
+  return digits.replace(/\B(?=(\d{3})+$)/g, "\u202f");
+}
+
+function asset(currency) {
+  return currency.replace(/(0x[0-9a-fA-F]{4})[0-9a-fA-F]{20,}([0-9a-fA-F]{4})/, "$1…$2");
+}
+
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+export function time(iso) {
+  return TIME.format(new Date(iso));
+}
+
+export function dateTime(iso) {
+  return DATE.format(new Date(iso));
+}
+
+/** "4 min 05 s" until then; "over" afterwards. */
+export function remaining(iso, now = Date.now()) {
+  const seconds = Math.ceil((new Date(iso).getTime() - now) / 1000);
+  if (seconds <= 0) return "over";
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  if (days) return `${days} d ${hours} h`;
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min ${String(seconds % 60).padStart(2, "0")} s` : `${seconds} s`;
+}
+
+export function ago(iso, now = Date.now()) {
+  const seconds = Math.max(0, Math.round((now - new Date(iso).getTime()) / 1000));
+  if (seconds < 60) return "just now";
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  return DATE.format(new Date(iso));
+}
+
+/** A value as text: strings as they are, the rest as indented JSON. */
+export function pretty(value) {
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+export function uuid() {
+  // crypto.randomUUID exists on https and localhost only; a console in a local network has neither.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

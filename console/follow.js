@@ -1,0 +1,191 @@
+/**
+ * Follows one session: reads its end, then streams, reconnects and reads what is older.
+ *
+ * `state` is what is true: `loading`, `live` (everything up to now is on the screen), `catching-up`
+ * (connected, and behind), `offline` (no connection; `detail` says why), `paused` (the tab is
+ * hidden and has let go), `closed` (the session has ended and is all here), `refused`.
+ */
+
+import { Refusal } from "./api.js";
+
+const FIRST_EVENTS = 200;
+const OLDER_EVENTS = 2_000;
+const PAGE_EVENTS = 2_000;
+const MIN_PAUSE_MS = 500;
+const MAX_PAUSE_MS = 10_000;
+/** The server gives a sign of life every 15 seconds; without two of them the line is dead. */
+const SILENCE_MS = 35_000;
+const WATCH_MS = 1_000;
+/** Browsers open six connections to a server at most; hidden tabs let go of theirs. */
+const HIDDEN_MS = 60_000;
+
+export class Follow {
+  constructor(api, sessionId, model, { onState, onChange, onPresence }) {
+    Object.assign(this, { api, sessionId, model, onState, onChange, onPresence });
+    this.path = `/sessions/${sessionId}`;
+    this.state = "loading";
+    this.detail = "";
+    this.stopped = new AbortController();
+    this.wake = () => {};
+  }
+
+  start() {
+    const { signal } = this.stopped;
+    addEventListener("online", () => this.wake(), { signal });
+    addEventListener("offline", () => this.#drop("Your device is offline."), { signal });
+    document.addEventListener("visibilitychange", () => this.#onVisibility(), { signal });
+    this.watch = setInterval(() => this.#checkSilence(), WATCH_MS);
+    this.#run();
+  }
+
+  stop() {
+    this.stopped.abort();
+    this.connection?.abort();
+    clearInterval(this.watch);
+    clearTimeout(this.hiding);
+    this.wake();
+  }
+
+  async #run() {
+    let pause = MIN_PAUSE_MS;
+    while (!this.stopped.signal.aborted) {
+      if (this.state === "paused") this.#set("catching-up");
+      try {
+        const before = this.model.cursor;
+        const ended = await this.#connectOnce();
+        if (ended) return this.#set("closed");
+        if (this.state === "live" || this.model.cursor > before) pause = MIN_PAUSE_MS;
+        if (!this.stopped.signal.aborted && this.state !== "paused") this.#set("catching-up");
+      } catch (error) {
+        if (this.stopped.signal.aborted) return;
+        if (error instanceof Refusal && [401, 403, 404, 422].includes(error.status)) return this.#set("refused", error.message);
+        if (this.state !== "paused") this.#set("offline", this.#why(error));
+      }
+      await this.#rest(this.state === "paused" ? null : pause * (0.75 + Math.random() / 2));
+      pause = Math.min(pause * 2, MAX_PAUSE_MS);
+    }
+  }
+
+  #why(error) {
+    if (this.dropped) return this.dropped;
+    return error instanceof Refusal && error.status ? error.message : "The connection is lost; reconnecting.";
+  }
+
+  /** One connection, from its beginning to its end; answers whether the session is at its own. */
+  async #connectOnce() {
+    this.connection = new AbortController();
+    this.dropped = null;
+    this.heard = Date.now();
+    const snapshot = await this.api.get(this.path);
+    this.model.takeSnapshot(snapshot);
+    if (this.model.since === Infinity) await this.#readEnd(snapshot.tip);
+    this.onChange();
+    const check = () => {
+      if (this.state !== "live" && this.model.cursor >= snapshot.tip) this.#set("live");
+    };
+    const streaming = this.api.stream(this.sessionId, this.model.cursor, {
+      signal: this.connection.signal,
+      onOpen: () => {
+        this.#set("catching-up");
+        check();
+      },
+      onBytes: () => {
+        this.heard = Date.now();
+      },
+      onBlock: (block) => {
+        this.#take(block);
+        check();
+      },
+    });
+    this.#readOlder();
+    return streaming;
+  }
+
+  #take({ id, data }) {
+    if (!data) this.model.advance(id);
+    else if (data.type === "presence") this.onPresence(data.data.people);
+    else if (id === null) this.model.place(data);
+    else this.model.apply(data);
+    this.onChange();
+  }
+
+  /** The newest events first, so that a long session opens as fast as a short one. */
+  async #readEnd(tip) {
+    let after = Math.max(0, tip - FIRST_EVENTS);
+    this.model.since = after;
+    for (let more = true; more; ) {
+      const page = await this.#page(after);
+      for (const event of page.events) this.model.apply(event);
+      after = page.next_after;
+      more = page.more;
+    }
+    this.model.advance(after);
+  }
+
+  /** Everything before, page by page towards the beginning. */
+  async #readOlder() {
+    if (this.reading) return;
+    this.reading = true;
+    try {
+      while (this.model.since > 0 && !this.stopped.signal.aborted) {
+        const end = this.model.since;
+        const begin = Math.max(0, end - OLDER_EVENTS);
+        const events = [];
+        for (let after = begin; after < end; ) {
+          const page = await this.#page(after, end - after);
+          events.push(...page.events.filter((event) => event.seq <= end));
+          after = page.more ? page.next_after : end;
+        }
+        for (const event of events.reverse()) this.model.older(event);
+        this.model.since = begin;
+        this.onChange();
+      }
+    } catch {
+      // The next connection goes on with it.
+    } finally {
+      this.reading = false;
+    }
+  }
+
+  #page(after, limit = PAGE_EVENTS) {
+    return this.api.get(`${this.path}/replay?after=${after}&limit=${limit}`);
+  }
+
+  #set(state, detail = "") {
+    if (this.state === state && this.detail === detail) return;
+    Object.assign(this, { state, detail });
+    this.onState(state, detail);
+  }
+
+  /** Waits for so long, or until woken. */
+  #rest(milliseconds) {
+    return new Promise((resolve) => {
+      const timer = milliseconds === null ? null : setTimeout(resolve, milliseconds);
+      this.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #drop(why) {
+    this.dropped = why;
+    this.connection?.abort();
+  }
+
+  #checkSilence() {
+    if (["live", "catching-up"].includes(this.state) && Date.now() - this.heard > SILENCE_MS) {
+      this.#drop("Nothing has been heard from the server for a while; reconnecting.");
+    }
+  }
+
+  #onVisibility() {
+    clearTimeout(this.hiding);
+    if (!document.hidden) return this.wake();
+    this.hiding = setTimeout(() => {
+      if (["closed", "refused"].includes(this.state)) return;
+      this.#set("paused");
+      this.#drop("");
+    }, HIDDEN_MS);
+  }
+}

@@ -1,0 +1,137 @@
+/** The page: signs people in, and shows the view that the address names. */
+
+import { Api } from "./api.js";
+import { h } from "./dom.js";
+
+/** Views are loaded when they are first looked at. */
+const ROUTES = [
+  [/^\/sessions\/([^/]+)$/, () => import("./views/session.js")],
+  [/^\/sessions$/, () => import("./views/sessions.js")],
+  [/^\/(purchases|payments)\/([^/]+)$/, () => import("./views/decision.js")],
+  [/^\/approvals$/, () => import("./views/approvals.js")],
+  [/^\/mandates$/, () => import("./views/mandates.js")],
+];
+
+const api = new Api();
+const app = document.getElementById("app");
+let shown = null;
+let signingIn = false;
+
+/** `#/sessions/a?at=7` or `#token=…`: the path, and what follows it. */
+function address() {
+  const hash = location.hash.slice(1);
+  const [path, query] = hash.startsWith("/") ? hash.split("?", 2) : ["", hash];
+  return { path, query: new URLSearchParams(query ?? "") };
+}
+
+function home() {
+  if (api.people.length === 1 && api.people[0].sessions?.length === 1) return `/sessions/${api.people[0].sessions[0]}`;
+  if (api.may("list sessions") || api.people.some((person) => person.sessions)) return "/sessions";
+  return api.may("approve") ? "/approvals" : "/sessions";
+}
+
+async function route() {
+  const { path, query } = address();
+  const given = query.getAll("token");
+  if (given.length) {
+    // Out of the address at once, so that it is in no history, bookmark or screenshot.
+    history.replaceState(null, "", `#${path || "/"}`);
+    return signIn(given);
+  }
+  if (!api.people.length) return showSignIn();
+  if (path === "" || path === "/") return location.replace(`#${home()}`);
+  const [match, load] = ROUTES.map(([pattern, module]) => [pattern.exec(path), module]).find(([found]) => found) ?? [];
+  if (!match) return display({ title: "Not found", element: notFound() });
+  if (shown?.path === path) return shown.view.moveTo?.(query);
+  const { show } = await load();
+  if (address().path !== path) return;
+  display(show({ api, query }, ...match.slice(1).map(decodeURIComponent)), path);
+}
+
+function display(view, path = null) {
+  shown?.view.stop?.();
+  shown = { path, view };
+  document.title = `${view.title} · Waystation`;
+  app.replaceChildren(bar(path), h("main", { id: "main", tabindex: "-1", class: view.class ?? "page" }, view.element));
+  view.shown?.();
+}
+
+function bar(path) {
+  const link = (to, text) => h("a", { href: `#${to}`, "aria-current": path?.startsWith(to) ? "page" : null }, text);
+  const staff = api.may("approve") || api.may("list sessions");
+  return h("header", { class: "bar" },
+    h("a", { class: "brand", href: "#/" }, h("img", { src: "/console/icon.svg", alt: "", width: "22", height: "22" }), "Waystation"),
+    h("nav", { "aria-label": "Main" },
+      link("/sessions", "Sessions"),
+      staff && link("/approvals", "Approvals"),
+      staff && link("/mandates", "Mandates")),
+    h("div", { class: "who-am-i" },
+      h("span", { title: api.people.map((one) => `${one.subject} (${one.role})`).join(", ") }, people()),
+      h("button", { class: "quiet", type: "button", onclick: () => api.signOut() }, "Sign out")));
+}
+
+function people() {
+  const names = new Set(api.people.map((person) => person.name ?? person.subject));
+  return [...names].join(", ");
+}
+
+function notFound() {
+  return h("div", { class: "empty" }, h("h1", {}, "There is no such page"), h("p", {}, h("a", { href: "#/" }, "To the beginning")));
+}
+
+// Signing in
+
+async function signIn(tokens) {
+  signingIn = true;
+  try {
+    await api.signIn(tokens);
+  } catch (error) {
+    return showSignIn(error);
+  } finally {
+    signingIn = false;
+  }
+  shown = null;
+  return route();
+}
+
+function showSignIn(error = null) {
+  shown?.view.stop?.();
+  shown = null;
+  const field = h("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true });
+  const away = error && error.status !== 401;
+  const form = h("form", { class: "sign-in", onsubmit: (event) => {
+      event.preventDefault();
+      signIn([field.value.trim()]);
+    } },
+    h("img", { src: "/console/icon.svg", alt: "", width: "48", height: "48" }),
+    h("h1", {}, "Waystation"),
+    h("p", {}, "Open the address that you were given, or enter a token. ", h("code", {}, "waystation dev"), " prints an address that signs you in."),
+    h("label", { for: "token" }, "Token"),
+    field,
+    error && h("p", { class: "problem", role: "alert" }, away ? error.message : "This token is unknown or has expired. Ask for a new one."),
+    h("button", { class: "primary", type: "submit" }, "Sign in"));
+  document.title = "Sign in · Waystation";
+  app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, form));
+  field.focus();
+}
+
+api.onSignedOut = (refusal) => {
+  if (!signingIn) showSignIn(refusal);
+};
+addEventListener("hashchange", route);
+document.querySelector(".skip").addEventListener("click", (event) => {
+  // The fragment is the address of a view; the link must not change it.
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+});
+
+async function begin() {
+  const { query } = address();
+  if (!query.has("token")) {
+    const known = await api.known();
+    if (known.length) return signIn(known);
+  }
+  return route();
+}
+
+begin();

@@ -1,0 +1,296 @@
+/**
+ * What a session's page shows, made of its events: no DOM, no network.
+ *
+ * Items (messages, tool calls, notices, cards, groups of lanes) are kept under keys that stay the
+ * same, each with the number `at` which it stands and the `last` event about it. `changed` and `removed` say what to draw again.
+ * Events may come in any order: the newest page of a long session is read first.
+ */
+
+import { Transcript } from "./transcript.js";
+
+const TERMINAL = { "turn.completed": "completed", "turn.stopped": "stopped", "turn.failed": "failed" };
+
+/** The turn that started this one: `t1.1` is the first sub-agent of `t1`. */
+export function parentOf(turnId) {
+  const at = turnId?.lastIndexOf(".") ?? -1;
+  return at > 0 ? turnId.slice(0, at) : null;
+}
+
+export class SessionModel {
+  constructor() {
+    this.transcript = new Transcript();
+    this.transcript.onDrop = (id) => this.#remove(`message:${id}`);
+    this.items = new Map();
+    this.turns = new Map();
+    this.answers = new Map();
+    this.participants = new Map();
+    this.takenOverBy = null;
+    this.takeoverSeq = 0;
+    this.closed = false;
+    this.title = null;
+    this.agent = null;
+    /** The event before which nothing is known yet; 0 when all of the session is here. */
+    this.since = Infinity;
+    /** Events worth a mark in the timeline. */
+    this.log = [];
+    this.changed = new Set();
+    this.removed = new Set();
+    this.count = 0;
+  }
+
+  get cursor() {
+    return this.transcript.cursor;
+  }
+
+  /** Turns of the session's own agent that run now. */
+  get running() {
+    return [...this.turns.values()].filter((turn) => !turn.parent && ["running", "stopping"].includes(turn.status));
+  }
+
+  get queued() {
+    return [...this.turns.values()].filter((turn) => !turn.parent && turn.status === "queued");
+  }
+
+  /** The turn that answers a message, if one does. */
+  turnAnswering(messageId) {
+    return this.turns.get(this.answers.get(messageId));
+  }
+
+  /** Purchases and payments that wait for somebody's decision. */
+  get awaiting() {
+    return [...this.items.values()].filter((item) => item.kind === "card" && item.status === "awaiting_approval");
+  }
+
+  // What comes in
+
+  /** What the session itself says that it is doing: where the newest events don't tell. */
+  takeSnapshot(snapshot) {
+    this.title = snapshot.title ?? null;
+    this.agent = snapshot.agent;
+    this.closed = snapshot.status === "closed";
+    for (const turn of [...snapshot.running, ...snapshot.queued]) {
+      const known = this.#turn(turn.turn_id);
+      if (known.seq > snapshot.tip || TERMINAL[`turn.${known.status}`]) continue;
+      Object.assign(known, { status: turn.status, agent: turn.agent });
+      if (turn.message_id) this.#answer(turn.message_id, known);
+    }
+    if (this.takeoverSeq <= snapshot.tip) this.takenOverBy = snapshot.taken_over_by ?? null;
+    this.participants = new Map(snapshot.participants.map((actor) => [actor.id, actor]));
+  }
+
+  apply(event) {
+    if (!this.transcript.apply(event)) return false;
+    this.#note(event);
+    return true;
+  }
+
+  older(event) {
+    this.transcript.older(event);
+    this.#note(event);
+  }
+
+  place(delta) {
+    const message = this.transcript.place(delta);
+    if (message) this.#touchMessage(message, null);
+    return message;
+  }
+
+  advance(seq) {
+    this.transcript.advance(seq);
+  }
+
+  /** Keys that have changed since the last call, and keys that are gone. */
+  takeChanges() {
+    const taken = { changed: this.changed, removed: this.removed };
+    this.changed = new Set();
+    this.removed = new Set();
+    return taken;
+  }
+
+  // What becomes of it
+
+  #note(event) {
+    this.since = Math.min(this.since, event.seq - 1);
+    if (!["message.delta", "message.started"].includes(event.type)) this.log.push(event);
+    const [family] = event.type.split(".");
+    if (parentOf(event.turn_id)) this.#lane(event.turn_id, event.seq);
+    switch (family) {
+      case "message":
+        this.#touchMessage(this.transcript.messages.get(event.message_id), event);
+        break;
+      case "turn":
+        this.#noteTurn(event);
+        break;
+      case "tool":
+        this.#noteTool(event);
+        break;
+      case "agent":
+        this.#noteAgent(event);
+        break;
+      case "steer":
+        this.#noteSteer(event);
+        break;
+      case "approval":
+      case "purchase":
+      case "payment":
+        this.#noteMoney(event);
+        break;
+      default:
+        this.#noteOther(event);
+    }
+  }
+
+  #item(key, kind, event, turnId = null) {
+    let item = this.items.get(key);
+    if (!item) {
+      this.count += 1;
+      item = { key, kind, at: Infinity, born: this.count, lane: parentOf(turnId) ? turnId : null, turnId, seq: 0, last: 0 };
+      this.items.set(key, item);
+    }
+    if (event) item.last = Math.max(item.last, event.seq);
+    if (event && event.seq < item.at) Object.assign(item, { at: event.seq, time: event.time, actor: event.actor });
+    this.changed.add(key);
+    return item;
+  }
+
+  #remove(id) {
+    this.items.delete(id);
+    this.changed.delete(id);
+    this.removed.add(id);
+  }
+
+  #touch(key) {
+    if (this.items.has(key)) this.changed.add(key);
+  }
+
+  #touchMessage(message, event) {
+    if (message.kind === "steer") return; // shown where it was received
+    if (parentOf(message.turnId)) this.#lane(message.turnId, message.order ?? Infinity);
+    const item = this.#item(`message:${message.id}`, "message", null, message.turnId);
+    item.at = message.order ?? Infinity;
+    item.actor = message.actor;
+    item.message = message;
+    if (event) item.last = Math.max(item.last, event.seq);
+    if (event && (!item.time || event.type === "message.started")) item.time = event.time;
+    if (event?.type === "message.completed") item.ended = event.time;
+  }
+
+  #turn(turnId) {
+    if (!this.turns.has(turnId)) {
+      this.turns.set(turnId, { id: turnId, parent: parentOf(turnId), seq: 0, attempt: 1, status: "queued" });
+    }
+    return this.turns.get(turnId);
+  }
+
+  #answer(messageId, turn) {
+    turn.messageId = messageId;
+    this.answers.set(messageId, turn.id);
+    this.#touch(`message:${messageId}`);
+  }
+
+  #noteTurn(event) {
+    const { type, seq, time, data = {} } = event;
+    const turn = this.#turn(event.turn_id);
+    if (data.message_id) this.#answer(data.message_id, turn);
+    if (type === "turn.started") Object.assign(turn, { began: time, beganSeq: seq, agent: event.actor.id });
+    if (TERMINAL[type]) turn.ended = time;
+    if (seq > turn.seq) {
+      turn.seq = seq;
+      turn.attempt = data.attempt ?? turn.attempt;
+      turn.status = TERMINAL[type] ?? (type === "turn.queued" ? "queued" : "running");
+    }
+    if (turn.messageId) this.#touch(`message:${turn.messageId}`);
+    if (turn.parent) this.#touch(`lanes:${turn.parent}`);
+    if (type === "turn.retried") Object.assign(this.#item(`retry:${seq}`, "notice", event, turn.id), { event });
+    if (type === "turn.stopped" || type === "turn.failed" || data.answered_by) this.#noteEnd(event);
+  }
+
+  /** A stop and the end that comes of it are one notice. */
+  #noteEnd(event) {
+    const item = this.#item(`end:${event.turn_id}`, "notice", event, event.turn_id);
+    if (event.seq > item.seq) Object.assign(item, { seq: event.seq, event: { ...event, asked: item.event ?? null } });
+    else item.event = { ...item.event, asked: event };
+  }
+
+  #noteTool(event) {
+    const item = this.#item(`tool:${event.turn_id}:${event.data.call_id}`, "tool", event, event.turn_id);
+    item.name = event.data.name ?? item.name;
+    if (event.type === "tool.called") item.arguments = event.data.arguments;
+    else Object.assign(item, { returned: event.time, result: event.data.result, error: event.data.error });
+  }
+
+  #noteAgent(event) {
+    const turn = this.#turn(event.turn_id);
+    if (event.type === "agent.spawned") {
+      Object.assign(turn, { agent: event.data.agent, asked: event.data.text, began: event.time, beganSeq: event.seq });
+      if (turn.status === "queued") turn.status = "running";
+    } else {
+      Object.assign(turn, { status: event.data.outcome, ended: event.time, detail: event.data.detail ?? event.data.reason });
+    }
+    turn.parent ??= event.data.parent_turn_id;
+    this.#touch(`lanes:${turn.parent}`);
+  }
+
+  /** The group of lanes in which a sub-agent has its own, beside those of its siblings. */
+  #lane(turnId, seq) {
+    const parent = parentOf(turnId);
+    const group = this.#item(`lanes:${parent}`, "lanes", null, parent);
+    group.at = Math.min(group.at, seq);
+    group.lanes ??= [];
+    if (!group.lanes.includes(turnId)) {
+      group.lanes.push(turnId);
+      group.lanes.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    }
+    this.#turn(turnId);
+    if (parentOf(parent)) this.#lane(parent, seq);
+  }
+
+  #noteSteer(event) {
+    const item = this.#item(`steer:${event.data.steer_id}`, "steer", event, event.turn_id);
+    if (event.data.text !== undefined) Object.assign(item, { text: event.data.text, actor: event.actor });
+    if (event.seq > item.seq) Object.assign(item, { seq: event.seq, status: event.type.split(".")[1] });
+  }
+
+  #noteMoney(event) {
+    const { data = {}, seq, type } = event;
+    const id = data.purchase_id ?? data.payment_id;
+    if (!id) return;
+    const item = this.#item(`card:${id}`, "card", event, data.turn_id);
+    item.id = id;
+    item.route = data.purchase_id ? "purchases" : "payments";
+    const fresh = seq > item.seq;
+    const { status, cart, deadline, digest, refusal, order, total, amount, currency, seller, payee, url } = data;
+    const given = { cart, digest, refusal, order, total, amount, currency, seller, payee, url, messages: data.messages };
+    // An older event only fills in what newer ones did not say.
+    for (const [name, value] of Object.entries(given)) {
+      if (value !== undefined && (fresh || item[name] === undefined)) item[name] = value;
+    }
+    const outcome = type.startsWith("approval.") && type !== "approval.requested" ? type.split(".")[1] : null;
+    if (outcome && (fresh || item.decision === undefined)) {
+      item.decision = { outcome, by: data.approver, auto: data.auto, reason: data.reason, time: event.time };
+    }
+    if (!fresh) return;
+    item.seq = seq;
+    if (status) item.status = status;
+    if (type === "approval.requested") Object.assign(item, { status: "awaiting_approval", deadline, decision: null });
+    else if (outcome && item.status === "awaiting_approval") item.status = outcome;
+  }
+
+  #noteOther(event) {
+    const { type, seq } = event;
+    if (type === "stop.requested") {
+      const turn = event.turn_id ? this.#turn(event.turn_id) : null;
+      if (turn && seq > turn.seq) Object.assign(turn, { seq, status: "stopping" });
+      if (turn) this.#noteEnd(event);
+      return;
+    }
+    if (type.startsWith("takeover.") && seq > this.takeoverSeq) {
+      this.takeoverSeq = seq;
+      this.takenOverBy = type === "takeover.started" ? event.actor : null;
+    }
+    if (type === "participant.joined") this.participants.set(event.actor.id, event.actor);
+    if (type === "session.closed") this.closed = true;
+    if (type === "session.started") this.since = 0;
+    Object.assign(this.#item(`event:${seq}`, type.startsWith("data.") ? "data" : "notice", event, event.turn_id), { event });
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * Where everything of a session stands in a picture of it over time: no DOM.
+ *
+ * Time runs to the right. Long silences are cut short, so that a session of days has room for its
+ * seconds. Rows are the people, each agent, and money.
+ */
+
+import { parentOf } from "./model.js";
+
+const LONGEST_SILENCE_MS = 8_000;
+const MIN_BAR_MS = 250;
+const ENDS = new Set(["completed", "stopped", "failed"]);
+
+/** `{rows, bars, marks, cuts, length}`: times become milliseconds of drawn time from the beginning. */
+export function layout(model, now = Date.now()) {
+  const turns = [...model.turns.values()].filter((turn) => turn.began);
+  const scale = new Scale([
+    ...model.log.map((event) => event.time),
+    ...turns.flatMap((turn) => [turn.began, turn.ended ?? iso(now)]),
+  ]);
+  const rows = new Rows();
+  rows.of("people", "People");
+  const bars = [...turnBars(turns, rows, scale, now), ...approvalBars(model, rows, scale, now), ...takeoverBars(model, rows, scale, now)];
+  const marks = model.log.flatMap((event) => mark(event, model, rows, scale));
+  return { rows: rows.list, bars, marks, cuts: scale.cuts, length: scale.length };
+}
+
+function iso(milliseconds) {
+  return new Date(milliseconds).toISOString();
+}
+
+/** Real time to drawn time: the same, but for silences that are cut. */
+class Scale {
+  constructor(times) {
+    this.real = [...new Set(times.map((time) => new Date(time).getTime()))].sort((a, b) => a - b);
+    this.drawn = [];
+    this.cuts = [];
+    let at = 0;
+    this.real.forEach((time, index) => {
+      const gap = index ? time - this.real[index - 1] : 0;
+      if (gap > LONGEST_SILENCE_MS) this.cuts.push({ at: at + LONGEST_SILENCE_MS / 2, milliseconds: gap });
+      at += Math.min(gap, LONGEST_SILENCE_MS);
+      this.drawn.push(at);
+    });
+    this.length = at;
+  }
+
+  at(time) {
+    const wanted = new Date(time).getTime();
+    let low = 0;
+    for (let high = this.real.length - 1; low < high; ) {
+      const middle = (low + high + 1) >> 1;
+      if (this.real[middle] <= wanted) low = middle;
+      else high = middle - 1;
+    }
+    return this.drawn[low] ?? 0;
+  }
+}
+
+class Rows {
+  constructor() {
+    this.list = [];
+    this.known = new Map();
+  }
+
+  of(key, label) {
+    if (!this.known.has(key)) {
+      this.known.set(key, this.list.length);
+      this.list.push({ key, label });
+    }
+    return this.known.get(key);
+  }
+}
+
+function turnBars(turns, rows, scale, now) {
+  const busy = new Map();
+  return turns.sort((a, b) => a.beganSeq - b.beganSeq).map((turn) => {
+    const from = scale.at(turn.began);
+    const to = Math.max(scale.at(turn.ended ?? iso(now)), from + MIN_BAR_MS);
+    const agent = turn.agent ?? "agent";
+    // Agents of one name that run at a time have a row each.
+    const name = parentOf(turn.id) ? `sub:${agent}` : agent;
+    const slots = busy.get(name) ?? busy.set(name, []).get(name);
+    const free = slots.findIndex((end) => end <= from);
+    const slot = free < 0 ? slots.length : free;
+    slots[slot] = to;
+    const row = rows.of(`${name}:${slot}`, slot ? `${agent} ${slot + 1}` : agent);
+    const state = turn.ended && ENDS.has(turn.status) ? turn.status : turn.ended ? "completed" : "running";
+    return { row, from, to, kind: "turn", state, seq: turn.beganSeq, label: `Turn ${turn.id} of ${agent}: ${state}` };
+  });
+}
+
+function approvalBars(model, rows, scale, now) {
+  const asked = new Map();
+  const bars = [];
+  for (const event of inOrder(model)) {
+    const id = event.data?.purchase_id ?? event.data?.payment_id;
+    if (event.type === "approval.requested") {
+      asked.set(id, { row: rows.of("money", "Money"), from: scale.at(event.time), to: null, kind: "approval", state: "waiting", seq: event.seq });
+      bars.push(asked.get(id));
+    } else if (event.type.startsWith("approval.") && asked.has(id)) {
+      Object.assign(asked.get(id), { to: scale.at(event.time), state: event.type.split(".")[1] });
+      asked.delete(id);
+    }
+  }
+  return bars.map((bar) => ({ ...bar, to: Math.max(bar.to ?? scale.at(iso(now)), bar.from + MIN_BAR_MS), label: `Approval: ${bar.state}` }));
+}
+
+function takeoverBars(model, rows, scale, now) {
+  const bars = [];
+  for (const event of inOrder(model)) {
+    if (event.type === "takeover.started") {
+      bars.push({ row: rows.of("people", "People"), from: scale.at(event.time), to: null, kind: "takeover", state: "running", seq: event.seq, label: `${event.actor.name ?? event.actor.id} has taken over` });
+    } else if (event.type === "takeover.released" && bars.length) Object.assign(bars.at(-1), { to: scale.at(event.time), state: "completed" });
+  }
+  return bars.map((bar) => ({ ...bar, to: Math.max(bar.to ?? scale.at(iso(now)), bar.from + MIN_BAR_MS) }));
+}
+
+function inOrder(model) {
+  return [...model.log].sort((a, b) => a.seq - b.seq);
+}
+
+const STEPS = new Set(["completed", "delivered", "failed", "refused", "rejected", "payment_declined", "canceled", "expired"]);
+
+function mark(event, model, rows, scale) {
+  const who = event.actor.name ?? event.actor.id;
+  const at = { at: scale.at(event.time), seq: event.seq };
+  const { data = {} } = event;
+  switch (event.type) {
+    case "message.completed":
+      if (!["user", "operator"].includes(event.actor.role) || data.kind === "steer") return [];
+      return [{ ...at, row: rows.of("people", "People"), kind: "message", label: `${who}: ${data.text.slice(0, 80)}` }];
+    case "stop.requested":
+      return [{ ...at, row: rows.of("people", "People"), kind: "stop", label: `${who} pressed stop` }];
+    case "steer.received":
+      return [{ ...at, row: rows.of("people", "People"), kind: "steer", label: `${who} steers: ${data.text.slice(0, 80)}` }];
+    case "turn.retried": {
+      const bar = model.turns.get(event.turn_id)?.agent ?? "agent";
+      const name = parentOf(event.turn_id) ? `sub:${bar}` : bar;
+      return [{ ...at, row: rows.of(`${name}:0`, bar), kind: "retry", label: `Attempt ${data.attempt} of ${event.turn_id}` }];
+    }
+    case "purchase.updated":
+    case "payment.updated":
+      if (!STEPS.has(data.status)) return [];
+      return [{ ...at, row: rows.of("money", "Money"), kind: ["completed", "delivered"].includes(data.status) ? "paid" : "refused", label: `${event.type.split(".")[0]} ${data.status.replace("_", " ")}` }];
+    default:
+      return [];
+  }
+}

@@ -1,0 +1,84 @@
+/** Everything that waits for a decision, and what was decided. */
+
+import { ago, h, money, setText } from "../dom.js";
+import { statusPill } from "./card.js";
+
+const REFRESH_MS = 3_000;
+const REREAD_EVERY = 5;
+
+export function show({ api }) {
+  const waiting = h("ul", { class: "rows" });
+  const past = h("ul", { class: "rows" });
+  const decided = h("section", { hidden: true }, h("h2", {}, "Decided or under way"), past);
+  const status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
+  const element = h("div", { class: "approvals" }, h("h1", {}, "Approvals"), status, waiting, decided);
+  let entries = [];
+  let rounds = 0;
+  let timer = null;
+  let loading = false;
+
+  const draw = () => {
+    const open = entries.filter((entry) => entry.status === "awaiting_approval");
+    setText(status, open.length ? `${open.length} ${open.length === 1 ? "waits" : "wait"} for a decision.` : "Nothing waits for a decision.");
+    const rest = entries.filter((entry) => !open.includes(entry));
+    decided.hidden = rest.length === 0;
+    replaceRows(waiting, open);
+    replaceRows(past, rest);
+  };
+  const reader = api.person("approve") ?? api.person("read");
+  const read = (path) => api.as(reader, "GET", path);
+  const load = async () => {
+    const [purchases, payments] = await Promise.all([read("/purchases"), read("/payments")]);
+    entries = [...purchases.map(ofPurchase), ...payments.map(ofPayment)].sort((a, b) => b.updated.localeCompare(a.updated));
+  };
+  /** Between two readings of everything, only what waits is asked again. */
+  const look = async () => {
+    entries = await Promise.all(entries.map(async (entry) => {
+      if (entry.status !== "awaiting_approval") return entry;
+      const view = await read(`/${entry.route}/${entry.id}`);
+      return entry.route === "purchases" ? ofPurchase(view) : ofPayment(view);
+    }));
+  };
+  const refresh = async () => {
+    if (loading) return;
+    loading = true;
+    try {
+      await (rounds % REREAD_EVERY === 0 ? load() : look());
+      rounds += 1;
+      draw();
+    } catch (error) {
+      setText(status, error.message);
+    } finally {
+      loading = false;
+    }
+  };
+  const start = () => {
+    refresh();
+    timer = setInterval(() => document.hidden || refresh(), REFRESH_MS);
+  };
+  return { title: "Approvals", element, shown: start, stop: () => clearInterval(timer) };
+}
+
+function ofPurchase(view) {
+  const items = view.cart?.lines.map((line) => `${line.quantity} × ${line.name ?? line.item_id}`) ?? view.request.items.map((item) => `${item.quantity} × ${item.id}`);
+  return { route: "purchases", id: view.purchase_id, status: view.status, updated: view.updated_at, what: items.join(", "), whom: view.request.seller, amount: view.cart?.total, currency: view.request.currency };
+}
+
+function ofPayment(view) {
+  return { route: "payments", id: view.payment_id, status: view.status, updated: view.updated_at, what: `${view.method} ${view.url}`, whom: view.offer?.realm ?? "", amount: view.offer?.price.amount, currency: view.offer?.price.currency };
+}
+
+/** Rows that say the same stay, so that nobody loses the focus to a refresh. */
+function replaceRows(list, entries) {
+  const shown = JSON.stringify(entries);
+  if (list.shows === shown) return;
+  list.shows = shown;
+  list.replaceChildren(...entries.map(row));
+}
+
+function row(entry) {
+  return h("li", {}, h("a", { href: `#/${entry.route}/${entry.id}` },
+    h("span", { class: "naming" }, h("b", {}, entry.what), h("small", {}, `${entry.whom.replace(/^https?:\/\//, "")} · ${ago(entry.updated)}`)),
+    entry.amount == null ? null : h("strong", { class: "amount" }, money(entry.amount, entry.currency)),
+    statusPill(entry.status)));
+}

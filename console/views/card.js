@@ -1,0 +1,136 @@
+/** Purchases and payments as cards: the seller's own statement, and what became of it. */
+
+import { h, money, remaining, time } from "../dom.js";
+
+export const STATUS = {
+  creating: "asking the seller",
+  preparing: "being prepared",
+  needs_revision: "needs a change",
+  awaiting_approval: "waits for approval",
+  escalated: "continue at the seller",
+  paying: "paying",
+  authentication_required: "needs authentication",
+  payment_declined: "payment declined",
+  confirming: "being confirmed",
+  undoing: "being undone",
+  completed: "completed",
+  canceled: "canceled",
+  rejected: "rejected",
+  refused: "refused",
+  expired: "expired",
+  failed: "failed",
+  granted: "approved",
+  denied: "rejected",
+  probing: "asking for the price",
+  choosing: "choosing how to pay",
+  free: "answered for free",
+  delivered: "paid and answered",
+  undelivered: "paid, not answered",
+  unknown: "outcome unknown",
+};
+
+const GOOD = new Set(["completed", "delivered", "free", "granted"]);
+const BAD = new Set(["rejected", "refused", "failed", "expired", "undelivered", "unknown", "payment_declined", "denied", "canceled"]);
+
+export function statusPill(status) {
+  const tone = GOOD.has(status) ? "good" : BAD.has(status) ? "bad" : status === "awaiting_approval" ? "ask" : "";
+  return h("span", { class: `pill ${tone}` }, STATUS[status] ?? status);
+}
+
+/** The cart exactly as the seller has stated it: a table of items, then every total. */
+export function cartTable(cart) {
+  const { currency } = cart;
+  const names = new Map(cart.lines.map((line) => [line.item_id, line.name ?? line.item_id]));
+  const delivery = (cart.fulfillment ?? []).map((one) =>
+    h("tr", {}, h("td", { colspan: "3" }, `${one.title} `, h("small", {}, one.item_ids?.length ? one.item_ids.map((id) => names.get(id) ?? id).join(", ") : one.type)),
+      h("td", { class: "amount" }, money(one.amount, currency))));
+  return h("table", { class: "cart" },
+    h("caption", { class: "visually-hidden" }, "The cart as the seller states it"),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Item"), h("th", { scope: "col", class: "amount" }, "Each"), h("th", { scope: "col", class: "amount" }, "Quantity"), h("th", { scope: "col", class: "amount" }, "Amount"))),
+    h("tbody", {},
+      ...cart.lines.map((line) => h("tr", {},
+        h("td", {}, line.name ?? line.item_id, line.name ? h("small", {}, ` ${line.item_id}`) : null),
+        h("td", { class: "amount" }, line.unit_amount == null ? "" : money(line.unit_amount, currency)),
+        h("td", { class: "amount" }, String(line.quantity)),
+        h("td", { class: "amount" }, money(lineTotal(line), currency)))),
+      ...delivery),
+    h("tfoot", {}, ...cart.totals.map((total) =>
+      h("tr", { class: total.type === "total" ? "total" : null },
+        h("th", { scope: "row", colspan: "3" }, total.label), h("td", { class: "amount" }, money(total.amount, currency))))));
+}
+
+/** What the seller says of a line; nothing is reckoned here. */
+function lineTotal(line) {
+  const stated = line.totals?.find((one) => one.type === "total") ?? line.totals?.find((one) => one.type === "subtotal");
+  return stated ? stated.amount : null;
+}
+
+export function digestLine(digest) {
+  return h("p", { class: "digest" }, "Digest ", h("code", {}, digest));
+}
+
+/** An element that counts down to a time until it is removed from the page. */
+export function countdown(deadline) {
+  const element = h("time", { class: "countdown", datetime: deadline });
+  const tick = () => {
+    element.textContent = remaining(deadline);
+    const left = new Date(deadline).getTime() - Date.now();
+    element.classList.toggle("soon", left < 60_000);
+  };
+  tick();
+  const timer = setInterval(() => (element.isConnected ? tick() : clearInterval(timer)), 1_000);
+  return element;
+}
+
+/** "approved by grace at 10:04:11", for whatever decision there was. */
+export function decisionText({ outcome, by, auto, reason, time: at }) {
+  const verb = { granted: "Approved", denied: "Rejected", expired: "Nobody decided in time" }[outcome] ?? outcome;
+  const who = auto ? " within the mandate, without a person" : by ? ` by ${by}` : "";
+  return `${verb}${who}${at ? ` at ${time(at)}` : ""}${reason ? `: ${reason}` : ""}`;
+}
+
+/** Approve and reject, for those who may; `decide(verb, body)` answers when it counted. */
+export function decisionButtons(digest, decide) {
+  const problem = h("p", { class: "problem", role: "alert", hidden: true });
+  const reason = h("input", { type: "text", maxlength: "500", "aria-label": "Reason for a rejection", placeholder: "Reason (for a rejection)" });
+  const buttons = [];
+  const press = (verb, body) => async () => {
+    buttons.forEach((button) => (button.disabled = true));
+    problem.hidden = true;
+    try {
+      await decide(verb, body());
+    } catch (error) {
+      problem.textContent = error.message;
+      problem.hidden = false;
+      buttons.forEach((button) => (button.disabled = false));
+    }
+  };
+  buttons.push(
+    h("button", { type: "button", class: "primary", onclick: press("approve", () => ({ digest })) }, "Approve exactly this"),
+    h("button", { type: "button", class: "danger", onclick: press("reject", () => ({ digest, reason: reason.value })) }, "Reject"));
+  return h("div", { class: "decide" }, h("div", { class: "row" }, ...buttons, reason), problem);
+}
+
+/** A card in a transcript: `item` as the model has it. */
+export function drawCard(element, item, api) {
+  const kind = item.route === "purchases" ? "Purchase" : "Payment";
+  const total = item.cart?.total ?? item.total ?? item.amount;
+  const currency = item.cart?.currency ?? item.currency;
+  const waits = item.status === "awaiting_approval";
+  const whom = item.cart?.seller ?? item.seller ?? item.url ?? item.payee;
+  element.replaceChildren(
+    h("header", {},
+      h("h3", {}, h("a", { href: `#/${item.route}/${item.id}` }, kind), whom ? h("small", {}, ` ${whom.replace(/^https?:\/\//, "")}`) : null),
+      statusPill(item.status ?? "creating"),
+      total != null && currency ? h("strong", { class: "amount" }, money(total, currency)) : null),
+    ...[
+      item.cart && h("details", waits ? { open: true } : {}, h("summary", {}, "The cart, as the seller states it"), cartTable(item.cart)),
+      waits && item.deadline && h("p", { class: "quiet-text" }, "Decide within ", countdown(item.deadline)),
+      waits && item.digest && digestLine(item.digest),
+      waits && api.may("approve") && item.digest && decisionButtons(item.digest, (verb, body) => api.call("approve", "POST", `/${item.route}/${item.id}/${verb}`, body)),
+      item.decision && h("p", { class: "quiet-text" }, decisionText(item.decision)),
+      item.refusal && h("p", { class: "problem" }, item.refusal.message),
+      ...(item.messages ?? []).map((one) => h("p", { class: "quiet-text" }, one.text)),
+      item.order && h("p", { class: "quiet-text" }, `Order ${item.order.id}${item.order.status ? `, ${item.order.status}` : ""}`),
+    ].filter(Boolean));
+}

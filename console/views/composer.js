@@ -1,0 +1,119 @@
+/** Where people write: also while the agent runs, and where they stop it. */
+
+import { h, nameOf, setText, uuid } from "../dom.js";
+
+const MODES = [
+  ["queue", "Queue", "Waits its turn"],
+  ["interrupt", "Interrupt", "Stops the agent; this is next"],
+  ["steer", "Steer", "Offered to the agent while it goes on"],
+];
+const STOP_WAIT_SECONDS = 10;
+const SENT = { started: "Sent", queued: "Sent; it waits its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
+const STOPPED = { stopped: "Stopped", already_finished: "It had finished already", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
+
+export class Composer {
+  constructor(api, sessionId, model, { onProblem, announce }) {
+    Object.assign(this, { api, sessionId, model, onProblem, announce });
+    this.path = `/sessions/${sessionId}`;
+    this.messageId = null;
+    this.text = h("textarea", { id: "message", rows: "1", placeholder: "Write a message", "aria-describedby": "composer-hint",
+      oninput: () => this.#grow(), onkeydown: (event) => this.#onKey(event) });
+    this.modes = h("fieldset", { class: "modes", hidden: true }, h("legend", { class: "visually-hidden" }, "While the agent runs"),
+      ...MODES.map(([value, label, hint], index) => h("label", { title: hint }, h("input", { type: "radio", name: "mode", value, checked: index === 0 }), h("span", {}, label))));
+    this.send = h("button", { type: "submit", class: "primary" }, "Send");
+    this.stop = h("button", { type: "button", class: "danger stop", hidden: true, onclick: () => this.#stop() }, "Stop");
+    this.hint = h("p", { id: "composer-hint", class: "hint" });
+    this.element = h("form", { class: "composer", onsubmit: (event) => this.#onSubmit(event) },
+      h("label", { for: "message", class: "visually-hidden" }, "Message"),
+      h("div", { class: "field" }, this.text, h("div", { class: "buttons" }, this.stop, this.send)),
+      h("div", { class: "below" }, this.modes, this.hint));
+  }
+
+  /** Who speaks here: the operator who has taken over, or whoever may send; null if nobody. */
+  get speaker() {
+    const { takenOverBy } = this.model;
+    const { api, sessionId } = this;
+    const speaking = takenOverBy && api.people.find((person) => person.subject === takenOverBy.id);
+    // An operator speaks after taking over only.
+    return speaking ?? api.person("send", sessionId, (person) => person.role !== "operator");
+  }
+
+  update() {
+    const { model } = this;
+    const running = model.running.length > 0;
+    const stopping = model.running.some((turn) => turn.status === "stopping");
+    this.modes.hidden = !running || model.takenOverBy !== null;
+    this.stop.hidden = !(running && this.api.may("send"));
+    this.stop.disabled = this.stopping || stopping;
+    setText(this.stop, this.stop.disabled ? "Stopping …" : "Stop");
+    this.text.disabled = model.closed || !this.speaker;
+    this.send.disabled = this.text.disabled || this.sending;
+    setText(this.hint, this.#hint(running));
+  }
+
+  #hint(running) {
+    const { model } = this;
+    if (model.closed) return "This session has ended.";
+    if (!this.speaker) return this.api.may("take over") ? "Take over to speak here." : "You may read here.";
+    if (model.takenOverBy && this.api.isMe(model.takenOverBy.id)) return "You speak in the agent's place.";
+    if (model.takenOverBy) return `${nameOf(model.takenOverBy)} speaks in the agent's place; messages are kept for the agent.`;
+    if (this.word) return this.word;
+    return running ? "" : "Enter sends, Shift+Enter begins a line.";
+  }
+
+  #grow() {
+    this.messageId = null;
+    this.word = "";
+    this.text.style.height = "auto";
+    this.text.style.height = `${this.text.scrollHeight}px`;
+  }
+
+  #onKey(event) {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    this.element.requestSubmit();
+  }
+
+  async #onSubmit(event) {
+    event.preventDefault();
+    const text = this.text.value.trim();
+    if (!text || this.sending || !this.speaker) return;
+    this.sending = true;
+    this.update();
+    // The same id until it has arrived: sending again after a lost answer says it once.
+    this.messageId ??= `m-${uuid()}`;
+    const mode = this.modes.hidden ? "queue" : new FormData(this.element).get("mode");
+    try {
+      const sent = await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: this.messageId, on_busy: mode });
+      this.text.value = "";
+      this.#grow();
+      this.#tell(SENT[sent.status] ?? "Sent");
+    } catch (error) {
+      this.onProblem(error);
+    } finally {
+      this.sending = false;
+      this.update();
+      this.text.focus();
+    }
+  }
+
+  async #stop() {
+    this.stopping = true;
+    this.update();
+    try {
+      const answer = await this.api.call("send", "POST", `${this.path}/stop`, { request_id: `stop-${uuid()}`, wait_seconds: STOP_WAIT_SECONDS });
+      this.#tell(STOPPED[answer.outcome] ?? answer.outcome);
+    } catch (error) {
+      this.onProblem(error);
+    } finally {
+      this.stopping = false;
+      this.update();
+    }
+  }
+
+  #tell(word) {
+    this.word = word;
+    this.announce(word);
+    this.update();
+  }
+}

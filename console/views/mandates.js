@@ -1,0 +1,57 @@
+/** Mandates: what agents may spend, what they have spent, and what is left. */
+
+import { h, setText } from "../dom.js";
+import { mandateFacts } from "./decision.js";
+
+const REFRESH_MS = 5_000;
+
+export function show({ api }) {
+  const list = h("div", { class: "mandates" });
+  const status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
+  const element = h("div", {}, h("h1", {}, "Mandates"), status, list);
+  // An operator sees all of them, others what they have granted.
+  const person = api.people.find((one) => one.role === "operator") ?? api.person("read");
+  let timer = null;
+  let known = "";
+
+  const refresh = async () => {
+    try {
+      const mandates = await api.as(person, "GET", "/mandates");
+      setText(status, mandates.length ? "" : "There are no mandates.");
+      const now = JSON.stringify(mandates);
+      if (now === known) return;
+      known = now;
+      list.replaceChildren(...mandates.map((mandate) => mandateFacts(mandate, revoker(api, mandate, refresh))));
+    } catch (error) {
+      setText(status, error.message);
+    }
+  };
+  const start = () => {
+    refresh();
+    timer = setInterval(() => document.hidden || refresh(), REFRESH_MS);
+  };
+  return { title: "Mandates", element, shown: start, stop: () => clearInterval(timer) };
+}
+
+/** Revoking asks once more: it can't be taken back. */
+function revoker(api, mandate, refresh) {
+  const person = api.people.find((one) => one.subject === mandate.terms.owner) ?? api.people.find((one) => one.role === "operator");
+  if (!person || mandate.status !== "active") return null;
+  const problem = h("p", { class: "problem", role: "alert", hidden: true });
+  const button = h("button", { type: "button", class: "danger" }, "Revoke");
+  button.addEventListener("click", async () => {
+    if (!button.dataset.asked) {
+      button.dataset.asked = "yes";
+      button.textContent = "Revoke for good?";
+      return;
+    }
+    try {
+      await api.as(person, "POST", `/mandates/${mandate.mandate_id}/revoke`, { reason: "" });
+      await refresh();
+    } catch (error) {
+      problem.textContent = error.message;
+      problem.hidden = false;
+    }
+  });
+  return h("div", {}, button, problem);
+}

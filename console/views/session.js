@@ -1,0 +1,345 @@
+/** A session: its live transcript, who is there, the composer, stop, takeover, timeline. */
+
+import { Follow } from "../follow.js";
+import { h, nameOf, setClass, setText } from "../dom.js";
+import { SessionModel } from "../model.js";
+import { Composer } from "./composer.js";
+import { itemElement, noticeText } from "./items.js";
+
+const CONNECTION = {
+  loading: "Loading",
+  live: "Live",
+  "catching-up": "Catching up",
+  offline: "Offline",
+  paused: "Paused",
+  closed: "Ended",
+  refused: "Not available",
+};
+const NEAR_END_PIXELS = 60;
+const TIMELINE_EVERY_MS = 400;
+const MAX_ANNOUNCED_CHARACTERS = 600;
+
+export function show(context, sessionId) {
+  const view = new SessionView(context, sessionId);
+  return {
+    title: sessionId,
+    class: "session",
+    element: view.element,
+    shown: () => view.start(),
+    stop: () => view.stop(),
+    moveTo: (query) => view.jumpTo(Number(query.get("at"))),
+  };
+}
+
+class SessionView {
+  constructor({ api, query }, sessionId) {
+    Object.assign(this, { api, sessionId });
+    this.wanted = Number(query.get("at")) || null;
+    this.model = new SessionModel();
+    this.nodes = new Map();
+    this.containers = new Map();
+    this.present = [];
+    this.sticks = true;
+    this.readyAt = Infinity;
+    this.said = new Set();
+    this.follow = new Follow(api, sessionId, this.model, {
+      onState: (state, detail) => this.#onState(state, detail),
+      onChange: () => this.#schedule(),
+      onPresence: (people) => {
+        this.present = people;
+        this.#drawPeople();
+      },
+    });
+    this.composer = new Composer(api, sessionId, this.model, { onProblem: (error) => this.#problem(error), announce: (words) => this.#announce(words) });
+    this.element = this.#build();
+  }
+
+  #build() {
+    this.title = h("h1", {}, this.sessionId);
+    this.doing = h("span", { class: "pill" });
+    this.connection = h("span", { class: "connection", "data-state": "loading", role: "status" }, "Loading");
+    this.people = h("ul", { class: "people", "aria-label": "Connected now" });
+    this.actions = h("div", { class: "actions" });
+    this.timelineButton = h("button", { type: "button", "aria-expanded": "false", "aria-controls": "timeline", onclick: () => this.#toggleTimeline() }, "Timeline");
+    this.timeline = h("section", { id: "timeline", class: "timeline", hidden: true, "aria-label": "Timeline" });
+    this.column = h("div", { class: "column" });
+    this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Transcript", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
+    this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
+    this.asks = h("div", { class: "asks", hidden: true });
+    this.problem = h("p", { class: "problem", role: "alert", hidden: true });
+    this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
+    this.containers.set(null, { element: this.column, nodes: [] });
+    this.sizes = new ResizeObserver(() => this.sticks && this.#toEnd());
+    return h("div", { class: "session-view" },
+      h("header", { class: "session-head" },
+        h("div", { class: "naming" }, this.title, this.doing, this.connection),
+        this.people,
+        h("div", { class: "actions" }, this.timelineButton, h("button", { type: "button", onclick: () => this.#phone() }, "Phone"), this.actions)),
+      this.timeline,
+      h("div", { class: "log-frame" }, this.log, this.jump),
+      this.asks, this.problem, this.composer.element, this.announcer);
+  }
+
+  start() {
+    this.sizes.observe(this.column);
+    this.sizes.observe(this.log);
+    this.follow.start();
+  }
+
+  stop() {
+    this.follow.stop();
+    this.sizes.disconnect();
+    clearTimeout(this.timelineTimer);
+  }
+
+  // Drawing
+
+  #schedule() {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = null;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const { changed, removed } = this.model.takeChanges();
+    for (const key of removed) this.#removeNode(key);
+    const items = [...changed].map((key) => this.model.items.get(key));
+    // Groups of lanes first, outer ones before inner ones: others are put into them.
+    const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
+    items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
+    for (const item of items) this.#drawItem(item);
+    this.#drawHead();
+    this.composer.update();
+    if (this.sticks) this.#toEnd();
+    setClass(this.jump, "fresh", !this.sticks && items.length > 0);
+    if (!this.timeline.hidden) this.#drawTimelineSoon();
+    if (this.wanted) this.jumpTo(this.wanted);
+  }
+
+  #drawItem(item) {
+    let node = this.nodes.get(item.key);
+    if (!node) {
+      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key };
+      node.element.dataset.key = item.key;
+      this.nodes.set(item.key, node);
+    }
+    node.update(item);
+    if (node.at !== item.at) this.#place(node, item);
+    if (item.last > this.readyAt) this.#say(item);
+  }
+
+  /** Puts an element where its number says; nearly always that is the end, or the beginning. */
+  #place(node, item) {
+    const container = this.containers.get(item.lane);
+    const { nodes } = container;
+    if (node.at !== null) nodes.splice(nodes.indexOf(node), 1);
+    node.at = item.at;
+    const before = (other) => other.at > node.at || (other.at === node.at && other.born > node.born);
+    let low = 0;
+    for (let high = nodes.length; low < high; ) {
+      const middle = (low + high) >> 1;
+      if (before(nodes[middle])) high = middle;
+      else low = middle + 1;
+    }
+    const next = nodes[low]?.element ?? null;
+    nodes.splice(low, 0, node);
+    if (node.element.nextSibling !== next || !node.element.isConnected) container.element.insertBefore(node.element, next);
+  }
+
+  #removeNode(key) {
+    const node = this.nodes.get(key);
+    if (!node) return;
+    this.nodes.delete(key);
+    node.element.remove();
+    for (const { nodes } of this.containers.values()) {
+      const at = nodes.indexOf(node);
+      if (at >= 0) nodes.splice(at, 1);
+    }
+  }
+
+  #drawHead() {
+    const { model } = this;
+    const name = model.title ?? model.agent ?? this.sessionId;
+    setText(this.title, name);
+    this.title.title = this.sessionId;
+    document.title = `${name} · Waystation`;
+    const [words, tone] = doing(model);
+    setText(this.doing, words);
+    this.doing.className = `pill ${tone}`;
+    this.#drawAsks();
+    this.#drawActions();
+  }
+
+  #drawAsks() {
+    const waiting = this.model.awaiting;
+    this.asks.hidden = waiting.length === 0;
+    const words = waiting.map((item) => item.id).join();
+    if (this.asks.dataset.shows === words) return;
+    this.asks.dataset.shows = words;
+    this.asks.replaceChildren(...waiting.map((item) =>
+      h("p", {}, h("b", {}, item.route === "purchases" ? "A purchase" : "A payment"), " waits for approval. ",
+        h("button", { type: "button", onclick: () => this.jumpTo(item.at) }, "Show"), " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"))));
+  }
+
+  /** Joining, taking over and releasing, for those who may. */
+  #drawActions() {
+    const { api, model } = this;
+    const operator = api.person("take over", this.sessionId);
+    const mine = model.takenOverBy && api.isMe(model.takenOverBy.id);
+    const wanted = [];
+    if (operator && !model.closed) {
+      if (!model.participants.has(operator.subject)) wanted.push("Join");
+      else if (!mine) wanted.push("Leave");
+      if (!model.takenOverBy) wanted.push("Take over");
+      if (mine) wanted.push("Release");
+    }
+    if (this.actions.dataset.shows === wanted.join()) return;
+    this.actions.dataset.shows = wanted.join();
+    const calls = {
+      Join: () => ["POST", "participants", {}],
+      Leave: () => ["DELETE", `participants/${encodeURIComponent(operator.subject)}`],
+      "Take over": () => ["POST", "takeover", {}],
+      Release: () => ["POST", "release", {}],
+    };
+    this.actions.replaceChildren(...wanted.map((name) =>
+      h("button", { type: "button", class: ["Take over", "Release"].includes(name) ? "primary" : null, onclick: (event) => this.#act(event.currentTarget, operator, calls[name]()) }, name)));
+  }
+
+  async #act(button, person, [method, path, body]) {
+    button.disabled = true;
+    this.problem.hidden = true;
+    try {
+      await this.api.as(person, method, `/sessions/${this.sessionId}/${path}`, body);
+    } catch (error) {
+      this.#problem(error);
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  #problem(error) {
+    this.problem.textContent = error.message;
+    this.problem.hidden = false;
+  }
+
+  #drawPeople() {
+    this.people.replaceChildren(...this.present.map((person) => {
+      const name = this.api.isMe(person.id) ? "You" : nameOf(person);
+      const places = person.connections > 1 ? ` in ${person.connections} places` : "";
+      const initials = nameOf(person).split(/[\s._-]+/).map((word) => word[0]).join("").slice(0, 2).toUpperCase();
+      return h("li", { class: `role-${person.role}`, title: `${nameOf(person)} (${person.role})${places}` },
+        h("span", { "aria-hidden": "true" }, initials), person.connections > 1 ? h("sup", { "aria-hidden": "true" }, String(person.connections)) : null,
+        h("span", { class: "visually-hidden" }, `${name}${places}`));
+    }));
+  }
+
+  #onState(state, detail) {
+    setText(this.connection, CONNECTION[state]);
+    this.connection.dataset.state = state;
+    this.connection.title = detail;
+    if (state === "refused") this.#problem({ message: detail });
+    if (["offline", "paused", "closed"].includes(state)) {
+      // Who is there is known only while connected.
+      this.present = [];
+      this.#drawPeople();
+    }
+    if (state === "live" || state === "closed") {
+      this.#draw();
+      // What was there before is not announced.
+      this.readyAt = Math.min(this.readyAt, this.model.cursor);
+    }
+    this.composer.update();
+  }
+
+  // What is read out: whole messages and what people do, never single words
+
+  #say(item) {
+    const key = `${item.key}:${item.seq}:${item.message?.status ?? item.status ?? ""}`;
+    if (this.said.has(key)) return;
+    if (item.kind === "message") {
+      if (item.message.status !== "completed" || item.message.kind !== "message" || this.api.isMe(item.message.actor.id)) return;
+      this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
+    } else if (item.kind === "notice") this.#announce(noticeText(item.event));
+    else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or payment waits for approval.");
+    else return;
+    this.said.add(key);
+  }
+
+  #announce(words) {
+    const line = h("p", {}, words);
+    this.announcer.append(line);
+    while (this.announcer.childNodes.length > 5) this.announcer.firstChild.remove();
+  }
+
+  // Moving
+
+  #onScroll() {
+    const { scrollHeight, scrollTop, clientHeight } = this.log;
+    this.sticks = scrollHeight - scrollTop - clientHeight < NEAR_END_PIXELS;
+    this.jump.hidden = this.sticks;
+  }
+
+  #toEnd() {
+    this.log.scrollTop = this.log.scrollHeight;
+    this.sticks = true;
+    this.jump.hidden = true;
+  }
+
+  /** Shows the item that stands at an event's number, or the last one before it. */
+  jumpTo(seq) {
+    if (!seq) return;
+    if (this.model.since >= seq) {
+      this.wanted = seq;
+      return;
+    }
+    this.wanted = null;
+    let best = null;
+    for (const node of this.nodes.values()) {
+      if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
+    }
+    if (!best) return;
+    this.sticks = false;
+    best.element.setAttribute("tabindex", "-1");
+    const move = () => best.element.scrollIntoView({ block: "center" });
+    move();
+    // Heights on the way were estimates; now they are known.
+    requestAnimationFrame(move);
+    best.element.focus({ preventScroll: true });
+    best.element.classList.remove("found");
+    requestAnimationFrame(() => best.element.classList.add("found"));
+  }
+
+  // Timeline and phone
+
+  async #toggleTimeline() {
+    this.timeline.hidden = !this.timeline.hidden;
+    this.timelineButton.setAttribute("aria-expanded", String(!this.timeline.hidden));
+    if (this.timeline.hidden || this.chart) return;
+    const { Timeline } = await import("./timeline.js");
+    this.chart = new Timeline(this.timeline, this.model, (seq) => this.jumpTo(seq));
+    this.chart.draw();
+  }
+
+  #drawTimelineSoon() {
+    this.timelineTimer ??= setTimeout(() => {
+      this.timelineTimer = null;
+      this.chart?.draw();
+    }, TIMELINE_EVERY_MS);
+  }
+
+  async #phone() {
+    const { showPhone } = await import("./phone.js");
+    showPhone(this.api, this.sessionId);
+  }
+}
+
+function doing(model) {
+  if (model.closed) return ["closed", ""];
+  if (model.takenOverBy) return [`${nameOf(model.takenOverBy)} speaks`, "ask"];
+  const waiting = model.queued.length ? `, ${model.queued.length} waiting` : "";
+  if (model.running.some((turn) => turn.status === "stopping")) return ["stopping", "busy"];
+  if (model.running.length) return [`running${waiting}`, "busy"];
+  return [`idle${waiting}`, ""];
+}

@@ -1,0 +1,156 @@
+/** The list of sessions: what each is doing now, a search, and a form to start one. */
+
+import { ago, h, nameOf, setText, uuid } from "../dom.js";
+
+const REFRESH_MS = 4_000;
+const PAGE = 50;
+/** A search reads so many pages at most; beyond that the id is the way. */
+const MAX_PAGES = 20;
+
+export function show({ api }) {
+  const view = new SessionsView(api);
+  return { title: "Sessions", element: view.element, shown: () => view.start(), stop: () => view.stop() };
+}
+
+class SessionsView {
+  constructor(api) {
+    this.api = api;
+    this.rows = new Map();
+    this.pages = 1;
+    this.search = h("input", { type: "search", id: "search", placeholder: "Title, id, agent or person", oninput: () => this.#filter() });
+    this.onlyOpen = h("input", { type: "checkbox", id: "only-open", onchange: () => this.#refresh() });
+    this.list = h("ul", { class: "rows" });
+    this.status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
+    this.more = h("button", { type: "button", hidden: true, onclick: () => this.#more() }, "Older sessions");
+    this.element = h("div", { class: "sessions" },
+      h("h1", {}, "Sessions"),
+      api.may("start sessions") && this.#starter(),
+      h("div", { class: "row tools" }, h("label", { for: "search", class: "visually-hidden" }, "Search"), this.search,
+        h("label", { class: "check" }, this.onlyOpen, " Only open ones")),
+      this.list, this.status, this.more);
+  }
+
+  #starter() {
+    const agent = h("input", { id: "agent", required: true, value: localStorage.getItem("waystation.agent") ?? "demo", size: "12", autocomplete: "off" });
+    const text = h("input", { id: "first", placeholder: "First message", autocomplete: "off" });
+    const problem = h("p", { class: "problem", role: "alert", hidden: true });
+    const sessionId = `s-${uuid()}`;
+    const onsubmit = async (event) => {
+      event.preventDefault();
+      const body = { agent: agent.value.trim(), session_id: sessionId, title: text.value.trim().slice(0, 80) || undefined, message: text.value.trim() || undefined };
+      try {
+        const started = await this.api.call("start sessions", "POST", "/sessions", body);
+        localStorage.setItem("waystation.agent", body.agent);
+        location.hash = `#/sessions/${started.session_id}`;
+      } catch (error) {
+        problem.textContent = error.message;
+        problem.hidden = false;
+      }
+    };
+    return h("form", { class: "row starter", onsubmit }, h("label", { for: "agent" }, "Agent"), agent, h("label", { for: "first", class: "visually-hidden" }, "First message"), text,
+      h("button", { class: "primary" }, "New session"), problem);
+  }
+
+  start() {
+    this.#refresh();
+    this.timer = setInterval(() => document.hidden || this.#refresh(), REFRESH_MS);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.stopped = true;
+  }
+
+  async #refresh() {
+    if (this.loading) return;
+    this.loading = true;
+    try {
+      await this.#load();
+    } catch (error) {
+      setText(this.status, error.message);
+    } finally {
+      this.loading = false;
+    }
+  }
+
+  async #load() {
+    const person = this.api.person("list sessions") ?? this.api.people.find((one) => one.sessions);
+    if (!person) {
+      setText(this.status, "You may open sessions by their address, and not list them.");
+      return;
+    }
+    const found = [];
+    let cursor = null;
+    for (let page = 0; page < this.pages; page += 1) {
+      // Only the newest page asks every session what it is doing.
+      const query = new URLSearchParams({ limit: PAGE, live: page === 0, only_open: this.onlyOpen.checked, ...(cursor ? { cursor } : {}) });
+      const answer = await this.api.as(person, "GET", `/sessions?${query}`);
+      found.push(...answer.sessions);
+      cursor = answer.next_cursor;
+      if (!cursor) break;
+    }
+    if (this.stopped) return;
+    this.hasMore = Boolean(cursor);
+    this.#draw(found);
+  }
+
+  async #more() {
+    this.pages += 1;
+    await this.#refresh();
+  }
+
+  #draw(sessions) {
+    const wanted = sessions.map((session) => {
+      const row = this.rows.get(session.session_id) ?? rowElement(session.session_id);
+      this.rows.set(session.session_id, row);
+      row.update(session);
+      return row.element;
+    });
+    const known = [...this.list.children];
+    if (known.length !== wanted.length || wanted.some((element, index) => element !== known[index])) this.list.replaceChildren(...wanted);
+    this.#filter();
+  }
+
+  /** Every word must be somewhere in what a row knows. A search reads on through older pages. */
+  #filter() {
+    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const element of this.list.children) {
+      element.hidden = !words.every((word) => element.searched.includes(word));
+      if (!element.hidden) shown += 1;
+    }
+    this.more.hidden = !this.hasMore;
+    setText(this.status, shown ? `${shown} ${shown === 1 ? "session" : "sessions"}` : words.length ? "Nothing found." : "There are no sessions yet.");
+    if (words.length && this.hasMore && this.pages < MAX_PAGES && !this.loading) {
+      this.pages = MAX_PAGES;
+      this.#refresh();
+    }
+  }
+}
+
+function rowElement(sessionId) {
+  const title = h("b", {});
+  const about = h("small", {});
+  const status = h("span", { class: "pill" });
+  const people = h("span", { class: "quiet-text" });
+  const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, about), people, status));
+  const update = ({ title: given, agent, open, started, snapshot }) => {
+    setText(title, given ?? agent ?? sessionId);
+    setText(about, `${ago(started)} · ${given && agent ? `${agent} · ` : ""}${sessionId}`);
+    const [words, tone] = doing(open, snapshot);
+    setText(status, words);
+    status.className = `pill ${tone}`;
+    const names = (snapshot?.participants ?? []).map(nameOf);
+    setText(people, names.join(", "));
+    element.searched = [sessionId, given, agent, words, ...names].join(" ").toLowerCase();
+  };
+  return { element, update };
+}
+
+function doing(open, snapshot) {
+  if (!open) return ["closed", ""];
+  if (!snapshot) return ["open", ""];
+  if (snapshot.taken_over_by) return [`${nameOf(snapshot.taken_over_by)} speaks`, "ask"];
+  const waiting = snapshot.queued.length ? `, ${snapshot.queued.length} waiting` : "";
+  return [`${snapshot.status}${waiting}`, snapshot.status === "running" ? "busy" : ""];
+}

@@ -1,0 +1,61 @@
+"""A browser and a whole Waystation with its sandbox, started once for all tests here."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from tests.console.people import Console, open_console
+from tests.money.shop_front import MoneyStack, start_money_stack
+from tests.support import TemporalServer
+
+AGENTS = (
+    "waystation.agents.demo:agent",
+    "waystation.agents.demo:researcher",
+    "waystation.agents.shopper:agent",
+)
+CHROMIUM = shutil.which("chromium")
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on the PATH")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture(scope="session")
+async def temporal_server_of_console(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[TemporalServer]:
+    """Of its own: two stacks on one server would share the workers' task queue, and not the keys."""
+    server = TemporalServer(Path(tmp_path_factory.mktemp("console-temporal")))
+    try:
+        await server.ready()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+async def town(
+    browser: Browser, temporal_server_of_console: TemporalServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[MoneyStack]:
+    folder = Path(tmp_path_factory.mktemp("console"))
+    stack = await start_money_stack(folder, temporal_server_of_console, AGENTS)
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+async def console(browser: Browser, town: MoneyStack) -> AsyncIterator[Console]:
+    async with open_console(browser, town) as console:
+        yield console

@@ -1,0 +1,144 @@
+"""Approvers decide on exact carts, in one place and all places at once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Page, expect
+
+from tests.console.people import Console
+from tests.money.shop_front import Talk
+from waystation.models.purchases import AuditTrail
+from workflows.purchase_rules import verify_audit
+
+BUYER = {"email": "ada@example.com", "first_name": "Ada"}
+
+
+async def ask_for_books(console: Console, **terms: Any) -> tuple[Talk, str, dict[str, Any]]:
+    """A session in which the shopper wants two books, the purchase, and what an approver is asked."""
+    stack = console.stack
+    mandate = await stack.mandate(**terms)
+    talk = await Talk.begin(console.client, "shopper")
+    await talk.ask(
+        "Two copies, please.",
+        seller=stack.sandbox.url("shop"),
+        mandate=mandate,
+        search="tides",
+        quantity=2,
+        details={"buyer": BUYER},
+    )
+    asked = await talk.until("approval.requested")
+    return talk, str(asked.data["purchase_id"]), dict(asked.data)
+
+
+async def settled(page: Page, status: str) -> None:
+    await expect(page.locator(".decision .head .pill")).to_have_text(status)
+
+
+async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Console, tmp_path: Path) -> None:
+    talk, purchase_id, asked = await ask_for_books(console)
+    one = await console.page("/approvals")
+    other = await console.page(f"/purchases/{purchase_id}")
+    watcher = await console.page(f"/sessions/{talk.session.id}")
+    row = one.locator(f'a[href="#/purchases/{purchase_id}"]')
+    await expect(row).to_contain_text("waits for approval")
+    await expect(row).to_contain_text("25.00")
+    await row.click()
+    for page in (one, other):
+        await settled(page, "waits for approval")
+        cart = page.locator(".cart")
+        await expect(cart.locator("tbody tr").first).to_contain_text("12.50")
+        await expect(cart.locator("tbody tr").first.locator("td").nth(2)).to_have_text("2")
+        await expect(cart.locator(".total .amount")).to_contain_text("25.00")
+        for stated in asked["cart"]["totals"]:
+            await expect(cart.locator("tfoot")).to_contain_text(stated["label"])
+        await expect(page.locator(".facts").first).to_contain_text(console.stack.sandbox.url("shop"))
+        await expect(page.locator(".digest")).to_contain_text(asked["digest"])
+        await expect(page.locator(".countdown")).to_contain_text("h")
+        await expect(page.locator(".mandate .left")).to_contain_text("975.00")
+    card = watcher.locator(".log .card")
+    await expect(card.locator(".total .amount")).to_contain_text("25.00")
+    await one.get_by_role("button", name="Approve exactly this").click()
+    for page in (other, one):
+        await settled(page, "completed")
+        await expect(page.locator(".outcome").first).to_contain_text("Approved by test-approver")
+        await expect(page.get_by_role("button", name="Approve exactly this")).to_have_count(0)
+    await expect(card.locator(".pill")).to_have_text("completed")
+    await expect(watcher.locator(".asks")).to_be_hidden()
+    trail = other.locator(".trail")
+    await expect(trail).to_contain_text("Each entry names the hash of the one before.")
+    await expect(trail).to_contain_text("approval.received")
+    async with other.expect_download() as download:
+        await other.get_by_role("button", name="Download as JSON").click()
+    saved = tmp_path / "audit.json"
+    await (await download.value).save_as(saved)
+    entries = AuditTrail.model_validate(json.loads(saved.read_text())).entries
+    assert verify_audit(entries)
+
+
+async def test_a_rejection_in_the_session_is_told_to_everyone(console: Console) -> None:
+    talk, purchase_id, _ = await ask_for_books(console)
+    other = await console.page(f"/purchases/{purchase_id}")
+    await settled(other, "waits for approval")
+    page = await console.page(f"/sessions/{talk.session.id}")
+    await expect(page.locator(".asks")).to_contain_text("waits for approval")
+    card = page.locator(".log .card")
+    await card.get_by_label("Reason for a rejection").fill("too dear")
+    await card.get_by_role("button", name="Reject").click()
+    await settled(other, "rejected")
+    await expect(card.locator(".pill")).to_have_text("rejected")
+    await expect(card).to_contain_text("too dear")
+    view = (await console.stack.call("service", "GET", f"/purchases/{purchase_id}")).json()
+    assert (view["status"], view["money_moved"]) == ("rejected", False)
+
+
+async def test_a_stale_page_can_not_approve_another_cart(console: Console) -> None:
+    """The digest that the person saw decides, whatever the cart has become."""
+    _, purchase_id, asked = await ask_for_books(console)
+    page = await console.page(f"/purchases/{purchase_id}")
+    await settled(page, "waits for approval")
+    await page.route(
+        "**/approve", lambda route: route.continue_(post_data=json.dumps({"digest": "sha256:" + "0" * 64}))
+    )
+    await page.get_by_role("button", name="Approve exactly this").click()
+    await expect(page.get_by_role("alert").first).to_contain_text("changed")
+    await expect(page.locator(".digest")).to_contain_text(asked["digest"])
+    await settled(page, "waits for approval")
+    view = (await console.stack.call("service", "GET", f"/purchases/{purchase_id}")).json()
+    assert view["approval"] is None
+
+
+async def test_a_paid_request_is_approved(console: Console) -> None:
+    stack = console.stack
+    mandate = await stack.mandate(approval_threshold=0)
+    talk = await Talk.begin(console.client, "shopper")
+    url = f"{stack.sandbox.url('paid-api')}/v1/reports/{talk.session.id}"
+    await talk.ask("Fetch it.", fetch=url, max_amount=50, mandate=mandate)
+    asked = await talk.until("approval.requested")
+    page = await console.page(f"/payments/{asked.data['payment_id']}")
+    await settled(page, "waits for approval")
+    await expect(page.locator(".facts").first).to_contain_text("0.50")
+    await page.get_by_role("button", name="Approve exactly this").click()
+    await settled(page, "paid and answered")
+    await expect(page.locator(".outcome").first).to_have_text("Approved by test-approver")
+
+
+async def test_mandates_show_what_is_left_and_can_be_revoked(console: Console) -> None:
+    mandate = await console.stack.mandate(cap={"amount": 12_345, "currency": "usd"}, per_payment_cap=5_000)
+    page = await console.page("/mandates")
+    card = page.get_by_label(f"Mandate {mandate}")
+    await expect(card.locator(".left")).to_contain_text("123.45")
+    await expect(card).to_contain_text("50.00 a payment")
+    await card.get_by_role("button", name="Revoke").click()
+    assert (await console.stack.call("approver", "GET", f"/mandates/{mandate}")).json()["status"] == "active"
+    await card.get_by_role("button", name="Revoke for good?").click()
+    await expect(card.locator("header .pill")).to_have_text("revoked")
+
+
+async def test_others_see_and_do_not_decide(console: Console) -> None:
+    talk, purchase_id, _ = await ask_for_books(console)
+    token = await console.token("client", talk.session.id, "Ada")
+    page = await console.page(f"/purchases/{purchase_id}", token)
+    await settled(page, "waits for approval")
+    await expect(page.locator(".decision")).to_contain_text("Only approvers decide.")
+    await expect(page.get_by_role("button", name="Approve exactly this")).to_have_count(0)

@@ -1,0 +1,159 @@
+"""Nothing that anybody says becomes markup, and the page runs its own code only."""
+
+import re
+
+import httpx
+import pytest
+from playwright.async_api import expect
+
+from tests.console.people import Console, until
+from tests.console.test_streaming import ready
+from tests.money.shop_front import MoneyStack
+from tests.support import ROOT
+
+HOSTILE = """<script>window.broken = 1</script><img src=x onerror="window.broken = 2">
+<svg onload="window.broken = 3"></svg> [click](javascript:window.broken=4)
+[data](data:text/html,<script>alert(1)</script>)
+[file](file:///etc/passwd) <javascript:window.broken=5> [quote](https://example.org/"onmouseover="window.broken=6)
+`<b>code</b>` **<i>bold</i>** [<u>good</u>](https://example.org/a_b?c=(d)) https://example.org/path.
+
+```html
+<script>window.broken = 7</script>
+```
+
+| <b>head</b> | x |
+|---|---|
+| <img src=x onerror="window.broken = 8"> | y |
+
+- <style>* { display: none !important }</style>
+- [deep](https://example.org/safe)
+
+> <iframe src="javascript:window.broken=9"></iframe>
+"""
+SOURCES = [path for path in sorted((ROOT / "console").rglob("*.js")) if "vendor" not in path.parts]
+MARKUP_SINKS = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|setHTML"
+    r"|\beval\(|new Function|srcdoc|\.setAttribute\(\s*[\"']on|dangerously"
+)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_no_code_makes_markup_of_text(path: object) -> None:
+    assert MARKUP_SINKS.findall(path.read_text()) == []  # type: ignore[attr-defined]
+
+
+def test_the_pattern_finds_sinks() -> None:
+    assert MARKUP_SINKS.search("element.innerHTML = text")
+
+
+def test_the_page_holds_no_inline_code_or_style() -> None:
+    page = (ROOT / "console" / "index.html").read_text()
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|https?://", page)
+
+
+def test_what_is_vendored_keeps_its_licence() -> None:
+    vendored = {path.stem for path in (ROOT / "console" / "vendor").glob("*.js")}
+    assert vendored == {path.stem for path in (ROOT / "console" / "vendor").glob("*.LICENSE")} != set()
+
+
+async def test_hostile_text_stays_text(console: Console) -> None:
+    session = await console.session(title='<img src=x onerror="window.broken = 10">')
+    page = await console.page(f"/sessions/{session.id}")
+    await ready(page)
+    items = [
+        {"n": 1, "type": "message.completed", "message_id": "evil", "data": {"text": HOSTILE}},
+        {
+            "n": 2,
+            "type": "message.completed",
+            "message_id": "thought",
+            "data": {"text": HOSTILE, "kind": "reasoning"},
+        },
+        {
+            "n": 3,
+            "type": "tool.called",
+            "data": {"call_id": "c", "name": HOSTILE[:100], "arguments": {"a": HOSTILE}},
+        },
+        {"n": 4, "type": "tool.returned", "data": {"call_id": "c", "name": "x", "error": HOSTILE}},
+        {"n": 5, "type": "data.evil", "data": {"text": HOSTILE}},
+    ]
+    body = {"writer": "evil", "items": items}
+    assert (await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)).is_success
+    await session.send(HOSTILE, data={"tokens": 3, "rate": 0})
+    evil = page.locator('[data-key="message:evil"] .text')
+    await expect(evil).to_contain_text("<script>window.broken = 1</script>")
+    await expect(page.locator(".from-user .text")).to_have_text(HOSTILE)
+    await page.get_by_text("Reasoning", exact=True).click()
+    await until(page, "() => document.querySelectorAll('.notice, .data, .tool').length >= 2")
+    assert await page.evaluate("window.broken") is None
+    assert await page.locator(".log :is(script, img, svg, iframe, style, i, u, b b, object)").count() == 0
+    links = await evil.locator("a").evaluate_all("links => links.map(a => [a.href, a.rel, a.textContent])")
+    safe = "noopener noreferrer nofollow"
+    assert links == [
+        ["https://example.org/%22onmouseover=%22window.broken=6", safe, "quote"],
+        ["https://example.org/a_b?c=(d)", safe, "<u>good</u>"],
+        ["https://example.org/path", safe, "https://example.org/path"],
+        ["https://example.org/safe", safe, "deep"],
+    ]
+    attributes = "links => links.flatMap(a => a.getAttributeNames()).filter(name => name.startsWith('on'))"
+    assert await evil.locator("a").evaluate_all(attributes) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/console/main.js", "/console/console.css", "/console/views/session.js"]
+)
+async def test_the_policy_is_strict(town: MoneyStack, path: str) -> None:
+    async with httpx.AsyncClient(base_url=town.url) as http:
+        answer = await http.get(path)
+    assert answer.status_code == 200
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert policy["require-trusted-types-for"] == "'script'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+async def test_inline_code_would_not_run(console: Console) -> None:
+    page = await console.page("/sessions")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    tried = await page.evaluate(
+        """() => {
+          const script = document.createElement('script');
+          try { script.text = 'window.ran = 1'; } catch (error) { return error.name; }
+          document.head.append(script);
+          return window.ran ?? 'refused';
+        }"""
+    )
+    assert tried in ("TypeError", "refused")
+    console.faults.clear()  # the browser's own report of it
+
+
+async def test_files_beside_the_console_are_not_served(town: MoneyStack) -> None:
+    async with httpx.AsyncClient(base_url=town.url) as http:
+        for path in ("/console/../api/main.py", "/console/%2e%2e/worker.py", "/console/none.js", "/console/"):
+            assert (await http.get(path)).status_code == 404, path
+
+
+async def test_a_token_leaves_the_address_and_is_kept_for_the_tab_only(console: Console) -> None:
+    session = await console.session()
+    token = await console.token("client", session.id, "Ada")
+    page = await console.page(f"/sessions/{session.id}", token)
+    await ready(page)
+    assert token not in page.url
+    assert token not in await page.evaluate("JSON.stringify([history.state, localStorage, document.cookie])")
+    # Another tab of the same browser is signed in by this one; another browser is not.
+    other = await page.context.new_page()
+    await other.goto(f"{console.stack.url}/#/sessions/{session.id}")
+    await ready(other)
+    stranger = await (await console.context()).new_page()
+    await stranger.goto(f"{console.stack.url}/#/sessions/{session.id}")
+    await expect(stranger.get_by_label("Token")).to_be_visible()
+    await stranger.get_by_label("Token").fill("wrong")
+    await stranger.get_by_role("button", name="Sign in").click()
+    await expect(stranger.get_by_role("alert")).to_contain_text("unknown or has expired")
+    await stranger.get_by_label("Token").fill(token)
+    await stranger.keyboard.press("Enter")
+    await ready(stranger)
+    await stranger.get_by_role("button", name="Sign out").click()
+    assert await stranger.evaluate("sessionStorage.length") == 0

@@ -1,0 +1,118 @@
+"""Long sessions open as fast as short ones, and the page is small."""
+
+import time
+import uuid
+
+import pytest
+from playwright.async_api import Response, expect
+
+from tests.console.people import Console, until
+from tests.console.test_streaming import ready
+from waystation.client import Session
+
+MESSAGES = 5_000
+MAX_OPENING_SECONDS = 1.0
+MAX_PAGE_BYTES = 100_000
+DRAWN = """
+() => [...document.querySelectorAll('.message > .text')]
+  .filter(element => element.checkVisibility({contentVisibilityAuto: true})).length
+"""
+MIDDLE = "log => { log.scrollTop = log.scrollHeight / 2; }"
+
+
+async def long_session(console: Console) -> Session:
+    """5,000 messages, of which each tenth is a list with some code."""
+    session = await console.session(title="A long story")
+    rich = "Some **points**:\n\n- one\n- two `code`\n\n```python\nprint(1)\n```"
+    for start in range(0, MESSAGES, 500):
+        items = [
+            {
+                "n": number + 1,
+                "type": "message.completed",
+                "message_id": f"m{number}",
+                "data": {"text": rich if number % 10 == 0 else f"Message number {number} of the long story."},
+            }
+            for number in range(start, start + 500)
+        ]
+        body = {"writer": "chronicle", "items": items}
+        answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
+        assert answer.status_code == 200, answer.text
+    return session
+
+
+@pytest.mark.alone
+async def test_five_thousand_messages_open_within_a_second_and_scroll(console: Console) -> None:
+    session = await long_session(console)
+    page = await console.page("/approvals")
+    await expect(page.get_by_role("heading", name="Approvals")).to_be_visible()
+    newest = f"Message number {MESSAGES - 1} of the long story."
+    begin = time.monotonic()
+    await page.evaluate("(id) => { location.hash = `#/sessions/${id}`; }", session.id)
+    await page.get_by_text(newest).wait_for()
+    took = time.monotonic() - begin
+    assert took < MAX_OPENING_SECONDS
+    await ready(page)
+    await expect(page.get_by_text(newest)).to_be_in_viewport()
+    # Everything before it follows, without moving what is being read.
+    await until(page, f"() => document.querySelectorAll('.message').length === {MESSAGES}")
+    await expect(page.get_by_text(newest)).to_be_in_viewport()
+    await page.locator(".log").evaluate(MIDDLE)
+    await expect(page.get_by_role("button", name="Newest")).to_be_visible()
+    assert 0 < await page.evaluate(DRAWN) < 100, "only what is on the screen is laid out and drawn"
+    await page.locator(".log").evaluate("log => { log.scrollTop = 0; }")
+    await expect(page.locator('[data-key="message:m0"]')).to_be_in_viewport()
+    order = await page.evaluate("() => [...document.querySelectorAll('.message')].map(e => e.dataset.key)")
+    assert order == [f"message:m{number}" for number in range(MESSAGES)]
+    # What comes now does not tear the reader away from the beginning.
+    late = f"late-{uuid.uuid4().hex}"
+    item = {
+        "n": MESSAGES + 1,
+        "type": "message.completed",
+        "message_id": late,
+        "data": {"text": "And one more."},
+    }
+    body = {"writer": "chronicle", "items": [item]}
+    answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
+    assert answer.status_code == 200, answer.text
+    await until(page, "(key) => document.querySelector(`[data-key='${key}']`) !== null", f"message:{late}")
+    await expect(page.locator('[data-key="message:m0"]')).to_be_in_viewport()
+    await page.get_by_role("button", name="Newest").click()
+    await expect(page.get_by_role("log").get_by_text("And one more.")).to_be_in_viewport()
+
+
+async def test_the_whole_console_is_under_100_kb_on_the_wire(console: Console) -> None:
+    """Every file of it, compressed as the server sends it, headers included."""
+    session = await console.session()
+    context = await console.context()
+    responses: list[Response] = []
+    context.on("response", lambda response: responses.append(response))
+    page = await console.page(f"/sessions/{session.id}", context=context)
+    await ready(page)
+    await page.get_by_role("button", name="Timeline").click()
+    await page.get_by_role("button", name="Phone").click()
+    await expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    await page.get_by_role("button", name="Close").click()
+    views = {
+        "/sessions": "Sessions",
+        "/approvals": "Approvals",
+        "/mandates": "Mandates",
+        "/purchases/none": "Not available",
+    }
+    for path, title in views.items():
+        await page.evaluate("(path) => { location.hash = `#${path}`; }", path)
+        await expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    files = [
+        one for one in responses if "/console/" in one.url or one.url.endswith(f":{console.stack.ports[0]}/")
+    ]
+    assert {name.rsplit("/", 1)[-1] for name in (one.url for one in files)} >= {
+        "console.css",
+        "uqr.js",
+        "timeline.js",
+        "decision.js",
+    }
+    size = 0
+    for one in files:
+        sizes = await one.request.sizes()
+        size += sizes["responseBodySize"] + sizes["responseHeadersSize"]
+    assert size < MAX_PAGE_BYTES
+    print(f"{size} bytes in {len(files)} answers")

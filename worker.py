@@ -25,8 +25,9 @@ from workflows.purchasing import PURCHASE_WORKFLOWS
 from workflows.session import AgentSession
 from workflows.turn import AgentTurn
 
-WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
 logger = logging.getLogger(__name__)
+
+WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)
 STICKY_TIMEOUT = timedelta(seconds=5)
 """How long a task waits for the worker that has its workflow in memory before any worker may take it.

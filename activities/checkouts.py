@@ -339,7 +339,7 @@ class PurchaseAnnouncements:
                 return "closed" if "already completed" in str(error) else "unknown"
             raise
         if self._news:
-            await self._news.announce(session_id)
+            await self._news.announce(call.session_id)
         return "told"
 
 

@@ -72,7 +72,7 @@ class Principal(Frozen):
     name: str | None = None
     sessions: frozenset[str] | None = None
     expires_at: int | None = None
-    """The Unix time in seconds at which a token ends, and with it what it has opened; an API key has no end."""
+    """The Unix time in seconds at which a token ends, and with it what it has opened; null for API keys."""
     agents: frozenset[str] = frozenset()
     """The agents that an agent's credential speaks for, beside ``subject`` itself."""
 

@@ -390,13 +390,12 @@ class SessionLog:
     def _fold(self, message_id: str, started_seq: int) -> None:
         events = self.state.events
         start = bisect_right(events, started_seq - 1, key=lambda event: event.seq)
-        kept = [
-            event
-            for event in events[start:]
-            if not (event.message_id == message_id and event.type in _FOLDED_TYPES)
-        ]
-        folded = sum(map(_size_bytes, events[start:])) - sum(map(_size_bytes, kept))
-        self._size_bytes -= folded
+        kept = []
+        for event in events[start:]:
+            if event.message_id == message_id and event.type in _FOLDED_TYPES:
+                self._size_bytes -= _size_bytes(event)
+            else:
+                kept.append(event)
         events[start:] = kept
 
     def open_messages(self) -> tuple[OpenMessage, ...]:

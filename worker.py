@@ -38,7 +38,7 @@ WORKFLOW_RUNNER = SandboxedWorkflowRunner(
     # The models and the pure modules are deterministic: loading them again for every workflow
     # would cost memory and time and protect from nothing.
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
-        "pydantic", "pydantic_core", "annotated_types", "waystation", "workflows", "activities"
+        "pydantic", "pydantic_core", "annotated_types", "waystation"
     )
 )
 

@@ -305,18 +305,19 @@ async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) 
 
 
 @pytest.mark.alone
-async def test_two_apis_with_redis_which_is_killed_and_comes_back(
-    tmp_path: Path, temporal_server: TemporalServer
-) -> None:
+async def test_two_apis_with_redis_which_is_killed_and_comes_back(tmp_path: Path) -> None:
     binary = redis_server()
     if binary is None:
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    # Of its own: two stacks on one server would share the workers' task queue, and not the keys.
+    temporal = TemporalServer(tmp_path)
     port = free_port()
     redis = Process(
         binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", log=tmp_path / "redis.log"
     )
-    stack = Stack(tmp_path, temporal_server, redis_url=f"redis://127.0.0.1:{port}/0", **LIMITS)
+    stack = Stack(tmp_path, temporal, redis_url=f"redis://127.0.0.1:{port}/0", **LIMITS)
     try:
+        await temporal.ready()
         stack.run_api()
         second = free_port()
         stack.run_api(second)
@@ -350,3 +351,4 @@ async def test_two_apis_with_redis_which_is_killed_and_comes_back(
     finally:
         stack.stop()
         redis.kill()
+        temporal.kill()

@@ -41,5 +41,8 @@ def test_every_module_and_test_that_is_named_exists() -> None:
     for path in re.findall(r"`(tests/[\w/]+\.py)", TEXT):
         assert (root / path).exists(), path
     for module in re.findall(r"python -m ([\w.]+)", TEXT):
-        name = module.replace(".", "/") + ".py"
-        assert (root / name).exists() or (root / "src" / name).exists(), module
+        name = module.replace(".", "/")
+        files = [
+            folder / end for folder in (root, root / "src") for end in (f"{name}.py", f"{name}/__main__.py")
+        ]
+        assert any(file.exists() for file in files), module

@@ -9,7 +9,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from api import codec, console, errors, ingest, mandates, paid_requests, purchases, sessions, streams, tokens
+from api import (
+    allowances,
+    codec,
+    console,
+    errors,
+    ingest,
+    mandates,
+    paid_requests,
+    purchases,
+    sessions,
+    streams,
+    tokens,
+)
 from api.auth import Authenticator
 from api.body_limit import BodyLimit
 from api.dependencies import ApiParts, Parts
@@ -51,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         )
-    for part in (sessions, streams, ingest, tokens, mandates, purchases, paid_requests, codec):
+    for part in (sessions, streams, ingest, tokens, mandates, purchases, paid_requests, allowances, codec):
         app.include_router(part.router)
     app.include_router(_operations())
     console.install(app)

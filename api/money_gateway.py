@@ -27,7 +27,7 @@ from api.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
 from api.gateway import memo_of
 from waystation.encryption import PayloadDecryptionError
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
-from waystation.models.payments import PaidRequestStart, PaidRequestView
+from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.purchases import (
     AuditTrail,
     Cart,
@@ -39,6 +39,7 @@ from waystation.models.purchases import (
 )
 from waystation.money_settings import MoneySettings
 from waystation.names import SESSION_TASK_QUEUE
+from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
 from workflows.order_events import OrderEvents, OrderEventsStart, order_events_id
 from workflows.paid_request import PaidRequest
@@ -181,6 +182,20 @@ class MoneyGateway:
         )
         return trail
 
+    async def allowance(self, allowance_id: str) -> AllowanceView:
+        handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
+        view: AllowanceView = await self._guarded(
+            allowance_id, lambda: handle.query(Allowance.status, rpc_timeout=self._timeout)
+        )
+        return view
+
+    async def allowance_audit(self, allowance_id: str) -> AuditTrail:
+        handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
+        trail: AuditTrail = await self._guarded(
+            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout)
+        )
+        return trail
+
     async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
         """The view once the payment is final, or as it stands after ``wait_seconds``."""
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
@@ -193,7 +208,7 @@ class MoneyGateway:
         return view
 
     async def session_of(self, payment_id: str) -> str | None:
-        """The session that a payment was started for."""
+        """The session that a payment or allowance was started for."""
         handle = self._client.get_workflow_handle(payment_id)
         found = await self._guarded(payment_id, lambda: handle.describe(rpc_timeout=self._timeout))
         session_id = (await found.memo()).get("session_id")

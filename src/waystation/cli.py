@@ -210,6 +210,7 @@ for _name, _app in (
     ("mandate", money_cli.mandate_app),
     ("purchase", money_cli.purchase_app),
     ("payment", money_cli.payment_app),
+    ("allowance", money_cli.allowance_app),
 ):
     _app.callback()(_money)
     app.add_typer(_app, name=_name)

@@ -1,4 +1,4 @@
-"""``waystation mandate …``, ``waystation purchase …`` and ``waystation payment …``."""
+"""``waystation mandate …``, ``waystation purchase …``, ``… payment …`` and ``… allowance …``."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -17,6 +17,7 @@ from waystation.models.purchases import AuditTrail, PurchaseView
 from waystation.payments import Payments
 
 mandate_app = typer.Typer(no_args_is_help=True, help="Grant, look at and revoke mandates.")
+allowance_app = typer.Typer(no_args_is_help=True, help="Look at and settle allowances.")
 payment_app = typer.Typer(no_args_is_help=True, help="Look at and decide on paid requests (HTTP 402).")
 purchase_app = typer.Typer(no_args_is_help=True, help="Look at and decide on purchases.")
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 MandateArgument = Annotated[str, typer.Argument(help="The mandate's id.")]
 PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
+AllowanceArgument = Annotated[str, typer.Argument(help="The allowance's id.")]
 PaymentArgument = Annotated[str, typer.Argument(help="The payment's id.")]
 Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
 
@@ -189,6 +191,27 @@ def payment_audit(
 ) -> None:
     """Print every step of a paid request."""
     _print_trail(_pay(lambda payments: payments.audit(payment_id)), as_json)
+
+
+@allowance_app.command("show")
+def allowance_show(allowance_id: AllowanceArgument) -> None:
+    """Print what is spent and held of an allowance."""
+    _print(_pay(lambda payments: payments.allowance(allowance_id)))
+
+
+@allowance_app.command("settle")
+def allowance_settle(allowance_id: AllowanceArgument, reason: Reason = "") -> None:
+    """End an allowance: what was spent is committed, the rest goes back."""
+    _print(_pay(lambda payments: payments.settle(allowance_id, reason=reason)))
+
+
+@allowance_app.command("audit")
+def allowance_audit(
+    allowance_id: AllowanceArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole trail as JSON.")] = False,
+) -> None:
+    """Print every payment and step of an allowance."""
+    _print_trail(_pay(lambda payments: payments.allowance_audit(allowance_id)), as_json)
 
 
 def _print_trail(trail: AuditTrail, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from waystation.client import Client
-from waystation.models.payments import PaidRequestStart, PaidRequestView
+from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.purchases import AuditTrail
 
 POLL_SECONDS: Final = 20
@@ -46,6 +46,20 @@ class Payments:
     async def audit(self, payment_id: str) -> AuditTrail:
         """Every step."""
         return await self._client.request("GET", f"/payments/{payment_id}/audit", AuditTrail)
+
+    async def allowance(self, allowance_id: str) -> AllowanceView:
+        """What is spent and held of an allowance."""
+        return await self._client.request("GET", f"/allowances/{allowance_id}", AllowanceView)
+
+    async def allowance_audit(self, allowance_id: str) -> AuditTrail:
+        """Every payment and step of an allowance."""
+        return await self._client.request("GET", f"/allowances/{allowance_id}/audit", AuditTrail)
+
+    async def settle(self, allowance_id: str, *, reason: str = "") -> AllowanceView:
+        """End an allowance: what was spent is committed, the rest goes back."""
+        return await self._client.request(
+            "POST", f"/allowances/{allowance_id}/settle", AllowanceView, {"reason": reason}
+        )
 
     async def _post(self, payment_id: str, what: str, body: Mapping[str, Any]) -> PaidRequestView:
         return await self._client.request("POST", f"/payments/{payment_id}/{what}", PaidRequestView, body)

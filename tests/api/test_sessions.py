@@ -376,8 +376,12 @@ async def test_staff_get_tokens_for_all_sessions_and_others_do_not(
     session = await client.start("demo")
     body = {"role": "operator", "sessions": None, "subject": "grace"}
     token = (await http.post("/tokens", json=body)).json()["token"]
-    listed = (await http.get("/sessions", headers=bearer(token))).json()["sessions"]
-    assert session.id in [one["session_id"] for one in listed]
+
+    async def listed() -> bool:
+        found = (await http.get("/sessions", headers=bearer(token))).json()["sessions"]
+        return session.id in [one["session_id"] for one in found]
+
+    await eventually(listed)
     assert (await http.post("/tokens", json=body, headers=bearer(token))).status_code == 403
     for role in ("client", "agent"):
         refused = await http.post("/tokens", json={**body, "role": role})

@@ -6,12 +6,14 @@ import shutil
 import uuid
 
 import pytest
+from temporalio.client import Client as TemporalClient
 
 from tests.docs.support import blocks
 from tests.docs.test_complete import sections
 from tests.stack import KEYS, Stack
-from tests.support import environment
+from tests.support import environment, eventually
 from waystation.client import Client
+from waystation.names import SESSION_TASK_QUEUE
 
 EXAMPLES = {route: blocks(text, "sh") for route, text in sections().items() if blocks(text, "sh")}
 STREAMS = {"GET /sessions/{session_id}/events"}
@@ -24,7 +26,7 @@ SKIPPED = {
     },
     **{f"POST /{kind}/reject": "the same" for kind in ("purchases/{purchase_id}", "payments/{payment_id}")},
 }
-MONEY = ("/mandates", "/purchases", "/payments")
+MONEY = ("/mandates", "/purchases", "/payments", "/allowances")
 NOBODY = "http://127.0.0.1:9"
 """A seller that is away: what is bought there stays undecided."""
 STREAM_SECONDS = 2
@@ -46,6 +48,8 @@ async def prepare(client: Client, stack: Stack, route: str) -> tuple[str, dict[s
         await client.start("demo", session_id=session_id)
     if any(part in route for part in MONEY):
         await prepare_money(client, session_id)
+    if "/allowances" in route:
+        await prepare_allowance(client, stack, session_id)
     operator = stack.client("operator")
     if route.endswith("/release"):
         await operator.attach(session_id).take_over()
@@ -95,12 +99,35 @@ async def prepare_money(client: Client, session_id: str) -> None:
         assert answer.status_code == 201, answer.text
 
 
+async def prepare_allowance(client: Client, stack: Stack, session_id: str) -> None:
+    """An open allowance. An agent would start it, through Temporal as here."""
+    allowance_id = session_id.replace("order-", "allowance-")
+    start = {
+        "mandate_id": session_id.replace("order-", "mandate-"),
+        "agent": "shopper",
+        "seller": NOBODY,
+        "budget": {"amount": 500, "currency": "usd"},
+        "max_price": {"amount": 50, "currency": "usd"},
+    }
+    temporal = await TemporalClient.connect(stack.temporal.address)
+    await temporal.start_workflow(
+        "Allowance", {"start": start}, id=allowance_id, task_queue=SESSION_TASK_QUEUE,
+        memo={"session_id": session_id},
+    )  # fmt: skip
+
+    async def is_open() -> bool:
+        answer = await client.http.get(f"{client.url}/allowances/{allowance_id}", headers=client.headers)
+        return bool(answer.json().get("open"))
+
+    await eventually(is_open, what="the budget is reserved")
+
+
 def of_this_run(example: str, session_id: str) -> str:
     """The example with ids of its own."""
     unique = session_id.removeprefix("order-")
     # In one pass: a unique part may itself begin with 18.
     return re.sub(
-        r"\b(order|mandate|purchase|payment)-(17|18)\b",
+        r"\b(order|mandate|purchase|payment|allowance)-(17|18)\b",
         lambda found: f"{found[1]}-{unique}" + ("b" if found[2] == "18" else ""),
         example,
     )

@@ -7,6 +7,7 @@ Bearer credentials come from this process's settings and never enter a workflow.
 import json
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import httpx
 from pydantic import Field, SecretStr
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import failures
@@ -28,6 +29,7 @@ from waystation.models.purchases import (
     NoteEvents,
     PurchaseRequest,
 )
+from waystation.networks import RequestInvalidError
 from waystation.protocols import acp
 from waystation.protocols.acp_cart import answer_from_session
 
@@ -296,6 +298,8 @@ class CheckoutActivities:
                 method, url, headers=headers, content=content, timeout=timeout, follow_redirects=False
             ) as response:
                 return response, await _bounded(response, what)
+        except RequestInvalidError as error:
+            raise failures.seller_out_of_bounds(error) from None
         except httpx.HTTPError as error:
             raise failures.seller_unreachable(error, what) from None
 
@@ -312,6 +316,8 @@ class OrderRoute(Frozen):
 
     route_id: str
     purchase_id: str
+    lasts: timedelta
+    """How long the purchase follows its order."""
 
 
 Told = Literal["told", "closed", "unknown"]
@@ -352,15 +358,21 @@ class OrderRouting:
     @activity.defn
     @heartbeating
     async def route_order_events(self, call: OrderRoute) -> None:
-        """Start the checkout's ``OrderEvents`` workflow if it isn't there, and bind it to the purchase."""
-        await self._client.start_workflow(
-            ORDER_EVENTS_WORKFLOW,
-            {},
-            id=call.route_id,
-            task_queue=activity.info().task_queue,
-            start_signal="bind",
-            start_signal_args=[{"purchase_id": call.purchase_id}],
-        )
+        """Start the checkout's ``OrderEvents`` workflow, or bind the one that a webhook has started.
+
+        It sleeps until the first webhook wakes it up, and costs nothing until then.
+        """
+        bound = {"purchase_id": call.purchase_id}
+        try:
+            await self._client.start_workflow(
+                ORDER_EVENTS_WORKFLOW,
+                bound,
+                id=call.route_id,
+                task_queue=activity.info().task_queue,
+                start_delay=call.lasts,
+            )
+        except WorkflowAlreadyStartedError:
+            await self._client.get_workflow_handle(call.route_id).signal("bind", bound)
 
 
 _CAPABILITIES: Final = acp.Capabilities(

@@ -12,6 +12,7 @@ import httpx
 import stripe
 from temporalio.exceptions import ApplicationError
 
+from waystation.networks import RequestInvalidError
 from waystation.protocols.acp import HEADER_RETRY_AFTER, ProtocolViolationError, read_error
 from waystation.redaction import redact
 
@@ -46,6 +47,11 @@ def seller_unreachable(error: httpx.HTTPError, what: str) -> ApplicationError:
         f"the seller did not answer the {what} ({type(error).__name__}); it is tried again",
         type=SELLER_UNAVAILABLE,
     )
+
+
+def seller_out_of_bounds(error: RequestInvalidError) -> ApplicationError:
+    """Nothing was sent: the seller is where requests must not go."""
+    return ApplicationError(str(error), error.rule, type=SELLER_REFUSED, non_retryable=True)
 
 
 def seller_error(response: httpx.Response, body: bytes, what: str) -> ApplicationError:

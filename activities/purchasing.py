@@ -18,6 +18,7 @@ from activities.checkouts import (
 from activities.mandates import MandateActivities
 from activities.payment_tokens import PaymentTokenActivities
 from waystation.money_settings import MoneySettings
+from waystation.networks import checked_client, read_networks
 from waystation.stripe_http import open_stripe
 
 Activities = Sequence[Callable[..., Any]]
@@ -74,7 +75,8 @@ async def open_purchase_activities(
 
     Without a processor's key mandates work, and purchases are refused when it comes to paying.
     """
-    http = await resources.enter_async_context(httpx.AsyncClient())
+    allowed = read_networks(settings.allowed_networks)
+    http = await resources.enter_async_context(checked_client(allowed))
     processor = None
     if settings.stripe_key is not None:
         processor, connections = open_stripe(

@@ -15,6 +15,7 @@ from typing import Any
 from api import metrics
 from api.errors import Problem, Unavailable
 from api.gateway import Gateway
+from waystation.backoff import Backoff
 from waystation.models.events import MAX_WRITES_PER_PUBLISH, EventType, Item, Publish, Write
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,9 @@ MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 """What may wait for one session; beyond it the agents' connections are not read."""
 MAX_BATCH_BYTES = 512 * 1024
 MAX_INTERVAL_SECONDS = 2.0
-SLOW_ACKNOWLEDGEMENT_FACTOR = 4.0
-"""Never spend more than a quarter of the time waiting for acknowledgements."""
+SLOW_ACKNOWLEDGEMENT_FACTOR = 10.0
+"""Never spend more than a tenth of the time waiting for acknowledgements: a Temporal that is slow to answer
+is busy, and what people ask of it (a stop, say) would wait behind text that is on their screens already."""
 RETRY_PAUSE_SECONDS = 0.5
 MAX_RETRY_PAUSE_SECONDS = 5.0
 MAX_UNKNOWN_TROUBLES = 10
@@ -121,7 +123,7 @@ class Batcher:
 
     async def _send(self, batch: "list[_Pending]") -> None:
         publish = Publish(writes=tuple(pending.write() for pending in batch))
-        pause = RETRY_PAUSE_SECONDS
+        backoff = Backoff(RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
         troubles = 0
         while True:
             self._last_sent = time.monotonic()
@@ -140,8 +142,7 @@ class Batcher:
                     _give_up(batch, Problem("What was written could not be stored; it has been logged."))
                     return
             metrics.BATCH_FAILURES.inc()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, MAX_RETRY_PAUSE_SECONDS)
+            await backoff.wait()
         self._last_took = time.monotonic() - self._last_sent
         metrics.BATCHES.inc()
         metrics.BATCH_SECONDS.observe(self._last_took)

@@ -4,7 +4,7 @@ Live deltas go out at once and without a number. When their text has become dura
 that has it already gets only the number; any other gets the event.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
 
@@ -12,12 +12,13 @@ MAX_REMEMBERED = 1_000
 
 
 class Frame:
-    """One thing to send: an event, a live delta, or a number alone. Encoded once for everybody."""
+    """One thing to send: an event, live deltas, or a number alone. Encoded once for everybody."""
 
-    __slots__ = ("seq", "sse", "text")
+    __slots__ = ("seq", "sse", "texts")
 
     def __init__(self, seq: int | None, text: str) -> None:
-        self.seq, self.text = seq, text
+        self.seq = seq
+        self.texts: tuple[str, ...] = (text,) if text else ()
         number = f"id: {seq}\n" if seq is not None else ""
         data = f"data: {text}\n" if text else ""
         self.sse = f"{number}{data}\n".encode()
@@ -30,6 +31,21 @@ class Frame:
     def number(cls, seq: int) -> "Frame":
         """Moves the client's cursor and says nothing."""
         return cls(seq, "")
+
+    @classmethod
+    def joined(cls, frames: Sequence["Frame"]) -> "Frame":
+        """Frames without numbers as one."""
+        frame = cls(None, "")
+        frame.sse = b"".join([each.sse for each in frames])
+        frame.texts = tuple(text for each in frames for text in each.texts)
+        return frame
+
+    @classmethod
+    def comment(cls, text: str) -> "Frame":
+        """Says to an event stream what its reader passes over."""
+        frame = cls(None, "")
+        frame.sse = f": {text}\n\n".encode()
+        return frame
 
 
 class Gate:
@@ -100,7 +116,7 @@ class View:
 
     __slots__ = ("seen",)
 
-    def __init__(self, lengths: dict[str, int]) -> None:
+    def __init__(self, lengths: Mapping[str, int]) -> None:
         self.seen = dict(lengths)
 
     def note_live(self, message_id: str, offset: int, length: int) -> None:

@@ -111,6 +111,10 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.MESSAGE_ID_TAKEN: (Conflict, "message-id-taken"),
     names.UNKNOWN_TURN: (Conflict, "unknown-turn"),
     names.SPAWN_REFUSED: (Conflict, "spawn-refused"),
+    names.ALREADY_DECIDED: (Conflict, "already-decided"),
+    names.NOT_AN_APPROVER: (Forbidden, "not-an-approver"),
+    names.NOT_AWAITING_APPROVAL: (Conflict, "not-awaiting-approval"),
+    names.STALE_DIGEST: (Conflict, "stale-digest"),
     names.QUEUE_FULL: (TooMany, "queue-full"),
     names.TOO_MANY_PARTICIPANTS: (TooMany, "too-many-participants"),
 }

@@ -17,7 +17,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from api import metrics
-from api.delivery import Frame, Gate, View
+from api.audience import Audience, Delta, Follower
+from api.delivery import Frame, Gate
 from api.errors import Invalid, Problem, TooMany
 from api.gateway import Gateway
 from api.live_bus import LiveBus, Message
@@ -29,14 +30,20 @@ logger = logging.getLogger(__name__)
 
 MAX_QUEUED_FRAMES_PER_CLIENT = 1_000
 """A client further behind than this is switched to replay instead of being buffered for."""
+SHOW_PAUSE_SECONDS_PER_CLIENT = 40e-6
+"""Twice what it takes to send to one client: live text leaves half of the process's time for the rest.
+With 1,000 clients of a session, text that comes within 40 ms of the last goes out together."""
 MAX_RING_EVENTS = 2_000
 MAX_RING_BYTES = 2 * 1024 * 1024
 MAX_CACHED_PAGES = 32
 """Pages of history kept for those who resume at the same cursor at once."""
 MAX_HELD_LIVE_DELTAS = 256
 """Live deltas kept while the turn they belong to is not yet known here."""
-QUIET_READ_PAUSE_SECONDS = 0.5
-"""How long the reading of deltas that clients have seen live may wait for more of them."""
+QUIET_READ_PAUSE_SECONDS = 1.0
+"""How long the reading of deltas that clients have seen live may wait for more of them: each reading is a
+query. Where a client hasn't seen them it doesn't wait."""
+MAX_STOPPING_SECONDS = 2.0
+"""How long screens stand still for a stop of which nothing more is heard: its API process has died, say."""
 READ_RETRY_SECONDS = 0.5
 LINGER_SECONDS = 10.0
 """How long a feed stays after its last client, so that a reconnect finds it warm."""
@@ -49,51 +56,44 @@ _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
 
-class Subscription:
+class Subscription(Follower):
     """One client's place in a session: catches up from a cursor, then follows live."""
 
     def __init__(self, feed: "Feed", after: int) -> None:
         self._feed = feed
         self.cursor = after
-        self._queue: deque[Frame] = deque()
-        self._ready = asyncio.Event()
-        self._view: View | None = None
-        self._joined_at = after
+        self._queue: list[Frame] = []
+        self._ready: asyncio.Future[None] | None = None
+        self._following = False
+        self.joined_at = after
         self._ended = False
 
     # Called by the feed, never waiting
 
     def push(self, frame: Frame) -> None:
-        if self._view is None:
+        if not self._following:
             return
         if len(self._queue) >= MAX_QUEUED_FRAMES_PER_CLIENT:
             # Too slow to be buffered for: forget the queue, go on from the durable log later.
             metrics.CLIENTS_SWITCHED_TO_REPLAY.inc()
-            self._view = None
+            self._following = False
             self._queue.clear()
             self._feed.leave(self)
         else:
             self._queue.append(frame)
-        self._ready.set()
-
-    def push_event(self, event: Event, frame: Frame) -> None:
-        # A page read on the way here may have been ahead of the feed.
-        if self._view is not None and event.seq > self._joined_at:
-            self.push(frame if self._view.needs(event) else Frame.number(event.seq))
-
-    def push_delta(self, message_id: str, offset: int, length: int, frame: Frame) -> None:
-        if self._view is not None:
-            self._view.note_live(message_id, offset, length)
-            self.push(frame)
+        if self._ready is not None:
+            self.wake()
 
     def end(self) -> None:
         """Ends the stream; the client resumes from its cursor if it wants more."""
         self._ended = True
-        self._ready.set()
+        self.wake()
 
     def wake(self) -> None:
-        """The session has closed: what is queued is still delivered, then the stream ends."""
-        self._ready.set()
+        """Something is ready, or the session has closed: what is queued is still delivered."""
+        ready, self._ready = self._ready, None
+        if ready is not None and not ready.done():
+            ready.set_result(None)
 
     # Called by the client's connection
 
@@ -114,13 +114,13 @@ class Subscription:
         while not self._ended:
             if (recent := self._feed.recent(self.cursor)) is not None:
                 # Nothing is awaited between here and joining, so nothing can fall in between.
-                self._view = View(self._feed.gate.lengths)
-                self._feed.join(self)
-                if self._feed.presence.anyone_here:
-                    self.push(self._feed.presence.frame())
                 if recent:
                     self.cursor = recent[-1].seq or self.cursor
-                self._joined_at = self.cursor
+                self.joined_at = self.cursor
+                self._following = True
+                self._feed.join(self)
+                if self._feed.presence.settled:
+                    self.push(self._feed.presence.frame())
                 if recent:
                     yield recent
                 return
@@ -130,16 +130,18 @@ class Subscription:
             self.cursor = max(page.next_after, self.cursor)
 
     async def _follow(self) -> AsyncIterator[list[Frame]]:
-        while self._view is not None and not self._ended:
+        loop = asyncio.get_running_loop()
+        while self._following and not self._ended:
             if not self._queue:
                 if self._feed.closed and self.cursor >= self._feed.tip:
                     return
-                self._ready.clear()
-                await self._ready.wait()
+                self._ready = loop.create_future()
+                await self._ready
                 continue
-            batch = list(self._queue)
-            self._queue.clear()
-            self.cursor = next((frame.seq for frame in reversed(batch) if frame.seq), self.cursor)
+            batch, self._queue = self._queue, []
+            for frame in batch:
+                if frame.seq:
+                    self.cursor = frame.seq
             yield batch
 
 
@@ -153,13 +155,17 @@ class Feed:
         self.closed = False
         self.presence = Presence(self)
         self._gateway, self._bus, self._settings = gateway, bus, settings
-        self._following: set[Subscription] = set()
+        self.audience = Audience()
+        self._live: list[Delta] = []
+        self._showing: asyncio.TimerHandle | None = None
+        self._shown_at = 0.0
         self._open: set[Subscription] = set()
         self._ring: deque[tuple[Frame, str | None]] = deque()
         self._ring_bytes = 0
         self._ring_start = 0
         self._pages: dict[int, asyncio.Task[ReplayPage]] = {}
         self._held: list[Message] = []
+        self._stopping: dict[str, asyncio.TimerHandle] = {}
         self._holds = 0
         self._holds_read = 0
         self._news = asyncio.Event()
@@ -190,8 +196,11 @@ class Feed:
 
     async def stop(self) -> None:
         self.presence.stop()
+        for timer in (self._showing, *self._stopping.values()):
+            if timer:
+                timer.cancel()
         self._bus.unsubscribe(self.session_id, self._on_message)
-        for subscription in list(self._open):
+        for subscription in self._open:
             subscription.end()
         if self._reader:
             self._reader.cancel()
@@ -237,10 +246,12 @@ class Feed:
             metrics.SUBSCRIBERS.dec()
 
     def join(self, subscription: Subscription) -> None:
-        self._following.add(subscription)
+        self.audience.join(subscription, self.gate.lengths, self.tip)
+        if self._news.is_set():
+            self._urgent.set()
 
     def leave(self, subscription: Subscription) -> None:
-        self._following.discard(subscription)
+        self.audience.leave(subscription)
 
     def watch(self, watcher: Any) -> None:
         """Calls ``watcher(event)`` for every durable event from now on; watchers must not wait."""
@@ -277,8 +288,14 @@ class Feed:
             task.add_done_callback(lambda done: self._pages.pop(after, None) if done.exception() else None)
         return await asyncio.shield(task)
 
+    async def caught_up(self, timeout_seconds: float) -> None:
+        """Waits until the log has been read after the latest stop, or for the time to be up."""
+        deadline = time.monotonic() + timeout_seconds
+        while self._unread_stop and (left := deadline - time.monotonic()) > 0:
+            await self.next_change(left)
+
     async def next_change(self, timeout_seconds: float) -> None:
-        """Waits for durable events, or for the time to be up."""
+        """Waits for news of the log, or for the time to be up."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout_seconds)
 
@@ -288,32 +305,75 @@ class Feed:
         match message["kind"]:
             case "delta":
                 self._on_delta(message)
+            case "stopping":
+                self._on_stopping(message["by"])
+            case "not_stopped":
+                self._on_not_stopped(message["by"])
             case "tick":
-                self._holds += bool(message.get("hold"))
-                if message.get("quiet"):
+                if message.get("hold"):
+                    self._holds += 1
+                    self._forget_stopping(message.get("by", ""))
+                # A stop is read for as soon as it was taken: not behind a reading of what came before.
+                if self._stopping or (message.get("quiet") and not self.audience.anyone_behind):
                     self._news.set()
                 else:
                     self._urgent.set()
             case "presence" | "who":
                 self.presence.on_message(message)
 
+    def _on_stopping(self, request_id: str) -> None:
+        if request_id not in self._stopping:
+            loop = asyncio.get_running_loop()
+            self._stopping[request_id] = loop.call_later(
+                MAX_STOPPING_SECONDS, self._on_not_stopped, request_id
+            )
+
+    def _on_not_stopped(self, request_id: str) -> None:
+        self._forget_stopping(request_id)
+        if self._news.is_set():
+            self._urgent.set()
+        held, self._held = self._held, []
+        for message in held:
+            self._on_delta(message)
+
+    def _forget_stopping(self, request_id: str) -> None:
+        if timer := self._stopping.pop(request_id, None):
+            timer.cancel()
+
+    @property
+    def _unread_stop(self) -> bool:
+        return self._holds > self._holds_read
+
     def _on_delta(self, message: Message) -> None:
         turn_id, message_id = message.get("turn_id"), message["message_id"]
-        if self._holds > self._holds_read or not self.gate.knows(turn_id):
-            # Its turn has perhaps begun and not been read yet, or has ended: the log will tell.
+        # Its turn has perhaps begun and not been read yet, or has ended: the log will tell.
+        unclear = self._unread_stop or not self.gate.knows(turn_id)
+        if unclear or self._stopping:
             if len(self._held) < MAX_HELD_LIVE_DELTAS:
                 self._held.append(message)
-            self._urgent.set()
+            if unclear:
+                self._urgent.set()
         elif self.gate.passes(turn_id, message["attempt"], message_id):
-            frame = Frame(None, message["wire"])
             metrics.LIVE_DELTAS.inc()
-            for subscription in tuple(self._following):
-                subscription.push_delta(message_id, message["offset"], message["length"], frame)
+            frame = Frame(None, message["wire"])
+            self._live.append(Delta(message_id, message["offset"], message["length"], frame))
+            self._show_soon()
 
-    def push_live(self, frame: Frame) -> None:
-        """Sends something to everyone that isn't part of the log (presence)."""
-        for subscription in tuple(self._following):
-            subscription.push(frame)
+    def _show_soon(self) -> None:
+        """At once as a rule; where many watch, what comes in short order goes out together."""
+        if self._showing is None:
+            loop = asyncio.get_running_loop()
+            pause = self._shown_at + len(self.audience) * SHOW_PAUSE_SECONDS_PER_CLIENT - loop.time()
+            self._showing = loop.call_later(max(pause, 0.0), self._show)
+
+    def _show(self) -> None:
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
+        if self._live:
+            live, self._live = self._live, []
+            self._shown_at = asyncio.get_running_loop().time()
+            self.audience.show(live)
 
     async def _read_forever(self) -> None:
         while not self.closed:
@@ -329,7 +389,7 @@ class Feed:
                 logger.exception("Reading %s failed; trying again", self.session_id)
                 await asyncio.sleep(READ_RETRY_SECONDS)
                 self._urgent.set()
-        for subscription in tuple(self._following):
+        for subscription in self._open:
             subscription.wake()
 
     async def _wait_for_news(self) -> None:
@@ -346,7 +406,7 @@ class Feed:
             for task in pending:
                 task.cancel()
             if not quiet_before and self._news.is_set():
-                deadline = min(deadline, time.monotonic() + QUIET_READ_PAUSE_SECONDS)
+                deadline = time.monotonic() + QUIET_READ_PAUSE_SECONDS
         self._urgent.clear()
         self._news.clear()
 
@@ -363,19 +423,21 @@ class Feed:
             if not page.more:
                 break
         self.closed = page.closed
+        news = page.events or self.closed or holds > self._holds_read
         self._holds_read = holds
         self._release_held()
-        if page.events or self.closed:
+        if news:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
 
     def _on_event(self, event: Event) -> None:
+        # What was let through before this event was known goes before it.
+        self._show()
         frame = Frame.of(event)
         self.gate.observe(event)
         self.tip = event.seq
         self._remember(event, frame)
-        for subscription in tuple(self._following):
-            subscription.push_event(event, frame)
+        self.audience.tell(event, frame)
         for watcher in self._watchers:
             watcher(event)
 
@@ -383,7 +445,7 @@ class Feed:
         held, self._held = self._held, []
         for message in held:
             turn_id = message.get("turn_id")
-            if self._holds > self._holds_read or self.gate.knows(turn_id):
+            if self._unread_stop or self._stopping or self.gate.knows(turn_id):
                 self._on_delta(message)
             else:
                 # The log has been read to its end and doesn't say that this turn runs.
@@ -414,15 +476,24 @@ class Presence:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._here: dict[str, Actor] = {}
+        self._mine: dict[tuple[str, str], dict[str, Any]] = {}
         self._elsewhere: dict[str, tuple[float, list[dict[str, Any]]]] = {}
         self._telling: asyncio.TimerHandle | None = None
 
     def arrive(self, connection_id: str, actor: Actor) -> None:
         self._here[connection_id] = actor
+        key = (actor.id, actor.role)
+        if key not in self._mine:
+            self._mine[key] = {**actor.model_dump(mode="json", exclude_none=True), "connections": 0}
+        self._mine[key]["connections"] += 1
         self._tell_soon()
 
     def depart(self, connection_id: str) -> None:
-        if self._here.pop(connection_id, None):
+        if actor := self._here.pop(connection_id, None):
+            key = (actor.id, actor.role)
+            self._mine[key]["connections"] -= 1
+            if not self._mine[key]["connections"]:
+                del self._mine[key]
             self._tell_soon()
 
     def stop(self) -> None:
@@ -445,7 +516,7 @@ class Presence:
             if now - at < PRESENCE_EXPIRY_SECONDS
             for entry in entries
         ]
-        for entry in [*self._mine(), *others]:
+        for entry in [*self._mine.values(), *others]:
             key = (entry["id"], entry["role"])
             known = counted.setdefault(key, {**entry, "connections": 0})
             known["connections"] += entry["connections"]
@@ -457,7 +528,8 @@ class Presence:
     def tell(self) -> None:
         self.stop()
         self._telling = None
-        message = {"kind": "presence", "process": _PROCESS, "people": self._mine()}
+        people = [dict(entry) for entry in self._mine.values()]
+        message = {"kind": "presence", "process": _PROCESS, "people": people}
         self._feed._bus.publish(self._feed.session_id, message)
 
     def on_message(self, message: Message) -> None:
@@ -469,24 +541,20 @@ class Presence:
         if message["process"] != _PROCESS:
             self._elsewhere[message["process"]] = (time.monotonic(), message["people"])
         if message["process"] == _PROCESS or before != message["people"]:
-            self._feed.push_live(self.frame())
+            self._feed.audience.push(self.frame())
 
     def frame(self) -> Frame:
         """Who is here, for those who watch."""
         return Frame(None, json.dumps({"type": "presence", "data": {"people": self.people()}}))
 
-    def _mine(self) -> list[dict[str, Any]]:
-        mine: dict[str, dict[str, Any]] = {}
-        for actor in self._here.values():
-            key = f"{actor.role}:{actor.id}"
-            if key not in mine:
-                mine[key] = {**actor.model_dump(mode="json", exclude_none=True), "connections": 0}
-            mine[key]["connections"] += 1
-        return list(mine.values())
-
     @property
     def anyone_here(self) -> bool:
         return bool(self._here)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is somebody, and everyone has been told of it."""
+        return self.anyone_here and self._telling is None
 
 
 class Feeds:

@@ -1,6 +1,7 @@
 """The API's way to Temporal: every call bounded in time, every failure a problem that says what to do."""
 
 import asyncio
+import uuid
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -40,9 +41,13 @@ from workflows.session import AgentSession, SessionInput
 T = TypeVar("T")
 
 HEDGE_AFTER_SECONDS = 0.25
+MAX_UPDATE_ATTEMPTS = 4
+UPDATE_PAUSE_SECONDS = 0.05
+"""Before an update is repeated, times the attempts made: the task that dropped it is repeated at once."""
 
 _GONE_STATES = (RPCStatusCode.NOT_FOUND,)
 _NEVER_CONNECTED = "Failed client connect"
+_TASK_FAILED = "workflow task failure"
 _BAD_STATES = (RPCStatusCode.INVALID_ARGUMENT,)
 
 
@@ -137,11 +142,9 @@ class Gateway:
         self, session_id: str, update: Any, argument: Any, *, update_id: str | None = None
     ) -> Any:
         handle = self.handle(session_id)
-
-        async def call() -> Any:
-            return await handle.execute_update(update, argument, id=update_id, rpc_timeout=self._timeout)
-
-        return await self._guarded(session_id, call)
+        return await self._guarded(
+            session_id, lambda: execute_update(handle, update, argument, self._timeout, update_id=update_id)
+        )
 
     async def _query(self, session_id: str, query: Any, args: list[Any]) -> Any:
         handle = self.handle(session_id)
@@ -193,6 +196,34 @@ class Gateway:
             if _NEVER_CONNECTED not in str(error):
                 raise
             raise _unreachable() from error
+
+
+async def execute_update(
+    handle: WorkflowHandle[Any, Any],
+    update: Any,
+    argument: Any,
+    rpc_timeout: timedelta,
+    *,
+    update_id: str | None = None,
+) -> Any:
+    """Executes an update, and again when Temporal drops it untouched.
+
+    A workflow that continues as new while a signal arrives fails its task and repeats it. Temporal
+    then refuses the updates that came with that task instead of handing them to the next one.
+    """
+    update_id = update_id or uuid.uuid4().hex
+    for attempt in range(1, MAX_UPDATE_ATTEMPTS):
+        try:
+            return await handle.execute_update(update, argument, id=update_id, rpc_timeout=rpc_timeout)
+        except RPCError as error:
+            if not _was_dropped(error):
+                raise
+        await asyncio.sleep(UPDATE_PAUSE_SECONDS * attempt)
+    return await handle.execute_update(update, argument, id=update_id, rpc_timeout=rpc_timeout)
+
+
+def _was_dropped(error: RPCError) -> bool:
+    return error.status == RPCStatusCode.FAILED_PRECONDITION and _TASK_FAILED in str(error)
 
 
 async def _hedged(call: Callable[[], Awaitable[T]]) -> T:

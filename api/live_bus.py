@@ -19,7 +19,7 @@ from activities.announcements import CHANNEL_PREFIX
 logger = logging.getLogger(__name__)
 
 Message = dict[str, Any]
-"""``{"kind": "delta" | "tick" | "presence" | "who", …}``."""
+"""``{"kind": "delta" | "tick" | "stopping" | "not_stopped" | "presence" | "who", …}``."""
 Listener = Callable[[Message], None]
 
 MAX_OUTGOING_MESSAGES = 10_000
@@ -27,8 +27,21 @@ RECONNECT_PAUSE_SECONDS = 0.5
 CLAIM_PREFIX = "waystation:claim:"
 TICK: Message = {"kind": "tick"}
 """The session has news."""
-HOLD: Message = {"kind": "tick", "hold": True}
-"""The session has been stopped: show nothing live until the log says what was."""
+
+
+def stopping(request_id: str) -> Message:
+    """Somebody stops the session: show nothing live until it is known whether the stop was taken."""
+    return {"kind": "stopping", "by": request_id}
+
+
+def stopped(request_id: str) -> Message:
+    """The stop was taken: show nothing live until the log says what was."""
+    return {"kind": "tick", "hold": True, "by": request_id}
+
+
+def not_stopped(request_id: str) -> Message:
+    """The stop could not be delivered: go on."""
+    return {"kind": "not_stopped", "by": request_id}
 
 
 class LiveBus(Protocol):

@@ -23,8 +23,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.auth import Principal
 from api.dependencies import ApiParts
-from api.errors import Conflict, Forbidden, Invalid, Problem, Unavailable
-from api.gateway import memo_of
+from api.errors import Conflict, Problem, Unavailable, refusal
+from api.gateway import execute_update, memo_of
 from waystation.encryption import PayloadDecryptionError
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
@@ -44,23 +44,12 @@ from workflows.mandate import Mandate, MandateStart
 from workflows.order_events import OrderEvents, OrderEventsStart, order_events_id
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
-from workflows.purchase_inbox import (
-    ALREADY_DECIDED,
-    NOT_AN_APPROVER,
-    NOT_AWAITING_APPROVAL,
-    STALE_DIGEST,
-)
+from workflows.waiting import APPROVAL, WAITS_FOR
 
 T = TypeVar("T")
 
 MAX_OUTCOME_WAIT_SECONDS = 30
 MAX_LISTED = 100
-
-_CODES = {
-    ALREADY_DECIDED: "already-decided",
-    STALE_DIGEST: "stale-digest",
-    NOT_AWAITING_APPROVAL: "not-awaiting-approval",
-}
 
 
 class NotFound(Problem):
@@ -143,12 +132,8 @@ class MoneyGateway:
         return view
 
     async def decide(self, purchase_id: str, decision: Decision) -> PurchaseView:
-        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
         try:
-            view: PurchaseView = await self._guarded(
-                purchase_id,
-                lambda: handle.execute_update(Purchase.decide, decision, rpc_timeout=self._timeout),
-            )
+            view: PurchaseView = await self._update(purchase_id, Purchase.decide, decision)
         except Conflict as conflict:
             if conflict.code == "stale-digest":  # show the fresh cart with the refusal
                 fresh = await self.purchase(purchase_id)
@@ -173,6 +158,20 @@ class MoneyGateway:
         view: PaidRequestView = await self._guarded(
             payment_id, lambda: handle.query(PaidRequest.status, rpc_timeout=self._timeout)
         )
+        return view
+
+    async def decide_payment(self, payment_id: str, decision: Decision) -> PaidRequestView:
+        try:
+            view: PaidRequestView = await self._update(payment_id, PaidRequest.decide, decision)
+        except Conflict as conflict:
+            if conflict.code == "stale-digest":
+                conflict.extra["digest"] = (await self.payment(payment_id)).terms_digest
+            raise
+        except Unavailable:
+            # The answer waits for what follows; where that takes long, the decision may count all the same.
+            view = await self.payment(payment_id)
+            if not _is_decided(view, decision):
+                raise
         return view
 
     async def payment_audit(self, payment_id: str) -> AuditTrail:
@@ -243,9 +242,19 @@ class MoneyGateway:
         return found
 
     async def listed_for(
-        self, caller: Principal, workflow: str, limit: int, session_id: str | None
+        self,
+        caller: Principal,
+        workflow: str,
+        limit: int,
+        session_id: str | None,
+        *,
+        waiting: bool = False,
     ) -> list[str]:
-        """Ids, newest first, of what belongs to a session, or to those that the caller's token is for."""
+        """Ids, newest first, of what belongs to a session, or to those that the caller's token is for.
+
+        With ``waiting`` only of what waits for an approver, as far as Temporal's lists know it yet.
+        """
+        further = {WAITS_FOR: APPROVAL} if waiting else {}
         if caller.sessions is None:
             wanted = [{"session_id": session_id}] if session_id else [{}]
         elif session_id is not None and session_id not in caller.sessions:
@@ -253,12 +262,13 @@ class MoneyGateway:
         else:
             one_by_one = [session_id] if session_id else sorted(caller.sessions)
             wanted = [{"session_id": one} for one in one_by_one]
-        ids = [one for filters in wanted for one in await self.listed(workflow, limit, filters)]
+        ids = [one for filters in wanted for one in await self.listed(workflow, limit, filters | further)]
         return ids[:limit]
 
     async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
         """Ids, newest first, whose memo holds all of ``wanted``."""
-        query = f"WorkflowType='{workflow}' AND ExecutionStatus!='ContinuedAsNew'"
+        status = "ExecutionStatus='Running'" if WAITS_FOR in wanted else "ExecutionStatus!='ContinuedAsNew'"
+        query = f"WorkflowType='{workflow}' AND {status}"
 
         async def call() -> list[str]:
             found: list[str] = []
@@ -297,6 +307,12 @@ class MoneyGateway:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
         return await self._guarded(purchase_id, lambda: handle.query(query, rpc_timeout=self._timeout))
 
+    async def _update(self, workflow_id: str, update: Any, argument: Any) -> Any:
+        handle = self._client.get_workflow_handle(workflow_id)
+        return await self._guarded(
+            workflow_id, lambda: execute_update(handle, update, argument, self._timeout)
+        )
+
     async def _signal(self, workflow_id: str, name: str, argument: Any) -> None:
         handle = self._client.get_workflow_handle(workflow_id)
         await self._guarded(workflow_id, lambda: handle.signal(name, argument, rpc_timeout=self._timeout))
@@ -306,7 +322,7 @@ class MoneyGateway:
             return await call()
         except WorkflowUpdateFailedError as error:
             if isinstance(error.cause, ApplicationError):
-                raise _refusal(error.cause) from error
+                raise refusal(error.cause) from error
             raise Unavailable("The purchase did not take the request; try again.") from error
         except PayloadDecryptionError as error:
             raise NotFound(f"'{workflow_id}' was encrypted with a key that is no longer set.") from error
@@ -333,12 +349,10 @@ def _digest(request: PurchaseRequest) -> str:
     return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 
-def _refusal(error: ApplicationError) -> Problem:
-    if error.type == NOT_AN_APPROVER:
-        return Forbidden(error.message, code="not-an-approver")
-    if error.type in _CODES:
-        return Conflict(error.message, code=_CODES[error.type])
-    return Invalid(error.message)
+def _is_decided(view: PaidRequestView, decision: Decision) -> bool:
+    if decision.approve is not None:
+        return view.approved_by == decision.approve.approver
+    return view.refusal is not None and view.refusal.rule == "rejected"
 
 
 def _no_worker() -> Problem:

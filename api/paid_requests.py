@@ -15,7 +15,7 @@ from api.money_gateway import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, Money
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.payments import PaidRequestStart, PaidRequestView
-from waystation.models.purchases import Approve, AuditTrail, Cancel, Digest, Reject
+from waystation.models.purchases import Approve, AuditTrail, Cancel, Decision, Digest, Reject
 
 router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
 
@@ -70,9 +70,10 @@ async def list_payments(
     money: Money,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
     session_id: str | None = None,
+    waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PaidRequestView]:
     """Paid requests, newest first, without their answers; a session token sees its own sessions'."""
-    ids = await money.gateway.listed_for(caller, "PaidRequest", limit, session_id)
+    ids = await money.gateway.listed_for(caller, "PaidRequest", limit, session_id, waiting=waiting)
     views = await money.gateway.readable(money.gateway.payment(one) for one in ids)
     return [view.model_copy(update={"answer": None}) for view in views]
 
@@ -103,21 +104,15 @@ async def approve(
     payment_id: PaymentId, body: ApprovePayment, caller: Caller, money: Money
 ) -> PaidRequestView:
     """Approves exactly the terms with this digest."""
-    wish = Approve(digest=body.digest, approver=caller.subject)
-    view = await _decide(payment_id, "approve", wish, caller, money)
-    if view.approved_by != caller.subject:
-        raise Conflict(f"It was decided meanwhile; the payment is {view.status}.", code="already-decided")
-    return view
+    wanted = Approve(digest=body.digest, approver=caller.subject)
+    return await _decide(payment_id, Decision(approve=wanted), caller, money)
 
 
 @router.post("/payments/{payment_id}/reject", summary="Reject a payment")
 async def reject(payment_id: PaymentId, body: RejectPayment, caller: Caller, money: Money) -> PaidRequestView:
     """Says no; nothing is paid."""
-    wish = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
-    view = await _decide(payment_id, "reject", wish, caller, money)
-    if view.refusal is None:
-        raise Conflict(f"It was decided meanwhile; the payment is {view.status}.", code="already-decided")
-    return view
+    wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
+    return await _decide(payment_id, Decision(reject=wanted), caller, money)
 
 
 @router.post("/payments/{payment_id}/cancel", status_code=202, summary="Cancel a payment")
@@ -131,24 +126,13 @@ async def cancel(payment_id: PaymentId, body: CancelPayment, caller: Caller, mon
 
 
 async def _decide(
-    payment_id: str, signal: str, wish: Approve | Reject, caller: Principal, money: MoneyParts
+    payment_id: str, decision: Decision, caller: Principal, money: MoneyParts
 ) -> PaidRequestView:
-    """Hands the decision over and looks what became of it: a query sees every signal sent before it."""
     caller.require(Action.APPROVE)
     view = await _visible(payment_id, caller, money)
-    if view.status != "awaiting_approval":
+    if view.final:
         raise Conflict(f"No decision is awaited; the payment is {view.status}.", code="not-awaiting-approval")
-    if wish.digest is not None and wish.digest != view.terms_digest:
-        raise Conflict(
-            "The digest is of other terms; look at the payment again.",
-            code="stale-digest",
-            digest=view.terms_digest,
-        )
-    await money.gateway.tell(payment_id, signal, wish)
-    view = await money.gateway.payment(payment_id)
-    if view.status == "awaiting_approval":
-        raise Forbidden(f"'{caller.subject}' is none of the mandate's approvers.", code="not-an-approver")
-    return view
+    return await money.gateway.decide_payment(payment_id, decision)
 
 
 async def _visible(payment_id: str, caller: Principal, money: MoneyParts) -> PaidRequestView:

@@ -116,9 +116,10 @@ async def list_purchases(
     money: Money,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
     session_id: str | None = None,
+    waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PurchaseView]:
     """Purchases, newest first; a session token sees those of its own sessions."""
-    ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id)
+    ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id, waiting=waiting)
     found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
     return [view for view in found if _sees(caller, view)]
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -10,8 +11,9 @@ from fastapi import APIRouter, Query, Response
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
-from api.live_bus import HOLD, TICK
-from waystation.models.events import Actor
+from api.feeds import is_terminal
+from api.live_bus import TICK, not_stopped, stopped, stopping
+from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType
 from waystation.models.requests import (
     ControlAnswer,
     JoinRequest,
@@ -262,16 +264,59 @@ async def steer(session_id: SessionPath, body: SteerRequest, caller: Caller, par
 async def _control(
     parts: ApiParts, session_id: str, signal: str, argument: Any, request_id: str, wait_seconds: float
 ) -> ControlAnswer:
+    seen: list[Event] = []
     async with parts.feeds.use(session_id) as feed:
-        await parts.gateway.signal(session_id, signal, argument)
-        parts.bus.publish(session_id, HOLD if signal == "stop" else TICK)
-        deadline = time.monotonic() + wait_seconds
-        while True:
+        feed.watch(seen.append)
+        try:
+            if signal == "stop":
+                await _deliver_stop(parts, session_id, argument, request_id)
+            else:
+                await parts.gateway.signal(session_id, signal, argument)
+                parts.bus.publish(session_id, TICK)
+            deadline = time.monotonic() + wait_seconds
+            # The agent is waiting for that reading, the caller's question for the answer: first things first.
+            await feed.caught_up(wait_seconds)
             outcome = await parts.gateway.outcome(session_id, request_id) or Outcome(outcome="pending")
-            left = deadline - time.monotonic()
-            if outcome.outcome != "pending" or left <= 0:
-                return ControlAnswer(request_id=request_id, **outcome.model_dump())
-            await feed.next_change(left)
+            while outcome.outcome == "pending" and (left := deadline - time.monotonic()) > 0:
+                if not any(event.type in _SETTLING for event in seen):
+                    await feed.next_change(left)
+                    continue
+                # A stop's outcome is in the log; of a steer that expired the session says what became.
+                stopped = _stopped_by(seen, outcome.turn_id) if signal == "stop" else None
+                outcome = stopped or await parts.gateway.outcome(session_id, request_id) or outcome
+                seen.clear()
+        finally:
+            feed.unwatch(seen.append)
+    return ControlAnswer(request_id=request_id, **outcome.model_dump())
+
+
+async def _deliver_stop(parts: ApiParts, session_id: str, stop: Stop, request_id: str) -> None:
+    """Screens stand still from the request on, not only once a busy Temporal has taken it."""
+    parts.bus.publish(session_id, stopping(request_id))
+    try:
+        await parts.gateway.signal(session_id, "stop", stop)
+    except Problem:
+        parts.bus.publish(session_id, not_stopped(request_id))
+        raise
+    parts.bus.publish(session_id, stopped(request_id))
+
+
+_SETTLING = TERMINAL_TURN_TYPES | {
+    EventType.AGENT_FINISHED,
+    EventType.STEER_CONSUMED,
+    EventType.STEER_EXPIRED,
+}
+
+
+def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:
+    """What became of a stop of the turn, by the event that ended it."""
+    for event in events:
+        if event.turn_id == turn_id and is_terminal(event):
+            stopped = event.type == EventType.TURN_STOPPED or event.data.get("outcome") == "stopped"
+            return Outcome(
+                outcome="stopped" if stopped else "already_finished", seq=event.seq, turn_id=turn_id
+            )
+    return None
 
 
 @router.post("/sessions/{session_id}/takeover", tags=["people"], summary="Take over from the agent")

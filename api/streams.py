@@ -9,18 +9,16 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.types import Receive, Scope, Send
 
 from api import purchases, sessions
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem
+from api.event_stream import SEND_TIMEOUT_SECONDS, EventStream
 from api.feeds import Feed, Subscription
 from api.money_gateway import Money, MoneyParts
 from waystation.models.purchases import PurchaseView
@@ -30,9 +28,6 @@ from waystation.models.socket import ApproveCommand, Command, SendCommand, Steer
 
 router = APIRouter()
 
-RETRY_MS = 1_000
-SEND_TIMEOUT_SECONDS = 60.0
-"""A client that takes nothing for so long is disconnected; it resumes from its cursor."""
 MAX_COMMAND_BYTES = 2 * 1024 * 1024
 MAX_COMMANDS_AT_ONCE = 32
 
@@ -54,26 +49,6 @@ def _lifetime_seconds(parts: ApiParts, principal: Principal) -> float:
     return bound if left is None else min(left, bound)
 
 
-class _EventStream(EventSourceResponse):
-    """An SSE answer that gives back what it holds, also where it never came to sending."""
-
-    def __init__(
-        self, subscription: Subscription, resources: contextlib.AsyncExitStack, **options: Any
-    ) -> None:
-        super().__init__(_blocks(subscription), **options)
-        self._resources = resources
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._resources:
-            await super().__call__(scope, receive, send)
-
-
-async def _blocks(subscription: Subscription) -> AsyncIterator[bytes]:
-    yield f"retry: {RETRY_MS}\n\n".encode()
-    async for frames in subscription.frames():
-        yield b"".join(frame.sse for frame in frames)
-
-
 def _hold(
     resources: contextlib.AsyncExitStack, feed: Feed, subscription: Subscription, caller: Principal
 ) -> None:
@@ -89,7 +64,8 @@ def _hold(
     "/sessions/{session_id}/events",
     tags=["events"],
     summary="Stream events (SSE)",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
+    status_code=200,
     responses={
         200: {
             "description": "The event stream",
@@ -125,14 +101,7 @@ async def events(
     _hold(resources, feed, subscription, caller)
     ending = asyncio.get_running_loop().call_later(_lifetime_seconds(parts, caller), subscription.end)
     resources.callback(ending.cancel)
-    return _EventStream(
-        subscription,
-        resources,
-        ping=parts.settings.heartbeat_seconds,
-        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
-        send_timeout=SEND_TIMEOUT_SECONDS,
-        sep="\n",
-    )
+    return EventStream(subscription, resources, heartbeat_seconds=parts.settings.heartbeat_seconds)
 
 
 class ClientSocket:
@@ -169,7 +138,8 @@ class ClientSocket:
         try:
             async for frames in subscription.frames():
                 for frame in frames:
-                    await self._send(frame.text or f'{{"type":"cursor","seq":{frame.seq}}}')
+                    for text in frame.texts or (f'{{"type":"cursor","seq":{frame.seq}}}',):
+                        await self._send(text)
         finally:
             ending.cancel()
 

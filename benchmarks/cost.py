@@ -18,7 +18,7 @@ from benchmarks.peers import redis_streams, workflow_streams
 from benchmarks.peers.workflow_streams import WorkflowStreams, end
 from benchmarks.processes import cpu_seconds
 from benchmarks.scenario import OURS, Aim, Column, Row, Say, Scenario, Size
-from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
+from benchmarks.streaming import RATE_PER_SECOND, Load, expect_all, subscribed
 from tests.support import free_port
 from waystation.names import turn_workflow_id
 
@@ -89,6 +89,7 @@ async def _ours(counting: Counting, tokens: int) -> Row:
 
     used = _cpu_seconds(system)
     readings = await subscribed([system.subscription(s.id) for s in sessions], load, begin)
+    expect_all(system.name, load, readings)
     cpu_ms = {name: (now - used[name]) * 1e3 for name, now in _cpu_seconds(system).items()}
     counted = (await counting.read()).since(before)
     names = [name for s in sessions for name in (s.id, turn_workflow_id(s.id, "t1"))]
@@ -112,7 +113,7 @@ async def _peer(counting: Counting, tokens: int) -> Row:
     before = await counting.read()
     load = Load(streams=STREAMS, subscribers=1, tokens=tokens)
     streams = [await counting.peer.begin(tokens, RATE_PER_SECOND, 1) for _ in range(STREAMS)]
-    await counting.peer.read(streams, load)
+    expect_all(counting.peer.name, load, await counting.peer.read(streams, load))
     counted = (await counting.read()).since(before)
     counted.redis_commands.clear()
     counted.redis_bytes = 0

@@ -13,7 +13,7 @@ from temporalio.client import Client as TemporalClient
 
 from benchmarks.readers import STAMP, Readings, Subscription
 from benchmarks.scenario import OURS
-from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
+from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed, warm_up
 from tests.stack import KEYS, Stack
 from tests.support import TemporalServer
 from waystation.client import Client, Session
@@ -134,6 +134,5 @@ async def running(
         await stack.ready()
         client = await resources.enter_async_context(stack.client())
         system = Waystation(stack, client, await TemporalClient.connect(temporal.address))
-        # The first turn waits for every process to be warm.
-        await system.stream(Load(streams=1, subscribers=1, tokens=10))
+        await warm_up(system)
         yield system

@@ -80,7 +80,7 @@ class Machine:
         self._worker = (
             *python, "tests.paid.worker_process", "--temporal", self.temporal.address,
             "--processor", self.processor_url, "--queue", self.queue, "--key", KEY,
-            "--rpc", f"{self.api_url}/facilitator/rpc",
+            "--rpc", f"{self.api_url}/facilitator/rpc", "--as-deployed",
         )  # fmt: skip
         self._log = folder / "worker.log"
 

@@ -162,6 +162,11 @@ SCENARIO = Scenario(
         over, and no start is waited for.""",
         """The agent's pause is its heartbeat timeout (5 seconds by default, a setting): Temporal can't know
         earlier that a silent process is dead. The turn then begins anew.""",
+        """Screens that stand still while the worker is away: its pause is the log's alone. A task that the
+        dead worker had begun is given to another one only after the task's 10 seconds; others wait 5 seconds
+        for the worker that had their workflow in memory.""",
+        """A server that is up at once: most of the API's pause is Python loading it, and clients try again
+        after a second.""",
         "A lost machine or disk. Temporal's dev server keeps its state in a file that survives the kill.",
         "A peer: none of them starts a writer again, so there is nothing to wait for.",
     ),

@@ -26,7 +26,7 @@ INTRODUCTION = """# Benchmarks
 Made by `make bench` from `benchmarks/results/*.json`; don't edit it by hand.
 
 ```sh
-make bench                                # everything, about 20 minutes
+make bench                                # everything, about 35 minutes
 make bench ARGS="--only latency fan_out"  # some scenarios
 make bench ARGS="--size long"             # the sizes that take longer, too
 make bench ARGS="--size quick"            # does it run? nothing is recorded

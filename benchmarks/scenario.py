@@ -25,7 +25,7 @@ class Size(StrEnum):
     QUICK = "quick"
     """A trial of seconds: does it run? Never recorded."""
     DEFAULT = "default"
-    """All scenarios together in at most 20 minutes."""
+    """All scenarios together in about 35 minutes."""
     LONG = "long"
     """The sizes that take longer, too."""
 

@@ -15,6 +15,7 @@ SETTLE_SECONDS = 0.5
 MIN_COUNTED_TOKENS = 1_000
 """The histories of shorter turns say more of what every turn costs than of tokens."""
 DEADLINE_MARGIN_SECONDS = 40.0
+WARM_UP_TOKENS = 10
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,22 @@ class Streaming(Protocol):
         ...
 
 
+class BrokenSystem(RuntimeError):
+    """A system that doesn't work here: that is our mistake, and no result of its."""
+
+
+async def warm_up(system: Streaming) -> None:
+    """Streams a little, so that every process is warm; raises ``BrokenSystem`` unless all of it arrives."""
+    load = Load(streams=1, subscribers=1, tokens=WARM_UP_TOKENS)
+    expect_all(system.name, load, await system.stream(load))
+
+
+def expect_all(name: str, load: Load, readings: Readings) -> None:
+    """Raises ``BrokenSystem`` unless everything arrived."""
+    if (arrived := len(readings.latencies_ms)) != load.arrivals:
+        raise BrokenSystem(f"{name} has delivered {arrived} of {load.arrivals} tokens.")
+
+
 async def subscribed(
     subscriptions: Sequence[Subscription], load: Load, begin: Callable[[], Awaitable[None]]
 ) -> Readings:
@@ -95,6 +112,9 @@ async def alternate(
             if reason := system.skips(load):
                 say(f"  {system.name} is left out: {reason}")
                 continue
-            totals.setdefault(system.name, Measured()).add(load, await system.stream(load))
+            readings = await system.stream(load)
+            if not readings.latencies_ms:
+                raise BrokenSystem(f"{system.name} has delivered nothing.")
+            totals.setdefault(system.name, Measured()).add(load, readings)
             await asyncio.sleep(SETTLE_SECONDS)
     return totals

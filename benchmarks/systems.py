@@ -15,7 +15,7 @@ from benchmarks.peers.plain_sse import PlainSse
 from benchmarks.peers.redis_streams import RedisStreams
 from benchmarks.peers.workflow_streams import WorkflowStreams
 from benchmarks.scenario import Row, Say
-from benchmarks.streaming import Load, Streaming, alternate
+from benchmarks.streaming import Load, Streaming, alternate, warm_up
 
 
 @dataclass
@@ -56,6 +56,9 @@ async def running(say: Say, **settings: Any) -> AsyncIterator[Systems]:
             systems.redis_streams = await resources.enter_async_context(redis_streams.running(folder))
         except FileNotFoundError as missing:
             say(f"  {RedisStreams.name} is left out: {missing}")
+        for peer in (systems.plain_sse, systems.durable_streams, systems.redis_streams):
+            if peer is not None:
+                await warm_up(peer)
         yield systems
 
 

@@ -1,8 +1,12 @@
 /** The API as the console calls it: credentials, requests, and the event stream. */
 
+import { noteServerTime } from "./clock.js";
+
 const STORED = "waystation.tokens";
 const CHANNEL = "waystation.sign-in";
 const ASK_OTHER_TABS_MS = 250;
+/** How long an answer may take. The slowest is that of a stop, which waits for the agent. */
+const ANSWER_MS = 30_000;
 
 /** A refusal of the API, or its absence (`status` 0). `detail` is for people. */
 export class Refusal extends Error {
@@ -21,6 +25,7 @@ export class Api {
     this.channel = new BroadcastChannel(CHANNEL);
     this.channel.onmessage = ({ data }) => {
       if (data === "who" && this.people.length) this.channel.postMessage(this.#tokens());
+      if (data === "out" && this.people.length) this.#forget(null);
     };
   }
 
@@ -49,8 +54,13 @@ export class Api {
     return this.people.map((person) => person.token);
   }
 
-  /** Forgets every token, because the person wants it or because of a refusal. */
-  signOut(refusal = null) {
+  /** Forgets every token, in all tabs: one that is left would sign the next one in. */
+  signOut() {
+    this.channel.postMessage("out");
+    this.#forget(null);
+  }
+
+  #forget(refusal) {
     this.people = [];
     sessionStorage.removeItem(STORED);
     this.onSignedOut(refusal);
@@ -86,23 +96,28 @@ export class Api {
   }
 
   /** Calls a route as whoever may do the `action` there. */
-  async call(action, method, path, body) {
+  async call(action, method, path, body, signal) {
     const person = this.person(action, /^\/sessions\/([^/?]+)/.exec(path)?.[1]);
     if (!person) throw new Refusal(403, { code: "forbidden", detail: `Nobody whom you are signed in as may ${action} here.` });
-    return this.as(person, method, path, body);
+    return this.as(person, method, path, body, signal);
   }
 
-  async as(person, method, path, body) {
+  async as(person, method, path, body, signal, read) {
     try {
-      return await request(method, path, { token: person.token, body });
+      return await request(method, path, { token: person.token, body, signal, read });
     } catch (error) {
-      if (error.status === 401) this.signOut(error);
+      if (error.status === 401) this.#forget(error);
       throw error;
     }
   }
 
-  get(path) {
-    return this.call("read", "GET", path);
+  get(path, signal) {
+    return this.call("read", "GET", path, undefined, signal);
+  }
+
+  /** What a route answers, as it is: to be saved. */
+  file(person, path) {
+    return this.as(person, "GET", path, undefined, undefined, (response) => response.blob());
   }
 
   /**
@@ -157,17 +172,24 @@ export class BlockReader {
   }
 }
 
-async function request(method, path, { token, body }) {
+async function request(method, path, { token, body, signal, read = (response) => response.json() }) {
   const headers = { Authorization: `Bearer ${token}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  let response;
+  const late = AbortSignal.timeout(ANSWER_MS);
   try {
-    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
-  } catch {
-    throw new Refusal(0, { code: "unreachable", detail: "The server can't be reached. Try again once you are connected." });
+    const response = await fetch(path, {
+      method, headers, cache: "no-store",
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: signal ? AbortSignal.any([signal, late]) : late,
+    });
+    noteServerTime(response.headers.get("Date"));
+    if (!response.ok) throw new Refusal(response.status, await problemOf(response));
+    return response.status === 204 ? null : await read(response);
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    const detail = late.aborted ? "The server does not answer. Try again: what has arrived is not done twice." : "The server can't be reached. Try again once you are connected.";
+    throw new Refusal(0, { code: "unreachable", detail });
   }
-  if (!response.ok) throw new Refusal(response.status, await problemOf(response));
-  return response.status === 204 ? null : response.json();
 }
 
 async function problemOf(response) {

@@ -1,5 +1,7 @@
 /** Small helpers to build pages and to write values for people. */
 
+import { serverNow } from "./clock.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, attributes, children) {
@@ -68,7 +70,7 @@ export function dateTime(iso) {
 }
 
 /** "4 min 05 s" until then; "over" afterwards. */
-export function remaining(iso, now = Date.now()) {
+export function remaining(iso, now = serverNow()) {
   const seconds = Math.ceil((new Date(iso).getTime() - now) / 1000);
   if (seconds <= 0) return "over";
   const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
@@ -77,7 +79,7 @@ export function remaining(iso, now = Date.now()) {
   return minutes ? `${minutes} min ${String(seconds % 60).padStart(2, "0")} s` : `${seconds} s`;
 }
 
-export function ago(iso, now = Date.now()) {
+export function ago(iso, now = serverNow()) {
   const seconds = Math.max(0, Math.round((now - new Date(iso).getTime()) / 1000));
   if (seconds < 60) return "just now";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;

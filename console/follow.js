@@ -20,18 +20,21 @@ const WATCH_MS = 1_000;
 const HIDDEN_MS = 60_000;
 
 export class Follow {
-  constructor(api, sessionId, model, { onState, onChange, onPresence }) {
-    Object.assign(this, { api, sessionId, model, onState, onChange, onPresence });
+  /** `whole` is false for whoever needs the newest events only. */
+  constructor(api, sessionId, model, { onState, onChange, onPresence, whole = true }) {
+    Object.assign(this, { api, sessionId, model, onState, onChange, onPresence, whole });
     this.path = `/sessions/${sessionId}`;
     this.state = "loading";
     this.detail = "";
     this.stopped = new AbortController();
+    this.connection = null;
+    this.hurried = false;
     this.wake = () => {};
   }
 
   start() {
     const { signal } = this.stopped;
-    addEventListener("online", () => this.wake(), { signal });
+    addEventListener("online", () => this.#hurry(), { signal });
     addEventListener("offline", () => this.#drop("Your device is offline."), { signal });
     document.addEventListener("visibilitychange", () => this.#onVisibility(), { signal });
     this.watch = setInterval(() => this.#checkSilence(), WATCH_MS);
@@ -61,7 +64,7 @@ export class Follow {
         if (error instanceof Refusal && [401, 403, 404, 422].includes(error.status)) return this.#set("refused", error.message);
         if (this.state !== "paused") this.#set("offline", this.#why(error));
       }
-      await this.#rest(this.state === "paused" ? null : pause * (0.75 + Math.random() / 2));
+      await this.#rest(this.hurried ? 0 : this.state === "paused" ? null : pause * (0.75 + Math.random() / 2));
       pause = Math.min(pause * 2, MAX_PAUSE_MS);
     }
   }
@@ -74,9 +77,16 @@ export class Follow {
   /** One connection, from its beginning to its end; answers whether the session is at its own. */
   async #connectOnce() {
     this.connection = new AbortController();
-    this.dropped = null;
-    this.heard = Date.now();
-    const snapshot = await this.api.get(this.path);
+    Object.assign(this, { dropped: null, hurried: false, heard: Date.now() });
+    try {
+      return await this.#followOn(this.connection.signal);
+    } finally {
+      this.connection = null;
+    }
+  }
+
+  async #followOn(signal) {
+    const snapshot = await this.#get(this.path);
     this.model.takeSnapshot(snapshot);
     if (this.model.since === Infinity) await this.#readEnd(snapshot.tip);
     this.onChange();
@@ -84,7 +94,7 @@ export class Follow {
       if (this.state !== "live" && this.model.cursor >= snapshot.tip) this.#set("live");
     };
     const streaming = this.api.stream(this.sessionId, this.model.cursor, {
-      signal: this.connection.signal,
+      signal,
       onOpen: () => {
         this.#set("catching-up");
         check();
@@ -97,7 +107,7 @@ export class Follow {
         check();
       },
     });
-    this.#readOlder();
+    if (this.whole) this.#readOlder();
     return streaming;
   }
 
@@ -113,6 +123,8 @@ export class Follow {
   async #readEnd(tip) {
     let after = Math.max(0, tip - FIRST_EVENTS);
     this.model.since = after;
+    // Also where the connection breaks before the first event is here: what is older is read later.
+    this.model.advance(after);
     for (let more = true; more; ) {
       const page = await this.#page(after);
       for (const event of page.events) this.model.apply(event);
@@ -148,7 +160,13 @@ export class Follow {
   }
 
   #page(after, limit = PAGE_EVENTS) {
-    return this.api.get(`${this.path}/replay?after=${after}&limit=${limit}`);
+    return this.#get(`${this.path}/replay?after=${after}&limit=${limit}`);
+  }
+
+  async #get(path) {
+    const answer = await this.api.get(path, this.connection?.signal);
+    this.heard = Date.now();
+    return answer;
   }
 
   #set(state, detail = "") {
@@ -168,13 +186,21 @@ export class Follow {
     });
   }
 
+  /** Tries again at once, also where a try is under way that may wait for what is lost. */
+  #hurry() {
+    if (this.state === "paused") return;
+    this.hurried = true;
+    if (["loading", "offline"].includes(this.state)) this.connection?.abort();
+    this.wake();
+  }
+
   #drop(why) {
     this.dropped = why;
     this.connection?.abort();
   }
 
   #checkSilence() {
-    if (["live", "catching-up"].includes(this.state) && Date.now() - this.heard > SILENCE_MS) {
+    if (this.connection && Date.now() - this.heard > SILENCE_MS) {
       this.#drop("Nothing has been heard from the server for a while; reconnecting.");
     }
   }

@@ -3,11 +3,14 @@
 import { Api } from "./api.js";
 import { h } from "./dom.js";
 
-/** Views are loaded when they are first looked at. */
+/**
+ * Views are loaded when they are first looked at. Ids become parts of the paths that are called, so
+ * nothing else may pass for one: an address that somebody sends must not lead a click astray.
+ */
 const ROUTES = [
-  [/^\/sessions\/([^/]+)$/, () => import("./views/session.js")],
+  [/^\/sessions\/(\w[\w.-]*)$/, () => import("./views/session.js")],
   [/^\/sessions$/, () => import("./views/sessions.js")],
-  [/^\/(purchases|payments)\/([^/]+)$/, () => import("./views/decision.js")],
+  [/^\/(purchases|payments)\/(\w[\w.-]*)$/, () => import("./views/decision.js")],
   [/^\/approvals$/, () => import("./views/approvals.js")],
   [/^\/mandates$/, () => import("./views/mandates.js")],
 ];
@@ -43,16 +46,22 @@ async function route() {
   const [match, load] = ROUTES.map(([pattern, module]) => [pattern.exec(path), module]).find(([found]) => found) ?? [];
   if (!match) return display({ title: "Not found", element: notFound() });
   if (shown?.path === path) return shown.view.moveTo?.(query);
-  const { show } = await load();
-  if (address().path !== path) return;
-  display(show({ api, query }, ...match.slice(1).map(decodeURIComponent)), path);
+  try {
+    const { show } = await load();
+    if (address().path === path) display(show({ api, query }, ...match.slice(1)), path);
+  } catch {
+    display({ title: "Not loaded", element: notLoaded() });
+  }
 }
 
 function display(view, path = null) {
+  const moves = shown !== null;
   shown?.view.stop?.();
   shown = { path, view };
   document.title = `${view.title} · Waystation`;
   app.replaceChildren(bar(path), h("main", { id: "main", tabindex: "-1", class: view.class ?? "page" }, view.element));
+  // What had the focus is gone; a screen reader goes on with the new view.
+  if (moves) document.getElementById("main").focus({ preventScroll: true });
   view.shown?.();
 }
 
@@ -77,6 +86,11 @@ function people() {
 
 function notFound() {
   return h("div", { class: "empty" }, h("h1", {}, "There is no such page"), h("p", {}, h("a", { href: "#/" }, "To the beginning")));
+}
+
+function notLoaded() {
+  return h("div", { class: "empty" }, h("h1", {}, "This part of the console could not be loaded"),
+    h("p", {}, "The server can't be reached. "), h("p", {}, h("button", { type: "button", onclick: () => location.reload() }, "Try again")));
 }
 
 // Signing in

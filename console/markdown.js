@@ -7,21 +7,27 @@
 
 import { h } from "./dom.js";
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.+?)\s*#*\s*$/;
+// No pattern may try one stretch of text in more than one way: what somebody writes must not stop
+// the tab of everyone who looks. Hence the bounds on spans, too.
+const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
+const LANGUAGE = /^\s*([\w+#.-]*)/;
+const HEADING = /^ {0,3}(#{1,6})\s+(\S.*)$/;
+const HEADING_END = /\s#+$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const BULLET = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/;
 const QUOTE = /^ {0,3}>\s?(.*)$/;
-const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const TABLE_RULE = /^:?-+:?$/;
 const MAX_DEPTH = 6;
+/** Longer blocks are shown as they are written. */
+const MAX_INLINE_CHARACTERS = 20_000;
 
 const INLINE = new RegExp(
   [
-    "(?<code>`+)(?<codeText>.+?)\\k<code>(?!`)",
+    "(?<code>`+)(?<codeText>.{1,500}?)\\k<code>(?!`)",
     "\\[(?<linkText>[^\\[\\]]+)\\]\\((?<href>https?://[^\\s()<>]+(?:\\([^\\s()<>]*\\)[^\\s()<>]*)*)\\)",
     "(?<bare>https?://[^\\s<>\"'`]*[^\\s<>\"'`.,;:!?)\\]*_])",
-    "\\*\\*(?=\\S)(?<strong>.+?)(?<=\\S)\\*\\*",
-    "~~(?=\\S)(?<del>.+?)(?<=\\S)~~",
+    "\\*\\*(?=\\S)(?<strong>.{1,500}?)(?<=\\S)\\*\\*",
+    "~~(?=\\S)(?<del>.{1,500}?)(?<=\\S)~~",
     "\\*(?=[^\\s*])(?<em>[^*]+?)(?<=[^\\s*])\\*",
     "(?<![\\w_])_(?=\\S)(?<em2>[^_]+?)(?<=\\S)_(?![\\w_])",
     "\\\\(?<escaped>[\\\\`*_{}\\[\\]()#+.!~>|-])",
@@ -47,7 +53,7 @@ function readBlock(lines, at) {
   let match;
   if (!line.trim()) return { next: at + 1 };
   if ((match = FENCE.exec(line))) return readFence(lines, at, match);
-  if ((match = HEADING.exec(line))) return { kind: "heading", level: match[1].length, text: match[2], next: at + 1 };
+  if ((match = HEADING.exec(line))) return { kind: "heading", level: match[1].length, text: match[2].trimEnd().replace(HEADING_END, "").trimEnd(), next: at + 1 };
   if (RULE.test(line)) return { kind: "rule", next: at + 1 };
   if (QUOTE.test(line)) {
     const end = until(lines, at, (next) => !QUOTE.test(next));
@@ -57,7 +63,7 @@ function readBlock(lines, at) {
     const end = until(lines, at, (next) => !next.trim() || !(BULLET.test(next) || /^\s{2,}\S/.test(next)));
     return { kind: "list", lines: lines.slice(at, end), next: end };
   }
-  if (line.includes("|") && TABLE_RULE.test(lines[at + 1] ?? "") && lines[at + 1].includes("-")) {
+  if (line.includes("|") && isTableRule(lines[at + 1] ?? "")) {
     const end = until(lines, at + 1, (next) => !next.includes("|"));
     return { kind: "table", rows: [line, ...lines.slice(at + 2, end)].map(cells), next: end };
   }
@@ -66,7 +72,12 @@ function readBlock(lines, at) {
   return { kind: "paragraph", text: lines.slice(at, end).join("\n"), next: end };
 }
 
-function readFence(lines, at, [, mark, language]) {
+function isTableRule(line) {
+  return cells(line).every((cell) => TABLE_RULE.test(cell));
+}
+
+function readFence(lines, at, [, mark, about]) {
+  const [, language] = LANGUAGE.exec(about);
   const closes = new RegExp(`^ {0,3}${mark[0] === "`" ? "`" : "~"}{${mark.length},}\\s*$`);
   const end = until(lines, at, (next) => closes.test(next));
   return { kind: "code", language, text: lines.slice(at + 1, end).join("\n"), next: Math.min(end + 1, lines.length) };
@@ -129,6 +140,7 @@ function tableNode([head, ...rows]) {
 }
 
 function inline(text, depth = 0) {
+  if (text.length > MAX_INLINE_CHARACTERS) return [text];
   const nodes = [];
   for (let rest = text; rest; ) {
     const match = depth < MAX_DEPTH ? INLINE.exec(rest) : null;
@@ -145,7 +157,8 @@ function inline(text, depth = 0) {
 
 function inlineNode(found, depth) {
   if (found.codeText !== undefined) return h("code", {}, found.codeText);
-  if (found.href) return link(found.href, inline(found.linkText, depth));
+  // No marks in the words of a link: an address in them would be a link in a link, to elsewhere.
+  if (found.href) return link(found.href, [found.linkText]);
   if (found.bare) return link(found.bare, [found.bare]);
   if (found.strong) return h("strong", {}, ...inline(found.strong, depth));
   if (found.del) return h("del", {}, ...inline(found.del, depth));
@@ -154,7 +167,7 @@ function inlineNode(found, depth) {
 }
 
 function link(address, children) {
-  return h("a", { href: safeAddress(address), target: "_blank", rel: "noopener noreferrer nofollow" }, ...children);
+  return h("a", { href: safeAddress(address), title: address, target: "_blank", rel: "noopener noreferrer nofollow" }, ...children);
 }
 
 /** The address if it is one of the web's, otherwise null: no other scheme is ever followed. */

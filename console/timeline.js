@@ -5,6 +5,7 @@
  * seconds. Rows are the people, each agent, and money.
  */
 
+import { serverNow } from "./clock.js";
 import { parentOf } from "./model.js";
 
 const LONGEST_SILENCE_MS = 8_000;
@@ -12,7 +13,7 @@ const MIN_BAR_MS = 250;
 const ENDS = new Set(["completed", "stopped", "failed"]);
 
 /** `{rows, bars, marks, cuts, length}`: times become milliseconds of drawn time from the beginning. */
-export function layout(model, now = Date.now()) {
+export function layout(model, now = serverNow()) {
   const turns = [...model.turns.values()].filter((turn) => turn.began);
   const scale = new Scale([
     ...model.log.map((event) => event.time),

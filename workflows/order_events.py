@@ -6,6 +6,7 @@ follows from seller and checkout alone, keeps what arrives until the purchase ha
 
 import contextlib
 import hashlib
+from datetime import timedelta
 from functools import partial
 
 from temporalio import workflow
@@ -53,10 +54,9 @@ class OrderEvents:
         """Forward until nobody needs it any more; give the number forwarded in this run."""
         forwarded = 0
         while True:
-            lifetime = policies.FOLLOW_ORDER if self._purchase_id else policies.UNBOUND_ORDER_LIFETIME
             bound = self._purchase_id is not None
             try:
-                await workflow.wait_condition(partial(self._has_work, bound), timeout=lifetime)
+                await workflow.wait_condition(partial(self._has_work, bound), timeout=self._lifetime())
             except TimeoutError:
                 return forwarded
             while self._waiting and self._purchase_id is not None:
@@ -81,6 +81,12 @@ class OrderEvents:
         """A webhook whose signature was checked."""
         if len(self._waiting) < MAX_EVENTS_WAITING:
             self._waiting.append(event)
+
+    def _lifetime(self) -> timedelta:
+        if self._purchase_id is None:
+            return policies.UNBOUND_ORDER_LIFETIME
+        until = workflow.info().workflow_start_time + policies.FOLLOW_ORDER
+        return max(until - workflow.now(), timedelta(0))
 
     def _has_work(self, bound: bool) -> bool:
         newly_bound = self._purchase_id is not None and not bound

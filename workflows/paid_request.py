@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import JsonValue
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     import activities.failures as failures
@@ -56,12 +57,22 @@ with workflow.unsafe.imports_passed_through():
         Receipt,
         RedeemAnswer,
     )
-    from waystation.models.purchases import Approve, AuditEntry, AuditTrail, Cancel, NoteEvents, Reject
+    from waystation.models.purchases import (
+        Approve,
+        AuditEntry,
+        AuditTrail,
+        Cancel,
+        Decision,
+        NoteEvents,
+        Reject,
+    )
     from waystation.networks import RequestInvalidError, check_transport, origin_of
-    from workflows.arguments import drop_unless
+    from workflows.arguments import drop_unless, refuse_unless
+    from workflows.decisions import check_decision, the_one_in
     from workflows.paid_request_rules import PaymentRefused
     from workflows.purchase_calls import CallFailure
     from workflows.purchase_rules import audit_entry, note_key, step_key
+    from workflows.waiting import mark_waiting
 
 _PROBE: dict[str, Any] = {
     "start_to_close_timeout": policies.PROBE_CALL_TIMEOUT,
@@ -148,13 +159,29 @@ class PaidRequest:
     @drop_unless(Approve)
     def approve(self, approval: Approve) -> None:
         """This person agrees to the terms with this digest."""
-        self._take_decision(approval, approval.approver, approval.digest)
+        self._decide_or_note(approval)
 
     @workflow.signal
     @drop_unless(Reject)
     def reject(self, rejection: Reject) -> None:
         """This person says no."""
-        self._take_decision(rejection, rejection.approver, rejection.digest)
+        self._decide_or_note(rejection)
+
+    @workflow.update
+    async def decide(self, decision: Decision) -> PaidRequestView:
+        """Approve or reject, be told whether it counts, and see the request once it is under way or undone.
+
+        Raises:
+            ApplicationError: ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``, ``NotAnApprover``,
+                ``InvalidDecision``.
+        """
+        self._decide_or_note(the_one_in(decision), tell=True)
+        await workflow.wait_condition(lambda: self._status != "awaiting_approval")
+        return self.status()
+
+    @decide.validator
+    def _decide_is_well_formed(self, decision: Decision) -> None:
+        refuse_unless(Decision, decision)
 
     @workflow.signal
     @drop_unless(Cancel)
@@ -217,14 +244,26 @@ class PaidRequest:
         asked = self._status not in ("paying", "confirming") or self._credential is None
         return self._money_moved if asked else "unknown"
 
-    def _take_decision(self, decision: Approve | Reject, by: str, named: str | None) -> None:
-        wrong: str | None = "no decision is awaited"
-        if self._status == "awaiting_approval" and self._decision is None:
-            wrong = rules.cannot_decide(self._digest, named, by, self._start.agent, self._approvers)
-        kind = "approval" if isinstance(decision, Approve) else "rejection"
-        self._note(f"{kind}.{'ignored' if wrong else 'received'}", by, {"why": wrong, "digest": named})
-        if wrong is None:
-            self._decision = decision
+    def _decide_or_note(self, wanted: Approve | Reject, *, tell: bool = False) -> None:
+        kind = "approval" if isinstance(wanted, Approve) else "rejection"
+        try:
+            check_decision(
+                wanted,
+                what="payment",
+                # From its refusal on it only still has to give its room in the mandate back.
+                status=self._status if self._refusal is None else "refused",
+                decided_by=self._decision.approver if self._decision else None,
+                agent=self._start.agent,
+                approvers=self._approvers,
+                digest=self._digest,
+            )
+        except ApplicationError as refusal:
+            self._note(f"{kind}.refused", wanted.approver, {"why": refusal.type, "digest": wanted.digest})
+            if tell:
+                raise
+            return
+        self._note(f"{kind}.received", wanted.approver, {"digest": wanted.digest})
+        self._decision = wanted
 
     # --- the way of the money -----------------------------------------------------------
 
@@ -473,14 +512,11 @@ class PaidRequest:
                 return True
             if self._answer is not None:
                 self._note("delivered.unpaid", "server", {})
-                self._advance("delivered")
+                self._deliver()
                 return False
             raise _nothing_moved(redeemed)
         await self._commit(offer, closed)
-        if self._answer is not None:
-            self._advance("delivered")
-        else:
-            self._end_without_answer(closed)
+        self._end(closed)
         return False
 
     def _check_receipt(self, closed: ClosedCredential) -> None:
@@ -490,7 +526,15 @@ class PaidRequest:
         matches = closed.money_moved == "yes" if self._receipt.status == "success" else False
         self._receipt = self._receipt.model_copy(update={"matches_payment": matches})
 
-    def _end_without_answer(self, closed: ClosedCredential) -> None:
+    def _deliver(self) -> None:
+        self._refusal = None
+        self._advance("delivered")
+
+    def _end(self, closed: ClosedCredential) -> None:
+        """The end of a payment that is spent or counts as spent."""
+        if self._answer is not None:
+            self._deliver()
+            return
         if closed.money_moved == "yes":
             rule, status = "paid_without_answer", "undelivered"
             message = "the money moved but the server never gave the answer; take it up with the server"
@@ -530,12 +574,16 @@ class PaidRequest:
         offer, credential = self._offer, self._credential
         if offer is not None and credential is not None and self._is_dangerous(credential):
             closed = await self._close(offer, credential)
+            self._check_receipt(closed)
             if closed.money_moved != "no":
                 await self._commit(offer, closed)
-                self._end_without_answer(closed)
+                self._end(closed)
                 return
         await self._release(refused.rule)
-        self._advance(refused.status)
+        if self._answer is not None:  # stopped when it was all but over
+            self._deliver()
+        else:
+            self._advance(refused.status)
 
     def _is_dangerous(self, credential: MintedCredential) -> bool:
         """Whether somebody could still charge it: a token even unsent, a signature only once sent."""
@@ -561,6 +609,7 @@ class PaidRequest:
     def _advance(self, status: PaidRequestStatus) -> None:
         if status == self._status:
             return
+        mark_waiting(self._status, status)
         self._note("payment.status", "waystation", {"from": self._status, "to": status})
         self._status = status
         data = {"status": status, "url": self._request.url, "turn_id": self._start.turn_id}

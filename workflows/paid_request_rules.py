@@ -5,7 +5,6 @@ No clock, no I/O, no Temporal: everything that decides comes in as an argument.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Final, Literal
 
 from waystation.models.payments import (
@@ -118,16 +117,3 @@ def may_mint_again(redeemed: RedeemAnswer, closed: ClosedCredential, minted: int
         and redeemed.problem in WORTH_A_NEW_CHALLENGE
         and minted < MAX_CREDENTIALS
     )
-
-
-def cannot_decide(
-    digest: str | None, named: str | None, approver: str, agent: str, approvers: Sequence[str]
-) -> str | None:
-    """Why a person's decision doesn't count, or None when it does."""
-    if approver == agent:
-        return "an agent can't approve its own payment"
-    if approvers and approver not in approvers:
-        return f"{approver} is none of the mandate's approvers"
-    if named is not None and named != digest:
-        return "the digest is of other terms than those that are asked about"
-    return None

@@ -241,5 +241,5 @@ async def announce(session_id: str, note: NoteEvents) -> Told:
 
 async def route_order_events(route_id: str, purchase_id: str) -> None:
     """See that the order's webhooks find this purchase."""
-    call = OrderRoute(route_id=route_id, purchase_id=purchase_id)
+    call = OrderRoute(route_id=route_id, purchase_id=purchase_id, lasts=policies.FOLLOW_ORDER)
     await _quick(OrderRouting.route_order_events, call, _CANCEL)

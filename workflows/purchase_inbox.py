@@ -31,14 +31,10 @@ with workflow.unsafe.imports_passed_through():
         RetryPayment,
         Revise,
     )
+    from waystation.names import STALE_DIGEST
     from workflows.arguments import drop_unless, refuse_unless
+    from workflows.decisions import check_decision, the_one_in
     from workflows.purchase_journal import PurchaseJournal
-
-NOT_AWAITING_APPROVAL = "NotAwaitingApproval"
-ALREADY_DECIDED = "AlreadyDecided"
-STALE_DIGEST = "StaleDigest"
-NOT_AN_APPROVER = "NotAnApprover"
-"""Error types of a decision that does not count."""
 
 
 class PurchaseInbox(PurchaseJournal):
@@ -63,14 +59,10 @@ class PurchaseInbox(PurchaseJournal):
         """Approve or reject, and be told.
 
         Raises:
-            ApplicationError: ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``, ``NotAnApprover``.
+            ApplicationError: ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``, ``NotAnApprover``,
+                ``InvalidDecision``.
         """
-        wanted = decision.approve or decision.reject
-        if wanted is None or (decision.approve and decision.reject):
-            raise ApplicationError(
-                "give either approve or reject", type="InvalidDecision", non_retryable=True
-            )
-        self._decide_or_note(wanted, tell=True)
+        self._decide_or_note(the_one_in(decision), tell=True)
         return self._view()
 
     @decide.validator
@@ -232,22 +224,19 @@ class PurchaseInbox(PurchaseJournal):
 
     def _check_decision(self, wanted: Approve | Reject) -> None:
         state = self._state
-        if state.decision is not None:
-            raise _refused(ALREADY_DECIDED, f"{state.decision.approver} has already decided")
-        if state.status != "awaiting_approval":
-            decided = state.approval is not None and not state.approval.auto
-            if decided and state.approval is not None:
-                raise _refused(ALREADY_DECIDED, f"{state.approval.approver} has already approved")
-            raise _refused(
-                NOT_AWAITING_APPROVAL, f"the purchase is {state.status}, nothing waits for approval"
-            )
-        approvers = state.mandate.approvers if state.mandate else ()
-        if wanted.approver == state.request.agent.id or (approvers and wanted.approver not in approvers):
-            raise _refused(NOT_AN_APPROVER, f"{wanted.approver} may not decide on this purchase")
-        if wanted.digest is not None and wanted.digest != state.digest:
-            raise _refused(
-                STALE_DIGEST, "the cart has changed since; look at it again and decide with its digest"
-            )
+        decided_by = state.decision.approver if state.decision else None
+        if decided_by is None and state.status != "awaiting_approval":
+            approval = state.approval
+            decided_by = approval.approver if approval and not approval.auto else None
+        check_decision(
+            wanted,
+            what="purchase",
+            status=state.status,
+            decided_by=decided_by,
+            agent=state.request.agent.id,
+            approvers=state.mandate.approvers if state.mandate else (),
+            digest=state.digest,
+        )
 
     def _show_cart(self) -> None:
         """Ask for approval of exactly the cart as it stands."""
@@ -263,7 +252,3 @@ class PurchaseInbox(PurchaseJournal):
                 "agent": state.request.agent.model_dump(mode="json", exclude_none=True),
             },
         )
-
-
-def _refused(kind: str, message: str) -> ApplicationError:
-    return ApplicationError(message, type=kind, non_retryable=True)

@@ -33,6 +33,7 @@ with workflow.unsafe.imports_passed_through():
         RetryPayment,
         Revise,
     )
+    from workflows.waiting import mark_waiting
 
 
 class HeldReservation(Frozen):
@@ -132,6 +133,7 @@ class PurchaseJournal:
         """Take a legal step, note it, and tell the session."""
         before = self._state.status
         self._set(status=rules.advance(before, status), **changes)
+        mark_waiting(before, status)
         if before != status:
             self._note("purchase.status", "waystation", {"from": before, "to": status})
             self._announce("purchase.updated", self._summary())

@@ -77,7 +77,10 @@ class DurableStreamsSink:
 
     def write(self, token: str) -> None:
         self._waiting.append(token)
-        if self._appending is None or self._appending.done():
+        if self._appending is not None and self._appending.done():
+            self._appending.result()  # its failure is this writer's
+            self._appending = None
+        if self._appending is None:
             self._appending = asyncio.create_task(self._append())
 
     async def _append(self) -> None:

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from benchmarks.peers.workflow_streams_worker import TASK_QUEUE, TOPIC, Plan, StreamedAgent
 from benchmarks.readers import Readings
-from benchmarks.streaming import DEADLINE_MARGIN_SECONDS, RATE_PER_SECOND, Load
+from benchmarks.streaming import DEADLINE_MARGIN_SECONDS, RATE_PER_SECOND, BrokenSystem, Load, warm_up
 from tests.support import Process
 
 MAX_SUBSCRIBERS = 25
@@ -96,7 +96,11 @@ async def running(folder: Path, temporal_address: str) -> AsyncIterator[Workflow
     worker = Process(*command, log=folder / "workflow-streams.log")
     try:
         peer = WorkflowStreams(await Client.connect(temporal_address))
-        await peer.stream(Load(streams=1, subscribers=1, tokens=10))
+        try:
+            await warm_up(peer)
+        except BrokenSystem as broken:
+            broken.add_note(worker.output[-3_000:])
+            raise
         yield peer
     finally:
         worker.kill()

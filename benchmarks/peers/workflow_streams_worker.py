@@ -15,7 +15,9 @@ from temporalio.client import Client
 from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamClient
 from temporalio.worker import Worker
 
-from benchmarks.readers import stamp
+with workflow.unsafe.imports_passed_through():
+    # The workflow sandbox would load it anew, and refuses what it does with sockets and paths.
+    from benchmarks.readers import stamp
 
 TASK_QUEUE = "bench-workflow-streams"
 TOPIC = "tokens"

@@ -5,13 +5,19 @@ import { statusPill } from "./card.js";
 
 const REFRESH_MS = 3_000;
 const REREAD_EVERY = 5;
+/** The most that the API lists. */
+const LISTED = 100;
+const ROUTES = ["purchases", "payments"];
+/** More are not asked one by one. */
+const MAX_ASKED = 20;
 
 export function show({ api }) {
   const waiting = h("ul", { class: "rows" });
   const past = h("ul", { class: "rows" });
   const decided = h("section", { hidden: true }, h("h2", {}, "Decided or under way"), past);
   const status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
-  const element = h("div", { class: "approvals" }, h("h1", {}, "Approvals"), status, waiting, decided);
+  const limit = h("p", { class: "quiet-text", hidden: true }, `Beside what waits, only the newest ${LISTED} purchases and payments are listed; older ones open from their sessions.`);
+  const element = h("div", { class: "approvals" }, h("h1", {}, "Approvals"), status, limit, waiting, decided);
   let entries = [];
   let rounds = 0;
   let timer = null;
@@ -26,10 +32,16 @@ export function show({ api }) {
     replaceRows(past, rest);
   };
   const reader = api.person("approve") ?? api.person("read");
-  const read = (path) => api.as(reader, "GET", path);
+  const read = async (path) => {
+    if (!reader) throw new Error("You may not see approvals.");
+    return api.as(reader, "GET", path);
+  };
   const load = async () => {
-    const [purchases, payments] = await Promise.all([read("/purchases"), read("/payments")]);
-    entries = [...purchases.map(ofPurchase), ...payments.map(ofPayment)].sort((a, b) => b.updated.localeCompare(a.updated));
+    // What waits may be older than the newest; the newest may wait before Temporal's lists know it.
+    const lists = await Promise.all(["", "&waiting=true"].flatMap((which) => ROUTES.map((route) => read(`/${route}?limit=${LISTED}${which}`))));
+    limit.hidden = lists.every((list) => list.length < LISTED);
+    const found = lists.flatMap((list, index) => list.map(index % 2 ? ofPayment : ofPurchase));
+    entries = [...new Map(found.map((entry) => [entry.id, entry])).values()].sort((a, b) => b.updated.localeCompare(a.updated));
   };
   /** Between two readings of everything, only what waits is asked again. */
   const look = async () => {
@@ -43,7 +55,8 @@ export function show({ api }) {
     if (loading) return;
     loading = true;
     try {
-      await (rounds % REREAD_EVERY === 0 ? load() : look());
+      const waiting = entries.filter((entry) => entry.status === "awaiting_approval").length;
+      await (rounds % REREAD_EVERY === 0 || waiting > MAX_ASKED ? load() : look());
       rounds += 1;
       draw();
     } catch (error) {

@@ -1,6 +1,7 @@
 /** Purchases and payments as cards: the seller's own statement, and what became of it. */
 
-import { h, money, remaining, time } from "../dom.js";
+import { serverNow } from "../clock.js";
+import { h, money, remaining, setClass, setText, time } from "../dom.js";
 
 export const STATUS = {
   creating: "asking the seller",
@@ -69,13 +70,15 @@ export function digestLine(digest) {
   return h("p", { class: "digest" }, "Digest ", h("code", {}, digest));
 }
 
-/** An element that counts down to a time until it is removed from the page. */
-export function countdown(deadline) {
-  const element = h("time", { class: "countdown", datetime: deadline });
+/** A line that counts down to a time until it is removed from the page. */
+export function deadlineLine(deadline) {
+  const countdown = h("time", { class: "countdown", datetime: deadline });
+  const element = h("p", { class: "quiet-text" }, "Decide within ", countdown);
   const tick = () => {
-    element.textContent = remaining(deadline);
-    const left = new Date(deadline).getTime() - Date.now();
-    element.classList.toggle("soon", left < 60_000);
+    const left = new Date(deadline).getTime() - serverNow();
+    if (left <= 0) setText(element, "The time to decide is over.");
+    setText(countdown, remaining(deadline));
+    setClass(countdown, "soon", left < 60_000);
   };
   tick();
   const timer = setInterval(() => (element.isConnected ? tick() : clearInterval(timer)), 1_000);
@@ -125,7 +128,7 @@ export function drawCard(element, item, api) {
       total != null && currency ? h("strong", { class: "amount" }, money(total, currency)) : null),
     ...[
       item.cart && h("details", waits ? { open: true } : {}, h("summary", {}, "The cart, as the seller states it"), cartTable(item.cart)),
-      waits && item.deadline && h("p", { class: "quiet-text" }, "Decide within ", countdown(item.deadline)),
+      waits && item.deadline && deadlineLine(item.deadline),
       waits && item.digest && digestLine(item.digest),
       waits && api.may("approve") && item.digest && decisionButtons(item.digest, (verb, body) => api.call("approve", "POST", `/${item.route}/${item.id}/${verb}`, body)),
       item.decision && h("p", { class: "quiet-text" }, decisionText(item.decision)),

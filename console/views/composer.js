@@ -12,8 +12,8 @@ const SENT = { started: "Sent", queued: "Sent; it waits its turn", steered: "Off
 const STOPPED = { stopped: "Stopped", already_finished: "It had finished already", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
 
 export class Composer {
-  constructor(api, sessionId, model, { onProblem, announce }) {
-    Object.assign(this, { api, sessionId, model, onProblem, announce });
+  constructor(api, sessionId, model, { onProblem, onDone, announce }) {
+    Object.assign(this, { api, sessionId, model, onProblem, onDone, announce });
     this.path = `/sessions/${sessionId}`;
     this.messageId = null;
     this.text = h("textarea", { id: "message", rows: "1", placeholder: "Write a message", "aria-describedby": "composer-hint",
@@ -43,16 +43,19 @@ export class Composer {
     const running = model.running.length > 0;
     const stopping = model.running.some((turn) => turn.status === "stopping");
     this.modes.hidden = !running || model.takenOverBy !== null;
+    // An interruption is chosen each time anew.
+    if (this.modes.hidden) this.modes.querySelector("input").checked = true;
     this.stop.hidden = !(running && this.api.may("send"));
     this.stop.disabled = this.stopping || stopping;
     setText(this.stop, this.stop.disabled ? "Stopping …" : "Stop");
-    this.text.disabled = model.closed || !this.speaker;
+    this.text.disabled = model.closed || this.refused || !this.speaker;
     this.send.disabled = this.text.disabled || this.sending;
     setText(this.hint, this.#hint(running));
   }
 
   #hint(running) {
     const { model } = this;
+    if (this.refused) return "";
     if (model.closed) return "This session has ended.";
     if (!this.speaker) return this.api.may("take over") ? "Take over to speak here." : "You may read here.";
     if (model.takenOverBy && this.api.isMe(model.takenOverBy.id)) return "You speak in the agent's place.";
@@ -82,18 +85,26 @@ export class Composer {
     this.update();
     // The same id until it has arrived: sending again after a lost answer says it once.
     this.messageId ??= `m-${uuid()}`;
+    const messageId = this.messageId;
     const mode = this.modes.hidden ? "queue" : new FormData(this.element).get("mode");
+    // Whoever goes on writing while it is under way writes the next message.
+    this.text.value = "";
+    this.#grow();
     try {
-      const sent = await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: this.messageId, on_busy: mode });
-      this.text.value = "";
-      this.#grow();
+      const sent = await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: messageId, on_busy: mode });
+      this.onDone();
       this.#tell(SENT[sent.status] ?? "Sent");
     } catch (error) {
+      const more = this.text.value;
+      this.text.value = more ? `${text}\n${more}` : text;
+      this.#grow();
+      if (!more) this.messageId = messageId;
       this.onProblem(error);
     } finally {
       this.sending = false;
       this.update();
-      this.text.focus();
+      // The button that was pressed can't hold the focus while it is disabled.
+      if (document.activeElement === document.body) this.text.focus();
     }
   }
 
@@ -102,6 +113,7 @@ export class Composer {
     this.update();
     try {
       const answer = await this.api.call("send", "POST", `${this.path}/stop`, { request_id: `stop-${uuid()}`, wait_seconds: STOP_WAIT_SECONDS });
+      this.onDone();
       this.#tell(STOPPED[answer.outcome] ?? answer.outcome);
     } catch (error) {
       this.onProblem(error);

@@ -3,7 +3,7 @@
 import { dateTime, h, money, pretty, setText, time } from "../dom.js";
 import { Follow } from "../follow.js";
 import { SessionModel } from "../model.js";
-import { cartTable, countdown, decisionButtons, decisionText, digestLine, statusPill } from "./card.js";
+import { cartTable, deadlineLine, decisionButtons, decisionText, digestLine, statusPill } from "./card.js";
 
 const REFRESH_MS = 2_000;
 
@@ -19,7 +19,8 @@ class DecisionView {
     this.path = `/${route}/${id}`;
     this.body = h("div", { class: "decision" }, h("p", { class: "quiet-text" }, "Loading …"));
     this.live = h("p", { class: "visually-hidden", role: "status" });
-    this.element = h("div", {}, this.body, this.live);
+    this.trouble = h("p", { class: "problem", role: "status", hidden: true });
+    this.element = h("div", {}, this.trouble, this.body, this.live);
   }
 
   start() {
@@ -44,12 +45,17 @@ class DecisionView {
       const view = await this.api.as(this.reader, "GET", this.path);
       if (this.view?.updated_at !== view.updated_at) {
         const [mandate, audit] = await Promise.all([this.#mandate(view), this.api.as(this.reader, "GET", `${this.path}/audit`)]);
-        this.view = view;
+        Object.assign(this, { view, shown: true });
         this.#draw(view, mandate, audit);
       }
       this.#followSession(view.request?.session_id);
+      this.trouble.hidden = true;
     } catch (error) {
-      if (!this.view) this.body.replaceChildren(h("h1", {}, "Not available"), h("p", { class: "problem" }, error.message));
+      if (!this.view && !this.shown) this.body.replaceChildren(h("h1", {}, "Not available"), h("p", { class: "problem" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the beginning")));
+      else {
+        setText(this.trouble, `This may no longer be so. ${error.message}`);
+        this.trouble.hidden = false;
+      }
     } finally {
       this.loading = false;
       if (this.again) {
@@ -68,7 +74,7 @@ class DecisionView {
       if (seq > seen) this.#refresh();
       seen = Math.max(seen, seq);
     };
-    this.follow = new Follow(this.api, sessionId, model, { onState: () => {}, onChange, onPresence: () => {} });
+    this.follow = new Follow(this.api, sessionId, model, { onState: () => {}, onChange, onPresence: () => {}, whole: false });
     this.follow.start();
   }
 
@@ -98,13 +104,25 @@ class DecisionView {
         h("section", { class: "card", "aria-label": "What is bought" },
           ...(this.route === "purchases" ? purchaseFacts(view) : paymentFacts(view)),
           digest ? digestLine(digest) : null,
-          waits && view.approval_deadline ? h("p", {}, "Decide within ", countdown(view.approval_deadline)) : null,
+          waits && view.approval_deadline ? deadlineLine(view.approval_deadline) : null,
           waits && this.api.may("approve") ? decisionButtons(digest, (verb, body) => this.#decide(verb, body)) : null,
           waits && !this.api.may("approve") ? h("p", { class: "quiet-text" }, "Only approvers decide.") : null,
           this.notice ? h("p", { class: "problem", role: "alert" }, this.notice) : null,
           ...outcome(view)),
         this.route === "purchases" ? (mandate ? mandateFacts(mandate) : h("p", { class: "quiet-text" }, "The mandate is shown to its owner and the approvers that it names.")) : null),
-      trail(audit, this.id));
+      trail(audit, () => this.#save()));
+  }
+
+  /** The trail as the server writes it: parsed and written anew, numbers could differ and hashes with them. */
+  async #save() {
+    try {
+      const url = URL.createObjectURL(await this.api.file(this.reader, `${this.path}/audit`));
+      h("a", { href: url, download: `${this.id}-audit.json` }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 1_000);
+    } catch (error) {
+      setText(this.trouble, `The audit trail was not saved. ${error.message}`);
+      this.trouble.hidden = false;
+    }
   }
 
   async #decide(verb, body) {
@@ -180,13 +198,8 @@ export function mandateFacts(mandate, extra = null) {
     extra);
 }
 
-function trail(audit, id) {
+function trail(audit, save) {
   const whole = audit.entries.every((entry, index) => index === 0 || entry.previous === audit.entries[index - 1].hash);
-  const save = () => {
-    const url = URL.createObjectURL(new Blob([`${JSON.stringify(audit, null, 2)}\n`], { type: "application/json" }));
-    h("a", { href: url, download: `${id}-audit.json` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 1_000);
-  };
   return h("section", { class: "trail", "aria-label": "Audit trail" },
     h("header", {}, h("h2", {}, "Audit trail"), h("button", { type: "button", onclick: save }, "Download as JSON")),
     h("p", { class: whole ? "quiet-text" : "problem" }, whole ? "Each entry names the hash of the one before." : "The chain of hashes is broken."),

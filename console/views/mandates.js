@@ -39,6 +39,10 @@ function revoker(api, mandate, refresh) {
   if (!person || mandate.status !== "active") return null;
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
   const button = h("button", { type: "button", class: "danger" }, "Revoke");
+  button.addEventListener("blur", () => {
+    delete button.dataset.asked;
+    button.textContent = "Revoke";
+  });
   button.addEventListener("click", async () => {
     if (!button.dataset.asked) {
       button.dataset.asked = "yes";

@@ -9,7 +9,7 @@ const QUIET_MODULES = 4;
 export async function showPhone(api, sessionId) {
   const dialog = h("dialog", { class: "phone", "aria-label": "Continue on your phone" });
   dialog.addEventListener("close", () => dialog.remove());
-  const close = h("button", { type: "button", onclick: () => dialog.close() }, "Close");
+  const close = h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close");
   document.body.append(dialog);
   try {
     const { token, expires_at: expiresAt } = await api.call("read", "POST", `/sessions/${sessionId}/tokens`);
@@ -19,7 +19,8 @@ export async function showPhone(api, sessionId) {
       h("h2", {}, "Continue on your phone"),
       h("figure", {}, picture(address), h("figcaption", {}, `Signs you in to this session alone, until ${ends}. Show it to nobody else.`)),
       isLocal() && h("p", { class: "quiet-text" }, `Another device can't reach ${location.hostname}. Open the console by this machine's name in your network first.`),
-      h("p", {}, h("a", { href: address, class: "address" }, "The same as a link"), " ", close)));
+      h("label", {}, "The same as a link ", h("input", { type: "text", readonly: true, value: address, onfocus: (event) => event.target.select() })),
+      h("p", {}, close)));
   } catch (error) {
     dialog.append(h("p", { class: "problem" }, error.message), close);
   }

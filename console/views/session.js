@@ -17,6 +17,8 @@ const CONNECTION = {
 };
 const NEAR_END_PIXELS = 60;
 const TIMELINE_EVERY_MS = 400;
+/** A long session's timeline takes its time to draw: at most a tenth of the page's. */
+const TIMELINE_REST = 10;
 const MAX_ANNOUNCED_CHARACTERS = 600;
 
 export function show(context, sessionId) {
@@ -40,6 +42,8 @@ class SessionView {
     this.containers = new Map();
     this.present = [];
     this.sticks = true;
+    this.scrolledTo = 0;
+    this.timelinePause = TIMELINE_EVERY_MS;
     this.readyAt = Infinity;
     this.said = new Set();
     this.follow = new Follow(api, sessionId, this.model, {
@@ -50,7 +54,7 @@ class SessionView {
         this.#drawPeople();
       },
     });
-    this.composer = new Composer(api, sessionId, this.model, { onProblem: (error) => this.#problem(error), announce: (words) => this.#announce(words) });
+    this.composer = new Composer(api, sessionId, this.model, { onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
     this.element = this.#build();
   }
 
@@ -239,6 +243,7 @@ class SessionView {
     setText(this.connection, CONNECTION[state]);
     this.connection.dataset.state = state;
     this.connection.title = detail;
+    this.composer.refused = state === "refused";
     if (state === "refused") this.#problem({ message: detail });
     if (["offline", "paused", "closed"].includes(state)) {
       // Who is there is known only while connected.
@@ -277,12 +282,16 @@ class SessionView {
 
   #onScroll() {
     const { scrollHeight, scrollTop, clientHeight } = this.log;
-    this.sticks = scrollHeight - scrollTop - clientHeight < NEAR_END_PIXELS;
+    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PIXELS;
+    // Only somebody who scrolls goes up. That the end has moved on means that something has grown.
+    if (atEnd || scrollTop < this.scrolledTo) this.sticks = atEnd;
+    this.scrolledTo = scrollTop;
     this.jump.hidden = this.sticks;
   }
 
   #toEnd() {
     this.log.scrollTop = this.log.scrollHeight;
+    this.scrolledTo = this.log.scrollTop;
     this.sticks = true;
     this.jump.hidden = true;
   }
@@ -314,24 +323,38 @@ class SessionView {
   // Timeline and phone
 
   async #toggleTimeline() {
+    if (this.timeline.hidden && !this.chart) {
+      const { Timeline } = await this.#part(() => import("./timeline.js"));
+      if (!Timeline) return;
+      this.chart ??= new Timeline(this.timeline, this.model, (seq) => this.jumpTo(seq));
+    }
     this.timeline.hidden = !this.timeline.hidden;
     this.timelineButton.setAttribute("aria-expanded", String(!this.timeline.hidden));
-    if (this.timeline.hidden || this.chart) return;
-    const { Timeline } = await import("./timeline.js");
-    this.chart = new Timeline(this.timeline, this.model, (seq) => this.jumpTo(seq));
-    this.chart.draw();
+    if (!this.timeline.hidden) this.chart.draw();
+  }
+
+  /** A part of the console that is loaded when it is wanted; nothing where that fails. */
+  async #part(load) {
+    try {
+      return await load();
+    } catch {
+      this.#problem({ message: "This part of the console could not be loaded. Try again once you are connected." });
+      return {};
+    }
   }
 
   #drawTimelineSoon() {
     this.timelineTimer ??= setTimeout(() => {
       this.timelineTimer = null;
+      const begin = performance.now();
       this.chart?.draw();
-    }, TIMELINE_EVERY_MS);
+      this.timelinePause = Math.max(TIMELINE_EVERY_MS, TIMELINE_REST * (performance.now() - begin));
+    }, this.timelinePause);
   }
 
   async #phone() {
-    const { showPhone } = await import("./phone.js");
-    showPhone(this.api, this.sessionId);
+    const { showPhone } = await this.#part(() => import("./phone.js"));
+    await showPhone?.(this.api, this.sessionId);
   }
 }
 

@@ -6,6 +6,8 @@ const REFRESH_MS = 4_000;
 const PAGE = 50;
 /** A search reads so many pages at most; beyond that the id is the way. */
 const MAX_PAGES = 20;
+/** So often the older pages are read again, too; the newest one is each time. */
+const REREAD_EVERY = 15;
 
 export function show({ api }) {
   const view = new SessionsView(api);
@@ -16,9 +18,13 @@ class SessionsView {
   constructor(api) {
     this.api = api;
     this.rows = new Map();
+    /** By id, what was read of all pages; `pages` so many are wanted, and the last reading was of `read`. */
+    this.listed = new Map();
     this.pages = 1;
+    this.read = 0;
+    this.rounds = 0;
     this.search = h("input", { type: "search", id: "search", placeholder: "Title, id, agent or person", oninput: () => this.#filter() });
-    this.onlyOpen = h("input", { type: "checkbox", id: "only-open", onchange: () => this.#refresh() });
+    this.onlyOpen = h("input", { type: "checkbox", id: "only-open", onchange: () => this.#anew() });
     this.list = h("ul", { class: "rows" });
     this.status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.#more() }, "Older sessions");
@@ -35,8 +41,10 @@ class SessionsView {
     const text = h("input", { id: "first", placeholder: "First message", autocomplete: "off" });
     const problem = h("p", { class: "problem", role: "alert", hidden: true });
     const sessionId = `s-${uuid()}`;
+    const start = h("button", { class: "primary" }, "New session");
     const onsubmit = async (event) => {
       event.preventDefault();
+      start.disabled = true;
       const body = { agent: agent.value.trim(), session_id: sessionId, title: text.value.trim().slice(0, 80) || undefined, message: text.value.trim() || undefined };
       try {
         const started = await this.api.call("start sessions", "POST", "/sessions", body);
@@ -45,10 +53,11 @@ class SessionsView {
       } catch (error) {
         problem.textContent = error.message;
         problem.hidden = false;
+        start.disabled = false;
       }
     };
     return h("form", { class: "row starter", onsubmit }, h("label", { for: "agent" }, "Agent"), agent, h("label", { for: "first", class: "visually-hidden" }, "First message"), text,
-      h("button", { class: "primary" }, "New session"), problem);
+      start, problem);
   }
 
   start() {
@@ -65,7 +74,9 @@ class SessionsView {
     if (this.loading) return;
     this.loading = true;
     try {
-      await this.#load();
+      // Somebody may want more while it is being read.
+      do await this.#load();
+      while (this.read < this.pages && !this.stopped);
     } catch (error) {
       setText(this.status, error.message);
     } finally {
@@ -73,15 +84,23 @@ class SessionsView {
     }
   }
 
+  #anew() {
+    this.read = 0;
+    this.#refresh();
+  }
+
   async #load() {
     const person = this.api.person("list sessions") ?? this.api.people.find((one) => one.sessions);
     if (!person) {
       setText(this.status, "You may open sessions by their address, and not list them.");
+      this.read = this.pages;
       return;
     }
+    const pages = this.read < this.pages || this.rounds % REREAD_EVERY === 0 ? this.pages : 1;
+    this.rounds += 1;
     const found = [];
     let cursor = null;
-    for (let page = 0; page < this.pages; page += 1) {
+    for (let page = 0; page < pages; page += 1) {
       // Only the newest page asks every session what it is doing.
       const query = new URLSearchParams({ limit: PAGE, live: page === 0, only_open: this.onlyOpen.checked, ...(cursor ? { cursor } : {}) });
       const answer = await this.api.as(person, "GET", `/sessions?${query}`);
@@ -90,13 +109,17 @@ class SessionsView {
       if (!cursor) break;
     }
     if (this.stopped) return;
-    this.hasMore = Boolean(cursor);
-    this.#draw(found);
+    const last = found.at(-1)?.started;
+    const older = pages < this.pages && cursor ? [...this.listed.values()].filter((one) => moment(one) < Date.parse(last)) : [];
+    this.listed = new Map([...older, ...found].map((one) => [one.session_id, one]));
+    if (pages === this.pages || !cursor) this.hasMore = Boolean(cursor);
+    this.read = Math.max(this.read, pages);
+    this.#draw([...this.listed.values()].sort((a, b) => moment(b) - moment(a)));
   }
 
-  async #more() {
+  #more() {
     this.pages += 1;
-    await this.#refresh();
+    return this.#refresh();
   }
 
   #draw(sessions) {
@@ -120,12 +143,23 @@ class SessionsView {
       if (!element.hidden) shown += 1;
     }
     this.more.hidden = !this.hasMore;
-    setText(this.status, shown ? `${shown} ${shown === 1 ? "session" : "sessions"}` : words.length ? "Nothing found." : "There are no sessions yet.");
-    if (words.length && this.hasMore && this.pages < MAX_PAGES && !this.loading) {
+    setText(this.status, this.#count(shown, words.length > 0));
+    if (words.length && this.hasMore && this.pages < MAX_PAGES) {
       this.pages = MAX_PAGES;
       this.#refresh();
     }
   }
+
+  #count(shown, searched) {
+    if (shown) return `${shown} ${shown === 1 ? "session" : "sessions"}`;
+    if (!searched) return "There are no sessions yet.";
+    if (!this.hasMore) return "Nothing found.";
+    return this.pages < MAX_PAGES ? "Searching older sessions …" : `Nothing found among the newest ${this.listed.size}. Older ones open by their address.`;
+  }
+}
+
+function moment({ started }) {
+  return Date.parse(started);
 }
 
 function rowElement(sessionId) {

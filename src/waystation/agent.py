@@ -30,8 +30,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from waystation.agent_money import MoneyTurn
+from waystation.backoff import Backoff
 from waystation.client import Client, Session
-from waystation.errors import WaystationError
+from waystation.errors import WaystationError, seconds_before_retry
 from waystation.ingest_client import Control, IngestConnection, Writer, actor_of
 from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, Actor, EventType
 from waystation.models.ingest import FencedFrame, FinishedFrame, OpenFrame, SteerFrame, StopFrame
@@ -49,6 +50,8 @@ HEARTBEATS_PER_TIMEOUT = 4
 STOP_FLUSH_SECONDS = 1.0
 """How long a stopped or failed turn may take to make durable what is on screens already."""
 MAX_ERROR_CHARACTERS = 2_000
+MIN_RETRY_PAUSE_SECONDS = 0.1
+MAX_RETRY_PAUSE_SECONDS = 5.0
 
 TurnFunction = Callable[["Turn"], Awaitable[JsonValue | None]]
 
@@ -399,7 +402,14 @@ class _Attempt:
         return result
 
     async def _conversation(self) -> list[Message]:
-        transcript = await self._session.load()
+        """What was said so far. A turn that begins while the API or Temporal is away waits for it."""
+        backoff = Backoff(MIN_RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
+        while True:
+            try:
+                transcript = await self._session.load()
+                break
+            except WaystationError as error:
+                await backoff.wait(at_least_seconds=seconds_before_retry(error))
         return [
             message for message in transcript if message.status == "completed" and message.kind != "reasoning"
         ]

@@ -27,8 +27,7 @@ from waystation.models.payments import (
     PaidHttpRequest,
     RedeemAnswer,
 )
-
-BUSY_MILLISECONDS: Final = 10_000
+from waystation.sqlite_files import open_sqlite
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS journal (id TEXT NOT NULL);
@@ -84,11 +83,7 @@ class AllowanceJournal:
             return self
         self._path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = await aiosqlite.connect(self._path, isolation_level=None)
-        await connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-        await connection.execute("PRAGMA journal_mode = WAL")
-        await connection.execute("PRAGMA synchronous = FULL")
-        await connection.executescript(_SCHEMA)
+        connection = await open_sqlite(self._path, _SCHEMA)
         await connection.execute(
             "INSERT INTO journal SELECT ? WHERE NOT EXISTS (SELECT 1 FROM journal)", (uuid.uuid4().hex,)
         )

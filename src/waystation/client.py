@@ -11,9 +11,7 @@ A connection that is lost is made again and continues where it was; ``events`` e
 session is closed and read to its end.
 """
 
-import asyncio
 import os
-import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import TracebackType
@@ -23,7 +21,8 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 from pydantic import BaseModel, JsonValue
 
-from waystation.errors import ApiError, ConnectionLost, TryLater, raise_for_problem
+from waystation.backoff import Backoff
+from waystation.errors import ApiError, ConnectionLost, raise_for_problem, seconds_before_retry
 from waystation.models.events import Actor, Event, LiveDelta
 from waystation.models.requests import (
     ControlAnswer,
@@ -298,25 +297,21 @@ class Session:
         """
         if after is not None:
             self.transcript.cursor = after
-        pause = MIN_RECONNECT_PAUSE_SECONDS
+        backoff = Backoff(MIN_RECONNECT_PAUSE_SECONDS, MAX_RECONNECT_PAUSE_SECONDS)
         while True:
+            asked_for = 0.0
             try:
                 async with aclosing(self._stream()) as stream:
                     async for event in stream:
-                        pause = MIN_RECONNECT_PAUSE_SECONDS
+                        backoff.reset()
                         yield event
             except _EndOfSession:
                 return
-            except TryLater as error:
-                pause = max(pause, error.retry_after_seconds or 0.0)
             except ApiError as error:
-                if error.status < 500:
-                    raise
+                asked_for = seconds_before_retry(error)
             except (httpx.TransportError, httpx.StreamError):
                 pass
-            # Jitter: after an outage everybody comes back, but not in the same instant.
-            await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311
-            pause = min(pause * 2, MAX_RECONNECT_PAUSE_SECONDS)
+            await backoff.wait(at_least_seconds=asked_for)
 
     async def _stream(self) -> AsyncGenerator[Event | LiveDelta]:
         headers = {

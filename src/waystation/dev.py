@@ -49,6 +49,10 @@ DEV_SERVER_OPTIONS = (
     # clients then try again after a whole second.
     "--dynamic-config-value", "history.MaxBufferedQueryCount=1000",
     "--dynamic-config-value", "frontend.namespaceRPS=100000",
+    # A shard looks for new work at most 20 times a second by default. A cluster has hundreds of shards;
+    # here there is one, and past that rate every step of every workflow would wait up to 50 ms.
+    "--dynamic-config-value", "history.transferProcessorMaxPollRPS=100000",
+    "--dynamic-config-value", "history.timerProcessorMaxPollRPS=100000",
 )  # fmt: skip
 ROLES = ("service", "agent", "operator", "approver", "client")
 CONSOLE_ROLES = ("client", "operator", "approver")

@@ -26,6 +26,8 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
+from waystation.payload_converter import SharedPydanticPayloadConverter
+
 KEY_LENGTH_BYTES: Final = 32
 NONCE_LENGTH_BYTES: Final = 12
 MAX_KEYS: Final = 16
@@ -164,10 +166,8 @@ def encryption_codec(keys: Sequence[str]) -> EncryptionCodec:
 
 def encrypting_data_converter(codec: PayloadCodec) -> DataConverter:
     """Pydantic payloads, encrypted, with failure messages and stack traces encrypted too."""
-    from temporalio.contrib.pydantic import PydanticPayloadConverter
-
     return DataConverter(
-        payload_converter_class=PydanticPayloadConverter,
+        payload_converter_class=SharedPydanticPayloadConverter,
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
         payload_codec=codec,
     )

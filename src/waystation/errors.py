@@ -52,6 +52,19 @@ class TryLater(ApiError):
     """Too much at once, or Temporal is away. Nothing was lost."""
 
 
+def seconds_before_retry(error: WaystationError) -> float:
+    """How long to wait at least before the same is asked again; raises the error if it would fail again.
+
+    >>> seconds_before_retry(TryLater(503, "temporal-unavailable", "try again", 2.0))
+    2.0
+    """
+    if isinstance(error, TryLater):
+        return error.retry_after_seconds or 0.0
+    if isinstance(error, ConnectionLost) or (isinstance(error, ApiError) and error.status >= 500):
+        return 0.0
+    raise error
+
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: NotAllowed,
     403: NotAllowed,

@@ -8,7 +8,6 @@ sent again; writers number their items, so nothing counts twice. When too much i
 import asyncio
 import json
 import logging
-import random
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -19,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from waystation.backoff import Backoff
 from waystation.errors import ConflictError, NotAllowed, WaystationError, problem
 from waystation.models.events import MAX_DATA_BYTES, Actor, Item
 from waystation.models.ingest import (
@@ -95,7 +95,7 @@ class IngestConnection:
         self.wake()
 
     async def _stay_connected(self) -> None:
-        pause = MIN_RECONNECT_PAUSE_SECONDS
+        backoff = Backoff(MIN_RECONNECT_PAUSE_SECONDS, MAX_RECONNECT_PAUSE_SECONDS)
         while True:
             try:
                 async with connect(
@@ -105,16 +105,14 @@ class IngestConnection:
                     max_size=MAX_FRAME_BYTES,
                     open_timeout=OPEN_TIMEOUT_SECONDS,
                 ) as socket:
-                    pause = MIN_RECONNECT_PAUSE_SECONDS
+                    backoff.reset()
                     await self._talk(socket)
             except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError) as error:
                 self._check_refusal(error)
                 logger.debug("The API can't be reached (%s); trying again", type(error).__name__)
             for writer in self._writers.values():
                 writer.disconnected()
-            # Jitter: after an outage all agents come back, but not in the same instant.
-            await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311
-            pause = min(pause * 2, MAX_RECONNECT_PAUSE_SECONDS)
+            await backoff.wait()
 
     def _check_refusal(self, error: Exception) -> None:
         code = error.rcvd.code if isinstance(error, ConnectionClosed) and error.rcvd else 0

@@ -22,7 +22,7 @@ class MoneySettings(BaseSettings):
     seller_default_credential: SecretStr | None = None
     """The credential for sellers that are not listed; unset refuses them."""
     allowed_networks: tuple[str, ...] = ()
-    """Private networks that paid requests may go to all the same, as a JSON list: ``["127.0.0.0/8"]``."""
+    """Private networks that payments may go to all the same, as a JSON list: ``["127.0.0.0/8"]``."""
     allowance_journal: Path = Path(".waystation/allowances.sqlite3")
     """Where a process that pays from an allowance by itself writes its payments down first."""
     seller_webhook_secrets: dict[str, tuple[SecretStr, ...]] = {}

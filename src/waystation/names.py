@@ -37,3 +37,9 @@ TOO_MANY_PARTICIPANTS = "TooManyParticipants"
 UNKNOWN_TURN = "UnknownTurn"
 SPAWN_REFUSED = "SpawnRefused"
 MESSAGE_ID_TAKEN = "MessageIdTaken"
+
+# Of a decision on a purchase or payment that does not count.
+NOT_AWAITING_APPROVAL = "NotAwaitingApproval"
+ALREADY_DECIDED = "AlreadyDecided"
+STALE_DIGEST = "StaleDigest"
+NOT_AN_APPROVER = "NotAnApprover"

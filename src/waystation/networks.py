@@ -1,4 +1,4 @@
-"""Where requests may go: public addresses, and those private networks that a setting names.
+"""Where requests may go: public addresses, and private networks that a setting names. How long they may take.
 
 Addresses are checked when a connection is made, so that neither a name that resolves to another
 address the second time nor a redirect leads into a private network.
@@ -8,10 +8,17 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Any
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final
 
 import httpcore
 import httpx
+
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+READ_TIMEOUT_SECONDS: Final = 40.0
+"""A server settles within its answer, and stock servers wait 30 seconds for that."""
+WHOLE_ANSWER_TIMEOUT_SECONDS: Final = 55.0
+"""However slowly the bytes drip."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -103,6 +110,23 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
             keepalive_expiry=limits.keepalive_expiry,
             network_backend=_CheckedBackend(allowed),
         )
+
+
+def checked_client(
+    allowed: Sequence[Network] = (), *, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """A client for servers that agents name: it goes where :class:`CheckedTransport` lets it, follows no
+    redirects and keeps no cookies.
+
+    One client makes the requests of all agents: what a server remembers of one is no other's.
+    ``transport`` takes the place of the network (and of the check of addresses) in tests.
+    """
+    return httpx.AsyncClient(
+        transport=transport or CheckedTransport(allowed),
+        timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    )
 
 
 def check_transport(url: str) -> None:

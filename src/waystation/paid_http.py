@@ -22,19 +22,15 @@ from waystation.models.payments import (
     RedeemAnswer,
 )
 from waystation.networks import (
-    CheckedTransport,
+    WHOLE_ANSWER_TIMEOUT_SECONDS,
     Network,
     RequestInvalidError,
     check_transport,
+    checked_client,
     origin_of,
 )
 from waystation.protocols import http402
 
-CONNECT_TIMEOUT_SECONDS: Final = 10.0
-READ_TIMEOUT_SECONDS: Final = 40.0
-"""A server settles within its answer, and stock servers wait 30 seconds for that."""
-WHOLE_ANSWER_TIMEOUT_SECONDS: Final = 55.0
-"""However slowly the bytes drip."""
 MAX_ANSWER_HEADERS: Final = 100
 MAX_ANSWER_HEADER_CHARACTERS: Final = 64 * 1024
 MAX_REDIRECTS: Final = 5
@@ -78,10 +74,7 @@ class PaidHttp:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """``transport`` takes the place of the network (and of the check of addresses) in tests."""
-        timeout = httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
-        self._http = httpx.AsyncClient(
-            transport=transport or CheckedTransport(allowed), timeout=timeout, follow_redirects=False
-        )
+        self._http = checked_client(allowed, transport=transport)
         self._owns_transport = transport is None
         self._answers = answers
 

@@ -9,6 +9,7 @@ Prices, payees and amounts come from the server's challenge alone, never from a 
 No request leaves for a seller that the mandate doesn't name, nor for a private network.
 """
 
+import asyncio
 import base64
 import contextlib
 import uuid
@@ -23,7 +24,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from waystation.answers import AnswerStore
+from waystation.answers import MAX_STORED_ANSWER_BYTES, AnswerStore
 from waystation.models.mandates import MandateView
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -40,7 +41,15 @@ from waystation.models.payments import (
     Receipt,
 )
 from waystation.names import SESSION_TASK_QUEUE
-from waystation.networks import CheckedTransport, Network, RequestInvalidError, origin_of
+from waystation.networks import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    WHOLE_ANSWER_TIMEOUT_SECONDS,
+    CheckedTransport,
+    Network,
+    RequestInvalidError,
+    origin_of,
+)
 from waystation.payment_outcomes import CLOSED, HolderRefusedError
 
 if TYPE_CHECKING:
@@ -110,7 +119,11 @@ class Payer:
         self._session_id, self._turn_id = session_id, turn_id
         self._owns_transport = transport is None
         self._transport = transport or CheckedTransport(allowed_networks)
-        self._http = httpx.AsyncClient(transport=self._transport, follow_redirects=False)
+        self._http = httpx.AsyncClient(
+            transport=self._transport,
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            follow_redirects=False,
+        )
         self._answers = AnswerStore(client.data_converter, namespace=client.namespace)
         self._credentials, self._journal = credentials, journal
         self._allowances: dict[str, _OpenAllowance] = {}
@@ -142,7 +155,7 @@ class Payer:
         """
         await self.check_seller(url)
         try:
-            response = await self._http.request(method, url, headers=headers, content=content)
+            response = await self._ask(method, url, headers, content)
         except RequestInvalidError as error:
             raise PaymentRefusedError(error.rule, str(error), "no", payment_id or "") from None
         if response.status_code != 402:
@@ -155,6 +168,34 @@ class Payer:
         )
         first_answer = tuple(response.headers.multi_items())
         return await self.pay(request, first_answer, max_price=max_price, payment_id=payment_id)
+
+    async def _ask(
+        self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes
+    ) -> httpx.Response:
+        """The answer to the bare request, in bounded memory and time; of a 402 its headers alone."""
+        body = bytearray()
+        try:
+            async with (
+                asyncio.timeout(WHOLE_ANSWER_TIMEOUT_SECONDS),
+                self._http.stream(method, url, headers=headers, content=content) as response,
+            ):
+                if response.status_code == 402:
+                    return response
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_STORED_ANSWER_BYTES:
+                        raise RequestInvalidError(
+                            "answer_too_large", f"the answer is larger than {MAX_STORED_ANSWER_BYTES} bytes"
+                        )
+        except TimeoutError:
+            raise httpx.ReadTimeout(
+                f"the answer took longer than {WHOLE_ANSWER_TIMEOUT_SECONDS:.0f} seconds; nothing was paid",
+                request=httpx.Request(method, url),
+            ) from None
+        kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in _BODY_HEADERS]
+        return httpx.Response(
+            response.status_code, headers=kept, content=bytes(body), request=response.request
+        )
 
     async def check_seller(self, url: str) -> None:
         """Whether the mandate allows this origin; asked before anything is sent there.

@@ -5,12 +5,12 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, ExternalStorage, StorageDriver
 from temporalio.envconfig import ClientConfig
 
 from waystation.encryption import encrypting_data_converter, encryption_codec
 from waystation.money_settings import MoneySettings
+from waystation.payload_converter import SharedPydanticPayloadConverter
 from waystation.settings import Settings
 from waystation.storage import FolderStorageDriver
 
@@ -32,7 +32,7 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
     What goes to external storage is encrypted before. Raises ``EncryptionKeyError`` for an
     unusable key.
     """
-    converter = pydantic_data_converter
+    converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
     if keys := MoneySettings().encryption_keys:
         converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
     driver = await _storage_driver(settings, resources)

@@ -1,13 +1,16 @@
 """A feed's own bounds and races, with the workflow's answers played."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from api.feeds import MAX_CACHED_PAGES, Feed, Subscription
-from api.live_bus import HOLD, TICK, MemoryBus
+from api.live_bus import TICK, MemoryBus, not_stopped, stopped, stopping
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role
 from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
@@ -59,18 +62,35 @@ def delta(offset: int) -> dict[str, Any]:
     return {"kind": "delta", "turn_id": "t1", "attempt": 1, **where}
 
 
-async def test_a_read_that_began_before_the_stop_lets_nothing_through_after_it(log: SessionLog) -> None:
+@asynccontextmanager
+async def running_turn(log: SessionLog) -> AsyncIterator[tuple[Workflow, Feed, MemoryBus, list[str]]]:
+    """A feed that knows of a running turn, and what a client of it is shown."""
     workflow = Workflow(log)
     feed, bus = await open_feed(workflow)
     shown: list[str] = []
+    log.append(EventType.TURN_STARTED, BOT, NOW, turn_id="t1", data={"attempt": 1})
+    bus.publish("s", TICK)
+    following = None
     try:
-        log.append(EventType.TURN_STARTED, BOT, NOW, turn_id="t1", data={"attempt": 1})
-        bus.publish("s", TICK)
         await eventually(lambda: feed.tip == log.tip)
         following = asyncio.create_task(follow(feed, shown))
-        await eventually(lambda: feed._following)
+        await eventually(lambda: len(feed.audience))
+        yield workflow, feed, bus, shown
+    finally:
+        if following:
+            following.cancel()
+        await feed.stop()
+
+
+def live(shown: list[str]) -> list[int]:
+    """The offsets of the deltas that were shown, in order."""
+    return [json.loads(text)["offset"] for text in shown if '"offset"' in text]
+
+
+async def test_a_read_that_began_before_the_stop_lets_nothing_through_after_it(log: SessionLog) -> None:
+    async with running_turn(log) as (workflow, _, bus, shown):
         bus.publish("s", delta(0))
-        await eventually(lambda: any('"offset":0' in text for text in shown))
+        await eventually(lambda: live(shown) == [0])
 
         workflow.may_answer.clear()
         asked = workflow.asked
@@ -78,20 +98,53 @@ async def test_a_read_that_began_before_the_stop_lets_nothing_through_after_it(l
         await eventually(lambda: workflow.asked > asked)
         # The answer on its way knows nothing of the stop yet.
         log.append(EventType.STOP_REQUESTED, BOT, NOW, turn_id="t1")
-        bus.publish("s", HOLD)
+        bus.publish("s", stopped("1"))
         bus.publish("s", delta(1))
         workflow.may_answer.set()
         await eventually(lambda: any("stop.requested" in text for text in shown))
-        assert not any('"offset":1' in text for text in shown)
-        following.cancel()
-    finally:
-        await feed.stop()
+        assert live(shown) == [0]
+
+
+async def test_screens_stand_still_from_the_request_to_stop_on(log: SessionLog) -> None:
+    """Before Temporal has taken it; should it not, everything held back is shown after all."""
+    async with running_turn(log) as (workflow, feed, bus, shown):
+        asked = workflow.asked
+        bus.publish("s", stopping("1"))
+        bus.publish("s", stopping("2"))
+        bus.publish("s", delta(0))
+        bus.publish("s", not_stopped("1"))
+        bus.publish("s", delta(1))
+        # A stop that nobody has taken yet is not in the log, so it isn't looked for there.
+        assert (len(feed._held), feed._urgent.is_set(), workflow.asked) == (2, False, asked)
+        bus.publish("s", not_stopped("2"))
+        bus.publish("s", delta(2))
+        await eventually(lambda: live(shown) == [0, 1, 2])
+
+        bus.publish("s", stopping("3"))
+        bus.publish("s", delta(3))
+        log.append(EventType.STOP_REQUESTED, BOT, NOW, turn_id="t1")
+        bus.publish("s", stopped("3"))
+        bus.publish("s", delta(4))
+        await eventually(lambda: any("stop.requested" in text for text in shown))
+        await eventually(lambda: not feed._held)
+        assert live(shown) == [0, 1, 2]
+
+
+async def test_a_stop_of_which_nothing_more_is_heard_holds_nothing_back_for_long(
+    log: SessionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.feeds.MAX_STOPPING_SECONDS", 0.2)
+    async with running_turn(log) as (_, feed, bus, shown):
+        bus.publish("s", stopping("1"))
+        bus.publish("s", delta(0))
+        assert len(feed._held) == 1
+        await eventually(lambda: live(shown) == [0])
 
 
 async def follow(feed: Feed, shown: list[str]) -> None:
     subscription: Subscription = feed.subscribe(feed.tip)
     async for frames in subscription.frames():
-        shown.extend(frame.text for frame in frames)
+        shown.extend(text for frame in frames for text in frame.texts)
 
 
 async def test_pages_for_those_who_resume_are_not_kept_without_end(log: SessionLog) -> None:
@@ -114,7 +167,7 @@ async def test_who_comes_and_goes_is_told_now_and_then_and_at_last(log: SessionL
     shown: list[str] = []
     following = asyncio.create_task(follow(feed, shown))
     try:
-        await eventually(lambda: feed._following)
+        await eventually(lambda: len(feed.audience))
         for number in range(200):
             feed.presence.arrive(f"c{number}", Actor(id=f"p{number}", role=Role.USER))
         for number in range(199):
@@ -132,7 +185,7 @@ async def test_live_text_does_not_enter_a_message_of_another_turn(log: SessionLo
     shown: list[str] = []
     following = asyncio.create_task(follow(feed, shown))
     try:
-        await eventually(lambda: feed._following)
+        await eventually(lambda: len(feed.audience))
         for turn_id in ("t1", "t2"):
             log.append(EventType.TURN_STARTED, BOT, NOW, turn_id=turn_id, data={"attempt": 1})
         log.append(EventType.MESSAGE_STARTED, BOT, NOW, turn_id="t1", message_id="m")

@@ -2,11 +2,18 @@
 
 import asyncio
 import time
+import uuid
+from datetime import timedelta
 
+import pytest
+from temporalio import workflow
 from temporalio.client import Client as TemporalClient
+from temporalio.client import WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from api.errors import Problem
-from api.gateway import Gateway
+from api.gateway import MAX_UPDATE_ATTEMPTS, Gateway, execute_update
 
 TIMEOUT_SECONDS = 1.0
 
@@ -40,3 +47,53 @@ async def test_those_who_wait_for_one_session_wait_no_longer_together() -> None:
 async def test_a_process_that_was_started_while_temporal_was_away_says_so() -> None:
     gateway = Gateway(await TemporalClient.connect("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
     assert await ask(gateway) == "temporal-unavailable"
+
+
+@workflow.defn
+class Stumbling:
+    """Its task fails the first ``stumbles`` times that an update comes with it."""
+
+    attempts = 0
+
+    @workflow.init
+    def __init__(self, stumbles: int) -> None:
+        self.stumbles = stumbles
+
+    @workflow.run
+    async def run(self, stumbles: int) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.update
+    async def poke(self) -> int:
+        Stumbling.attempts += 1
+        if Stumbling.attempts <= self.stumbles:
+            raise RuntimeError("fails the task, not the update")
+        return Stumbling.attempts
+
+
+async def poke(temporal: TemporalClient, stumbles: int) -> int:
+    Stumbling.attempts = 0
+    queue = f"test-{uuid.uuid4().hex}"
+    async with Worker(
+        temporal, task_queue=queue, workflows=[Stumbling], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        handle: WorkflowHandle[Stumbling, None] = await temporal.start_workflow(
+            Stumbling.run, stumbles, id=queue, task_queue=queue
+        )
+        try:
+            answer: int = await execute_update(handle, Stumbling.poke, (), timedelta(seconds=TIMEOUT_SECONDS))
+            return answer
+        finally:
+            await handle.terminate()
+
+
+async def test_an_update_that_temporal_has_dropped_with_a_failed_task_is_repeated(
+    temporal: TemporalClient,
+) -> None:
+    assert await poke(temporal, stumbles=1) == 2
+
+
+async def test_an_update_that_is_dropped_every_time_fails(temporal: TemporalClient) -> None:
+    with pytest.raises((RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)):
+        await poke(temporal, stumbles=1_000)
+    assert 1 < Stumbling.attempts <= MAX_UPDATE_ATTEMPTS

@@ -1,9 +1,13 @@
 """A reader, on real sockets."""
 
+import array
 import asyncio
 import time
 
-from benchmarks.readers import Subscription, reading, stamp
+import pytest
+
+from benchmarks.readers import Readings, Subscription, reading, stamp
+from benchmarks.streaming import WARM_UP_TOKENS, BrokenSystem, Load, alternate, warm_up
 
 END = "end of stream"
 
@@ -46,3 +50,26 @@ async def test_a_stream_that_never_ends_is_given_up() -> None:
             readings = await readers.finished()
     assert readings.ended_ns == [0]
     assert list(readings.latencies_ms) == []
+
+
+class Streamer:
+    """A system that delivers so many of its tokens."""
+
+    name = "a peer"
+
+    def __init__(self, delivered: int) -> None:
+        self._delivered = delivered
+
+    def skips(self, load: Load) -> str | None:
+        return None
+
+    async def stream(self, load: Load) -> Readings:
+        return Readings(latencies_ms=array.array("f", [1.0] * self._delivered))
+
+
+async def test_a_system_that_does_not_deliver_is_broken_and_not_slow() -> None:
+    await warm_up(Streamer(WARM_UP_TOKENS))
+    with pytest.raises(BrokenSystem, match="a peer has delivered 9 of 10 tokens"):
+        await warm_up(Streamer(WARM_UP_TOKENS - 1))
+    with pytest.raises(BrokenSystem, match="a peer has delivered nothing"):
+        await alternate([Streamer(0)], Load(1, 1, 10), 1, print)

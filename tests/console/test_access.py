@@ -24,7 +24,8 @@ async def violations(page: Page) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_serious(
     console: Console, scheme: Literal["light", "dark"], width: int
 ) -> None:
@@ -45,8 +46,10 @@ async def test_axe_finds_nothing_serious(
         f"/sessions/{session.id}",
         f"/sessions/{talk.session.id}",
         f"/purchases/{purchase_id}",
+        "/purchases/none",
         "/approvals",
         "/mandates",
+        "/nowhere",
     ):
         page = await console.page(path, context=context)
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -54,6 +57,19 @@ async def test_axe_finds_nothing_serious(
             await until(page, IDLE)
             await page.get_by_role("button", name="Timeline").click()
             await page.locator(".reasoning summary, .tool summary").first.click()
+            await page.get_by_role("button", name="Take over").click()
+            await expect(page.locator(".session-head .pill")).to_have_text("test-operator speaks")
+            await context.set_offline(True)
+            await expect(page.locator(".connection")).to_have_text("Offline")
+            assert await violations(page) == [], "offline"
+            await context.set_offline(False)
+            await ready(page)
+            await page.get_by_role("button", name="Phone").click()
+            await expect(page.get_by_role("img", name="QR code")).to_be_visible()
+            assert await violations(page) == [], "phone"
+            await page.get_by_role("button", name="Close").click()
+            await page.get_by_role("button", name="Release").click()
+            await expect(page.get_by_role("button", name="Take over")).to_be_visible()
         else:
             await expect(page.get_by_text("Loading …")).to_have_count(0)
         assert await violations(page) == [], path
@@ -62,6 +78,15 @@ async def test_axe_finds_nothing_serious(
         )
         assert wide <= 0, f"{path} scrolls sideways"
         await page.close()
+
+
+async def test_a_new_view_has_the_focus(console: Console) -> None:
+    """Otherwise a screen reader says nothing, and Tab begins at the top of the page."""
+    page = await console.page("/sessions")
+    await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+    await page.get_by_role("link", name="Mandates").press("Enter")
+    await expect(page.get_by_role("heading", name="Mandates")).to_be_visible()
+    await expect(page.get_by_role("main")).to_be_focused()
 
 
 async def test_everything_is_done_by_keyboard(console: Console) -> None:

@@ -1,13 +1,16 @@
 """Approvers decide on exact carts, in one place and all places at once."""
 
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
-from tests.console.people import Console
+from tests.console.people import Console, until
 from tests.money.shop_front import Talk
+from tests.support import eventually
 from waystation.models.purchases import AuditTrail
 from workflows.purchase_rules import verify_audit
 
@@ -33,6 +36,18 @@ async def ask_for_books(console: Console, **terms: Any) -> tuple[Talk, str, dict
 
 async def settled(page: Page, status: str) -> None:
     await expect(page.locator(".decision .head .pill")).to_have_text(status)
+
+
+async def test_what_waits_is_listed_however_much_is_newer(console: Console) -> None:
+    _, purchase_id, _ = await ask_for_books(console)
+    page = await console.page("/sessions")
+
+    async def nothing(route: Route) -> None:
+        await route.fulfill(json=[])
+
+    await page.route(lambda url: "/purchases?" in url and "waiting" not in url, nothing)
+    await page.goto(f"{console.stack.url}/#/approvals")
+    await expect(page.locator(f'a[href="#/purchases/{purchase_id}"]')).to_contain_text("waits for approval")
 
 
 async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Console, tmp_path: Path) -> None:
@@ -74,6 +89,8 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
     await (await download.value).save_as(saved)
     entries = AuditTrail.model_validate(json.loads(saved.read_text())).entries
     assert verify_audit(entries)
+    served = await console.stack.call("approver", "GET", f"/purchases/{purchase_id}/audit")
+    assert saved.read_bytes() == served.content, "byte for byte: hashes are of what is written"
 
 
 async def test_a_rejection_in_the_session_is_told_to_everyone(console: Console) -> None:
@@ -106,6 +123,74 @@ async def test_a_stale_page_can_not_approve_another_cart(console: Console) -> No
     await settled(page, "waits for approval")
     view = (await console.stack.call("service", "GET", f"/purchases/{purchase_id}")).json()
     assert view["approval"] is None
+
+
+async def want_books(console: Console, approval_timeout_seconds: int) -> str:
+    """A purchase that belongs to no session."""
+    stack = console.stack
+    wanted = {
+        "mandate_id": await stack.mandate(),
+        "seller": stack.sandbox.url("shop"),
+        "currency": "usd",
+        "items": [{"id": "ebook_tides", "quantity": 2}],
+        "agent": {"id": "shopper"},
+        "approval_timeout_seconds": approval_timeout_seconds,
+        "buyer": BUYER,
+    }
+    answer = await stack.call("service", "POST", "/purchases", {"request": wanted})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["purchase_id"])
+
+
+async def test_the_time_to_decide_runs_by_the_server_and_out(console: Console) -> None:
+    purchase_id = await want_books(console, approval_timeout_seconds=20)
+    context = await console.context()
+    # This device is an hour late.
+    await context.clock.install(time=datetime.now(UTC) - timedelta(hours=1))
+    page = await console.page(f"/purchases/{purchase_id}", context=context)
+    await settled(page, "waits for approval")
+    countdown = page.locator(".countdown")
+    await expect(countdown).to_have_class(re.compile(r"\bsoon\b"))
+    await expect(countdown).to_have_text(re.compile(r"^\d+ s$"))
+    first = int(str(await countdown.text_content()).split()[0])
+    await until(page, "(first) => parseInt(document.querySelector('.countdown').textContent) < first", first)
+    await expect(page.locator(".decision .head .pill")).to_have_text("expired", timeout=40_000)
+    await expect(page.get_by_role("button", name="Approve exactly this")).to_have_count(0)
+
+
+async def test_a_deadline_that_has_passed_says_so(console: Console) -> None:
+    purchase_id = await want_books(console, approval_timeout_seconds=3600)
+    context = await console.context()
+    await context.clock.install()
+    page = await console.page(f"/purchases/{purchase_id}", context=context)
+    await settled(page, "waits for approval")
+    await context.set_offline(True)
+    await page.clock.fast_forward(3_700_000)
+    await expect(page.locator(".decision")).to_contain_text("The time to decide is over.")
+    # Nobody may take what is on the screen for what is true now.
+    await expect(page.locator(".problem[role=status]")).to_contain_text("This may no longer be so.")
+    await context.set_offline(False)
+    await page.clock.fast_forward(3_000)
+    await expect(page.locator(".problem[role=status]")).to_be_hidden()
+
+
+async def test_a_list_that_is_cut_short_says_so(console: Console) -> None:
+    purchase_id = await want_books(console, approval_timeout_seconds=3600)
+    page = await console.page("/sessions")
+    asked: list[str] = []
+
+    async def many(route: Route) -> None:
+        asked.append(route.request.url)
+        view = await (await route.fetch(url=f"{console.stack.url}/purchases/{purchase_id}")).json()
+        await route.fulfill(json=[view | {"purchase_id": f"{purchase_id}-{number}"} for number in range(100)])
+
+    await page.route("**/purchases?*", many)
+    await page.get_by_role("link", name="Approvals").click()
+    await expect(page.locator(".approvals")).to_contain_text("only the newest 100")
+    await expect(page.get_by_role("status")).to_have_text("100 wait for a decision.")
+    await eventually(lambda: len(asked) > 1, within=15, what="all are read again, not each by itself")
+    await expect(page.locator(".approvals .rows").first.locator("li")).to_have_count(100)
+    await page.unroute_all(behavior="wait")
 
 
 async def test_a_paid_request_is_approved(console: Console) -> None:

@@ -1,5 +1,6 @@
 """Nothing that anybody says becomes markup, and the page runs its own code only."""
 
+import asyncio
 import re
 
 import httpx
@@ -10,7 +11,9 @@ from tests.console.people import Console, until
 from tests.console.test_streaming import ready
 from tests.money.shop_front import MoneyStack
 from tests.support import ROOT
+from waystation.models.events import MAX_MESSAGE_CHARACTERS
 
+MAX_RENDERING_MILLISECONDS = 2_000
 HOSTILE = """<script>window.broken = 1</script><img src=x onerror="window.broken = 2">
 <svg onload="window.broken = 3"></svg> [click](javascript:window.broken=4)
 [data](data:text/html,<script>alert(1)</script>)
@@ -27,6 +30,7 @@ HOSTILE = """<script>window.broken = 1</script><img src=x onerror="window.broken
 
 - <style>* { display: none !important }</style>
 - [deep](https://example.org/safe)
+- [https://example.org/shown](https://example.org/meant)
 
 > <iframe src="javascript:window.broken=9"></iframe>
 """
@@ -54,6 +58,49 @@ def test_the_page_holds_no_inline_code_or_style() -> None:
 def test_what_is_vendored_keeps_its_licence() -> None:
     vendored = {path.stem for path in (ROOT / "console" / "vendor").glob("*.js")}
     assert vendored == {path.stem for path in (ROOT / "console" / "vendor").glob("*.LICENSE")} != set()
+
+
+SLOW_SOURCES = {
+    "strong": "**a ",
+    "deleted": "~~a ",
+    "emphasis": "*a _b ",
+    "code": "`a ``b ",
+    "brackets": "[",
+    "links": "[a](http://x(",
+    "quotes": ">",
+    "list": "- a\n",
+    "table": "|-",
+}
+SLOW_LINES = {
+    "heading": ("# a", " ", "b"),
+    "heading ends": ("# a", " #", "b"),
+    "fence": ("```", " ", "`"),
+    "rule": ("-", " -", "x"),
+    "table rule": ("a|b\n|", " ", "-x"),
+    "bullet": ("- ", " ", "\u2028"),
+}
+RENDERING_MILLISECONDS = """
+async (text) => {
+  const { render } = await import('/console/markdown.js');
+  const begin = performance.now();
+  render(document.createElement('div'), text);
+  return performance.now() - begin;
+}
+"""
+
+
+async def test_no_text_stops_the_page(console: Console) -> None:
+    """Everybody who looks at a session renders what one of them wrote."""
+    page = await console.page("/sessions")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    texts = {name: part * (MAX_MESSAGE_CHARACTERS // len(part)) for name, part in SLOW_SOURCES.items()}
+    # Within what one block may have, where marks are looked for.
+    texts |= {f"{name}, short": text[:19_000] for name, text in texts.items()}
+    texts |= {name: head + part * 8_000 + tail for name, (head, part, tail) in SLOW_LINES.items()}
+    for name, text in texts.items():
+        async with asyncio.timeout(30):
+            took = await page.evaluate(RENDERING_MILLISECONDS, text)
+        assert took < MAX_RENDERING_MILLISECONDS, name
 
 
 async def test_hostile_text_stays_text(console: Console) -> None:
@@ -93,6 +140,7 @@ async def test_hostile_text_stays_text(console: Console) -> None:
         ["https://example.org/a_b?c=(d)", safe, "<u>good</u>"],
         ["https://example.org/path", safe, "https://example.org/path"],
         ["https://example.org/safe", safe, "deep"],
+        ["https://example.org/meant", safe, "https://example.org/shown"],
     ]
     attributes = "links => links.flatMap(a => a.getAttributeNames()).filter(name => name.startsWith('on'))"
     assert await evil.locator("a").evaluate_all(attributes) == []
@@ -133,6 +181,30 @@ async def test_files_beside_the_console_are_not_served(town: MoneyStack) -> None
     async with httpx.AsyncClient(base_url=town.url) as http:
         for path in ("/console/../api/main.py", "/console/%2e%2e/worker.py", "/console/none.js", "/console/"):
             assert (await http.get(path)).status_code == 404, path
+
+
+@pytest.mark.parametrize(
+    "path", ["/sessions/..%2Fmandates", "/purchases/x%2F..%2F..%2Fme", "/sessions/%E0%A4%A"]
+)
+async def test_an_address_leads_to_no_other_route(console: Console, path: str) -> None:
+    """Ids become parts of the paths that buttons call."""
+    page = await console.page("/approvals")
+    await expect(page.get_by_role("heading", name="Approvals")).to_be_visible()
+    await page.evaluate("(path) => { location.hash = `#${path}`; }", path)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("There is no such page")
+
+
+async def test_signing_out_leaves_no_tab_that_would_sign_in_again(console: Console) -> None:
+    context = await console.context()
+    pages = [await console.page("/sessions", context=context) for _ in range(2)]
+    for page in pages:
+        await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+    await pages[0].get_by_role("button", name="Sign out").click()
+    for page in pages:
+        await expect(page.get_by_label("Token")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_label("Token")).to_be_visible()
+        assert await page.evaluate("sessionStorage.length") == 0
 
 
 async def test_a_token_leaves_the_address_and_is_kept_for_the_tab_only(console: Console) -> None:

@@ -1,11 +1,13 @@
 """People watch, steer, stop and take over, in real tabs of a real browser."""
 
+import asyncio
 import re
 import uuid
 
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from tests.console.people import Console, until
+from tests.support import eventually
 from waystation.agents.demo import WORDS
 from waystation.client import Session
 from waystation.demo.chapters import spoken
@@ -102,6 +104,100 @@ async def test_a_cut_network_loses_and_doubles_nothing(console: Console) -> None
         assert await faults(page) == []
     finally:
         await wire.close()
+
+
+async def test_a_network_that_swallows_everything_is_left_for_one_that_works(console: Console) -> None:
+    """A try that gets no answer, and no error either, must not be waited for."""
+    session = await console.session()
+    wire = Wire(console.stack.ports[0])
+    await wire.mend()
+    kept: list[asyncio.StreamWriter] = []
+    try:
+        context = await console.context()
+        await context.clock.install()
+        page = await console.page(f"/sessions/{session.id}", context=context, url=wire.url)
+        await ready(page)
+        wire.cut()
+        await expect(page.locator(".connection")).to_have_text("Offline")
+        port = int(wire.url.rpartition(":")[2])
+        hole = await asyncio.start_server(lambda _, writer: kept.append(writer), "127.0.0.1", port)
+
+        async def swallowed() -> bool:
+            await page.clock.fast_forward(10_000)
+            return bool(kept)
+
+        await eventually(swallowed, within=10, what="a try to connect")
+        hole.close()
+        await wire.mend()
+        await session.send("tokens=20 rate=0")
+        await page.clock.fast_forward(36_000)
+        await page.clock.fast_forward(11_000)
+        await ready(page)
+        await until(page, LONGER, len(spoken(20)) - 1)
+    finally:
+        for writer in kept:
+            writer.close()
+        await wire.close()
+
+
+async def test_what_is_written_while_a_message_is_under_way_is_kept(console: Console) -> None:
+    session = await console.session()
+    page = await console.page(f"/sessions/{session.id}")
+    await ready(page)
+    let_through = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await let_through.wait()
+        await route.continue_()
+
+    await page.route("**/messages", hold)
+    await ask(page, "tokens=1 rate=0")
+    field = page.get_by_label("Message", exact=True)
+    await expect(field).to_have_value("")
+    await field.press_sequentially("And now")
+    let_through.set()
+    await expect(page.locator(".from-user")).to_have_count(1)
+    await until(page, IDLE)
+    await expect(field).to_have_value("And now")
+
+    await page.unroute("**/messages")
+    await page.route("**/messages", lambda route: route.abort())
+    await page.keyboard.press("Enter")
+    problem = page.locator(".session-view > .problem")
+    await expect(problem).to_contain_text("can't be reached")
+    await expect(field).to_have_value("And now")
+    await page.unroute("**/messages")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".from-user")).to_have_count(2)
+    await expect(problem).to_be_hidden()
+
+
+async def test_the_newest_words_stay_in_view_while_the_composer_grows(console: Console) -> None:
+    session = await console.session()
+    await session.send("tokens=300 rate=0")
+    page = await console.page(f"/sessions/{session.id}")
+    await ready(page)
+    await until(page, IDLE)
+    # Between the moment when the page scrolls to something new, and the one when it hears of that.
+    await page.evaluate(
+        """() => new Promise((resolve) => {
+          const field = document.getElementById('message');
+          const padding = document.createElement('div');
+          padding.style.height = '300px';
+          document.querySelector('.log .column').append(padding);
+          requestAnimationFrame(() => setTimeout(() => {
+            field.value = 'line\\n'.repeat(9);
+            field.dispatchEvent(new Event('input'));
+            requestAnimationFrame(() => requestAnimationFrame(resolve));
+          }));
+        })"""
+    )
+    log = page.get_by_role("log")
+    assert await log.evaluate("e => e.scrollHeight - e.scrollTop - e.clientHeight") < 2
+    await expect(page.get_by_role("button", name="Newest")).to_be_hidden()
+    await log.hover()
+    await page.mouse.wheel(0, -400)
+    await expect(page.get_by_role("button", name="Newest")).to_be_visible()
 
 
 async def test_reloading_in_mid_answer_goes_on_with_it(console: Console) -> None:
@@ -259,6 +355,30 @@ async def test_the_timeline_shows_turns_and_leads_to_them(console: Console) -> N
     found = page.locator(".from-user").first
     await expect(found).to_be_in_viewport()
     await expect(found).to_have_class(re.compile(r"\bfound\b"))
+    # What happens while it is closed is in it when it is opened again.
+    toggle = page.get_by_role("button", name="Timeline")
+    await toggle.click()
+    await ask(page, "tokens=3 rate=0")
+    await expect(page.locator(".from-user")).to_have_count(4)
+    await until(page, IDLE)
+    await toggle.click()
+    await expect(chart.locator("a.message")).to_have_count(4)
+
+
+async def test_a_part_that_can_not_be_loaded_says_so(console: Console) -> None:
+    session = await console.session()
+    page = await console.page(f"/sessions/{session.id}")
+    await ready(page)
+    await page.context.route("**/console/views/*", lambda route: route.abort())
+    await page.get_by_role("button", name="Timeline").click()
+    await expect(page.get_by_role("alert")).to_contain_text("could not be loaded")
+    await page.get_by_role("link", name="Mandates").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text(
+        "This part of the console could not be loaded"
+    )
+    await page.context.unroute_all()
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Mandates")
 
 
 STATES = """
@@ -306,6 +426,13 @@ async def test_a_hidden_tab_lets_go_and_resumes(console: Console) -> None:
     await until(page, LONGER, len(spoken(20)) - 1)
 
 
+async def test_a_session_that_is_not_there_says_so(console: Console) -> None:
+    page = await console.page("/sessions/none")
+    await expect(page.locator(".connection")).to_have_text("Not available")
+    await expect(page.get_by_role("alert")).to_contain_text("There is no session 'none'")
+    await expect(page.get_by_label("Message", exact=True)).to_be_disabled()
+
+
 async def test_a_session_that_is_closed_says_so(console: Console) -> None:
     session = await console.session()
     page = await console.page(f"/sessions/{session.id}")
@@ -314,6 +441,31 @@ async def test_a_session_that_is_closed_says_so(console: Console) -> None:
     await expect(page.locator(".connection")).to_have_text("Ended")
     await expect(page.get_by_label("Message", exact=True)).to_be_disabled()
     await expect(page.locator(".hint")).to_have_text("This session has ended.")
+
+
+async def test_a_search_finds_what_is_on_no_page_yet(console: Console) -> None:
+    word = f"needle{uuid.uuid4().hex[:8]}"
+    await console.session(title=f"An old {word}")
+    for _ in range(5):
+        await asyncio.gather(*(console.session() for _ in range(11)))
+    context = await console.context()
+    await context.clock.install()
+    page = await console.page("/sessions", context=context)
+    rows = page.locator(".rows li:not([hidden])")
+    await expect(rows).to_have_count(50)
+    await page.get_by_label("Search").fill(word)
+    await expect(rows).to_have_count(1)
+    await page.get_by_label("Search").fill(f"{word} and more")
+    await expect(page.get_by_role("status")).to_have_text("Nothing found.")
+    # From then on the newest page alone is read again and again.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for _ in range(2):
+        async with page.expect_response("**/sessions?*"):
+            await page.clock.fast_forward(4_000)
+    assert all("cursor" not in url for url in asked)
+    await page.get_by_label("Search").fill(word)
+    await expect(rows).to_have_count(1)
 
 
 async def test_a_new_session_is_started_from_the_list(console: Console) -> None:

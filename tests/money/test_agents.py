@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.money.liar import INJECTION
 from tests.money.shop_front import MoneyStack, Talk
 from tests.stack import KEYS
 from tests.support import eventually
@@ -83,6 +84,7 @@ async def test_a_person_approves_over_the_websocket(money: MoneyStack) -> None:
 @pytest.mark.timeout(120)
 async def test_lies_and_injected_texts_change_neither_price_nor_payee_nor_cart(money: MoneyStack) -> None:
     mandate = await money.mandate(agent="liar")
+    await money.behave(injected_text=INJECTION)
     async with money.client() as client, money.buying() as person:
         talk = await Talk.begin(client, "liar")
         await talk.ask(seller=money.sandbox.url("shop"), mandate=mandate)
@@ -94,6 +96,7 @@ async def test_lies_and_injected_texts_change_neither_price_nor_payee_nor_cart(m
         assert view.cart.payee == "profile_test_shop"
         assert cart["total"] == view.cart.total == 1_250
         assert [(line.item_id, line.quantity) for line in view.cart.lines] == [("ebook_tides", 1)]
+        assert INJECTION in view.cart.lines[0].name, "the seller's own words are shown, and do nothing"
         await person.approve(view.purchase_id, str(asked.data["digest"]))
         done = await talk.until("turn.completed")
         result = done.data["result"]

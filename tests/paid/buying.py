@@ -98,7 +98,7 @@ def has_credential(request: httpx.Request) -> bool:
 class Bench:
     """Everything a paid request needs."""
 
-    def __init__(self, folder: Path, temporal: Client) -> None:
+    def __init__(self, folder: Path, temporal: Client, *, wallet: Wallet | None = None) -> None:
         storage = ExternalStorage(drivers=[FolderStorageDriver(folder / "payloads")])
         converter = dataclasses.replace(temporal.data_converter, external_storage=storage)
         self.temporal = Client(**{**temporal.config(), "data_converter": converter})
@@ -115,7 +115,7 @@ class Bench:
         self.agent_client, _ = open_stripe(
             "sk_test_agent", api_base="http://processor.test", transport=self.network
         )
-        self.wallet = Wallet(
+        self.wallet = wallet or Wallet(
             Account.create(),
             rpc_url="https://paid.test/facilitator/rpc",
             rpc_transport=self.network,

@@ -6,13 +6,18 @@ import hashlib
 import json
 from typing import Any
 
+import httpx
 import pytest
-from fastapi import Response
+from fastapi import FastAPI, Request, Response
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 
+from api.errors import Conflict
+from api.money_gateway import MoneyGateway
 from waystation.answers import AnswerStore
 from waystation.models.money import Money
 from waystation.models.payments import PaidRequestView, Rail
-from waystation.models.purchases import Approve, Cancel, Reject
+from waystation.models.purchases import Approve, Cancel, Decision, Reject
 from workflows.paid_request import PaidRequest
 from workflows.purchase_rules import verify_audit
 
@@ -253,6 +258,82 @@ async def test_a_person_rejects(bench: Bench) -> None:
     assert await bench.balance(mandate) == (0, 0)
 
 
+async def test_the_first_decision_wins_and_every_other_caller_is_told_why(bench: Bench) -> None:
+    told = asyncio.Event()
+
+    server = EvilServer(lambda request, n: ask(stripe_challenge()), lambda request, n: Response("thanks"))
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if any(name == b"authorization" for name, _ in scope["headers"]):
+            await told.wait()
+        await server.app(scope, receive, send)
+
+    bench.network.add("slow.test", slow)
+    mandate = await bench.mandate(usd(1_000), approval_threshold=0, approvers=("alice", "bob"))
+    handle = await bench.start("https://slow.test/a", usd(60), mandate)
+    digest = (await bench.status(handle, "awaiting_approval")).terms_digest
+
+    async def refused(decision: Decision) -> str | None:
+        with pytest.raises(WorkflowUpdateFailedError) as failed:
+            await handle.execute_update(PaidRequest.decide, decision)
+        assert isinstance(failed.value.cause, ApplicationError)
+        return failed.value.cause.type
+
+    mallory = Approve(digest=digest, approver="mallory")
+    assert await refused(Decision(approve=mallory)) == "NotAnApprover"
+    stale = Approve(digest="sha256:" + "0" * 64, approver="alice")
+    assert await refused(Decision(approve=stale)) == "StaleDigest"
+    assert await refused(Decision()) == "InvalidDecision"
+    alice = Approve(digest=digest, approver="alice")
+    view = await handle.execute_update(PaidRequest.decide, Decision(approve=alice))
+    assert (view.status, view.approved_by) == ("paying", "alice")
+    assert await refused(Decision(reject=Reject(approver="bob"))) == "AlreadyDecided"
+    told.set()
+    assert (await handle.result()).status == "delivered"
+
+
+async def test_who_approves_is_answered_even_while_the_seller_is_slow(bench: Bench) -> None:
+    """The challenge ran out and a new one is slow to come: the approval counts, and isn't answered 503."""
+    answered = asyncio.Event()
+    asked = []
+
+    def unpaid(request: object, n: int) -> Response:
+        return ask(stripe_challenge(seconds=15 if n == 0 else 300))
+
+    server = EvilServer(unpaid, lambda request, n: Response("thanks"))
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        if len(asked) == 2:
+            await answered.wait()
+        await server.app(scope, receive, send)
+
+    bench.network.add("slow.test", slow)
+    mandate = await bench.mandate(usd(1_000), approval_threshold=0)
+    handle = await bench.start("https://slow.test/a", usd(60), mandate)
+    digest = (await bench.status(handle, "awaiting_approval")).terms_digest
+    assert digest is not None
+    gateway = MoneyGateway(bench.temporal, timeout_seconds=1.0)
+    approval = Approve(digest=digest, approver="alice")
+    view = await gateway.decide_payment(handle.id, Decision(approve=approval))
+    assert (len(asked), view.approved_by) == (2, "alice")
+    with pytest.raises(Conflict) as lost:
+        await gateway.decide_payment(handle.id, Decision(reject=Reject(approver="bob")))
+    assert lost.value.code == "already-decided"
+    answered.set()
+    assert (await handle.result()).status == "delivered"
+
+
+async def test_who_rejects_is_answered_when_it_is_over(bench: Bench) -> None:
+    mandate = await bench.mandate(usd(1_000), approval_threshold=0)
+    handle = await bench.start("/v1/reports/rain", usd(60), mandate)
+    await bench.status(handle, "awaiting_approval")
+    rejection = Decision(reject=Reject(approver="alice", reason="too dear"))
+    view = await handle.execute_update(PaidRequest.decide, rejection)
+    assert (view.status, view.money_moved) == ("refused", "no")
+    assert await bench.balance(mandate) == (0, 0)
+
+
 async def test_nobody_answering_lets_the_request_lapse(bench: Bench) -> None:
     mandate = await bench.mandate(usd(1_000), approval_threshold=0)
     view = await bench.pay("/v1/reports/rain", usd(60), mandate, approval_timeout_seconds=1)
@@ -312,6 +393,49 @@ async def test_canceling_the_workflow_itself_while_the_credential_is_out_finds_t
     assert (view.status, view.money_moved) == ("refused", "no")
     assert await bench.balance(mandate) == (0, 0)
     assert await bench.open_tokens() == []
+
+
+async def test_canceling_the_workflow_itself_after_the_answer_came_keeps_it(bench: Bench) -> None:
+    asking: list[str] = []
+
+    def about_the_token(request: httpx.Request) -> bool:
+        """Lets nobody ask the processor before the workflow was canceled."""
+        if request.method == "GET" and "/issued_tokens/" in request.url.path:
+            asking.append(request.url.path)
+            return True
+        return False
+
+    mandate = await bench.mandate(usd(1_000))
+    bench.network.drop = about_the_token
+    handle = await bench.start("/v1/reports/rain", usd(60), mandate)
+    await eventually(lambda: asking, what="the processor was asked")
+    await handle.cancel()
+
+    async def canceled() -> bool:
+        trail = await handle.query(PaidRequest.audit)
+        return any(entry.action == "workflow.cancel" for entry in trail.entries)
+
+    await eventually(canceled, what="the workflow knows that it was canceled")
+    bench.network.drop = lambda request: False
+    view = await handle.result()
+    assert (view.status, view.money_moved, view.refusal) == ("delivered", "yes", None)
+    assert view.answer is not None
+    assert await bench.balance(mandate) == (50, 0)
+
+
+async def test_what_a_server_remembers_of_one_agent_is_not_sent_for_another(bench: Bench) -> None:
+    app, cookies = FastAPI(), list[str | None]()
+
+    @app.get("/account")
+    async def account(request: Request) -> Response:
+        cookies.append(request.headers.get("cookie"))
+        return Response("hello", headers={"set-cookie": "session=alice; Path=/"})
+
+    bench.network.add("cookies.test", app)
+    for _ in range(2):
+        view = await bench.pay("https://cookies.test/account", usd(60), await bench.mandate(usd(1_000)))
+        assert view.status == "free"
+    assert cookies == [None, None]
 
 
 # --- servers that cheat ----------------------------------------------------------------------

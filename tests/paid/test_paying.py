@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,18 @@ def payer(bench: Bench, mandate: str, **more: Any) -> Payer:
         mandate_id=mandate,
         agent=AGENT,
         task_queue=bench.task_queue,
-        transport=bench.network,
-        **more,
+        **{"transport": bench.network, **more},
     )
+
+
+class Streaming(httpx.AsyncBaseTransport):
+    """A server whose answers come in pieces."""
+
+    def __init__(self, body: Callable[[httpx.Request], AsyncIterator[bytes]]) -> None:
+        self.body = body
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=self.body(request))
 
 
 @pytest.fixture
@@ -47,6 +57,34 @@ async def test_what_needs_no_payment_is_one_round_trip_and_no_workflow(bench: Be
     paid = await agent.fetch(f"{API}/v1/free", max_price=usd(60))
     assert (paid.response.status_code, paid.payment_id) == (200, None)
     assert len(bench.network.seen) == 1
+
+
+async def test_an_endless_free_answer_is_not_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waystation.paying.MAX_STORED_ANSWER_BYTES", 100_000)
+    given: list[int] = []
+
+    async def endless(request: httpx.Request) -> AsyncIterator[bytes]:
+        for number in range(1_000):
+            given.append(number)
+            yield bytes(10_000)
+
+    agent = payer(bench, await bench.mandate(usd(1_000)), transport=Streaming(endless))
+    with pytest.raises(PaymentRefusedError) as refused:
+        await agent.fetch("https://endless.test/", max_price=usd(60))
+    assert (refused.value.rule, refused.value.money_moved) == ("answer_too_large", "no")
+    assert len(given) == 11
+
+
+async def test_a_free_answer_that_drips_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waystation.paying.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
+
+    async def dripping(request: httpx.Request) -> AsyncIterator[bytes]:
+        yield b"a drop"
+        await asyncio.Event().wait()
+
+    agent = payer(bench, await bench.mandate(usd(1_000)), transport=Streaming(dripping))
+    with pytest.raises(httpx.ReadTimeout, match="nothing was paid"):
+        await agent.fetch("https://dripping.test/", max_price=usd(60))
 
 
 async def test_the_same_payment_id_is_paid_once_and_answered_again(bench: Bench, rich: Payer) -> None:

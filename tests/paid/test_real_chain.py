@@ -139,9 +139,9 @@ def real_facilitator(chain: LocalChain) -> FastAPI:
 async def test_a_payment_settles_on_the_chain_once(
     temporal: Client, chain: LocalChain, tmp_path: Path, rail: Rail
 ) -> None:
-    bench = Bench(tmp_path, temporal)
-    bench.wallet = Wallet(Account.create(), assets=(chain.asset,), rpc_url=chain.url)
-    await chain.mint(bench.wallet.address)
+    wallet = Wallet(Account.create(), assets=(chain.asset,), rpc_url=chain.url)
+    bench = Bench(tmp_path, temporal, wallet=wallet)
+    await chain.mint(wallet.address)
     async with bench.working():
         await pay_and_check(bench, chain, tmp_path, rail)
 

@@ -3,10 +3,11 @@
 import argparse
 import asyncio
 
+import uvloop
 from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.checkouts import PurchaseAnnouncements
 from activities.mandates import MandateActivities
@@ -43,7 +44,7 @@ async def run(options: argparse.Namespace) -> None:
             PurchaseAnnouncements(client).announce_purchase,
             *paying,
         ],
-        workflow_runner=WORKFLOW_RUNNER,
+        workflow_runner=UnsandboxedWorkflowRunner() if options.as_deployed else WORKFLOW_RUNNER,
     ):
         await asyncio.Event().wait()
 
@@ -52,7 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("temporal", "processor", "queue", "key", "rpc"):
         parser.add_argument(f"--{name}", required=True)
-    asyncio.run(run(parser.parse_args()))
+    parser.add_argument("--as-deployed", action="store_true", help="without the workflow sandbox")
+    uvloop.run(run(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ async def encrypted(temporal_server: TemporalServer) -> Client:
 async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterator[str]:
     queue = f"purchases-{uuid.uuid4()}"
     settings = MoneySettings(
+        allowed_networks=("127.0.0.0/8",),
         stripe_key=SecretStr("sk_test_agent"),
         stripe_api_base=processor.url,
         seller_default_credential=SecretStr(SHOP_KEY),

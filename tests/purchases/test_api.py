@@ -148,6 +148,30 @@ async def test_from_the_mandate_to_the_receipt(api: Api, processor: Processor) -
     assert purchase_id in [one["purchase_id"] for one in listed]
 
 
+async def test_what_waits_for_an_approver_is_found_among_the_rest(api: Api) -> None:
+    mandate_id = await api.mandate()
+    waiting, done = await api.buy(mandate_id), await api.buy(mandate_id)
+    for purchase_id in (waiting, done):
+        view = await api.until(purchase_id, "awaiting_approval")
+    await api.call("alice", "POST", f"/purchases/{done}/approve", {"digest": view["digest"]})
+    await api.until(done, "completed")
+
+    async def listed() -> list[str]:
+        answer = await api.call("alice", "GET", "/purchases", limit=100, waiting=True)
+        return [one["purchase_id"] for one in answer.json()]
+
+    async def waiting_alone() -> bool:
+        return waiting in await listed() and done not in await listed()
+
+    await eventually(waiting_alone)
+    await api.call("alice", "POST", f"/purchases/{waiting}/reject", {"reason": "no"})
+
+    async def none_waits() -> bool:
+        return waiting not in await listed()
+
+    await eventually(none_waits)
+
+
 async def test_only_an_approver_approves(api: Api) -> None:
     purchase_id = await api.buy(await api.mandate(approvers=["alice"]))
     view = await api.until(purchase_id, "awaiting_approval")

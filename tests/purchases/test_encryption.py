@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
 
 from waystation.encryption import (
     ENCODING,
@@ -124,3 +124,12 @@ def test_keys_are_read_with_and_without_padding_and_in_both_alphabets() -> None:
 
 def test_a_codec_does_not_show_its_keys() -> None:
     assert NEW.partition(":")[2] not in repr(encryption_codec([NEW]))
+
+
+def test_converters_keep_their_validators_from_call_to_call() -> None:
+    """With external storage the SDK makes a payload converter for every call."""
+    make = encrypting_data_converter(encryption_codec([NEW])).payload_converter_class
+    first, again = make(), make()
+    assert isinstance(first, PydanticPayloadConverter)
+    assert isinstance(again, PydanticPayloadConverter)
+    assert first.converters[b"json/plain"] is again.converters[b"json/plain"]

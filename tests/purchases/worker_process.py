@@ -17,7 +17,7 @@ from activities.purchasing import purchase_activities
 from waystation.encryption import encrypting_data_converter, encryption_codec
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
-from worker import WORKFLOW_RUNNER
+from worker import STICKY_TIMEOUT, WORKFLOW_RUNNER
 from workflows.purchasing import PURCHASE_WORKFLOWS
 
 
@@ -43,6 +43,7 @@ async def main() -> None:
             workflows=PURCHASE_WORKFLOWS,
             activities=activities,
             workflow_runner=WORKFLOW_RUNNER,
+            sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         ):
             print("worker is ready", flush=True)
             await asyncio.Event().wait()

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import Client as TemporalClient
+from temporalio.service import RPCError, RPCStatusCode
 
 from tests.stack import Stack, start_stack
 from tests.support import Process, TemporalServer, eventually, free_port, redis_server
 from waystation.agents.demo import TEXT
 from waystation.client import Client, Session
+from waystation.encryption import encrypting_data_converter, encryption_codec
 from waystation.errors import ConnectionLost, TryLater
-from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType, LiveDelta
+from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, LiveDelta, Role
+from waystation.models.sessions import SendMessage
+from waystation.names import turn_workflow_id
 from waystation.transcript import Transcript
+from workflows.session import AgentSession
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -52,6 +59,8 @@ class Watcher:
 
     async def until(self, kind: str, within: float = 40.0) -> Event:
         def found() -> Event | None:
+            failed = [event for event in self.durable if event.type == EventType.TURN_FAILED != kind]
+            assert not failed, f"waiting for {kind}: {failed[0].data}"
             return next((event for event in self.durable if event.type == kind), None)
 
         event = await eventually(
@@ -162,7 +171,8 @@ async def begin(
 
 async def test_the_agents_process_is_killed(own: Stack) -> None:
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=120 rate=100")
+        session, watchers = await begin(client, "tokens=400 rate=100")
+        await watchers[0].until("message.started")
         await watchers[0].until_text(200)
         agent = own.processes[2]
         agent.kill()
@@ -172,7 +182,7 @@ async def test_the_agents_process_is_killed(own: Stack) -> None:
         kinds = [event.type for event in events]
         assert kinds.count("turn.retried") == 1
         assert kinds.count("message.superseded") == 1
-        assert watchers[0].text() == words(120)
+        assert watchers[0].text() == words(400)
         for watcher in watchers:
             await watcher.stop()
 
@@ -195,7 +205,7 @@ async def test_the_agent_dies_for_good(own: Stack) -> None:
 
 async def test_the_worker_is_killed(own: Stack) -> None:
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=200 rate=100")
+        session, watchers = await begin(client, "tokens=400 rate=100")
         await watchers[0].until_text(300)
         worker = own.processes[1]
         worker.kill()
@@ -205,7 +215,7 @@ async def test_the_worker_is_killed(own: Stack) -> None:
         worker.start()
         await watchers[0].until("turn.completed")
         await check(watchers, session)
-        assert watchers[1].text() == words(200)
+        assert watchers[1].text() == words(400)
         assert len([m for m in watchers[0].session.transcript if m.status == "superseded"]) == 0
         for watcher in watchers:
             await watcher.stop()
@@ -213,7 +223,7 @@ async def test_the_worker_is_killed(own: Stack) -> None:
 
 async def test_the_api_is_killed(own: Stack) -> None:
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=250 rate=100")
+        session, watchers = await begin(client, "tokens=400 rate=100")
         api = own.processes[0]
         for characters in (200, 600):
             await watchers[0].until_text(characters)
@@ -221,16 +231,48 @@ async def test_the_api_is_killed(own: Stack) -> None:
             api.start()
         await watchers[0].until("turn.completed")
         await check(watchers, session)
-        assert watchers[0].text() == watchers[1].text() == words(250)
+        assert watchers[0].text() == watchers[1].text() == words(400)
         assert "turn.retried" not in [event.type for event in watchers[0].durable]
         for watcher in watchers:
             await watcher.stop()
 
 
+async def test_a_turn_that_begins_while_the_api_is_away_waits_for_it(own: Stack) -> None:
+    """What an agent needs before its own code begins is no failure of the agent's."""
+    converter = encrypting_data_converter(encryption_codec([own.encryption_key]))
+    temporal = await TemporalClient.connect(own.temporal.address, data_converter=converter)
+    async with own.client() as client:
+        session = await client.start("demo")
+        api = own.processes[0]
+        api.kill()
+        wish = SendMessage(text="tokens=50 rate=0", actor=Actor(role=Role.USER, id="ada"))
+        handle = temporal.get_workflow_handle_for(AgentSession.run, session.id)
+        sent = await handle.execute_update(AgentSession.send, wish)
+        turn = temporal.get_workflow_handle(turn_workflow_id(session.id, str(sent.turn_id)))
+
+        async def begun() -> bool:
+            try:
+                pending = (await turn.describe()).raw_description.pending_activities
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                return False  # the session starts it in a moment
+            return [one.state for one in pending] == [PendingActivityState.PENDING_ACTIVITY_STATE_STARTED]
+
+        await eventually(begun, what="the agent has taken up the turn")
+        api.start()
+        await own.ready()
+        watcher = Watcher(client.attach(session.id))
+        await watcher.until("turn.completed")
+        assert watcher.text() == words(50)
+        assert "turn.retried" not in [event.type for event in await check([watcher], session)]
+        await watcher.stop()
+
+
 async def test_temporal_is_killed(own: Stack) -> None:
     """Requests fail with 503 within seconds, agents keep what they write, and all of it arrives."""
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=300 rate=100")
+        session, watchers = await begin(client, "tokens=500 rate=100")
         await watchers[0].until_text(300)
         own.temporal.kill()
         before = len(watchers[0].text())
@@ -247,14 +289,14 @@ async def test_temporal_is_killed(own: Stack) -> None:
         final = [
             m for m in watchers[0].session.transcript if m.status == "completed" and m.actor.role == "agent"
         ]
-        assert "".join(message.text for message in final) == words(300)
+        assert "".join(message.text for message in final) == words(500)
         for watcher in watchers:
             await watcher.stop()
 
 
 async def test_everything_is_killed_at_once(own: Stack) -> None:
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=200 rate=100")
+        session, watchers = await begin(client, "tokens=400 rate=100")
         await watchers[0].until_text(300)
         for process in (*own.processes, own.temporal):
             process.kill()
@@ -262,7 +304,7 @@ async def test_everything_is_killed_at_once(own: Stack) -> None:
             process.start()
         await watchers[0].until("turn.completed", within=60)
         await check(watchers, session)
-        assert watchers[0].text() == watchers[1].text() == words(200)
+        assert watchers[0].text() == watchers[1].text() == words(400)
         for watcher in watchers:
             await watcher.stop()
 

@@ -3,12 +3,14 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
+from api.gateway import execute_update
 from tests.support import TemporalServer, eventually
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult
@@ -17,6 +19,7 @@ from worker import build_worker
 from workflows.session import AgentSession, SessionInput
 
 ADA = Actor(id="ada", role=Role.USER)
+UPDATE_TIMEOUT = timedelta(seconds=10)
 MESSAGE_CHARACTERS = 20_000
 MESSAGES_PER_TURN = 10
 BIG_CHARACTERS = 200_000
@@ -30,7 +33,8 @@ class Session:
 
     async def say(self, text: str) -> None:
         """Sends, and waits for the answer's end."""
-        await self.handle.execute_update(AgentSession.send, SendMessage(text=text, actor=ADA))
+        message = SendMessage(text=text, actor=ADA)
+        await execute_update(self.handle, AgentSession.send, message, UPDATE_TIMEOUT)
         await eventually(self.idle, within=30, what="the session is idle")
 
     async def idle(self) -> bool:

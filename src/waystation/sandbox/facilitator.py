@@ -36,6 +36,7 @@ from waystation.models.base import Frozen
 from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA, TokenAsset, recover_signer
 from waystation.protocols.http402 import WireError, parse_address
 from waystation.redaction import install_redaction
+from waystation.sqlite_files import open_sqlite
 
 FAUCET_BASE_UNITS = 1_000_000_000
 """Every address starts with 1,000 simulated USDC."""
@@ -81,12 +82,7 @@ class Chain:
 
     async def _open(self) -> aiosqlite.Connection:
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = await aiosqlite.connect(self._path, isolation_level=None)
-            await self._connection.execute("PRAGMA busy_timeout = 10000")
-            await self._connection.execute("PRAGMA journal_mode = WAL")
-            await self._connection.execute("PRAGMA synchronous = FULL")
-            await self._connection.executescript(_SCHEMA)
+            self._connection = await open_sqlite(self._path, _SCHEMA)
         return self._connection
 
     async def balance(self, address: str) -> int:

@@ -81,6 +81,8 @@ class Behaviour(Frozen):
     """Charge the same token a second time after a success."""
     tamper: Literal["none", "total", "currency", "quantity", "missing_totals", "amount_as_text"] = "none"
     """What is wrong in every session that is answered."""
+    injected_text: str = Field(default="", max_length=1_000)
+    """Stands in every title and description, for whoever takes what it reads for instructions."""
     die_in: Literal["none", "reserve", "place_order"] = "none"
     """kill -9 the shop: before the charge (reserve), or after it and before its order is noted."""
 
@@ -101,8 +103,8 @@ class Shop(Merchant):
         return [
             acp.FeedProduct(
                 id=product_id,
-                title=goods[0].title.partition(",")[0],
-                description=acp.FeedDescription(plain=goods[0].description),
+                title=self._told(goods[0].title.partition(",")[0]),
+                description=acp.FeedDescription(plain=self._told(goods[0].description)),
                 variants=tuple(self._variant(good) for good in goods),
             )
             for product_id, goods in by_product.items()
@@ -113,8 +115,8 @@ class Shop(Merchant):
         sold_out = left is not None and left == 0
         return acp.FeedVariant(
             id=good.id,
-            title=good.title,
-            description=acp.FeedDescription(plain=good.description),
+            title=self._told(good.title),
+            description=acp.FeedDescription(plain=self._told(good.description)),
             url=f"{self.base_url}/products/{good.id}",
             price=acp.FeedPrice(amount=self._unit_amount(good), currency=CURRENCY.upper()),
             availability=acp.FeedAvailability(
@@ -125,6 +127,9 @@ class Shop(Merchant):
             or None,
             seller=acp.FeedSeller(name="Harbour Goods"),
         )
+
+    def _told(self, text: str) -> str:
+        return f"{text} {self.behaviour.injected_text}".rstrip()
 
     def _unit_amount(self, good: Good) -> int:
         return good.unit_amount + self.behaviour.raise_prices_by
@@ -154,8 +159,8 @@ class Shop(Merchant):
             rate = 0
         return QuotedLine(
             item_id=good.id,
-            name=good.title,
-            description=good.description,
+            name=self._told(good.title),
+            description=self._told(good.description),
             quantity=item.quantity,
             unit_amount=self._unit_amount(good),
             discount=discount,

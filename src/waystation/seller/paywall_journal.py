@@ -14,8 +14,8 @@ from typing import Protocol
 import aiosqlite
 
 from waystation.seller.paywall_entries import Entry, EntryState
+from waystation.sqlite_files import open_sqlite
 
-SQLITE_BUSY_MILLISECONDS = 10_000
 MAX_OPEN_ENTRIES_PER_READ = 500
 
 FORGETTABLE = (EntryState.DELIVERED, EntryState.REFUSED, EntryState.NAMED)
@@ -75,13 +75,7 @@ class SqliteJournal:
 
     async def _open(self) -> aiosqlite.Connection:
         if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = await aiosqlite.connect(self._path, isolation_level=None)
-            await connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MILLISECONDS}")
-            await connection.execute("PRAGMA journal_mode = WAL")
-            await connection.execute("PRAGMA synchronous = FULL")
-            await connection.executescript(_SCHEMA)
-            self._connection = connection
+            self._connection = await open_sqlite(self._path, _SCHEMA)
         return self._connection
 
     async def load(self, key: str) -> Entry | None:

@@ -18,11 +18,11 @@ import aiosqlite
 from waystation.models.base import Frozen
 from waystation.protocols.acp import CheckoutStatus
 from waystation.seller.records import CartRecord, Checkout, Delivery, OrderRecord
+from waystation.sqlite_files import open_sqlite
 
 IDEMPOTENCY_RETENTION_SECONDS: Final = 48 * 3600
 """The protocol asks for at least 24 h."""
 
-BUSY_TIMEOUT_SECONDS: Final = 10
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS checkouts (
@@ -126,19 +126,13 @@ class SqliteStore:
         self._owner = secrets.token_hex(8)
 
     async def open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = await self._connected()
-        # With NORMAL a crash of the process loses nothing; a power cut could lose the last moments. Money
-        # was moved by then, so every commit goes to the disk.
-        await self._writer.execute("PRAGMA synchronous=FULL")
-        await self._writer.executescript(_SCHEMA)
         self._reader = await self._connected()
         await self._free_claims_of_the_dead()
 
     async def _connected(self) -> aiosqlite.Connection:
-        connection = await aiosqlite.connect(self._path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+        connection = await open_sqlite(self._path, _SCHEMA)
         connection.row_factory = aiosqlite.Row
-        await connection.execute("PRAGMA journal_mode=WAL")
         return connection
 
     async def close(self) -> None:

@@ -1,0 +1,20 @@
+"""How models become Temporal payloads and back, in every process."""
+
+from functools import cache
+
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+
+
+@cache
+def _made_once() -> PydanticPayloadConverter:
+    return PydanticPayloadConverter()
+
+
+class SharedPydanticPayloadConverter(PydanticPayloadConverter):
+    """Pydantic payloads, by converters that are made once and keep the validators they have built.
+
+    With external storage Temporal's SDK makes a payload converter for every call, each with an empty cache.
+    """
+
+    def __init__(self) -> None:
+        self.converters = _made_once().converters

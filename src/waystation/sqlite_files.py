@@ -1,0 +1,48 @@
+"""SQLite files that several processes of one host share, opened so that a crash loses nothing."""
+
+import asyncio
+import sqlite3
+import time
+from pathlib import Path
+from typing import Final
+
+import aiosqlite
+
+BUSY_TIMEOUT_SECONDS: Final = 10.0
+"""How long a statement waits for another process's lock."""
+RETRY_PAUSE_SECONDS: Final = 0.02
+
+
+async def open_sqlite(path: Path, schema: str = "") -> aiosqlite.Connection:
+    """A connection in autocommit mode, with write-ahead log; every commit is on disk when it returns.
+
+    The folder is made if need be, and the ``schema`` (statements that may be run again) applied.
+    Raises ``sqlite3.OperationalError`` when others hold the file for longer than
+    ``BUSY_TIMEOUT_SECONDS``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+    try:
+        await _use_write_ahead_log(connection)
+        # With NORMAL a crash of the process loses nothing; a power cut could lose the last moments. Money
+        # was moved by then, so every commit goes to the disk.
+        await connection.execute("PRAGMA synchronous = FULL")
+        await connection.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def _use_write_ahead_log(connection: aiosqlite.Connection) -> None:
+    """SQLite refuses this at once, whatever its timeout, while another process does it to a new file."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            await connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(RETRY_PAUSE_SECONDS)
+        else:
+            return

@@ -1,0 +1,55 @@
+"""Where calls to sellers may go, and what they may carry."""
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+from pydantic import SecretStr
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.checkouts import CheckoutActivities, OpenCheckout, SellerCredentials
+from activities.failures import SELLER_REFUSED
+from waystation.models.purchases import PurchaseRequest
+from waystation.networks import checked_client
+
+CREDENTIALS = SellerCredentials({}, default=SecretStr("key"))
+
+
+def opening(seller: str) -> OpenCheckout:
+    request = PurchaseRequest.model_validate(
+        {
+            "mandate_id": "mandate-1",
+            "seller": seller,
+            "currency": "usd",
+            "items": [{"id": "mug", "quantity": 1}],
+            "agent": {"id": "shopper"},
+        }
+    )
+    return OpenCheckout(request=request, purchase_id="p", idempotency_key="k")
+
+
+@pytest.mark.parametrize("seller", ["http://127.0.0.1:1", "https://localhost:1", "https://169.254.169.254"])
+async def test_a_seller_in_a_private_network_is_refused_for_good(seller: str) -> None:
+    async with checked_client() as http:
+        activities = CheckoutActivities(http, CREDENTIALS)
+        with pytest.raises(ApplicationError, match="private network") as refused:
+            await ActivityEnvironment().run(activities.open_checkout, opening(seller))
+    assert refused.value.type == SELLER_REFUSED
+    assert refused.value.non_retryable
+    assert refused.value.details[0] == "private_address"
+
+
+async def test_what_a_seller_remembers_of_one_buyer_is_not_sent_for_another() -> None:
+    app, cookies = FastAPI(), list[str | None]()
+
+    @app.get("/.well-known/acp.json")
+    async def discovery(request: Request) -> Response:
+        cookies.append(request.headers.get("cookie"))
+        return Response(status_code=503, headers={"set-cookie": "cart=alice; Path=/"})
+
+    async with checked_client(transport=httpx.ASGITransport(app)) as http:
+        activities = CheckoutActivities(http, CREDENTIALS)
+        for _ in range(2):
+            with pytest.raises(ApplicationError):
+                await ActivityEnvironment().run(activities.open_checkout, opening("https://shop.test"))
+    assert cookies == [None, None]

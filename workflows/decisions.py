@@ -1,0 +1,52 @@
+"""A person's decision on a purchase or a paid request: the first that counts stands, others are told why."""
+
+from collections.abc import Sequence
+
+from temporalio.exceptions import ApplicationError
+
+from waystation.models.purchases import Approve, Decision, Reject
+from waystation.names import ALREADY_DECIDED, NOT_AN_APPROVER, NOT_AWAITING_APPROVAL, STALE_DIGEST
+
+
+def the_one_in(decision: Decision) -> Approve | Reject:
+    """The approval or rejection.
+
+    Raises:
+        ApplicationError: ``InvalidDecision`` where there are both or none.
+    """
+    wanted = decision.approve or decision.reject
+    if wanted is None or (decision.approve and decision.reject):
+        raise _refused("InvalidDecision", "give either approve or reject")
+    return wanted
+
+
+def check_decision(
+    wanted: Approve | Reject,
+    *,
+    what: str,
+    status: str,
+    decided_by: str | None,
+    agent: str,
+    approvers: Sequence[str],
+    digest: str | None,
+) -> None:
+    """Whether a decision on ``what`` counts; without ``approvers`` anybody but the agent may decide.
+
+    Raises:
+        ApplicationError: ``AlreadyDecided``, ``NotAwaitingApproval``, ``NotAnApprover``, ``StaleDigest``.
+    """
+    if decided_by is not None:
+        raise _refused(ALREADY_DECIDED, f"{decided_by} has already decided")
+    if status != "awaiting_approval":
+        raise _refused(NOT_AWAITING_APPROVAL, f"the {what} is {status}, nothing waits for approval")
+    if wanted.approver == agent or (approvers and wanted.approver not in approvers):
+        raise _refused(NOT_AN_APPROVER, f"{wanted.approver} may not decide on this {what}")
+    if wanted.digest is not None and wanted.digest != digest:
+        raise _refused(
+            STALE_DIGEST,
+            f"the {what} has changed, this digest is of other terms; look again and decide with its digest",
+        )
+
+
+def _refused(kind: str, message: str) -> ApplicationError:
+    return ApplicationError(message, type=kind, non_retryable=True)

@@ -5,7 +5,6 @@ import inspect
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from waystation.dev import DEV_SERVER_OPTIONS
+from waystation.ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPORAL = str(Path(sys.executable).with_name("temporal"))
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 async def eventually(condition: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any:

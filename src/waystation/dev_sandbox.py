@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from waystation.local import write_private
+from waystation.ports import free_ports
 from waystation.protocols.acp import WEBHOOK_PATH
 
 SANDBOX_FILE: Final = "sandbox.json"
@@ -88,12 +89,13 @@ def _load(path: Path) -> dict[str, dict[str, str]]:
 def _ports(known: dict[str, str]) -> dict[str, str]:
     """The ports of last time where they are free; a part whose port is taken moves."""
     ports: dict[str, str] = {}
-    for part in PARTS:
+    for part, other in zip(PARTS, free_ports(len(PARTS)), strict=True):
+        port = int(known.get(part, other))
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", int(known.get(part, "0"))))
+                probe.bind(("127.0.0.1", port))
             except OSError:
-                probe.bind(("127.0.0.1", 0))
-            ports[part] = str(probe.getsockname()[1])
+                port = other
+        ports[part] = str(port)
     return ports

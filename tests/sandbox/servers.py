@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,17 +13,13 @@ from typing import Self
 
 import httpx
 
+from tests.support import free_port
+
 START_DEADLINE_SECONDS = 30
 
 # Making a client loads the machine's certificates, which takes longer than all that a test asks. It keeps no
 # connection, for the servers are killed.
 HTTP = httpx.Client(trust_env=False, timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(met: Callable[[], bool], what: str, deadline_seconds: int = 20) -> None:

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.sandbox.servers import Server, free_port, wait_until
+from tests.sandbox.servers import Server, wait_until
 from tests.seller.agent import ADDRESS, BUYER, Agent, total
+from tests.support import free_port
 from waystation.sandbox.catalog import Stockroom
 from waystation.sandbox.shop import Behaviour
 from waystation.sandbox.shop import Shop as ShopMerchant

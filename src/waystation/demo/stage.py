@@ -1,7 +1,6 @@
 """The parts the demo plays on: what ``waystation dev`` starts, and the people in front of it."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ from waystation.demo.wire import Wire
 from waystation.dev import Dev
 from waystation.models.events import TERMINAL_TURN_TYPES
 from waystation.models.sessions import Sent
+from waystation.ports import free_ports
 from waystation.transcript import Transcript
 
 FRAME_SECONDS = 0.08
@@ -48,7 +48,7 @@ class Stage:
 
     def __init__(self, folder: Path, server_folder: Path, screen: Screen) -> None:
         self.screen = screen
-        self._port, temporal_port = _free_ports(2)
+        self._port, temporal_port = free_ports(2)
         self.dev = Dev(folder, self._port, temporal_port, [], server_folder, quiet=True)
         self.wire = Wire(self._port)
         self._resources = AsyncExitStack()
@@ -176,13 +176,3 @@ def turn_of(sent: Sent) -> str:
 async def _token(service: Client, session: Session, role: str, name: str) -> str:
     body = {"role": role, "sessions": [session.id], "subject": name.lower(), "name": name}
     return (await service.request("POST", "/tokens", _Token, body)).token
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

@@ -1,0 +1,34 @@
+"""Ports on this machine for servers that are started, killed and started again on the same one."""
+
+import random
+import socket
+from contextlib import ExitStack
+from typing import Final
+
+BELOW_OUTGOING: Final = range(15_000, 30_000)
+"""Below the ranges from which systems take the ports of outgoing connections (Linux: from 32768,
+macOS and Windows: from 49152). A port from there can go to somebody's connection while its server
+is down, even to the very client that tries to reach the server, and then the server can't come back."""
+
+ATTEMPTS: Final = 1_000
+
+
+def free_ports(count: int) -> list[int]:
+    """``count`` different ports of 127.0.0.1 on which nothing listens now.
+
+    Raises:
+        OSError: almost every port is in use.
+    """
+    with ExitStack() as probes:
+        ports: list[int] = []
+        for _ in range(ATTEMPTS):
+            if len(ports) == count:
+                return ports
+            port = random.choice(BELOW_OUTGOING)  # noqa: S311
+            probe = probes.enter_context(socket.socket())
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
+    raise OSError(f"no {count} free ports found between {BELOW_OUTGOING.start} and {BELOW_OUTGOING.stop}")

@@ -255,7 +255,7 @@ class Turn(MoneyTurn):
         await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
-        """Starts a sub-agent that writes to this session itself.
+        """Starts a sub-agent that writes to this session itself, behind what the turn has written so far.
 
         ``key`` (by default agent and text) makes it idempotent: a turn that is tried again gets
         the sub-agent of the first try, with its result.

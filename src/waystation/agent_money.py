@@ -40,6 +40,10 @@ class MoneyTurn:
     _payers: dict[str, Payer] | None = None
     _money: AsyncExitStack
 
+    async def flush(self) -> None:
+        """Waits until everything written so far is durable."""
+        raise NotImplementedError
+
     async def search_products(
         self, seller: str, query: str = "", *, feed: str = "catalog", limit: int = 20
     ) -> tuple[FoundProduct, ...]:
@@ -75,6 +79,7 @@ class MoneyTurn:
         """
         self._bought += 1
         purchase_id = self._money_id("buy", key or str(self._bought))
+        await self.flush()  # a purchase announces itself: behind what the agent wrote before it
         buying = Buying(self.session.client)
         while True:
             try:

@@ -219,16 +219,21 @@ class Writer:
         self._connection.wake()
 
     async def flush(self) -> None:
-        """Waits until everything written is durable. Raises when the turn is over."""
-        self._flush_due = True
-        self._connection.wake()
-        while self._unacknowledged and not self._error:
+        """Waits until everything written so far is durable. Raises when the turn is over."""
+        # Others may go on writing meanwhile: what they write is not waited for.
+        last = self._numbered
+        if self._unacknowledged:
+            self._flush_due = True
+            self._connection.wake()
+        while self._unacknowledged and self._unacknowledged[0][0].n <= last and not self._error:
             await self._wait()
         if self._error:
             raise self._error
 
     async def spawn(self, spawn: Spawn) -> str:
         """Asks for a sub-agent and answers its turn's id."""
+        # It goes another way than what was written before, which it must not overtake in the session.
+        await self.flush()
         self._asked += 1
         request = f"spawn-{self._asked}"
         frame = SpawnFrame(writer=self.key, session_id=self._frame.session_id, request=request, spawn=spawn)

@@ -85,6 +85,25 @@ async def test_spawning_under_one_key_twice_asks_twice(writer: Writer) -> None:
         assert await asyncio.wait_for(asked, 1) == "t1.1"
 
 
+async def test_spawning_waits_for_what_was_written_before_and_for_nothing_else(writer: Writer) -> None:
+    """Both go different ways: the session must not show a sub-agent before the words that announce it."""
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    await writer.write("data.before", {})
+    spawn = Spawn(parent_turn_id="t1", attempt=1, key="k", agent="researcher", text="find")
+    asked = asyncio.create_task(writer.spawn(spawn))
+    await asyncio.sleep(0)
+    await writer.write("data.after", {})
+    (written,) = [json.loads(raw) for raw in writer.due()]
+    assert (written["op"], written["flush"]) == ("write", True)
+    writer.take(AckFrame(writer=writer.key, n=1))
+    await asyncio.sleep(0)
+    (frame,) = [json.loads(raw) for raw in writer.due()]
+    assert frame["op"] == "spawn"
+    writer.take(SpawnedFrame(writer=writer.key, request=frame["request"], turn_id="t1.1"))
+    assert await asyncio.wait_for(asked, 1) == "t1.1"
+
+
 @pytest.mark.parametrize("result", [object(), "half a pair: \ud83d", {"deep": {1: {2}}, "x": object()}])
 async def test_what_is_no_json_is_refused_where_it_is_written(writer: Writer, result: object) -> None:
     """On the wire it would end the connection that all turns of the process share."""

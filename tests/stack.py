@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.support import ROOT, Process, TemporalServer, eventually, free_port
+from tests.support import ROOT, START_SECONDS, Process, TemporalServer, eventually, free_port
 from waystation.client import Client
 from waystation.encryption import generate_key
 from waystation.settings import hash_api_key
@@ -84,7 +84,7 @@ class Stack:
                 except httpx.TransportError:
                     return False
 
-            await eventually(answers, within=30, what=f"{url} answers\n{self.logs()}")
+            await eventually(answers, within=START_SECONDS, what=f"{url} answers\n{self.logs()}")
 
     def logs(self) -> str:
         return "\n".join(f"--- {p.log.name}\n{p.output[-3000:]}" for p in self.processes)

@@ -16,6 +16,10 @@ from waystation.dev import DEV_SERVER_OPTIONS
 from waystation.ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_SECONDS = 30.0
+"""After this long something will not happen any more, whatever else the machine has to do."""
+START_SECONDS = 90.0
+"""The same for servers: they import much before they answer, and several start at once."""
 TEMPORAL = str(Path(sys.executable).with_name("temporal"))
 
 
@@ -23,7 +27,9 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-async def eventually(condition: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any:
+async def eventually(
+    condition: Callable[[], Any], *, within: float = PATIENCE_SECONDS, what: str = ""
+) -> Any:
     """Waits until the condition holds and returns its value; fails after ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
@@ -60,7 +66,7 @@ class Process:
             self.popen.send_signal(signal.SIGKILL)
             self.popen.wait()
 
-    def terminate(self, within: float = 15.0) -> int:
+    def terminate(self, within: float = PATIENCE_SECONDS) -> int:
         self.popen.terminate()
         return self.popen.wait(within)
 
@@ -101,7 +107,7 @@ class TemporalServer(Process):
                     raise AssertionError(f"Temporal has ended:\n{self.output[-2000:]}") from None
                 return False
 
-        await eventually(answers, within=30, what="Temporal's dev server answers")
+        await eventually(answers, within=START_SECONDS, what="Temporal's dev server answers")
 
 
 def redis_server() -> str | None:

@@ -142,7 +142,7 @@ async def test_streams_that_are_dropped_at_once_leave_nothing_behind(
         return await subscribers(http) <= before
 
     await client.request("GET", f"/sessions/{session.id}", Snapshot)
-    await eventually(back, within=10)
+    await eventually(back)
 
 
 async def subscribers(http: httpx.AsyncClient) -> float:

@@ -34,7 +34,7 @@ async def finished(session: Session) -> None:
     async def idle() -> bool:
         return (await session.snapshot()).status == "idle"
 
-    await eventually(idle, within=20)
+    await eventually(idle)
 
 
 async def token_for(

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from tests.support import Process, eventually, free_port
+from tests.support import START_SECONDS, Process, eventually, free_port
 from waystation.local import read_dev_environment
 
 COMMAND = (sys.executable, "-m", "waystation")
@@ -29,7 +29,7 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("WAYSTATION_")}
 
 
-def run(*arguments: str, cwd: Path, within: float = 30.0) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, within: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
@@ -57,7 +57,7 @@ class DevProcess:
         self.process = Process(*COMMAND, "dev", *ports, *self._options, log=log, cwd=self.folder)
         await eventually(
             lambda: "Waystation runs" in log.read_text() or self._ended(),
-            within=45,
+            within=START_SECONDS,
             what="waystation dev runs",
         )
         return self.process
@@ -69,7 +69,7 @@ class DevProcess:
         return False
 
     def stop(self) -> int:
-        return self.process.terminate(within=30) if self.process else 0
+        return self.process.terminate() if self.process else 0
 
     def pid(self, name: str) -> int | None:
         path = self.folder / ".waystation" / "run" / f"{name}.pid"

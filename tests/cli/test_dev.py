@@ -34,7 +34,6 @@ async def mid_answer(dev: DevProcess, session_id: str) -> None:
     await eventually(lambda: dev.count(session_id, "message.delta"), what="the agent writes")
 
 
-@pytest.mark.timeout(120)
 async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevProcess) -> None:
     await mid_answer(own, "survivor")
     assert own.process is not None
@@ -58,18 +57,15 @@ async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevPr
     assert answer == "".join(word + " " for word in islice(cycle(WORDS), 60))
 
 
-@pytest.mark.timeout(120)
 async def test_a_killed_child_is_started_again_and_takes_its_command_along(own: DevProcess) -> None:
     before = own.pid("agents")
     assert before is not None
     os.kill(parent_of(before), signal.SIGKILL)
 
     await eventually(lambda: not alive(before), what="the agents' process goes with its keeper")
-    await eventually(
-        lambda: own.pid("agents") not in (None, before), within=20, what="another agents' process runs"
-    )
+    await eventually(lambda: own.pid("agents") not in (None, before), what="another agents' process runs")
     own.session("start", "demo", "--id", "later", "-m", "tokens=5 rate=0")
-    await eventually(lambda: own.count("later", "turn.completed"), within=20, what="it answers")
+    await eventually(lambda: own.count("later", "turn.completed"), what="it answers")
 
 
 async def test_sigterm_ends_everything_within_seconds(own: DevProcess) -> None:
@@ -132,7 +128,6 @@ def test_an_unknown_agent_is_said(tmp_path: Path, reference: str, reason: str) -
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.timeout(90)
 def test_dev_ends_with_the_reason_when_an_agent_cannot_be_loaded(tmp_path: Path) -> None:
     ports = ("--port", str(free_port()), "--temporal-port", str(free_port()))
     done = run("dev", *ports, "--agent", "nowhere:agent", cwd=tmp_path, within=60)
@@ -148,7 +143,7 @@ async def test_without_the_sandbox_the_rest_runs(tmp_path: Path) -> None:
         assert [name for name in ("processor", "shop", "paid-api") if dev.pid(name)] == []
         assert all(dev.pid(name) for name in CHILDREN)
         dev.session("start", "demo", "--id", "alone", "-m", "tokens=3 rate=0")
-        await eventually(lambda: dev.count("alone", "turn.completed"), within=20, what="the agent answers")
+        await eventually(lambda: dev.count("alone", "turn.completed"), what="the agent answers")
         granted = run(
             "mandate", "create", "--owner", "dev-approver", "--agent", "shopper", "--cap", "1000",
             "--seller", "https://shop.example", "--payment-method", "pm_card_visa", cwd=tmp_path,

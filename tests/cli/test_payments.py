@@ -52,7 +52,7 @@ async def payment(dev: DevProcess, paid_api: str) -> str:
     async with Client(known["WAYSTATION_URL"], known["WAYSTATION_API_KEY"]) as client:
         payment_id = (await Payments(client).start(start)).payment_id
     await eventually(
-        lambda: shown(dev, payment_id)["status"] == "awaiting_approval", within=30, what="a person is asked"
+        lambda: shown(dev, payment_id)["status"] == "awaiting_approval", what="a person is asked"
     )
     return payment_id
 
@@ -63,7 +63,7 @@ async def test_approve_with_the_digest_of_the_terms_pays(dev: DevProcess, paymen
     stale = run("payment", "approve", payment, "--digest", "sha256:" + "0" * 64, cwd=dev.folder)
     assert (stale.returncode, "other terms" in stale.stderr) == (1, True)
     waystation(dev, "payment", "approve", payment, "--digest", view["terms_digest"])
-    await eventually(lambda: shown(dev, payment)["status"] == "delivered", within=30, what="it is delivered")
+    await eventually(lambda: shown(dev, payment)["status"] == "delivered", what="it is delivered")
     final = shown(dev, payment)
     assert (final["money_moved"], final["approved_by"]) == ("yes", "dev-approver")
     trail = json.loads(waystation(dev, "payment", "audit", payment, "--json"))
@@ -84,7 +84,7 @@ async def test_reject_pays_nothing_and_says_why(dev: DevProcess, payment: str) -
 
 async def test_cancel_stops_it(dev: DevProcess, payment: str) -> None:
     waystation(dev, "payment", "cancel", payment, "--reason", "never mind")
-    await eventually(lambda: shown(dev, payment)["status"] == "refused", within=30, what="it is canceled")
+    await eventually(lambda: shown(dev, payment)["status"] == "refused", what="it is canceled")
     assert shown(dev, payment)["refusal"]["rule"] == "canceled"
 
 

@@ -21,9 +21,7 @@ def spoken(words: int) -> str:
 
 
 async def finished(dev: DevProcess, session_id: str, *, turns: int = 1) -> None:
-    await eventually(
-        lambda: dev.count(session_id, "turn.completed") == turns, within=30, what="the turn completes"
-    )
+    await eventually(lambda: dev.count(session_id, "turn.completed") == turns, what="the turn completes")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from tests.money.shop_front import MoneyStack
 from tests.stack import KEYS
 from waystation.client import Client, Session
 
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 ROLES = ("client", "operator", "approver")
 
 expect.set_options(timeout=PATIENCE_MS)

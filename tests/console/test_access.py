@@ -23,7 +23,6 @@ async def violations(page: Page) -> list[tuple[str, Any]]:
     ]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_serious(

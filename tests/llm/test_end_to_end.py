@@ -27,9 +27,9 @@ async def types(session: Session) -> list[str]:
 
 async def test_a_model_thinks_calls_a_tool_answers_and_remembers(client: Client) -> None:
     session = await client.start("scripted", message="what says the clock")
-    await eventually(lambda: idle(session), within=30)
+    await eventually(lambda: idle(session))
     await session.send("and now")
-    await eventually(lambda: idle(session), within=30)
+    await eventually(lambda: idle(session))
     messages = [(m.kind, m.text) for m in await session.load()]
     assert messages == [
         ("message", "what says the clock"),
@@ -50,7 +50,7 @@ async def test_a_stop_in_mid_answer_keeps_what_was_shown_and_no_more(client: Cli
     async def writing() -> bool:
         return "message.delta" in await types(session)
 
-    await eventually(writing, within=30)
+    await eventually(writing)
     answer = await session.stop()
     assert answer.outcome == "stopped"
     events = (await session.replay()).events
@@ -65,9 +65,9 @@ async def test_a_steer_becomes_part_of_the_conversation(client: Client) -> None:
     async def writing() -> bool:
         return "message.delta" in await types(session)
 
-    await eventually(writing, within=30)
+    await eventually(writing)
     assert (await session.steer("shorter", wait_seconds=30)).outcome == "consumed"
-    await eventually(lambda: idle(session), within=30)
+    await eventually(lambda: idle(session))
     last = (await session.load()).messages[-1]
     assert last.text.startswith("2 said:")
     assert last.text.endswith("then shorter ")

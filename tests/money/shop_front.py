@@ -5,13 +5,14 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.stack import COMMAND, KEYS, Stack
-from tests.support import Process, TemporalServer, eventually
+from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
 from waystation.buying import Buying
 from waystation.client import Client, Session
 from waystation.dev_sandbox import Sandbox
@@ -53,7 +54,7 @@ class MoneyStack(Stack):
                     return False
 
             for url in self.sandbox.health_urls():
-                await eventually(lambda url=url: answers(url), within=30, what=f"{url}\n{self.logs()}")  # type: ignore[misc]
+                await eventually(partial(answers, url), within=START_SECONDS, what=f"{url}\n{self.logs()}")
 
     # What the sandbox has seen
 
@@ -106,8 +107,6 @@ async def start_money_stack(
     folder: Path, temporal: TemporalServer, agents: tuple[str, ...] = AGENTS
 ) -> MoneyStack:
     stack = MoneyStack(folder, temporal)
-    from tests.support import free_port
-
     port = free_port()
     stack.sandbox = Sandbox(folder, f"http://127.0.0.1:{port}")
     try:

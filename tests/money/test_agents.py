@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import pytest
 from websockets.asyncio.client import connect
 
 from tests.money.liar import INJECTION
@@ -81,7 +80,6 @@ async def test_a_person_approves_over_the_websocket(money: MoneyStack) -> None:
         assert granted.data["approver"] == "test-approver"
 
 
-@pytest.mark.timeout(120)
 async def test_lies_and_injected_texts_change_neither_price_nor_payee_nor_cart(money: MoneyStack) -> None:
     mandate = await money.mandate(agent="liar")
     await money.behave(injected_text=INJECTION)
@@ -181,7 +179,6 @@ async def test_a_person_approves_a_paid_request(money: MoneyStack) -> None:
         assert other.status_code == 404
 
 
-@pytest.mark.timeout(150)
 async def test_a_retried_turn_neither_pays_twice_nor_loses_the_answer(money: MoneyStack) -> None:
     """The agent's process dies between the payment and the turn's end."""
     async with money.client() as client:

@@ -237,7 +237,7 @@ class Bench:
             view = await handle.query(PaidRequest.status)
             return view if view.status == wanted else None
 
-        view: PaidRequestView = await eventually(reached, within=30, what=f"status {wanted}")
+        view: PaidRequestView = await eventually(reached, what=f"status {wanted}")
         return view
 
 

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
-from tests.support import Process, TemporalServer, eventually, free_port
+from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceView, PaidHttpRequest, PaidRequestStart, PaidRequestView, Rail
@@ -68,7 +68,7 @@ class Town:
 
     async def ready(self) -> None:
         for url in (self.processor_url, self.api_url):
-            await eventually(lambda url=url: self._answers(url), within=30, what=f"{url} answers")
+            await eventually(lambda url=url: self._answers(url), within=START_SECONDS, what=f"{url} answers")
 
     async def _answers(self, url: str) -> bool:
         try:
@@ -233,7 +233,7 @@ async def test_a_server_that_dies_in_the_middle_of_a_call(
     assert (await town.http.post(f"{url}/sandbox/troubles", json=trouble)).status_code == 201
     handle = await start(temporal, town, mandate, f"/v1/reports/{uuid.uuid4().hex[:6]}", usd(50))
     process = town.processes[server]
-    await eventually(lambda: process.popen.poll() is not None, within=20, what=f"{server} has died")
+    await eventually(lambda: process.popen.poll() is not None, what=f"{server} has died")
     process.start()
     view = await asyncio.wait_for(handle.result(), OUTCOME_SECONDS)
     assert (view.status, view.money_moved) == ("delivered", "yes")
@@ -265,7 +265,9 @@ async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(temporal
     async with agent.allowance(town.api_url, budget=budget, max_price=usd(50)) as allowance:
         for number in range(payments):
             url = f"{town.api_url}/v1/reports/{allowance}-{number}"
-            await eventually(lambda: town._answers(town.api_url), within=30, what="the API answers")
+            await eventually(
+                lambda: town._answers(town.api_url), within=START_SECONDS, what="the API answers"
+            )
             paying = asyncio.create_task(agent.fetch(url, max_price=usd(50), payment_id=f"call-{number}"))
             await asyncio.sleep(dice.uniform(0, latest))  # to hit any point
             victim = dice.choice(["worker", "worker", "processor"])

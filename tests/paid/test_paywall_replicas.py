@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support import Process, eventually, free_port
+from tests.support import START_SECONDS, Process, eventually, free_port
 from waystation.protocols.http402 import encode_json_header
 
 from .support import account, x402_payload
@@ -49,7 +49,7 @@ class Replicas:
 
     async def ready(self) -> None:
         for url in (*(f"{url}/health" for url in self.urls), f"{self.facilitator}/supported"):
-            await eventually(lambda url=url: self._answers(url), within=40, what=f"{url} answers")
+            await eventually(lambda url=url: self._answers(url), within=START_SECONDS, what=f"{url} answers")
 
     async def _answers(self, url: str) -> bool:
         try:
@@ -95,7 +95,7 @@ async def test_identical_credentials_over_both_are_one_charge_one_run_one_answer
 async def test_when_one_dies_the_other_delivers(replicas: Replicas) -> None:
     proof = await replicas.proof()
     first = asyncio.create_task(replicas.http.get(f"{replicas.urls[0]}/report", headers=proof))
-    await eventually(lambda: replicas.runs.read_text(), within=20, what="the handler runs")
+    await eventually(lambda: replicas.runs.read_text(), what="the handler runs")
     replicas.processes[1].kill()
     with pytest.raises(httpx.HTTPError):
         await first

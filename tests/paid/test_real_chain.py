@@ -77,7 +77,7 @@ class LocalChain:
             except httpx.HTTPError:
                 return False
 
-        await eventually(answers, within=20)
+        await eventually(answers)
         code = (Path(__file__).parent / "chain" / "TestUsd.bin").read_text()
         receipt = await self.send(None, "0x" + code)
         self.token = str(to_checksum_address(receipt["contractAddress"]))

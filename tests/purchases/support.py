@@ -11,7 +11,7 @@ import httpx
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
-from tests.support import Process, eventually, free_port
+from tests.support import PATIENCE_SECONDS, START_SECONDS, Process, eventually, free_port
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.purchases import Approve, AuditTrail, OutcomeWanted, PurchaseRequest, PurchaseView
 from workflows.mandate import Mandate, MandateStart
@@ -43,7 +43,7 @@ class Processor(Process):
         )  # fmt: skip
 
     async def ready(self) -> None:
-        await eventually(self._healthy, within=30, what="the processor answers")
+        await eventually(self._healthy, within=START_SECONDS, what="the processor answers")
 
     async def _healthy(self) -> bool:
         try:
@@ -134,7 +134,7 @@ class Bought:
     async def view(self) -> PurchaseView:
         return await self.handle.query(Purchase.status)
 
-    async def until(self, *statuses: str, within: float = 20) -> PurchaseView:
+    async def until(self, *statuses: str, within: float = PATIENCE_SECONDS) -> PurchaseView:
         async def reached() -> PurchaseView | None:
             view = await self.view()
             if view.final and view.status not in statuses:

@@ -94,7 +94,7 @@ class Api:
             view: dict[str, Any] = (await self.call("ops", "GET", f"/purchases/{purchase_id}")).json()
             return view if view["status"] == status else None
 
-        found: dict[str, Any] = await eventually(reached, within=20, what=f"the purchase is {status}")
+        found: dict[str, Any] = await eventually(reached, what=f"the purchase is {status}")
         return found
 
 

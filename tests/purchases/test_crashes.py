@@ -114,11 +114,11 @@ async def test_a_shop_that_dies_before_or_after_the_charge(town: Town, moment: s
     mandate = await town.buyer.mandate(approval_threshold=50_000)
     await town.shop.tell("/sandbox/behaviour", die_in=moment)
     bought = await start(town, mandate, [{"id": "ebook_tides"}])
-    await eventually(lambda: town.shop.popen.poll() is not None, within=20, what="the shop has died")
+    await eventually(lambda: town.shop.popen.poll() is not None, what="the shop has died")
     town.shop.start()
     await town.shop.ready()
     await bought.until("completed", within=60)
-    await eventually(lambda: settled([bought]), within=30, what="the token is settled")
+    await eventually(lambda: settled([bought]), what="the token is settled")
     await check_books(town, [mandate], [bought])
 
 

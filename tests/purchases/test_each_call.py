@@ -98,7 +98,7 @@ class Parking:
             # Not by how many stand still: a call within a task is given up after a second.
             return await armed(server) == 0
 
-        await eventually(parked, within=20, what=f"a purchase stands still in {name}")
+        await eventually(parked, what=f"a purchase stands still in {name}")
 
     async def _arm(self, server: Shop | Processor, trouble: dict[str, Any]) -> None:
         async with httpx.AsyncClient() as http:

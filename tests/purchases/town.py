@@ -13,7 +13,7 @@ import httpx
 from temporalio.client import Client
 
 from tests.purchases.support import Bought, Buyer, Processor
-from tests.support import Process, TemporalServer, eventually, free_port
+from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
 from waystation.buying import Buying
 from waystation.client import Client as WaystationClient
 from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
@@ -41,7 +41,7 @@ class Shop(Process):
         )  # fmt: skip
 
     async def ready(self) -> None:
-        await eventually(self._healthy, within=30, what="the shop answers")
+        await eventually(self._healthy, within=START_SECONDS, what="the shop answers")
 
     async def _healthy(self) -> bool:
         try:
@@ -100,7 +100,7 @@ class Api(Process):
         )  # fmt: skip
 
     async def ready(self) -> None:
-        await eventually(self._healthy, within=30, what="the API answers")
+        await eventually(self._healthy, within=START_SECONDS, what="the API answers")
 
     async def _healthy(self) -> bool:
         try:

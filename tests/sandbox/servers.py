@@ -13,16 +13,14 @@ from typing import Self
 
 import httpx
 
-from tests.support import free_port
-
-START_DEADLINE_SECONDS = 30
+from tests.support import PATIENCE_SECONDS, START_SECONDS, free_port
 
 # Making a client loads the machine's certificates, which takes longer than all that a test asks. It keeps no
 # connection, for the servers are killed.
 HTTP = httpx.Client(trust_env=False, timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
 
 
-def wait_until(met: Callable[[], bool], what: str, deadline_seconds: int = 20) -> None:
+def wait_until(met: Callable[[], bool], what: str, deadline_seconds: float = PATIENCE_SECONDS) -> None:
     """Polls a condition until it holds; fails with ``what`` after the deadline."""
     end = time.monotonic() + deadline_seconds
     while time.monotonic() < end:
@@ -48,7 +46,7 @@ class Server:
         self._process = subprocess.Popen(
             [*command, *self.options], env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
-        wait_until(self._healthy, f"{self.module} answers", START_DEADLINE_SECONDS)
+        wait_until(self._healthy, f"{self.module} answers", START_SECONDS)
         return self
 
     def _healthy(self) -> bool:
@@ -65,7 +63,7 @@ class Server:
             self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def wait_dead(self, deadline_seconds: int = 20) -> None:
+    def wait_dead(self, deadline_seconds: float = PATIENCE_SECONDS) -> None:
         assert self._process is not None
         self._process.wait(deadline_seconds)
 

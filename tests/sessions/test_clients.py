@@ -22,7 +22,6 @@ STOPS = 50
 STOP_TO_LAST_DELTA_SECONDS = 0.1
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.alone
 async def test_no_token_follows_a_stop(client: Client) -> None:
     """Over many stops of a streaming agent: how long after the request the last delta arrives."""
@@ -55,7 +54,6 @@ async def test_no_token_follows_a_stop(client: Client) -> None:
     assert p99 < STOP_TO_LAST_DELTA_SECONDS, f"p99 {p99 * 1000:.0f} ms, all {sorted(delays)[-5:]}"
 
 
-@pytest.mark.timeout(120)
 async def test_many_subscribers_receive_everything_and_a_slow_one_slows_nobody(
     stack: Stack, client: Client
 ) -> None:
@@ -76,7 +74,7 @@ async def test_many_subscribers_receive_everything_and_a_slow_one_slows_nobody(
                 people = await session.people()
                 return sum(person.connections for person in people.present) == SUBSCRIBERS + 1
 
-            await eventually(all_connected, within=30)
+            await eventually(all_connected)
             await session.send("tokens=150 rate=50")
             for watcher in watchers:
                 await watcher.until("turn.completed", within=60)
@@ -119,7 +117,7 @@ async def test_a_client_that_never_reads_is_switched_to_replay_and_loses_nothing
     async def is_switched() -> bool:
         return await switched() > before
 
-    await eventually(is_switched, within=20)
+    await eventually(is_switched)
     received = b""
     while b'"n":"last"' not in received:
         if len(received) == 0:
@@ -177,6 +175,6 @@ async def test_what_an_agent_wrote_before_it_failed_stands(client: Client) -> No
     async def failed() -> bool:
         return (await session.snapshot()).status == "idle"
 
-    await eventually(failed, within=20)
+    await eventually(failed)
     said = [message.text for message in await session.load() if message.actor.role == "agent"]
     assert said == ["A durable session keeps what is said while networks "] * 3

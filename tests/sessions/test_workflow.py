@@ -494,7 +494,7 @@ async def test_continue_as_new_in_the_middle_of_a_turn(harness: Harness) -> None
         handle = await harness.start(agent, events_per_run=20)
         await send(handle, "hi")
         handle = harness.client.get_workflow_handle(handle.id)
-        await eventually(lambda: is_idle(handle), within=30)
+        await eventually(lambda: is_idle(handle))
         page, view = await replay(handle), await snapshot(handle)
     assert view.runs > 2
     assert [e.data["text"] for e in page.events if e.type == "message.completed"] == ["hi", "x" * 60]

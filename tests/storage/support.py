@@ -35,7 +35,7 @@ class Session:
         """Sends, and waits for the answer's end."""
         message = SendMessage(text=text, actor=ADA)
         await execute_update(self.handle, AgentSession.send, message, UPDATE_TIMEOUT)
-        await eventually(self.idle, within=30, what="the session is idle")
+        await eventually(self.idle, what="the session is idle")
 
     async def idle(self) -> bool:
         return (await self.handle.query(AgentSession.snapshot)).status == "idle"

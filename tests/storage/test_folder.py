@@ -47,7 +47,7 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
     async with running(temporal_server, converter) as session:
         for turn in range(8):
             await session.say(f"question {turn}")
-        await eventually(lambda: _ran(session, 3), within=30)
+        await eventually(lambda: _ran(session, 3))
         texts = await session.texts()
         description = await session.handle.describe()
         history = await session.handle.fetch_history()
@@ -72,7 +72,7 @@ async def test_pruning_keeps_what_a_running_session_needs_and_drops_earlier_runs
     async with running(temporal_server, converter) as session:
         for turn in range(6):
             await session.say(f"question {turn}")
-        await eventually(lambda: _ran(session, 3), within=30)
+        await eventually(lambda: _ran(session, 3))
         before = await session.texts()
         client = session.client
         started = (await session.handle.describe()).start_time

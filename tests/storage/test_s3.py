@@ -54,7 +54,7 @@ async def test_a_session_above_the_threshold_lives_in_s3(temporal_server: Tempor
             async def continued() -> bool:
                 return await session.runs() >= 2
 
-            await eventually(continued, within=30)
+            await eventually(continued)
             texts = await session.texts()
         assert sum(map(len, texts)) > 900_000
         assert any(session.handle.id in key for key in await keys())

@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 # A virtual environment survives neither being moved with its folder nor the loss of its Python.
 CHECKED := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(RUN) -c pass 2>/dev/null || rm -f $(READY))
 
-.PHONY: demo test dev lint types bench setup clean
+.PHONY: demo test dev lint types mypy pyright bench setup clean
 .DEFAULT_GOAL := help
 .PHONY: help
 
@@ -66,8 +66,12 @@ lint: $(READY)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 
-types: $(READY)
+types: mypy pyright
+
+mypy: $(READY)
 	@$(RUN) -m mypy
+
+pyright: $(READY)
 	@$(RUN) -m pyright --pythonpath $(RUN)
 
 bench: $(READY)

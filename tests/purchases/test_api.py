@@ -402,6 +402,9 @@ class OneTurn(MoneyTurn):
         self.id, self.agent, self.session_id = "t1", "shopper", "s-of-the-turn"
         self.session = client.attach(self.session_id)
 
+    async def flush(self) -> None:
+        """It has written nothing."""
+
 
 async def test_purchases_of_one_turn_stay_apart(api: Api, url: str) -> None:
     auto = await api.mandate(approval_threshold=50_000)

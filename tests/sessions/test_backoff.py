@@ -1,5 +1,7 @@
 """How long clients and agents wait before they try again."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from waystation.backoff import Backoff
@@ -21,7 +23,8 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(pause: float) -> None:
         seconds.append(pause)
 
-    monkeypatch.setattr("waystation.backoff.asyncio.sleep", sleep)
+    # Only there: servers of other tests live in the same loop, and would never let it rest.
+    monkeypatch.setattr("waystation.backoff.asyncio", SimpleNamespace(sleep=sleep))
     return seconds
 
 

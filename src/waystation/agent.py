@@ -221,7 +221,7 @@ class Turn(MoneyTurn):
         await self._writer.write(DATA_PREFIX + name, data)
 
     async def flush(self) -> None:
-        """Waits until everything written so far is durable.
+        """Waits until everything written so far is durable. Raises ``ConflictError`` when the turn is over.
 
         >>> await turn.flush()  # doctest: +SKIP
         """

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -29,7 +30,7 @@ PAUSE_SECONDS: Final = 1.0
 """Before the API is asked again when it was away."""
 
 
-class MoneyTurn:
+class MoneyTurn(ABC):
     """The part of :class:`waystation.agent.Turn` that has to do with money."""
 
     id: str
@@ -40,9 +41,9 @@ class MoneyTurn:
     _payers: dict[str, Payer] | None = None
     _money: AsyncExitStack
 
+    @abstractmethod
     async def flush(self) -> None:
-        """Waits until everything written so far is durable."""
-        raise NotImplementedError
+        """Waits until everything written so far is durable. Raises when the turn is over."""
 
     async def search_products(
         self, seller: str, query: str = "", *, feed: str = "catalog", limit: int = 20

@@ -22,8 +22,6 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as probes:
         ports: list[int] = []
         for _ in range(ATTEMPTS):
-            if len(ports) == count:
-                return ports
             port = random.choice(BELOW_OUTGOING)  # noqa: S311
             probe = probes.enter_context(socket.socket())
             try:
@@ -31,4 +29,6 @@ def free_ports(count: int) -> list[int]:
             except OSError:
                 continue
             ports.append(port)
+            if len(ports) == count:
+                return ports
     raise OSError(f"no {count} free ports found between {BELOW_OUTGOING.start} and {BELOW_OUTGOING.stop}")

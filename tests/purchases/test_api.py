@@ -401,9 +401,11 @@ class OneTurn(MoneyTurn):
     def __init__(self, client: Client) -> None:
         self.id, self.agent, self.session_id = "t1", "shopper", "s-of-the-turn"
         self.session = client.attach(self.session_id)
+        self.over = False
 
     async def flush(self) -> None:
-        """It has written nothing."""
+        if self.over:
+            raise ConflictError(409, "turn-over", "The turn is over.")
 
 
 async def test_purchases_of_one_turn_stay_apart(api: Api, url: str) -> None:
@@ -421,6 +423,9 @@ async def test_purchases_of_one_turn_stay_apart(api: Api, url: str) -> None:
             await again.buy(api.seller, {"tea": 1}, **details)
         named = [await one.buy(api.seller, {"tea": 1}, key="tea", **details) for one in (turn, again)]
         assert named[0].purchase_id == named[1].purchase_id
+        again.over = True
+        with pytest.raises(ConflictError, match="over"):
+            await again.buy(api.seller, {"tea": 1}, key="never begun", **details)
     balance = (await api.call("alice", "GET", f"/mandates/{auto}")).json()
     assert balance["payments"] == 3
 

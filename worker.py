@@ -16,14 +16,14 @@ from activities.announcements import Announce, Announcements, over_http, over_re
 from activities.paying import open_paid_request_activities
 from activities.purchasing import Activities, open_purchase_activities
 from waystation.money_settings import MoneySettings
-from waystation.names import SESSION_TASK_QUEUE
 from waystation.redaction import install_redaction
 from waystation.settings import Settings
-from waystation.temporal import connect
+from waystation.temporal.connect import connect
+from waystation.temporal.names import SESSION_TASK_QUEUE
 from workflows.paying import PAID_REQUEST_WORKFLOWS
 from workflows.purchasing import PURCHASE_WORKFLOWS
 from workflows.session import AgentSession
-from workflows.turn import AgentTurn
+from workflows.session.turn import AgentTurn
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import httpx
 from temporalio import activity
 
-from waystation.names import ANNOUNCE_ACTIVITY
 from waystation.settings import Settings
+from waystation.temporal.names import ANNOUNCE_ACTIVITY
 
 Announce = Callable[[str], Awaitable[None]]
 CHANNEL_PREFIX = "waystation:session:"

@@ -21,6 +21,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities import failures
 from activities.announcements import Announcements
 from activities.heartbeats import heartbeating
+from waystation.buyer.carts import answer_from_session
+from waystation.buyer.networks import RequestInvalidError
 from waystation.models.base import Frozen
 from waystation.models.purchases import (
     AuthenticationDone,
@@ -29,9 +31,7 @@ from waystation.models.purchases import (
     NoteEvents,
     PurchaseRequest,
 )
-from waystation.networks import RequestInvalidError
 from waystation.protocols import acp
-from waystation.protocols.acp_cart import answer_from_session
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 READ_TIMEOUT_SECONDS: Final = 25

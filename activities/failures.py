@@ -12,7 +12,7 @@ import httpx
 import stripe
 from temporalio.exceptions import ApplicationError
 
-from waystation.networks import RequestInvalidError
+from waystation.buyer.networks import RequestInvalidError
 from waystation.protocols.acp import HEADER_RETRY_AFTER, ProtocolViolationError, read_error
 from waystation.redaction import redact
 

@@ -15,7 +15,16 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import failures
-from waystation.credentials import Credentials, MintCall, NotMintedError, ProcessorUnavailableError
+from waystation.buyer.credentials import (
+    Credentials,
+    MintCall,
+    NotMintedError,
+    ProcessorUnavailableError,
+)
+from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
+from waystation.buyer.networks import RequestInvalidError, check_transport
+from waystation.buyer.offer_choice import OfferRefused, choose_offer
+from waystation.buyer.outcomes import allowance_answer
 from waystation.models.base import Frozen
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -31,10 +40,6 @@ from waystation.models.payments import (
     Rail,
     RedeemAnswer,
 )
-from waystation.networks import RequestInvalidError, check_transport
-from waystation.paid_http import PaidHttp, ServerUnavailableError, now
-from waystation.payment_outcomes import allowance_answer
-from waystation.protocols.offer_choice import OfferRefused, choose_offer
 
 HEARTBEAT_SECONDS: Final = 1.0
 

@@ -10,11 +10,11 @@ from temporalio.client import Client
 
 from activities.paid_requests import PaidRequestActivities
 from activities.purchasing import Activities
-from waystation.answers import AnswerStore
-from waystation.credentials import Credentials, open_credentials
+from waystation.buyer.answers import AnswerStore
+from waystation.buyer.credentials import Credentials, open_credentials
+from waystation.buyer.http import PaidHttp
+from waystation.buyer.networks import read_networks
 from waystation.money_settings import MoneySettings
-from waystation.networks import read_networks
-from waystation.paid_http import PaidHttp
 
 
 def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activities:

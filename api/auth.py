@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from starlette.requests import HTTPConnection
 
 from api.errors import Forbidden, Invalid, Unauthenticated, UnknownSession
-from api.live_bus import LiveBus
+from api.live.bus import LiveBus
 from waystation.models.base import Frozen
 from waystation.models.events import Actor, Identifier, Role, SessionId
 from waystation.settings import ANY_AGENT, ApiRole, Settings, hash_api_key

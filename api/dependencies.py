@@ -8,13 +8,13 @@ from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
 from api.auth import Authenticator, Principal, check_session_id
-from api.feeds import Feeds
-from api.gateway import Gateway
-from api.live_bus import LiveBus
+from api.gateways.sessions import Gateway
+from api.live.bus import LiveBus
+from api.live.feeds import Feeds
 from waystation.settings import Settings
 
 if TYPE_CHECKING:
-    from api.ingest import Channels
+    from api.live.channels import Channels
 
 
 @dataclass(frozen=True)

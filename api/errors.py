@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from temporalio.exceptions import ApplicationError
 
-from waystation import names
+from waystation.temporal import names
 
 RETRY_AFTER_SECONDS = 2
 MAX_VALIDATION_ERRORS = 20

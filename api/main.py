@@ -9,12 +9,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from api import (
+from api import errors
+from api.auth import Authenticator
+from api.body_limit import BodyLimit
+from api.dependencies import ApiParts, Parts
+from api.gateways.sessions import Gateway
+from api.live import channels as ingest
+from api.live.bus import LiveBus, MemoryBus, RedisBus
+from api.live.channels import Channels
+from api.live.feeds import Feeds
+from api.routes import (
     allowances,
     codec,
     console,
-    errors,
-    ingest,
     mandates,
     paid_requests,
     purchases,
@@ -22,16 +29,9 @@ from api import (
     streams,
     tokens,
 )
-from api.auth import Authenticator
-from api.body_limit import BodyLimit
-from api.dependencies import ApiParts, Parts
-from api.feeds import Feeds
-from api.gateway import Gateway
-from api.ingest import Channels
-from api.live_bus import LiveBus, MemoryBus, RedisBus
 from waystation import __version__
 from waystation.settings import Settings
-from waystation.temporal import connect
+from waystation.temporal.connect import connect
 
 READY_TIMEOUT_SECONDS = 2.0
 MIN_COMPRESSED_BYTES = 1_024

@@ -20,7 +20,7 @@ from benchmarks.processes import cpu_seconds
 from benchmarks.scenario import OURS, Aim, Column, Row, Say, Scenario, Size
 from benchmarks.streaming import RATE_PER_SECOND, Load, expect_all, subscribed
 from tests.support import free_port
-from waystation.names import turn_workflow_id
+from waystation.temporal.names import turn_workflow_id
 
 TOKENS = {Size.QUICK: (1, 100), Size.DEFAULT: (1, 1_000), Size.LONG: (1, 1_000, 5_000)}
 STREAMS = 5

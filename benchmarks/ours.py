@@ -18,7 +18,7 @@ from tests.stack import KEYS, Stack
 from tests.support import TemporalServer
 from waystation.client import Client, Session
 from waystation.errors import ConflictError, TryLater
-from waystation.names import turn_workflow_id
+from waystation.temporal.names import turn_workflow_id
 
 AGENT = "benchmarks.agents:agent"
 ENDS = '"type":"turn.completed"'

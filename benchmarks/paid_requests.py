@@ -27,17 +27,17 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from benchmarks.figures import percentile, rounded
 from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
 from tests.support import Process, TemporalServer, eventually, free_port
-from waystation.allowance_journal import AllowanceJournal
-from waystation.credentials import Credentials
+from waystation.buyer.allowance.journal import AllowanceJournal
+from waystation.buyer.credentials import Credentials
+from waystation.buyer.networks import read_networks
+from waystation.buyer.payer import Payer
+from waystation.buyer.wallet import Wallet, WalletSettings
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.models.payments import Rail
-from waystation.networks import read_networks
-from waystation.paying import Payer
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.paid_api import NETWORK_ID
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
-from waystation.wallet import Wallet, WalletSettings
 from workflows.mandate import Mandate, MandateStart
 
 with warnings.catch_warnings():

@@ -29,13 +29,13 @@ from tests.purchases.support import BUYER, DETAILS, Processor
 from tests.purchases.town import API_KEY, Shop
 from tests.stack import Stack
 from tests.support import TemporalServer
-from waystation.buying import Buying
+from waystation.client.purchases import Buying
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.protocols import acp
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
-from workflows.order_events import order_events_id
-from workflows.purchase_rules import verify_audit
+from workflows.purchase.order_events import order_events_id
+from workflows.purchase.rules import verify_audit
 
 BARE = "bare ACP loop"
 ITEM = "mug_blue"

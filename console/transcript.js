@@ -1,7 +1,7 @@
 /**
  * A session's messages, right after any interleaving of drops, repeats and reorderings.
  *
- * The same rules as src/waystation/transcript.py: durable events come numbered and in order, live
+ * The same rules as src/waystation/client/transcript.py: durable events come numbered and in order, live
  * deltas come early and may be lost, doubled or late. Text is placed at its offset, never appended.
  * Offsets count Unicode code points, of which a string's own units may need two.
  */

@@ -9,8 +9,8 @@ import os
 import pydantic_ai
 from pydantic_ai import RunContext
 
+from waystation.adapters.pydantic_ai import llm_agent
 from waystation.agent import Turn
-from waystation.agents.llm import llm_agent
 
 model_agent = pydantic_ai.Agent(
     os.environ.get("SHOPPER_MODEL", "test"),

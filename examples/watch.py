@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from waystation.client import Client
-from waystation.local import read_dev_environment
+from waystation.dev.local import read_dev_environment
 from waystation.models.events import Event
 
 

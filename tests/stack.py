@@ -9,8 +9,8 @@ import httpx
 
 from tests.support import ROOT, START_SECONDS, Process, TemporalServer, eventually, free_port
 from waystation.client import Client
-from waystation.encryption import generate_key
 from waystation.settings import hash_api_key
+from waystation.temporal.encryption import generate_key
 
 ROLES = ("service", "agent", "operator", "approver", "client")
 KEYS = {role: f"ws_{role}_key_for_tests_only" for role in ROLES}

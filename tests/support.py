@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from waystation.dev import DEV_SERVER_OPTIONS
-from waystation.ports import free_ports
+from waystation.dev.ports import free_ports
+from waystation.dev.processes import DEV_SERVER_OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 30.0

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from temporalio.exceptions import ApplicationError
 
 from waystation.models.purchases import Approve, Decision, Reject
-from waystation.names import ALREADY_DECIDED, NOT_AN_APPROVER, NOT_AWAITING_APPROVAL, STALE_DIGEST
+from waystation.temporal.names import (
+    ALREADY_DECIDED,
+    NOT_AN_APPROVER,
+    NOT_AWAITING_APPROVAL,
+    STALE_DIGEST,
+)
 
 
 def the_one_in(decision: Decision) -> Approve | Reject:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from workflows.mandate import Mandate
-from workflows.order_events import OrderEvents
 from workflows.purchase import Purchase
+from workflows.purchase.order_events import OrderEvents
 
 PURCHASE_WORKFLOWS: Final = (Mandate, Purchase, OrderEvents)

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Runs the command line, or says how to install what it needs."""
     try:
-        from waystation.cli import app
+        from waystation.cli.main import app
     except ImportError as error:
         sys.exit(
             f"waystation: the command line needs more packages ({error.name}): pip install 'waystation[cli]'"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.audience import Audience, Delta, Follower
-from api.delivery import Frame, View
+from api.live.audience import Audience, Delta, Follower
+from api.live.delivery import Frame, View
 from waystation.models.events import Actor, Event, EventType, Role
 
 BOT = Actor(id="bot", role=Role.AGENT)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.batcher import MAX_BATCH_BYTES, Batcher
 from api.errors import Problem
+from api.live.batcher import MAX_BATCH_BYTES, Batcher
 from tests.support import eventually
 from waystation.models.events import MAX_WRITES_PER_PUBLISH, Actor, Item, Publish, Role, Write
 
@@ -101,8 +101,8 @@ async def test_trouble_of_an_unknown_kind_is_tried_again_and_told_at_last(
     temporal: Temporal, agents: Agents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """External storage, say, raises errors of its own."""
-    monkeypatch.setattr("api.batcher.RETRY_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("api.batcher.MAX_RETRY_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("api.live.batcher.RETRY_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("api.live.batcher.MAX_RETRY_PAUSE_SECONDS", 0.01)
     temporal.up.set()
     temporal.troubles = iter([OSError("no space left on device")])
     await agents.write("a", "one")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from api import event_stream
-from api.event_stream import EventStream
+from api.live import event_stream
+from api.live.event_stream import EventStream
 from tests.api.test_feeds import Workflow, open_feed
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role
-from workflows.session_log import SessionLog
+from workflows.session.log import SessionLog
 
 BOT = Actor(id="bot", role=Role.AGENT)
 SCOPE = {"type": "http", "method": "GET"}

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from api.feeds import MAX_CACHED_PAGES, Feed, Subscription
-from api.live_bus import TICK, MemoryBus, not_stopped, stopped, stopping
+from api.live.bus import TICK, MemoryBus, not_stopped, stopped, stopping
+from api.live.feeds import MAX_CACHED_PAGES, Feed, Subscription
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role
 from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
-from workflows.session_log import SessionLog
+from workflows.session.log import SessionLog
 
 BOT = Actor(id="bot", role=Role.AGENT)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -133,7 +133,7 @@ async def test_screens_stand_still_from_the_request_to_stop_on(log: SessionLog) 
 async def test_a_stop_of_which_nothing_more_is_heard_holds_nothing_back_for_long(
     log: SessionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.feeds.MAX_STOPPING_SECONDS", 0.2)
+    monkeypatch.setattr("api.live.feeds.MAX_STOPPING_SECONDS", 0.2)
     async with running_turn(log) as (_, feed, bus, shown):
         bus.publish("s", stopping("1"))
         bus.publish("s", delta(0))

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from api.errors import Problem
-from api.gateway import MAX_UPDATE_ATTEMPTS, Gateway, execute_update
+from api.gateways.sessions import MAX_UPDATE_ATTEMPTS, Gateway, execute_update
 
 TIMEOUT_SECONDS = 1.0
 

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 from api.auth import Principal
-from api.feeds import Feeds
-from api.ingest import AgentConnection, Channels
-from api.live_bus import MemoryBus
+from api.live.bus import MemoryBus
+from api.live.channels import AgentConnection, Channels
+from api.live.feeds import Feeds
 from tests.api.test_feeds import NOW
 from tests.support import eventually
 from waystation.models.events import Actor, Role

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from tests.stack import KEYS, Stack
+from waystation.client.sync import SyncClient
 from waystation.errors import ApiError
 from waystation.models.events import Event, LiveDelta
-from waystation.sync import SyncClient
 
 
 def script(url: str) -> list[str]:

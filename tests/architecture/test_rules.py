@@ -90,7 +90,7 @@ def inline_policies(path: Path) -> Iterator[str]:
                 yield f"{node.lineno}: {name}"
 
 
-WORKFLOWS = [path for path in sorted((ROOT / "workflows").glob("*.py")) if path.name != "policies.py"]
+WORKFLOWS = [path for path in sorted((ROOT / "workflows").rglob("*.py")) if path.name != "policies.py"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from tests.support import START_SECONDS, Process, eventually, free_port
-from waystation.local import read_dev_environment
+from waystation.dev.local import read_dev_environment
 
 COMMAND = (sys.executable, "-m", "waystation")
 COLUMNS, LINES = 110, 40

@@ -9,10 +9,10 @@ import pytest
 from tests.cli.dev_process import DevProcess, run
 from tests.support import eventually
 from waystation.client import Client
-from waystation.local import DEFAULT_STATE_FOLDER, read_dev_environment
+from waystation.client.payments import Payments
+from waystation.dev.local import DEFAULT_STATE_FOLDER, read_dev_environment
 from waystation.models.money import Money
 from waystation.models.payments import PaidHttpRequest, PaidRequestStart
-from waystation.payments import Payments
 
 AGENT = "shopper"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from waystation import ports
-from waystation.dev_sandbox import PARTS, Sandbox
-from waystation.ports import free_ports
+from waystation.dev import ports
+from waystation.dev.ports import free_ports
+from waystation.dev.sandbox import PARTS, Sandbox
 
 
 def test_free_ports_differ_and_never_go_to_outgoing_connections() -> None:

@@ -128,7 +128,7 @@ async def test_tail_without_a_terminal_prints_plain_lines_and_no_control_charact
 
 async def close(dev: DevProcess, session_id: str) -> None:
     from waystation.client import Client
-    from waystation.local import read_dev_environment
+    from waystation.dev.local import read_dev_environment
 
     found = read_dev_environment(dev.folder / ".waystation")
     async with Client(found["WAYSTATION_URL"], found["WAYSTATION_API_KEY"]) as client:

@@ -9,10 +9,10 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from tests.support import eventually
+from waystation.cli.tail import tail
 from waystation.client import Client, Session
+from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Event, EventType, LiveDelta, Role
-from waystation.tail import tail
-from waystation.transcript import Transcript
 
 AGENT = Actor(id="a", role=Role.AGENT, name="demo")
 

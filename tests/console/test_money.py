@@ -12,7 +12,7 @@ from tests.console.people import Console, until
 from tests.money.shop_front import Talk
 from tests.support import eventually
 from waystation.models.purchases import AuditTrail
-from workflows.purchase_rules import verify_audit
+from workflows.purchase.rules import verify_audit
 
 BUYER = {"email": "ada@example.com", "first_name": "Ada"}
 

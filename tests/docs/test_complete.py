@@ -14,12 +14,12 @@ from pydantic_core import PydanticUndefined
 from api.main import create_app
 from tests.docs.support import first_codes, page, rows
 from tests.support import ROOT
-from waystation.cli import app
+from waystation.buyer.wallet import WalletSettings
+from waystation.cli.main import app
 from waystation.models.events import EventType
 from waystation.models.sessions import SessionLimits
 from waystation.money_settings import MoneySettings
 from waystation.settings import Settings
-from waystation.wallet import WalletSettings
 
 # Command line
 

@@ -13,7 +13,7 @@ from tests.docs.test_complete import sections
 from tests.stack import KEYS, Stack
 from tests.support import environment, eventually
 from waystation.client import Client
-from waystation.names import SESSION_TASK_QUEUE
+from waystation.temporal.names import SESSION_TASK_QUEUE
 
 EXAMPLES = {route: blocks(text, "sh") for route, text in sections().items() if blocks(text, "sh")}
 STREAMS = {"GET /sessions/{session_id}/events"}

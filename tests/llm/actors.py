@@ -7,7 +7,7 @@ import pydantic_ai
 from pydantic_ai.messages import ModelMessage, ModelRequest
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 
-from waystation.agents.llm import llm_agent
+from waystation.adapters.pydantic_ai import llm_agent
 
 WORD_PAUSE_SECONDS = 0.02
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from api.ingest import check_write
+from api.live.channels import check_write
 from waystation.agent import Agent, Turn
+from waystation.agent.connection import IngestConnection, Writer, actor_of
 from waystation.client import Client
-from waystation.ingest_client import IngestConnection, Writer, actor_of
+from waystation.client.transcript import Message, Transcript
 from waystation.models.events import Actor, Event, Item, Role, Write
 from waystation.models.ingest import OpenFrame, SteerFrame
 from waystation.models.sessions import TurnInput
-from waystation.transcript import Message, Transcript
-from workflows.session_log import SessionLog
+from workflows.session.log import SessionLog
 
 ADA = Actor(id="ada", role=Role.USER, name="Ada")
 BOB = Actor(id="bob", role=Role.USER, name="Bob")

@@ -15,8 +15,14 @@ from pydantic_ai.models.test import TestModel
 
 from tests.llm.support import ADA, BOB, BOT, OLGA, OTHER, Stage, said
 from tests.support import eventually
+from waystation.adapters.pydantic_ai import (
+    MAX_SHOWN_BYTES,
+    ModelFailed,
+    conversation_of,
+    llm_agent,
+    shown_json,
+)
 from waystation.agent import RetryTurn, Turn
-from waystation.agents.llm import MAX_SHOWN_BYTES, ModelFailed, conversation_of, llm_agent, shown_json
 from waystation.models.events import MAX_MESSAGE_CHARACTERS
 
 

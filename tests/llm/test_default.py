@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from waystation.agents import llm
-from waystation.cli import app
+from waystation.cli.main import app
 
 
 @pytest.fixture(autouse=True)

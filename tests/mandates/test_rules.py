@@ -18,8 +18,8 @@ from waystation.models.mandates import (
     RevokeRequest,
 )
 from waystation.models.money import Money
-from workflows import mandate_rules as rules
-from workflows.mandate_rules import MandateLedger, MandateRefusal
+from workflows.mandate import rules
+from workflows.mandate.rules import MandateLedger, MandateRefusal
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SHOP = "https://shop.example"

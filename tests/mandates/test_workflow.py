@@ -25,8 +25,8 @@ from waystation.models.mandates import (
     ReserveRequest,
 )
 from worker import WORKFLOW_RUNNER
-from workflows import mandate as mandate_module
 from workflows.mandate import Mandate, MandateStart
+from workflows.mandate import workflow as mandate_module
 
 SHOP = "https://shop.example"
 

@@ -13,11 +13,11 @@ import httpx
 
 from tests.stack import COMMAND, KEYS, Stack
 from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
-from waystation.buying import Buying
 from waystation.client import Client, Session
-from waystation.dev_sandbox import Sandbox
+from waystation.client.payments import Payments
+from waystation.client.purchases import Buying
+from waystation.dev.sandbox import Sandbox
 from waystation.models.events import Event
-from waystation.payments import Payments
 
 AGENTS = ("waystation.agents.shopper:agent", "tests.money.liar:agent")
 PERSON = "test-approver"

@@ -9,8 +9,8 @@ from tests.money.liar import INJECTION
 from tests.money.shop_front import MoneyStack, Talk
 from tests.stack import KEYS
 from tests.support import eventually
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
-from workflows.purchase_rules import verify_audit
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
+from workflows.purchase.rules import verify_audit
 
 BUYER = {"email": "ada@example.com", "first_name": "Ada"}
 DETAILS = {"buyer": BUYER}

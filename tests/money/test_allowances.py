@@ -10,7 +10,7 @@ from temporalio.client import Client as TemporalClient
 from tests.money.shop_front import MoneyStack
 from tests.support import eventually
 from waystation.errors import ConflictError
-from waystation.names import SESSION_TASK_QUEUE
+from waystation.temporal.names import SESSION_TASK_QUEUE
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def full(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 def test_a_client_needs_neither_temporal_nor_a_web_framework(light: Environment, tmp_path: Path) -> None:
     script = (
-        "import sys, waystation.client, waystation.transcript; waystation.client.Client('http://127.0.0.1:1');"
+        "import sys, waystation.client, waystation.client.transcript; waystation.client.Client('http://127.0.0.1:1');"
         "print([name for name in ('temporalio', 'fastapi', 'rich') if name in sys.modules])"
     )
     assert light.run("-c", script, cwd=tmp_path).strip() == "[]"
@@ -140,7 +140,7 @@ def test_the_command_says_what_it_lacks(light: Environment, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("extra", "module"),
-    [("cli", "waystation.cli"), ("agent", "waystation.agents.demo")],
+    [("cli", "waystation.cli.main"), ("agent", "waystation.agents.demo")],
 )
 def test_an_extra_brings_what_its_modules_import(
     wheel: Path, tmp_path_factory: pytest.TempPathFactory, extra: str, module: str

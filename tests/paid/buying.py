@@ -23,18 +23,18 @@ from activities.checkouts import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.paying import paid_request_activities
 from tests.support import eventually
-from waystation.answers import AnswerStore
-from waystation.credentials import Credentials
+from waystation.buyer.answers import AnswerStore
+from waystation.buyer.credentials import Credentials
+from waystation.buyer.http import PaidHttp
+from waystation.buyer.wallet import Wallet
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import PaidHttpRequest, PaidRequestStart, PaidRequestView
-from waystation.paid_http import PaidHttp
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox import paid_api
 from waystation.sandbox.processor import create_app as create_processor
-from waystation.storage import FolderStorageDriver
 from waystation.stripe_http import open_stripe
-from waystation.wallet import Wallet
+from waystation.temporal.storage import FolderStorageDriver
 from worker import WORKFLOW_RUNNER
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest

@@ -10,9 +10,10 @@ from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner
 
 from tests.support import TemporalServer
-from waystation import credentials
-from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
-from workflows import paid_request, policies
+from waystation.buyer import credentials
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
+from workflows import policies
+from workflows.paid_request import workflow as paid_request
 
 from .buying import Bench
 from .support import EvmSeller, Payer, stock_mpp, stock_x402

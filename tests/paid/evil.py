@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from mpp import Challenge
 
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 
 PROFILE = "profile_test_evil"
 RECIPIENT = "0x00000000000000000000000000000000000000E1"

@@ -11,14 +11,14 @@ from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from waystation.allowance_journal import AllowanceJournal
-from waystation.credentials import Credentials
+from waystation.buyer.allowance.journal import AllowanceJournal
+from waystation.buyer.credentials import Credentials
+from waystation.buyer.networks import read_networks
+from waystation.buyer.payer import Payer
+from waystation.buyer.wallet import Wallet, WalletSettings
 from waystation.models.money import Money
 from waystation.models.payments import Rail
-from waystation.networks import read_networks
-from waystation.paying import Payer
 from waystation.stripe_http import open_stripe
-from waystation.wallet import Wallet, WalletSettings
 
 
 async def run(options: argparse.Namespace) -> None:

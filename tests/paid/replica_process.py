@@ -12,10 +12,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.seller.paywall import Paywall
-from waystation.seller.paywall_redis import RedisJournal
-from waystation.seller.rails import EvmRail
+from waystation.seller.paywall.rails import EvmRail
+from waystation.seller.paywall.redis_journal import RedisJournal
 
 from .support import REALM, RECIPIENT, SECRET, usdc
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from waystation.allowance_journal import AllowanceJournal
+from waystation.buyer.allowance.journal import AllowanceJournal
+from waystation.buyer.payer import Payer, PaymentRefusedError
 from waystation.models.money import Money
 from waystation.models.payments import Rail
-from waystation.paying import Payer, PaymentRefusedError
 from workflows import policies
 from workflows.allowance import Allowance
-from workflows.purchase_rules import verify_audit
+from workflows.purchase.rules import verify_audit
 
 from .buying import AGENT, API, USDC, Bench, eventually, has_credential, times, usd
 from .evil import EvilServer, ask, stripe_challenge
@@ -121,7 +121,7 @@ async def test_parallel_payments_share_the_budget(bench: Bench, tmp_path: Path) 
 async def test_more_than_a_portion_is_asked_for_while_paying(
     quick_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workflows.allowance_rules.PORTION_PAYMENTS", 2)
+    monkeypatch.setattr("workflows.allowance.rules.PORTION_PAYMENTS", 2)
     mandate = await quick_bench.mandate(usd(1_000))
     async with holding(quick_bench, mandate, tmp_path / "journal") as agent:
         async with agent.allowance(API, budget=usd(300), max_price=usd(50)) as allowance:
@@ -311,7 +311,7 @@ async def test_another_machine_waits_for_the_lease_and_never_pays_a_key_twice(
 ) -> None:
     monkeypatch.setattr(policies, "LEASE_LIFETIME", timedelta(seconds=3))
     monkeypatch.setattr(policies, "LEASE_GRACE", timedelta(seconds=1))
-    monkeypatch.setattr("workflows.allowance_rules.PORTION_PAYMENTS", 3)
+    monkeypatch.setattr("workflows.allowance.rules.PORTION_PAYMENTS", 3)
     bench = quick_bench
     mandate = await bench.mandate(usd(1_000))
     more: dict[str, Any] = {"budget": usd(400), "max_price": usd(50), "allowance_id": "a-lost"}
@@ -390,7 +390,7 @@ async def test_a_holder_that_never_comes_back_counts_as_having_spent_its_portion
 ) -> None:
     for name, seconds in (("LEASE_LIFETIME", 3), ("LEASE_GRACE", 0), ("LOST_HOLDER_PATIENCE", 1)):
         monkeypatch.setattr(policies, name, timedelta(seconds=seconds))
-    monkeypatch.setattr("workflows.allowance_rules.PORTION_PAYMENTS", 2)
+    monkeypatch.setattr("workflows.allowance.rules.PORTION_PAYMENTS", 2)
     bench = quick_bench
     mandate = await bench.mandate(usd(1_000))
     async with holding(bench, mandate, tmp_path / "journal") as agent:

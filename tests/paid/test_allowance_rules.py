@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceReport, Rail, ReportedPayment
-from workflows.allowance_rules import Ledger
+from workflows.allowance.rules import Ledger
 
 BUDGET, PRICE = 1_000, 7
 

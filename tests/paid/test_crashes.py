@@ -21,11 +21,11 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
+from waystation.buyer.networks import read_networks
+from waystation.buyer.payer import Payer
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceView, PaidHttpRequest, PaidRequestStart, PaidRequestView, Rail
-from waystation.networks import read_networks
-from waystation.paying import Payer
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from waystation.answers import AnswerStore
+from waystation.buyer.answers import AnswerStore
+from waystation.buyer.http import PaidHttp
+from waystation.buyer.networks import CheckedTransport, RequestInvalidError, is_public, read_networks
+from waystation.buyer.payer import Payer, PaymentRefusedError
 from waystation.models.payments import PaidHttpRequest
-from waystation.networks import CheckedTransport, RequestInvalidError, is_public, read_networks
-from waystation.paid_http import PaidHttp
-from waystation.paying import Payer, PaymentRefusedError
 
 from .buying import AGENT, Bench, usd
 

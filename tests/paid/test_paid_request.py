@@ -13,13 +13,13 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from api.errors import Conflict
-from api.money_gateway import MoneyGateway
-from waystation.answers import AnswerStore
+from api.gateways.money import MoneyGateway
+from waystation.buyer.answers import AnswerStore
 from waystation.models.money import Money
 from waystation.models.payments import PaidRequestView, Rail
 from waystation.models.purchases import Approve, Cancel, Decision, Reject
 from workflows.paid_request import PaidRequest
-from workflows.purchase_rules import verify_audit
+from workflows.purchase.rules import verify_audit
 
 from .buying import AGENT, USDC, Bench, eventually, has_credential, times, usd
 from .evil import EvilServer, ask, forged_receipt, stripe_challenge, x402_required
@@ -720,7 +720,7 @@ async def test_a_request_with_its_own_authorization_is_paid_by_x402_only(bench: 
 async def test_a_server_that_hangs_is_given_up_and_its_token_voided(
     quick_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waystation.paid_http.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("waystation.buyer.http.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
     server = EvilServer(lambda request, n: ask(stripe_challenge()), lambda request, n: Response())
     never = asyncio.Event()
 
@@ -742,7 +742,7 @@ async def test_a_server_that_hangs_is_given_up_and_its_token_voided(
 async def test_an_endless_answer_is_cut_and_the_truth_told(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waystation.answers.MAX_STORED_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr("waystation.buyer.answers.MAX_STORED_ANSWER_BYTES", 10_000)
     mandate = await bench.mandate(usd(1_000))
     view = await bench.pay("/v1/archive?kilobytes=20", usd(60), mandate)
     assert (view.status, view.money_moved) == ("undelivered", "yes")

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from temporalio.client import Client
 
+from waystation.buyer.payer import PAYMENT_ID_EXTENSION, Payer, PayingTransport, PaymentRefusedError
 from waystation.models.money import Money
-from waystation.paying import PAYMENT_ID_EXTENSION, Payer, PayingTransport, PaymentRefusedError
 from workflows.allowance import Allowance
 
 from .buying import AGENT, API, USDC, Bench, eventually, has_credential, times, usd
@@ -60,7 +60,7 @@ async def test_what_needs_no_payment_is_one_round_trip_and_no_workflow(bench: Be
 
 
 async def test_an_endless_free_answer_is_not_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waystation.paying.MAX_STORED_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("waystation.buyer.payer.MAX_STORED_ANSWER_BYTES", 100_000)
     given: list[int] = []
 
     async def endless(request: httpx.Request) -> AsyncIterator[bytes]:
@@ -76,7 +76,7 @@ async def test_an_endless_free_answer_is_not_taken(bench: Bench, monkeypatch: py
 
 
 async def test_a_free_answer_that_drips_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waystation.paying.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("waystation.buyer.payer.WHOLE_ANSWER_TIMEOUT_SECONDS", 0.2)
 
     async def dripping(request: httpx.Request) -> AsyncIterator[bytes]:
         yield b"a drop"
@@ -280,7 +280,7 @@ async def test_revoking_the_mandate_closes_the_allowance(bench: Bench) -> None:
 async def test_a_long_allowance_continues_as_new_and_forgets_nothing(
     quick_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workflows.allowance.MAX_CALLS_PER_RUN", 2)
+    monkeypatch.setattr("workflows.allowance.workflow.MAX_CALLS_PER_RUN", 2)
     mandate = await quick_bench.mandate(usd(1_000))
     agent = payer(quick_bench, mandate)
     async with agent.allowance(API, budget=usd(300), max_price=usd(50)) as allowance:

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from waystation.buyer.wallet import Wallet
 from waystation.protocols import http402
-from waystation.seller.paywall_entries import EntryState
-from waystation.wallet import Wallet
+from waystation.seller.paywall.entries import EntryState
 
 from .support import RECIPIENT, EvmSeller, Payer, account, stock_x402
 

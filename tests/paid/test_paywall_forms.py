@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, File, Form, UploadFile
 
-from waystation.seller.paywall_forms import KeepForms
+from waystation.seller.paywall.forms import KeepForms
 
 from .support import BASE_URL, EvmSeller, Payer, paid_header, stock_mpp, stock_x402
 

@@ -15,9 +15,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.support import free_port
 from waystation.models.money import Money
 from waystation.models.payments import Rail
-from waystation.seller.paywall_entries import Charge, Entry, EntryState, Lease, StoredAnswer
-from waystation.seller.paywall_journal import Journal, SqliteJournal
-from waystation.seller.paywall_redis import RedisJournal
+from waystation.seller.paywall.entries import Charge, Entry, EntryState, Lease, StoredAnswer
+from waystation.seller.paywall.journal import Journal, SqliteJournal
+from waystation.seller.paywall.redis_journal import RedisJournal
 
 NOW = datetime.now(UTC)
 

@@ -15,12 +15,13 @@ from mpp.client import Mpp
 from mpp.methods.stripe import client as stripe_method
 
 from waystation.models.money import Money
+from waystation.models.payments import Rail
 from waystation.protocols import http402
 from waystation.sandbox.processor import create_app as create_processor
 from waystation.seller.paywall import Paywall
-from waystation.seller.paywall_entries import EntryState
-from waystation.seller.paywall_journal import SqliteJournal
-from waystation.seller.rails import StripeRail
+from waystation.seller.paywall.entries import EntryState
+from waystation.seller.paywall.journal import SqliteJournal
+from waystation.seller.paywall.rails import StripeRail
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
 
 from .support import BASE_URL, REALM, SECRET, LossyTransport
@@ -114,7 +115,7 @@ async def test_a_stock_client_pays_with_a_token(shop: StripeSeller) -> None:
     assert (answer.status_code, answer.json()) == (200, {"run": 1})
     [charge] = await shop.charges()
     assert charge["amount"] == 50
-    receipt = http402.parse_receipt(list(answer.headers.items()), http402.Rail.MPP_STRIPE)
+    receipt = http402.parse_receipt(list(answer.headers.items()), Rail.MPP_STRIPE)
     assert receipt is not None
     assert receipt.reference.startswith("pi_")
 

@@ -23,14 +23,14 @@ from temporalio.client import Client
 from x402.schemas import SettleRequest, SettleResponse, VerifyRequest, VerifyResponse
 
 from tests.support import Process, eventually, free_port
+from waystation.buyer.wallet import Wallet
 from waystation.models.money import Money
 from waystation.models.payments import Rail
 from waystation.protocols import http402
-from waystation.protocols.eip3009 import TokenAsset
+from waystation.protocols.http402.eip3009 import TokenAsset
 from waystation.seller.paywall import Paywall
-from waystation.seller.paywall_journal import SqliteJournal
-from waystation.seller.rails import EvmRail
-from waystation.wallet import Wallet
+from waystation.seller.paywall.journal import SqliteJournal
+from waystation.seller.paywall.rails import EvmRail
 
 from .buying import Bench, has_credential, times
 from .support import REALM, RECIPIENT, SECRET

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import eventually
-from waystation.allowance_journal import AllowanceJournal
-from waystation.paying import Payer
+from waystation.buyer.allowance.journal import AllowanceJournal
+from waystation.buyer.payer import Payer
 from worker import build_worker
 from workflows.session import AgentSession, SessionInput
 

@@ -12,12 +12,12 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.checkouts import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.paying import paid_request_activities
-from waystation.answers import AnswerStore
-from waystation.credentials import Credentials
-from waystation.networks import read_networks
-from waystation.paid_http import PaidHttp
+from waystation.buyer.answers import AnswerStore
+from waystation.buyer.credentials import Credentials
+from waystation.buyer.http import PaidHttp
+from waystation.buyer.networks import read_networks
+from waystation.buyer.wallet import Wallet, WalletSettings
 from waystation.stripe_http import open_stripe
-from waystation.wallet import Wallet, WalletSettings
 from worker import WORKFLOW_RUNNER
 from workflows.mandate import Mandate
 from workflows.paying import PAID_REQUEST_WORKFLOWS

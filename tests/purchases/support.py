@@ -16,7 +16,7 @@ from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.purchases import Approve, AuditTrail, OutcomeWanted, PurchaseRequest, PurchaseView
 from workflows.mandate import Mandate, MandateStart
 from workflows.purchase import Purchase, PurchaseStart
-from workflows.purchase_rules import verify_audit
+from workflows.purchase.rules import verify_audit
 
 ADDRESS = {
     "name": "Alice Example",

@@ -16,23 +16,23 @@ from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 from typer.testing import CliRunner
 
-from api import codec, mandates, purchases
-from api.gateway import Gateway
+from api.gateways.money import MoneyGateway, MoneyParts
+from api.gateways.sessions import Gateway
 from api.main import create_app
-from api.money_gateway import MoneyGateway, MoneyParts
+from api.routes import codec, mandates, purchases
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import BUYER, DETAILS, Processor
 from tests.support import TEMPORAL, TemporalServer, eventually, free_port
-from waystation import money_cli
-from waystation.agent_money import MoneyTurn
-from waystation.buying import Buying
+from waystation.agent.money import MoneyTurn
+from waystation.cli import money as money_cli
 from waystation.client import Client
+from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, NotAllowed
 from waystation.models.purchases import AuditTrail
 from waystation.money_settings import MoneySettings
-from waystation.protocols.acp_webhooks import sign_webhook
+from waystation.protocols.acp.webhooks import sign_webhook
 from waystation.settings import ApiKey, ApiRole, Settings, hash_api_key
-from workflows.purchase_rules import verify_audit
+from workflows.purchase.rules import verify_audit
 
 KEYS: dict[str, ApiRole] = {
     "agent": "agent",

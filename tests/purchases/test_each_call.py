@@ -16,7 +16,7 @@ from tests.purchases.support import Bought, Processor
 from tests.purchases.test_crashes import check_books, settled
 from tests.purchases.town import Shop, Town, start
 from tests.support import eventually
-from waystation.buying import Buying
+from waystation.client.purchases import Buying
 from waystation.errors import ConflictError
 
 Moment = Literal["before", "after"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
 
-from waystation.encryption import (
+from waystation.temporal.encryption import (
     ENCODING,
     EncryptionKeyError,
     PayloadDecryptionError,

@@ -5,13 +5,13 @@ from typing import Any
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from api.money_gateway import MoneyGateway
+from api.gateways.money import MoneyGateway
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Bought, Buyer
 from tests.purchases.test_loop import AUTO
 from tests.support import eventually
 from waystation.models.purchases import OrderEventReceived, OrderFacts, PurchaseView
-from workflows.order_events import order_events_id
+from workflows.purchase.order_events import order_events_id
 
 
 def shipped(view: PurchaseView, order_id: str) -> OrderEventReceived:

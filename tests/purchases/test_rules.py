@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from waystation.buyer.carts import answer_from_session, order_facts
 from waystation.models.mandates import MandateView
 from waystation.models.purchases import (
     AuditEntry,
@@ -23,9 +24,13 @@ from waystation.models.purchases import (
     PurchaseStatus,
 )
 from waystation.protocols import acp
-from waystation.protocols.acp_cart import answer_from_session, order_facts
-from workflows import purchase_rules as rules
-from workflows.purchase_rules import FINAL_STATUSES, TRANSITIONS, IllegalTransitionError, PurchaseRefusal
+from workflows.purchase import rules
+from workflows.purchase.rules import (
+    FINAL_STATUSES,
+    TRANSITIONS,
+    IllegalTransitionError,
+    PurchaseRefusal,
+)
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 SHOP = "https://shop.example"

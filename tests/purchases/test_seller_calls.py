@@ -9,8 +9,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.checkouts import CheckoutActivities, OpenCheckout, SellerCredentials
 from activities.failures import SELLER_REFUSED
+from waystation.buyer.networks import checked_client
 from waystation.models.purchases import PurchaseRequest
-from waystation.networks import checked_client
 
 CREDENTIALS = SellerCredentials({}, default=SecretStr("key"))
 

@@ -26,8 +26,8 @@ from tests.support import TEMPORAL, eventually
 from waystation.models.purchases import OrderEventReceived, Revise
 from waystation.stripe_http import open_stripe
 from worker import WORKFLOW_RUNNER
-from workflows import purchase as purchase_module
 from workflows.purchase import Purchase
+from workflows.purchase import workflow as purchase_module
 from workflows.purchasing import PURCHASE_WORKFLOWS
 
 

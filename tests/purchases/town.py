@@ -14,13 +14,13 @@ from temporalio.client import Client
 
 from tests.purchases.support import Bought, Buyer, Processor
 from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
-from waystation.buying import Buying
 from waystation.client import Client as WaystationClient
-from waystation.encryption import encrypting_data_converter, encryption_codec, generate_key
+from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, ConnectionLost, TryLater
 from waystation.models.purchases import PurchaseRequest, PurchaseView
-from waystation.names import SESSION_TASK_QUEUE
 from waystation.settings import hash_api_key
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
+from waystation.temporal.names import SESSION_TASK_QUEUE
 from workflows.purchase import Purchase, PurchaseStart
 
 API_KEY = "key-of-the-agent"

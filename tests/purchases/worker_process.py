@@ -14,9 +14,9 @@ from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
 from activities.purchasing import purchase_activities
-from waystation.encryption import encrypting_data_converter, encryption_codec
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
 from worker import STICKY_TIMEOUT, WORKFLOW_RUNNER
 from workflows.purchasing import PURCHASE_WORKFLOWS
 

@@ -12,12 +12,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.seller.agent import NO_SPEC, SPEC, check
-from waystation.protocols import acp, acp_dialects
+from waystation.protocols import acp
 from waystation.protocols.acp import TERMINAL_STATUSES, TRANSITIONS, CheckoutStatus, TotalType
-from waystation.protocols.acp_totals import problems_of_totals
-from waystation.protocols.acp_webhooks import InvalidSignatureError, sign_webhook, verify_webhook
-from waystation.seller import pricing
-from waystation.seller.merchant import Basket, Quote, QuotedDiscount, QuotedFee, QuotedLine, QuotedOption
+from waystation.protocols.acp import dialects as acp_dialects
+from waystation.protocols.acp.totals import problems_of_totals
+from waystation.protocols.acp.webhooks import InvalidSignatureError, sign_webhook, verify_webhook
+from waystation.seller.shop import pricing
+from waystation.seller.shop.merchant import (
+    Basket,
+    Quote,
+    QuotedDiscount,
+    QuotedFee,
+    QuotedLine,
+    QuotedOption,
+)
 
 with_spec = pytest.mark.skipif(SPEC is None, reason=NO_SPEC)
 

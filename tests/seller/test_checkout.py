@@ -9,7 +9,7 @@ import pytest
 
 from tests.seller.agent import ADDRESS, BUYER, NO_SPEC, SPEC, Agent, Shop, check, codes, payment, total
 from waystation.protocols import acp
-from waystation.protocols.acp_totals import problems_of_totals
+from waystation.protocols.acp.totals import problems_of_totals
 
 
 @pytest.mark.skipif(SPEC is None, reason=NO_SPEC)

@@ -32,7 +32,7 @@ from waystation.seller import (
     SellerSettings,
     SqliteStore,
 )
-from waystation.seller.store import ConcurrentChangeError
+from waystation.seller.shop.store import ConcurrentChangeError
 
 
 class Bookshop(Merchant):

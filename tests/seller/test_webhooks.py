@@ -14,8 +14,8 @@ import pytest
 from tests.sandbox.servers import Server, wait_until
 from tests.seller.agent import Agent, Shop, check, total
 from waystation.protocols import acp
-from waystation.protocols.acp_webhooks import InvalidSignatureError, verify_webhook
-from waystation.seller.webhooks import MAX_WAIT_MS, wait_ms
+from waystation.protocols.acp.webhooks import InvalidSignatureError, verify_webhook
+from waystation.seller.shop.webhooks import MAX_WAIT_MS, wait_ms
 
 SECRET = "whsec_for_tests"
 

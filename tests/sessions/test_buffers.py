@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from waystation.agent.connection import MAX_UNACKNOWLEDGED_BYTES, IngestConnection, Writer
 from waystation.errors import ConflictError
-from waystation.ingest_client import MAX_UNACKNOWLEDGED_BYTES, IngestConnection, Writer
 from waystation.models.events import Actor
 from waystation.models.ingest import AckFrame, FencedFrame, OpenedFrame, OpenFrame, SpawnedFrame
 from waystation.models.sessions import Spawn

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from api.errors import TooMany
-from api.feeds import Feed
-from api.live_bus import MemoryBus
+from api.live.bus import MemoryBus
+from api.live.feeds import Feed
 from tests.sessions.test_failures import Watcher, begin, check, words
 from tests.stack import KEYS, Stack
 from tests.support import eventually

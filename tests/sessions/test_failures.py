@@ -17,12 +17,12 @@ from tests.stack import Stack, start_stack
 from tests.support import Process, TemporalServer, eventually, free_port, redis_server
 from waystation.agents.demo import TEXT
 from waystation.client import Client, Session
-from waystation.encryption import encrypting_data_converter, encryption_codec
+from waystation.client.transcript import Transcript
 from waystation.errors import ConnectionLost, TryLater
 from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, LiveDelta, Role
 from waystation.models.sessions import SendMessage
-from waystation.names import turn_workflow_id
-from waystation.transcript import Transcript
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
+from waystation.temporal.names import turn_workflow_id
 from workflows.session import AgentSession
 
 Answer = TypeVar("Answer")

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from waystation.agent import _brief
+from waystation.agent.turn import _brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
-from workflows.session_log import MAX_OPEN_MESSAGES, SessionLog
+from workflows.session.log import MAX_OPEN_MESSAGES, SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

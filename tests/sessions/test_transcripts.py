@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from api.delivery import Frame, Gate, View
+from api.live.delivery import Frame, Gate, View
+from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Event, EventType, Item, LiveDelta, Role, Write
-from waystation.transcript import Transcript
-from workflows.session_log import LogState, SessionLog
+from workflows.session.log import LogState, SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOT = Actor(id="bot", role=Role.AGENT)

@@ -39,7 +39,7 @@ from waystation.models.sessions import (
     TurnInput,
     TurnResult,
 )
-from waystation.names import RUN_TURN_ACTIVITY, agent_task_queue
+from waystation.temporal.names import RUN_TURN_ACTIVITY, agent_task_queue
 from worker import WORKFLOW_RUNNER, WORKFLOWS, build_worker
 from workflows.session import AgentSession, SessionInput
 

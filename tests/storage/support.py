@@ -10,11 +10,11 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
-from api.gateway import execute_update
+from api.gateways.sessions import execute_update
 from tests.support import TemporalServer, eventually
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult
-from waystation.names import RUN_TURN_ACTIVITY, agent_task_queue
+from waystation.temporal.names import RUN_TURN_ACTIVITY, agent_task_queue
 from worker import build_worker
 from workflows.session import AgentSession, SessionInput
 

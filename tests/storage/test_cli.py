@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support import ROOT, TemporalServer
 
-RUN = "from waystation.cli_storage import storage_app; storage_app()"
+RUN = "from waystation.cli.storage import storage_app; storage_app()"
 
 
 def prune(*options: str, **env: str) -> subprocess.CompletedProcess[str]:

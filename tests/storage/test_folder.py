@@ -16,10 +16,10 @@ from temporalio.worker import Replayer
 
 from tests.storage.support import BIG_CHARACTERS, running
 from tests.support import TemporalServer, eventually
-from waystation.names import SESSION_FULL
 from waystation.settings import Settings
-from waystation.storage import FolderStorageDriver, prune
-from waystation.temporal import data_converter
+from waystation.temporal.connect import data_converter
+from waystation.temporal.names import SESSION_FULL
+from waystation.temporal.storage import FolderStorageDriver, prune
 from worker import WORKFLOW_RUNNER, WORKFLOWS
 
 RETENTION = timedelta(hours=2)

@@ -9,7 +9,7 @@ import pytest
 from tests.storage.support import running
 from tests.support import TemporalServer, eventually
 from waystation.settings import Settings
-from waystation.temporal import data_converter
+from waystation.temporal.connect import data_converter
 
 aioboto3 = pytest.importorskip("aioboto3", reason="needs the extra 's3'")
 moto_server = pytest.importorskip("moto.server", reason="needs moto[server]")

@@ -15,7 +15,7 @@ from rich.console import Console
 from waystation.demo.chapters import CHAPTERS
 from waystation.demo.screen import Screen
 from waystation.demo.stage import DemoFailed, Stage
-from waystation.dev import DevError
+from waystation.dev.processes import DevError
 from waystation.errors import WaystationError
 
 

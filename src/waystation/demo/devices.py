@@ -8,8 +8,8 @@ from typing import Any, Self
 from httpx_sse import EventSource
 
 from waystation.client import Client, Session
+from waystation.client.transcript import Message
 from waystation.models.events import Event, EventType
-from waystation.transcript import Message
 
 
 class Device:

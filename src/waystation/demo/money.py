@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import httpx
 
-from waystation.buying import Buying
 from waystation.client import Client, Session
+from waystation.client.payments import Payments
+from waystation.client.purchases import Buying
 from waystation.demo.stage import PATIENCE_SECONDS, DemoFailed, Stage
-from waystation.dev_sandbox import Sandbox
+from waystation.dev.sandbox import Sandbox
 from waystation.models.events import Event
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.models.purchases import AuditTrail, Cart, PurchaseView
-from waystation.payments import Payments
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 
 PERSON: Final = "dev-approver"
 BOOKS: Final = {

@@ -11,9 +11,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from waystation.client.transcript import Message
 from waystation.demo.devices import Device
 from waystation.models.events import Event, EventType, Role
-from waystation.transcript import Message
 
 COLOURS = {Role.USER: "cyan", Role.AGENT: "green", Role.OPERATOR: "magenta", Role.SYSTEM: "white"}
 SUB_AGENT_COLOUR = "yellow"

@@ -10,14 +10,14 @@ from typing import Self
 from pydantic import BaseModel
 
 from waystation.client import Client, Session
+from waystation.client.transcript import Transcript
 from waystation.demo.devices import Device
 from waystation.demo.screen import Screen
 from waystation.demo.wire import Wire
-from waystation.dev import Dev
+from waystation.dev.ports import free_ports
+from waystation.dev.processes import Dev
 from waystation.models.events import TERMINAL_TURN_TYPES
 from waystation.models.sessions import Sent
-from waystation.ports import free_ports
-from waystation.transcript import Transcript
 
 FRAME_SECONDS = 0.08
 POLL_SECONDS = 0.02

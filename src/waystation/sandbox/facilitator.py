@@ -33,8 +33,8 @@ from x402.schemas import (
 )
 
 from waystation.models.base import Frozen
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA, TokenAsset, recover_signer
 from waystation.protocols.http402 import WireError, parse_address
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA, TokenAsset, recover_signer
 from waystation.redaction import install_redaction
 from waystation.sqlite_files import open_sqlite
 

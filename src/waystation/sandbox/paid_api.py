@@ -38,14 +38,14 @@ from pydantic import Field
 
 from waystation.models.base import Frozen
 from waystation.models.money import Money
-from waystation.protocols.eip3009 import USDC_BASE_SEPOLIA
+from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.redaction import install_redaction
 from waystation.sandbox.facilitator import Chain, create_facilitator_app
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
 from waystation.seller.paywall import Paywall
-from waystation.seller.paywall_journal import Journal, SqliteJournal
-from waystation.seller.paywall_redis import RedisJournal
-from waystation.seller.rails import EvmRail, StripeRail
+from waystation.seller.paywall.journal import Journal, SqliteJournal
+from waystation.seller.paywall.rails import EvmRail, StripeRail
+from waystation.seller.paywall.redis_journal import RedisJournal
 from waystation.stripe_http import open_stripe
 
 REALM: Final = "paid-api.sandbox"

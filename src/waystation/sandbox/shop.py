@@ -56,10 +56,10 @@ from waystation.seller import (
     UnsupportedCurrencyError,
     WebhookTarget,
 )
-from waystation.seller.charging import Charged, Charging, Outcome
-from waystation.seller.errors import AcpError
-from waystation.seller.records import Checkout
-from waystation.seller.sessions import rfc3339
+from waystation.seller.shop.charging import Charged, Charging, Outcome
+from waystation.seller.shop.errors import AcpError
+from waystation.seller.shop.records import Checkout
+from waystation.seller.shop.views import rfc3339
 
 DAY_SECONDS: Final = 86_400
 MAX_FACTS_KEPT: Final = 100

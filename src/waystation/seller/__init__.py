@@ -6,15 +6,15 @@
 ``docs/selling.md`` tells the rest.
 """
 
-from waystation.seller.errors import (
+from waystation.seller.shop.errors import (
     MerchantError,
     OrderRefusedError,
     OutOfStockError,
     UnknownItemError,
     UnsupportedCurrencyError,
 )
-from waystation.seller.kit import Seller
-from waystation.seller.merchant import (
+from waystation.seller.shop.kit import Seller
+from waystation.seller.shop.merchant import (
     Basket,
     Merchant,
     NewOrder,
@@ -27,9 +27,9 @@ from waystation.seller.merchant import (
     QuotedOption,
     RiskDecision,
 )
-from waystation.seller.records import WebhookTarget
-from waystation.seller.settings import SellerSettings
-from waystation.seller.store import SqliteStore, Store
+from waystation.seller.shop.records import WebhookTarget
+from waystation.seller.shop.settings import SellerSettings
+from waystation.seller.shop.store import SqliteStore, Store
 
 __all__ = [
     "Basket",

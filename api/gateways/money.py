@@ -1,0 +1,380 @@
+"""The API's way to mandates, purchases and paid requests: calls bounded in time, failures as problems."""
+
+import contextlib
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends
+from pydantic import ValidationError
+from starlette.requests import HTTPConnection
+from temporalio.client import (
+    Client,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.auth import Principal
+from api.dependencies import ApiParts
+from api.errors import Conflict, Problem, Unavailable, refusal
+from api.gateways.sessions import execute_update, memo_of
+from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
+from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
+from waystation.models.purchases import (
+    AuditTrail,
+    Cart,
+    Decision,
+    OrderEventReceived,
+    OutcomeWanted,
+    PurchaseRequest,
+    PurchaseView,
+)
+from waystation.money_settings import MoneySettings
+from waystation.temporal.encryption import PayloadDecryptionError
+from waystation.temporal.names import SESSION_TASK_QUEUE
+from workflows.allowance import Allowance
+from workflows.mandate import Mandate, MandateStart
+from workflows.paid_request import PaidRequest
+from workflows.purchase import Purchase, PurchaseStart
+from workflows.purchase.order_events import OrderEvents, OrderEventsStart, order_events_id
+from workflows.waiting import APPROVAL, WAITS_FOR
+
+T = TypeVar("T")
+
+MAX_OUTCOME_WAIT_SECONDS = 30
+MAX_LISTED = 100
+
+
+class NotFound(Problem):
+    """No such mandate or purchase, or out of the caller's sight."""
+
+    status, code, title = 404, "not-found", "Not found"
+
+
+class MoneyGateway:
+    """Calls to Mandate, Purchase and OrderEvents workflows."""
+
+    def __init__(
+        self, client: Client, timeout_seconds: float, *, task_queue: str = SESSION_TASK_QUEUE
+    ) -> None:
+        self._client = client
+        self._timeout = timedelta(seconds=timeout_seconds)
+        self._queue = task_queue
+
+    # --- mandates ------------------------------------------------------------------------------
+
+    async def create_mandate(self, mandate_id: str | None, terms: MandateTerms) -> tuple[str, bool]:
+        """The mandate's id, and whether it is new."""
+        wanted = mandate_id or f"mandate-{uuid.uuid4()}"
+        memo = {"owner": terms.owner, "agent": terms.agent}
+        return await self._start(wanted, Mandate.run, MandateStart(terms=terms), memo)
+
+    async def mandate(self, mandate_id: str) -> MandateView:
+        handle = self._client.get_workflow_handle_for(Mandate.run, mandate_id)
+        found: MandateView = await self._guarded(
+            mandate_id, lambda: handle.query(Mandate.balance, rpc_timeout=self._timeout)
+        )
+        return found
+
+    async def revoke(self, mandate_id: str, request: RevokeRequest) -> None:
+        await self._signal(mandate_id, "revoke", request)
+
+    # --- purchases -----------------------------------------------------------------------------
+
+    async def start_purchase(self, purchase_id: str | None, request: PurchaseRequest) -> tuple[str, bool]:
+        """The purchase's id, and whether it is new."""
+        wanted = purchase_id or f"purchase-{uuid.uuid4()}"
+        memo = {
+            "session_id": request.session_id,
+            "seller": request.seller,
+            "agent": request.agent.id,
+            "request": _digest(request),
+        }
+        return await self._start(wanted, Purchase.run, PurchaseStart(request=request), memo)
+
+    async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
+        """Whether the purchase was started with this very request."""
+        handle = self._client.get_workflow_handle(purchase_id)
+        found = await self._guarded(purchase_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        return (await found.memo()).get("request") == _digest(request)
+
+    async def purchase(self, purchase_id: str) -> PurchaseView:
+        view: PurchaseView = await self._ask(purchase_id, Purchase.status)
+        return view
+
+    async def cart(self, purchase_id: str) -> Cart | None:
+        cart: Cart | None = await self._ask(purchase_id, Purchase.cart)
+        return cart
+
+    async def audit(self, purchase_id: str) -> AuditTrail:
+        trail: AuditTrail = await self._ask(purchase_id, Purchase.audit)
+        return trail
+
+    async def outcome(
+        self, purchase_id: str, wait_seconds: float, *, or_for_a_person: bool = False
+    ) -> PurchaseView:
+        """The view once the purchase is final (or a person is wanted), or as it stands in the end."""
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        wanted = OutcomeWanted(or_for_a_person=or_for_a_person)
+        try:
+            view: PurchaseView = await handle.execute_update(
+                Purchase.outcome, wanted, rpc_timeout=timedelta(seconds=wait_seconds)
+            )
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
+            return await self.purchase(purchase_id)
+        return view
+
+    async def decide(self, purchase_id: str, decision: Decision) -> PurchaseView:
+        try:
+            view: PurchaseView = await self._update(purchase_id, Purchase.decide, decision)
+        except Conflict as conflict:
+            if conflict.code == "stale-digest":  # show the fresh cart with the refusal
+                fresh = await self.purchase(purchase_id)
+                conflict.extra["digest"] = fresh.digest
+                conflict.extra["cart"] = fresh.cart.model_dump(mode="json") if fresh.cart else None
+            raise
+        return view
+
+    async def tell(self, purchase_id: str, signal: str, argument: Any) -> None:
+        await self._signal(purchase_id, signal, argument)
+
+    # --- paid requests -------------------------------------------------------------------------
+
+    async def start_payment(self, payment_id: str | None, start: PaidRequestStart) -> tuple[str, bool]:
+        """The payment's id, and whether it is new."""
+        wanted = payment_id or f"payment-{uuid.uuid4()}"
+        memo = {"session_id": start.session_id, "agent": start.agent}
+        return await self._start(wanted, PaidRequest.run, start, memo)
+
+    async def payment(self, payment_id: str) -> PaidRequestView:
+        handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
+        view: PaidRequestView = await self._guarded(
+            payment_id, lambda: handle.query(PaidRequest.status, rpc_timeout=self._timeout)
+        )
+        return view
+
+    async def decide_payment(self, payment_id: str, decision: Decision) -> PaidRequestView:
+        try:
+            view: PaidRequestView = await self._update(payment_id, PaidRequest.decide, decision)
+        except Conflict as conflict:
+            if conflict.code == "stale-digest":
+                conflict.extra["digest"] = (await self.payment(payment_id)).terms_digest
+            raise
+        except Unavailable:
+            # The answer waits for what follows; where that takes long, the decision may count all the same.
+            view = await self.payment(payment_id)
+            if not _is_decided(view, decision):
+                raise
+        return view
+
+    async def payment_audit(self, payment_id: str) -> AuditTrail:
+        handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
+        trail: AuditTrail = await self._guarded(
+            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout)
+        )
+        return trail
+
+    async def allowance(self, allowance_id: str) -> AllowanceView:
+        handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
+        view: AllowanceView = await self._guarded(
+            allowance_id, lambda: handle.query(Allowance.status, rpc_timeout=self._timeout)
+        )
+        return view
+
+    async def allowance_audit(self, allowance_id: str) -> AuditTrail:
+        handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
+        trail: AuditTrail = await self._guarded(
+            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout)
+        )
+        return trail
+
+    async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
+        """The view once the payment is final, or as it stands after ``wait_seconds``."""
+        handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
+        try:
+            view: PaidRequestView = await handle.execute_update(
+                PaidRequest.outcome, rpc_timeout=timedelta(seconds=wait_seconds)
+            )
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
+            return await self.payment(payment_id)
+        return view
+
+    async def session_of(self, payment_id: str) -> str | None:
+        """The session that a payment or allowance was started for."""
+        handle = self._client.get_workflow_handle(payment_id)
+        found = await self._guarded(payment_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        session_id = (await found.memo()).get("session_id")
+        return session_id if isinstance(session_id, str) else None
+
+    # --- webhooks and lists --------------------------------------------------------------------
+
+    async def deliver_order_event(self, seller: str, event: OrderEventReceived) -> None:
+        """Hand a webhook over; it waits if the purchase has not claimed its checkout yet."""
+        route = order_events_id(seller, event.order.checkout_id)
+
+        async def call() -> None:
+            await self._client.start_workflow(
+                OrderEvents.run,
+                OrderEventsStart(),
+                id=route,
+                task_queue=self._queue,
+                start_signal="deliver",
+                start_signal_args=[event],
+                rpc_timeout=self._timeout,
+            )
+
+        await self._guarded(route, call)
+
+    @staticmethod
+    async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
+        """What can be read of a list: one workflow of a forgotten key must not make it all fail."""
+        found = []
+        for look in looks:
+            with contextlib.suppress(NotFound):
+                found.append(await look)
+        return found
+
+    async def listed_for(
+        self,
+        caller: Principal,
+        workflow: str,
+        limit: int,
+        session_id: str | None,
+        *,
+        waiting: bool = False,
+    ) -> list[str]:
+        """Ids, newest first, of what belongs to a session, or to those that the caller's token is for.
+
+        With ``waiting`` only of what waits for an approver, as far as Temporal's lists know it yet.
+        """
+        further = {WAITS_FOR: APPROVAL} if waiting else {}
+        if caller.sessions is None:
+            wanted = [{"session_id": session_id}] if session_id else [{}]
+        elif session_id is not None and session_id not in caller.sessions:
+            raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
+        else:
+            one_by_one = [session_id] if session_id else sorted(caller.sessions)
+            wanted = [{"session_id": one} for one in one_by_one]
+        ids = [one for filters in wanted for one in await self.listed(workflow, limit, filters | further)]
+        return ids[:limit]
+
+    async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
+        """Ids, newest first, whose memo holds all of ``wanted``."""
+        status = "ExecutionStatus='Running'" if WAITS_FOR in wanted else "ExecutionStatus!='ContinuedAsNew'"
+        query = f"WorkflowType='{workflow}' AND {status}"
+
+        async def call() -> list[str]:
+            found: list[str] = []
+            async for execution in self._client.list_workflows(query, rpc_timeout=self._timeout):
+                memo = await memo_of(execution) if wanted else {}
+                if all(memo.get(name) == value for name, value in wanted.items()):
+                    found.append(execution.id)
+                if len(found) == limit:
+                    break
+            return found
+
+        return await self._guarded("", call)
+
+    # --- how -----------------------------------------------------------------------------------
+
+    async def _start(self, wanted: str, run: Any, start: Any, memo: dict[str, Any]) -> tuple[str, bool]:
+        async def call() -> bool:
+            try:
+                await self._client.start_workflow(
+                    run,
+                    start,
+                    id=wanted,
+                    task_queue=self._queue,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    memo=memo,
+                    rpc_timeout=self._timeout,
+                )
+            except WorkflowAlreadyStartedError:
+                return False
+            return True
+
+        return wanted, await self._guarded(wanted, call)
+
+    async def _ask(self, purchase_id: str, query: Any) -> Any:
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        return await self._guarded(purchase_id, lambda: handle.query(query, rpc_timeout=self._timeout))
+
+    async def _update(self, workflow_id: str, update: Any, argument: Any) -> Any:
+        handle = self._client.get_workflow_handle(workflow_id)
+        return await self._guarded(
+            workflow_id, lambda: execute_update(handle, update, argument, self._timeout)
+        )
+
+    async def _signal(self, workflow_id: str, name: str, argument: Any) -> None:
+        handle = self._client.get_workflow_handle(workflow_id)
+        await self._guarded(workflow_id, lambda: handle.signal(name, argument, rpc_timeout=self._timeout))
+
+    async def _guarded(self, workflow_id: str, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except WorkflowUpdateFailedError as error:
+            if isinstance(error.cause, ApplicationError):
+                raise refusal(error.cause) from error
+            raise Unavailable("The purchase did not take the request; try again.") from error
+        except PayloadDecryptionError as error:
+            raise NotFound(f"'{workflow_id}' was encrypted with a key that is no longer set.") from error
+        except WorkflowQueryFailedError as error:
+            raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise _no_worker() from error
+        except ValidationError as error:
+            # The answer of a workflow of another kind, whose id this is.
+            raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                if "already completed" in str(error):
+                    raise Conflict("It has ended and takes nothing more.", code="ended") from error
+                raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
+            if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
+                raise _no_worker() from error
+            raise Unavailable(
+                "Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable"
+            ) from error
+
+
+def _digest(request: PurchaseRequest) -> str:
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+
+
+def _is_decided(view: PaidRequestView, decision: Decision) -> bool:
+    if decision.approve is not None:
+        return view.approved_by == decision.approve.approver
+    return view.refusal is not None and view.refusal.rule == "rejected"
+
+
+def _no_worker() -> Problem:
+    return Unavailable("No worker answered in time; is 'waystation worker' running?", code="no-worker")
+
+
+@dataclass(frozen=True)
+class MoneyParts:
+    """What the routes of mandates and purchases use."""
+
+    gateway: MoneyGateway
+    settings: MoneySettings
+
+
+def _money(connection: HTTPConnection) -> MoneyParts:
+    state = connection.app.state
+    found: MoneyParts | None = getattr(state, "money", None)
+    if found is None:
+        parts: ApiParts = state.parts
+        gateway = MoneyGateway(parts.gateway.client, parts.settings.temporal_timeout_seconds)
+        found = state.money = MoneyParts(gateway=gateway, settings=MoneySettings())
+    return found
+
+
+Money = Annotated[MoneyParts, Depends(_money)]

@@ -1,0 +1,1 @@
+"""The live path: what agents write, and what clients follow."""

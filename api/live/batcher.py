@@ -1,0 +1,205 @@
+"""Turns what agents write into durable batches: one signal at a time for each session.
+
+The pace adapts: the next batch leaves when the last is acknowledged and the interval has
+passed (longer where acknowledgements are slow), and at once at a boundary: a message's end, a
+tool call, a flush. While Temporal is down a batch is tried again until it is up; what is
+written in the meantime waits here up to a bound, and then in the agents.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from api import metrics
+from api.errors import Problem, Unavailable
+from api.gateways.sessions import Gateway
+from waystation.backoff import Backoff
+from waystation.models.events import MAX_WRITES_PER_PUBLISH, EventType, Item, Publish, Write
+
+logger = logging.getLogger(__name__)
+
+MAX_BUFFERED_BYTES = 4 * 1024 * 1024
+"""What may wait for one session; beyond it the agents' connections are not read."""
+MAX_BATCH_BYTES = 512 * 1024
+MAX_INTERVAL_SECONDS = 2.0
+SLOW_ACKNOWLEDGEMENT_FACTOR = 10.0
+"""Never spend more than a tenth of the time waiting for acknowledgements: a Temporal that is slow to answer
+is busy, and what people ask of it (a stop, say) would wait behind text that is on their screens already."""
+RETRY_PAUSE_SECONDS = 0.5
+MAX_RETRY_PAUSE_SECONDS = 5.0
+MAX_UNKNOWN_TROUBLES = 10
+"""How often a batch is tried again after an error that isn't Temporal's (of external storage, say)."""
+_ITEM_OVERHEAD_BYTES = 120
+
+Acknowledge = Callable[[str, int], None]
+"""``(writer, n)``: everything this writer has written up to ``n`` is durable."""
+Lost = Callable[[Problem], None]
+"""The session can't take it any more (it is closed or gone)."""
+
+
+class Batcher:
+    """The durable path of one session in this process."""
+
+    def __init__(
+        self, session_id: str, gateway: Gateway, interval_seconds: float, tell: Callable[[bool], None]
+    ) -> None:
+        self._session_id, self._gateway, self._interval, self._tell = (
+            session_id,
+            gateway,
+            interval_seconds,
+            tell,
+        )
+        self._pending: list[_Pending] = []
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._boundary = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self._last_sent = 0.0
+        self._last_took = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def add(
+        self, write: Write, acknowledge: Acknowledge, lost: Lost, *, boundary: bool = False
+    ) -> None:
+        """Takes a write over; waits only while the buffer is full."""
+        await self._room.wait()
+        if write.items:
+            self._merge(write, acknowledge, lost)
+        self._boundary |= boundary or any(item.type != EventType.MESSAGE_DELTA for item in write.items)
+        self._wake.set()
+        if self._task is None and self._pending:
+            self._task = asyncio.create_task(self._run(), name=f"batches {self._session_id}")
+
+    def _merge(self, write: Write, acknowledge: Acknowledge, lost: Lost) -> None:
+        last = self._pending[-1] if self._pending else None
+        for item in write.items:
+            if last is None or not last.continues(write):
+                last = _Pending(write, acknowledge, lost)
+                self._pending.append(last)
+            self._bytes += last.add(item)
+        if self._bytes >= MAX_BUFFERED_BYTES:
+            self._room.clear()
+
+    async def _run(self) -> None:
+        try:
+            while self._pending:
+                await self._wait_for_pace()
+                await self._send(self._take())
+        finally:
+            self._task = None
+
+    async def _wait_for_pace(self) -> None:
+        interval = min(
+            max(self._interval, self._last_took * SLOW_ACKNOWLEDGEMENT_FACTOR), MAX_INTERVAL_SECONDS
+        )
+        while not self._boundary and (left := self._last_sent + interval - time.monotonic()) > 0:
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), left)
+            except TimeoutError:
+                break
+        self._boundary = False
+
+    def _take(self) -> "list[_Pending]":
+        batch: list[_Pending] = []
+        size = 0
+        while (
+            self._pending
+            and len(batch) < MAX_WRITES_PER_PUBLISH
+            and (not batch or size + self._pending[0].size <= MAX_BATCH_BYTES)
+        ):
+            pending = self._pending.pop(0)
+            size += pending.size
+            batch.append(pending)
+        self._bytes -= size
+        if self._pending:
+            self._boundary = True
+        if self._bytes < MAX_BUFFERED_BYTES:
+            self._room.set()
+        return batch
+
+    async def _send(self, batch: "list[_Pending]") -> None:
+        publish = Publish(writes=tuple(pending.write() for pending in batch))
+        backoff = Backoff(RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
+        troubles = 0
+        while True:
+            self._last_sent = time.monotonic()
+            try:
+                await self._gateway.publish(self._session_id, publish)
+                break
+            except Unavailable:
+                pass
+            except Problem as problem:
+                _give_up(batch, problem)
+                return
+            except Exception:
+                troubles += 1
+                logger.exception("A batch for %s could not be sent", self._session_id)
+                if troubles > MAX_UNKNOWN_TROUBLES:
+                    _give_up(batch, Problem("What was written could not be stored; it has been logged."))
+                    return
+            metrics.BATCH_FAILURES.inc()
+            await backoff.wait()
+        self._last_took = time.monotonic() - self._last_sent
+        metrics.BATCHES.inc()
+        metrics.BATCH_SECONDS.observe(self._last_took)
+        for pending in batch:
+            pending.acknowledge(pending.writer, pending.last_n)
+        self._tell(all(pending.quiet for pending in batch))
+
+
+def _give_up(batch: "list[_Pending]", problem: Problem) -> None:
+    for pending in batch:
+        pending.lost(problem)
+
+
+class _Pending:
+    """A run of items by one writer, with neighbouring deltas coalesced."""
+
+    def __init__(self, write: Write, acknowledge: Acknowledge, lost: Lost) -> None:
+        self._write, self.acknowledge, self.lost = write, acknowledge, lost
+        self._items: list[dict[str, Any]] = []
+        self.writer = write.writer
+        self.size = 0
+        self.last_n = 0
+        self.quiet = True
+
+    def continues(self, write: Write) -> bool:
+        mine = self._write
+        return (mine.writer, mine.turn_id, mine.attempt, mine.actor) == (
+            write.writer,
+            write.turn_id,
+            write.attempt,
+            write.actor,
+        ) and self.size < MAX_BATCH_BYTES // 2
+
+    def add(self, item: Item) -> int:
+        """Appends, or merges into the last delta; answers by how many bytes it has grown."""
+        self.last_n = item.n
+        text = item.data.get("text")
+        grown = len(text.encode(errors="replace")) if isinstance(text, str) else len(str(item.data))
+        if item.type == EventType.MESSAGE_DELTA and self._items and self._extends_last(item):
+            self._items[-1]["n"] = item.n
+            self._items[-1]["data"]["text"] += text
+        else:
+            self.quiet &= item.type == EventType.MESSAGE_DELTA
+            self._items.append({**dict(item), "data": dict(item.data)})
+            grown += _ITEM_OVERHEAD_BYTES
+        self.size += grown
+        return grown
+
+    def _extends_last(self, item: Item) -> bool:
+        last = self._items[-1]
+        return bool(
+            last["type"] == EventType.MESSAGE_DELTA
+            and last["message_id"] == item.message_id
+            and last["data"]["offset"] + len(last["data"]["text"]) == item.data["offset"]
+        )
+
+    def write(self) -> Write:
+        # The parts have been validated as they came in.
+        items = tuple(Item.model_construct(**item) for item in self._items)
+        return self._write.model_copy(update={"items": items})

@@ -1,0 +1,73 @@
+"""A session's events as one open answer of server-sent events.
+
+A session may have a thousand of them, and every delta goes to each: a stream writes bytes which all
+streams share, and has one timer for everything that is about time.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from sse_starlette import EventSourceResponse
+from starlette.types import Receive, Scope, Send
+
+from api.live.delivery import Frame
+from api.live.feeds import Subscription
+
+logger = logging.getLogger(__name__)
+
+RETRY_MS = 1_000
+SEND_TIMEOUT_SECONDS = 60.0
+"""A client that takes nothing for so long is disconnected; it resumes from its cursor."""
+_BEGINNING = f"retry: {RETRY_MS}\n\n".encode()
+_STILL_HERE = Frame.comment("still here")
+
+
+class EventStream(EventSourceResponse):
+    """Sends what a subscription brings until it or the client ends, then lets go of ``resources``.
+
+    The base's own ping and its timeout would cost each stream a task, and each chunk as much again.
+    """
+
+    def __init__(
+        self, subscription: Subscription, resources: contextlib.AsyncExitStack, *, heartbeat_seconds: float
+    ) -> None:
+        super().__init__(self._blocks(subscription), ping=0, sep="\n")
+        self._subscription, self._resources = subscription, resources
+        self._heartbeat_seconds = heartbeat_seconds
+        self._quiet = True
+        self._sending_since: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._resources:
+            try:
+                async with asyncio.timeout(None) as patience:
+                    self._watch(patience)
+                    await super().__call__(scope, receive, send)
+            except TimeoutError:
+                logger.info("A client has taken nothing for %g s; it may resume", SEND_TIMEOUT_SECONDS)
+            finally:
+                self._timer.cancel()
+
+    async def _blocks(self, subscription: Subscription) -> AsyncIterator[bytes]:
+        yield _BEGINNING
+        time = asyncio.get_running_loop().time
+        async for frames in subscription.frames():
+            # It is asked for the next block when this one is sent.
+            self._sending_since = time()
+            yield frames[0].sse if len(frames) == 1 else b"".join([frame.sse for frame in frames])
+            self._sending_since = None
+            self._quiet = False
+
+    def _watch(self, patience: asyncio.Timeout) -> None:
+        """Says that the connection lives where nothing else does, and ends it where nothing is taken."""
+        loop = asyncio.get_running_loop()
+        since = self._sending_since
+        if since is not None and loop.time() - since >= SEND_TIMEOUT_SECONDS:
+            patience.reschedule(loop.time())
+            return
+        self._timer = loop.call_later(self._heartbeat_seconds, self._watch, patience)
+        if self._quiet and since is None:
+            self._subscription.push(_STILL_HERE)
+        self._quiet = True

@@ -1,0 +1,68 @@
+"""Routes of allowances, the budgets that many small payments share: list, look, settle, audit.
+
+An allowance is opened by the agent that pays from it (``turn.allowance``); here people see what
+becomes of it.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from api.auth import Principal
+from api.dependencies import Caller
+from api.errors import PROBLEM_RESPONSES, Conflict
+from api.gateways.money import MAX_LISTED, Money, MoneyParts, NotFound
+from api.routes.paid_requests import CancelPayment
+from waystation.models.events import SessionId
+from waystation.models.payments import AllowanceView
+from waystation.models.purchases import AuditTrail, Cancel
+
+router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
+
+AllowanceId = Annotated[SessionId, Path(description="The allowance's id, which is its Temporal workflow id.")]
+
+
+@router.get("/allowances", summary="List allowances")
+async def list_allowances(
+    caller: Caller,
+    money: Money,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    session_id: str | None = None,
+) -> list[AllowanceView]:
+    """Allowances, newest first; a session token sees its own sessions'."""
+    ids = await money.gateway.listed_for(caller, "Allowance", limit, session_id)
+    return await money.gateway.readable(money.gateway.allowance(one) for one in ids)
+
+
+@router.get("/allowances/{allowance_id}", summary="Look at an allowance")
+async def show(allowance_id: AllowanceId, caller: Caller, money: Money) -> AllowanceView:
+    """What is spent and held of its budget."""
+    return await _visible(allowance_id, caller, money)
+
+
+@router.get("/allowances/{allowance_id}/audit", summary="Read an allowance's audit trail")
+async def audit(allowance_id: AllowanceId, caller: Caller, money: Money) -> AuditTrail:
+    """Every payment and every step, each chained to the one before by its hash."""
+    await _visible(allowance_id, caller, money)
+    return await money.gateway.allowance_audit(allowance_id)
+
+
+@router.post("/allowances/{allowance_id}/settle", status_code=202, summary="Settle an allowance")
+async def settle(
+    allowance_id: AllowanceId, body: CancelPayment, caller: Caller, money: Money
+) -> AllowanceView:
+    """No more payments: what was spent is committed, the rest goes back; ``GET`` tells the outcome."""
+    view = await _visible(allowance_id, caller, money)
+    if not view.open:
+        raise Conflict("The allowance is settled already.", code="ended")
+    await money.gateway.tell(allowance_id, "settle", Cancel(by=caller.subject, reason=body.reason))
+    return await money.gateway.allowance(allowance_id)
+
+
+async def _visible(allowance_id: str, caller: Principal, money: MoneyParts) -> AllowanceView:
+    view = await money.gateway.allowance(allowance_id)
+    if caller.sessions is None or await money.gateway.session_of(allowance_id) in caller.sessions:
+        return view
+    raise NotFound(
+        f"There is no allowance '{allowance_id}', or this token may not see it.", code="unknown-payment"
+    )

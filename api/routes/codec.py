@@ -1,0 +1,56 @@
+"""The codec endpoint: lets operators read encrypted payloads with Temporal's CLI and web UI.
+
+temporal workflow show -w <id> --codec-endpoint http://127.0.0.1:8470/codec --codec-auth "Bearer <key>"
+"""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from google.protobuf import json_format
+from temporalio.api.common.v1 import Payloads
+from temporalio.converter import PayloadCodec
+
+from api.dependencies import Caller, Parts
+from api.errors import PROBLEM_RESPONSES, Forbidden, Invalid
+from waystation.temporal.encryption import PayloadDecryptionError
+
+router = APIRouter(responses=PROBLEM_RESPONSES, tags=["operations"], prefix="/codec")
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+
+@router.post("/decode", summary="Decrypt payloads")
+async def decode(request: Request, caller: Caller, parts: Parts) -> dict[str, Any]:
+    """Payloads in Temporal's JSON form, decrypted. For operators only."""
+    return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=True)
+
+
+@router.post("/encode", summary="Encrypt payloads")
+async def encode(request: Request, caller: Caller, parts: Parts) -> dict[str, Any]:
+    """Payloads in Temporal's JSON form, encrypted. For operators only."""
+    return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=False)
+
+
+async def _coded(
+    request: Request, caller: Any, codec: PayloadCodec | None, *, decoding: bool
+) -> dict[str, Any]:
+    if caller.role != "operator" or caller.sessions is not None:
+        raise Forbidden("Only operators read and write payloads.")
+    body = await request.body()
+    if len(body) > MAX_BODY_BYTES:
+        raise Invalid("Too many payloads at once.", code="too-large")
+    payloads = Payloads()
+    try:
+        json_format.Parse(body, payloads, ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise Invalid('Give {"payloads": [...]} in Temporal\'s JSON form.') from error
+    if codec is not None:
+        work = codec.decode if decoding else codec.encode
+        try:
+            coded = await work(payloads.payloads)
+        except PayloadDecryptionError as error:
+            raise Invalid(str(error), code="not-decryptable") from error
+        payloads = Payloads(payloads=coded)
+    answer: dict[str, Any] = json.loads(json_format.MessageToJson(payloads))
+    return answer

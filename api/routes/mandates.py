@@ -1,0 +1,121 @@
+"""Routes of mandates: create, look, list, revoke. An agent can look at its own and do nothing else."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
+
+from api.auth import Principal
+from api.dependencies import Caller
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
+from api.gateways.money import MAX_LISTED, Money, MoneyParts, NotFound
+from waystation.models.base import Frozen
+from waystation.models.events import SessionId
+from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
+
+router = APIRouter(responses=PROBLEM_RESPONSES, tags=["mandates"])
+
+MandateId = Annotated[SessionId, Path(description="The mandate's id, which is its Temporal workflow id.")]
+
+
+class CreateMandate(Frozen):
+    """The body of ``POST /mandates``. A person grants for themselves: ``owner`` must be the caller,
+    unless the caller is a service, which answers for whom it speaks."""
+
+    mandate_id: SessionId | None = None
+    terms: MandateTerms
+
+
+class RevokeMandate(Frozen):
+    """The body of ``POST /mandates/{id}/revoke``."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+@router.post("/mandates", status_code=201, summary="Grant a mandate")
+async def create(body: CreateMandate, caller: Caller, money: Money, response: Response) -> MandateView:
+    """Grants a mandate, or answers 200 with the one that has this id already (idempotent)."""
+    if caller.role not in ("approver", "service"):
+        raise Forbidden("Only people who may approve (role 'approver') and services grant mandates.")
+    if caller.role == "approver" and body.terms.owner != caller.subject:
+        raise Forbidden(f"You can only grant for yourself: make 'owner' '{caller.subject}'.")
+    mandate_id, created = await money.gateway.create_mandate(body.mandate_id, body.terms)
+    view = await money.gateway.mandate(mandate_id)
+    if not created and view.terms != body.terms:
+        raise Conflict(f"'{mandate_id}' exists with other terms; choose another id.", code="id-taken")
+    response.status_code = 201 if created else 200
+    return _for(caller, view)
+
+
+@router.get("/mandates", summary="List mandates")
+async def list_mandates(
+    caller: Caller,
+    money: Money,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    owner: str | None = None,
+    agent: str | None = None,
+) -> list[MandateView]:
+    """Mandates, newest first; those who aren't operators or services see what they granted themselves."""
+    if caller.role not in ("operator", "service"):
+        owner = caller.subject
+    wanted = {name: value for name, value in (("owner", owner), ("agent", agent)) if value is not None}
+    ids = await money.gateway.listed("Mandate", limit, wanted)
+    found = await money.gateway.readable(money.gateway.mandate(one) for one in ids)
+    return [_for(caller, mandate) for mandate in found]
+
+
+@router.get("/mandates/{mandate_id}", summary="Look at a mandate")
+async def show(mandate_id: MandateId, caller: Caller, money: Money) -> MandateView:
+    """Its terms, and what is spent, reserved and left."""
+    return _for(caller, await money.gateway.mandate(mandate_id))
+
+
+@router.post("/mandates/{mandate_id}/revoke", status_code=202, summary="Revoke a mandate")
+async def revoke(mandate_id: MandateId, body: RevokeMandate, caller: Caller, money: Money) -> MandateView:
+    """Takes a mandate back: nothing more is reserved, and purchases that wait end."""
+    view = await money.gateway.mandate(mandate_id)
+    mine = caller.subject == view.terms.owner and caller.role != "agent"
+    if not (mine or caller.role in ("operator", "service")):
+        raise _hidden(mandate_id) if not _sees(caller, view) else Forbidden("Only its owner may revoke it.")
+    await money.gateway.revoke(mandate_id, RevokeRequest(by=caller.subject, reason=body.reason))
+    return _for(caller, await money.gateway.mandate(mandate_id))
+
+
+def _sees(caller: Principal, view: MandateView) -> bool:
+    if caller.role in ("operator", "service"):
+        return caller.sessions is None
+    if caller.role == "agent":
+        return caller.speaks_for(view.terms.agent)
+    return caller.subject in (view.terms.owner, *view.terms.approvers)
+
+
+async def require_spender(caller: Principal, agent: str, mandate_id: str, money: MoneyParts) -> None:
+    """Raises unless the caller may spend from a mandate, in an agent's name.
+
+    Services may; an agent's credential in the name of its own agents (that the mandate was given to that one,
+    the mandate itself checks); a client from mandates that it granted or approves for.
+    """
+    if caller.role in ("service", "agent"):
+        if not caller.speaks_for(agent):
+            raise Forbidden(
+                f"This credential does not speak for the agent '{agent}'; list it in the key's 'agents'.",
+                code="wrong-agent",
+            )
+    elif caller.role != "client":
+        raise Forbidden(f"The role '{caller.role}' may not buy.")
+    elif not _sees(caller, await money.gateway.mandate(mandate_id)):
+        raise _hidden(mandate_id)
+
+
+def _for(caller: Principal, view: MandateView) -> MandateView:
+    """The view without what the caller need not know: agents don't learn how people pay."""
+    if not _sees(caller, view):
+        raise _hidden(view.mandate_id)
+    if caller.role in ("agent", "client"):
+        terms = view.terms.model_copy(update={"payment_methods": ()})
+        return view.model_copy(update={"terms": terms})
+    return view
+
+
+def _hidden(mandate_id: str) -> NotFound:
+    return NotFound(f"There is no mandate '{mandate_id}', or you may not see it.", code="unknown-mandate")

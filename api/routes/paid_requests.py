@@ -1,0 +1,144 @@
+"""Routes of paid requests (HTTP 402): start, look, list, decide, cancel, audit.
+
+As with purchases, only a caller with the role ``approver`` decides, under their own name.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+
+from api.auth import Action, Principal
+from api.dependencies import Caller
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
+from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
+from api.routes.mandates import require_spender
+from waystation.models.base import Frozen
+from waystation.models.events import SessionId
+from waystation.models.payments import PaidRequestStart, PaidRequestView
+from waystation.models.purchases import Approve, AuditTrail, Cancel, Decision, Digest, Reject
+
+router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
+
+PaymentId = Annotated[SessionId, Path(description="The payment's id, which is its Temporal workflow id.")]
+
+
+class StartPayment(Frozen):
+    """The body of ``POST /payments``."""
+
+    payment_id: SessionId | None = None
+    request: PaidRequestStart
+
+
+class ApprovePayment(Frozen):
+    """The digest of the terms (price, payee, realm, request) that the caller has seen."""
+
+    digest: Digest
+
+
+class RejectPayment(Frozen):
+    """Why, for the agent and the trail."""
+
+    digest: Digest | None = None
+    reason: str = ""
+
+
+class CancelPayment(Frozen):
+    """Why, for the trail."""
+
+    reason: str = ""
+
+
+@router.post("/payments", status_code=201, summary="Make a paid request")
+async def start(body: StartPayment, caller: Caller, money: Money, response: Response) -> PaidRequestView:
+    """Starts a paid request, or answers 200 with the one that has this id already (idempotent)."""
+    session_id = body.request.session_id
+    if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
+        raise Forbidden("Name the session that this token is for as 'session_id'.")
+    await require_spender(caller, body.request.agent, body.request.mandate_id, money)
+    payment_id, created = await money.gateway.start_payment(body.payment_id, body.request)
+    view = await _visible(payment_id, caller, money)
+    wanted = body.request.request
+    if not created and (view.url, view.method) != (wanted.url, wanted.method):
+        raise Conflict(f"'{payment_id}' is another payment; choose another id.", code="id-taken")
+    response.status_code = 201 if created else 200
+    return view
+
+
+@router.get("/payments", summary="List paid requests")
+async def list_payments(
+    caller: Caller,
+    money: Money,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    session_id: str | None = None,
+    waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
+) -> list[PaidRequestView]:
+    """Paid requests, newest first, without their answers; a session token sees its own sessions'."""
+    ids = await money.gateway.listed_for(caller, "PaidRequest", limit, session_id, waiting=waiting)
+    views = await money.gateway.readable(money.gateway.payment(one) for one in ids)
+    return [view.model_copy(update={"answer": None}) for view in views]
+
+
+@router.get("/payments/{payment_id}", summary="Look at a paid request")
+async def show(
+    payment_id: PaymentId,
+    caller: Caller,
+    money: Money,
+    wait_seconds: Annotated[int, Query(ge=0, le=MAX_OUTCOME_WAIT_SECONDS)] = 0,
+) -> PaidRequestView:
+    """The payment as it stands; with ``wait_seconds``, once it is final or that time is over."""
+    view = await _visible(payment_id, caller, money)
+    if wait_seconds and not view.final:
+        return await money.gateway.payment_outcome(payment_id, wait_seconds)
+    return view
+
+
+@router.get("/payments/{payment_id}/audit", summary="Read a payment's audit trail")
+async def audit(payment_id: PaymentId, caller: Caller, money: Money) -> AuditTrail:
+    """Every step, each chained to the one before by its hash."""
+    await _visible(payment_id, caller, money)
+    return await money.gateway.payment_audit(payment_id)
+
+
+@router.post("/payments/{payment_id}/approve", summary="Approve a payment")
+async def approve(
+    payment_id: PaymentId, body: ApprovePayment, caller: Caller, money: Money
+) -> PaidRequestView:
+    """Approves exactly the terms with this digest."""
+    wanted = Approve(digest=body.digest, approver=caller.subject)
+    return await _decide(payment_id, Decision(approve=wanted), caller, money)
+
+
+@router.post("/payments/{payment_id}/reject", summary="Reject a payment")
+async def reject(payment_id: PaymentId, body: RejectPayment, caller: Caller, money: Money) -> PaidRequestView:
+    """Says no; nothing is paid."""
+    wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
+    return await _decide(payment_id, Decision(reject=wanted), caller, money)
+
+
+@router.post("/payments/{payment_id}/cancel", status_code=202, summary="Cancel a payment")
+async def cancel(payment_id: PaymentId, body: CancelPayment, caller: Caller, money: Money) -> PaidRequestView:
+    """Stops the payment if nothing was sent yet; ``GET`` tells the outcome."""
+    view = await _visible(payment_id, caller, money)
+    if view.final:
+        raise Conflict(f"The payment is {view.status} already.", code="ended")
+    await money.gateway.tell(payment_id, "cancel", Cancel(by=caller.subject, reason=body.reason))
+    return await money.gateway.payment(payment_id)
+
+
+async def _decide(
+    payment_id: str, decision: Decision, caller: Principal, money: MoneyParts
+) -> PaidRequestView:
+    caller.require(Action.APPROVE)
+    view = await _visible(payment_id, caller, money)
+    if view.final:
+        raise Conflict(f"No decision is awaited; the payment is {view.status}.", code="not-awaiting-approval")
+    return await money.gateway.decide_payment(payment_id, decision)
+
+
+async def _visible(payment_id: str, caller: Principal, money: MoneyParts) -> PaidRequestView:
+    view = await money.gateway.payment(payment_id)
+    if caller.sessions is None or await money.gateway.session_of(payment_id) in caller.sessions:
+        return view
+    raise NotFound(
+        f"There is no payment '{payment_id}', or this token may not see it.", code="unknown-payment"
+    )

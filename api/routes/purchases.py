@@ -1,0 +1,282 @@
+"""Routes of purchases: start, look, decide, change, and the sellers' order webhooks.
+
+Only a caller with the role ``approver`` approves or rejects, under their own name; an agent's key
+never does, and neither does a service's.
+"""
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api.auth import Action, Principal
+from api.dependencies import Caller, Parts
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
+from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
+from api.routes.mandates import require_spender
+from waystation.buyer.carts import order_facts
+from waystation.models.base import Frozen
+from waystation.models.events import SessionId
+from waystation.models.purchases import (
+    Approve,
+    AuditTrail,
+    AuthenticationDone,
+    Cancel,
+    Cart,
+    Decision,
+    Digest,
+    DiscountCodes,
+    ItemWanted,
+    OrderEventReceived,
+    PurchaseRequest,
+    PurchaseView,
+    Reject,
+    RetryPayment,
+    Revise,
+)
+from waystation.protocols import acp
+from waystation.protocols.acp.webhooks import (
+    WEBHOOK_TOLERANCE_SECONDS,
+    InvalidSignatureError,
+    verify_webhook,
+)
+from waystation.settings import ANY_AGENT
+
+router = APIRouter(responses=PROBLEM_RESPONSES, tags=["purchases"])
+
+PurchaseId = Annotated[SessionId, Path(description="The purchase's id, which is its Temporal workflow id.")]
+
+
+class StartPurchase(Frozen):
+    """The body of ``POST /purchases``."""
+
+    purchase_id: SessionId | None = None
+    request: PurchaseRequest
+
+
+class ApproveBody(Frozen):
+    """The digest of the cart that the caller has seen."""
+
+    digest: Digest
+
+
+class RejectBody(Frozen):
+    """Why, for the agent and the trail."""
+
+    digest: Digest | None = None
+    reason: str = ""
+
+
+class ReviseBody(Frozen):
+    """What to change; what is left out stays."""
+
+    items: tuple[ItemWanted, ...] | None = None
+    buyer: acp.Buyer | None = None
+    fulfillment_details: acp.FulfillmentDetails | None = None
+    fulfillment_option: str | None = None
+    discount_codes: DiscountCodes | None = None
+
+
+class CancelBody(Frozen):
+    """Why, for the trail."""
+
+    reason: str = ""
+
+
+class RetryBody(Frozen):
+    """Another saved payment method of the mandate, if the same shall not be tried again."""
+
+    payment_method: str | None = None
+
+
+@router.post("/purchases", status_code=201, summary="Start a purchase")
+async def start(body: StartPurchase, caller: Caller, money: Money, response: Response) -> PurchaseView:
+    """Starts a purchase, or answers 200 with the one that has this id already (idempotent)."""
+    session_id = body.request.session_id
+    if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
+        raise Forbidden("Name the session that this token is for as 'session_id'.")
+    await require_spender(caller, body.request.agent.id, body.request.mandate_id, money)
+    purchase_id, created = await money.gateway.start_purchase(body.purchase_id, body.request)
+    if created:
+        return PurchaseView(
+            purchase_id=purchase_id,
+            status="creating",
+            final=False,
+            request=body.request,
+            updated_at=datetime.now(UTC),
+        )
+    view = await _visible(purchase_id, caller, money)
+    if not await money.gateway.began_as(purchase_id, body.request):
+        raise Conflict(f"'{purchase_id}' is another purchase; choose another id.", code="id-taken")
+    response.status_code = 200
+    return view
+
+
+@router.get("/purchases", summary="List purchases")
+async def list_purchases(
+    caller: Caller,
+    money: Money,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    session_id: str | None = None,
+    waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
+) -> list[PurchaseView]:
+    """Purchases, newest first; a session token sees those of its own sessions."""
+    ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id, waiting=waiting)
+    found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
+    return [view for view in found if _sees(caller, view)]
+
+
+@router.get("/purchases/{purchase_id}", summary="Look at a purchase")
+async def show(
+    purchase_id: PurchaseId,
+    caller: Caller,
+    money: Money,
+    wait_seconds: Annotated[float, Query(ge=0, le=MAX_OUTCOME_WAIT_SECONDS)] = 0,
+    or_for_a_person: bool = False,
+) -> PurchaseView:
+    """The purchase as it stands; with ``wait_seconds``, once it is final or that time is over.
+
+    With ``or_for_a_person`` also once somebody has to approve, revise, authenticate or retry.
+    """
+    if wait_seconds:
+        await _check_visible(purchase_id, caller, money)
+        return await money.gateway.outcome(purchase_id, wait_seconds, or_for_a_person=or_for_a_person)
+    return await _visible(purchase_id, caller, money)
+
+
+@router.get("/purchases/{purchase_id}/cart", summary="Look at the cart")
+async def cart(purchase_id: PurchaseId, caller: Caller, money: Money) -> Cart | None:
+    """The cart as the seller last stated it."""
+    await _visible(purchase_id, caller, money)
+    return await money.gateway.cart(purchase_id)
+
+
+@router.get("/purchases/{purchase_id}/audit", summary="Read the audit trail")
+async def audit(purchase_id: PurchaseId, caller: Caller, money: Money) -> AuditTrail:
+    """Every step, each chained to the one before by its hash."""
+    await _visible(purchase_id, caller, money)
+    return await money.gateway.audit(purchase_id)
+
+
+@router.post("/purchases/{purchase_id}/approve", summary="Approve the cart")
+async def approve(purchase_id: PurchaseId, body: ApproveBody, caller: Caller, money: Money) -> PurchaseView:
+    """Approves exactly the cart with this digest; a stale one is refused with the fresh cart."""
+    caller.require(Action.APPROVE)
+    await _check_visible(purchase_id, caller, money)
+    wanted = Approve(digest=body.digest, approver=caller.subject)
+    return await money.gateway.decide(purchase_id, Decision(approve=wanted))
+
+
+@router.post("/purchases/{purchase_id}/reject", summary="Reject the purchase")
+async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, money: Money) -> PurchaseView:
+    """Says no; everything is undone."""
+    caller.require(Action.APPROVE)
+    await _check_visible(purchase_id, caller, money)
+    wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
+    return await money.gateway.decide(purchase_id, Decision(reject=wanted))
+
+
+@router.post("/purchases/{purchase_id}/revise", status_code=202, summary="Change the cart")
+async def revise(purchase_id: PurchaseId, body: ReviseBody, caller: Caller, money: Money) -> PurchaseView:
+    """Changes what is wanted; any approval is void and asked for again."""
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    return await _tell(purchase_id, "revise", Revise(by=caller.subject, **given), caller, money)
+
+
+@router.post("/purchases/{purchase_id}/cancel", status_code=202, summary="Cancel the purchase")
+async def cancel(purchase_id: PurchaseId, body: CancelBody, caller: Caller, money: Money) -> PurchaseView:
+    """Stops the purchase if it is not too late; ``GET`` tells the outcome."""
+    wish = Cancel(by=caller.subject, reason=body.reason)
+    return await _tell(purchase_id, "cancel", wish, caller, money)
+
+
+@router.post("/purchases/{purchase_id}/retry", status_code=202, summary="Try the payment again")
+async def retry(purchase_id: PurchaseId, body: RetryBody, caller: Caller, money: Money) -> PurchaseView:
+    """After a decline: tries again, with another method of the mandate if one is given."""
+    caller.require(Action.APPROVE)
+    wish = RetryPayment(by=caller.subject, payment_method=body.payment_method)
+    return await _tell(purchase_id, "retry_payment", wish, caller, money)
+
+
+@router.post("/purchases/{purchase_id}/authentication", status_code=202, summary="Report a 3DS result")
+async def authentication(
+    purchase_id: PurchaseId, body: AuthenticationDone, caller: Caller, money: Money
+) -> PurchaseView:
+    """The outcome of the card issuer's authentication, from whoever ran it with the person."""
+    if caller.role not in ("approver", "client", "service"):
+        raise Forbidden(f"The role '{caller.role}' does not report authentications.")
+    return await _tell(purchase_id, "authentication_result", body, caller, money)
+
+
+async def _tell(
+    purchase_id: str, signal: str, argument: Any, caller: Principal, money: MoneyParts
+) -> PurchaseView:
+    view = await _visible(purchase_id, caller, money)
+    if view.final:
+        raise Conflict(f"The purchase is {view.status} already.", code="ended")
+    await money.gateway.tell(purchase_id, signal, argument)
+    return await money.gateway.purchase(purchase_id)
+
+
+async def _check_visible(purchase_id: str, caller: Principal, money: MoneyParts) -> None:
+    """Like :func:`_visible`, without asking anything for a caller who may see them all."""
+    if caller.sessions is not None or (caller.role == "agent" and not caller.speaks_for(ANY_AGENT)):
+        await _visible(purchase_id, caller, money)
+
+
+async def _visible(purchase_id: str, caller: Principal, money: MoneyParts) -> PurchaseView:
+    view = await money.gateway.purchase(purchase_id)
+    if _sees(caller, view):
+        return view
+    raise NotFound(
+        f"There is no purchase '{purchase_id}', or this token may not see it.", code="unknown-purchase"
+    )
+
+
+def _sees(caller: Principal, view: PurchaseView) -> bool:
+    if caller.sessions is not None:
+        return view.request.session_id in caller.sessions
+    return caller.role != "agent" or caller.speaks_for(view.request.agent.id)
+
+
+# --- what sellers send -------------------------------------------------------------------------
+
+
+@router.post(acp.WEBHOOK_PATH, status_code=200, summary="Receive an order event (ACP)")
+async def order_event(request: Request, parts: Parts, money: Money) -> dict[str, str]:
+    """A seller's ``order_create`` or ``order_update``; its signature is its credential."""
+    body = await request.body()
+    if len(body) > acp.MAX_BODY_BYTES:
+        raise Invalid("The event is too large.", code="too-large")
+    signature = request.headers.get(acp.HEADER_MERCHANT_SIGNATURE)
+    seller, sent_at = _sender(money, body, signature)
+    try:
+        event = acp.read_order_event(body)
+    except acp.ProtocolViolationError as violation:
+        raise Invalid(str(violation), code="invalid-event") from None
+    received = OrderEventReceived(
+        event_id=hashlib.sha256(body).hexdigest(),
+        sent_at=sent_at,
+        type=event.type,
+        order=order_facts(event.data),
+    )
+    await money.gateway.deliver_order_event(seller, received)
+    # Claimed once it is safe with Temporal, which knows it by its id: retries do no harm, replays are told.
+    once = hashlib.sha256((signature or "").encode() + body).hexdigest()
+    if not await parts.bus.claim(f"webhook:{once}", 2 * WEBHOOK_TOLERANCE_SECONDS):
+        raise Conflict("This very delivery has been received already.", code="replayed")
+    return {"status": "received"}
+
+
+def _sender(money: MoneyParts, body: bytes, signature: str | None) -> tuple[str, int]:
+    """The seller whose secret made the signature, and its time."""
+    reason = "No seller's webhook secret is configured."
+    for seller, secrets in money.settings.seller_webhook_secrets.items():
+        try:
+            values = [secret.get_secret_value() for secret in secrets]
+            return seller, verify_webhook(values, body, signature, int(time.time()))
+        except InvalidSignatureError as error:
+            reason = str(error)
+    raise Unauthenticated(reason, code="invalid_signature")

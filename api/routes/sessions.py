@@ -1,0 +1,381 @@
+"""Routes of sessions: start, list, look, talk, control, people."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from api.auth import Action, Principal, check_session_id
+from api.dependencies import ApiParts, Caller, Parts, SessionPath
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
+from api.live.bus import TICK, not_stopped, stopped, stopping
+from api.live.feeds import is_terminal
+from waystation.client.transcript import Transcript
+from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType
+from waystation.models.requests import (
+    ControlAnswer,
+    JoinRequest,
+    ListedSession,
+    MessageRequest,
+    MessageView,
+    People,
+    PresentPerson,
+    ReasonRequest,
+    SessionList,
+    Started,
+    StartRequest,
+    SteerRequest,
+    StopRequest,
+    TranscriptView,
+)
+from waystation.models.sessions import (
+    MAX_REASON_CHARACTERS,
+    MAX_REPLAY_EVENTS,
+    Close,
+    Membership,
+    OnBusy,
+    Outcome,
+    Recorded,
+    ReplayPage,
+    SendMessage,
+    Sent,
+    Snapshot,
+    StartSession,
+    Steer,
+    Stop,
+    TakeOver,
+)
+from workflows.session import AgentSession
+
+router = APIRouter(responses=PROBLEM_RESPONSES)
+
+MAX_LISTED = 100
+
+
+@router.post("/sessions", status_code=201, tags=["sessions"], summary="Start a session")
+async def start(body: StartRequest, caller: Caller, parts: Parts, response: Response) -> Started:
+    """Starts a session, or answers 200 with the one that has this id already (idempotent)."""
+    caller.require(Action.START)
+    session_id = check_session_id(body.session_id or f"s-{uuid.uuid4().hex}")
+    created = await parts.gateway.start(
+        session_id,
+        StartSession(
+            agent=body.agent,
+            title=body.title,
+            metadata=body.metadata,
+            started_by=caller.actor,
+            limits=parts.settings.session_limits,
+        ),
+    )
+    sent = None
+    if body.message:
+        # Also when the session was there already: the last try may have got no further than that.
+        sent = await _send_first(session_id, body.message, caller, parts)
+    response.status_code = 201 if created else 200
+    snapshot = await parts.gateway.snapshot(session_id)
+    return Started(session_id=session_id, created=created, session=snapshot, sent=sent)
+
+
+async def _send_first(session_id: str, text: str, caller: Principal, parts: ApiParts) -> Sent | None:
+    """Sends the first message under an id of its own, so that it is said once."""
+    request = MessageRequest(text=text, message_id=f"{session_id}-first")
+    try:
+        return await send_message(session_id, request, caller, parts)
+    except Conflict as conflict:
+        if conflict.code in ("message-id-taken", "session-closed"):
+            return None
+        raise
+
+
+@router.get("/sessions", tags=["sessions"], summary="List sessions")
+async def list_sessions(
+    caller: Caller,
+    parts: Parts,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
+    cursor: str | None = None,
+    only_open: bool = False,
+    live: Annotated[bool, Query(description="Also ask each open session for its snapshot.")] = False,
+) -> SessionList:
+    """Sessions, newest first; a session token lists just its own."""
+    if caller.sessions is not None:
+        caller.require(Action.READ)
+        return await _list_own(caller, parts)
+    caller.require(Action.LIST)
+    listed, next_cursor = await parts.gateway.list_sessions(limit, cursor, only_open=only_open)
+    if live:
+        listed = list(await asyncio.gather(*(_with_snapshot(parts, entry) for entry in listed)))
+    return SessionList(sessions=tuple(listed), next_cursor=next_cursor)
+
+
+async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
+    async def look(session_id: str) -> ListedSession | None:
+        try:
+            snapshot = await parts.gateway.snapshot(session_id)
+        except Problem as problem:
+            if problem.status == 404:
+                return None
+            raise
+        return ListedSession(
+            session_id=session_id,
+            agent=snapshot.agent,
+            title=snapshot.title,
+            open=snapshot.status != "closed",
+            started=snapshot.created,
+            snapshot=snapshot,
+        )
+
+    found = await asyncio.gather(*(look(session_id) for session_id in caller.sessions or ()))
+    known = sorted((entry for entry in found if entry), key=lambda entry: entry.started, reverse=True)
+    return SessionList(sessions=tuple(known))
+
+
+async def _with_snapshot(parts: ApiParts, entry: ListedSession) -> ListedSession:
+    if not entry.open:
+        return entry
+    try:
+        snapshot = await parts.gateway.snapshot(entry.session_id)
+    except Problem:
+        # It has ended between the list and the look; the list stays true as of its time.
+        return entry
+    return entry.model_copy(update={"snapshot": snapshot})
+
+
+@router.get("/sessions/{session_id}", tags=["sessions"], summary="Look at a session")
+async def snapshot(session_id: SessionPath, caller: Caller, parts: Parts) -> Snapshot:
+    """What the session is doing now."""
+    caller.require(Action.READ, session_id)
+    return await parts.gateway.snapshot(session_id)
+
+
+@router.delete("/sessions/{session_id}", status_code=202, tags=["sessions"], summary="Close a session")
+async def close(
+    session_id: SessionPath,
+    caller: Caller,
+    parts: Parts,
+    reason: Annotated[str | None, Query(max_length=MAX_REASON_CHARACTERS)] = None,
+) -> Snapshot:
+    """Stops what runs and closes the session; what was said stays readable."""
+    caller.require(Action.CLOSE, session_id)
+    await parts.gateway.signal(session_id, "close", Close(actor=caller.actor, reason=reason))
+    parts.bus.publish(session_id, TICK)
+    return await parts.gateway.snapshot(session_id)
+
+
+@router.get("/sessions/{session_id}/replay", tags=["events"], summary="Read events by page")
+async def replay(
+    session_id: SessionPath,
+    caller: Caller,
+    parts: Parts,
+    after: Annotated[int, Query(ge=0, description="The cursor: events after this seq.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_REPLAY_EVENTS)] = MAX_REPLAY_EVENTS,
+) -> ReplayPage:
+    """One page of durable events. A page is bounded in bytes too: follow ``next_after`` while ``more``."""
+    caller.require(Action.READ, session_id)
+    page = await parts.gateway.replay(session_id, after, limit)
+    if after > page.tip:
+        raise Invalid(
+            f"The cursor {after} is beyond the newest event, {page.tip}.", code="wrong-cursor", tip=page.tip
+        )
+    return page
+
+
+@router.get(
+    "/sessions/{session_id}/transcript",
+    tags=["events"],
+    summary="Read the whole transcript",
+    response_model_exclude_none=True,
+)
+async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> TranscriptView:
+    """Every message, and the cursor at which ``events`` continues: the cheapest way to resume."""
+    caller.require(Action.READ, session_id)
+    state, after = Transcript(), 0
+    while True:
+        page = await parts.gateway.replay(session_id, after, MAX_REPLAY_EVENTS)
+        for event in page.events:
+            state.apply(event)
+        after = page.next_after
+        if not page.more:
+            break
+    return TranscriptView(
+        session_id=session_id,
+        cursor=after,
+        closed=page.closed,
+        messages=tuple(
+            MessageView(
+                id=message.id,
+                by=message.actor,
+                text=message.text,
+                turn=message.turn_id,
+                status=None if message.status == "completed" else message.status,
+                data=dict(message.data) or None,
+            )
+            for message in state.messages
+        ),
+    )
+
+
+@router.post("/sessions/{session_id}/messages", status_code=202, tags=["control"], summary="Send a message")
+async def send_message(session_id: SessionPath, body: MessageRequest, caller: Caller, parts: Parts) -> Sent:
+    """Sends a message; ``on_busy`` says what becomes of it while a turn runs."""
+    caller.require(Action.SEND, session_id)
+    sent = await parts.gateway.send(
+        session_id,
+        SendMessage(
+            text=body.text,
+            actor=_speaker(caller, body.actor),
+            on_busy=OnBusy(body.on_busy),
+            message_id=body.message_id,
+            data=body.data,
+        ),
+    )
+    parts.bus.publish(session_id, TICK)
+    return sent
+
+
+def _speaker(caller: Principal, actor: Actor | None) -> Actor:
+    if actor is None:
+        return caller.actor
+    if caller.role != "service":
+        raise Forbidden("Only the role 'service' speaks for others; leave 'actor' out.")
+    return actor
+
+
+@router.post("/sessions/{session_id}/stop", tags=["control"], summary="Stop the agent")
+async def stop(session_id: SessionPath, body: StopRequest, caller: Caller, parts: Parts) -> ControlAnswer:
+    """Stops a turn and answers with the outcome and the seq at which it is recorded."""
+    caller.require(Action.SEND, session_id)
+    request_id = body.request_id or f"stop-{uuid.uuid4().hex}"
+    signal = Stop(turn_id=body.turn_id, request_id=request_id, actor=caller.actor, reason=body.reason)
+    return await _control(parts, session_id, "stop", signal, request_id, body.wait_seconds)
+
+
+@router.post("/sessions/{session_id}/steer", tags=["control"], summary="Steer the agent")
+async def steer(session_id: SessionPath, body: SteerRequest, caller: Caller, parts: Parts) -> ControlAnswer:
+    """Offers a message to the running turn; answers whether it was consumed or queued."""
+    caller.require(Action.SEND, session_id)
+    request_id = body.request_id or f"steer-{uuid.uuid4().hex}"
+    signal = Steer(text=body.text, request_id=request_id, actor=caller.actor)
+    return await _control(parts, session_id, "steer", signal, request_id, body.wait_seconds)
+
+
+async def _control(
+    parts: ApiParts, session_id: str, signal: str, argument: Any, request_id: str, wait_seconds: float
+) -> ControlAnswer:
+    seen: list[Event] = []
+    async with parts.feeds.use(session_id) as feed:
+        feed.watch(seen.append)
+        try:
+            if signal == "stop":
+                await _deliver_stop(parts, session_id, argument, request_id)
+            else:
+                await parts.gateway.signal(session_id, signal, argument)
+                parts.bus.publish(session_id, TICK)
+            deadline = time.monotonic() + wait_seconds
+            # The agent is waiting for that reading, the caller's question for the answer: first things first.
+            await feed.caught_up(wait_seconds)
+            outcome = await parts.gateway.outcome(session_id, request_id) or Outcome(outcome="pending")
+            while outcome.outcome == "pending" and (left := deadline - time.monotonic()) > 0:
+                if not any(event.type in _SETTLING for event in seen):
+                    await feed.next_change(left)
+                    continue
+                # A stop's outcome is in the log; of a steer that expired the session says what became.
+                stopped = _stopped_by(seen, outcome.turn_id) if signal == "stop" else None
+                outcome = stopped or await parts.gateway.outcome(session_id, request_id) or outcome
+                seen.clear()
+        finally:
+            feed.unwatch(seen.append)
+    return ControlAnswer(request_id=request_id, **outcome.model_dump())
+
+
+async def _deliver_stop(parts: ApiParts, session_id: str, stop: Stop, request_id: str) -> None:
+    """Screens stand still from the request on, not only once a busy Temporal has taken it."""
+    parts.bus.publish(session_id, stopping(request_id))
+    try:
+        await parts.gateway.signal(session_id, "stop", stop)
+    except Problem:
+        parts.bus.publish(session_id, not_stopped(request_id))
+        raise
+    parts.bus.publish(session_id, stopped(request_id))
+
+
+_SETTLING = TERMINAL_TURN_TYPES | {
+    EventType.AGENT_FINISHED,
+    EventType.STEER_CONSUMED,
+    EventType.STEER_EXPIRED,
+}
+
+
+def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:
+    """What became of a stop of the turn, by the event that ended it."""
+    for event in events:
+        if event.turn_id == turn_id and is_terminal(event):
+            stopped = event.type == EventType.TURN_STOPPED or event.data.get("outcome") == "stopped"
+            return Outcome(
+                outcome="stopped" if stopped else "already_finished", seq=event.seq, turn_id=turn_id
+            )
+    return None
+
+
+@router.post("/sessions/{session_id}/takeover", tags=["people"], summary="Take over from the agent")
+async def take_over(session_id: SessionPath, body: ReasonRequest, caller: Caller, parts: Parts) -> Recorded:
+    """Pauses the agent; the operator speaks with ``messages`` until the release."""
+    caller.require(Action.TAKE_OVER, session_id)
+    return await _record(
+        parts, session_id, AgentSession.take_over, TakeOver(operator=caller.actor, reason=body.reason)
+    )
+
+
+@router.post("/sessions/{session_id}/release", tags=["people"], summary="Give back to the agent")
+async def release(session_id: SessionPath, body: ReasonRequest, caller: Caller, parts: Parts) -> Recorded:
+    """Lets the agent continue with what was said."""
+    caller.require(Action.TAKE_OVER, session_id)
+    return await _record(
+        parts, session_id, AgentSession.release, TakeOver(operator=caller.actor, reason=body.reason)
+    )
+
+
+@router.get("/sessions/{session_id}/participants", tags=["people"], summary="Who is here")
+async def participants(session_id: SessionPath, caller: Caller, parts: Parts) -> People:
+    """Who takes part in the session, and who is connected now."""
+    caller.require(Action.READ, session_id)
+    async with parts.feeds.use(session_id) as feed:
+        view = await parts.gateway.snapshot(session_id)
+        return People(
+            participants=view.participants,
+            present=tuple(PresentPerson(**person) for person in feed.presence.people()),
+            taken_over_by=view.taken_over_by,
+        )
+
+
+@router.post("/sessions/{session_id}/participants", tags=["people"], summary="Join")
+async def join(session_id: SessionPath, body: JoinRequest, caller: Caller, parts: Parts) -> Recorded:
+    """Takes part in the session; joining twice is harmless."""
+    caller.require(Action.JOIN, session_id)
+    membership = Membership(participant=_speaker(caller, body.actor))
+    return await _record(parts, session_id, AgentSession.join, membership)
+
+
+@router.delete("/sessions/{session_id}/participants/{participant_id}", tags=["people"], summary="Leave")
+async def leave(session_id: SessionPath, participant_id: str, caller: Caller, parts: Parts) -> Recorded:
+    """Leaves the session; only the role ``service`` may see others out."""
+    caller.require(Action.JOIN, session_id)
+    if participant_id != caller.subject and caller.role != "service":
+        raise Forbidden("You can only leave for yourself.")
+    participant = caller.actor.model_copy(update={"id": participant_id})
+    return await _record(parts, session_id, AgentSession.leave, Membership(participant=participant))
+
+
+async def _record(parts: ApiParts, session_id: str, update: Any, argument: Any) -> Recorded:
+    recorded: Recorded = await parts.gateway.update(session_id, update, argument)
+    parts.bus.publish(session_id, TICK)
+    return recorded
+
+
+@router.post("/sessions/{session_id}/news", status_code=204, tags=["workers"], summary="Announce news")
+async def news(session_id: SessionPath, caller: Caller, parts: Parts) -> None:
+    """A worker says that the session has events of its own making. Only a hint."""
+    caller.require(Action.WRITE, session_id)
+    parts.bus.publish(session_id, TICK)

@@ -1,0 +1,227 @@
+"""Session events down to clients: server-sent events and WebSocket.
+
+SSE blocks carry ``id: <seq>`` where they are durable and none where they are live; a block with
+an id and no data only moves the client's cursor. Everything arrives as a plain ``message`` event
+whose JSON has a ``type``.
+"""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisconnect
+from pydantic import TypeAdapter, ValidationError
+
+from api.auth import Action, Principal, check_session_id
+from api.dependencies import ApiParts, Caller, Parts, SessionPath
+from api.errors import PROBLEM_RESPONSES, Invalid, Problem
+from api.gateways.money import Money, MoneyParts
+from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
+from api.live.feeds import Feed, Subscription
+from api.routes import purchases, sessions
+from waystation.models.purchases import PurchaseView
+from waystation.models.requests import ControlAnswer
+from waystation.models.sessions import Sent
+from waystation.models.socket import ApproveCommand, Command, SendCommand, SteerCommand, StopCommand
+
+router = APIRouter()
+
+MAX_COMMAND_BYTES = 2 * 1024 * 1024
+MAX_COMMANDS_AT_ONCE = 32
+
+_COMMAND: TypeAdapter[Command] = TypeAdapter(Command)
+
+
+def _cursor(header: str | None, query: str | None) -> int:
+    """Where to resume from: the header (the browser's own) before the query."""
+    given = header or query or "0"
+    if not given.isascii() or not given.isdigit() or len(given) > 18:
+        raise Invalid(
+            f"The cursor '{given[:40]}' is not a number; use the seq of the last event.", code="wrong-cursor"
+        )
+    return int(given)
+
+
+def _lifetime_seconds(parts: ApiParts, principal: Principal) -> float:
+    left, bound = principal.seconds_left(), parts.settings.stream_lifetime_seconds
+    return bound if left is None else min(left, bound)
+
+
+def _hold(
+    resources: contextlib.AsyncExitStack, feed: Feed, subscription: Subscription, caller: Principal
+) -> None:
+    """The caller is present for as long as ``resources`` are open; with them goes the subscription."""
+    connection_id = uuid.uuid4().hex
+    resources.callback(feed.release, subscription)
+    resources.callback(feed.leave, subscription)
+    resources.callback(feed.presence.depart, connection_id)
+    feed.presence.arrive(connection_id, caller.actor)
+
+
+@router.get(
+    "/sessions/{session_id}/events",
+    tags=["events"],
+    summary="Stream events (SSE)",
+    response_class=EventStream,
+    status_code=200,
+    responses={
+        200: {
+            "description": "The event stream",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        204: {"description": "The session is closed and the cursor is at its end: don't reconnect"},
+        **PROBLEM_RESPONSES,
+    },
+)
+async def events(
+    session_id: SessionPath,
+    caller: Caller,
+    parts: Parts,
+    last_event_id: Annotated[str | None, Header(description="The last seq seen; browsers send it.")] = None,
+    after: Annotated[str | None, Query(description="The same, for clients that can't set headers.")] = None,
+) -> Response:
+    """Follows a session from a cursor: durable events in order, live deltas ahead of them."""
+    caller.require(Action.READ, session_id)
+    cursor = _cursor(last_event_id, after)
+    resources = contextlib.AsyncExitStack()
+    feed = await resources.enter_async_context(parts.feeds.use(session_id))
+    try:
+        await feed.reach(cursor)
+        subscription = feed.subscribe(cursor)
+    except BaseException:
+        await resources.aclose()
+        raise
+    if feed.closed and cursor >= feed.tip:
+        feed.release(subscription)
+        await resources.aclose()
+        return Response(status_code=204)
+
+    _hold(resources, feed, subscription, caller)
+    ending = asyncio.get_running_loop().call_later(_lifetime_seconds(parts, caller), subscription.end)
+    resources.callback(ending.cancel)
+    return EventStream(subscription, resources, heartbeat_seconds=parts.settings.heartbeat_seconds)
+
+
+class ClientSocket:
+    """A client's WebSocket: events down, commands up, each command answered."""
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        session_id: str,
+        principal: Principal,
+        parts: ApiParts,
+        money: MoneyParts,
+    ) -> None:
+        self._socket, self._session_id, self._principal, self._parts = socket, session_id, principal, parts
+        self._money = money
+        self._sending = asyncio.Lock()
+        self._slots = asyncio.Semaphore(MAX_COMMANDS_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, subscription: Subscription) -> None:
+        loops = [asyncio.create_task(self._events(subscription)), asyncio.create_task(self._commands())]
+        try:
+            await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*loops, *self._tasks):
+                task.cancel()
+            await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
+            with contextlib.suppress(RuntimeError):
+                await self._socket.close(1000)
+
+    async def _events(self, subscription: Subscription) -> None:
+        lifetime = _lifetime_seconds(self._parts, self._principal)
+        ending = asyncio.get_running_loop().call_later(lifetime, subscription.end)
+        try:
+            async for frames in subscription.frames():
+                for frame in frames:
+                    for text in frame.texts or (f'{{"type":"cursor","seq":{frame.seq}}}',):
+                        await self._send(text)
+        finally:
+            ending.cancel()
+
+    async def _commands(self) -> None:
+        while True:
+            raw = await self._socket.receive_text()
+            await self._slots.acquire()
+            task = asyncio.create_task(self._answer(raw))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+
+    async def _answer(self, raw: str) -> None:
+        answer: dict[str, Any] = {"type": "answer", "request": _request_of(raw)}
+        try:
+            if len(raw) > MAX_COMMAND_BYTES:
+                raise Invalid(f"A command has at most {MAX_COMMAND_BYTES} bytes.", code="command-too-large")
+            answer |= {"ok": True, "data": await self._do(_COMMAND.validate_json(raw))}
+        except ValidationError as error:
+            problem: Problem = Invalid(f"Malformed command: {error.errors()[0]['msg']}", code="bad-command")
+            answer |= {"ok": False, "problem": problem.body()}
+        except Problem as problem:
+            answer |= {"ok": False, "problem": problem.body()}
+        await self._send(_json(answer))
+
+    async def _do(self, command: Command) -> dict[str, Any]:
+        result: Sent | ControlAnswer | PurchaseView
+        caller = (self._principal, self._parts)
+        match command:
+            case SendCommand():
+                result = await sessions.send_message(self._session_id, command.body, *caller)
+            case StopCommand():
+                result = await sessions.stop(self._session_id, command.body, *caller)
+            case SteerCommand():
+                result = await sessions.steer(self._session_id, command.body, *caller)
+            case ApproveCommand(body=body):
+                wanted = purchases.ApproveBody(digest=body.digest)
+                result = await purchases.approve(body.purchase_id, wanted, self._principal, self._money)
+        return result.model_dump(mode="json", exclude_none=True)
+
+    async def _send(self, text: str) -> None:
+        async with self._sending:
+            await asyncio.wait_for(self._socket.send_text(text), SEND_TIMEOUT_SECONDS)
+
+
+def _request_of(raw: str) -> str | None:
+    """The id to answer under, also where the rest of the command is malformed."""
+    try:
+        request = json.loads(raw)["request"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return request if isinstance(request, str) else None
+
+
+def _json(value: dict[str, Any]) -> str:
+    return TypeAdapter(dict[str, Any]).dump_json(value).decode()
+
+
+@router.websocket("/sessions/{session_id}/socket")
+async def socket(
+    socket: WebSocket, session_id: str, parts: Parts, money: Money, after: str | None = None
+) -> None:
+    """Events down; ``send``, ``stop``, ``steer`` and ``approve`` up. docs/http-api.md has the frames."""
+    async with contextlib.AsyncExitStack() as resources:
+        try:
+            check_session_id(session_id)
+            principal = await parts.auth.authenticate(socket, session_id=session_id)
+            principal.require(Action.READ, session_id)
+            feed = await resources.enter_async_context(parts.feeds.use(session_id))
+            cursor = _cursor(None, after)
+            await feed.reach(cursor)
+            subscription = feed.subscribe(cursor)
+        except Problem as problem:
+            # Accepted first: a browser shows a page nothing of a refused handshake.
+            await socket.accept()
+            await socket.send_text(_json({"type": "problem", "problem": problem.body()}))
+            await socket.close(4000 + problem.status, problem.code)
+            return
+        _hold(resources, feed, subscription, principal)
+        await socket.accept()
+        with contextlib.suppress(WebSocketDisconnect):
+            await ClientSocket(socket, session_id, principal, parts, money).run(subscription)

@@ -1,0 +1,1 @@
+"""Other people's agent frameworks as session agents."""

@@ -1,0 +1,295 @@
+"""Paying from an allowance without a call to Temporal for each payment.
+
+The allowance's workflow leases its budget, in portions, to one holder: the process that pays. For
+each payment the holder pins the challenge in its journal, mints the credential, sends it, and
+records the answer. Spent and under way together never exceed what the lease allows. The processor or
+the chain is asked in batches what the payments came to, and that is reported to the workflow.
+
+What makes a charge happen at most once is not the lease alone: a token's idempotency key and a
+signature's nonce come from the allowance and the payment's key, so the processor and the chain refuse
+a second payment for a key even where a journal was lost.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from datetime import timedelta
+from typing import Final
+
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from waystation.buyer.allowance.journal import AllowanceJournal, JournalPayment
+from waystation.buyer.allowance.lease import MADE_ELSEWHERE, HeldLease, pause_seconds, unpaid
+from waystation.buyer.credentials import Credentials, MintCall
+from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
+from waystation.buyer.networks import RequestInvalidError, check_transport, origin_of
+from waystation.buyer.offer_choice import OfferRefused, choose_offer
+from waystation.buyer.outcomes import CLOSED, HolderRefusedError, allowance_answer
+from waystation.models.money import Money
+from waystation.models.payments import (
+    AllowanceAnswer,
+    AllowanceStart,
+    ClosedCredential,
+    HeaderPair,
+    MintedCredential,
+    Offer,
+    PaidHttpRequest,
+    Rail,
+    RedeemAnswer,
+)
+
+logger = logging.getLogger(__name__)
+
+REPORT_EVERY_SECONDS: Final = 5.0
+REPORT_AFTER_PAYMENTS: Final = 25
+REPORT_PAUSE_SECONDS: Final = 1.0
+"""Between tries to reach the allowance."""
+SEND_ATTEMPTS: Final = 12
+"""The same credential each time; about two minutes of trouble at a server."""
+CREDENTIAL_LIFETIME: Final = timedelta(minutes=10)
+
+EXHAUSTED: Final = "AllowanceExhausted"
+
+
+class AllowanceHolder:
+    """Pays from one allowance, as long as it holds the lease. One for each allowance in a process."""
+
+    def __init__(
+        self,
+        client: Client,
+        allowance_id: str,
+        start: AllowanceStart,
+        *,
+        journal: AllowanceJournal,
+        http: PaidHttp,
+        credentials: Credentials,
+    ) -> None:
+        self._id, self._start = allowance_id, start
+        self._http, self._credentials, self._journal = http, credentials, journal
+        self._lease = HeldLease(client, allowance_id, journal=journal, credentials=credentials)
+        self._paying: dict[str, asyncio.Task[AllowanceAnswer]] = {}
+        self._due = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._finishing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Takes the lease, or goes on with the one that this machine's journal has.
+
+        Raises:
+            HolderRefusedError: the allowance is closed, or another process holds it.
+        """
+        await self._lease.take()
+        self._tasks = [asyncio.create_task(self._report_steadily()), asyncio.create_task(self._watch())]
+
+    async def finish(self) -> None:
+        """Takes no more payments, ends those under way, and reports for the last time."""
+        if self._finishing is None:
+            self._lease.closing = True
+            self._finishing = asyncio.create_task(self._finish_all())
+        await asyncio.shield(self._finishing)
+
+    async def _finish_all(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._paying.values(), return_exceptions=True)
+        await self._lease.report_for_the_last_time()
+
+    # --- one payment --------------------------------------------------------------------
+
+    async def pay(
+        self,
+        request: PaidHttpRequest,
+        first_answer: tuple[HeaderPair, ...],
+        *,
+        key: str,
+        max_price: Money,
+    ) -> AllowanceAnswer:
+        """Pays one request and gives its answer; the same ``key`` again gives the same one.
+
+        A caller that is canceled meanwhile leaves the payment to be finished.
+
+        Raises:
+            HolderRefusedError: nothing was begun.
+        """
+        paying = self._paying.get(key)
+        if paying is None:
+            paying = asyncio.create_task(self._pay(request, first_answer, key, max_price))
+            self._paying[key] = paying
+            paying.add_done_callback(lambda _: self._paying.pop(key, None))
+        return await asyncio.shield(paying)
+
+    async def _pay(
+        self, request: PaidHttpRequest, first_answer: tuple[HeaderPair, ...], key: str, max_price: Money
+    ) -> AllowanceAnswer:
+        known = await self._journal.load(self._id, key)
+        if known is not None:
+            if _digest(known.request) != _digest(request):
+                raise HolderRefusedError("key_reused", f"'{key}' names another request; choose another key")
+            if known.outcome is not None:
+                return known.outcome
+            return await self._finish(known)
+        offer = self._choose(request, first_answer, max_price)
+        if isinstance(offer, AllowanceAnswer):
+            return offer
+        await self._check_lost_holder(offer, key)
+        await self._take_room(offer.price.amount)
+        payment = await self._pin(request, offer, key)
+        return await self._finish(payment)
+
+    def _choose(
+        self, request: PaidHttpRequest, first_answer: tuple[HeaderPair, ...], max_price: Money
+    ) -> Offer | AllowanceAnswer:
+        check_transport(request.url)
+        if origin_of(request.url) != self._start.seller:
+            raise HolderRefusedError(CLOSED, f"this allowance is for {self._start.seller} alone")
+        probed = self._credentials.read_offers(request, first_answer, at=now())
+        most = self._start.max_price
+        if max_price.currency == most.currency and max_price <= most:
+            most = max_price
+        try:
+            return choose_offer(
+                probed.offers,
+                unusable=probed.unusable,
+                max_price=most,
+                rails=self._start.rails,
+                expected_payee=self._start.expected_payee,
+            )
+        except OfferRefused as refused:
+            return unpaid(refused.rule, str(refused))
+
+    async def _check_lost_holder(self, offer: Offer, key: str) -> None:
+        """After a holder was lost, no key of its may be paid again.
+
+        A token's idempotency key tells by itself when it is minted; of a signature the chain is asked
+        first. The nonce of an MPP signature comes from the challenge, so nobody can tell.
+        """
+        if not self._lease.terms.after_loss or offer.rail is Rail.MPP_STRIPE:
+            return
+        if offer.rail is Rail.X402_EXACT:
+            mint_key = f"{self._payment_key(key)}:mint"
+            used = await self._credentials.authorization_was_used(offer, key=mint_key)
+            if used is False:
+                return
+        raise HolderRefusedError(
+            MADE_ELSEWHERE,
+            f"a process that vanished may have paid for '{key}'; look at the seller's side, or use a new key",
+        )
+
+    async def _take_room(self, amount: int) -> None:
+        """Counts a payment before anything of it exists, asking for more of the budget if need be."""
+        self._lease.check_open()
+        if self._lease.room < amount:
+            await self._lease.report()
+            self._lease.check_open()
+        # No ``await`` between this check and the count: payments made at once share the room.
+        if self._lease.room < amount:
+            left = max(self._lease.room, 0)
+            raise HolderRefusedError(EXHAUSTED, f"{left} of the budget is left, the server asks for {amount}")
+        self._lease.count(amount)
+
+    async def _pin(self, request: PaidHttpRequest, offer: Offer, key: str) -> JournalPayment:
+        """The payment in the journal, before anything exists that could be charged."""
+        at = now()
+        lease = self._lease.terms
+        payment = JournalPayment(
+            key=key,
+            lease=lease.number,
+            state="pinned",
+            counted=offer.price.amount,
+            request=request,
+            mint=MintCall(
+                offer=offer,
+                payment_id=self._payment_key(key),
+                key=f"{self._payment_key(key)}:mint",
+                at=at,
+                expires_at=min(at + CREDENTIAL_LIFETIME, lease.valid_until),
+                payment_method=self._start.payment_method or lease.payment_method,
+            ),
+        )
+        try:
+            await self._journal.write(self._id, payment, at=at)
+        except BaseException:
+            self._lease.count(-offer.price.amount)
+            raise
+        return payment
+
+    async def _finish(self, payment: JournalPayment) -> AllowanceAnswer:
+        """From the pinned offer to an outcome; taken up here again after a crash."""
+        credential = payment.credential
+        if credential is None:
+            minted = await self._lease.mint(payment)
+            if isinstance(minted, AllowanceAnswer):
+                return await self._lease.record(payment, minted)
+            credential = minted
+            payment = payment.model_copy(update={"credential": credential})
+            await self._journal.write(self._id, payment, at=payment.mint.at)
+        redeemed = await self._send(payment, credential)
+        if redeemed is None or redeemed.answer is None:
+            return await self._lease.close(payment, redeemed)
+        # The price counts at once; processor or chain is asked with the next report.
+        believed = ClosedCredential(money_moved="yes", source="nobody")
+        outcome = allowance_answer(payment.mint.offer, credential, redeemed, believed)
+        answered = {"state": "answered", "redeemed": redeemed, "outcome": outcome}
+        await self._journal.write(self._id, payment.model_copy(update=answered), at=payment.mint.at)
+        self._lease.answered += 1
+        if self._lease.answered >= REPORT_AFTER_PAYMENTS:
+            self._due.set()
+        return outcome
+
+    async def _send(self, payment: JournalPayment, credential: MintedCredential) -> RedeemAnswer | None:
+        """What came back for the credential; None when nothing did."""
+        for attempt in range(SEND_ATTEMPTS):
+            try:
+                return await self._http.send(
+                    payment.request,
+                    payment.mint.offer,
+                    credential,
+                    key=f"{payment.mint.payment_id}:request",
+                    owner=self._id,
+                )
+            except ServerUnavailableError as error:
+                pause = error.wait.total_seconds() if error.wait else pause_seconds(attempt)
+                await asyncio.sleep(pause)
+            except RequestInvalidError:
+                return None
+        return None
+
+    def _payment_key(self, key: str) -> str:
+        return f"{self._id}:{key}"
+
+    # --- beside the payments ------------------------------------------------------------
+
+    async def _report_steadily(self) -> None:
+        while True:
+            self._due.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), REPORT_EVERY_SECONDS)
+            renewal_due = self._lease.ends_in_seconds < self._lease.terms.lasts_seconds / 2
+            if not self._lease.answered and not renewal_due:
+                continue
+            try:
+                await self._lease.report()
+            except HolderRefusedError as refused:
+                logger.warning("%s takes no report (%s)", self._id, refused.rule)
+                await asyncio.sleep(REPORT_PAUSE_SECONDS)
+
+    async def _watch(self) -> None:
+        """Learns at once that the allowance was settled or its mandate revoked."""
+        while not self._lease.closing:
+            try:
+                closing: bool = await self._lease.handle.execute_update("until_closing", result_type=bool)
+                self._lease.closing = self._lease.closing or closing
+            except WorkflowUpdateFailedError:
+                await asyncio.sleep(REPORT_PAUSE_SECONDS)
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND:
+                    self._lease.closing = True
+                await asyncio.sleep(REPORT_PAUSE_SECONDS)
+        self._tasks.remove(asyncio.current_task())  # type: ignore[arg-type]
+        await self.finish()
+
+
+def _digest(request: PaidHttpRequest) -> str:
+    return hashlib.sha256("\n".join((request.method, request.url, request.body_base64)).encode()).hexdigest()

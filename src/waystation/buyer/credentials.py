@@ -1,0 +1,263 @@
+"""Payment credentials for HTTP 402: mint one for exactly an offer, and learn what became of it.
+
+Minting is deterministic: the same call gives the same token (by the processor's idempotency key) or
+the same signature (its nonce comes from the key). So a repeat can't pay twice, and the processor or
+the chain is asked, never the server, whether money moved.
+"""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote
+
+import stripe
+from pydantic import ConfigDict, Field, SecretStr
+
+from waystation.buyer.http import now
+from waystation.buyer.wallet import ChainUnavailableError, Wallet
+from waystation.models.base import Frozen
+from waystation.models.payments import (
+    ClosedCredential,
+    HeaderPair,
+    MintedCredential,
+    Offer,
+    PaidHttpRequest,
+    ProbeAnswer,
+    Rail,
+)
+from waystation.money_settings import MoneySettings
+from waystation.protocols import http402
+from waystation.protocols.http402 import WireError
+from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
+
+CHAIN_MARGIN_SECONDS: Final = 60
+"""After its end an authorization may still sit in a block that we don't see yet."""
+
+_ISSUED: Final = "/v1/shared_payment/issued_tokens"
+
+
+class NotMintedError(Exception):
+    """This side can't pay the offer, and no credential exists. ``rule`` is stable."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class ProcessorUnavailableError(Exception):
+    """Processor or chain gave no clear word; ask again."""
+
+
+class MintCall(Frozen):
+    """One credential for one offer. Everything that shapes it comes in, so a repeat makes the same."""
+
+    offer: Offer
+    payment_id: str
+    key: str
+    at: datetime
+    expires_at: datetime
+    payment_method: str | None = None
+
+
+class Credentials:
+    """Mints and closes credentials, by card through the processor and in tokens through the wallet."""
+
+    def __init__(self, *, processor: stripe.StripeClient | None, wallet: Wallet | None) -> None:
+        """Without ``processor`` nothing is paid by card, without ``wallet`` nothing in tokens."""
+        self._processor = processor
+        self._wallet = wallet
+
+    @property
+    def can_pay(self) -> bool:
+        """Whether anything can be paid at all."""
+        return self._processor is not None or self._wallet is not None
+
+    def read_offers(
+        self, request: PaidHttpRequest, headers: tuple[HeaderPair, ...], *, at: datetime
+    ) -> ProbeAnswer:
+        """The offers of a 402 answer, and which of them this side could pay."""
+        parsed = http402.parse_offers(headers, now=at)
+        usable, unusable = [], list(parsed.refused)
+        for offer in parsed.offers:
+            reason = self._cannot_pay(request, offer)
+            if reason is None:
+                usable.append(offer)
+            else:
+                unusable.append(f"{offer.rail}: {reason}")
+        return ProbeAnswer(request=request, offers=tuple(usable), unusable=tuple(unusable))
+
+    def _cannot_pay(self, request: PaidHttpRequest, offer: Offer) -> str | None:
+        in_use = any(name.lower() == "authorization" for name, _ in request.headers)
+        if offer.rail is not Rail.X402_EXACT and in_use:
+            return "the request's own Authorization header leaves no room for the credential"
+        if offer.rail is Rail.MPP_STRIPE:
+            return None if self._processor is not None else "no payment processor is configured"
+        if self._wallet is None:
+            return "no wallet is configured"
+        return None if self._wallet.can_pay(offer) else f"the wallet may not spend {offer.price.currency}"
+
+    async def mint(self, call: MintCall) -> MintedCredential:
+        """Issues a token or signs an authorization for exactly the offer. Sends nothing to the server.
+
+        Raises:
+            NotMintedError: final.
+            stripe.StripeError: what the processor says.
+        """
+        if call.offer.rail is Rail.MPP_STRIPE:
+            return await self._issue(call)
+        if self._wallet is None:
+            raise NotMintedError("no_wallet", "no wallet is configured; set WAYSTATION_WALLET_KEYSTORE")
+        try:
+            return self._wallet.mint(call.offer, key=call.key, now=call.at)
+        except WireError as error:
+            raise NotMintedError("wallet_refused", str(error)) from None
+
+    async def _issue(self, call: MintCall) -> MintedCredential:
+        if self._processor is None:
+            raise NotMintedError("no_processor", "no payment processor is configured")
+        if call.payment_method is None:
+            raise NotMintedError("no_payment_method", "the mandate names no payment method to pay from")
+        token = await self._token(
+            "post",
+            _ISSUED,
+            payment_method=call.payment_method,
+            seller_details={
+                "network_business_profile": call.offer.payee,
+                "external_id": call.offer.challenge_id,
+            },
+            usage_limits={
+                "currency": call.offer.price.currency,
+                "max_amount": call.offer.price.amount,
+                "expires_at": int(call.expires_at.timestamp()),
+            },
+            shared_metadata={"purchase_id": call.payment_id},
+            idempotency_key=call.key,
+        )
+        value = http402.stripe_credential(call.offer.wire, token.id)
+        return MintedCredential(
+            header="authorization",
+            value=SecretStr(value),
+            fingerprint=http402.fingerprint(value),
+            token_id=SecretStr(token.id),
+            valid_before=token.expires_at or call.expires_at,
+        )
+
+    async def close(self, offer: Offer, credential: MintedCredential, *, key: str) -> ClosedCredential:
+        """Asks processor or chain what became of a credential; an unused token is revoked.
+
+        Raises:
+            ProcessorUnavailableError, stripe.StripeError: no clear word.
+        """
+        if offer.rail is Rail.MPP_STRIPE:
+            return await self._close_token(credential, key)
+        return await self._close_authorization(offer, credential)
+
+    async def _close_token(self, credential: MintedCredential, key: str) -> ClosedCredential:
+        if self._processor is None or credential.token_id is None:
+            return ClosedCredential(money_moved="unknown", source="nobody")
+        path = f"{_ISSUED}/{quote(credential.token_id.get_secret_value(), safe='')}"
+        token = await self._token("get", path)
+        if token.status != "deactivated":
+            token = await self._revoke(path, f"{key}:revoke")
+        if token.is_spent:
+            return ClosedCredential(money_moved="yes", amount=token.captured, source="processor")
+        if token.status != "deactivated":
+            raise ProcessorUnavailableError("the token is still active after its revocation")
+        return ClosedCredential(money_moved="no", source="processor")
+
+    async def _revoke(self, path: str, key: str) -> "IssuedToken":
+        try:
+            return await self._token("post", f"{path}/revoke", idempotency_key=key)
+        except stripe.InvalidRequestError:
+            # Already deactivated: consumed, expired or revoked. Reading tells which.
+            return await self._token("get", path)
+
+    async def _token(self, method: str, path: str, **parameters: Any) -> "IssuedToken":
+        if self._processor is None:
+            raise NotMintedError("no_processor", "no payment processor is configured")
+        answer: Any = await self._processor.raw_request_async(
+            method, path, stripe_version=STRIPE_API_VERSION, **parameters
+        )
+        return IssuedToken.read(answer.data)
+
+    async def authorization_was_used(self, offer: Offer, *, key: str) -> bool | None:
+        """Whether the signature that ``key`` stands for moved money already; None where nobody can say.
+
+        Raises:
+            ProcessorUnavailableError: the chain's endpoint doesn't answer.
+        """
+        if self._wallet is None:
+            return None
+        try:
+            return await self._wallet.was_used(
+                offer.price.currency, self._wallet.address, self._wallet.nonce(offer, key)
+            )
+        except ChainUnavailableError as error:
+            raise ProcessorUnavailableError(str(error)) from None
+
+    async def _close_authorization(self, offer: Offer, credential: MintedCredential) -> ClosedCredential:
+        if self._wallet is None or credential.nonce is None or credential.payer is None:
+            return ClosedCredential(money_moved="unknown", source="nobody")
+        try:
+            used = await self._wallet.was_used(offer.price.currency, credential.payer, credential.nonce)
+        except ChainUnavailableError as error:
+            raise ProcessorUnavailableError(str(error)) from None
+        if used is None:
+            return ClosedCredential(money_moved="unknown", source="nobody")
+        if used:
+            return ClosedCredential(money_moved="yes", amount=offer.price.amount, source="chain")
+        end = credential.valid_before
+        over = end is not None and now() > end + timedelta(seconds=CHAIN_MARGIN_SECONDS)
+        return ClosedCredential(money_moved="no" if over else "unknown", source="chain")
+
+
+class IssuedToken(Frozen):
+    """What the processor says of a token that we issued. ``id`` *is* the secret."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    id: str = Field(repr=False)
+    status: str
+    reason: str | None
+    captured: int | None
+    expires_at: datetime | None
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it was charged."""
+        return bool(self.captured) or self.reason == "consumed"
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> "IssuedToken":
+        """Raises ProcessorUnavailableError for another shape than documented."""
+        try:
+            ends = (data.get("usage_limits") or {}).get("expires_at")
+            captured = (data.get("usage_details") or {}).get("amount_captured")
+            if isinstance(captured, Mapping):
+                captured = captured.get("value", captured.get("amount"))
+            return cls(
+                id=data["id"],
+                status=data.get("status") or "active",
+                reason=data.get("deactivated_reason"),
+                captured=captured,
+                expires_at=datetime.fromtimestamp(ends, UTC) if ends is not None else None,
+            )
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise ProcessorUnavailableError(
+                "the processor's answer about a payment token has another shape than expected"
+            ) from None
+
+
+async def open_credentials(settings: MoneySettings, resources: AsyncExitStack) -> Credentials:
+    """What the settings can pay with."""
+    processor = None
+    if settings.stripe_key is not None:
+        processor, connections = open_stripe(
+            settings.stripe_key.get_secret_value(), api_base=settings.stripe_api_base
+        )
+        resources.push_async_callback(connections.close_async)
+    wallet = Wallet.from_settings()
+    if wallet is not None:
+        resources.push_async_callback(wallet.close)
+    return Credentials(processor=processor, wallet=wallet)

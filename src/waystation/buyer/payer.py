@@ -1,0 +1,500 @@
+"""Paying over HTTP for agents: ``fetch``, an httpx transport, and budgets for many small payments.
+
+    payer = Payer(temporal, mandate_id="mandate-1", agent="researcher")
+    answer = await payer.fetch("https://api.example/report", max_price=Money(amount=50, currency="usd"))
+
+What needs no payment costs one round trip and touches no workflow. What does is paid by
+a ``PaidRequest`` workflow, or within an ``Allowance`` where one is open for the seller.
+Prices, payees and amounts come from the server's challenge alone, never from a model.
+No request leaves for a seller that the mandate doesn't name, nor for a private network.
+"""
+
+import asyncio
+import base64
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from waystation.buyer.answers import MAX_STORED_ANSWER_BYTES, AnswerStore
+from waystation.buyer.networks import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    WHOLE_ANSWER_TIMEOUT_SECONDS,
+    CheckedTransport,
+    Network,
+    RequestInvalidError,
+    origin_of,
+)
+from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.models.mandates import MandateView
+from waystation.models.money import Money
+from waystation.models.payments import (
+    AllowanceAnswer,
+    AllowancePayment,
+    AllowanceStart,
+    AllowanceView,
+    HttpAnswer,
+    MoneyMoved,
+    PaidHttpRequest,
+    PaidRequestStart,
+    PaidRequestView,
+    Rail,
+    Receipt,
+)
+from waystation.temporal.names import SESSION_TASK_QUEUE
+
+if TYPE_CHECKING:
+    from waystation.buyer.allowance.holder import AllowanceHolder
+    from waystation.buyer.allowance.journal import AllowanceJournal
+    from waystation.buyer.credentials import Credentials
+
+PAID_REQUEST_WORKFLOW: Final = "PaidRequest"
+ALLOWANCE_WORKFLOW: Final = "Allowance"
+PAYMENT_ID_EXTENSION: Final = "waystation.payment_id"
+"""httpx request extension that names a payment, so that a repeated request isn't paid twice."""
+ALL_RAILS: Final = (Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM)
+_BODY_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "content-encoding"})
+_UNSENT_HEADERS: Final = frozenset(
+    {"host", "connection", "content-length", "accept-encoding", "transfer-encoding"}
+)
+
+
+class PaymentRefusedError(Exception):
+    """No answer for the request. ``rule`` is stable; ``money_moved`` says ``no``, ``yes`` or ``unknown``."""
+
+    def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.money_moved = money_moved
+        self.payment_id = payment_id
+
+
+@dataclass(frozen=True)
+class Paid:
+    """What a payment brought."""
+
+    response: httpx.Response
+    receipt: Receipt | None
+    payment_id: str | None
+    """None when nothing had to be paid."""
+    money_moved: MoneyMoved
+
+
+class Payer:
+    """Makes requests and pays for them within one mandate."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        mandate_id: str,
+        agent: str,
+        rails: Sequence[Rail] = ALL_RAILS,
+        task_queue: str = SESSION_TASK_QUEUE,
+        session_id: str | None = None,
+        turn_id: str | None = None,
+        allowed_networks: Sequence[Network] = (),
+        credentials: "Credentials | None" = None,
+        journal: "AllowanceJournal | None" = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """With ``credentials`` and ``journal`` this process pays from its allowances by itself.
+
+        Both belong to the caller. ``allowed_networks`` are private ones that may be asked all the
+        same; ``transport`` takes the place of the network in tests.
+        """
+        self._client = client
+        self._mandate_id, self._agent = mandate_id, agent
+        self._rails = tuple(rails)
+        self._task_queue = task_queue
+        self._session_id, self._turn_id = session_id, turn_id
+        self._owns_transport = transport is None
+        self._transport = transport or CheckedTransport(allowed_networks)
+        self._http = httpx.AsyncClient(
+            transport=self._transport,
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            follow_redirects=False,
+        )
+        self._answers = AnswerStore(client.data_converter, namespace=client.namespace)
+        self._credentials, self._journal = credentials, journal
+        self._allowances: dict[str, _OpenAllowance] = {}
+        self._sellers: frozenset[str] | None = None
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._owns_transport:
+            await self._http.aclose()
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        max_price: Money,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        payment_id: str | None = None,
+    ) -> Paid:
+        """Makes a request and pays for it if it must be paid for.
+
+        Give ``payment_id`` where the same call may be made again (a retried turn): the
+        payment is then made once and its answer given again.
+
+        Raises:
+            PaymentRefusedError: with the rule, and whether money moved.
+            httpx.HTTPError: the server can't be reached; nothing was paid.
+        """
+        await self.check_seller(url)
+        try:
+            response = await self._ask(method, url, headers, content)
+        except RequestInvalidError as error:
+            raise PaymentRefusedError(error.rule, str(error), "no", payment_id or "") from None
+        if response.status_code != 402:
+            return Paid(response, None, None, "no")
+        request = PaidHttpRequest(
+            url=url,
+            method=method,
+            headers=tuple((headers or {}).items()),
+            body_base64=base64.b64encode(content).decode(),
+        )
+        first_answer = tuple(response.headers.multi_items())
+        return await self.pay(request, first_answer, max_price=max_price, payment_id=payment_id)
+
+    async def _ask(
+        self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes
+    ) -> httpx.Response:
+        """The answer to the bare request, in bounded memory and time; of a 402 its headers alone."""
+        body = bytearray()
+        try:
+            async with (
+                asyncio.timeout(WHOLE_ANSWER_TIMEOUT_SECONDS),
+                self._http.stream(method, url, headers=headers, content=content) as response,
+            ):
+                if response.status_code == 402:
+                    return response
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_STORED_ANSWER_BYTES:
+                        raise RequestInvalidError(
+                            "answer_too_large", f"the answer is larger than {MAX_STORED_ANSWER_BYTES} bytes"
+                        )
+        except TimeoutError:
+            raise httpx.ReadTimeout(
+                f"the answer took longer than {WHOLE_ANSWER_TIMEOUT_SECONDS:.0f} seconds; nothing was paid",
+                request=httpx.Request(method, url),
+            ) from None
+        kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in _BODY_HEADERS]
+        return httpx.Response(
+            response.status_code, headers=kept, content=bytes(body), request=response.request
+        )
+
+    async def check_seller(self, url: str) -> None:
+        """Whether the mandate allows this origin; asked before anything is sent there.
+
+        Raises:
+            PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``.
+        """
+        if self._sellers is None:
+            handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(self._mandate_id)
+            try:
+                view: MandateView = await handle.query("balance", result_type=MandateView)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                raise PaymentRefusedError(
+                    "mandate_not_found", f"there is no mandate {self._mandate_id}; ask for one", "no", ""
+                ) from None
+            self._sellers = frozenset(view.terms.sellers)  # a mandate's terms never change
+        origin = origin_of(url)
+        if not self._sellers & {"*", origin}:
+            raise PaymentRefusedError(
+                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", ""
+            )
+
+    async def pay(
+        self,
+        request: PaidHttpRequest,
+        first_answer: tuple[tuple[str, str], ...],
+        *,
+        max_price: Money,
+        payment_id: str | None = None,
+    ) -> Paid:
+        """Pays for a request whose 402 answer is at hand. See :meth:`fetch`."""
+        allowance = self._allowances.get(origin_of(request.url))
+        if allowance is not None:
+            return await self._pay_within(allowance, request, first_answer, max_price, payment_id)
+        return await self._pay_alone(request, first_answer, max_price, payment_id)
+
+    async def _pay_alone(
+        self,
+        request: PaidHttpRequest,
+        first_answer: tuple[tuple[str, str], ...],
+        max_price: Money,
+        payment_id: str | None,
+    ) -> Paid:
+        workflow_id = payment_id or f"payment-{uuid.uuid4().hex}"
+        start = PaidRequestStart(
+            request=request,
+            max_price=max_price,
+            mandate_id=self._mandate_id,
+            agent=self._agent,
+            rails=self._rails,
+            first_answer=first_answer,
+            session_id=self._session_id,
+            turn_id=self._turn_id,
+        )
+        view = await self._answered(workflow_id, start)
+        if view.answer is None:
+            refusal = view.refusal
+            rule = refusal.rule if refusal else view.status
+            message = refusal.message if refusal else f"the payment is {view.status}"
+            raise PaymentRefusedError(rule, message, view.money_moved, workflow_id)
+        response = await self._response(view.answer, request)
+        return Paid(response, view.receipt, workflow_id, view.money_moved)
+
+    async def _answered(self, workflow_id: str, start: PaidRequestStart) -> PaidRequestView:
+        """Starts the payment, or finds the one with this id, and waits for its answer."""
+        operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+            PAID_REQUEST_WORKFLOW,
+            start,
+            id=workflow_id,
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            result_type=PaidRequestView,
+            memo={"session_id": self._session_id, "agent": self._agent},
+        )
+        try:
+            answered: PaidRequestView = await self._client.execute_update_with_start_workflow(
+                "answered", start_workflow_operation=operation, result_type=PaidRequestView
+            )
+        except WorkflowAlreadyStartedError:
+            pass  # closed already: its result is the answer
+        except RPCError as error:
+            if error.status not in (RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.NOT_FOUND):
+                raise
+        else:
+            return answered
+        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(
+            workflow_id, result_type=PaidRequestView
+        )
+        found: PaidRequestView = await handle.result()
+        return found
+
+    # --- budgets --------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def allowance(
+        self,
+        seller: str,
+        *,
+        budget: Money,
+        max_price: Money,
+        lifetime: timedelta = timedelta(hours=1),
+        allowance_id: str | None = None,
+    ) -> AsyncIterator[str]:
+        """Reserves a budget for one seller; payments to it are fast until the block ends.
+
+        ``seller`` is a web origin (``https://api.example``). A process that dies inside the block
+        goes on with the same ``allowance_id``, or leaves an allowance that settles itself.
+
+        Raises:
+            PaymentRefusedError: another process pays from this allowance.
+        """
+        workflow_id = allowance_id or f"allowance-{uuid.uuid4().hex}"
+        start = AllowanceStart(
+            mandate_id=self._mandate_id,
+            agent=self._agent,
+            seller=seller,
+            budget=budget,
+            max_price=max_price,
+            rails=self._rails,
+            lifetime_seconds=int(lifetime.total_seconds()),
+            session_id=self._session_id,
+            turn_id=self._turn_id,
+        )
+        with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: answers are given again
+            await self._client.start_workflow(
+                ALLOWANCE_WORKFLOW,
+                {"start": start.model_dump(mode="json")},
+                id=workflow_id,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                memo={"session_id": self._session_id, "agent": self._agent},
+            )
+        opened = _OpenAllowance(workflow_id, await self._holder(workflow_id, start))
+        self._allowances[seller] = opened
+        try:
+            yield workflow_id
+        finally:
+            del self._allowances[seller]
+            if opened.holder is not None:
+                await opened.holder.finish()
+            await self._settle(workflow_id)
+
+    async def _holder(self, allowance_id: str, start: AllowanceStart) -> "AllowanceHolder | None":
+        """This process as the allowance's holder, where it has what it takes to pay."""
+        if self._credentials is None or self._journal is None or not self._credentials.can_pay:
+            return None
+        # Only a process that pays by itself needs the payment libraries.
+        from waystation.buyer.allowance.holder import AllowanceHolder
+        from waystation.buyer.allowance.lease import report_what_was_left
+        from waystation.buyer.http import PaidHttp
+
+        await self._journal.open()
+        await report_what_was_left(
+            self._client, journal=self._journal, credentials=self._credentials, but=allowance_id
+        )
+        holder = AllowanceHolder(
+            self._client,
+            allowance_id,
+            start,
+            journal=self._journal,
+            http=PaidHttp(answers=self._answers, transport=self._transport),
+            credentials=self._credentials,
+        )
+        try:
+            await holder.open()
+        except HolderRefusedError as refused:
+            if refused.rule != CLOSED:
+                raise PaymentRefusedError(refused.rule, str(refused), "no", allowance_id) from None
+        return holder
+
+    async def _settle(self, allowance_id: str) -> None:
+        try:
+            handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(allowance_id)
+            await handle.signal("settle", {"by": self._agent})
+        except RPCError as error:  # it has ended and settled by itself
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+
+    async def settled(self, allowance_id: str) -> AllowanceView:
+        """The final balance of an allowance, once it is settled."""
+        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(
+            allowance_id, result_type=AllowanceView
+        )
+        view: AllowanceView = await handle.result()
+        return view
+
+    async def _pay_within(
+        self,
+        allowance: "_OpenAllowance",
+        request: PaidHttpRequest,
+        first_answer: tuple[tuple[str, str], ...],
+        max_price: Money,
+        payment_id: str | None,
+    ) -> Paid:
+        key = payment_id or uuid.uuid4().hex
+        name = f"{allowance.id}:{key}"
+        try:
+            if allowance.holder is not None:
+                answer = await allowance.holder.pay(request, first_answer, key=key, max_price=max_price)
+            else:
+                answer = await self._ask_to_pay(allowance.id, key, request, first_answer)
+        except (HolderRefusedError, RequestInvalidError) as refused:
+            raise PaymentRefusedError(refused.rule, str(refused), "no", name) from None
+        if answer.answer is None:
+            refusal = answer.refusal
+            rule, message = (refusal.rule, refusal.message) if refusal else ("no_answer", "no answer came")
+            raise PaymentRefusedError(rule, message, answer.money_moved, name)
+        response = await self._response(answer.answer, request)
+        return Paid(response, answer.receipt, name, answer.money_moved)
+
+    async def _ask_to_pay(
+        self,
+        allowance_id: str,
+        key: str,
+        request: PaidHttpRequest,
+        first_answer: tuple[tuple[str, str], ...],
+    ) -> AllowanceAnswer:
+        """The allowance's workflow pays, for a process that holds nothing that pays."""
+        payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
+        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(allowance_id)
+        try:
+            answer: AllowanceAnswer = await handle.execute_update(
+                "pay", payment, id=f"pay-{key}", result_type=AllowanceAnswer
+            )
+        except WorkflowUpdateFailedError as failed:
+            cause = failed.cause
+            rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
+            raise HolderRefusedError(rule, str(cause)) from None
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
+            if made is None:
+                raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
+            return made
+        return answer
+
+    async def _response(self, answer: HttpAnswer, request: PaidHttpRequest) -> httpx.Response:
+        headers = [(name, value) for name, value in answer.headers if name.lower() not in _BODY_HEADERS]
+        return httpx.Response(
+            answer.status,
+            headers=headers,
+            content=await self._answers.body(answer),
+            request=httpx.Request(request.method, request.url),
+        )
+
+
+@dataclass(frozen=True)
+class _OpenAllowance:
+    """An allowance that payments go through; with a holder they are made in this process."""
+
+    id: str
+    holder: "AllowanceHolder | None"
+
+
+class PayingTransport(httpx.AsyncBaseTransport):
+    """Lets existing httpx code pay without knowing it.
+
+        httpx.AsyncClient(transport=PayingTransport(payer, max_price=Money(amount=50, currency="usd")))
+
+    A 402 is paid at most once, up to ``max_price``; when it isn't paid, the caller gets
+    :class:`PaymentRefusedError`. Redirects stay with the client: a request that it sends to
+    another origin is a request of its own, with its own price. All requests must be to sellers
+    of the mandate; mount it for those alone where a client calls others too.
+    """
+
+    def __init__(
+        self, payer: Payer, *, max_price: Money, inner: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._payer = payer
+        self._max_price = max_price
+        self._inner = inner or CheckedTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request, and pays where the answer is 402."""
+        await self._payer.check_seller(str(request.url))
+        content = await request.aread()
+        response = await self._inner.handle_async_request(request)
+        if response.status_code != 402:
+            return response
+        await response.aclose()
+        wanted = PaidHttpRequest(
+            url=str(request.url),
+            method=request.method,
+            headers=tuple((n, v) for n, v in request.headers.multi_items() if n not in _UNSENT_HEADERS),
+            body_base64=base64.b64encode(content).decode(),
+        )
+        paid = await self._payer.pay(
+            wanted,
+            tuple(response.headers.multi_items()),
+            max_price=self._max_price,
+            payment_id=request.extensions.get(PAYMENT_ID_EXTENSION),
+        )
+        return paid.response
+
+    async def aclose(self) -> None:
+        """Closes the inner transport."""
+        await self._inner.aclose()

@@ -1,0 +1,347 @@
+"""The command line: ``waystation --help``."""
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+import traceback
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from waystation.cli import money as money_cli
+from waystation.cli.storage import storage_app
+from waystation.client import Client
+from waystation.dev.local import (
+    APPROVER_KEY,
+    DEFAULT_STATE_FOLDER,
+    command_name,
+    read_dev_environment,
+)
+from waystation.errors import WaystationError
+from waystation.models.sessions import OnBusy
+from waystation.redaction import install_redaction
+
+STATE_VARIABLE = "WAYSTATION_STATE"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Durable sessions for AI agents, and agents that can pay.",
+)
+session_app = typer.Typer(no_args_is_help=True)
+app.add_typer(session_app, name="session")
+app.add_typer(storage_app, name="storage")
+
+_money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)
+
+
+def _fail(message: str, code: int = 1) -> typer.Exit:
+    typer.echo(f"waystation: {message}", err=True)
+    return typer.Exit(code)
+
+
+def server_folder() -> Path:
+    """The folder that holds ``workflows``, ``activities``, ``api`` and ``worker.py``.
+
+    In a wheel it lies inside this package, so that their names can't clash with anybody's;
+    in a checkout it is the root.
+    """
+    here = Path(__file__).resolve().parent.parent
+    for folder in (here / "_server", here.parent.parent):
+        if (folder / "worker.py").is_file() and (folder / "api" / "main.py").is_file():
+            return folder
+    raise _fail("the server's files are not installed; use: pip install 'waystation[server]'")
+
+
+def _enter_server() -> None:
+    folder = str(server_folder())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    install_redaction()
+
+
+# Processes
+
+
+@app.command()
+def dev(
+    agent: Annotated[
+        list[str], typer.Option(help="An agent to run beside the demo's, as module:attribute.")
+    ] = [],  # noqa: B006
+    state: Annotated[
+        Path, typer.Option(help="Where everything is kept.", envvar=STATE_VARIABLE)
+    ] = DEFAULT_STATE_FOLDER,
+    port: Annotated[int, typer.Option(help="The API's port.")] = 8470,
+    temporal_port: Annotated[int, typer.Option(help="Temporal's port.")] = 7470,
+    no_sandbox: Annotated[
+        bool,
+        typer.Option("--no-sandbox", help="Leave out the processor, shop and paid API."),
+    ] = False,
+) -> None:
+    """Run everything on this machine: Temporal, worker, API, agents, sandbox. No account, no Docker."""
+    from waystation.dev.processes import Dev, DevError
+
+    _log()
+    running = Dev(state, port, temporal_port, agent, server_folder(), sandbox=not no_sandbox)
+    try:
+        asyncio.run(running.run())
+    except DevError as error:
+        raise _fail(str(error)) from error
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker for workflows and their activities."""
+    _enter_server()
+    importlib.import_module("worker").main()
+
+
+@app.command()
+def api() -> None:
+    """Run the HTTP API."""
+    _enter_server()
+    _log()
+    import uvicorn
+
+    from waystation.settings import Settings
+
+    settings = Settings()
+    create_app = importlib.import_module("api.main").create_app
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        # Longer than clients and load balancers keep a connection: a request must not meet one that closes.
+        timeout_keep_alive=75,
+        # Streams would otherwise hold up the shutdown for ever.
+        timeout_graceful_shutdown=3,
+        ws_per_message_deflate=False,
+        ws_max_size=16 * 1024 * 1024,
+    )
+
+
+@app.command()
+def agent(references: Annotated[list[str], typer.Argument(help="Agents as module:attribute.")]) -> None:
+    """Run agents in this process."""
+    from waystation.agent import Agent, serve
+
+    _log()
+    sys.path.insert(0, str(Path.cwd()))
+    agents = []
+    for reference in references:
+        found = _load(reference)
+        if not isinstance(found, Agent):
+            raise _fail(f"'{reference}' is not a waystation.Agent.", os.EX_CONFIG)
+        agents.append(found)
+    try:
+        asyncio.run(serve(*agents))
+    except RuntimeError as error:
+        raise _fail(str(error)) from error
+
+
+def _load(reference: str) -> object:
+    """What ``module:attribute`` refers to. Trying again would not help: hence the exit code."""
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute or "agent")
+    except Exception as error:
+        if not isinstance(error, AttributeError | ModuleNotFoundError):
+            traceback.print_exc()
+        raise _fail(
+            f"can't load the agent '{reference}' ({type(error).__name__}: {error}). "
+            "Give it as module:attribute; modules are looked for in this folder too.",
+            os.EX_CONFIG,
+        ) from error
+
+
+@app.command()
+def demo() -> None:
+    """Show sessions and payments on real parts, in about a minute."""
+    from waystation.demo import run_demo
+
+    raise typer.Exit(asyncio.run(run_demo(server_folder())))
+
+
+# Sessions
+
+
+@session_app.callback()
+def session(
+    context: typer.Context,
+    state: Annotated[
+        Path, typer.Option(help="The state folder of a 'waystation dev' to talk to.", envvar=STATE_VARIABLE)
+    ] = DEFAULT_STATE_FOLDER,
+) -> None:
+    """Start, watch and control sessions."""
+    context.obj = state
+
+
+def _client(context: typer.Context) -> Client:
+    if not os.environ.get("WAYSTATION_API_KEY"):
+        known = read_dev_environment(context.obj)
+        known.pop(APPROVER_KEY, None)
+        os.environ.update({**known, **os.environ})
+    if not os.environ.get("WAYSTATION_API_KEY"):
+        raise _fail(
+            f"there is no 'waystation dev' in {context.obj.resolve().parent}: run this in its folder, "
+            "or set WAYSTATION_API_KEY and WAYSTATION_URL."
+        )
+    return Client()
+
+
+# Money
+
+
+def _money(
+    state: Annotated[
+        Path, typer.Option(help="The state folder of a 'waystation dev' to talk to.", envvar=STATE_VARIABLE)
+    ] = DEFAULT_STATE_FOLDER,
+) -> None:
+    _money_state.set(state)
+
+
+for _name, _app in (
+    ("mandate", money_cli.mandate_app),
+    ("purchase", money_cli.purchase_app),
+    ("payment", money_cli.payment_app),
+    ("allowance", money_cli.allowance_app),
+):
+    _app.callback()(_money)
+    app.add_typer(_app, name=_name)
+
+
+def _money_client() -> Client:
+    """Beside a ``waystation dev`` one acts as the person who may approve, not as the service."""
+    if os.environ.get("WAYSTATION_API_KEY"):
+        return Client()
+    state = _money_state.get()
+    known = read_dev_environment(state)
+    if APPROVER_KEY not in known:
+        raise _fail(
+            f"there is no 'waystation dev' in {state.resolve().parent}: run this in its folder, "
+            "or set WAYSTATION_API_KEY and WAYSTATION_URL."
+        )
+    return Client(os.environ.get("WAYSTATION_URL") or known["WAYSTATION_URL"], known[APPROVER_KEY])
+
+
+money_cli.new_client = _money_client
+
+
+def _run(work: Any) -> Any:
+    try:
+        return asyncio.run(work)
+    except WaystationError as error:
+        raise _fail(str(error)) from error
+
+
+SessionArgument = Annotated[str, typer.Argument(help="The session's id.")]
+
+
+@session_app.command("start")
+def session_start(
+    context: typer.Context,
+    agent: Annotated[str, typer.Argument(help="The agent's name.")] = "demo",
+    session_id: Annotated[
+        str | None, typer.Option("--id", help="Choose the id, to make this idempotent.")
+    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="The first message.")] = None,
+    title: Annotated[str | None, typer.Option(help="A title for lists.")] = None,
+) -> None:
+    """Start a session and print its id."""
+
+    async def work() -> None:
+        async with _client(context) as client:
+            session = await client.start(agent, session_id=session_id, message=message, title=title)
+            typer.echo(session.id)
+
+    _run(work())
+
+
+@session_app.command("send")
+def session_send(
+    context: typer.Context,
+    session_id: SessionArgument,
+    text: str,
+    on_busy: Annotated[
+        OnBusy, typer.Option(help="What becomes of the message while a turn runs.")
+    ] = OnBusy.QUEUE,
+) -> None:
+    """Send a message."""
+
+    async def work() -> None:
+        async with _client(context) as client:
+            sent = await client.attach(session_id).send(text, on_busy=on_busy)
+            typer.echo(sent.model_dump_json(exclude_none=True))
+
+    _run(work())
+
+
+@session_app.command("stop")
+def session_stop(context: typer.Context, session_id: SessionArgument) -> None:
+    """Stop the agent and say what came of it."""
+
+    async def work() -> None:
+        async with _client(context) as client:
+            typer.echo((await client.attach(session_id).stop()).model_dump_json(exclude_none=True))
+
+    _run(work())
+
+
+@session_app.command("steer")
+def session_steer(context: typer.Context, session_id: SessionArgument, text: str) -> None:
+    """Steer the running turn and say if it was consumed or queued."""
+
+    async def work() -> None:
+        async with _client(context) as client:
+            typer.echo((await client.attach(session_id).steer(text)).model_dump_json(exclude_none=True))
+
+    _run(work())
+
+
+@session_app.command("replay")
+def session_replay(
+    context: typer.Context,
+    session_id: SessionArgument,
+    after: Annotated[int, typer.Option(help="Events after this seq.")] = 0,
+) -> None:
+    """Print the durable events, one JSON object a line."""
+
+    async def work() -> None:
+        async with _client(context) as client:
+            cursor, more = after, True
+            while more:
+                page = await client.attach(session_id).replay(after=cursor)
+                for event in page.events:
+                    typer.echo(event.to_wire())
+                cursor, more = page.next_after, page.more
+
+    _run(work())
+
+
+@session_app.command("tail")
+def session_tail(context: typer.Context, session_id: SessionArgument) -> None:
+    """Follow a session live; it goes on when you leave."""
+    from waystation.cli.tail import tail
+
+    async def work() -> None:
+        async with _client(context) as client:
+            await tail(client.attach(session_id))
+
+    try:
+        _run(work())
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nLeft {session_id}; the agent goes on. "
+            f"Come back with: {command_name()} session tail {session_id}"
+        )

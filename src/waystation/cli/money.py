@@ -1,0 +1,246 @@
+"""``waystation mandate …``, ``waystation purchase …``, ``… payment …`` and ``… allowance …``."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from waystation.client import Client
+from waystation.client.payments import Payments
+from waystation.client.purchases import Buying
+from waystation.errors import WaystationError
+from waystation.models.mandates import MandateTerms
+from waystation.models.payments import PaidRequestView
+from waystation.models.purchases import AuditTrail, PurchaseView
+
+mandate_app = typer.Typer(no_args_is_help=True, help="Grant, look at and revoke mandates.")
+allowance_app = typer.Typer(no_args_is_help=True, help="Look at and settle allowances.")
+payment_app = typer.Typer(no_args_is_help=True, help="Look at and decide on paid requests (HTTP 402).")
+purchase_app = typer.Typer(no_args_is_help=True, help="Look at and decide on purchases.")
+
+T = TypeVar("T")
+
+MandateArgument = Annotated[str, typer.Argument(help="The mandate's id.")]
+PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
+AllowanceArgument = Annotated[str, typer.Argument(help="The allowance's id.")]
+PaymentArgument = Annotated[str, typer.Argument(help="The payment's id.")]
+Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
+
+new_client: Callable[[], Client] = Client
+"""How commands get their client; the command line's entry point puts its own here."""
+
+
+def _run(work: Callable[[Buying], Coroutine[Any, Any, T]]) -> T:
+    return _call(lambda client: work(Buying(client)))
+
+
+def _pay(work: Callable[[Payments], Coroutine[Any, Any, T]]) -> T:
+    return _call(lambda client: work(Payments(client)))
+
+
+def _call(work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    async def whole() -> T:
+        async with new_client() as client:
+            return await work(client)
+
+    try:
+        return asyncio.run(whole())
+    except WaystationError as error:
+        typer.echo(f"waystation: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _print(model: BaseModel) -> None:
+    typer.echo(model.model_dump_json(indent=2, exclude_none=True))
+
+
+@mandate_app.command("create")
+def mandate_create(
+    owner: Annotated[str, typer.Option(help="Who grants: your own id at the API.")],
+    agent: Annotated[str, typer.Option(help="The agent that may spend.")],
+    cap: Annotated[int, typer.Option(help="All it may spend, in minor units (cents).")],
+    seller: Annotated[list[str], typer.Option(help="An allowed seller's origin; repeat it, or '*' for any.")],
+    payment_method: Annotated[list[str], typer.Option(help="A saved payment method's id; tried in order.")],
+    currency: Annotated[str, typer.Option(help="ISO 4217 in lower case.")] = "usd",
+    days: Annotated[int, typer.Option(help="How long it is valid.")] = 30,
+    per_payment_cap: Annotated[int | None, typer.Option(help="The most for one payment.")] = None,
+    approval_threshold: Annotated[
+        int, typer.Option(help="Above this a person approves each cart; 0 means always.")
+    ] = 0,
+    mandate_id: Annotated[str | None, typer.Option("--id", help="Choose the id, to repeat safely.")] = None,
+) -> None:
+    """Grant a mandate and print it."""
+    try:
+        terms = MandateTerms.model_validate(
+            {
+                "owner": owner,
+                "agent": agent,
+                "cap": {"amount": cap, "currency": currency},
+                "per_payment_cap": per_payment_cap,
+                "approval_threshold": approval_threshold,
+                "valid_until": datetime.now(UTC) + timedelta(days=days),
+                "sellers": seller,
+                "payment_methods": payment_method,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        typer.echo(f"waystation: {place}: {first['msg']}", err=True)
+        raise typer.Exit(1) from error
+    _print(_run(lambda buying: buying.grant(terms, mandate_id=mandate_id)))
+
+
+@mandate_app.command("show")
+def mandate_show(mandate_id: MandateArgument) -> None:
+    """Print terms and balance."""
+    _print(_run(lambda buying: buying.mandate(mandate_id)))
+
+
+@mandate_app.command("revoke")
+def mandate_revoke(mandate_id: MandateArgument, reason: Reason = "") -> None:
+    """Take a mandate back."""
+    _print(_run(lambda buying: buying.revoke(mandate_id, reason=reason)))
+
+
+@purchase_app.command("show")
+def purchase_show(purchase_id: PurchaseArgument) -> None:
+    """Print a purchase with its cart."""
+    _print(_run(lambda buying: buying.purchase(purchase_id)))
+
+
+@purchase_app.command("approve")
+def purchase_approve(
+    purchase_id: PurchaseArgument,
+    digest: Annotated[
+        str | None, typer.Option(help="The digest of the cart you have seen; without it you are asked.")
+    ] = None,
+) -> None:
+    """Approve the cart."""
+    if digest is None:
+        view = _run(lambda buying: buying.purchase(purchase_id))
+        _show_cart(view)
+        digest = view.digest or ""
+        typer.confirm("Approve exactly this?", abort=True)
+    _print(_run(lambda buying: buying.approve(purchase_id, digest or "")))
+
+
+@purchase_app.command("reject")
+def purchase_reject(purchase_id: PurchaseArgument, reason: Reason = "") -> None:
+    """Say no; everything is undone."""
+    _print(_run(lambda buying: buying.reject(purchase_id, reason=reason)))
+
+
+@purchase_app.command("cancel")
+def purchase_cancel(purchase_id: PurchaseArgument, reason: Reason = "") -> None:
+    """Stop a purchase, if it is not too late."""
+    _print(_run(lambda buying: buying.cancel(purchase_id, reason=reason)))
+
+
+@purchase_app.command("audit")
+def purchase_audit(
+    purchase_id: PurchaseArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole trail as JSON.")] = False,
+) -> None:
+    """Print every step of a purchase."""
+    trail = _run(lambda buying: buying.audit(purchase_id))
+    _print_trail(trail, as_json)
+
+
+@payment_app.command("show")
+def payment_show(payment_id: PaymentArgument) -> None:
+    """Print a paid request with its terms and its answer."""
+    _print(_pay(lambda payments: payments.payment(payment_id)))
+
+
+@payment_app.command("approve")
+def payment_approve(
+    payment_id: PaymentArgument,
+    digest: Annotated[
+        str | None, typer.Option(help="The digest of the terms you have seen; without it you are asked.")
+    ] = None,
+) -> None:
+    """Approve the terms."""
+    if digest is None:
+        view = _pay(lambda payments: payments.payment(payment_id))
+        _show_terms(view)
+        digest = view.terms_digest or ""
+        typer.confirm("Approve exactly this?", abort=True)
+    _print(_pay(lambda payments: payments.approve(payment_id, digest or "")))
+
+
+@payment_app.command("reject")
+def payment_reject(payment_id: PaymentArgument, reason: Reason = "") -> None:
+    """Say no; nothing is paid."""
+    _print(_pay(lambda payments: payments.reject(payment_id, reason=reason)))
+
+
+@payment_app.command("cancel")
+def payment_cancel(payment_id: PaymentArgument, reason: Reason = "") -> None:
+    """Stop a paid request, if nothing was sent yet."""
+    _print(_pay(lambda payments: payments.cancel(payment_id, reason=reason)))
+
+
+@payment_app.command("audit")
+def payment_audit(
+    payment_id: PaymentArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole trail as JSON.")] = False,
+) -> None:
+    """Print every step of a paid request."""
+    _print_trail(_pay(lambda payments: payments.audit(payment_id)), as_json)
+
+
+@allowance_app.command("show")
+def allowance_show(allowance_id: AllowanceArgument) -> None:
+    """Print what is spent and held of an allowance."""
+    _print(_pay(lambda payments: payments.allowance(allowance_id)))
+
+
+@allowance_app.command("settle")
+def allowance_settle(allowance_id: AllowanceArgument, reason: Reason = "") -> None:
+    """End an allowance: what was spent is committed, the rest goes back."""
+    _print(_pay(lambda payments: payments.settle(allowance_id, reason=reason)))
+
+
+@allowance_app.command("audit")
+def allowance_audit(
+    allowance_id: AllowanceArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole trail as JSON.")] = False,
+) -> None:
+    """Print every payment and step of an allowance."""
+    _print_trail(_pay(lambda payments: payments.allowance_audit(allowance_id)), as_json)
+
+
+def _print_trail(trail: AuditTrail, as_json: bool) -> None:
+    if as_json:
+        _print(trail)
+        return
+    for entry in trail.entries:
+        detail = "  ".join(f"{name}={value}" for name, value in entry.detail.items())
+        typer.echo(f"{entry.seq:>3}  {entry.time:%H:%M:%S.%f}  {entry.actor:<12} {entry.action:<28} {detail}")
+
+
+def _show_terms(view: PaidRequestView) -> None:
+    if view.offer is None:
+        typer.echo(f"The payment is {view.status}; there are no terms yet.", err=True)
+        raise typer.Exit(1)
+    price = view.offer.price
+    typer.echo(f"{view.method} {view.url}")
+    typer.echo(f"  {price.amount} {price.currency}, paid to {view.offer.payee} ({view.offer.rail})")
+
+
+def _show_cart(view: PurchaseView) -> None:
+    cart = view.cart
+    if cart is None:
+        typer.echo(f"The purchase is {view.status}; there is no cart yet.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"From {cart.seller}, paid to {cart.payee}:")
+    for line in cart.lines:
+        typer.echo(f"  {line.quantity} x {line.name or line.item_id}")
+    for option in cart.fulfillment:
+        typer.echo(f"  by {option.title}")
+    for total in cart.totals:
+        typer.echo(f"  {total.label:<24} {total.amount:>10} {cart.currency}")

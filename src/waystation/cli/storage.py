@@ -1,0 +1,77 @@
+"""``waystation storage``: looks after payloads that are kept outside Temporal's history."""
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from waystation.temporal.retention import DEFAULT_RETENTION_HOURS, MIN_RETENTION_HOURS
+
+if TYPE_CHECKING:
+    from waystation.temporal.storage import Pruned
+
+storage_app = typer.Typer(no_args_is_help=True, help="Look after stored payloads.")
+
+
+@storage_app.callback()
+def _group() -> None:
+    """Keeps ``prune`` a command of its own, also while it is the only one."""
+
+
+@storage_app.command("prune")
+def storage_prune(
+    folder: Annotated[
+        Path | None, typer.Option(help="The folder; by default WAYSTATION_STORAGE_DIR's.")
+    ] = None,
+    retention_hours: Annotated[
+        int,
+        typer.Option(
+            min=MIN_RETENTION_HOURS, help="Keep what is younger; not less than the namespace's own retention."
+        ),
+    ] = DEFAULT_RETENTION_HOURS,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove payloads that no workflow's history needs any more."""
+    from temporalio.service import RPCError
+
+    try:
+        removed = asyncio.run(_prune(folder, timedelta(hours=retention_hours), dry_run=dry_run))
+    except (RPCError, RuntimeError, OSError) as error:
+        typer.echo(f"waystation: nothing more was removed: {error}", err=True)
+        _leave(1)
+    verb = "Would remove" if dry_run else "Removed"
+    typer.echo(
+        f"{verb} {removed.files} files ({removed.size_bytes:,} bytes); "
+        f"{removed.unknown_workflows} of their workflows are no longer known to Temporal."
+    )
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process without Python's finalization.
+
+    A thread of Temporal's client may still be handing over its last answer, and one that does
+    so while Python finalizes aborts the process (seen in 3 of 100 runs against a closed port).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _prune(folder: Path | None, retention: timedelta, *, dry_run: bool) -> "Pruned":
+    from waystation.settings import Settings
+    from waystation.temporal.connect import connect
+    from waystation.temporal.storage import prune
+
+    settings = Settings()
+    folder = folder or settings.storage_dir
+    if folder is None or not folder.is_dir():
+        raise RuntimeError("there is no folder of payloads; set WAYSTATION_STORAGE_DIR or give --folder.")
+    async with AsyncExitStack() as resources:
+        client = await connect(settings, resources)
+        return await prune(folder, client, retention=retention, dry_run=dry_run)

@@ -1,0 +1,172 @@
+"""A live transcript in the terminal; plain lines where the output is none."""
+
+import asyncio
+import re
+import time
+from contextlib import suppress
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from waystation.client import Session
+from waystation.client.transcript import Message
+from waystation.models.events import Event, EventType, Role
+
+_STYLES = {Role.USER: "cyan", Role.AGENT: "green", Role.OPERATOR: "magenta", Role.SYSTEM: "dim"}
+_QUIET = frozenset(
+    {
+        EventType.MESSAGE_STARTED,
+        EventType.MESSAGE_DELTA,
+        EventType.MESSAGE_COMPLETED,
+        EventType.MESSAGE_SUPERSEDED,
+    }
+)
+REFRESH_SECONDS = 1 / 15
+SAY_LOST_AFTER_SECONDS = 0.5
+BORDER_COLUMNS = 4
+BORDER_LINES = 2
+MIN_LINES = 3
+# What a terminal takes for commands: an agent's text must not move the cursor or worse.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+async def tail(session: Session, console: Console | None = None) -> None:
+    """Prints what was said, then follows until the session is closed or the caller is cancelled."""
+    console = console or Console(highlight=False)
+    await session.load()
+    if not console.is_terminal:
+        view = _View(session, console)
+        view.settle()
+        async for event in session.events():
+            view.take(event)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        view = _View(session, console, live)
+        refreshing = asyncio.create_task(view.keep_fresh(live))
+        try:
+            view.settle()
+            async for event in session.events():
+                view.take(event)
+        finally:
+            refreshing.cancel()
+            with suppress(asyncio.CancelledError):
+                await refreshing
+            # What is being written vanishes with the live display: leave it as it is now.
+            live.update(Group())
+            view.leave()
+    console.print(Text("The session is closed.", style="dim"))
+
+
+class _View:
+    """What has been printed for good, and what is still growing below it."""
+
+    def __init__(self, session: Session, console: Console, live: Live | None = None) -> None:
+        self._session, self._console, self._live = session, console, live
+        self._printed: set[str] = set()
+        self._seen: dict[str, str] = {}
+        self._changed = True
+        self._last_connected = time.monotonic()
+        self._lost = False
+
+    def take(self, event: object) -> None:
+        """Takes in an event that the session has just received."""
+        if isinstance(event, Event) and event.type not in _QUIET:
+            self._print(self._line(event), soft_wrap=not self._console.is_terminal)
+        self.settle()
+
+    def settle(self) -> None:
+        """Finished messages scroll up; those being written stay at the bottom and grow."""
+        for message in self._session.transcript:
+            if message.status == "streaming":
+                self._seen[message.id] = message.text
+            elif message.id not in self._printed:
+                self._printed.add(message.id)
+                self._finish(message, self._seen.pop(message.id, ""))
+        self._changed = True
+
+    def leave(self) -> None:
+        """Prints what is still being written."""
+        for message in self._streaming():
+            self._console.print(_panel(message, message.text + " …"))
+
+    async def keep_fresh(self, live: Live) -> None:
+        """Draws what is being written, no more often than a person can see."""
+        while True:
+            if self._session.connected:
+                self._last_connected = time.monotonic()
+            lost = time.monotonic() - self._last_connected > SAY_LOST_AFTER_SECONDS
+            if self._changed or lost != self._lost:
+                self._changed, self._lost = False, lost
+                live.update(self._growing(), refresh=True)
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    def _finish(self, message: Message, seen: str) -> None:
+        if message.status == "superseded":
+            if seen:
+                self._print_message(message, seen, note="superseded", style="dim strike")
+        else:
+            self._print_message(message, message.text)
+
+    def _print_message(self, message: Message, text: str, *, note: str = "", style: str = "") -> None:
+        if self._console.is_terminal:
+            self._print(_panel(message, text, note=note, style=style))
+        else:
+            title = _title(message, note)
+            self._print(Text(f"{title}: {_clean(text)}"), soft_wrap=True)
+
+    def _print(self, renderable: RenderableType, *, soft_wrap: bool = False) -> None:
+        # Printing draws the live display again below what is printed: a message that has just
+        # been finished must not be in it any more.
+        if self._live is not None:
+            self._live.update(self._growing(), refresh=True)
+        self._console.print(renderable, soft_wrap=soft_wrap)
+
+    def _streaming(self) -> list[Message]:
+        return [message for message in self._session.transcript if message.status == "streaming"]
+
+    def _growing(self) -> RenderableType:
+        streaming = self._streaming()
+        lines = max(MIN_LINES, self._console.height // max(len(streaming), 1) - BORDER_LINES - 1)
+        parts: list[RenderableType] = [_panel(message, self._end(message, lines)) for message in streaming]
+        if self._lost:
+            parts.append(Text("No connection; trying again …", style="bold red"))
+        return Group(*parts)
+
+    def _end(self, message: Message, lines: int) -> str:
+        """As much of the end as the terminal has room for: that is where the news is."""
+        width = max(self._console.width - BORDER_COLUMNS, 1)
+        text = _clean(message.text[-lines * width :])
+        wrapped = Text(text).wrap(self._console, width)
+        return "\n".join(line.plain for line in list(wrapped)[-lines:])
+
+    def _line(self, event: Event) -> Text:
+        details = {key: value for key, value in event.data.items() if value is not None}
+        shown = ", ".join(f"{key}={value}" for key, value in details.items())
+        short = self._console.is_terminal
+        return Text(
+            _clean(f"{event.seq:>6}  {event.type}  {shown}").replace("\n", " "),
+            style="dim",
+            overflow="ellipsis" if short else None,
+            no_wrap=short,
+        )
+
+
+def _panel(message: Message, text: str, *, note: str = "", style: str = "") -> Panel:
+    return Panel(
+        Text(_clean(text), style=style),
+        title=Text(_title(message, note)),
+        title_align="left",
+        border_style=_STYLES.get(message.actor.role, "white"),
+    )
+
+
+def _title(message: Message, note: str) -> str:
+    finish = str(message.data.get("finish") or "")
+    kind = f" ({message.kind})" if message.kind != "message" else ""
+    return _clean(", ".join(filter(None, ((message.actor.name or message.actor.id) + kind, finish, note))))
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,381 @@
+"""The client: start, watch and control sessions from anywhere.
+
+    >>> async def main() -> None:
+    ...     async with Client("http://127.0.0.1:8470", api_key) as client:
+    ...         session = await client.start("assistant")
+    ...         await session.send("Hello!")
+    ...         async for event in session.events():
+    ...             print(event.type)
+
+A connection that is lost is made again and continues where it was; ``events`` ends when the
+session is closed and read to its end.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+from pydantic import BaseModel, JsonValue
+
+from waystation.backoff import Backoff
+from waystation.client.transcript import Transcript
+from waystation.errors import ApiError, ConnectionLost, raise_for_problem, seconds_before_retry
+from waystation.models.events import Actor, Event, LiveDelta
+from waystation.models.requests import (
+    ControlAnswer,
+    People,
+    SessionList,
+    Started,
+    TranscriptView,
+)
+from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
+
+DEFAULT_URL = "http://127.0.0.1:8470"
+REQUEST_TIMEOUT_SECONDS = 75.0
+"""Longer than the longest wait that a request may ask for."""
+STREAM_SILENCE_SECONDS = 45.0
+"""The server sends a sign of life every 15 s; after three missed ones the connection counts as lost."""
+MIN_RECONNECT_PAUSE_SECONDS = 0.1
+MAX_RECONNECT_PAUSE_SECONDS = 5.0
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Client:
+    """A connection to Waystation's API.
+
+    ``url`` and ``api_key`` (or a session token) default to ``WAYSTATION_URL`` and
+    ``WAYSTATION_API_KEY``. Give ``http`` to bring your own ``httpx.AsyncClient``.
+
+    >>> async with Client() as client:  # doctest: +SKIP
+    ...     print(await client.list())
+    """
+
+    def __init__(
+        self, url: str | None = None, api_key: str | None = None, *, http: httpx.AsyncClient | None = None
+    ) -> None:
+        self.url = (url or os.environ.get("WAYSTATION_URL") or DEFAULT_URL).rstrip("/")
+        self._key = api_key or os.environ.get("WAYSTATION_API_KEY") or ""
+        self._http = http or httpx.AsyncClient(
+            timeout=REQUEST_TIMEOUT_SECONDS, limits=httpx.Limits(max_connections=None)
+        )
+        self._owns_http = http is None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections; sessions go on without us."""
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def start(
+        self,
+        agent: str,
+        *,
+        session_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        message: str | None = None,
+    ) -> "Session":
+        """Starts a session, or attaches to the one that has this ``session_id`` already.
+
+        >>> session = await client.start("assistant", session_id="order-17")  # doctest: +SKIP
+        """
+        body = {
+            "agent": agent,
+            "session_id": session_id,
+            "title": title,
+            "metadata": dict(metadata or {}),
+            "message": message,
+        }
+        started = await self.request("POST", "/sessions", Started, body)
+        return Session(self, started.session_id)
+
+    def attach(self, session_id: str) -> "Session":
+        """A session by its id, from any device. Nothing is asked of the API yet.
+
+        >>> session = client.attach("order-17")  # doctest: +SKIP
+        """
+        return Session(self, session_id)
+
+    async def list(
+        self, *, limit: int = 50, cursor: str | None = None, only_open: bool = False
+    ) -> SessionList:
+        """Sessions, newest first, one page at a time.
+
+        >>> page = await client.list(only_open=True)  # doctest: +SKIP
+        """
+        query = {
+            "limit": str(limit),
+            "only_open": str(only_open).lower(),
+            **({"cursor": cursor} if cursor else {}),
+        }
+        return await self.request("GET", "/sessions", SessionList, query=query)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        answer: type[Answer],
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One call of the HTTP API. Raises ``ApiError`` for a refusal, ``ConnectionLost`` for no answer."""
+        try:
+            response = await self._http.request(
+                method,
+                self.url + path,
+                json={key: value for key, value in body.items() if value is not None}
+                if body is not None
+                else None,
+                params=query,
+                headers=self.headers,
+            )
+        except httpx.TransportError as error:
+            raise ConnectionLost(f"{self.url} can't be reached ({type(error).__name__})") from error
+        raise_for_problem(response)
+        return answer.model_validate_json(response.content)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that authenticate this client."""
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The HTTP client underneath."""
+        return self._http
+
+
+class Session:
+    """One session, wherever it runs. Keeps a transcript of what it has read.
+
+    >>> session = client.attach("order-17")  # doctest: +SKIP
+    """
+
+    def __init__(self, client: Client, session_id: str) -> None:
+        self.id = session_id
+        self.transcript = Transcript()
+        self.connected = False
+        """Whether ``events`` has a connection at the moment."""
+        self._client = client
+        self._path = f"/sessions/{session_id}"
+
+    @property
+    def client(self) -> Client:
+        """The connection that this session uses."""
+        return self._client
+
+    # Talking
+
+    async def send(
+        self,
+        text: str,
+        *,
+        on_busy: OnBusy | str = OnBusy.QUEUE,
+        message_id: str | None = None,
+        data: Mapping[str, JsonValue] | None = None,
+        actor: Actor | None = None,
+    ) -> Sent:
+        """Sends a message to the agent.
+
+        >>> sent = await session.send("And in metric units?", on_busy="interrupt")  # doctest: +SKIP
+        """
+        body = {
+            "text": text,
+            "on_busy": OnBusy(on_busy).value,
+            "message_id": message_id,
+            "data": dict(data or {}),
+            "actor": actor.model_dump(mode="json") if actor else None,
+        }
+        return await self._client.request("POST", f"{self._path}/messages", Sent, body)
+
+    async def stop(
+        self, *, turn_id: str | None = None, reason: str | None = None, wait_seconds: float = 10.0
+    ) -> ControlAnswer:
+        """Stops the agent; the answer says if it was stopped and where that is recorded.
+
+        >>> (await session.stop()).outcome  # doctest: +SKIP
+        'stopped'
+        """
+        body = {"turn_id": turn_id, "reason": reason, "wait_seconds": wait_seconds}
+        return await self._client.request("POST", f"{self._path}/stop", ControlAnswer, body)
+
+    async def steer(self, text: str, *, wait_seconds: float = 10.0) -> ControlAnswer:
+        """Offers a message to the running turn: consumed there, or queued as the next message.
+
+        >>> (await session.steer("Shorter, please.")).outcome  # doctest: +SKIP
+        'consumed'
+        """
+        body = {"text": text, "wait_seconds": wait_seconds}
+        return await self._client.request("POST", f"{self._path}/steer", ControlAnswer, body)
+
+    async def close(self) -> Snapshot:
+        """Ends the session for everyone; it stays readable.
+
+        >>> await session.close()  # doctest: +SKIP
+        """
+        return await self._client.request("DELETE", self._path, Snapshot)
+
+    # People
+
+    async def join(self) -> Recorded:
+        """Takes part in the session.
+
+        >>> await session.join()  # doctest: +SKIP
+        """
+        return await self._client.request("POST", f"{self._path}/participants", Recorded, {})
+
+    async def people(self) -> People:
+        """Who takes part, and who is connected now.
+
+        >>> (await session.people()).present  # doctest: +SKIP
+        """
+        return await self._client.request("GET", f"{self._path}/participants", People)
+
+    async def take_over(self, *, reason: str | None = None) -> Recorded:
+        """Pauses the agent; ``send`` then speaks in its place. For operators.
+
+        >>> await session.take_over(reason="refund")  # doctest: +SKIP
+        """
+        return await self._client.request("POST", f"{self._path}/takeover", Recorded, {"reason": reason})
+
+    async def release(self) -> Recorded:
+        """Gives the session back to the agent.
+
+        >>> await session.release()  # doctest: +SKIP
+        """
+        return await self._client.request("POST", f"{self._path}/release", Recorded, {"reason": None})
+
+    # Reading
+
+    async def snapshot(self) -> Snapshot:
+        """What the session is doing now.
+
+        >>> (await session.snapshot()).status  # doctest: +SKIP
+        """
+        return await self._client.request("GET", self._path, Snapshot)
+
+    async def replay(self, *, after: int = 0, limit: int = 1_000) -> ReplayPage:
+        """One page of durable events.
+
+        >>> page = await session.replay(after=120)  # doctest: +SKIP
+        """
+        query = {"after": str(after), "limit": str(limit)}
+        return await self._client.request("GET", f"{self._path}/replay", ReplayPage, query=query)
+
+    async def load(self) -> Transcript:
+        """Fetches the whole transcript in one go; ``events`` then continues after it.
+
+        >>> for message in await session.load():  # doctest: +SKIP
+        ...     print(message.actor.role, message.text)
+        """
+        view = await self._client.request("GET", f"{self._path}/transcript", TranscriptView)
+        self.transcript.load(view)
+        return self.transcript
+
+    async def events(self, *, after: int | None = None) -> AsyncGenerator[Event | LiveDelta]:
+        """Events as they come, resuming by itself whenever the connection is lost.
+
+        Durable events arrive once each and in order; live deltas ahead of them, of which the
+        transcript keeps what is new. Starts after ``after``, by default after what the transcript
+        holds. Ends when the session is closed; raises ``ApiError`` when it is refused for good.
+
+        >>> async for event in session.events():  # doctest: +SKIP
+        ...     print(session.transcript.messages[-1].text)
+        """
+        if after is not None:
+            self.transcript.cursor = after
+        backoff = Backoff(MIN_RECONNECT_PAUSE_SECONDS, MAX_RECONNECT_PAUSE_SECONDS)
+        while True:
+            asked_for = 0.0
+            try:
+                async with aclosing(self._stream()) as stream:
+                    async for event in stream:
+                        backoff.reset()
+                        yield event
+            except _EndOfSession:
+                return
+            except ApiError as error:
+                asked_for = seconds_before_retry(error)
+            except (httpx.TransportError, httpx.StreamError):
+                pass
+            await backoff.wait(at_least_seconds=asked_for)
+
+    async def _stream(self) -> AsyncGenerator[Event | LiveDelta]:
+        headers = {
+            **self._client.headers,
+            "Accept": "text/event-stream",
+            "Last-Event-ID": str(self.transcript.cursor),
+        }
+        timeout = httpx.Timeout(REQUEST_TIMEOUT_SECONDS, read=STREAM_SILENCE_SECONDS)
+        url = f"{self._client.url}{self._path}/events"
+        async with self._client.http.stream("GET", url, headers=headers, timeout=timeout) as response:
+            if response.status_code == httpx.codes.NO_CONTENT:
+                raise _EndOfSession
+            if not response.is_success:
+                await response.aread()
+                raise_for_problem(response)
+            self.connected = True
+            try:
+                async for block in EventSource(response).aiter_sse():
+                    event = self._take(block)
+                    if event is not None:
+                        yield event
+            finally:
+                self.connected = False
+
+    def _take(self, block: ServerSentEvent) -> Event | LiveDelta | None:
+        if not block.data:
+            if block.id:
+                self.transcript.advance(int(block.id))
+            return None
+        # httpx-sse remembers the last id for blocks that carry none: the event itself tells.
+        if block.data.startswith('{"seq":'):
+            event = Event.model_validate_json(block.data)
+            return event if self.transcript.apply(event) else None
+        if not block.data.startswith('{"type":"message.delta"'):
+            return None
+        delta = LiveDelta.model_validate_json(block.data)
+        return delta if self.transcript.place(delta) else None
+
+    # Writing, for agents without Temporal
+
+    async def write(
+        self, writer: str, items: "list[Mapping[str, Any]]", *, turn_id: str | None = None, attempt: int = 0
+    ) -> int:
+        """Writes events as an agent; answers up to which item they are durable.
+
+        ``writer`` and each item's ``n`` make it idempotent: write the same again after a failure.
+
+        >>> await session.write("cron-1", [{"n": 1, "type": "data.progress",
+        ...     "data": {"percent": 40}}])  # doctest: +SKIP
+        1
+        """
+        body = {
+            "writer": writer,
+            "items": [dict(item) for item in items],
+            "turn_id": turn_id,
+            "attempt": attempt,
+        }
+        accepted = await self._client.request("POST", f"{self._path}/events", _Accepted, body)
+        return accepted.n
+
+
+class _Accepted(BaseModel):
+    n: int
+
+
+class _EndOfSession(Exception):
+    """The session is closed and has been read to its end."""

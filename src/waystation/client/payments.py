@@ -1,0 +1,65 @@
+"""Paid requests (HTTP 402) through Waystation's API: looking at them, and deciding.
+
+>>> async with Client() as client:  # doctest: +SKIP
+...     view = await Payments(client).payment("payment-1")
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from waystation.client.client import Client
+from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
+from waystation.models.purchases import AuditTrail
+
+POLL_SECONDS: Final = 20
+"""How long one request waits for a payment to end; well below the clients' own timeout."""
+
+
+class Payments:
+    """What agents, people and services can do about paid requests. Which of it, their key decides."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(self, start: PaidRequestStart, *, payment_id: str | None = None) -> PaidRequestView:
+        """Make a paid request; the same ``payment_id`` again gives the same one."""
+        body = {"payment_id": payment_id, "request": start.model_dump(mode="json")}
+        return await self._client.request("POST", "/payments", PaidRequestView, body)
+
+    async def payment(self, payment_id: str, *, wait: bool = False) -> PaidRequestView:
+        """The payment as it stands; with ``wait``, once it is final or some seconds are over."""
+        query = {"wait_seconds": str(POLL_SECONDS)} if wait else None
+        return await self._client.request("GET", f"/payments/{payment_id}", PaidRequestView, query=query)
+
+    async def approve(self, payment_id: str, digest: str) -> PaidRequestView:
+        """Approve the terms with this digest. Other terms are refused as ``stale-digest``."""
+        return await self._post(payment_id, "approve", {"digest": digest})
+
+    async def reject(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
+        """Say no."""
+        return await self._post(payment_id, "reject", {"reason": reason})
+
+    async def cancel(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
+        """Stop it, if nothing was sent yet."""
+        return await self._post(payment_id, "cancel", {"reason": reason})
+
+    async def audit(self, payment_id: str) -> AuditTrail:
+        """Every step."""
+        return await self._client.request("GET", f"/payments/{payment_id}/audit", AuditTrail)
+
+    async def allowance(self, allowance_id: str) -> AllowanceView:
+        """What is spent and held of an allowance."""
+        return await self._client.request("GET", f"/allowances/{allowance_id}", AllowanceView)
+
+    async def allowance_audit(self, allowance_id: str) -> AuditTrail:
+        """Every payment and step of an allowance."""
+        return await self._client.request("GET", f"/allowances/{allowance_id}/audit", AuditTrail)
+
+    async def settle(self, allowance_id: str, *, reason: str = "") -> AllowanceView:
+        """End an allowance: what was spent is committed, the rest goes back."""
+        return await self._client.request(
+            "POST", f"/allowances/{allowance_id}/settle", AllowanceView, {"reason": reason}
+        )
+
+    async def _post(self, payment_id: str, what: str, body: Mapping[str, Any]) -> PaidRequestView:
+        return await self._client.request("POST", f"/payments/{payment_id}/{what}", PaidRequestView, body)

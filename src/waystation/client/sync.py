@@ -1,0 +1,199 @@
+"""The client without ``async``, for scripts and notebooks' cells run as scripts.
+
+    >>> with SyncClient() as client:  # doctest: +SKIP
+    ...     session = client.start("assistant", message="Hello!")
+    ...     for event in session.events():
+    ...         print(event.type)
+
+Every call runs the asynchronous client on an event loop of its own, so it can't be used where
+a loop is running already; use :class:`waystation.client.Client` there.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import JsonValue
+
+from waystation.client.client import Client, Session
+from waystation.client.transcript import Transcript
+from waystation.models.events import Event, LiveDelta
+from waystation.models.requests import ControlAnswer, People, SessionList
+from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """As :class:`waystation.client.Client`, blocking.
+
+    >>> client = SyncClient("http://127.0.0.1:8470", api_key)  # doctest: +SKIP
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
+        self._runner = asyncio.Runner()
+        self._client = self.run(_make(url, api_key))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections; sessions go on without us.
+
+        >>> client.close()  # doctest: +SKIP
+        """
+        self.run(self._client.close())
+        self._runner.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine of the asynchronous client on this client's loop.
+
+        >>> client.run(session.session.people())  # doctest: +SKIP
+        """
+        return self._runner.run(work)
+
+    def start(self, agent: str, **options: Any) -> "SyncSession":
+        """Starts a session, or attaches to the one that has this ``session_id`` already.
+
+        Takes the options of :meth:`waystation.client.Client.start`.
+
+        >>> session = client.start("assistant", session_id="order-17")  # doctest: +SKIP
+        """
+        return SyncSession(self, self.run(self._client.start(agent, **options)))
+
+    def attach(self, session_id: str) -> "SyncSession":
+        """A session by its id. Nothing is asked of the API yet.
+
+        >>> session = client.attach("order-17")  # doctest: +SKIP
+        """
+        return SyncSession(self, self._client.attach(session_id))
+
+    def list(self, *, limit: int = 50, cursor: str | None = None, only_open: bool = False) -> SessionList:
+        """Sessions, newest first, one page at a time.
+
+        >>> client.list(only_open=True).sessions  # doctest: +SKIP
+        """
+        return self.run(self._client.list(limit=limit, cursor=cursor, only_open=only_open))
+
+
+class SyncSession:
+    """As :class:`waystation.client.Session`, blocking; ``session`` is the asynchronous one.
+
+    >>> session = client.attach("order-17")  # doctest: +SKIP
+    """
+
+    def __init__(self, client: SyncClient, session: Session) -> None:
+        self._client, self.session = client, session
+        self.id = session.id
+
+    @property
+    def transcript(self) -> Transcript:
+        """What has been read so far."""
+        return self.session.transcript
+
+    def send(
+        self,
+        text: str,
+        *,
+        on_busy: OnBusy | str = OnBusy.QUEUE,
+        message_id: str | None = None,
+        data: Mapping[str, JsonValue] | None = None,
+    ) -> Sent:
+        """Sends a message to the agent.
+
+        >>> session.send("And in metric units?", on_busy="interrupt")  # doctest: +SKIP
+        """
+        return self._client.run(self.session.send(text, on_busy=on_busy, message_id=message_id, data=data))
+
+    def stop(self, *, turn_id: str | None = None, reason: str | None = None) -> ControlAnswer:
+        """Stops the agent; the answer says what came of it.
+
+        >>> session.stop().outcome  # doctest: +SKIP
+        'stopped'
+        """
+        return self._client.run(self.session.stop(turn_id=turn_id, reason=reason))
+
+    def steer(self, text: str) -> ControlAnswer:
+        """Offers a message to the running turn.
+
+        >>> session.steer("Shorter, please.").outcome  # doctest: +SKIP
+        'consumed'
+        """
+        return self._client.run(self.session.steer(text))
+
+    def take_over(self, *, reason: str | None = None) -> Recorded:
+        """Pauses the agent; ``send`` then speaks in its place. For operators.
+
+        >>> session.take_over()  # doctest: +SKIP
+        """
+        return self._client.run(self.session.take_over(reason=reason))
+
+    def release(self) -> Recorded:
+        """Gives the session back to the agent.
+
+        >>> session.release()  # doctest: +SKIP
+        """
+        return self._client.run(self.session.release())
+
+    def people(self) -> People:
+        """Who takes part, and who is connected now.
+
+        >>> session.people().present  # doctest: +SKIP
+        """
+        return self._client.run(self.session.people())
+
+    def snapshot(self) -> Snapshot:
+        """What the session is doing now.
+
+        >>> session.snapshot().status  # doctest: +SKIP
+        """
+        return self._client.run(self.session.snapshot())
+
+    def replay(self, *, after: int = 0, limit: int = 1_000) -> ReplayPage:
+        """One page of durable events.
+
+        >>> session.replay(after=120).events  # doctest: +SKIP
+        """
+        return self._client.run(self.session.replay(after=after, limit=limit))
+
+    def load(self) -> Transcript:
+        """Fetches the whole transcript in one go.
+
+        >>> for message in session.load():  # doctest: +SKIP
+        ...     print(message.text)
+        """
+        return self._client.run(self.session.load())
+
+    def events(self, *, after: int | None = None) -> Iterator[Event | LiveDelta]:
+        """Events as they come, resuming by itself; ends when the session is closed.
+
+        >>> for event in session.events():  # doctest: +SKIP
+        ...     print(event.type)
+        """
+        stream = self.session.events(after=after)
+        try:
+            while True:
+                try:
+                    yield self._client.run(anext(stream))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._client.run(stream.aclose())
+
+    def close(self) -> Snapshot:
+        """Ends the session for everyone; it stays readable.
+
+        >>> session.close()  # doctest: +SKIP
+        """
+        return self._client.run(self.session.close())
+
+
+async def _make(url: str | None, api_key: str | None) -> Client:
+    """Makes the client on the loop that it will live on."""
+    return Client(url, api_key)

@@ -1,0 +1,1 @@
+"""A shop that agents buy from over ACP."""

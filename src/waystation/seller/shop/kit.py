@@ -1,0 +1,198 @@
+"""The seller kit: a merchant, its settings and a store, put together and kept running."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+import stripe
+from fastapi import APIRouter, FastAPI
+
+from waystation.protocols import acp
+from waystation.seller.shop import orders
+from waystation.seller.shop.charging import Charging
+from waystation.seller.shop.checkouts import Checkouts, Locks
+from waystation.seller.shop.completion import Completion
+from waystation.seller.shop.errors import not_found
+from waystation.seller.shop.merchant import Merchant
+from waystation.seller.shop.records import Checkout, OrderRecord
+from waystation.seller.shop.settings import SellerSettings
+from waystation.seller.shop.store import Store
+from waystation.seller.shop.views import session_of
+from waystation.seller.shop.webhooks import TIMEOUT_SECONDS, WebhookSender, deliveries_of
+from waystation.stripe_http import open_stripe
+
+PRUNE_INTERVAL_SECONDS: Final = 3_600
+
+logger = logging.getLogger(__name__)
+
+
+class Seller:
+    """A shop that agents can buy from.
+
+    ``seller.mount(app)`` adds its routes to a FastAPI app and ties its background work (webhooks, recovery of
+    interrupted payments, expiry) to the app's lifespan. Without an app: ``async with seller:``.
+    """
+
+    def __init__(
+        self,
+        merchant: Merchant,
+        settings: SellerSettings,
+        store: Store,
+        *,
+        stripe_transport: httpx.AsyncBaseTransport | None = None,
+        webhook_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.merchant = merchant
+        self.settings = settings
+        self.store = store
+        client, self._stripe_http = open_stripe(
+            settings.stripe_secret_key.get_secret_value(),
+            api_base=settings.stripe_api_base,
+            transport=stripe_transport,
+            timeout_seconds=settings.stripe_timeout_seconds,
+        )
+        self.charging = self.make_charging(client)
+        self.checkouts = Checkouts(settings, merchant, store, self.charging, Locks())
+        self.completion = Completion(self.checkouts)
+        self._webhook_client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, transport=webhook_transport)
+        self._sender = WebhookSender(
+            store, settings.webhooks, self._webhook_client, settings.webhook_retry_base_ms
+        )
+        self._background: list[asyncio.Task[None]] = []
+
+    def make_charging(self, client: stripe.StripeClient) -> Charging:
+        """How this seller charges; to be overridden by sellers that need more than the kit's way."""
+        return Charging(client)
+
+    # --- running -------------------------------------------------------------------------------------------
+
+    def mount(self, app: FastAPI, prefix: str = "") -> None:
+        """Adds the routes. ``settings.base_url`` must be the public URL that ``prefix`` is reached under."""
+        from waystation.seller.shop.routes import acp_router, discovery_router
+
+        running = APIRouter(lifespan=self._lifespan)
+        app.include_router(running)
+        app.include_router(discovery_router(self))
+        app.include_router(acp_router(self), prefix=prefix)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        async with self:
+            yield
+
+    async def __aenter__(self) -> Self:
+        await self.store.open()
+        interval_ms = self.settings.poll_interval_ms
+        self._background = [
+            asyncio.create_task(self._sender.run(interval_ms), name="order webhooks"),
+            asyncio.create_task(self._keep_house(interval_ms), name="recovery and expiry"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._webhook_client.aclose()
+        await self._stripe_http.close_async()
+        await self.store.close()
+
+    async def _keep_house(self, interval_ms: int) -> None:
+        pruned = 0
+        while True:
+            try:
+                await self.recover()
+                if (now := int(time.time())) - pruned >= PRUNE_INTERVAL_SECONDS:
+                    await self.store.prune(now)
+                    pruned = now
+            except Exception:
+                logger.exception("recovery of interrupted payments failed; it is tried again")
+            await asyncio.sleep(interval_ms / 1000)
+
+    async def recover(self) -> None:
+        """Finds out what became of payments that went silent, and expires what is past its time."""
+        now = int(time.time())
+        for checkout_id in await self.store.unsettled(now - self.settings.recovery_after_seconds):
+            await self._with(checkout_id, self._settled)
+        for checkout_id in await self.store.expired(now):
+            await self._with(checkout_id, self.checkouts.expire)
+
+    async def _with(self, checkout_id: str, work: Callable[[Checkout], Awaitable[object]]) -> None:
+        async with self.checkouts.locks.of(checkout_id):
+            checkout = await self.store.checkout(checkout_id)
+            if checkout is None:
+                return
+            try:
+                await work(checkout)
+            except Exception as error:
+                # One checkout's trouble must not hold up the others; it is due again next time.
+                logger.warning("checkout %s is not settled yet: %s", checkout_id, type(error).__name__)
+
+    async def _settled(self, checkout: Checkout) -> None:
+        if checkout.status.is_completing:
+            await self.completion.settle_begun(checkout, None)
+            self.wake_webhooks()
+
+    def wake_webhooks(self) -> None:
+        """Sends waiting order events now rather than at the next look."""
+        self._sender.wake()
+
+    # --- for the merchant's own code -----------------------------------------------------------------------
+
+    async def session(self, checkout: Checkout) -> acp.AcpModel:
+        """The protocol's view of a checkout."""
+        record = await self.store.order(checkout.order_id) if checkout.order_id else None
+        return session_of(checkout, self.settings, record.order if record else None)
+
+    async def order(self, order_id: str) -> OrderRecord:
+        record = await self.store.order(order_id)
+        if record is None:
+            raise not_found("order")
+        return record
+
+    async def ship(self, order_id: str, fulfillment: acp.Fulfillment) -> acp.Order:
+        """Notes a delivery on its way and tells the agents."""
+        now = int(time.time())
+        return await self._amend(
+            order_id, lambda record: _with_order(record, orders.shipped(record.order, fulfillment, now))
+        )
+
+    async def deliver(self, order_id: str, fulfillment_id: str) -> acp.Order:
+        """Notes a delivery as arrived and tells the agents."""
+        now = int(time.time())
+        return await self._amend(
+            order_id, lambda record: _with_order(record, orders.delivered(record.order, fulfillment_id, now))
+        )
+
+    async def refund(self, order_id: str, amount: int, reason: str, *, key: str) -> acp.Order:
+        """Pays back ``amount`` minor units and tells the agents. The same ``key`` pays back once."""
+        record = await self.order(order_id)
+        if record.payment_intent_id is None:
+            raise ValueError(f"order {order_id} was not paid for: there is nothing to refund")
+        refund_id = await self.charging.refund(record.payment_intent_id, amount, f"{order_id}:refund:{key}")
+        now = int(time.time())
+        return await self._amend(
+            order_id, lambda current: orders.refunded(current, refund_id, amount, reason, now)
+        )
+
+    async def _amend(self, order_id: str, change: Callable[[OrderRecord], OrderRecord]) -> acp.Order:
+        async with self.checkouts.locks.of(order_id):
+            record = await self.order(order_id)
+            changed = change(record)
+            if changed == record:
+                return record.order
+            event = deliveries_of(acp.OrderEvent.ORDER_UPDATE, changed.order, self.settings.webhooks)
+            saved = await self.store.save_order(changed, event)
+        self.wake_webhooks()
+        return saved.order
+
+
+def _with_order(record: OrderRecord, order: acp.Order) -> OrderRecord:
+    return record.model_copy(update={"order": order})

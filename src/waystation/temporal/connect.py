@@ -1,0 +1,68 @@
+"""The one way to a Temporal client: same data converter, same settings, in every process."""
+
+import dataclasses
+from contextlib import AsyncExitStack
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.converter import DataConverter, ExternalStorage, StorageDriver
+from temporalio.envconfig import ClientConfig
+
+from waystation.money_settings import MoneySettings
+from waystation.settings import Settings
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
+from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
+from waystation.temporal.storage import FolderStorageDriver
+
+
+async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool = False) -> Client:
+    """A Temporal client. What it holds open (S3) is closed with ``resources``.
+
+    With ``lazy`` it connects at its first call, so that a process can start while Temporal is
+    down. Raises ``RuntimeError`` when Temporal can't be reached otherwise.
+    """
+    config: dict[str, Any] = {"target_host": "127.0.0.1:7233", **ClientConfig.load_client_connect_config()}
+    config["data_converter"] = await data_converter(settings, resources)
+    return await Client.connect(**config, lazy=lazy)
+
+
+async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataConverter:
+    """Pydantic payloads, encrypted where keys are set; large ones in external storage where one is set.
+
+    What goes to external storage is encrypted before. Raises ``EncryptionKeyError`` for an
+    unusable key.
+    """
+    converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
+    if keys := MoneySettings().encryption_keys:
+        converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
+    driver = await _storage_driver(settings, resources)
+    if driver is None:
+        return converter
+    return dataclasses.replace(
+        converter,
+        external_storage=ExternalStorage(
+            drivers=[driver], payload_size_threshold=settings.storage_threshold_bytes
+        ),
+    )
+
+
+async def _storage_driver(settings: Settings, resources: AsyncExitStack) -> StorageDriver | None:
+    if settings.storage_s3_bucket:
+        return await _s3_driver(settings.storage_s3_bucket, resources)
+    if settings.storage_dir:
+        return FolderStorageDriver(settings.storage_dir)
+    return None
+
+
+async def _s3_driver(bucket: str, resources: AsyncExitStack) -> StorageDriver:
+    try:
+        import aioboto3
+        from temporalio.contrib.aws.s3driver import S3StorageDriver
+        from temporalio.contrib.aws.s3driver.aioboto3 import new_aioboto3_client
+    except ImportError as error:
+        raise RuntimeError(
+            "WAYSTATION_STORAGE_S3_BUCKET is set but its library is missing: pip install 'waystation[s3]'"
+        ) from error
+    session: Any = aioboto3.Session()
+    client = await resources.enter_async_context(session.client("s3"))
+    return S3StorageDriver(client=new_aioboto3_client(client), bucket=bucket)

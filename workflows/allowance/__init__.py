@@ -1,0 +1,7 @@
+"""Many small payments to one seller within one reservation."""
+
+from workflows.allowance.workflow import Allowance
+
+__all__ = [
+    "Allowance",
+]

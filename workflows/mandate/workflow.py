@@ -1,0 +1,217 @@
+"""The Mandate workflow: one person's permission for one agent to spend.
+
+``reserve``, ``commit``, ``release`` and ``refund`` are updates, ``revoke`` is a signal (so
+``temporal workflow signal --name revoke --input '{"by": "alice"}'`` works), ``balance``
+is a query. Every change is one synchronous step over the pure rules, so requests that
+arrive together are decided one after the other and the cap holds.
+"""
+
+import contextlib
+from datetime import datetime, timedelta
+from functools import partial
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    import workflows.mandate.rules as rules
+    import workflows.policies as policies
+    from activities.mandates import HolderQuestion, MandateActivities
+    from waystation.models.base import Frozen
+    from waystation.models.mandates import (
+        CommitRequest,
+        MandateTerms,
+        MandateView,
+        RefundRequest,
+        ReleaseRequest,
+        Reservation,
+        ReserveAnswer,
+        ReserveRequest,
+        RevokeRequest,
+    )
+    from workflows.arguments import drop_unless, refuse_unless
+    from workflows.mandate.rules import MandateLedger, MandateRefusal
+
+HOLD_EXTENSION_SECONDS = 900
+"""How long a hold goes on when its holder is found at work."""
+
+CLOSING_GRACE_SECONDS = 3_600
+"""After its end a mandate answers this long, so that late commits still find it."""
+
+MAX_EVENTS_BEFORE_ROLLOVER = 8_000
+"""History events after which the mandate continues as new, whatever the server suggests."""
+
+
+class MandateStart(Frozen):
+    """What starts a mandate; ``ledger`` carries it over into a new run."""
+
+    terms: MandateTerms
+    ledger: MandateLedger | None = None
+
+
+@workflow.defn(name="Mandate", failure_exception_types=[ValidationError])
+class Mandate:
+    """Keeps spent + reserved within the cap. Its workflow id is the mandate's id."""
+
+    @workflow.init
+    def __init__(self, start: MandateStart) -> None:
+        self._ledger = start.ledger or MandateLedger(
+            mandate_id=workflow.info().workflow_id, terms=start.terms
+        )
+        self._told_holders = self._ledger.revoked is not None
+
+    @workflow.run
+    async def run(self, start: MandateStart) -> MandateView:
+        """Live until the end of validity and of every hold, then give the final balance."""
+        while not self._is_over():
+            wake_at = self._next_deadline()
+            wait = max((wake_at - workflow.now()).total_seconds(), 0)
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(partial(self._has_work, wake_at), timeout=wait)
+            await self._settle_lapsed_holds()
+            await self._tell_holders_of_revocation()
+            if self._should_roll_over():
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(start.model_copy(update={"ledger": self._ledger}))
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return self.balance()
+
+    @workflow.update
+    def reserve(self, request: ReserveRequest) -> ReserveAnswer:
+        """Set an amount aside; the same key again confirms it.
+
+        Raises:
+            ApplicationError: type ``MandateRefused``; details hold the rule's name.
+        """
+        with _refusals():
+            self._ledger, answer = rules.reserve(self._ledger, request, workflow.now())
+        return answer
+
+    @reserve.validator
+    def _reserve_is_well_formed(self, request: ReserveRequest) -> None:
+        refuse_unless(ReserveRequest, request)
+
+    @workflow.update
+    def commit(self, request: CommitRequest) -> Reservation:
+        """Record a payment that was made."""
+        with _refusals():
+            self._ledger, settled = rules.commit(self._ledger, request, workflow.now())
+        return settled
+
+    @commit.validator
+    def _commit_is_well_formed(self, request: CommitRequest) -> None:
+        refuse_unless(CommitRequest, request)
+
+    @workflow.update
+    def release(self, request: ReleaseRequest) -> Reservation:
+        """Give back the room of a payment that was not made."""
+        with _refusals():
+            self._ledger, settled = rules.release(self._ledger, request, workflow.now())
+        return settled
+
+    @release.validator
+    def _release_is_well_formed(self, request: ReleaseRequest) -> None:
+        refuse_unless(ReleaseRequest, request)
+
+    @workflow.update
+    def refund(self, request: RefundRequest) -> Reservation:
+        """Note what of a payment has come back."""
+        with _refusals():
+            self._ledger, settled = rules.refund(self._ledger, request)
+        return settled
+
+    @refund.validator
+    def _refund_is_well_formed(self, request: RefundRequest) -> None:
+        refuse_unless(RefundRequest, request)
+
+    @workflow.signal
+    @drop_unless(RevokeRequest)
+    def revoke(self, request: RevokeRequest) -> None:
+        """Take the mandate back: nothing more can be reserved, and payments under way are told."""
+        self._ledger = rules.revoke(self._ledger, request)
+
+    @workflow.query
+    def standing(self) -> MandateView:
+        """The balance without the reservations, of which there may be thousands."""
+        return rules.view(self._ledger, workflow.now(), with_reservations=False)
+
+    @workflow.query
+    def balance(self) -> MandateView:
+        """What is spent, reserved and left, and every reservation still remembered."""
+        return rules.view(self._ledger, workflow.now())
+
+    def _has_work(self, wake_at: datetime) -> bool:
+        """Whether the loop has to turn before ``wake_at``; a new, shorter hold moves that forward."""
+        untold = self._ledger.revoked is not None and not self._told_holders
+        return untold or self._should_roll_over() or self._next_deadline() < wake_at
+
+    def _should_roll_over(self) -> bool:
+        info = workflow.info()
+        return (
+            info.is_continue_as_new_suggested()
+            or info.get_current_history_length() > MAX_EVENTS_BEFORE_ROLLOVER
+        )
+
+    def _is_over(self) -> bool:
+        return not self._ledger.open_keys and workflow.now() >= self._closing_time()
+
+    def _closing_time(self) -> datetime:
+        return self._ledger.terms.valid_until + timedelta(seconds=CLOSING_GRACE_SECONDS)
+
+    def _next_deadline(self) -> datetime:
+        """When the next hold runs out; without holds, when the mandate ends."""
+        holds = [self._ledger.reservations[key].held_until for key in self._ledger.open_keys]
+        return min(holds, default=self._closing_time())
+
+    async def _settle_lapsed_holds(self) -> None:
+        now = workflow.now()
+        lapsed = [k for k in self._ledger.open_keys if self._ledger.reservations[k].held_until <= now]
+        for key in lapsed:
+            if await self._holder_is_at_work(key):
+                until = workflow.now() + timedelta(seconds=HOLD_EXTENSION_SECONDS)
+                self._ledger = rules.extend_hold(self._ledger, key, until)
+            elif key in self._ledger.open_keys:  # it may have been settled while we asked
+                lapse = ReleaseRequest(key=key, reason="the hold ran out and nobody is at work on it")
+                self._ledger, _ = rules.release(self._ledger, lapse, workflow.now())
+
+    async def _holder_is_at_work(self, key: str) -> bool:
+        holder = self._ledger.reservations[key].holder
+        if holder is None:
+            return False
+        try:
+            return await workflow.execute_activity_method(
+                MandateActivities.holder_is_running,
+                HolderQuestion(workflow_id=holder),
+                start_to_close_timeout=policies.MANDATE_CALL_TIMEOUT,
+                retry_policy=policies.MANDATE_CALL_RETRY,
+            )
+        except ActivityError:
+            return True  # not knowing is no reason to give room away
+
+    async def _tell_holders_of_revocation(self) -> None:
+        if self._ledger.revoked is None or self._told_holders:
+            return
+        self._told_holders = True
+        for key in self._ledger.open_keys:
+            holder = self._ledger.reservations[key].holder
+            if holder is None:
+                continue
+            try:
+                handle = workflow.get_external_workflow_handle(holder)
+                await handle.signal("mandate_revoked", self._ledger.revoked)
+            except ApplicationError:
+                workflow.logger.info("a holder of a revoked mandate is gone", extra={"holder": holder})
+
+
+class _refusals:  # noqa: N801 - reads as a statement
+    """Turns a rule's refusal into the error that a caller of the update gets."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MandateRefusal):
+            raise ApplicationError(
+                str(error), error.rule, type="MandateRefused", non_retryable=True
+            ) from None

@@ -1,0 +1,8 @@
+"""One checkout over ACP, approved, paid at most once, or undone."""
+
+from workflows.purchase.workflow import Purchase, PurchaseStart
+
+__all__ = [
+    "Purchase",
+    "PurchaseStart",
+]

@@ -1,0 +1,153 @@
+"""One turn of an agent: attempts until one ends, and exactly one report to the session.
+
+A workflow of its own, and not an activity of the session's, so that a session can continue
+as new while its agent keeps running.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutType
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
+from temporalio.workflow import ActivityCancellationType
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import Field
+
+    from waystation.models.base import Frozen
+    from waystation.models.sessions import SessionLimits, TurnAttempt, TurnEnded, TurnInput, TurnResult
+    from waystation.temporal.names import (
+        ANNOUNCE_ACTIVITY,
+        RETRY_TURN,
+        RUN_TURN_ACTIVITY,
+        TURN_WORKFLOW,
+        WORKER_SHUTDOWN,
+        agent_task_queue,
+    )
+    from workflows.policies import ANNOUNCE_TIMEOUT, ONE_ATTEMPT, RETRY_PAUSE
+
+MAX_DETAIL_CHARACTERS = 2_000
+
+
+class TurnPlan(Frozen):
+    """The input of ``AgentTurn``."""
+
+    turn: TurnInput
+    limits: SessionLimits = Field(default_factory=SessionLimits)
+
+
+class AttemptFailedError(Exception):
+    """One attempt has failed; ``retry`` says whether another may help."""
+
+    def __init__(self, code: str, detail: str, *, retry: bool, counts: bool = True) -> None:
+        super().__init__(detail)
+        self.code, self.detail, self.retry, self.counts = code, detail, retry, counts
+
+
+@workflow.defn(name=TURN_WORKFLOW)
+class AgentTurn:
+    """Runs a turn's attempts and signals ``turn_attempt`` and ``turn_ended`` to the session."""
+
+    @workflow.run
+    async def run(self, plan: TurnPlan) -> None:
+        session = workflow.get_external_workflow_handle(plan.turn.session_id)
+        ended = await self._run_attempts(plan, session)
+        await _report(session, "turn_ended", ended)
+
+    async def _run_attempts(
+        self, plan: TurnPlan, session: workflow.ExternalWorkflowHandle[object]
+    ) -> TurnEnded:
+        turn_id, attempt, failures = plan.turn.turn_id, 1, 0
+        while True:
+            try:
+                result = await self._run_attempt(plan, attempt)
+            except AttemptFailedError as failure:
+                failures += failure.counts
+                if not failure.retry or failures >= plan.limits.max_attempts:
+                    return TurnEnded(
+                        turn_id=turn_id, outcome="failed", code=failure.code, detail=failure.detail
+                    )
+                attempt += 1
+                retried = TurnAttempt(
+                    turn_id=turn_id, attempt=attempt, code=failure.code, detail=failure.detail
+                )
+                try:
+                    await _report(session, "turn_attempt", retried)
+                    await workflow.sleep(RETRY_PAUSE * failures)
+                except asyncio.CancelledError:
+                    return TurnEnded(turn_id=turn_id, outcome="stopped")
+            else:
+                return TurnEnded(turn_id=turn_id, outcome=result.outcome, result=result.result)
+
+    async def _run_attempt(self, plan: TurnPlan, attempt: int) -> TurnResult:
+        limits = plan.limits
+        activity = workflow.start_activity(
+            RUN_TURN_ACTIVITY,
+            plan.turn.model_copy(update={"attempt": attempt}),
+            result_type=TurnResult,
+            task_queue=agent_task_queue(plan.turn.agent),
+            schedule_to_start_timeout=timedelta(seconds=limits.agent_start_timeout_seconds),
+            start_to_close_timeout=timedelta(seconds=limits.turn_timeout_seconds),
+            heartbeat_timeout=timedelta(seconds=limits.agent_heartbeat_timeout_seconds),
+            retry_policy=ONE_ATTEMPT,
+            cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        try:
+            return await asyncio.shield(activity)
+        except asyncio.CancelledError:
+            # The session stops this turn. The agent is told at once over its own connection;
+            # this makes sure of it, and the grace keeps a hung agent from holding the session.
+            activity.cancel()
+            await workflow.wait([activity], timeout=limits.stop_grace_seconds)
+            return TurnResult(outcome="stopped")
+        except ActivityError as error:
+            if isinstance(error.cause, CancelledError):
+                return TurnResult(outcome="stopped")
+            raise _explain(error, plan) from error
+
+
+async def _report(
+    session: workflow.ExternalWorkflowHandle[object], signal: str, report: TurnAttempt | TurnEnded
+) -> None:
+    """Tells the session, then the API processes that the session has news."""
+    try:
+        await session.signal(signal, report)
+        await workflow.execute_activity(
+            ANNOUNCE_ACTIVITY,
+            session.id,
+            schedule_to_close_timeout=ANNOUNCE_TIMEOUT,
+            retry_policy=ONE_ATTEMPT,
+        )
+    except ApplicationError:
+        workflow.logger.warning("The session %s no longer exists", session.id)
+    except ActivityError:
+        workflow.logger.info("Nobody was told of news in %s; the API's poll will find it", session.id)
+
+
+def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
+    """Says in the session's words why an attempt has failed."""
+    agent, limits, cause = plan.turn.agent, plan.limits, error.cause
+    if isinstance(cause, ActivityTimeoutError):
+        if cause.type == TimeoutType.SCHEDULE_TO_START:
+            return AttemptFailedError(
+                "agent_unavailable",
+                f"No process took up the agent '{agent}' within {limits.agent_start_timeout_seconds} s. "
+                f"Start one with: waystation agent module:{agent}",
+                retry=False,
+            )
+        if cause.type == TimeoutType.HEARTBEAT:
+            return AttemptFailedError(
+                "agent_lost", f"The process that ran the agent '{agent}' went silent.", retry=True
+            )
+        return AttemptFailedError(
+            "turn_timeout", f"The turn took longer than {limits.turn_timeout_seconds} s.", retry=False
+        )
+    if isinstance(cause, ApplicationError):
+        detail = (cause.message or "")[:MAX_DETAIL_CHARACTERS]
+        if cause.type == WORKER_SHUTDOWN:
+            return AttemptFailedError("agent_restarted", detail, retry=True, counts=False)
+        if cause.type == RETRY_TURN:
+            return AttemptFailedError("agent_retry", detail, retry=True)
+        return AttemptFailedError("agent_error", detail, retry=False)
+    return AttemptFailedError("agent_error", str(cause or error)[:MAX_DETAIL_CHARACTERS], retry=False)

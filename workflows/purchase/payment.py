@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from activities.mandates import CommitFor, RefundFor, ReleaseFor
     from activities.payment_tokens import IssueToken, RevokeToken
+    from waystation.models.commerce import CheckoutStatus
     from waystation.models.mandates import CommitRequest, RefundRequest, ReleaseRequest
     from waystation.models.purchases import (
         Approve,
@@ -32,7 +33,6 @@ with workflow.unsafe.imports_passed_through():
         Receipt,
         Refusal,
     )
-    from waystation.protocols.acp import CheckoutStatus
     from workflows.purchase.calls import CallFailure
     from workflows.purchase.inbox import PurchaseInbox
     from workflows.purchase.journal import MandateFacts, PlannedEnd

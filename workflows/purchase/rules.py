@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast
 from pydantic import JsonValue
 
 from waystation.models.base import Frozen
+from waystation.models.commerce import CheckoutStatus
 from waystation.models.mandates import MandateView
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 from waystation.models.purchases import (
@@ -24,7 +25,6 @@ from waystation.models.purchases import (
     PurchaseRequest,
     PurchaseStatus,
 )
-from waystation.protocols.acp import CheckoutStatus
 
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5

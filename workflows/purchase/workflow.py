@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from activities.mandates import ReserveFor
     from waystation.models.base import Frozen
+    from waystation.models.commerce import CheckoutStatus
     from waystation.models.mandates import ReserveRequest
     from waystation.models.money import Money
     from waystation.models.purchases import (
@@ -34,7 +35,6 @@ with workflow.unsafe.imports_passed_through():
         PurchaseRequest,
         PurchaseView,
     )
-    from waystation.protocols.acp import CheckoutStatus
     from workflows.purchase.calls import CallFailure
     from workflows.purchase.journal import HeldReservation, MandateFacts, PurchaseState
     from workflows.purchase.order_events import order_events_id

@@ -18,9 +18,7 @@ from pydantic import (
 )
 
 from waystation.models.base import Frozen
-from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
-from waystation.models.money import MinorUnits
-from waystation.protocols.acp import (
+from waystation.models.commerce import (
     Address,
     AuthenticationOutcome,
     AuthenticationResult,
@@ -29,6 +27,8 @@ from waystation.protocols.acp import (
     FulfillmentDetails,
     FulfillmentType,
 )
+from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
+from waystation.models.money import MinorUnits
 
 MAX_ITEMS: Final = 100
 MAX_ITEM_QUANTITY: Final = 10_000

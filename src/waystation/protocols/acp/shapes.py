@@ -16,7 +16,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -36,6 +35,20 @@ from pydantic import (
 )
 
 from waystation.models.base import Frozen
+from waystation.models.commerce import (
+    MAX_LIST_ITEMS,
+    Address,
+    AuthenticationResult,
+    Buyer,
+    CheckoutStatus,
+    DateTime,
+    Email,
+    FulfillmentDetails,
+    FulfillmentType,
+    Many,
+    Text,
+    masked_secret,
+)
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 
 API_VERSION: Final = "2026-04-17"
@@ -57,9 +70,7 @@ WEBHOOK_PATH: Final = "/agentic_checkout/webhooks/order_events"
 MAX_BODY_BYTES: Final = 1_048_576
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 255
 MAX_ID_CHARS: Final = 255
-MAX_TEXT_CHARS: Final = 20_000
 MAX_URL_CHARS: Final = 2_048
-MAX_LIST_ITEMS: Final = 1_000
 MAX_QUANTITY: Final = 1_000_000
 MAX_ORDER_NOTES_CHARS: Final = 5_000
 MAX_PROBLEMS_SHOWN: Final = 8
@@ -91,16 +102,6 @@ def _web_url(value: str) -> str:
     return value
 
 
-def _rfc3339(value: str) -> str:
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("must be an RFC 3339 date-time") from None
-    if "T" not in value.upper() or moment.tzinfo is None:
-        raise ValueError("must be an RFC 3339 date-time with its time zone")
-    return value
-
-
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not hasattr(value, "__trunc__") or not math.isfinite(value):
         raise ValueError("must be a finite number")
@@ -108,10 +109,7 @@ def _number(value: Any) -> Any:
 
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARS)]
-Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
 WebUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValidator(_web_url)]
-DateTime = Annotated[str, StringConstraints(max_length=64), AfterValidator(_rfc3339)]
-Email = Annotated[str, StringConstraints(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
 """ISO 4217 in lower case, as checkout writes it (feeds write it in upper case)."""
@@ -123,9 +121,6 @@ Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_QUANTITY)]
 Count = Annotated[StrictInt, Field(ge=0, le=MAX_QUANTITY)]
 Number = Annotated[Any, AfterValidator(_number)]
 """A JSON number that is not money: kept as it came, never calculated with."""
-
-T = TypeVar("T")
-Many = Annotated[tuple[T, ...], Field(max_length=MAX_LIST_ITEMS)]
 
 
 class AcpModel(Frozen):
@@ -140,40 +135,6 @@ class AcpModel(Frozen):
 
 # --- statuses ------------------------------------------------------------------------------------------
 
-
-class CheckoutStatus(StrEnum):
-    """Every status of a checkout session (``CheckoutSessionBase.status``)."""
-
-    INCOMPLETE = "incomplete"
-    NOT_READY_FOR_PAYMENT = "not_ready_for_payment"
-    READY_FOR_PAYMENT = "ready_for_payment"
-    AUTHENTICATION_REQUIRED = "authentication_required"
-    REQUIRES_ESCALATION = "requires_escalation"
-    PENDING_APPROVAL = "pending_approval"
-    COMPLETE_IN_PROGRESS = "complete_in_progress"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    CANCELED = "canceled"
-    EXPIRED = "expired"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in TERMINAL_STATUSES
-
-    @property
-    def is_completing(self) -> bool:
-        """The seller is working on it: poll, don't act."""
-        return self in (CheckoutStatus.COMPLETE_IN_PROGRESS, CheckoutStatus.IN_PROGRESS)
-
-    @property
-    def is_open(self) -> bool:
-        """Still editable by the agent."""
-        return not self.is_terminal and not self.is_completing
-
-
-TERMINAL_STATUSES: Final = frozenset(
-    {CheckoutStatus.COMPLETED, CheckoutStatus.CANCELED, CheckoutStatus.EXPIRED}
-)
 
 _OPEN = frozenset(
     {CheckoutStatus.INCOMPLETE, CheckoutStatus.NOT_READY_FOR_PAYMENT, CheckoutStatus.READY_FOR_PAYMENT}
@@ -218,70 +179,6 @@ def may_be_seen_after(before: CheckoutStatus, after: CheckoutStatus) -> bool:
 
 
 # --- people, places, payment ---------------------------------------------------------------------------
-
-
-class Address(AcpModel):
-    """A postal address; ``country`` is ISO 3166-1 alpha-2."""
-
-    name: Text
-    line_one: Text
-    line_two: Text | None = None
-    city: Text
-    state: Text
-    country: Text
-    postal_code: Text
-    company: Text | None = None
-
-
-class FulfillmentDetails(AcpModel):
-    """Where to and to whom."""
-
-    name: Text | None = None
-    phone_number: Text | None = None
-    email: Email | None = None
-    address: Address | None = None
-
-
-class Company(AcpModel):
-    """A buyer that is an organization (``CompanyInfo``)."""
-
-    name: Text
-    tax_id: Text | None = None
-    department: Text | None = None
-    cost_center: Text | None = None
-
-
-class Loyalty(AcpModel):
-    """A buyer's standing with the seller (``LoyaltyInfo``)."""
-
-    tier: Text | None = None
-    points_balance: StrictInt | None = None
-    member_since: DateTime | None = None
-
-
-class TaxExemption(AcpModel):
-    """A buyer's tax certificate."""
-
-    certificate_id: Text
-    certificate_type: Literal["resale", "exempt_organization", "government"]
-    exempt_regions: Many[Text] | None = None
-    expires_at: DateTime | None = None
-
-
-class Buyer(AcpModel):
-    """Who buys."""
-
-    first_name: Text | None = None
-    last_name: Text | None = None
-    full_name: Text | None = None
-    email: Email
-    phone_number: Text | None = None
-    customer_id: Text | None = None
-    account_type: Literal["guest", "registered", "business"] | None = None
-    authentication_status: Literal["authenticated", "guest", "requires_signin"] | None = None
-    company: Company | None = None
-    loyalty: Loyalty | None = None
-    tax_exemption: TaxExemption | None = None
 
 
 class InterventionCapabilities(AcpModel):
@@ -563,7 +460,6 @@ class LocalDeliveryOption(AcpModel):
 FulfillmentOption = Annotated[
     ShippingOption | DigitalOption | PickupOption | LocalDeliveryOption, Field(discriminator="type")
 ]
-FulfillmentType = Literal["shipping", "digital", "pickup", "local_delivery"]
 
 
 class SelectedFulfillmentOption(AcpModel):
@@ -928,59 +824,6 @@ class AuthenticationMetadata(AcpModel):
     flow_preference: FlowPreference | None = None
 
 
-class AuthenticationOutcomeDetails(AcpModel):
-    """The proof of a 3DS authentication. The cryptogram is a secret."""
-
-    three_ds_cryptogram: SecretStr
-    electronic_commerce_indicator: Literal["01", "02", "05", "06", "07"]
-    transaction_id: Text
-    version: Text
-
-    @field_serializer("three_ds_cryptogram")
-    def _cryptogram(self, value: SecretStr, info: SerializationInfo) -> str:
-        return _secret(value, info)
-
-
-class AuthenticationOutcome(StrEnum):
-    """``AuthenticationResult.outcome``."""
-
-    ABANDONED = "abandoned"
-    ATTEMPT_ACKNOWLEDGED = "attempt_acknowledged"
-    AUTHENTICATED = "authenticated"
-    CANCELED = "canceled"
-    DENIED = "denied"
-    INFORMATIONAL = "informational"
-    INTERNAL_ERROR = "internal_error"
-    NOT_SUPPORTED = "not_supported"
-    PROCESSING_ERROR = "processing_error"
-    REJECTED = "rejected"
-
-    @property
-    def allows_payment(self) -> bool:
-        return self in (
-            AuthenticationOutcome.AUTHENTICATED,
-            AuthenticationOutcome.ATTEMPT_ACKNOWLEDGED,
-            AuthenticationOutcome.INFORMATIONAL,
-        )
-
-
-class AuthenticationResult(AcpModel):
-    """The result of a 3DS authentication; outcomes that allow payment must carry their proof."""
-
-    outcome: AuthenticationOutcome
-    outcome_details: AuthenticationOutcomeDetails | None = None
-
-    def model_post_init(self, context: Any, /) -> None:
-        if self.outcome.allows_payment and self.outcome_details is None:
-            raise ValueError(f"outcome_details is required with outcome {self.outcome.value}")
-
-
-def _secret(value: SecretStr, info: SerializationInfo) -> str:
-    """Secrets leave in clear only through ``wire()``; any other dump is masked."""
-    reveal = isinstance(info.context, Mapping) and info.context.get("reveal_credentials") is True
-    return value.get_secret_value() if reveal else "**********"
-
-
 # --- sessions, carts, discovery, feeds -----------------------------------------------------------------
 
 
@@ -1288,7 +1131,7 @@ class AffiliateAttribution(AcpModel):
 
     @field_serializer("token")
     def _token(self, value: SecretStr | None, info: SerializationInfo) -> str | None:
-        return None if value is None else _secret(value, info)
+        return None if value is None else masked_secret(value, info)
 
 
 class CheckoutCreateRequest(AcpModel):
@@ -1331,7 +1174,7 @@ class PaymentCredential(AcpModel):
 
     @field_serializer("token")
     def _token(self, value: SecretStr, info: SerializationInfo) -> str:
-        return _secret(value, info)
+        return masked_secret(value, info)
 
 
 class PaymentInstrument(AcpModel):

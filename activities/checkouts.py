@@ -28,9 +28,9 @@ from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
     CheckoutAnswer,
-    NoteEvents,
     PurchaseRequest,
 )
+from waystation.models.trail import NoteEvents
 from waystation.protocols import acp
 
 CONNECT_TIMEOUT_SECONDS: Final = 5

@@ -17,7 +17,12 @@ from activities import failures
 from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
 from waystation.models.mandates import PositiveMinorUnits
-from waystation.models.purchases import CheckoutCurrency, NextAction, PaymentToken, TokenStatus
+from waystation.models.purchases import (
+    CheckoutCurrency,
+    NextAction,
+    PaymentToken,
+    TokenStatus,
+)
 from waystation.redaction import fingerprint
 from waystation.stripe_http import STRIPE_API_VERSION
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from temporalio.exceptions import ApplicationError
 
-from waystation.models.purchases import Approve, Decision, Reject
+from waystation.models.decisions import Approve, Decision, Reject
 from waystation.temporal.names import (
     ALREADY_DECIDED,
     NOT_AN_APPROVER,

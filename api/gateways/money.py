@@ -25,17 +25,17 @@ from api.auth import Principal
 from api.dependencies import ApiParts
 from api.errors import Conflict, Problem, Unavailable, refusal
 from api.gateways.sessions import execute_update, memo_of
+from waystation.models.decisions import Decision
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.purchases import (
-    AuditTrail,
     Cart,
-    Decision,
     OrderEventReceived,
     OutcomeWanted,
     PurchaseRequest,
     PurchaseView,
 )
+from waystation.models.trail import AuditTrail
 from waystation.money_settings import MoneySettings
 from waystation.temporal.encryption import PayloadDecryptionError
 from waystation.temporal.names import SESSION_TASK_QUEUE

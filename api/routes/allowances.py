@@ -13,9 +13,10 @@ from api.dependencies import Caller
 from api.errors import PROBLEM_RESPONSES, Conflict
 from api.gateways.money import MAX_LISTED, Money, MoneyParts, NotFound
 from api.routes.paid_requests import CancelPayment
+from waystation.models.decisions import Cancel
 from waystation.models.events import SessionId
 from waystation.models.payments import AllowanceView
-from waystation.models.purchases import AuditTrail, Cancel
+from waystation.models.trail import AuditTrail
 
 router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
 

@@ -13,9 +13,16 @@ from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
 from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
 from api.routes.mandates import require_spender
 from waystation.models.base import Frozen
+from waystation.models.decisions import (
+    Approve,
+    Cancel,
+    Decision,
+    Digest,
+    Reject,
+)
 from waystation.models.events import SessionId
 from waystation.models.payments import PaidRequestStart, PaidRequestView
-from waystation.models.purchases import Approve, AuditTrail, Cancel, Decision, Digest, Reject
+from waystation.models.trail import AuditTrail
 
 router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
 

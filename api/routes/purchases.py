@@ -18,24 +18,26 @@ from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, Mone
 from api.routes.mandates import require_spender
 from waystation.buyer.carts import order_facts
 from waystation.models.base import Frozen
-from waystation.models.events import SessionId
-from waystation.models.purchases import (
+from waystation.models.decisions import (
     Approve,
-    AuditTrail,
-    AuthenticationDone,
     Cancel,
-    Cart,
     Decision,
     Digest,
+    Reject,
+)
+from waystation.models.events import SessionId
+from waystation.models.purchases import (
+    AuthenticationDone,
+    Cart,
     DiscountCodes,
     ItemWanted,
     OrderEventReceived,
     PurchaseRequest,
     PurchaseView,
-    Reject,
     RetryPayment,
     Revise,
 )
+from waystation.models.trail import AuditTrail
 from waystation.protocols import acp
 from waystation.protocols.acp.webhooks import (
     WEBHOOK_TOLERANCE_SECONDS,

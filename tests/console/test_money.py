@@ -11,7 +11,7 @@ from playwright.async_api import Page, Route, expect
 from tests.console.people import Console, until
 from tests.money.shop_front import Talk
 from tests.support import eventually
-from waystation.models.purchases import AuditTrail
+from waystation.models.trail import AuditTrail
 from workflows.purchase.rules import verify_audit
 
 BUYER = {"email": "ada@example.com", "first_name": "Ada"}

@@ -17,8 +17,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from tests.support import ROOT, TemporalServer
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.payer import Payer
+from waystation.models.decisions import Approve
 from waystation.models.money import Money
-from waystation.models.purchases import Approve
 from workflows.paid_request import PaidRequest
 
 from .buying import AGENT, API, USDC, Bench, has_credential, times, usd

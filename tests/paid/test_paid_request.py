@@ -15,9 +15,14 @@ from temporalio.exceptions import ApplicationError
 from api.errors import Conflict
 from api.gateways.money import MoneyGateway
 from waystation.buyer.answers import AnswerStore
+from waystation.models.decisions import (
+    Approve,
+    Cancel,
+    Decision,
+    Reject,
+)
 from waystation.models.money import Money
 from waystation.models.payments import PaidRequestView, Rail
-from waystation.models.purchases import Approve, Cancel, Decision, Reject
 from workflows.paid_request import PaidRequest
 from workflows.purchase.rules import verify_audit
 

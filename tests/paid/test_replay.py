@@ -12,8 +12,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from waystation.buyer.payer import Payer
+from waystation.models.decisions import Approve
 from waystation.models.money import Money
-from waystation.models.purchases import Approve
 from worker import WORKFLOW_RUNNER
 from workflows.allowance import Allowance
 from workflows.paid_request import PaidRequest

@@ -17,7 +17,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Bought, Buyer, Processor
 from tests.support import ROOT, TemporalServer
-from waystation.models.purchases import Cancel, Revise
+from waystation.models.decisions import Cancel
+from waystation.models.purchases import Revise
 from workflows.purchase import Purchase
 
 FOLDER = Path(__file__).with_name("histories")

@@ -12,8 +12,10 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from tests.support import PATIENCE_SECONDS, START_SECONDS, Process, eventually, free_port
+from waystation.models.decisions import Approve
 from waystation.models.mandates import MandateTerms, MandateView
-from waystation.models.purchases import Approve, AuditTrail, OutcomeWanted, PurchaseRequest, PurchaseView
+from waystation.models.purchases import OutcomeWanted, PurchaseRequest, PurchaseView
+from waystation.models.trail import AuditTrail
 from workflows.mandate import Mandate, MandateStart
 from workflows.purchase import Purchase, PurchaseStart
 from workflows.purchase.rules import verify_audit

@@ -28,7 +28,7 @@ from waystation.cli import money as money_cli
 from waystation.client import Client
 from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, NotAllowed
-from waystation.models.purchases import AuditTrail
+from waystation.models.trail import AuditTrail
 from waystation.money_settings import MoneySettings
 from waystation.protocols.acp.webhooks import sign_webhook
 from waystation.settings import ApiKey, ApiRole, Settings, hash_api_key

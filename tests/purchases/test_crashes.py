@@ -18,7 +18,7 @@ from temporalio.client import Client
 from tests.purchases.support import Bought
 from tests.purchases.town import API_KEY, Town, buy_and_approve, start
 from tests.support import eventually
-from waystation.models.purchases import Cancel
+from waystation.models.decisions import Cancel
 from workflows.purchase import Purchase
 
 RUNS = int(os.environ.get("WAYSTATION_CRASH_RUNS", "12"))

@@ -11,16 +11,18 @@ from temporalio.exceptions import ApplicationError
 from tests.purchases.scripted_seller import ScriptedSeller, completed, message
 from tests.purchases.support import Bought, Buyer, Processor
 from tests.support import TEMPORAL, eventually
-from waystation.models.mandates import RevokeRequest
-from waystation.models.purchases import (
+from waystation.models.decisions import (
     Approve,
-    AuthenticationDone,
     Cancel,
     Decision,
+    Reject,
+)
+from waystation.models.mandates import RevokeRequest
+from waystation.models.purchases import (
+    AuthenticationDone,
     OrderEventReceived,
     OrderFacts,
     OrderFulfillment,
-    Reject,
     RetryPayment,
     Revise,
 )

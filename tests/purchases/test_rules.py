@@ -16,13 +16,13 @@ from pydantic import ValidationError
 from waystation.buyer.carts import answer_from_session, order_facts
 from waystation.models.mandates import MandateView
 from waystation.models.purchases import (
-    AuditEntry,
     Cart,
     CheckoutAnswer,
     ItemWanted,
     PurchaseRequest,
     PurchaseStatus,
 )
+from waystation.models.trail import AuditEntry
 from waystation.protocols import acp
 from workflows.purchase import rules
 from workflows.purchase.rules import (

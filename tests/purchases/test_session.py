@@ -11,8 +11,8 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Bought, Buyer
 from tests.support import eventually
+from waystation.models.decisions import Reject
 from waystation.models.events import Actor, Event, Role
-from waystation.models.purchases import Reject
 from waystation.models.sessions import SendMessage
 from worker import build_worker
 from workflows.purchase import Purchase

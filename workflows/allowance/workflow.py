@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.paid_requests import AllowanceCall, PaidRequestActivities
     from waystation.buyer.networks import origin_of
     from waystation.models.base import Frozen
+    from waystation.models.decisions import Cancel
     from waystation.models.mandates import (
         CommitRequest,
         ReleaseRequest,
@@ -49,7 +50,7 @@ with workflow.unsafe.imports_passed_through():
         LeaseRequest,
         PaymentRefusal,
     )
-    from waystation.models.purchases import AuditEntry, AuditTrail, Cancel, NoteEvents
+    from waystation.models.trail import AuditEntry, AuditTrail, NoteEvents
     from workflows.allowance.rules import LeaseRecord, Ledger
     from workflows.arguments import drop_unless, refuse_unless
     from workflows.purchase.calls import CallFailure

@@ -37,6 +37,12 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.buyer.credentials import MintCall
     from waystation.buyer.networks import RequestInvalidError, check_transport, origin_of
+    from waystation.models.decisions import (
+        Approve,
+        Cancel,
+        Decision,
+        Reject,
+    )
     from waystation.models.mandates import (
         CommitRequest,
         ReleaseRequest,
@@ -58,15 +64,7 @@ with workflow.unsafe.imports_passed_through():
         Receipt,
         RedeemAnswer,
     )
-    from waystation.models.purchases import (
-        Approve,
-        AuditEntry,
-        AuditTrail,
-        Cancel,
-        Decision,
-        NoteEvents,
-        Reject,
-    )
+    from waystation.models.trail import AuditEntry, AuditTrail, NoteEvents
     from workflows.arguments import drop_unless, refuse_unless
     from workflows.decisions import check_decision, the_one_in
     from workflows.paid_request.rules import PaymentRefused

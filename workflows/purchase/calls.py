@@ -36,7 +36,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from activities.payment_tokens import IssueToken, PaymentTokenActivities, RevokeToken, TokenRef
     from waystation.models.mandates import MandateView, Reservation, ReserveAnswer
-    from waystation.models.purchases import CheckoutAnswer, NoteEvents, PaymentToken
+    from waystation.models.purchases import CheckoutAnswer, PaymentToken
+    from waystation.models.trail import NoteEvents
     from workflows.purchase.rules import PurchaseRefusal
 
 T = TypeVar("T")

@@ -15,22 +15,24 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     import workflows.purchase.rules as rules
+    from waystation.models.decisions import (
+        Approve,
+        Cancel,
+        Decision,
+        Reject,
+    )
     from waystation.models.mandates import RevokeRequest
     from waystation.models.purchases import (
         WAITS_FOR_A_PERSON,
-        Approve,
-        AuditTrail,
         AuthenticationDone,
-        Cancel,
         Cart,
-        Decision,
         OrderEventReceived,
         OutcomeWanted,
         PurchaseView,
-        Reject,
         RetryPayment,
         Revise,
     )
+    from waystation.models.trail import AuditTrail
     from waystation.temporal.names import STALE_DIGEST
     from workflows.arguments import drop_unless, refuse_unless
     from workflows.decisions import check_decision, the_one_in

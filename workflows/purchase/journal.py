@@ -12,27 +12,28 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.purchase.rules as rules
     from waystation.models.base import Frozen
-    from waystation.models.purchases import (
+    from waystation.models.decisions import (
         ApprovalRecord,
         Approve,
-        AuditEntry,
-        AuthenticationDone,
         Cancel,
+        Refusal,
+        Reject,
+    )
+    from waystation.models.purchases import (
+        AuthenticationDone,
         CheckoutAnswer,
         FinalStatus,
         NextAction,
-        NoteEvents,
         OrderFacts,
         PaymentToken,
         PurchaseRequest,
         PurchaseStatus,
         PurchaseView,
         Receipt,
-        Refusal,
-        Reject,
         RetryPayment,
         Revise,
     )
+    from waystation.models.trail import AuditEntry, NoteEvents
     from workflows.waiting import mark_waiting
 
 

@@ -23,15 +23,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.mandates import CommitFor, RefundFor, ReleaseFor
     from activities.payment_tokens import IssueToken, RevokeToken
     from waystation.models.commerce import CheckoutStatus
+    from waystation.models.decisions import Approve, Cancel, Refusal
     from waystation.models.mandates import CommitRequest, RefundRequest, ReleaseRequest
     from waystation.models.purchases import (
-        Approve,
-        Cancel,
         CheckoutAnswer,
         OrderFacts,
         PaymentToken,
         Receipt,
-        Refusal,
     )
     from workflows.purchase.calls import CallFailure
     from workflows.purchase.inbox import PurchaseInbox

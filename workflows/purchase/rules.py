@@ -16,7 +16,6 @@ from waystation.models.commerce import CheckoutStatus
 from waystation.models.mandates import MandateView
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 from waystation.models.purchases import (
-    AuditEntry,
     Cart,
     CartFulfillment,
     CheckoutAnswer,
@@ -25,6 +24,7 @@ from waystation.models.purchases import (
     PurchaseRequest,
     PurchaseStatus,
 )
+from waystation.models.trail import AuditEntry
 
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5

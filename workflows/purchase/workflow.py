@@ -25,16 +25,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.mandates import ReserveFor
     from waystation.models.base import Frozen
     from waystation.models.commerce import CheckoutStatus
+    from waystation.models.decisions import ApprovalRecord, Approve, Cancel
     from waystation.models.mandates import ReserveRequest
     from waystation.models.money import Money
-    from waystation.models.purchases import (
-        ApprovalRecord,
-        Approve,
-        Cancel,
-        CartFulfillment,
-        PurchaseRequest,
-        PurchaseView,
-    )
+    from waystation.models.purchases import CartFulfillment, PurchaseRequest, PurchaseView
     from workflows.purchase.calls import CallFailure
     from workflows.purchase.journal import HeldReservation, MandateFacts, PurchaseState
     from workflows.purchase.order_events import order_events_id

@@ -17,8 +17,8 @@ from temporalio.workflow import ParentClosePolicy
 with workflow.unsafe.imports_passed_through():
     from pydantic import BaseModel, Field
 
+    from waystation.models.decisions import Cancel
     from waystation.models.events import MONEY_TYPES, SYSTEM, Actor, Event, EventType, Publish, Role
-    from waystation.models.purchases import Cancel
     from waystation.models.sessions import (
         MAX_PARTICIPANTS,
         MAX_QUEUED_TURNS,

@@ -14,7 +14,8 @@ from waystation.client.purchases import Buying
 from waystation.errors import WaystationError
 from waystation.models.mandates import MandateTerms
 from waystation.models.payments import PaidRequestView
-from waystation.models.purchases import AuditTrail, PurchaseView
+from waystation.models.purchases import PurchaseView
+from waystation.models.trail import AuditTrail
 
 mandate_app = typer.Typer(no_args_is_help=True, help="Grant, look at and revoke mandates.")
 allowance_app = typer.Typer(no_args_is_help=True, help="Look at and settle allowances.")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from waystation.client.client import Client
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
-from waystation.models.purchases import AuditTrail
+from waystation.models.trail import AuditTrail
 
 POLL_SECONDS: Final = 20
 """How long one request waits for a payment to end; well below the clients' own timeout."""

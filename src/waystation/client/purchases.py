@@ -19,11 +19,11 @@ from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.purchases import (
     WAITS_FOR_A_PERSON,
     AgentRef,
-    AuditTrail,
     ItemWanted,
     PurchaseRequest,
     PurchaseView,
 )
+from waystation.models.trail import AuditTrail
 
 POLL_SECONDS: Final = 20
 """How long one request waits for a purchase to end; well below the clients' own timeout."""

@@ -18,7 +18,8 @@ from waystation.dev.sandbox import Sandbox
 from waystation.models.events import Event
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
-from waystation.models.purchases import AuditTrail, Cart, PurchaseView
+from waystation.models.purchases import Cart, PurchaseView
+from waystation.models.trail import AuditTrail
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 
 PERSON: Final = "dev-approver"

@@ -5,7 +5,7 @@ amount in a :class:`Cart` is the seller's structured word, in integer minor unit
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -27,6 +27,7 @@ from waystation.models.commerce import (
     FulfillmentDetails,
     FulfillmentType,
 )
+from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
 from waystation.models.money import MinorUnits
 
@@ -42,7 +43,6 @@ SellerOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[
 """A seller by its web origin in lower case, without a path: ``https://shop.example``."""
 
 CheckoutCurrency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 PurchaseStatus = Literal[
     "creating",
@@ -264,21 +264,6 @@ class CheckoutAnswer(Frozen):
 # --- signals -----------------------------------------------------------------------------------
 
 
-class Approve(Frozen):
-    """Signal ``approve``: this person agrees to the cart with this digest."""
-
-    digest: Digest
-    approver: Name
-
-
-class Reject(Frozen):
-    """Signal ``reject``: this person says no. Without a digest it means whatever cart is shown."""
-
-    approver: Name
-    digest: Digest | None = None
-    reason: Annotated[str, StringConstraints(max_length=500)] = ""
-
-
 class Revise(Frozen):
     """Signal ``revise``: change what is wanted. What is not given stays. Any approval is void."""
 
@@ -293,13 +278,6 @@ class Revise(Frozen):
     @classmethod
     def _items_distinct(cls, items: tuple[ItemWanted, ...] | None) -> tuple[ItemWanted, ...] | None:
         return None if items is None else _distinct(items)
-
-
-class Cancel(Frozen):
-    """Signal ``cancel``: stop it if it is not too late."""
-
-    by: Name
-    reason: Annotated[str, StringConstraints(max_length=500)] = ""
 
 
 class AuthenticationDone(Frozen):
@@ -349,49 +327,7 @@ class OutcomeWanted(Frozen):
     or_for_a_person: bool = False
 
 
-class Decision(Frozen):
-    """Update ``decide``: approve or reject, and be told whether it counted."""
-
-    approve: Approve | None = None
-    reject: Reject | None = None
-
-
 # --- what is kept and shown --------------------------------------------------------------------
-
-
-class Refusal(Frozen):
-    """Why a purchase did not happen. ``rule`` is stable; ``message`` says what to do."""
-
-    rule: str
-    message: str
-
-
-class ApprovalRecord(Frozen):
-    """Who approved what, when. ``auto`` if the mandate allows the amount without a person."""
-
-    digest: Digest
-    approver: str
-    at: datetime
-    auto: bool = False
-
-
-class AuditEntry(Frozen):
-    """One step in the trail. ``hash`` covers all the rest, ``previous`` is the hash of the entry before."""
-
-    seq: StrictInt
-    time: datetime
-    actor: str
-    action: str
-    detail: dict[str, JsonValue] = Field(default_factory=dict)
-    previous: str
-    hash: str
-
-
-class AuditTrail(Frozen):
-    """The whole trail of one purchase, oldest first."""
-
-    purchase_id: str
-    entries: tuple[AuditEntry, ...]
 
 
 class Receipt(Frozen):
@@ -470,10 +406,3 @@ class PaymentToken(Frozen):
     def is_spent(self) -> bool:
         """Whether money was charged to it."""
         return self.deactivated_reason == "consumed" or bool(self.captured)
-
-
-class NoteEvents(Frozen):
-    """Events for a session's log; the same ``key`` twice is written once."""
-
-    key: str
-    events: tuple[dict[str, Any], ...]

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from waystation.models.base import Frozen
+from waystation.models.decisions import Digest
 from waystation.models.events import Identifier
 from waystation.models.mandates import Name
-from waystation.models.purchases import Digest
 from waystation.models.requests import MessageRequest, SteerRequest, StopRequest
 
 

@@ -16,9 +16,8 @@ from temporalio.exceptions import ApplicationError
 from activities import failures
 from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
-from waystation.models.mandates import PositiveMinorUnits
+from waystation.models.money import Money
 from waystation.models.purchases import (
-    CheckoutCurrency,
     NextAction,
     PaymentToken,
     TokenStatus,
@@ -34,8 +33,7 @@ class IssueToken(Frozen):
 
     payment_method: str
     payee: str
-    currency: CheckoutCurrency
-    max_amount: PositiveMinorUnits
+    max_amount: Money
     expires_at: datetime
     purchase_id: str
     checkout_id: str
@@ -88,8 +86,8 @@ class PaymentTokenActivities:
                 payment_method=call.payment_method,
                 seller_details={"network_business_profile": call.payee, "external_id": call.checkout_id},
                 usage_limits={
-                    "currency": call.currency,
-                    "max_amount": call.max_amount,
+                    "currency": call.max_amount.currency,
+                    "max_amount": call.max_amount.amount,
                     "expires_at": int(call.expires_at.timestamp()),
                 },
                 shared_metadata={"purchase_id": call.purchase_id},

@@ -51,20 +51,21 @@ class CallFailure(Exception):
         self.kind = kind
         self.code = code
 
-    def as_refusal(self) -> PurchaseRefusal:
-        """What the failure means for a purchase in which no money can have moved."""
-        if self.kind in (failures.SELLER_REFUSED, MANDATE_REFUSED):
-            return PurchaseRefusal(self.code, str(self))
-        if self.kind == failures.SELLER_ANSWER_INVALID:
-            return PurchaseRefusal("seller_answer_invalid", str(self))
-        if self.kind == failures.PAYMENT_METHOD_DECLINED:
-            return PurchaseRefusal("payment_declined", str(self), "failed")
-        rule = {
-            failures.SELLER_UNAVAILABLE: "seller_unavailable",
-            failures.PROCESSOR_UNAVAILABLE: "processor_unavailable",
-            failures.PROCESSOR_REFUSED: "processor_refused",
-        }.get(self.kind, "call_failed")
-        return PurchaseRefusal(rule, str(self), "failed")
+
+def refusal_for(failure: CallFailure) -> PurchaseRefusal:
+    """Returns what a failure means for a purchase in which no money can have moved."""
+    if failure.kind in (failures.SELLER_REFUSED, MANDATE_REFUSED):
+        return PurchaseRefusal(failure.code, str(failure))
+    if failure.kind == failures.SELLER_ANSWER_INVALID:
+        return PurchaseRefusal("seller_answer_invalid", str(failure))
+    if failure.kind == failures.PAYMENT_METHOD_DECLINED:
+        return PurchaseRefusal("payment_declined", str(failure), "failed")
+    rule = {
+        failures.SELLER_UNAVAILABLE: "seller_unavailable",
+        failures.PROCESSOR_UNAVAILABLE: "processor_unavailable",
+        failures.PROCESSOR_REFUSED: "processor_refused",
+    }.get(failure.kind, "call_failed")
+    return PurchaseRefusal(rule, str(failure), "failed")
 
 
 async def settle(call: Awaitable[T]) -> T:

@@ -1,7 +1,7 @@
 """What routes ask for: the parts of the process, the caller, a valid session id."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
@@ -10,11 +10,9 @@ from starlette.requests import HTTPConnection
 from api.auth import Authenticator, Principal, check_session_id
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
+from api.live.channels import Channels
 from api.live.feeds import Feeds
 from waystation.settings import Settings
-
-if TYPE_CHECKING:
-    from api.live.channels import Channels
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class ApiParts:
     gateway: Gateway
     bus: LiveBus
     feeds: Feeds
-    channels: "Channels"
+    channels: Channels
     auth: Authenticator
 
 

@@ -32,7 +32,7 @@ from waystation.models.trail import AuditTrail
 from waystation.money_settings import MoneySettings
 from waystation.protocols.acp.webhooks import sign_webhook
 from waystation.settings import ApiKey, ApiRole, Settings, hash_api_key
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 KEYS: dict[str, ApiRole] = {
     "agent": "agent",
@@ -141,7 +141,7 @@ async def test_from_the_mandate_to_the_receipt(api: Api, processor: Processor) -
     trail = AuditTrail.model_validate(
         (await api.call("ops", "GET", f"/purchases/{purchase_id}/audit")).json()
     )
-    assert verify_audit(trail.entries)
+    assert verify(trail.entries)
     cart = (await api.call("agent", "GET", f"/purchases/{purchase_id}/cart")).json()
     assert cart["total"] == 2480
     listed = (await api.call("ops", "GET", "/purchases", limit=100)).json()

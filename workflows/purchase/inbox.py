@@ -198,7 +198,7 @@ class PurchaseInbox(PurchaseJournal):
     @workflow.query
     def audit(self) -> AuditTrail:
         """Every step so far, each entry chained to the one before by its hash."""
-        return AuditTrail(purchase_id=self._id, entries=self._state.audit)
+        return self._state.trail.of(self._id)
 
     def _view_is_final(self) -> bool:
         return self._state.status in rules.FINAL_STATUSES

@@ -33,7 +33,8 @@ with workflow.unsafe.imports_passed_through():
         RetryPayment,
         Revise,
     )
-    from waystation.models.trail import AuditEntry, NoteEvents
+    from workflows.outbox import Outbox
+    from workflows.trail import Trail
     from workflows.waiting import mark_waiting
 
 
@@ -113,15 +114,14 @@ class PurchaseState(Frozen):
     proof_received: AuthenticationDone | None = None
     retry: RetryPayment | None = None
 
-    audit: tuple[AuditEntry, ...] = ()
-    outbox: tuple[NoteEvents, ...] = ()
-    notes: int = 0
+    trail: Trail = Trail(max_entries=rules.MAX_AUDIT_ENTRIES)
 
 
 class PurchaseJournal:
     """Holds the state of one purchase and keeps its trail."""
 
     _state: PurchaseState
+    _outbox: Outbox
 
     @property
     def _id(self) -> str:
@@ -140,26 +140,14 @@ class PurchaseJournal:
             self._announce("purchase.updated", self._summary())
 
     def _note(self, action: str, actor: str, detail: Mapping[str, Any] | None = None) -> None:
-        entries = self._state.audit
-        if len(entries) >= rules.MAX_AUDIT_ENTRIES:
-            return
-        entry = rules.audit_entry(
-            entries, time=workflow.now(), actor=actor, action=action, detail=detail or {}
-        )
-        self._set(audit=(*entries, entry))
+        self._set(trail=self._state.trail.noted(action, actor, detail or {}, time=workflow.now()))
 
     def _note_signal(self, action: str, actor: str, detail: Mapping[str, Any] | None = None) -> None:
-        """Like :meth:`_note`, but leaves room: signals cannot crowd out the purchase's own steps."""
-        if len(self._state.audit) < rules.MAX_AUDIT_ENTRIES // 2:
-            self._note(action, actor, detail)
+        """Notes what somebody else said, while there is room for that."""
+        self._set(trail=self._state.trail.heard(action, actor, detail or {}, time=workflow.now()))
 
     def _announce(self, kind: str, data: Mapping[str, Any]) -> None:
-        if self._state.request.session_id is None:
-            return
-        number = self._state.notes + 1
-        event = {"type": kind, "data": {"purchase_id": self._id, **data}}
-        note = NoteEvents(key=rules.note_key(self._id, number), events=(event,))
-        self._set(outbox=(*self._state.outbox, note), notes=number)
+        self._outbox.put([{"type": kind, "data": {"purchase_id": self._id, **data}}])
 
     def _summary(self) -> dict[str, Any]:
         """What a session's reader needs to follow a purchase; nothing secret is in it."""

@@ -12,6 +12,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import activities.failures as failures
+    import workflows.mandate.calls as mandates
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
@@ -31,10 +32,11 @@ with workflow.unsafe.imports_passed_through():
         PaymentToken,
         Receipt,
     )
-    from workflows.purchase.calls import CallFailure
+    from workflows.calls import CallFailure
+    from workflows.keys import step_key
     from workflows.purchase.inbox import PurchaseInbox
     from workflows.purchase.journal import MandateFacts, PlannedEnd
-    from workflows.purchase.rules import PurchaseRefusal, step_key
+    from workflows.purchase.rules import PurchaseRefusal
 
 _OPEN_AT_SELLER = frozenset(
     {
@@ -441,7 +443,7 @@ class PurchasePayment(PurchaseInbox):
             return
         call = CommitFor(mandate_id=self._state.request.mandate_id, request=CommitRequest(key=held.key))
         try:
-            settled = await purchase_calls.commit(call)
+            settled = await mandates.commit(call)
         except CallFailure as failure:
             self._note("mandate.commit_refused", "mandate", {"key": held.key, "code": failure.code})
         else:
@@ -457,7 +459,7 @@ class PurchasePayment(PurchaseInbox):
             mandate_id=self._state.request.mandate_id, request=ReleaseRequest(key=held.key, reason=why)
         )
         try:
-            await purchase_calls.release(call)
+            await mandates.release(call)
         except CallFailure as failure:
             self._note("mandate.release_refused", "mandate", {"key": held.key, "code": failure.code})
         else:
@@ -480,7 +482,7 @@ class PurchasePayment(PurchaseInbox):
             mandate_id=self._state.request.mandate_id, request=RefundRequest(key=paid.key, amount=total)
         )
         try:
-            settled = await purchase_calls.refund(call)
+            settled = await mandates.refund(call)
         except CallFailure as failure:
             self._note("mandate.refund_refused", "mandate", {"key": paid.key, "code": failure.code})
             return

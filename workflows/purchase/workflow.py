@@ -15,6 +15,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import activities.failures as failures
+    import workflows.mandate.calls as mandates
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
@@ -29,17 +30,17 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.mandates import ReserveRequest
     from waystation.models.money import Money
     from waystation.models.purchases import CartFulfillment, PurchaseRequest, PurchaseView
-    from workflows.purchase.calls import CallFailure
+    from workflows.calls import CallFailure
+    from workflows.keys import step_key
+    from workflows.outbox import Outbox
+    from workflows.purchase.calls import as_refusal
     from workflows.purchase.journal import HeldReservation, MandateFacts, PurchaseState
     from workflows.purchase.order_events import order_events_id
     from workflows.purchase.payment import PurchasePayment
-    from workflows.purchase.rules import PurchaseRefusal, step_key
+    from workflows.purchase.rules import PurchaseRefusal
 
 MAX_EVENTS_BEFORE_ROLLOVER = 4_000
 """History events after which the purchase continues as new between two steps."""
-
-MAX_NOTES_WAITING = 200
-"""Announcements kept while the session does not take them; older ones go first."""
 
 
 class PurchaseStart(Frozen):
@@ -47,6 +48,8 @@ class PurchaseStart(Frozen):
 
     request: PurchaseRequest
     state: PurchaseState | None = None
+    notes: int = 0
+    """How many notes the session was sent by earlier runs."""
 
 
 @workflow.defn(name="Purchase", failure_exception_types=[ValidationError])
@@ -56,20 +59,23 @@ class Purchase(PurchasePayment):
     @workflow.init
     def __init__(self, start: PurchaseStart) -> None:
         self._state = start.state or PurchaseState(request=start.request, updated_at=workflow.now())
+        self._outbox = Outbox(
+            self._state.request.session_id, numbered=start.notes, on_closed=self._session_is_closed
+        )
 
     @workflow.run
     async def run(self, start: PurchaseStart) -> PurchaseView:
         """Live until the purchase is final, then, if it was completed, follow its order."""
-        pump = asyncio.create_task(self._pump_notes())
-        if not self._state.audit:
+        telling = self._outbox.start()
+        if not self._state.trail.entries:
             self._note_request()
         while not self._view_is_final():
             await self._renew_if_long(start)
             await self._guarded_step()
         if self._state.status == "completed":
             await self._follow_order(start)
-        await workflow.wait_condition(lambda: not self._state.outbox and workflow.all_handlers_finished())
-        pump.cancel()
+        await workflow.wait_condition(lambda: self._outbox.empty and workflow.all_handlers_finished())
+        telling.cancel()
         return self._view()
 
     # --- the loop ------------------------------------------------------------------------------
@@ -80,7 +86,7 @@ class Purchase(PurchasePayment):
         except PurchaseRefusal as refusal:
             self._plan_end(refusal)
         except CallFailure as failure:
-            self._plan_end(failure.as_refusal())
+            self._plan_end(as_refusal(failure))
         except ValidationError:
             # A value that fits the protocol but none of our own models: end it in order, don't fall over.
             self._plan_end(PurchaseRefusal("value_out_of_bounds", "a value is beyond our limits", "failed"))
@@ -128,23 +134,13 @@ class Purchase(PurchasePayment):
         if not self._is_long():
             return
         self._rolling_over = True  # lets callers of ``outcome`` go, to ask again
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(PurchaseStart(request=start.request, state=self._state))
+        await workflow.wait_condition(lambda: self._outbox.empty and workflow.all_handlers_finished())
+        workflow.continue_as_new(
+            PurchaseStart(request=start.request, state=self._state, notes=self._outbox.numbered)
+        )
 
-    async def _pump_notes(self) -> None:
-        """Tell the session, in order, beside the purchase's own work."""
-        while True:
-            await workflow.wait_condition(lambda: bool(self._state.outbox))
-            note = self._state.outbox[0]
-            session_id = self._state.request.session_id
-            if session_id is not None:
-                try:
-                    if await purchase_calls.announce(session_id, note) == "closed":
-                        self.turn_stopped(Cancel(by="waystation", reason="the session is closed"))
-                except CallFailure:
-                    workflow.logger.warning("a session was not told of a purchase's step")
-            rest = tuple(waiting for waiting in self._state.outbox if waiting.key != note.key)
-            self._set(outbox=rest[-MAX_NOTES_WAITING:])
+    def _session_is_closed(self) -> None:
+        self.turn_stopped(Cancel(by="waystation", reason="the session is closed"))
 
     # --- create and prepare --------------------------------------------------------------------
 
@@ -168,7 +164,7 @@ class Purchase(PurchasePayment):
         if len(self._id) > 200:
             raise PurchaseRefusal("purchase_id_too_long", "use a workflow id of at most 200 characters")
         request = self._state.request
-        mandate = await purchase_calls.read_mandate(request.mandate_id)
+        mandate = await mandates.read(request.mandate_id)
         rules.check_request(request, mandate)
         call = OpenCheckout(
             request=request, purchase_id=self._id, idempotency_key=step_key(self._id, "create")
@@ -273,7 +269,7 @@ class Purchase(PurchasePayment):
         self._set(reservation=HeldReservation(key=key, amount=total), reservations=number)
         address = request.fulfillment_details.address if request.fulfillment_details else None
         hold = timedelta(seconds=request.approval_timeout_seconds) + policies.HOLD_MARGIN
-        ask = purchase_calls.confirm_reservation if held else purchase_calls.reserve
+        ask = mandates.confirm if held else mandates.reserve
         answer = await ask(
             ReserveFor(
                 mandate_id=request.mandate_id,

@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
 from api.auth import Authenticator, Principal, check_session_id
+from api.gateways.money import MoneyParts
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
 from api.live.channels import Channels
@@ -21,6 +22,7 @@ class ApiParts:
 
     settings: Settings
     gateway: Gateway
+    money: MoneyParts
     bus: LiveBus
     feeds: Feeds
     channels: Channels
@@ -38,7 +40,12 @@ def _session_id(
     return check_session_id(session_id)
 
 
+def _money(connection: HTTPConnection) -> MoneyParts:
+    return _parts(connection).money
+
+
 Parts = Annotated[ApiParts, Depends(_parts)]
+Money = Annotated[MoneyParts, Depends(_money)]
 SessionPath = Annotated[str, Depends(_session_id)]
 
 

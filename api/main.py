@@ -11,6 +11,7 @@ from api import errors
 from api.auth import Authenticator
 from api.body_limit import BodyLimit
 from api.dependencies import ApiParts
+from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus, MemoryBus, RedisBus
 from api.live.channels import Channels
@@ -29,6 +30,7 @@ from api.routes import (
     tokens,
 )
 from waystation import __version__
+from waystation.money_settings import MoneySettings
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
 
@@ -91,6 +93,9 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     return ApiParts(
         settings=settings,
         gateway=gateway,
+        money=MoneyParts(
+            gateway=MoneyGateway(client, settings.temporal_timeout_seconds), settings=MoneySettings()
+        ),
         bus=bus,
         feeds=feeds,
         channels=Channels(feeds, bus, gateway, settings),

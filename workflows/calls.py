@@ -1,4 +1,4 @@
-"""Calls of activities from workflows that move money: within the task or durably; their failures.
+"""Calls of activities from workflows that move money: within the task or durably; their contract.
 
 - ``durable`` is an activity of its own: what led to it is in the history before it begins. For what moves
   money or room.
@@ -18,7 +18,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
+    import activities.contract as contract
     import workflows.policies as policies
 
 Self = TypeVar("Self")
@@ -113,7 +113,7 @@ async def settle(call: Awaitable[Result]) -> Result:
         if isinstance(cause, ApplicationError):
             raise _failure(cause) from None
         raise CallFailure(
-            failures.SELLER_UNAVAILABLE, "no_answer_in_time", "the call got no answer in time"
+            contract.SELLER_UNAVAILABLE, "no_answer_in_time", "the call got no answer in time"
         ) from None
 
 

@@ -14,7 +14,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
-    from activities.checkouts import PurchaseAnnouncements, PurchaseNote, Told
+    from activities.contract import AnnouncementCalls, PurchaseNote, Told
     from waystation.models.trail import NoteEvents
     from workflows.calls import CallFailure, call_options, quick
     from workflows.keys import note_key
@@ -81,7 +81,7 @@ class Outbox:
         call = PurchaseNote(session_id=session_id, note=note)
         self._sending = True
         try:
-            told: Told = await quick(PurchaseAnnouncements.announce_purchase, call, _ANNOUNCE)
+            told: Told = await quick(AnnouncementCalls.announce_purchase, call, _ANNOUNCE)
         except CallFailure:
             workflow.logger.warning("a session was not told of %d events", len(events))
             return

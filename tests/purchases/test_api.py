@@ -115,11 +115,14 @@ async def api(
     for part in (mandates, purchases, codec):
         app.include_router(part.router)
     async with app.router.lifespan_context(app):
-        app.state.parts = dataclasses.replace(app.state.parts, gateway=Gateway(encrypted, 10.0))
         secrets = {seller.origin: (SecretStr(WEBHOOK_SECRET),)}
-        app.state.money = MoneyParts(
-            gateway=MoneyGateway(encrypted, 10.0, task_queue=purchase_queue),
-            settings=MoneySettings(seller_webhook_secrets=secrets),
+        app.state.parts = dataclasses.replace(
+            app.state.parts,
+            gateway=Gateway(encrypted, 10.0),
+            money=MoneyParts(
+                gateway=MoneyGateway(encrypted, 10.0, task_queue=purchase_queue),
+                settings=MoneySettings(seller_webhook_secrets=secrets),
+            ),
         )
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:

@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 with workflow.unsafe.imports_passed_through():
-    from activities.checkouts import PurchaseNote, Told
+    from activities.contract import PurchaseNote, Told
     from workflows.outbox import MAX_EVENTS_IN_NOTE, MAX_EVENTS_WAITING, Outbox
 
 

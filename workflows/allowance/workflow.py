@@ -27,9 +27,8 @@ with workflow.unsafe.imports_passed_through():
     import workflows.mandate.calls as mandates
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
-    from activities.mandates import CommitFor, ReleaseFor, ReserveFor
-    from activities.paid_requests import AllowanceCall, PaidRequestActivities
-    from waystation.buyer.networks import origin_of
+    from activities.contract import AllowanceCall, CommitFor, PaidRequestCalls, ReleaseFor, ReserveFor
+    from waystation.buyer.origins import origin_of
     from waystation.models.base import Frozen
     from waystation.models.decisions import Cancel
     from waystation.models.mandates import (
@@ -322,7 +321,7 @@ class Allowance:
 
     async def _pay(self, call: AllowanceCall) -> AllowanceAnswer:
         try:
-            return await durable(PaidRequestActivities.pay_within_allowance, call, _PAY)
+            return await durable(PaidRequestCalls.pay_within_allowance, call, _PAY)
         except CallFailure as failure:
             return await self._find_truth(call, failure)
         except asyncio.CancelledError:
@@ -331,7 +330,7 @@ class Allowance:
     async def _find_truth(self, call: AllowanceCall, failure: CallFailure | None) -> AllowanceAnswer:
         """No answer came: what the processor or chain says; what nobody knows counts as spent."""
         try:
-            return await durable(PaidRequestActivities.close_within_allowance, call, _CLOSE)
+            return await durable(PaidRequestCalls.close_within_allowance, call, _CLOSE)
         except CallFailure as unclear:
             # Not even the credential could be had: a final refusal to mint means that none exists.
             minted = unclear.kind not in rules.NEVER_MINTED

@@ -6,9 +6,9 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
-    from activities.mandates import (
+    from activities.contract import (
         CommitFor,
-        MandateActivities,
+        MandateCalls,
         MandateQuestion,
         RefundFor,
         ReleaseFor,
@@ -22,12 +22,12 @@ _MANDATE: Final = call_options(policies.MANDATE_CALL_TIMEOUT, policies.MANDATE_C
 
 async def read(mandate_id: str) -> MandateView:
     """Returns the mandate as it stands."""
-    return await quick(MandateActivities.read_mandate, MandateQuestion(mandate_id=mandate_id), _MANDATE)
+    return await quick(MandateCalls.read_mandate, MandateQuestion(mandate_id=mandate_id), _MANDATE)
 
 
 async def reserve(call: ReserveFor) -> ReserveAnswer:
     """Sets an amount aside. Durable: the key must be in the history before any room is taken under it."""
-    return await durable(MandateActivities.reserve_from_mandate, call, _MANDATE)
+    return await durable(MandateCalls.reserve_from_mandate, call, _MANDATE)
 
 
 async def reserve_for_moments(call: ReserveFor) -> ReserveAnswer:
@@ -36,24 +36,24 @@ async def reserve_for_moments(call: ReserveFor) -> ReserveAnswer:
     For keys that are the same in every replay of this task: should the worker die, the next one asks with the
     same key again.
     """
-    return await quick(MandateActivities.reserve_from_mandate, call, _MANDATE)
+    return await quick(MandateCalls.reserve_from_mandate, call, _MANDATE)
 
 
 async def confirm(call: ReserveFor) -> ReserveAnswer:
     """Sends the same request once more, to see that the reservation still stands."""
-    return await quick(MandateActivities.reserve_from_mandate, call, _MANDATE)
+    return await quick(MandateCalls.reserve_from_mandate, call, _MANDATE)
 
 
 async def commit(call: CommitFor) -> Reservation:
     """Records what was spent. Quick: that it was spent is durable, and the same key commits once."""
-    return await quick(MandateActivities.commit_to_mandate, call, _MANDATE)
+    return await quick(MandateCalls.commit_to_mandate, call, _MANDATE)
 
 
 async def release(call: ReleaseFor) -> Reservation | None:
     """Gives room back; ``None`` if the mandate has ended. Quick: the same key releases once."""
-    return await quick(MandateActivities.release_to_mandate, call, _MANDATE)
+    return await quick(MandateCalls.release_to_mandate, call, _MANDATE)
 
 
 async def refund(call: RefundFor) -> Reservation | None:
     """Tells the mandate what has come back; ``None`` if it has ended."""
-    return await quick(MandateActivities.refund_to_mandate, call, _MANDATE)
+    return await quick(MandateCalls.refund_to_mandate, call, _MANDATE)

@@ -20,21 +20,23 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
+    import activities.contract as contract
     import workflows.mandate.calls as mandates
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
-    from activities.mandates import MANDATE_REFUSED, CommitFor, ReleaseFor, ReserveFor
-    from activities.paid_requests import (
+    from activities.contract import (
         CREDENTIAL_NOT_MINTED,
+        MANDATE_REFUSED,
         REQUEST_INVALID,
         CloseCall,
-        PaidRequestActivities,
+        CommitFor,
+        PaidRequestCalls,
         ReadOffers,
         RedeemCall,
+        ReleaseFor,
+        ReserveFor,
     )
-    from waystation.buyer.credentials import MintCall
-    from waystation.buyer.networks import RequestInvalidError, check_transport, origin_of
+    from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
     from waystation.models.decisions import (
         Approve,
         Cancel,
@@ -51,6 +53,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import (
         ClosedCredential,
         HttpAnswer,
+        MintCall,
         MintedCredential,
         MoneyMoved,
         Offer,
@@ -280,7 +283,7 @@ class PaidRequest:
             return await self._probe()
         return await settle(
             workflow.execute_local_activity_method(
-                PaidRequestActivities.read_payment_offers,
+                PaidRequestCalls.read_payment_offers,
                 ReadOffers(request=self._request, headers=headers),
                 start_to_close_timeout=policies.READ_OFFERS_TIMEOUT,
                 retry_policy=policies.READ_OFFERS_RETRY,
@@ -299,7 +302,7 @@ class PaidRequest:
             raise PaymentRefused("seller_not_allowed", f"the mandate does not allow {origin}")
 
     async def _probe(self) -> ProbeAnswer:
-        return await durable(PaidRequestActivities.probe_paid_resource, self._request, _PROBE)
+        return await durable(PaidRequestCalls.probe_paid_resource, self._request, _PROBE)
 
     def _pin(self, offer: Offer) -> None:
         """From here on only this price, payee, currency and realm will be paid."""
@@ -409,7 +412,7 @@ class PaidRequest:
             expires_at=min(at + policies.CREDENTIAL_LIFETIME, reserved.valid_until),
             payment_method=method or next(iter(reserved.payment_methods), None),
         )
-        mint = PaidRequestActivities.mint_payment_credential
+        mint = PaidRequestCalls.mint_payment_credential
         credential = await (quick(mint, call, _MINT) if at_once else durable(mint, call, _MINT))
         self._credential = credential
         detail = {"credential": credential.fingerprint, **self._facts(offer)}
@@ -428,7 +431,7 @@ class PaidRequest:
         )
         self._note("credential.sent", "waystation", {"credential": credential.fingerprint, "key": call.key})
         try:
-            redeemed = await durable(PaidRequestActivities.redeem_payment_credential, call, options)
+            redeemed = await durable(PaidRequestCalls.redeem_payment_credential, call, options)
         except CallFailure as failure:
             self._note("server.silent", "server", {"kind": failure.kind, "code": failure.code})
             return None
@@ -467,7 +470,7 @@ class PaidRequest:
 
     async def _ask_what_became(self, call: CloseCall) -> ClosedCredential:
         try:
-            return await durable(PaidRequestActivities.close_payment_credential, call, _CLOSE)
+            return await durable(PaidRequestCalls.close_payment_credential, call, _CLOSE)
         except CallFailure as failure:
             self._note("credential.unclear", "waystation", {"kind": failure.kind, "code": failure.code})
             return ClosedCredential(money_moved="unknown", source="nobody")
@@ -642,11 +645,11 @@ def _as_refused(failure: CallFailure) -> PaymentRefused:
     """What a failed call means while nothing was sent."""
     if failure.kind in (MANDATE_REFUSED, REQUEST_INVALID, CREDENTIAL_NOT_MINTED):
         return PaymentRefused(failure.code, str(failure))
-    if failure.kind == failures.PAYMENT_METHOD_DECLINED:
+    if failure.kind == contract.PAYMENT_METHOD_DECLINED:
         return PaymentRefused("payment_declined", str(failure), "failed")
     rule = {
-        failures.SELLER_UNAVAILABLE: "server_unavailable",
-        failures.PROCESSOR_UNAVAILABLE: "processor_unavailable",
-        failures.PROCESSOR_REFUSED: "processor_refused",
+        contract.SELLER_UNAVAILABLE: "server_unavailable",
+        contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
+        contract.PROCESSOR_REFUSED: "processor_refused",
     }.get(failure.kind, "call_failed")
     return PaymentRefused(rule, str(failure), "failed")

@@ -3,22 +3,23 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
+    import activities.contract as contract
     import workflows.policies as policies
-    from activities.checkouts import (
+    from activities.contract import (
+        MANDATE_REFUSED,
         CancelCheckout,
         ChangeCheckout,
-        CheckoutActivities,
+        CheckoutCalls,
         CheckoutRef,
         CompleteCheckout,
+        IssueToken,
         OpenCheckout,
         OrderRoute,
-        OrderRouting,
+        OrderRoutingCalls,
+        PaymentTokenCalls,
+        RevokeToken,
+        TokenRef,
     )
-    from activities.mandates import (
-        MANDATE_REFUSED,
-    )
-    from activities.payment_tokens import IssueToken, PaymentTokenActivities, RevokeToken, TokenRef
     from waystation.models.purchases import CheckoutAnswer, PaymentToken
     from workflows.calls import CallFailure, call_options, durable, quick
     from workflows.purchase.rules import PurchaseRefusal
@@ -26,16 +27,16 @@ with workflow.unsafe.imports_passed_through():
 
 def as_refusal(failure: CallFailure) -> PurchaseRefusal:
     """Returns what a failed call means for a purchase in which no money can have moved."""
-    if failure.kind in (failures.SELLER_REFUSED, MANDATE_REFUSED):
+    if failure.kind in (contract.SELLER_REFUSED, MANDATE_REFUSED):
         return PurchaseRefusal(failure.code, str(failure))
-    if failure.kind == failures.SELLER_ANSWER_INVALID:
+    if failure.kind == contract.SELLER_ANSWER_INVALID:
         return PurchaseRefusal("seller_answer_invalid", str(failure))
-    if failure.kind == failures.PAYMENT_METHOD_DECLINED:
+    if failure.kind == contract.PAYMENT_METHOD_DECLINED:
         return PurchaseRefusal("payment_declined", str(failure), "failed")
     rule = {
-        failures.SELLER_UNAVAILABLE: "seller_unavailable",
-        failures.PROCESSOR_UNAVAILABLE: "processor_unavailable",
-        failures.PROCESSOR_REFUSED: "processor_refused",
+        contract.SELLER_UNAVAILABLE: "seller_unavailable",
+        contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
+        contract.PROCESSOR_REFUSED: "processor_refused",
     }.get(failure.kind, "call_failed")
     return PurchaseRefusal(rule, str(failure), "failed")
 
@@ -50,50 +51,50 @@ _REVOKE = call_options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY)
 
 async def open_checkout(call: OpenCheckout) -> CheckoutAnswer:
     """Create a checkout."""
-    return await durable(CheckoutActivities.open_checkout, call, _SELLER)
+    return await durable(CheckoutCalls.open_checkout, call, _SELLER)
 
 
 async def update_checkout(call: ChangeCheckout) -> CheckoutAnswer:
     """Change a checkout."""
-    return await quick(CheckoutActivities.update_checkout, call, _SELLER)
+    return await quick(CheckoutCalls.update_checkout, call, _SELLER)
 
 
 async def read_checkout(call: CheckoutRef) -> CheckoutAnswer:
     """Read a checkout that the purchase can't go on without."""
-    return await quick(CheckoutActivities.read_checkout, call, _SELLER)
+    return await quick(CheckoutCalls.read_checkout, call, _SELLER)
 
 
 async def look_at_checkout(call: CheckoutRef) -> CheckoutAnswer:
     """Read a checkout; a few attempts only, because the purchase will look again."""
-    return await quick(CheckoutActivities.read_checkout, call, _READ)
+    return await quick(CheckoutCalls.read_checkout, call, _READ)
 
 
 async def complete_checkout(call: CompleteCheckout) -> CheckoutAnswer:
     """Pay and order; the same key on every attempt."""
-    return await durable(CheckoutActivities.complete_checkout, call, _COMPLETE)
+    return await durable(CheckoutCalls.complete_checkout, call, _COMPLETE)
 
 
 async def cancel_checkout(call: CancelCheckout) -> CheckoutAnswer | None:
     """Give a checkout up."""
-    return await durable(CheckoutActivities.cancel_checkout, call, _CANCEL)
+    return await durable(CheckoutCalls.cancel_checkout, call, _CANCEL)
 
 
 async def issue_token(call: IssueToken) -> PaymentToken:
     """Issue a payment token."""
-    return await durable(PaymentTokenActivities.issue_payment_token, call, _TOKEN)
+    return await durable(PaymentTokenCalls.issue_payment_token, call, _TOKEN)
 
 
 async def read_token(token: PaymentToken) -> PaymentToken:
     """What the processor says of a token."""
-    return await quick(PaymentTokenActivities.read_payment_token, TokenRef(token=token), _TOKEN)
+    return await quick(PaymentTokenCalls.read_payment_token, TokenRef(token=token), _TOKEN)
 
 
 async def revoke_token(call: RevokeToken) -> PaymentToken:
     """Revoke a token; its answer tells whether money moved."""
-    return await durable(PaymentTokenActivities.revoke_payment_token, call, _REVOKE)
+    return await durable(PaymentTokenCalls.revoke_payment_token, call, _REVOKE)
 
 
 async def route_order_events(route_id: str, purchase_id: str) -> None:
     """See that the order's webhooks find this purchase."""
     call = OrderRoute(route_id=route_id, purchase_id=purchase_id, lasts=policies.FOLLOW_ORDER)
-    await quick(OrderRouting.route_order_events, call, _CANCEL)
+    await quick(OrderRoutingCalls.route_order_events, call, _CANCEL)

@@ -11,18 +11,21 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
+    import activities.contract as contract
     import workflows.mandate.calls as mandates
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
-    from activities.checkouts import (
+    from activities.contract import (
         CancelCheckout,
         CheckoutRef,
+        CommitFor,
         CompleteCheckout,
+        IssueToken,
+        RefundFor,
+        ReleaseFor,
+        RevokeToken,
     )
-    from activities.mandates import CommitFor, RefundFor, ReleaseFor
-    from activities.payment_tokens import IssueToken, RevokeToken
     from waystation.models.commerce import CheckoutStatus
     from waystation.models.decisions import Approve, Cancel, Refusal
     from waystation.models.mandates import CommitRequest, RefundRequest, ReleaseRequest
@@ -123,7 +126,7 @@ class PurchasePayment(PurchaseInbox):
         try:
             token = await self._fresh_token()
         except CallFailure as failure:
-            if failure.kind != failures.PAYMENT_METHOD_DECLINED:
+            if failure.kind != contract.PAYMENT_METHOD_DECLINED:
                 raise
             self._note("token.declined", "processor", {"code": failure.code})
             self._advance("payment_declined", deadline=self._revision_deadline(), retry=None)
@@ -205,7 +208,7 @@ class PurchasePayment(PurchaseInbox):
         await self._weigh(outcome)
 
     async def _weigh_failed_completion(self, failure: CallFailure) -> None:
-        if failure.kind == failures.SELLER_REFUSED:
+        if failure.kind == contract.SELLER_REFUSED:
             if failure.code == "requires_3ds":
                 self._advance(
                     "authentication_required", deadline=self._person_deadline(), proof_received=None

@@ -14,16 +14,12 @@ from pydantic import ValidationError
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
+    import activities.contract as contract
     import workflows.mandate.calls as mandates
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
-    from activities.checkouts import (
-        ChangeCheckout,
-        OpenCheckout,
-    )
-    from activities.mandates import ReserveFor
+    from activities.contract import ChangeCheckout, OpenCheckout, ReserveFor
     from waystation.models.base import Frozen
     from waystation.models.commerce import CheckoutStatus
     from waystation.models.decisions import ApprovalRecord, Approve, Cancel
@@ -219,7 +215,7 @@ class Purchase(PurchasePayment):
         try:
             answer = await purchase_calls.update_checkout(call)
         except CallFailure as failure:
-            if failure.kind != failures.SELLER_REFUSED or not state.restate:
+            if failure.kind != contract.SELLER_REFUSED or not state.restate:
                 raise
             # What a person revised does not suit the seller: say so and let it be revised again.
             self._note("checkout.update_refused", "seller", {"code": failure.code, "message": str(failure)})

@@ -7,30 +7,38 @@ Bearer credentials come from this process's settings and never enter a workflow.
 import json
 import time
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities import failures
+from activities import contract, failures
 from activities.announcements import Announcements
+from activities.contract import (
+    AnnouncementCalls,
+    CancelCheckout,
+    ChangeCheckout,
+    CheckoutCalls,
+    CheckoutRef,
+    CompleteCheckout,
+    OpenCheckout,
+    OrderRoute,
+    OrderRoutingCalls,
+    PurchaseNote,
+    Told,
+)
 from activities.heartbeats import heartbeating
 from waystation.buyer.carts import answer_from_session
-from waystation.buyer.networks import RequestInvalidError
-from waystation.models.base import Frozen
+from waystation.buyer.origins import RequestInvalidError
 from waystation.models.purchases import (
-    AuthenticationDone,
-    CartFulfillment,
     CheckoutAnswer,
     PurchaseRequest,
 )
-from waystation.models.trail import NoteEvents
 from waystation.protocols import acp
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
@@ -60,57 +68,10 @@ class SellerCredentials:
             raise ApplicationError(
                 f"there is no credential for {origin}; add one to the sellers in the settings",
                 "no_seller_credential",
-                type=failures.SELLER_REFUSED,
+                type=contract.SELLER_REFUSED,
                 non_retryable=True,
             )
         return found.get_secret_value()
-
-
-class OpenCheckout(Frozen):
-    """Create a checkout for a request."""
-
-    request: PurchaseRequest
-    purchase_id: str
-    idempotency_key: str
-
-
-class CheckoutRef(Frozen):
-    """One checkout at one seller."""
-
-    seller: str
-    api_base_url: str
-    checkout_id: str
-
-
-class ChangeCheckout(Frozen):
-    """State the whole request again, with the fulfillment options to select."""
-
-    checkout: CheckoutRef
-    request: PurchaseRequest
-    select: tuple[CartFulfillment, ...] = ()
-    restate: bool = False
-    """Send items, buyer, address and codes again, not only the selection."""
-
-    idempotency_key: str
-
-
-class CompleteCheckout(Frozen):
-    """Pay a checkout with a token."""
-
-    checkout: CheckoutRef
-    request: PurchaseRequest
-    handler_id: str
-    token_id: str = Field(repr=False)
-    authentication: AuthenticationDone | None = None
-    idempotency_key: str
-
-
-class CancelCheckout(Frozen):
-    """Give a checkout up."""
-
-    checkout: CheckoutRef
-    reason: str
-    idempotency_key: str
 
 
 class _Discovered(NamedTuple):
@@ -120,7 +81,7 @@ class _Discovered(NamedTuple):
     until_ns: int
 
 
-class CheckoutActivities:
+class CheckoutActivities(CheckoutCalls):
     """Calls sellers over HTTP.
 
     Args:
@@ -224,7 +185,7 @@ class CheckoutActivities:
             status = error.details[1] if len(error.details) > 1 else None
             if status == 404:
                 return None
-            if error.type == failures.SELLER_REFUSED and status is not None:
+            if error.type == contract.SELLER_REFUSED and status is not None:
                 return await self.read_checkout(call.checkout)
             raise
 
@@ -304,27 +265,7 @@ class CheckoutActivities:
             raise failures.seller_unreachable(error, what) from None
 
 
-class PurchaseNote(Frozen):
-    """Something to tell a session."""
-
-    session_id: str
-    note: NoteEvents
-
-
-class OrderRoute(Frozen):
-    """The workflow that receives a checkout's order webhooks, and the purchase that it passes them on to."""
-
-    route_id: str
-    purchase_id: str
-    lasts: timedelta
-    """How long the purchase follows its order."""
-
-
-Told = Literal["told", "closed", "unknown"]
-"""What became of telling a session; ``unknown``: there is none of that id."""
-
-
-class PurchaseAnnouncements:
+class PurchaseAnnouncements(AnnouncementCalls):
     """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth.
 
     With ``news``, whoever watches the session is told at once, and not by the next poll.
@@ -349,7 +290,7 @@ class PurchaseAnnouncements:
         return "told"
 
 
-class OrderRouting:
+class OrderRouting(OrderRoutingCalls):
     """Tells where a checkout's order webhooks belong."""
 
     def __init__(self, client: Client) -> None:
@@ -415,7 +356,7 @@ def _require_tls(url: str) -> None:
     raise ApplicationError(
         f"{parts.hostname} is not reached over TLS; give its https origin",
         "tls_required",
-        type=failures.SELLER_REFUSED,
+        type=contract.SELLER_REFUSED,
         non_retryable=True,
     )
 
@@ -435,7 +376,7 @@ def _base_from_discovery(body: bytes) -> str:
         raise ApplicationError(
             f"the seller does not serve ACP {acp.API_VERSION} checkout over REST: no {', '.join(missing)}",
             "protocol_not_served",
-            type=failures.SELLER_REFUSED,
+            type=contract.SELLER_REFUSED,
             non_retryable=True,
         )
     _require_tls(document.api_base_url)

@@ -12,27 +12,17 @@ import httpx
 import stripe
 from temporalio.exceptions import ApplicationError
 
-from waystation.buyer.networks import RequestInvalidError
+from activities.contract import (
+    PAYMENT_METHOD_DECLINED,
+    PROCESSOR_REFUSED,
+    PROCESSOR_UNAVAILABLE,
+    SELLER_ANSWER_INVALID,
+    SELLER_REFUSED,
+    SELLER_UNAVAILABLE,
+)
+from waystation.buyer.origins import RequestInvalidError
 from waystation.protocols.acp import HEADER_RETRY_AFTER, ProtocolViolationError, read_error
 from waystation.redaction import redact
-
-SELLER_UNAVAILABLE: Final = "SellerUnavailable"
-"""Retryable: no answer, a 5xx, or asked to come back later. After a completion: the outcome is unknown."""
-
-SELLER_REFUSED: Final = "SellerRefused"
-"""Final: a 4xx. ``details``: code, HTTP status, param."""
-
-SELLER_ANSWER_INVALID: Final = "SellerAnswerInvalid"
-"""Final: the answer breaks the protocol. After a completion: the outcome is unknown."""
-
-PROCESSOR_UNAVAILABLE: Final = "ProcessorUnavailable"
-"""Retryable: no answer, a 5xx, or a request with the same key still under way."""
-
-PROCESSOR_REFUSED: Final = "ProcessorRefused"
-"""Final: the processor understood and said no. ``details``: code, HTTP status, param."""
-
-PAYMENT_METHOD_DECLINED: Final = "PaymentMethodDeclined"
-"""Final: the payment method was declined. ``details``: decline code."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 300
 MAX_TEXT_CHARS: Final = 300

@@ -12,68 +12,31 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFai
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.contract import (
+    MANDATE_REFUSED,
+    CommitFor,
+    HolderQuestion,
+    MandateCalls,
+    MandateQuestion,
+    RefundFor,
+    ReleaseFor,
+    ReserveFor,
+)
 from activities.heartbeats import heartbeating
 from waystation.models.base import Frozen
 from waystation.models.mandates import (
-    CommitRequest,
     MandateView,
-    RefundRequest,
-    ReleaseRequest,
     Reservation,
     ReserveAnswer,
-    ReserveRequest,
 )
 
 _Result = TypeVar("_Result")
-
-MANDATE_REFUSED: Final = "MandateRefused"
-"""Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
 
 MAX_UPDATES_AT_ONCE: Final = 4
 """To one mandate from one worker."""
 
 
-class ReserveFor(Frozen):
-    """A reservation wanted from one mandate."""
-
-    mandate_id: str
-    request: ReserveRequest
-
-
-class CommitFor(Frozen):
-    """A payment made under one mandate."""
-
-    mandate_id: str
-    request: CommitRequest
-
-
-class RefundFor(Frozen):
-    """Money of a payment made under one mandate that has come back."""
-
-    mandate_id: str
-    request: RefundRequest
-
-
-class ReleaseFor(Frozen):
-    """A reservation given back to one mandate."""
-
-    mandate_id: str
-    request: ReleaseRequest
-
-
-class MandateQuestion(Frozen):
-    """Which mandate."""
-
-    mandate_id: str
-
-
-class HolderQuestion(Frozen):
-    """Is this workflow still running?"""
-
-    workflow_id: str
-
-
-class MandateActivities:
+class MandateActivities(MandateCalls):
     """Talks to Mandate workflows through the Temporal client."""
 
     def __init__(self, client: Client) -> None:

@@ -7,85 +7,43 @@ signature), sending repeats the same credential, closing only reads and revokes.
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import stripe
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import failures
-from waystation.buyer.credentials import (
-    Credentials,
-    MintCall,
-    NotMintedError,
-    ProcessorUnavailableError,
+from activities import contract, failures
+from activities.contract import (
+    CREDENTIAL_NOT_MINTED,
+    REQUEST_INVALID,
+    AllowanceCall,
+    CloseCall,
+    PaidRequestCalls,
+    ReadOffers,
+    RedeemCall,
 )
+from waystation.buyer.credentials import Credentials, NotMintedError, ProcessorUnavailableError
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
-from waystation.buyer.networks import RequestInvalidError, check_transport
 from waystation.buyer.offer_choice import OfferRefused, choose_offer
+from waystation.buyer.origins import RequestInvalidError, check_transport
 from waystation.buyer.outcomes import allowance_answer
-from waystation.models.base import Frozen
-from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
-    AllowancePayment,
     ClosedCredential,
-    HeaderPair,
+    MintCall,
     MintedCredential,
     Offer,
     PaidHttpRequest,
     PaymentRefusal,
     ProbeAnswer,
-    Rail,
     RedeemAnswer,
 )
 
 HEARTBEAT_SECONDS: Final = 1.0
 
-REQUEST_INVALID: Final = "PaidRequestInvalid"
-"""Final: the request can't be made at all (no TLS, bad URL). ``details``: the rule's name."""
-CREDENTIAL_NOT_MINTED: Final = "CredentialNotMinted"
-"""Final: this side can't pay the offer. ``details``: the rule's name."""
-SERVER_UNAVAILABLE: Final = failures.SELLER_UNAVAILABLE
+SERVER_UNAVAILABLE: Final = contract.SELLER_UNAVAILABLE
 """Retryable: no answer, a 5xx, or asked to come back later."""
-
-
-class ReadOffers(Frozen):
-    """The headers of a 402 answer that somebody already has."""
-
-    request: PaidHttpRequest
-    headers: tuple[HeaderPair, ...]
-
-
-class RedeemCall(Frozen):
-    """Send the request with its credential."""
-
-    request: PaidHttpRequest
-    offer: Offer
-    credential: MintedCredential
-    key: str
-
-
-class CloseCall(Frozen):
-    """Find out whether a credential moved money, and make sure that it never will if it didn't."""
-
-    offer: Offer
-    credential: MintedCredential
-    key: str
-
-
-class AllowanceCall(Frozen):
-    """One payment within an allowance. Everything that shapes its credential comes in."""
-
-    payment: AllowancePayment
-    payment_id: str
-    max_price: Money
-    rails: tuple[Rail, ...]
-    expected_payee: str | None
-    payment_method: str | None
-    at: datetime
-    expires_at: datetime
 
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
@@ -113,7 +71,7 @@ def _acting(method: Method) -> Method:
                 str(error), error.code, type=SERVER_UNAVAILABLE, next_retry_delay=error.wait
             ) from None
         except ProcessorUnavailableError as error:
-            raise ApplicationError(str(error), type=failures.PROCESSOR_UNAVAILABLE) from None
+            raise ApplicationError(str(error), type=contract.PROCESSOR_UNAVAILABLE) from None
         except stripe.StripeError as error:
             raise failures.processor_error(error, "act on the payment token") from None
         finally:
@@ -127,7 +85,7 @@ def _final(kind: str, error: RequestInvalidError | NotMintedError) -> Applicatio
     return ApplicationError(str(error), error.rule, type=kind, non_retryable=True)
 
 
-class PaidRequestActivities:
+class PaidRequestActivities(PaidRequestCalls):
     """Talks to paid servers, the processor and the wallet."""
 
     def __init__(self, http: PaidHttp, credentials: Credentials) -> None:

@@ -13,10 +13,9 @@ import stripe
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import failures
+from activities import contract, failures
+from activities.contract import IssueToken, PaymentTokenCalls, RevokeToken, TokenRef
 from activities.heartbeats import heartbeating
-from waystation.models.base import Frozen
-from waystation.models.money import Money
 from waystation.models.purchases import (
     NextAction,
     PaymentToken,
@@ -28,32 +27,7 @@ from waystation.stripe_http import STRIPE_API_VERSION
 _ISSUED: Final = "/v1/shared_payment/issued_tokens"
 
 
-class IssueToken(Frozen):
-    """A token for exactly one total, one payee, one currency, until a moment."""
-
-    payment_method: str
-    payee: str
-    max_amount: Money
-    expires_at: datetime
-    purchase_id: str
-    checkout_id: str
-    idempotency_key: str
-
-
-class TokenRef(Frozen):
-    """One issued token."""
-
-    token: PaymentToken
-
-
-class RevokeToken(Frozen):
-    """Take a token back."""
-
-    token: PaymentToken
-    idempotency_key: str
-
-
-class PaymentTokenActivities:
+class PaymentTokenActivities(PaymentTokenCalls):
     """Calls the payment processor."""
 
     def __init__(self, client: stripe.StripeClient | None) -> None:
@@ -65,7 +39,7 @@ class PaymentTokenActivities:
             raise ApplicationError(
                 "no payment processor is configured; set WAYSTATION_STRIPE_KEY for the worker",
                 "no_processor",
-                type=failures.PROCESSOR_REFUSED,
+                type=contract.PROCESSOR_REFUSED,
                 non_retryable=True,
             )
         return self._client
@@ -119,7 +93,7 @@ class PaymentTokenActivities:
                 ),
             )
         except ApplicationError as error:
-            if error.type != failures.PROCESSOR_REFUSED:
+            if error.type != contract.PROCESSOR_REFUSED:
                 raise
         # Already deactivated: consumed, expired or revoked. Reading tells which.
         return await self.read_payment_token(TokenRef(token=call.token))
@@ -155,7 +129,7 @@ def _token_from(data: Any, headers: Any) -> PaymentToken:
     except (KeyError, TypeError, AttributeError, ValueError):
         raise ApplicationError(
             "the processor's answer about a payment token has another shape than expected",
-            type=failures.PROCESSOR_UNAVAILABLE,
+            type=contract.PROCESSOR_UNAVAILABLE,
         ) from None
 
 

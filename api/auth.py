@@ -11,14 +11,13 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import jwt
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from starlette.requests import HTTPConnection
 
 from api.errors import Forbidden, Invalid, Unauthenticated, UnknownSession
-from api.live.bus import LiveBus
 from waystation.models.base import Frozen
 from waystation.models.events import Actor, Identifier, Role, SessionId
 from waystation.settings import ANY_AGENT, ApiRole, Settings, hash_api_key
@@ -135,13 +134,21 @@ class Token(Frozen):
     expires_at: int
 
 
+class TakenOnce(Protocol):
+    """What makes a one-time ticket one: the live bus, over all processes."""
+
+    async def claim(self, key: str, lifetime_seconds: int) -> bool:
+        """Returns True for the first to claim ``key``."""
+        ...
+
+
 class Authenticator:
     """Checks credentials and mints session tokens and tickets."""
 
-    def __init__(self, settings: Settings, bus: LiveBus) -> None:
+    def __init__(self, settings: Settings, tickets: TakenOnce) -> None:
         self._keys = {key.sha256: key for key in settings.api_keys}
         self._secrets = [secret.get_secret_value() for secret in settings.token_secrets]
-        self._bus = bus
+        self._tickets = tickets
         if not self._keys:
             raise RuntimeError(
                 "WAYSTATION_API_KEYS is empty: nobody could call the API. See docs/settings.md."
@@ -230,7 +237,7 @@ class Authenticator:
         if session_id is None or principal.sessions != frozenset({session_id}):
             raise Unauthenticated("This ticket is for another session.")
         claims = self._verify(ticket) or {}
-        if not await self._bus.claim(f"ticket:{claims.get('jti')}", TICKET_LIFETIME_SECONDS):
+        if not await self._tickets.claim(f"ticket:{claims.get('jti')}", TICKET_LIFETIME_SECONDS):
             raise Unauthenticated("This ticket has been used; get a new one for each connection.")
         return principal
 

@@ -1,20 +1,19 @@
 """What routes ask for: the parts of the process, the caller, a valid session id."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
 from api.auth import Authenticator, Principal, check_session_id
+from api.gateways.money import MoneyParts
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
+from api.live.channels import Channels
 from api.live.feeds import Feeds
 from waystation.settings import Settings
-
-if TYPE_CHECKING:
-    from api.live.channels import Channels
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,10 @@ class ApiParts:
 
     settings: Settings
     gateway: Gateway
+    money: MoneyParts
     bus: LiveBus
     feeds: Feeds
-    channels: "Channels"
+    channels: Channels
     auth: Authenticator
 
 
@@ -40,7 +40,12 @@ def _session_id(
     return check_session_id(session_id)
 
 
+def _money(connection: HTTPConnection) -> MoneyParts:
+    return _parts(connection).money
+
+
 Parts = Annotated[ApiParts, Depends(_parts)]
+Money = Annotated[MoneyParts, Depends(_money)]
 SessionPath = Annotated[str, Depends(_session_id)]
 
 

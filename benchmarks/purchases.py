@@ -35,7 +35,7 @@ from waystation.models.money import Money
 from waystation.protocols import acp
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
 from workflows.purchase.order_events import order_events_id
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 BARE = "bare ACP loop"
 ITEM = "mug_blue"
@@ -307,7 +307,7 @@ async def steps(running: Machine, ids: Sequence[str]) -> Row:
     async with running.stack.client("service") as service:
         for purchase_id in ids:
             entries = (await Buying(service).audit(purchase_id)).entries
-            if not verify_audit(entries):
+            if not verify(entries):
                 raise RuntimeError(f"the trail of {purchase_id} is broken")
             for before, entry in itertools.pairwise(entries):
                 passed = (entry.time - before.time).total_seconds() * 1000

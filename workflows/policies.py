@@ -21,8 +21,9 @@ WORKFLOW_TASK_TIMEOUT = timedelta(seconds=10)
 
 # --- Mandates and purchases -------------------------------------------------------------------
 
-QUICK_CALL_TIMEOUT: Final = timedelta(seconds=1)
-"""Calls within a workflow task: most answer in milliseconds; the rest go on as activities of their own."""
+QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)
+"""Calls within a workflow task: most answer in milliseconds, a distant processor in hundreds of them.
+Far shorter than a task may last; what takes longer becomes an activity of its own."""
 
 MANDATE_CALL_TIMEOUT: Final = timedelta(seconds=10)
 """One update of a mandate answers in milliseconds; a worker restart takes seconds."""
@@ -147,13 +148,6 @@ PROBE_CALL_RETRY: Final = RetryPolicy(
 )
 """Nothing is at stake yet: eighteen seconds, enough for a server on a busy machine to restart, and the
 caller is told."""
-
-AT_ONCE_TIMEOUT: Final = timedelta(seconds=2)
-"""Of a local activity, which keeps the workflow's task open: far longer than it takes, far shorter than
-a task lasts."""
-
-AT_ONCE_RETRY: Final = RetryPolicy(maximum_attempts=1)
-"""What doesn't come at once is asked for by an ordinary activity, with retries of its own."""
 
 READ_OFFERS_TIMEOUT: Final = timedelta(seconds=5)
 READ_OFFERS_RETRY: Final = RetryPolicy(maximum_attempts=3)

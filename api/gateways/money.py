@@ -6,11 +6,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Depends
 from pydantic import ValidationError
-from starlette.requests import HTTPConnection
 from temporalio.client import (
     Client,
     WorkflowQueryFailedError,
@@ -22,7 +20,6 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.auth import Principal
-from api.dependencies import ApiParts
 from api.errors import Conflict, Problem, Unavailable, refusal
 from api.gateways.sessions import execute_update, memo_of
 from waystation.models.decisions import Decision
@@ -365,16 +362,3 @@ class MoneyParts:
 
     gateway: MoneyGateway
     settings: MoneySettings
-
-
-def _money(connection: HTTPConnection) -> MoneyParts:
-    state = connection.app.state
-    found: MoneyParts | None = getattr(state, "money", None)
-    if found is None:
-        parts: ApiParts = state.parts
-        gateway = MoneyGateway(parts.gateway.client, parts.settings.temporal_timeout_seconds)
-        found = state.money = MoneyParts(gateway=gateway, settings=MoneySettings())
-    return found
-
-
-Money = Annotated[MoneyParts, Depends(_money)]

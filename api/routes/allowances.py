@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from api.auth import Principal
-from api.dependencies import Caller
+from api.dependencies import Caller, Money
 from api.errors import PROBLEM_RESPONSES, Conflict
-from api.gateways.money import MAX_LISTED, Money, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
 from api.routes.paid_requests import CancelPayment
 from waystation.models.decisions import Cancel
 from waystation.models.events import SessionId

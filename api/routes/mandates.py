@@ -6,9 +6,9 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
 from api.auth import Principal
-from api.dependencies import Caller
+from api.dependencies import Caller, Money
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.gateways.money import MAX_LISTED, Money, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest

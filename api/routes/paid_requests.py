@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from api.auth import Action, Principal
-from api.dependencies import Caller
+from api.dependencies import Caller, Money
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, NotFound
 from api.routes.mandates import require_spender
 from waystation.models.base import Frozen
 from waystation.models.decisions import (

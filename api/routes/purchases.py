@@ -12,9 +12,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.auth import Action, Principal
-from api.dependencies import Caller, Parts
+from api.dependencies import Caller, Money, Parts
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
-from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, Money, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, NotFound
 from api.routes.mandates import require_spender
 from waystation.buyer.carts import order_facts
 from waystation.models.base import Frozen

@@ -15,9 +15,9 @@ from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisc
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth import Action, Principal, check_session_id
-from api.dependencies import ApiParts, Caller, Parts, SessionPath
+from api.dependencies import ApiParts, Caller, Money, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem
-from api.gateways.money import Money, MoneyParts
+from api.gateways.money import MoneyParts
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
 from api.live.feeds import Feed, Subscription
 from api.routes import purchases, sessions

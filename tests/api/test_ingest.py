@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 from api.auth import Principal
+from api.live.agents import AgentConnection
 from api.live.bus import MemoryBus
-from api.live.channels import AgentConnection, Channels
+from api.live.channels import Channels
 from api.live.feeds import Feeds
 from tests.api.test_feeds import NOW
 from tests.support import eventually

@@ -12,7 +12,7 @@ from tests.console.people import Console, until
 from tests.money.shop_front import Talk
 from tests.support import eventually
 from waystation.models.trail import AuditTrail
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 BUYER = {"email": "ada@example.com", "first_name": "Ada"}
 
@@ -88,7 +88,7 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
     saved = tmp_path / "audit.json"
     await (await download.value).save_as(saved)
     entries = AuditTrail.model_validate(json.loads(saved.read_text())).entries
-    assert verify_audit(entries)
+    assert verify(entries)
     served = await console.stack.call("approver", "GET", f"/purchases/{purchase_id}/audit")
     assert saved.read_bytes() == served.content, "byte for byte: hashes are of what is written"
 

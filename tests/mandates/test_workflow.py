@@ -14,7 +14,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.mandates import CommitFor, MandateActivities, ReleaseFor, ReserveFor
+from activities.contract import CommitFor, ReleaseFor, ReserveFor
+from activities.mandates import MandateActivities
 from tests.support import TEMPORAL, eventually
 from waystation.models.mandates import (
     CommitRequest,

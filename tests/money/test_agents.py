@@ -10,7 +10,7 @@ from tests.money.shop_front import MoneyStack, Talk
 from tests.stack import KEYS
 from tests.support import eventually
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 BUYER = {"email": "ada@example.com", "first_name": "Ada"}
 DETAILS = {"buyer": BUYER}
@@ -45,7 +45,7 @@ async def test_an_agent_searches_and_buys_what_a_person_approves(money: MoneySta
         assert "purchase.updated" in types
         assert "spt_" not in "".join(event.model_dump_json() for event in await talk.events())
         trail = await person.audit(purchase_id)
-        assert verify_audit(trail.entries)
+        assert verify(trail.entries)
 
 
 async def test_a_person_approves_over_the_websocket(money: MoneyStack) -> None:
@@ -142,7 +142,7 @@ async def test_an_agent_pays_for_a_request_by_token_and_on_chain(money: MoneySta
         async with money.payments() as person:
             view = await person.payment(str(result["payment_id"]), wait=True)
             assert (view.status, view.money_moved) == ("delivered", "yes")
-            assert verify_audit((await person.audit(view.payment_id)).entries)
+            assert verify((await person.audit(view.payment_id)).entries)
 
         tokens = await money.mandate(
             cap={"amount": 1_000_000, "currency": USDC_BASE_SEPOLIA.currency}, approval_threshold=1_000_000

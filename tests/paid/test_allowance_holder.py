@@ -17,7 +17,7 @@ from waystation.models.money import Money
 from waystation.models.payments import Rail
 from workflows import policies
 from workflows.allowance import Allowance
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 from .buying import AGENT, API, USDC, Bench, eventually, has_credential, times, usd
 from .evil import EvilServer, ask, stripe_challenge
@@ -223,7 +223,7 @@ async def test_every_payment_is_in_the_trail(bench: Bench, tmp_path: Path) -> No
                 await agent.fetch(f"{API}/v1/reports/r{n}", max_price=usd(50), payment_id=f"k{n}")
     await agent.settled(allowance)
     trail = await bench.temporal.get_workflow_handle(allowance).query(Allowance.audit)
-    assert verify_audit(trail.entries)
+    assert verify(trail.entries)
     paid = [entry.detail for entry in trail.entries if entry.action == "payment.reported"]
     assert [(one["key"], one["amount"], one["money_moved"]) for one in paid] == [
         (f"k{n}", 50, "yes") for n in range(3)

@@ -10,7 +10,8 @@ import pytest
 
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.http import PaidHttp
-from waystation.buyer.networks import CheckedTransport, RequestInvalidError, is_public, read_networks
+from waystation.buyer.networks import CheckedTransport, is_public, read_networks
+from waystation.buyer.origins import RequestInvalidError
 from waystation.buyer.payer import Payer, PaymentRefusedError
 from waystation.models.payments import PaidHttpRequest
 

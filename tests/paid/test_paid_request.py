@@ -24,7 +24,7 @@ from waystation.models.decisions import (
 from waystation.models.money import Money
 from waystation.models.payments import PaidRequestView, Rail
 from workflows.paid_request import PaidRequest
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 from .buying import AGENT, USDC, Bench, eventually, has_credential, times, usd
 from .evil import EvilServer, ask, forged_receipt, stripe_challenge, x402_required
@@ -57,7 +57,7 @@ async def test_a_card_payment_is_delivered_with_a_receipt(bench: Bench) -> None:
     assert await bench.balance(mandate) == (50, 0)
     assert await bench.open_tokens() == []
     trail = await handle.query(PaidRequest.audit)
-    assert verify_audit(trail.entries)
+    assert verify(trail.entries)
     actions = [entry.action for entry in trail.entries]
     assert actions.index("credential.minted") < actions.index("credential.sent")
 

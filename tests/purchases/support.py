@@ -18,7 +18,7 @@ from waystation.models.purchases import OutcomeWanted, PurchaseRequest, Purchase
 from waystation.models.trail import AuditTrail
 from workflows.mandate import Mandate, MandateStart
 from workflows.purchase import Purchase, PurchaseStart
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 ADDRESS = {
     "name": "Alice Example",
@@ -166,7 +166,7 @@ class Bought:
 
     async def trail(self) -> AuditTrail:
         trail = await self.handle.query(Purchase.audit)
-        assert verify_audit(trail.entries)
+        assert verify(trail.entries)
         return trail
 
     async def balance(self) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from waystation.models.trail import AuditTrail
 from waystation.money_settings import MoneySettings
 from waystation.protocols.acp.webhooks import sign_webhook
 from waystation.settings import ApiKey, ApiRole, Settings, hash_api_key
-from workflows.purchase.rules import verify_audit
+from workflows.trail import verify
 
 KEYS: dict[str, ApiRole] = {
     "agent": "agent",
@@ -115,11 +115,14 @@ async def api(
     for part in (mandates, purchases, codec):
         app.include_router(part.router)
     async with app.router.lifespan_context(app):
-        app.state.parts = dataclasses.replace(app.state.parts, gateway=Gateway(encrypted, 10.0))
         secrets = {seller.origin: (SecretStr(WEBHOOK_SECRET),)}
-        app.state.money = MoneyParts(
-            gateway=MoneyGateway(encrypted, 10.0, task_queue=purchase_queue),
-            settings=MoneySettings(seller_webhook_secrets=secrets),
+        app.state.parts = dataclasses.replace(
+            app.state.parts,
+            gateway=Gateway(encrypted, 10.0),
+            money=MoneyParts(
+                gateway=MoneyGateway(encrypted, 10.0, task_queue=purchase_queue),
+                settings=MoneySettings(seller_webhook_secrets=secrets),
+            ),
         )
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
@@ -141,7 +144,7 @@ async def test_from_the_mandate_to_the_receipt(api: Api, processor: Processor) -
     trail = AuditTrail.model_validate(
         (await api.call("ops", "GET", f"/purchases/{purchase_id}/audit")).json()
     )
-    assert verify_audit(trail.entries)
+    assert verify(trail.entries)
     cart = (await api.call("agent", "GET", f"/purchases/{purchase_id}/cart")).json()
     assert cart["total"] == 2480
     listed = (await api.call("ops", "GET", "/purchases", limit=100)).json()

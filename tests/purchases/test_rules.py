@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from waystation.models.purchases import (
     PurchaseRequest,
     PurchaseStatus,
 )
-from waystation.models.trail import AuditEntry
 from waystation.protocols import acp
 from workflows.purchase import rules
 from workflows.purchase.rules import (
@@ -367,56 +366,6 @@ def test_no_end_without_an_order_skips_the_undoing() -> None:
     for status, following in TRANSITIONS.items():
         if status != "undoing":
             assert following & FINAL_STATUSES <= {"completed"}
-
-
-# --- the trail ---------------------------------------------------------------------------------
-
-
-def trail(length: int) -> list[AuditEntry]:
-    entries: list[AuditEntry] = []
-    for number in range(length):
-        entries.append(
-            rules.audit_entry(
-                entries,
-                time=NOW + timedelta(seconds=number),
-                actor="seller",
-                action="checkout.read",
-                detail={"total": number, "note": "ü" * number, "list": ["a", 1]},
-            )
-        )
-    return entries
-
-
-@given(st.integers(0, 12))
-def test_the_chain_is_whole_also_after_storage(length: int) -> None:
-    entries = [AuditEntry.model_validate_json(entry.model_dump_json()) for entry in trail(length)]
-    assert rules.verify_audit(entries)
-
-
-@given(st.integers(0, 7), st.sampled_from(["detail", "actor", "action", "time", "drop", "swap", "seq"]))
-def test_a_changed_trail_is_seen(position: int, how: str) -> None:
-    entries = trail(9)
-    entry = entries[position]
-    match how:
-        case "drop":
-            del entries[position]
-        case "swap":
-            entries[position], entries[position + 1] = entries[position + 1], entries[position]
-        case "detail":
-            entries[position] = entry.model_copy(update={"detail": {"total": 1_000_000}})
-        case "time":
-            entries[position] = entry.model_copy(update={"time": NOW - timedelta(days=1)})
-        case "seq":
-            entries[position] = entry.model_copy(update={"seq": 99})
-        case _:
-            entries[position] = entry.model_copy(update={how: "someone else"})
-    assert not rules.verify_audit(entries)
-
-
-def test_keys_come_from_the_purchase_and_the_step_alone() -> None:
-    assert rules.step_key("p-1", "complete", 2) == "p-1:complete:2"
-    assert len(rules.step_key("p" * 200, "complete", 10**6)) <= 255
-    assert len(rules.note_key("p" * 200, 10**6)) <= 128
 
 
 # --- the specification's own examples ----------------------------------------------------------

@@ -7,7 +7,8 @@ from pydantic import SecretStr
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.checkouts import CheckoutActivities, OpenCheckout, SellerCredentials
+from activities.checkouts import CheckoutActivities, SellerCredentials
+from activities.contract import OpenCheckout
 from activities.failures import SELLER_REFUSED
 from waystation.buyer.networks import checked_client
 from waystation.models.purchases import PurchaseRequest

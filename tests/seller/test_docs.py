@@ -19,7 +19,7 @@ from waystation.sandbox.shop import Behaviour
 from waystation.sandbox.shop import Shop as ShopMerchant
 from waystation.sandbox.troubles import Trouble
 from waystation.seller import Merchant, SellerSettings, SqliteStore
-from waystation.seller.shop.kit import Seller
+from waystation.seller.shop.mount import Seller
 from waystation.seller.shop.routes import acp_router
 
 ROOT = Path(__file__).parents[2]

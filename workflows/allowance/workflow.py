@@ -17,7 +17,6 @@ accounted for counts as spent, after time enough to correct it.
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from pydantic import Field, JsonValue
 from temporalio import workflow
@@ -25,12 +24,11 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     import workflows.allowance.rules as allowance_rules
+    import workflows.mandate.calls as mandates
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
-    import workflows.purchase.calls as purchase_calls
-    from activities.mandates import CommitFor, ReleaseFor, ReserveFor
-    from activities.paid_requests import AllowanceCall, PaidRequestActivities
-    from waystation.buyer.networks import origin_of
+    from activities.contract import AllowanceCall, CommitFor, PaidRequestCalls, ReleaseFor, ReserveFor
+    from waystation.buyer.origins import origin_of
     from waystation.models.base import Frozen
     from waystation.models.decisions import Cancel
     from waystation.models.mandates import (
@@ -50,11 +48,13 @@ with workflow.unsafe.imports_passed_through():
         LeaseRequest,
         PaymentRefusal,
     )
-    from waystation.models.trail import AuditEntry, AuditTrail, NoteEvents
+    from waystation.models.trail import AuditTrail
     from workflows.allowance.rules import LeaseRecord, Ledger
     from workflows.arguments import drop_unless, refuse_unless
-    from workflows.purchase.calls import CallFailure
-    from workflows.purchase.rules import audit_entry, note_key, step_key
+    from workflows.calls import CallFailure, call_options, durable
+    from workflows.keys import step_key
+    from workflows.outbox import Outbox
+    from workflows.trail import Trail
 
 MAX_CALLS_PER_RUN = 300
 """After so many payments and reports the allowance continues as new, to keep its history short."""
@@ -67,17 +67,15 @@ ALLOWANCE_LEASED = "AllowanceLeased"
 ANSWER_FORGOTTEN = "AllowanceAnswerForgotten"
 """Error types of a payment that is refused before anything happened."""
 
-_PAY: dict[str, Any] = {
-    "start_to_close_timeout": policies.ALLOWANCE_CALL_TIMEOUT,
-    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
-    "retry_policy": policies.REDEEM_CALL_RETRY,
-}
-_CLOSE: dict[str, Any] = {
-    "start_to_close_timeout": policies.CLOSE_CALL_TIMEOUT,
-    "schedule_to_close_timeout": policies.CLOSE_GIVE_UP,
-    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
-    "retry_policy": policies.CLOSE_CALL_RETRY,
-}
+_PAY = call_options(
+    policies.ALLOWANCE_CALL_TIMEOUT, policies.REDEEM_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+)
+_CLOSE = call_options(
+    policies.CLOSE_CALL_TIMEOUT,
+    policies.CLOSE_CALL_RETRY,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
+    give_up=policies.CLOSE_GIVE_UP,
+)
 
 
 class AllowanceState(Frozen):
@@ -87,8 +85,9 @@ class AllowanceState(Frozen):
     ledger: Ledger
     ends_at_seconds: int
     answers: dict[str, AllowanceAnswer] = Field(default_factory=dict)
-    audit: tuple[AuditEntry, ...] = ()
-    notes: int = 0
+    trail: Trail
+    notes: int
+    """How many notes its session was sent."""
 
 
 class AllowanceRun(Frozen):
@@ -110,9 +109,8 @@ class Allowance:
         self._ledger = state.ledger if state else Ledger(budget=run.start.budget.amount)
         self._ends_at = state.ends_at_seconds if state else 0
         self._answers = dict(state.answers) if state else {}
-        self._audit = state.audit if state else ()
-        self._notes = state.notes if state else 0
-        self._outbox: list[NoteEvents] = []
+        self._trail = state.trail if state else Trail(max_entries=allowance_rules.MAX_AUDIT_ENTRIES)
+        self._outbox = Outbox(run.start.session_id, numbered=state.notes if state else 0)
         self._calls_in_run = 0
         self._paying: set[str] = set()
         self._closing = False
@@ -122,7 +120,7 @@ class Allowance:
     @workflow.run
     async def run(self, run: AllowanceRun) -> AllowanceView:
         """Reserve, serve payments, settle."""
-        pump = asyncio.create_task(self._pump_notes())
+        telling = self._outbox.start()
         try:
             await self._open()
             remaining = max(self._ends_at - workflow.now().timestamp(), 0.001)
@@ -144,8 +142,8 @@ class Allowance:
         await self._await_last_report()
         await workflow.wait_condition(workflow.all_handlers_finished)
         await self._settle_with_mandate()
-        await workflow.wait_condition(lambda: not self._outbox)
-        pump.cancel()
+        await workflow.wait_condition(lambda: self._outbox.empty)
+        telling.cancel()
         return self.status()
 
     # --- a holder -----------------------------------------------------------------------
@@ -323,9 +321,7 @@ class Allowance:
 
     async def _pay(self, call: AllowanceCall) -> AllowanceAnswer:
         try:
-            return await purchase_calls.settle(
-                workflow.execute_activity_method(PaidRequestActivities.pay_within_allowance, call, **_PAY)
-            )
+            return await durable(PaidRequestCalls.pay_within_allowance, call, _PAY)
         except CallFailure as failure:
             return await self._find_truth(call, failure)
         except asyncio.CancelledError:
@@ -334,9 +330,7 @@ class Allowance:
     async def _find_truth(self, call: AllowanceCall, failure: CallFailure | None) -> AllowanceAnswer:
         """No answer came: what the processor or chain says; what nobody knows counts as spent."""
         try:
-            found: AllowanceAnswer = await purchase_calls.settle(
-                workflow.execute_activity_method(PaidRequestActivities.close_within_allowance, call, **_CLOSE)
-            )
+            return await durable(PaidRequestCalls.close_within_allowance, call, _CLOSE)
         except CallFailure as unclear:
             # Not even the credential could be had: a final refusal to mint means that none exists.
             minted = unclear.kind not in rules.NEVER_MINTED
@@ -344,7 +338,6 @@ class Allowance:
             moved = "unknown" if minted else "no"
             amount = self._start.max_price.amount if minted else 0
             return AllowanceAnswer(money_moved=moved, amount=amount, refusal=refusal)
-        return found
 
     # --- what people may say ------------------------------------------------------------
 
@@ -352,14 +345,14 @@ class Allowance:
     @drop_unless(Cancel)
     def settle(self, wish: Cancel) -> None:
         """No more payments; commit what was spent."""
-        self._note("settle.received", wish.by, {"reason": wish.reason})
+        self._heard("settle.received", wish.by, {"reason": wish.reason})
         self._closing = True
 
     @workflow.signal
     @drop_unless(RevokeRequest)
     def mandate_revoked(self, revocation: RevokeRequest) -> None:
         """The mandate was taken back; sent by the mandate itself."""
-        self._note("mandate.revoked", revocation.by, {"reason": revocation.reason})
+        self._heard("mandate.revoked", revocation.by, {"reason": revocation.reason})
         self._closing = True
 
     @workflow.query
@@ -385,7 +378,7 @@ class Allowance:
     @workflow.query
     def audit(self) -> AuditTrail:
         """Every step so far, each entry carrying the hash of the one before."""
-        return AuditTrail(purchase_id=workflow.info().workflow_id, entries=self._audit)
+        return self._trail.of(workflow.info().workflow_id)
 
     # --- the mandate --------------------------------------------------------------------
 
@@ -397,7 +390,7 @@ class Allowance:
         if start.max_price.currency != start.budget.currency or not start.max_price <= start.budget:
             raise CallFailure("AllowanceInvalid", "allowance_invalid", "max_price must fit into the budget")
         hold = timedelta(seconds=start.lifetime_seconds) + policies.HOLD_MARGIN
-        self._reserved = await purchase_calls.reserve(
+        self._reserved = await mandates.reserve(
             ReserveFor(
                 mandate_id=start.mandate_id,
                 request=ReserveRequest(
@@ -420,7 +413,7 @@ class Allowance:
 
     async def _continue(self, run: AllowanceRun) -> None:
         self._renewing_run = True
-        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and not self._outbox)
+        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._outbox.empty)
         if self._reserved is None or self._closing:
             return
         state = AllowanceState(
@@ -428,8 +421,8 @@ class Allowance:
             ledger=self._ledger,
             ends_at_seconds=self._ends_at,
             answers=allowance_rules.newest_answers(self._answers, MAX_REMEMBERED_ANSWER_BYTES),
-            audit=self._audit,
-            notes=self._notes,
+            trail=self._trail,
+            notes=self._outbox.numbered,
         )
         workflow.continue_as_new(AllowanceRun(start=run.start, state=state))
 
@@ -438,11 +431,11 @@ class Allowance:
         try:
             if spent:
                 commit = CommitRequest(key=key, amount=spent)
-                await purchase_calls.commit(CommitFor(mandate_id=mandate_id, request=commit))
+                await mandates.commit(CommitFor(mandate_id=mandate_id, request=commit))
                 self._note("mandate.committed", "mandate", {"amount": spent})
             else:
                 release = ReleaseRequest(key=key, reason="nothing was spent")
-                await purchase_calls.release(ReleaseFor(mandate_id=mandate_id, request=release))
+                await mandates.release(ReleaseFor(mandate_id=mandate_id, request=release))
                 self._note("mandate.released", "mandate", {})
         except CallFailure as failure:
             self._refusal = PaymentRefusal(rule=failure.code, message=str(failure))
@@ -451,36 +444,23 @@ class Allowance:
     # --- the trail and the session ------------------------------------------------------
 
     def _note(self, action: str, actor: str, detail: Mapping[str, JsonValue]) -> None:
-        if len(self._audit) >= allowance_rules.MAX_AUDIT_ENTRIES:
-            return
-        entry = audit_entry(self._audit, time=workflow.now(), actor=actor, action=action, detail=detail)
-        self._audit = (*self._audit, entry)
+        self._trail = self._trail.noted(action, actor, detail, time=workflow.now())
+
+    def _heard(self, action: str, actor: str, detail: Mapping[str, JsonValue]) -> None:
+        self._trail = self._trail.heard(action, actor, detail, time=workflow.now())
 
     def _announce(self, updates: list[dict[str, JsonValue]]) -> None:
-        if self._start.session_id is None:
-            return
-        self._notes += 1
         allowance_id = workflow.info().workflow_id
         common = {"allowance_id": allowance_id, "turn_id": self._start.turn_id}
-        events = tuple(
-            {
-                "type": "payment.updated",
-                "data": {"payment_id": f"{allowance_id}:{update['key']}", **common, **update},
-            }
-            for update in updates
+        self._outbox.put(
+            [
+                {
+                    "type": "payment.updated",
+                    "data": {"payment_id": f"{allowance_id}:{update['key']}", **common, **update},
+                }
+                for update in updates
+            ]
         )
-        self._outbox.append(NoteEvents(key=note_key(allowance_id, self._notes), events=events))
-
-    async def _pump_notes(self) -> None:
-        """Tell the session, in order, beside the payments."""
-        session_id = self._start.session_id
-        while session_id is not None:
-            await workflow.wait_condition(lambda: bool(self._outbox))
-            try:
-                await purchase_calls.announce(session_id, self._outbox[0])
-            except CallFailure:
-                workflow.logger.warning("a session was not told of payments")
-            self._outbox.pop(0)
 
 
 def _refused(kind: str, message: str) -> ApplicationError:

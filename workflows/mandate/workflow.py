@@ -17,7 +17,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     import workflows.mandate.rules as rules
     import workflows.policies as policies
-    from activities.mandates import HolderQuestion, MandateActivities
+    from activities.contract import HolderQuestion, MandateCalls
     from waystation.models.base import Frozen
     from waystation.models.mandates import (
         CommitRequest,
@@ -181,7 +181,7 @@ class Mandate:
             return False
         try:
             return await workflow.execute_activity_method(
-                MandateActivities.holder_is_running,
+                MandateCalls.holder_is_running,
                 HolderQuestion(workflow_id=holder),
                 start_to_close_timeout=policies.MANDATE_CALL_TIMEOUT,
                 retry_policy=policies.MANDATE_CALL_RETRY,

@@ -4,7 +4,6 @@ No clock, no I/O, no Temporal: everything that decides comes in as an argument.
 """
 
 import hashlib
-import json
 from typing import Final, Literal
 
 from waystation.buyer import offer_choice
@@ -20,6 +19,7 @@ from waystation.models.payments import (
     Rail,
     RedeemAnswer,
 )
+from workflows.trail import canonical
 
 MAX_CREDENTIALS: Final = 2
 """A second credential is minted only after the first is known to be worthless."""
@@ -95,8 +95,7 @@ def terms_digest(start: PaidRequestStart, offer: Offer) -> str:
         "currency": offer.price.currency,
         "payee": offer.payee,
     }
-    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(canonical(facts).encode()).hexdigest()
 
 
 def protocol_of(rail: Rail) -> Literal["mpp", "x402"]:

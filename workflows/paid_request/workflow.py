@@ -14,29 +14,29 @@ Signals take one JSON object, so Temporal's CLI can send them::
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from pydantic import JsonValue
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
-    import workflows.paid_request.calls as calls
+    import activities.contract as contract
+    import workflows.mandate.calls as mandates
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
-    import workflows.purchase.calls as purchase_calls
-    from activities.mandates import MANDATE_REFUSED, CommitFor, ReleaseFor, ReserveFor
-    from activities.paid_requests import (
+    from activities.contract import (
         CREDENTIAL_NOT_MINTED,
+        MANDATE_REFUSED,
         REQUEST_INVALID,
         CloseCall,
-        PaidRequestActivities,
+        CommitFor,
+        PaidRequestCalls,
         ReadOffers,
         RedeemCall,
+        ReleaseFor,
+        ReserveFor,
     )
-    from waystation.buyer.credentials import MintCall
-    from waystation.buyer.networks import RequestInvalidError, check_transport, origin_of
+    from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
     from waystation.models.decisions import (
         Approve,
         Cancel,
@@ -53,6 +53,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import (
         ClosedCredential,
         HttpAnswer,
+        MintCall,
         MintedCredential,
         MoneyMoved,
         Offer,
@@ -64,44 +65,34 @@ with workflow.unsafe.imports_passed_through():
         Receipt,
         RedeemAnswer,
     )
-    from waystation.models.trail import AuditEntry, AuditTrail, NoteEvents
+    from waystation.models.trail import AuditTrail
     from workflows.arguments import drop_unless, refuse_unless
+    from workflows.calls import CallFailure, CallOptions, call_options, durable, quick, settle
     from workflows.decisions import check_decision, the_one_in
+    from workflows.keys import step_key
+    from workflows.outbox import Outbox
     from workflows.paid_request.rules import PaymentRefused
-    from workflows.purchase.calls import CallFailure
-    from workflows.purchase.rules import audit_entry, note_key, step_key
+    from workflows.trail import Trail
     from workflows.waiting import mark_waiting
 
-_PROBE: dict[str, Any] = {
-    "start_to_close_timeout": policies.PROBE_CALL_TIMEOUT,
-    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
-    "retry_policy": policies.PROBE_CALL_RETRY,
-}
-_READ_OFFERS: dict[str, Any] = {
-    "start_to_close_timeout": policies.READ_OFFERS_TIMEOUT,
-    "retry_policy": policies.READ_OFFERS_RETRY,
-}
-_MINT: dict[str, Any] = {
-    "start_to_close_timeout": policies.MINT_CALL_TIMEOUT,
-    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
-    "retry_policy": policies.MINT_CALL_RETRY,
-}
-_REDEEM: dict[str, Any] = {
-    "start_to_close_timeout": policies.REDEEM_CALL_TIMEOUT,
-    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
-    "retry_policy": policies.REDEEM_CALL_RETRY,
-}
-_LATE_REDEEM: dict[str, Any] = {
-    "start_to_close_timeout": policies.REDEEM_CALL_TIMEOUT,
-    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
-    "retry_policy": policies.LATE_REDEEM_RETRY,
-}
-_CLOSE: dict[str, Any] = {
-    "start_to_close_timeout": policies.CLOSE_CALL_TIMEOUT,
-    "schedule_to_close_timeout": policies.CLOSE_GIVE_UP,
-    "heartbeat_timeout": policies.PAID_REQUEST_HEARTBEAT,
-    "retry_policy": policies.CLOSE_CALL_RETRY,
-}
+_PROBE = call_options(
+    policies.PROBE_CALL_TIMEOUT, policies.PROBE_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+)
+_MINT = call_options(
+    policies.MINT_CALL_TIMEOUT, policies.MINT_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+)
+_REDEEM = call_options(
+    policies.REDEEM_CALL_TIMEOUT, policies.REDEEM_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+)
+_LATE_REDEEM = call_options(
+    policies.REDEEM_CALL_TIMEOUT, policies.LATE_REDEEM_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+)
+_CLOSE = call_options(
+    policies.CLOSE_CALL_TIMEOUT,
+    policies.CLOSE_CALL_RETRY,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
+    give_up=policies.CLOSE_GIVE_UP,
+)
 
 
 @workflow.defn(name="PaidRequest")
@@ -129,14 +120,13 @@ class PaidRequest:
         self._receipt: Receipt | None = None
         self._answer: HttpAnswer | None = None
         self._refusal: PaymentRefusal | None = None
-        self._audit: tuple[AuditEntry, ...] = ()
-        self._outbox: list[NoteEvents] = []
-        self._notes = 0
+        self._trail = Trail(max_entries=rules.MAX_AUDIT_ENTRIES)
+        self._outbox = Outbox(start.session_id)
 
     @workflow.run
     async def run(self, start: PaidRequestStart) -> PaidRequestView:
         """Pay and deliver, or undo; the final view says which, and whether money moved."""
-        pump = asyncio.create_task(self._pump_notes())
+        telling = self._outbox.start()
         self._note_request()
         try:
             await self._pay_and_deliver()
@@ -147,8 +137,8 @@ class PaidRequest:
         except asyncio.CancelledError:
             self._note("workflow.cancel", "operator", {"status": self._status})
             await self._undo(PaymentRefused("canceled", "the workflow was canceled", "refused"))
-        await workflow.wait_condition(lambda: not self._outbox and workflow.all_handlers_finished())
-        pump.cancel()
+        await workflow.wait_condition(lambda: self._outbox.empty and workflow.all_handlers_finished())
+        telling.cancel()
         return self.status()
 
     # --- what people may say ------------------------------------------------------------
@@ -185,14 +175,14 @@ class PaidRequest:
     @drop_unless(Cancel)
     def cancel(self, cancellation: Cancel) -> None:
         """Stop, if nothing was sent yet."""
-        self._note("cancel.received", cancellation.by, {"reason": cancellation.reason})
+        self._heard("cancel.received", cancellation.by, {"reason": cancellation.reason})
         self._cancel = self._cancel or cancellation
 
     @workflow.signal
     @drop_unless(RevokeRequest)
     def mandate_revoked(self, revocation: RevokeRequest) -> None:
         """The mandate was taken back; sent by the mandate itself."""
-        self._note("mandate.revoked", revocation.by, {"reason": revocation.reason})
+        self._heard("mandate.revoked", revocation.by, {"reason": revocation.reason})
         self._revoked = self._revoked or revocation
 
     @workflow.update
@@ -235,7 +225,7 @@ class PaidRequest:
     @workflow.query
     def audit(self) -> AuditTrail:
         """Every step so far, each entry carrying the hash of the one before."""
-        return AuditTrail(purchase_id=self._id, entries=self._audit)
+        return self._trail.of(self._id)
 
     def _moved_so_far(self) -> MoneyMoved:
         """From the moment a credential may be out, nobody knows until processor or chain was asked."""
@@ -256,11 +246,11 @@ class PaidRequest:
                 digest=self._digest,
             )
         except ApplicationError as refusal:
-            self._note(f"{kind}.refused", wanted.approver, {"why": refusal.type, "digest": wanted.digest})
+            self._heard(f"{kind}.refused", wanted.approver, {"why": refusal.type, "digest": wanted.digest})
             if tell:
                 raise
             return
-        self._note(f"{kind}.received", wanted.approver, {"digest": wanted.digest})
+        self._heard(f"{kind}.received", wanted.approver, {"digest": wanted.digest})
         self._decision = wanted
 
     # --- the way of the money -----------------------------------------------------------
@@ -291,11 +281,12 @@ class PaidRequest:
         if headers is None:
             await self._check_seller()
             return await self._probe()
-        return await purchase_calls.settle(
+        return await settle(
             workflow.execute_local_activity_method(
-                PaidRequestActivities.read_payment_offers,
+                PaidRequestCalls.read_payment_offers,
                 ReadOffers(request=self._request, headers=headers),
-                **_READ_OFFERS,
+                start_to_close_timeout=policies.READ_OFFERS_TIMEOUT,
+                retry_policy=policies.READ_OFFERS_RETRY,
             )
         )
 
@@ -305,17 +296,13 @@ class PaidRequest:
             check_transport(self._request.url)
         except RequestInvalidError as error:
             raise PaymentRefused(error.rule, str(error)) from None
-        mandate = await calls.read_mandate(self._start.mandate_id)
+        mandate = await mandates.read(self._start.mandate_id)
         origin = origin_of(self._request.url)
         if not {"*", origin} & set(mandate.terms.sellers):
             raise PaymentRefused("seller_not_allowed", f"the mandate does not allow {origin}")
 
     async def _probe(self) -> ProbeAnswer:
-        return await purchase_calls.settle(
-            workflow.execute_activity_method(
-                PaidRequestActivities.probe_paid_resource, self._request, **_PROBE
-            )
-        )
+        return await durable(PaidRequestCalls.probe_paid_resource, self._request, _PROBE)
 
     def _pin(self, offer: Offer) -> None:
         """From here on only this price, payee, currency and realm will be paid."""
@@ -341,7 +328,7 @@ class PaidRequest:
         # Written down before it is sent: whatever happens now, this key gets settled in the end.
         self._reservation = step_key(self._id, "reserve", self._minted + 1)
         hold = policies.HOLD_MARGIN + timedelta(seconds=self._start.approval_timeout_seconds)
-        reserved = await calls.reserve(
+        reserved = await mandates.reserve_for_moments(
             ReserveFor(
                 mandate_id=self._start.mandate_id,
                 request=ReserveRequest(
@@ -425,19 +412,15 @@ class PaidRequest:
             expires_at=min(at + policies.CREDENTIAL_LIFETIME, reserved.valid_until),
             payment_method=method or next(iter(reserved.payment_methods), None),
         )
-        mint = PaidRequestActivities.mint_payment_credential
-        credential: MintedCredential = (
-            await calls.at_once(mint, call, _MINT)
-            if at_once
-            else await purchase_calls.settle(workflow.execute_activity_method(mint, call, **_MINT))
-        )
+        mint = PaidRequestCalls.mint_payment_credential
+        credential = await (quick(mint, call, _MINT) if at_once else durable(mint, call, _MINT))
         self._credential = credential
         detail = {"credential": credential.fingerprint, **self._facts(offer)}
         self._note("credential.minted", "waystation", detail)
         return credential
 
     async def _redeem(
-        self, offer: Offer, credential: MintedCredential, options: Mapping[str, Any]
+        self, offer: Offer, credential: MintedCredential, options: CallOptions
     ) -> RedeemAnswer | None:
         """What came back for the credential; None when nothing did."""
         call = RedeemCall(
@@ -448,11 +431,7 @@ class PaidRequest:
         )
         self._note("credential.sent", "waystation", {"credential": credential.fingerprint, "key": call.key})
         try:
-            redeemed: RedeemAnswer = await purchase_calls.settle(
-                workflow.execute_activity_method(
-                    PaidRequestActivities.redeem_payment_credential, call, **options
-                )
-            )
+            redeemed = await durable(PaidRequestCalls.redeem_payment_credential, call, options)
         except CallFailure as failure:
             self._note("server.silent", "server", {"kind": failure.kind, "code": failure.code})
             return None
@@ -491,11 +470,7 @@ class PaidRequest:
 
     async def _ask_what_became(self, call: CloseCall) -> ClosedCredential:
         try:
-            return await purchase_calls.settle(
-                workflow.execute_activity_method(
-                    PaidRequestActivities.close_payment_credential, call, **_CLOSE
-                )
-            )
+            return await durable(PaidRequestCalls.close_payment_credential, call, _CLOSE)
         except CallFailure as failure:
             self._note("credential.unclear", "waystation", {"kind": failure.kind, "code": failure.code})
             return ClosedCredential(money_moved="unknown", source="nobody")
@@ -548,7 +523,7 @@ class PaidRequest:
         amount = offer.price.amount if closed.amount is None else min(closed.amount, offer.price.amount)
         request = CommitRequest(key=self._reservation, amount=amount)
         try:
-            await calls.commit(CommitFor(mandate_id=self._start.mandate_id, request=request))
+            await mandates.commit(CommitFor(mandate_id=self._start.mandate_id, request=request))
             self._note("mandate.committed", "mandate", {"key": self._reservation, "amount": amount})
         except CallFailure as failure:
             self._note("mandate.commit_failed", "mandate", {"key": self._reservation, "code": failure.code})
@@ -559,7 +534,7 @@ class PaidRequest:
             return
         request = ReleaseRequest(key=self._reservation, reason=reason)
         try:
-            await calls.release(ReleaseFor(mandate_id=self._start.mandate_id, request=request))
+            await mandates.release(ReleaseFor(mandate_id=self._start.mandate_id, request=request))
             self._note("mandate.released", "mandate", {"key": self._reservation, "why": reason})
         except CallFailure as failure:
             self._note("mandate.release_failed", "mandate", {"key": self._reservation, "code": failure.code})
@@ -641,30 +616,14 @@ class PaidRequest:
 
     def _note(self, action: str, actor: str, detail: Mapping[str, JsonValue]) -> None:
         self._updated_at = workflow.now()
-        if len(self._audit) >= rules.MAX_AUDIT_ENTRIES:
-            return
-        entry = audit_entry(self._audit, time=workflow.now(), actor=actor, action=action, detail=detail)
-        self._audit = (*self._audit, entry)
+        self._trail = self._trail.noted(action, actor, detail, time=workflow.now())
 
-    def _announce(self, kind: str, data: Mapping[str, Any]) -> None:
-        if self._start.session_id is None:
-            return
-        self._notes += 1
-        event = {"type": kind, "data": {"payment_id": self._id, **data}}
-        self._outbox.append(NoteEvents(key=note_key(self._id, self._notes), events=(event,)))
+    def _heard(self, action: str, actor: str, detail: Mapping[str, JsonValue]) -> None:
+        self._updated_at = workflow.now()
+        self._trail = self._trail.heard(action, actor, detail, time=workflow.now())
 
-    async def _pump_notes(self) -> None:
-        """Tell the session, in order, beside the payment's own work."""
-        session_id = self._start.session_id
-        while session_id is not None:
-            await workflow.wait_condition(lambda: bool(self._outbox))
-            waiting = len(self._outbox)
-            events = tuple(event for note in self._outbox[:waiting] for event in note.events)
-            try:
-                await purchase_calls.announce(session_id, NoteEvents(key=self._outbox[0].key, events=events))
-            except CallFailure:
-                workflow.logger.warning("a session was not told of a payment's step")
-            del self._outbox[:waiting]
+    def _announce(self, kind: str, data: Mapping[str, JsonValue]) -> None:
+        self._outbox.put([{"type": kind, "data": {"payment_id": self._id, **data}}])
 
 
 def _nothing_moved(redeemed: RedeemAnswer | None) -> PaymentRefused:
@@ -686,11 +645,11 @@ def _as_refused(failure: CallFailure) -> PaymentRefused:
     """What a failed call means while nothing was sent."""
     if failure.kind in (MANDATE_REFUSED, REQUEST_INVALID, CREDENTIAL_NOT_MINTED):
         return PaymentRefused(failure.code, str(failure))
-    if failure.kind == failures.PAYMENT_METHOD_DECLINED:
+    if failure.kind == contract.PAYMENT_METHOD_DECLINED:
         return PaymentRefused("payment_declined", str(failure), "failed")
     rule = {
-        failures.SELLER_UNAVAILABLE: "server_unavailable",
-        failures.PROCESSOR_UNAVAILABLE: "processor_unavailable",
-        failures.PROCESSOR_REFUSED: "processor_refused",
+        contract.SELLER_UNAVAILABLE: "server_unavailable",
+        contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
+        contract.PROCESSOR_REFUSED: "processor_refused",
     }.get(failure.kind, "call_failed")
     return PaymentRefused(rule, str(failure), "failed")

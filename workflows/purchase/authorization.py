@@ -6,10 +6,10 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.mandate.calls as mandates
     import workflows.policies as policies
-    import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
-    from activities.mandates import CommitFor, RefundFor, ReleaseFor, ReserveFor
+    from activities.contract import CommitFor, RefundFor, ReleaseFor, ReserveFor
     from waystation.models.mandates import (
         CommitRequest,
         RefundRequest,
@@ -18,9 +18,9 @@ with workflow.unsafe.imports_passed_through():
         ReserveRequest,
     )
     from waystation.models.money import Money
-    from workflows.purchase.calls import CallFailure
+    from workflows.calls import CallFailure
+    from workflows.keys import step_key
     from workflows.purchase.journal import Detail, PurchaseJournal
-    from workflows.purchase.rules import step_key
     from workflows.purchase.state import HeldReservation, MandateFacts
 
 
@@ -44,7 +44,7 @@ class PurchaseAuthorization:
             PurchaseRefusal: naming the rule of the mandate that stands against it.
         """
         request = self._journal.state.request
-        rules.check_request(request, await purchase_calls.read_mandate(request.mandate_id))
+        rules.check_request(request, await mandates.read(request.mandate_id))
 
     async def reserve(self, total: Money) -> None:
         """Reserves, or has the reservation confirmed; both are the same request to the mandate."""
@@ -55,7 +55,7 @@ class PurchaseAuthorization:
         # Written down before it is sent: whatever happens now, this key gets released in the end.
         reservation = HeldReservation(key=key, amount=total)
         journal.replace(authorization=replace(authorization, reservation=reservation, reservations=number))
-        ask = purchase_calls.confirm_reservation if held else purchase_calls.reserve
+        ask = mandates.confirm if held else mandates.reserve
         answer = await ask(self._reserve_call(reservation))
         facts = _facts(answer)
         journal.replace(authorization=replace(journal.state.authorization, mandate=facts))
@@ -70,7 +70,7 @@ class PurchaseAuthorization:
             return
         call = CommitFor(mandate_id=journal.state.request.mandate_id, request=CommitRequest(key=held.key))
         try:
-            settled = await purchase_calls.commit(call)
+            settled = await mandates.commit(call)
         except CallFailure as failure:
             journal.note("mandate.commit_refused", "mandate", {"key": held.key, "code": failure.code})
             journal.replace(authorization=replace(journal.state.authorization, reservation=None))
@@ -91,9 +91,7 @@ class PurchaseAuthorization:
             return
         request = ReleaseRequest(key=held.key, reason=why)
         try:
-            await purchase_calls.release(
-                ReleaseFor(mandate_id=journal.state.request.mandate_id, request=request)
-            )
+            await mandates.release(ReleaseFor(mandate_id=journal.state.request.mandate_id, request=request))
         except CallFailure as failure:
             journal.note("mandate.release_refused", "mandate", {"key": held.key, "code": failure.code})
         else:
@@ -118,7 +116,7 @@ class PurchaseAuthorization:
             request=RefundRequest(key=paid.key, amount=refunded.amount),
         )
         try:
-            settled = await purchase_calls.refund(call)
+            settled = await mandates.refund(call)
         except CallFailure as failure:
             journal.note("mandate.refund_refused", "mandate", {"key": paid.key, "code": failure.code})
             return

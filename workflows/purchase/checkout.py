@@ -5,15 +5,15 @@ from dataclasses import replace
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
+    import activities.contract as contract
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
-    from activities.checkouts import CancelCheckout, ChangeCheckout, CheckoutRef, OpenCheckout
+    from activities.contract import CancelCheckout, ChangeCheckout, CheckoutRef, OpenCheckout
     from waystation.models.purchases import CartFulfillment, CheckoutAnswer, PayableCart
+    from workflows.calls import CallFailure
+    from workflows.keys import step_key
     from workflows.purchase.approval import PurchaseApproval
-    from workflows.purchase.calls import CallFailure
     from workflows.purchase.journal import PurchaseJournal
-    from workflows.purchase.rules import step_key
 
 
 class PurchaseCheckout:
@@ -70,7 +70,7 @@ class PurchaseCheckout:
         try:
             answer = await purchase_calls.update_checkout(call)
         except CallFailure as failure:
-            if failure.kind != failures.SELLER_REFUSED or not checkout.restate:
+            if failure.kind != contract.SELLER_REFUSED or not checkout.restate:
                 raise
             # What a person revised does not suit the seller: say so and let it be revised again.
             detail = {"code": failure.code, "message": str(failure)}

@@ -9,8 +9,8 @@ with workflow.unsafe.imports_passed_through():
     import workflows.purchase.rules as rules
     from waystation.models.decisions import Refusal
     from waystation.models.purchases import CheckoutAnswer, OrderFacts, PayableCart, Receipt
+    from workflows.calls import CallFailure
     from workflows.purchase.authorization import PurchaseAuthorization
-    from workflows.purchase.calls import CallFailure
     from workflows.purchase.checkout import PurchaseCheckout
     from workflows.purchase.journal import Detail, PurchaseJournal
     from workflows.purchase.order_events import order_events_id

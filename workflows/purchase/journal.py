@@ -9,7 +9,8 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.purchase.rules as rules
     from waystation.models.purchases import NextAction, PurchaseStatus, PurchaseView
-    from waystation.models.trail import AuditTrail, NoteEvents
+    from waystation.models.trail import AuditTrail
+    from workflows.outbox import Outbox
     from workflows.purchase.state import (
         ApprovalState,
         AuthorizationState,
@@ -18,23 +19,20 @@ with workflow.unsafe.imports_passed_through():
         InboxState,
         PaymentState,
         PurchaseState,
-        RecordState,
         assert_follows,
     )
     from workflows.waiting import mark_waiting
-
-MAX_NOTES_WAITING = 200
-"""Announcements kept while the session does not take them; the oldest go first."""
 
 Detail = Mapping[str, JsonValue]
 
 
 class PurchaseJournal:
-    """Holds the state of one purchase, and keeps its trail and its notes to the session."""
+    """Holds the state of one purchase, keeps its trail, and tells its session."""
 
-    def __init__(self, purchase_id: str, state: PurchaseState) -> None:
+    def __init__(self, purchase_id: str, state: PurchaseState, outbox: Outbox) -> None:
         self.id = purchase_id
         self._state = state
+        self._outbox = outbox
 
     @property
     def state(self) -> PurchaseState:
@@ -55,7 +53,6 @@ class PurchaseJournal:
         payment: PaymentState | None = None,
         completion: CompletionState | None = None,
         inbox: InboxState | None = None,
-        record: RecordState | None = None,
     ) -> None:
         """Puts new records in the place of old ones, all at once; what is not given stays."""
         before = self._state
@@ -68,7 +65,6 @@ class PurchaseJournal:
                 payment=payment or before.payment,
                 completion=completion or before.completion,
                 inbox=inbox or before.inbox,
-                record=record or before.record,
             )
         )
 
@@ -106,39 +102,22 @@ class PurchaseJournal:
         self.advance(status)
 
     def note(self, action: str, actor: str, detail: Detail | None = None) -> None:
-        """Adds an entry to the trail."""
-        record = self._state.record
-        if len(record.audit) >= rules.MAX_AUDIT_ENTRIES:
-            return
-        entry = rules.audit_entry(
-            record.audit, time=workflow.now(), actor=actor, action=action, detail=detail or {}
-        )
-        self.replace(record=replace(record, audit=(*record.audit, entry)))
+        """Adds a step of the purchase's own to the trail."""
+        trail = self._state.trail.noted(action, actor, detail or {}, time=workflow.now())
+        self._put(replace(self._state, trail=trail))
 
     def note_signal(self, action: str, actor: str, detail: Detail | None = None) -> None:
-        """Like ``note``, but leaves room: signals cannot crowd out the purchase's own steps."""
-        if len(self._state.record.audit) < rules.MAX_AUDIT_ENTRIES // 2:
-            self.note(action, actor, detail)
+        """Adds what somebody else said, while there is room for that."""
+        trail = self._state.trail.heard(action, actor, detail or {}, time=workflow.now())
+        self._put(replace(self._state, trail=trail))
 
     def announce(self, kind: str, data: Detail) -> None:
-        """Puts a note for the session into the outbox."""
-        if self._state.request.session_id is None:
-            return
-        record = self._state.record
-        number = record.notes + 1
-        event: dict[str, JsonValue] = {"type": kind, "data": {"purchase_id": self.id, **data}}
-        note = NoteEvents(key=rules.note_key(self.id, number), events=(event,))
-        self.replace(record=replace(record, outbox=(*record.outbox, note), notes=number))
-
-    def told(self, note: NoteEvents) -> None:
-        """Takes a note out of the outbox, and old ones beyond the limit with it."""
-        record = self._state.record
-        rest = tuple(waiting for waiting in record.outbox if waiting.key != note.key)
-        self.replace(record=replace(record, outbox=rest[-MAX_NOTES_WAITING:]))
+        """Lets the session know."""
+        self._outbox.put([{"type": kind, "data": {"purchase_id": self.id, **data}}])
 
     def trail(self) -> AuditTrail:
         """Returns every step so far."""
-        return AuditTrail(purchase_id=self.id, entries=self._state.record.audit)
+        return self._state.trail.of(self.id)
 
     def summary(self) -> dict[str, JsonValue]:
         """Returns what a session's reader needs to follow a purchase; nothing secret is in it."""

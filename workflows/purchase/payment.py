@@ -5,21 +5,22 @@ from dataclasses import replace
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    import activities.failures as failures
+    import activities.contract as contract
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
-    from activities.checkouts import CompleteCheckout
+    from activities.contract import CompleteCheckout
     from waystation.models.commerce import CheckoutStatus
     from waystation.models.purchases import AuthenticationDone, CheckoutAnswer, PaymentToken
+    from workflows.calls import CallFailure
+    from workflows.keys import step_key
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.authorization import PurchaseAuthorization
-    from workflows.purchase.calls import CallFailure
     from workflows.purchase.checkout import PurchaseCheckout
     from workflows.purchase.ending import PurchaseEnding
     from workflows.purchase.inbox import PurchaseInbox
     from workflows.purchase.journal import Detail, PurchaseJournal
-    from workflows.purchase.rules import PurchaseRefusal, step_key
+    from workflows.purchase.rules import PurchaseRefusal
     from workflows.purchase.tokens import PurchaseTokens
 
 _OPEN_AT_SELLER = frozenset(
@@ -71,7 +72,7 @@ class PurchasePayment:
         try:
             token = await self._tokens.fresh(payable, self._authorization.mandate())
         except CallFailure as failure:
-            if failure.kind != failures.PAYMENT_METHOD_DECLINED:
+            if failure.kind != contract.PAYMENT_METHOD_DECLINED:
                 raise
             journal.note("token.declined", "processor", {"code": failure.code})
             self._declined()
@@ -117,7 +118,7 @@ class PurchasePayment:
         await self._weigh(outcome)
 
     async def _weigh_failed_completion(self, failure: CallFailure) -> None:
-        if failure.kind == failures.SELLER_REFUSED:
+        if failure.kind == contract.SELLER_REFUSED:
             if failure.code == "requires_3ds":
                 self._require_authentication()
                 return

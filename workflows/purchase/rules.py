@@ -4,7 +4,6 @@ No clock, no I/O, no Temporal: everything that decides comes in as an argument.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, cast
@@ -27,15 +26,13 @@ from waystation.models.purchases import (
     PurchaseStatus,
     Revise,
 )
-from waystation.models.trail import AuditEntry
 from workflows.purchase.state import PurchaseState
+from workflows.trail import canonical
 
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
 MAX_REVISIONS: Final = 50
-MAX_AUDIT_ENTRIES: Final = 2_000
 MAX_ORDER_EVENTS: Final = 500
-MAX_TEXT_IN_AUDIT_CHARS: Final = 500
 
 FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
     {"completed", "canceled", "rejected", "refused", "expired", "failed"}
@@ -115,11 +112,11 @@ def advance(current: PurchaseStatus, following: PurchaseStatus) -> PurchaseStatu
 def cart_digest(cart: Cart) -> str:
     """SHA-256 over everything a person approves; the order in which a seller lists things does not count."""
     facts = cart.model_dump(mode="json")
-    facts["lines"] = sorted((_line_facts(line) for line in facts["lines"]), key=_canonical)
-    facts["totals"] = sorted(facts["totals"], key=_canonical)
-    facts["fulfillment"] = sorted(facts["fulfillment"], key=_canonical)
+    facts["lines"] = sorted((_line_facts(line) for line in facts["lines"]), key=canonical)
+    facts["totals"] = sorted(facts["totals"], key=canonical)
+    facts["fulfillment"] = sorted(facts["fulfillment"], key=canonical)
     facts["discount_codes"] = sorted(facts["discount_codes"])
-    return "sha256:" + hashlib.sha256(_canonical(facts).encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(canonical(facts).encode()).hexdigest()
 
 
 def check_request(request: PurchaseRequest, mandate: MandateView) -> None:
@@ -254,11 +251,7 @@ def _quantities(cart: Cart) -> dict[str, int]:
 
 def _line_facts(line: dict[str, JsonValue]) -> dict[str, JsonValue]:
     totals = cast("list[JsonValue]", line["totals"])
-    return {**line, "totals": sorted(totals, key=_canonical)}
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return {**line, "totals": sorted(totals, key=canonical)}
 
 
 # Making the checkout ready
@@ -417,67 +410,9 @@ def revision_deadline(state: PurchaseState, *, now: datetime) -> datetime:
     return now + timedelta(seconds=state.request.revision_timeout_seconds)
 
 
-# Idempotency keys
-
-
-def step_key(purchase_id: str, step: str, number: int | None = None) -> str:
-    """The idempotency key of one step: from the workflow id and the step alone."""
-    return f"{purchase_id}:{step}" if number is None else f"{purchase_id}:{step}:{number}"
-
-
-def note_key(purchase_id: str, number: int) -> str:
-    """The key of one announcement, within the narrower alphabet of a session's identifiers."""
-    return f"purchase:{hashlib.sha256(purchase_id.encode()).hexdigest()[:32]}:{number}"
-
-
 # Polling
 
 
 def poll_delay(round_number: int) -> timedelta:
     """How long to wait before reading a checkout again: half a second at first, a minute in the long run."""
     return timedelta(milliseconds=min(500 * 2 ** min(round_number, 10), 60_000))
-
-
-# The trail
-
-GENESIS: Final = "sha256:" + "0" * 64
-
-
-def audit_entry(
-    before: Sequence[AuditEntry], *, time: datetime, actor: str, action: str, detail: Mapping[str, JsonValue]
-) -> AuditEntry:
-    """The next entry, chained to the last one."""
-    previous = before[-1].hash if before else GENESIS
-    seq = before[-1].seq + 1 if before else 1
-    clean = {key: _short(value) for key, value in detail.items() if value is not None}
-    return AuditEntry(
-        seq=seq,
-        time=time,
-        actor=actor,
-        action=action,
-        detail=clean,
-        previous=previous,
-        hash=_entry_hash(seq, time, actor, action, clean, previous),
-    )
-
-
-def verify_audit(entries: Sequence[AuditEntry]) -> bool:
-    """Whether the chain is whole: nothing changed, left out, or put in between."""
-    previous = GENESIS
-    for number, entry in enumerate(entries, start=1):
-        expected = _entry_hash(entry.seq, entry.time, entry.actor, entry.action, entry.detail, previous)
-        if entry.seq != number or entry.previous != previous or entry.hash != expected:
-            return False
-        previous = entry.hash
-    return True
-
-
-def _entry_hash(
-    seq: int, time: datetime, actor: str, action: str, detail: Mapping[str, JsonValue], previous: str
-) -> str:
-    facts = [seq, time.isoformat(), actor, action, dict(detail), previous]
-    return "sha256:" + hashlib.sha256(_canonical(facts).encode()).hexdigest()
-
-
-def _short(value: JsonValue) -> JsonValue:
-    return value[:MAX_TEXT_IN_AUDIT_CHARS] if isinstance(value, str) else value

@@ -7,6 +7,7 @@ Counters number the steps for idempotency keys, so they only ever grow.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from waystation.models.commerce import CheckoutStatus
 from waystation.models.decisions import ApprovalRecord, Approve, Cancel, Refusal, Reject
@@ -24,7 +25,9 @@ from waystation.models.purchases import (
     RetryPayment,
     Revise,
 )
-from waystation.models.trail import AuditEntry, NoteEvents
+from workflows.trail import Trail
+
+MAX_TRAIL_ENTRIES: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +145,13 @@ class InboxState:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordState:
-    """The trail, and the notes that the session has not taken yet."""
-
-    audit: tuple[AuditEntry, ...] = ()
-    outbox: tuple[NoteEvents, ...] = ()
-    notes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class PurchaseState:
     """Everything."""
 
     request: PurchaseRequest
     updated_at: datetime
     authorization: AuthorizationState
+    trail: Trail
     status: PurchaseStatus = "creating"
     deadline: datetime | None = None
     """Until when the present status waits for a person."""
@@ -165,7 +160,6 @@ class PurchaseState:
     payment: PaymentState = PaymentState()
     completion: CompletionState = CompletionState()
     inbox: InboxState = InboxState()
-    record: RecordState = RecordState()
 
     def __post_init__(self) -> None:
         """Asserts what must hold in every snapshot; a failure is a bug of ours, never a peer's doing."""
@@ -185,7 +179,12 @@ class PurchaseState:
 def opening_state(request: PurchaseRequest, *, at: datetime) -> PurchaseState:
     """Returns the state in which a purchase starts."""
     nothing = Money(amount=0, currency=request.currency)
-    return PurchaseState(request=request, updated_at=at, authorization=AuthorizationState(refunded=nothing))
+    return PurchaseState(
+        request=request,
+        updated_at=at,
+        authorization=AuthorizationState(refunded=nothing),
+        trail=Trail(max_entries=MAX_TRAIL_ENTRIES),
+    )
 
 
 def assert_follows(before: PurchaseState, after: PurchaseState) -> None:
@@ -193,6 +192,7 @@ def assert_follows(before: PurchaseState, after: PurchaseState) -> None:
     assert after.request.mandate_id == before.request.mandate_id, "a purchase keeps its mandate"
     for earlier, later in zip(_counters(before), _counters(after), strict=True):
         assert earlier <= later, "the counters behind idempotency keys never fall"
+    assert len(before.trail.entries) <= len(after.trail.entries), "a trail only grows"
     assert after.payment.money_moved or not before.payment.money_moved, "money that moved stays moved"
     assert before.authorization.refunded <= after.authorization.refunded, "refunds only add up"
 
@@ -206,5 +206,4 @@ def _counters(state: PurchaseState) -> tuple[int, ...]:
         payment.issues,
         payment.revokes,
         payment.tries,
-        state.record.notes,
     )

@@ -11,11 +11,11 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
-    from activities.payment_tokens import IssueToken, RevokeToken
+    from activities.contract import IssueToken, RevokeToken
     from waystation.models.purchases import PayableCart, PaymentToken
-    from workflows.purchase.calls import CallFailure
+    from workflows.calls import CallFailure
+    from workflows.keys import step_key
     from workflows.purchase.journal import PurchaseJournal
-    from workflows.purchase.rules import step_key
     from workflows.purchase.state import MandateFacts
 
 

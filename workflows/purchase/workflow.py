@@ -22,7 +22,6 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
-    import workflows.purchase.calls as purchase_calls
     from waystation.models.base import Frozen
     from waystation.models.decisions import Approve, Cancel, Decision, Reject
     from waystation.models.mandates import RevokeRequest
@@ -38,10 +37,12 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.models.trail import AuditTrail
     from workflows.arguments import drop_unless, refuse_unless
+    from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
+    from workflows.outbox import Outbox
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.authorization import PurchaseAuthorization
-    from workflows.purchase.calls import CallFailure
+    from workflows.purchase.calls import as_refusal
     from workflows.purchase.checkout import PurchaseCheckout
     from workflows.purchase.ending import PurchaseEnding
     from workflows.purchase.inbox import PurchaseInbox
@@ -61,6 +62,8 @@ class PurchaseStart(Frozen):
 
     request: PurchaseRequest
     state: PurchaseState | None = None
+    notes: int = 0
+    """How many notes the session was sent by earlier runs."""
 
 
 @workflow.defn(name="Purchase", failure_exception_types=[ValidationError])
@@ -70,14 +73,15 @@ class Purchase:
     @workflow.init
     def __init__(self, start: PurchaseStart) -> None:
         state = start.state or opening_state(start.request, at=workflow.now())
-        journal = PurchaseJournal(workflow.info().workflow_id, state)
+        outbox = Outbox(start.request.session_id, numbered=start.notes, on_closed=self._session_is_closed)
+        journal = PurchaseJournal(workflow.info().workflow_id, state, outbox)
         inbox = PurchaseInbox(journal)
         approval = PurchaseApproval(journal)
         checkout = PurchaseCheckout(journal, approval)
         authorization = PurchaseAuthorization(journal)
         tokens = PurchaseTokens(journal)
         ending = PurchaseEnding(journal, checkout, authorization, tokens)
-        self._journal, self._inbox, self._ending = journal, inbox, ending
+        self._journal, self._outbox, self._inbox, self._ending = journal, outbox, inbox, ending
         self._authorization, self._tokens = authorization, tokens
         self._preparation = PurchasePreparation(journal, inbox, approval, checkout, authorization, ending)
         self._payment = PurchasePayment(journal, inbox, approval, checkout, authorization, tokens, ending)
@@ -87,18 +91,16 @@ class Purchase:
     async def run(self, start: PurchaseStart) -> PurchaseView:
         """Lives until the purchase is final; then, if it was completed, follows its order."""
         journal = self._journal
-        pump = asyncio.create_task(self._pump_notes())
-        if not journal.state.record.audit:
+        telling = self._outbox.start()
+        if not journal.state.trail.entries:
             self._preparation.note_request()
         while not journal.is_final:
             await self._renew_if_long(start)
             await self._guarded_step()
         if journal.state.status == "completed":
             await self._follow_order(start)
-        await workflow.wait_condition(
-            lambda: not journal.state.record.outbox and workflow.all_handlers_finished()
-        )
-        pump.cancel()
+        await workflow.wait_condition(self._is_quiet)
+        telling.cancel()
         return journal.view()
 
     # Signals, updates, queries
@@ -211,7 +213,7 @@ class Purchase:
         except PurchaseRefusal as refusal:
             self._ending.plan(refusal)
         except CallFailure as failure:
-            self._ending.plan(purchase_calls.refusal_for(failure))
+            self._ending.plan(as_refusal(failure))
         except ValidationError:
             # A value that fits the protocol but none of our own models: end it in order, don't fall over.
             self._ending.plan(
@@ -279,20 +281,14 @@ class Purchase:
         if not self._is_long():
             return
         self._rolling_over = True  # lets callers of ``outcome`` go, to ask again
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(PurchaseStart(request=start.request, state=self._journal.state))
+        await workflow.wait_condition(self._is_quiet)
+        workflow.continue_as_new(
+            PurchaseStart(request=start.request, state=self._journal.state, notes=self._outbox.numbered)
+        )
 
-    async def _pump_notes(self) -> None:
-        """Tells the session, in order, beside the purchase's own work."""
-        journal = self._journal
-        session_id = journal.state.request.session_id
-        while True:
-            await workflow.wait_condition(lambda: bool(journal.state.record.outbox))
-            note = journal.state.record.outbox[0]
-            if session_id is not None:
-                try:
-                    if await purchase_calls.announce(session_id, note) == "closed":
-                        self.turn_stopped(Cancel(by="waystation", reason="the session is closed"))
-                except CallFailure:
-                    workflow.logger.warning("a session was not told of a purchase's step")
-            journal.told(note)
+    def _is_quiet(self) -> bool:
+        """Whether the session was told everything and nobody waits for an answer."""
+        return self._outbox.empty and workflow.all_handlers_finished()
+
+    def _session_is_closed(self) -> None:
+        self._inbox.turn_stopped(Cancel(by="waystation", reason="the session is closed"))

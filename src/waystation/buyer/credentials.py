@@ -20,6 +20,7 @@ from waystation.models.base import Frozen
 from waystation.models.payments import (
     ClosedCredential,
     HeaderPair,
+    MintCall,
     MintedCredential,
     Offer,
     PaidHttpRequest,
@@ -47,17 +48,6 @@ class NotMintedError(Exception):
 
 class ProcessorUnavailableError(Exception):
     """Processor or chain gave no clear word; ask again."""
-
-
-class MintCall(Frozen):
-    """One credential for one offer. Everything that shapes it comes in, so a repeat makes the same."""
-
-    offer: Offer
-    payment_id: str
-    key: str
-    at: datetime
-    expires_at: datetime
-    payment_method: str | None = None
 
 
 class Credentials:

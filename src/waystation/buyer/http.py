@@ -13,14 +13,8 @@ from typing import Final
 import httpx
 
 from waystation.buyer.answers import AnswerStore
-from waystation.buyer.networks import (
-    WHOLE_ANSWER_TIMEOUT_SECONDS,
-    Network,
-    RequestInvalidError,
-    check_transport,
-    checked_client,
-    origin_of,
-)
+from waystation.buyer.networks import WHOLE_ANSWER_TIMEOUT_SECONDS, Network, checked_client
+from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
 from waystation.models.payments import (
     HeaderPair,
     HttpAnswer,

@@ -14,6 +14,8 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from waystation.buyer.origins import RequestInvalidError
+
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 READ_TIMEOUT_SECONDS: Final = 40.0
 """A server settles within its answer, and stock servers wait 30 seconds for that."""
@@ -21,14 +23,6 @@ WHOLE_ANSWER_TIMEOUT_SECONDS: Final = 55.0
 """However slowly the bytes drip."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class RequestInvalidError(Exception):
-    """The request can't be made at all, and nothing was sent. ``rule`` is stable."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
@@ -96,7 +90,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 class CheckedTransport(httpx.AsyncHTTPTransport):
     """httpx's own transport, which connects to public addresses and to ``allowed`` networks alone.
 
-    Raises :class:`RequestInvalidError` (``private_address``) before anything is sent.
+    Raises ``RequestInvalidError`` (``private_address``) before anything is sent.
     """
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
@@ -115,7 +109,7 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
 def checked_client(
     allowed: Sequence[Network] = (), *, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
-    """A client for servers that agents name: it goes where :class:`CheckedTransport` lets it, follows no
+    """A client for servers that agents name: it goes where ``CheckedTransport`` lets it, follows no
     redirects and keeps no cookies.
 
     One client makes the requests of all agents: what a server remembers of one is no other's.
@@ -127,30 +121,3 @@ def checked_client(
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
-
-
-def check_transport(url: str) -> None:
-    """Payments need TLS, except on this machine. Raises :class:`RequestInvalidError`."""
-    parsed = httpx.URL(url)
-    if not parsed.host or parsed.userinfo:
-        raise RequestInvalidError("url_invalid", "the URL needs a host and no user name or password")
-    if parsed.scheme != "https" and not _is_loopback(parsed.host):
-        raise RequestInvalidError("tls_required", "payments go over https only (http is allowed on loopback)")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def origin_of(url: str) -> str:
-    """``https://host[:port]`` in lower case, as mandates name sellers."""
-    parsed = httpx.URL(url)
-    default = {"http": 80, "https": 443}.get(parsed.scheme)
-    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
-    port = "" if parsed.port in (None, default) else f":{parsed.port}"
-    return f"{parsed.scheme}://{host}{port}".lower()

@@ -31,9 +31,8 @@ from waystation.buyer.networks import (
     WHOLE_ANSWER_TIMEOUT_SECONDS,
     CheckedTransport,
     Network,
-    RequestInvalidError,
-    origin_of,
 )
+from waystation.buyer.origins import RequestInvalidError, origin_of
 from waystation.buyer.outcomes import CLOSED, HolderRefusedError
 from waystation.models.mandates import MandateView
 from waystation.models.money import Money

@@ -369,3 +369,14 @@ class AllowanceView(Frozen):
     holder: str | None = None
     """The journal of the process that pays from it by itself."""
     refusal: PaymentRefusal | None = None
+
+
+class MintCall(Frozen):
+    """One credential for one offer. Everything that shapes it comes in, so a repeat makes the same."""
+
+    offer: Offer
+    payment_id: str
+    key: str
+    at: datetime
+    expires_at: datetime
+    payment_method: str | None = None

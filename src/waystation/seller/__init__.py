@@ -13,7 +13,6 @@ from waystation.seller.shop.errors import (
     UnknownItemError,
     UnsupportedCurrencyError,
 )
-from waystation.seller.shop.kit import Seller
 from waystation.seller.shop.merchant import (
     Basket,
     Merchant,
@@ -27,6 +26,7 @@ from waystation.seller.shop.merchant import (
     QuotedOption,
     RiskDecision,
 )
+from waystation.seller.shop.mount import Seller
 from waystation.seller.shop.records import WebhookTarget
 from waystation.seller.shop.settings import SellerSettings
 from waystation.seller.shop.store import SqliteStore, Store

@@ -22,10 +22,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.allowance.journal import AllowanceJournal, JournalPayment
 from waystation.buyer.allowance.lease import MADE_ELSEWHERE, HeldLease, pause_seconds, unpaid
-from waystation.buyer.credentials import Credentials, MintCall
+from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
-from waystation.buyer.networks import RequestInvalidError, check_transport, origin_of
 from waystation.buyer.offer_choice import OfferRefused, choose_offer
+from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
 from waystation.buyer.outcomes import CLOSED, HolderRefusedError, allowance_answer
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -33,6 +33,7 @@ from waystation.models.payments import (
     AllowanceStart,
     ClosedCredential,
     HeaderPair,
+    MintCall,
     MintedCredential,
     Offer,
     PaidHttpRequest,

@@ -18,11 +18,11 @@ import aiosqlite
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
 
-from waystation.buyer.credentials import MintCall
 from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits
 from waystation.models.payments import (
     AllowanceAnswer,
+    MintCall,
     MintedCredential,
     PaidHttpRequest,
     RedeemAnswer,

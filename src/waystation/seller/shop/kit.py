@@ -1,16 +1,14 @@
 """The seller kit: a merchant, its settings and a store, put together and kept running."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
 import stripe
-from fastapi import APIRouter, FastAPI
 
 from waystation.protocols import acp
 from waystation.seller.shop import orders
@@ -31,11 +29,11 @@ PRUNE_INTERVAL_SECONDS: Final = 3_600
 logger = logging.getLogger(__name__)
 
 
-class Seller:
+class Kit:
     """A shop that agents can buy from.
 
-    ``seller.mount(app)`` adds its routes to a FastAPI app and ties its background work (webhooks, recovery of
-    interrupted payments, expiry) to the app's lifespan. Without an app: ``async with seller:``.
+    Its background work (webhooks, recovery of interrupted payments, expiry) runs within ``async with``. What
+    is served over HTTP is in ``routes``, and ``mount`` ties the two to a FastAPI app.
     """
 
     def __init__(
@@ -70,20 +68,6 @@ class Seller:
         return Charging(client)
 
     # --- running -------------------------------------------------------------------------------------------
-
-    def mount(self, app: FastAPI, prefix: str = "") -> None:
-        """Adds the routes. ``settings.base_url`` must be the public URL that ``prefix`` is reached under."""
-        from waystation.seller.shop.routes import acp_router, discovery_router
-
-        running = APIRouter(lifespan=self._lifespan)
-        app.include_router(running)
-        app.include_router(discovery_router(self))
-        app.include_router(acp_router(self), prefix=prefix)
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _: object) -> AsyncIterator[None]:
-        async with self:
-            yield
 
     async def __aenter__(self) -> Self:
         await self.store.open()

@@ -30,7 +30,7 @@ from waystation.protocols.acp import (
 from waystation.protocols.acp import dialects as acp_dialects
 from waystation.seller.shop.errors import AcpError, busy, not_found, version_error
 from waystation.seller.shop.idempotency import Answer, checked_key, run_once
-from waystation.seller.shop.kit import Seller
+from waystation.seller.shop.kit import Kit
 from waystation.seller.shop.store import ConcurrentChangeError
 from waystation.seller.shop.views import cart_of
 
@@ -52,7 +52,7 @@ class _Call:
 Work = Callable[[_Call], Awaitable[AcpModel]]
 
 
-def discovery_router(seller: Seller) -> APIRouter:
+def discovery_router(seller: Kit) -> APIRouter:
     """``/.well-known/acp.json``, which belongs to the root of the host."""
     router = APIRouter(tags=["acp"])
 
@@ -64,7 +64,7 @@ def discovery_router(seller: Seller) -> APIRouter:
     return router
 
 
-def acp_router(seller: Seller) -> APIRouter:
+def acp_router(seller: Kit) -> APIRouter:
     """Checkouts, orders, carts and the product feed."""
     router = APIRouter(tags=["acp"])
     for method, path, status, work in _routes(seller):
@@ -79,7 +79,7 @@ def acp_router(seller: Seller) -> APIRouter:
     return router
 
 
-def _routes(seller: Seller) -> list[tuple[str, str, int, Work]]:
+def _routes(seller: Kit) -> list[tuple[str, str, int, Work]]:
     checkout, cart, feed = _checkout_work(seller), _cart_work(seller), _feed_work(seller)
     one = "/checkout_sessions/{checkout_id}"
     return [
@@ -99,7 +99,7 @@ def _routes(seller: Seller) -> list[tuple[str, str, int, Work]]:
     ]
 
 
-def _checkout_work(seller: Seller) -> dict[str, Work]:
+def _checkout_work(seller: Kit) -> dict[str, Work]:
     checkouts = seller.checkouts
 
     async def create_checkout(call: _Call) -> AcpModel:
@@ -148,7 +148,7 @@ def _checkout_work(seller: Seller) -> dict[str, Work]:
     }
 
 
-def _cart_work(seller: Seller) -> dict[str, Work]:
+def _cart_work(seller: Kit) -> dict[str, Work]:
     checkouts = seller.checkouts
 
     async def create_cart(call: _Call) -> AcpModel:
@@ -171,7 +171,7 @@ def _cart_work(seller: Seller) -> dict[str, Work]:
     return {"create": create_cart, "read": read_cart, "replace": replace_cart, "cancel": cancel_cart}
 
 
-def _feed_work(seller: Seller) -> dict[str, Work]:
+def _feed_work(seller: Kit) -> dict[str, Work]:
     settings = seller.settings
 
     def check(call: _Call) -> None:
@@ -194,7 +194,7 @@ def _feed_work(seller: Seller) -> dict[str, Work]:
 # --- what every route has in common ------------------------------------------------------------------------
 
 
-def _endpoint(seller: Seller, work: Work, status: int) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(seller: Kit, work: Work, status: int) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         headers = {HEADER_REQUEST_ID: _request_id(request)}
         try:
@@ -215,7 +215,7 @@ def _endpoint(seller: Seller, work: Work, status: int) -> Callable[[Request], Aw
 
 
 async def _run(
-    seller: Seller, work: Work, status: int, identity: str, request: Request, headers: dict[str, str]
+    seller: Kit, work: Work, status: int, identity: str, request: Request, headers: dict[str, str]
 ) -> tuple[Answer, bool]:
     async def once(body: Any) -> Answer:
         try:
@@ -268,7 +268,7 @@ def _request_id(request: Request) -> str:
     return given if fits else f"req_{secrets.token_hex(12)}"
 
 
-def _authenticated(seller: Seller, request: Request) -> str:
+def _authenticated(seller: Kit, request: Request) -> str:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     digest = hashlib.sha256(given.strip().encode()).digest()
     found = None

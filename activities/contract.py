@@ -1,0 +1,380 @@
+"""What workflows ask of activities: the calls with their arguments and answers, and how they fail.
+
+Loads no library that does I/O, so that workflows may import it. The activities themselves, which do, are in
+the modules beside it; a type checker holds them to these signatures.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final, Literal, Protocol
+
+from pydantic import Field
+from temporalio import activity
+
+from waystation.models.base import Frozen
+from waystation.models.mandates import (
+    CommitRequest,
+    MandateView,
+    RefundRequest,
+    ReleaseRequest,
+    Reservation,
+    ReserveAnswer,
+    ReserveRequest,
+)
+from waystation.models.money import Money
+from waystation.models.payments import (
+    AllowanceAnswer,
+    AllowancePayment,
+    ClosedCredential,
+    HeaderPair,
+    MintCall,
+    MintedCredential,
+    Offer,
+    PaidHttpRequest,
+    ProbeAnswer,
+    Rail,
+    RedeemAnswer,
+)
+from waystation.models.purchases import (
+    AuthenticationDone,
+    CartFulfillment,
+    CheckoutAnswer,
+    PaymentToken,
+    PurchaseRequest,
+)
+from waystation.models.trail import NoteEvents
+
+# Types of failures
+
+SELLER_UNAVAILABLE: Final = "SellerUnavailable"
+"""Retryable: no answer, a 5xx, or asked to come back later. After a completion: the outcome is unknown."""
+
+SELLER_REFUSED: Final = "SellerRefused"
+"""Final: a 4xx. ``details``: code, HTTP status, param."""
+
+SELLER_ANSWER_INVALID: Final = "SellerAnswerInvalid"
+"""Final: the answer breaks the protocol. After a completion: the outcome is unknown."""
+
+PROCESSOR_UNAVAILABLE: Final = "ProcessorUnavailable"
+"""Retryable: no answer, a 5xx, or a request with the same key still under way."""
+
+PROCESSOR_REFUSED: Final = "ProcessorRefused"
+"""Final: the processor understood and said no. ``details``: code, HTTP status, param."""
+
+PAYMENT_METHOD_DECLINED: Final = "PaymentMethodDeclined"
+"""Final: the payment method was declined. ``details``: decline code."""
+
+MANDATE_REFUSED: Final = "MandateRefused"
+"""Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
+
+REQUEST_INVALID: Final = "PaidRequestInvalid"
+"""Final: the request can't be made at all (no TLS, bad URL). ``details``: the rule's name."""
+CREDENTIAL_NOT_MINTED: Final = "CredentialNotMinted"
+"""Final: this side can't pay the offer. ``details``: the rule's name."""
+
+
+class ReserveFor(Frozen):
+    """A reservation wanted from one mandate."""
+
+    mandate_id: str
+    request: ReserveRequest
+
+
+class CommitFor(Frozen):
+    """A payment made under one mandate."""
+
+    mandate_id: str
+    request: CommitRequest
+
+
+class RefundFor(Frozen):
+    """Money of a payment made under one mandate that has come back."""
+
+    mandate_id: str
+    request: RefundRequest
+
+
+class ReleaseFor(Frozen):
+    """A reservation given back to one mandate."""
+
+    mandate_id: str
+    request: ReleaseRequest
+
+
+class MandateQuestion(Frozen):
+    """Which mandate."""
+
+    mandate_id: str
+
+
+class HolderQuestion(Frozen):
+    """Is this workflow still running?"""
+
+    workflow_id: str
+
+
+class MandateCalls(Protocol):
+    """What is asked of mandates. All calls are idempotent by the reservation's key."""
+
+    @activity.defn
+    async def read_mandate(self, question: MandateQuestion) -> MandateView:
+        """The mandate as it stands, without its reservations."""
+        ...
+
+    @activity.defn
+    async def reserve_from_mandate(self, call: ReserveFor) -> ReserveAnswer:
+        """Reserve, or confirm a reservation."""
+        ...
+
+    @activity.defn
+    async def commit_to_mandate(self, call: CommitFor) -> Reservation:
+        """Record what was spent."""
+        ...
+
+    @activity.defn
+    async def refund_to_mandate(self, call: RefundFor) -> Reservation | None:
+        """Note what has come back. A mandate that has ended takes nothing back."""
+        ...
+
+    @activity.defn
+    async def release_to_mandate(self, call: ReleaseFor) -> Reservation | None:
+        """Give room back. A mandate that has ended needs nothing back."""
+        ...
+
+    @activity.defn
+    async def holder_is_running(self, question: HolderQuestion) -> bool:
+        """Whether the workflow that holds a reservation is still open."""
+        ...
+
+
+class OpenCheckout(Frozen):
+    """Create a checkout for a request."""
+
+    request: PurchaseRequest
+    purchase_id: str
+    idempotency_key: str
+
+
+class CheckoutRef(Frozen):
+    """One checkout at one seller."""
+
+    seller: str
+    api_base_url: str
+    checkout_id: str
+
+
+class ChangeCheckout(Frozen):
+    """State the whole request again, with the fulfillment options to select."""
+
+    checkout: CheckoutRef
+    request: PurchaseRequest
+    select: tuple[CartFulfillment, ...] = ()
+    restate: bool = False
+    """Send items, buyer, address and codes again, not only the selection."""
+
+    idempotency_key: str
+
+
+class CompleteCheckout(Frozen):
+    """Pay a checkout with a token."""
+
+    checkout: CheckoutRef
+    request: PurchaseRequest
+    handler_id: str
+    token_id: str = Field(repr=False)
+    authentication: AuthenticationDone | None = None
+    idempotency_key: str
+
+
+class CancelCheckout(Frozen):
+    """Give a checkout up."""
+
+    checkout: CheckoutRef
+    reason: str
+    idempotency_key: str
+
+
+class CheckoutCalls(Protocol):
+    """What is asked of sellers, over ACP."""
+
+    @activity.defn
+    async def open_checkout(self, call: OpenCheckout) -> CheckoutAnswer:
+        """Find the seller's API by its discovery document and create a checkout there."""
+        ...
+
+    @activity.defn
+    async def update_checkout(self, call: ChangeCheckout) -> CheckoutAnswer:
+        """Change a checkout (``POST /checkout_sessions/{id}``)."""
+        ...
+
+    @activity.defn
+    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
+        """Read a checkout (``GET /checkout_sessions/{id}``)."""
+        ...
+
+    @activity.defn
+    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
+        """Pay and order (``POST /checkout_sessions/{id}/complete``)."""
+        ...
+
+    @activity.defn
+    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
+        """Cancel a checkout. One already closed (405) is read instead; one that is gone gives ``None``."""
+        ...
+
+
+class PurchaseNote(Frozen):
+    """Something to tell a session."""
+
+    session_id: str
+    note: NoteEvents
+
+
+Told = Literal["told", "closed", "unknown"]
+"""What became of telling a session; ``unknown``: there is none of that id."""
+
+
+class AnnouncementCalls(Protocol):
+    """What sessions are told."""
+
+    @activity.defn
+    async def announce_purchase(self, call: PurchaseNote) -> Told:
+        """Signal ``note`` to the session's workflow."""
+        ...
+
+
+class OrderRoute(Frozen):
+    """The workflow that receives a checkout's order webhooks, and the purchase that it passes them on to."""
+
+    route_id: str
+    purchase_id: str
+    lasts: timedelta
+    """How long the purchase follows its order."""
+
+
+class OrderRoutingCalls(Protocol):
+    """Where order webhooks go."""
+
+    @activity.defn
+    async def route_order_events(self, call: OrderRoute) -> None:
+        """Start the checkout's ``OrderEvents`` workflow, or bind the one that a webhook has started."""
+        ...
+
+
+class IssueToken(Frozen):
+    """A token for exactly one total, one payee, one currency, until a moment."""
+
+    payment_method: str
+    payee: str
+    max_amount: Money
+    expires_at: datetime
+    purchase_id: str
+    checkout_id: str
+    idempotency_key: str
+
+
+class TokenRef(Frozen):
+    """One issued token."""
+
+    token: PaymentToken
+
+
+class RevokeToken(Frozen):
+    """Take a token back."""
+
+    token: PaymentToken
+    idempotency_key: str
+
+
+class PaymentTokenCalls(Protocol):
+    """What is asked of the processor about shared payment tokens."""
+
+    @activity.defn
+    async def issue_payment_token(self, call: IssueToken) -> PaymentToken:
+        """Issue a token (``POST /v1/shared_payment/issued_tokens``)."""
+        ...
+
+    @activity.defn
+    async def read_payment_token(self, call: TokenRef) -> PaymentToken:
+        """What the processor says of a token (``GET …/{id}``)."""
+        ...
+
+    @activity.defn
+    async def revoke_payment_token(self, call: RevokeToken) -> PaymentToken:
+        """Revoke a token; its state after that tells whether it was spent before."""
+        ...
+
+
+class ReadOffers(Frozen):
+    """The headers of a 402 answer that somebody already has."""
+
+    request: PaidHttpRequest
+    headers: tuple[HeaderPair, ...]
+
+
+class RedeemCall(Frozen):
+    """Send the request with its credential."""
+
+    request: PaidHttpRequest
+    offer: Offer
+    credential: MintedCredential
+    key: str
+
+
+class CloseCall(Frozen):
+    """Find out whether a credential moved money, and make sure that it never will if it didn't."""
+
+    offer: Offer
+    credential: MintedCredential
+    key: str
+
+
+class AllowanceCall(Frozen):
+    """One payment within an allowance. Everything that shapes its credential comes in."""
+
+    payment: AllowancePayment
+    payment_id: str
+    max_price: Money
+    rails: tuple[Rail, ...]
+    expected_payee: str | None
+    payment_method: str | None
+    at: datetime
+    expires_at: datetime
+
+
+class PaidRequestCalls(Protocol):
+    """What is asked of paid servers, the processor and the wallet."""
+
+    @activity.defn
+    async def probe_paid_resource(self, request: PaidHttpRequest) -> ProbeAnswer:
+        """Make the request without paying."""
+        ...
+
+    @activity.defn
+    async def read_payment_offers(self, call: ReadOffers) -> ProbeAnswer:
+        """Read the offers of a 402 answer that came before."""
+        ...
+
+    @activity.defn
+    async def mint_payment_credential(self, call: MintCall) -> MintedCredential:
+        """Issue a token or sign an authorization for exactly the offer. Sends nothing to the server."""
+        ...
+
+    @activity.defn
+    async def redeem_payment_credential(self, call: RedeemCall) -> RedeemAnswer:
+        """Send the request with the credential; again for a lost answer, always the same one."""
+        ...
+
+    @activity.defn
+    async def close_payment_credential(self, call: CloseCall) -> ClosedCredential:
+        """Ask the processor or the chain what became of a credential; revoke an unused token."""
+        ...
+
+    @activity.defn
+    async def pay_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
+        """Choose, mint, send and close in one go."""
+        ...
+
+    @activity.defn
+    async def close_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
+        """After a payment got no answer: whether it moved money, and make sure that it never will."""
+        ...

@@ -1,0 +1,287 @@
+"""The agent processes that are connected: what their turns write comes up, what they must know of goes down.
+
+Acknowledgements, stops, steers and the ends of sub-agents go down the socket on which the writes came up.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+
+from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import TypeAdapter, ValidationError
+
+from api.auth import Action, Principal, check_session_id
+from api.errors import Conflict, Forbidden, Invalid, Problem, Unauthenticated
+from api.gateways.sessions import Gateway
+from api.live.channels import Channel, Channels, check_write
+from api.live.feeds import is_terminal
+from waystation.models.events import Event, EventType, Role, Write
+from waystation.models.ingest import (
+    AckFrame,
+    AgentFrame,
+    CloseFrame,
+    FencedFrame,
+    FinishedFrame,
+    OpenedFrame,
+    OpenFrame,
+    ProblemFrame,
+    ServerFrame,
+    SpawnedFrame,
+    SpawnFrame,
+    SteerFrame,
+    StopFrame,
+    WriteFrame,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+MAX_WRITERS_PER_CONNECTION = 2_000
+MAX_OUTGOING_FRAMES = 20_000
+
+_FRAME: TypeAdapter[AgentFrame] = TypeAdapter(AgentFrame)
+
+
+class Writer:
+    """One writer on an agent's connection: an attempt of a turn, usually."""
+
+    def __init__(self, connection: "AgentConnection", frame: OpenFrame, channel: Channel) -> None:
+        self._connection, self.opened, self.channel = connection, frame, channel
+        self.fenced = False
+
+    def watch(self, event: Event) -> None:
+        """Tells the agent what it must know of; called by the feed for each durable event."""
+        frame, writer = self.opened, self.opened.writer
+        if event.type == EventType.AGENT_FINISHED and event.data.get("parent_turn_id") == frame.turn_id:
+            self._connection.tell(
+                FinishedFrame(
+                    writer=writer,
+                    turn_id=event.turn_id or "",
+                    outcome=event.data.get("outcome"),
+                    result=event.data.get("result"),
+                    detail=event.data.get("detail"),
+                )
+            )
+        if frame.turn_id is None or event.turn_id != frame.turn_id:
+            return
+        if event.type == EventType.STOP_REQUESTED:
+            self._connection.tell(
+                StopFrame(writer=writer, turn_id=frame.turn_id, reason=_text(event, "reason"))
+            )
+        elif event.type == EventType.STEER_RECEIVED:
+            self._connection.tell(
+                SteerFrame(
+                    writer=writer,
+                    steer_id=_text(event, "steer_id") or "",
+                    text=_text(event, "text") or "",
+                    actor=event.actor,
+                )
+            )
+        elif is_terminal(event) or (
+            event.type == EventType.TURN_RETRIED and event.data.get("attempt") != frame.attempt
+        ):
+            self.fence("turn-over")
+
+    def fence(self, code: str) -> None:
+        if not self.fenced:
+            self.fenced = True
+            self._connection.tell(FencedFrame(writer=self.opened.writer, code=code))
+
+
+def _text(event: Event, key: str) -> str | None:
+    value = event.data.get(key)
+    return value if isinstance(value, str) else None
+
+
+class AgentConnection:
+    """One agent process's socket, with all its writers."""
+
+    def __init__(self, socket: WebSocket, principal: Principal, channels: Channels, gateway: Gateway) -> None:
+        self._socket, self._principal, self._channels, self._gateway = socket, principal, channels, gateway
+        self._writers: dict[str, tuple[Writer, AsyncExitStack]] = {}
+        self._opens: dict[str, asyncio.Task[None]] = {}
+        """What opens or has opened each writer that isn't closed."""
+        self._outgoing: asyncio.Queue[ServerFrame] = asyncio.Queue(MAX_OUTGOING_FRAMES)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def tell(self, frame: ServerFrame) -> None:
+        """Queues a frame for the agent; an agent that reads nothing is cut off and reconnects."""
+        try:
+            self._outgoing.put_nowait(frame)
+        except asyncio.QueueFull:
+            for task in self._tasks:
+                task.cancel()
+
+    async def run(self) -> None:
+        """Serves the connection until either side ends it."""
+        loops = [asyncio.create_task(self._send_forever()), asyncio.create_task(self._receive_forever())]
+        self._tasks.update(loops)
+        try:
+            await asyncio.wait(
+                loops, timeout=self._principal.seconds_left(), return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._principal.seconds_left() == 0:
+                expired = Unauthenticated("The token has expired; get a new one.")
+                with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                    await self._socket.close(4000 + expired.status, expired.detail)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            results = await asyncio.gather(*self._tasks, return_exceptions=True)
+            for _, resources in list(self._writers.values()):
+                await resources.aclose()
+            for result in results:
+                if isinstance(result, Exception) and not isinstance(
+                    result, (WebSocketDisconnect, RuntimeError)
+                ):
+                    logger.error("An agent's connection failed", exc_info=result)
+
+    async def _send_forever(self) -> None:
+        while True:
+            frames = [await self._outgoing.get()]
+            while not self._outgoing.empty():
+                frames.append(self._outgoing.get_nowait())
+            await self._socket.send_text("[" + ",".join(frame.model_dump_json() for frame in frames) + "]")
+
+    async def _receive_forever(self) -> None:
+        while True:
+            raw = await self._socket.receive_text()
+            try:
+                if len(raw) > MAX_FRAME_BYTES:
+                    raise Invalid(f"A frame has at most {MAX_FRAME_BYTES} bytes.", code="frame-too-large")
+                await self._handle(_FRAME.validate_json(raw))
+            except ValidationError as error:
+                self._refuse(Invalid(f"Malformed frame: {_first(error)}", code="bad-frame"), raw)
+            except Problem as problem:
+                self._refuse(problem, raw)
+
+    def _refuse(self, problem: Problem, raw: str) -> None:
+        writer = request = None
+        with contextlib.suppress(ValueError, AttributeError):
+            frame = json.loads(raw)
+            writer, request = frame.get("writer"), frame.get("request")
+        self.tell(
+            ProblemFrame(
+                writer=writer if isinstance(writer, str) else None,
+                request=request if isinstance(request, str) else None,
+                code=problem.code,
+                detail=problem.detail,
+                retry=problem.status == 503,
+            )
+        )
+
+    async def _handle(self, frame: AgentFrame) -> None:
+        match frame:
+            case WriteFrame():
+                await self._write(frame)
+            case OpenFrame():
+                await self._close(frame.writer)
+                self._check_open(frame)
+                self._opens[frame.writer] = self._in_background(lambda: self._open(frame), frame)
+            case SpawnFrame():
+                self._in_background(lambda: self._spawn(frame), frame)
+            case CloseFrame():
+                await self._close(frame.writer)
+
+    def _in_background(
+        self, work: Callable[[], Coroutine[object, None, None]], frame: OpenFrame | SpawnFrame
+    ) -> asyncio.Task[None]:
+        """Asks Temporal without holding up the connection's other writers."""
+
+        async def answer_problems() -> None:
+            try:
+                await work()
+            except Problem as problem:
+                self._refuse(problem, frame.model_dump_json())
+
+        task = asyncio.create_task(answer_problems())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _check_open(self, frame: OpenFrame) -> None:
+        self._principal.require(Action.WRITE, check_session_id(frame.session_id))
+        if frame.actor.role != Role.AGENT:
+            raise Invalid("Only agents may write here: the actor's role must be 'agent'.", code="bad-actor")
+        if self._principal.sessions is not None and frame.actor.id != self._principal.subject:
+            # A process with an API key runs many agents; a token is for one.
+            raise Forbidden(f"This token writes as '{self._principal.subject}' and as nobody else.")
+        if len(self._opens) >= MAX_WRITERS_PER_CONNECTION:
+            raise Conflict(
+                f"A connection has at most {MAX_WRITERS_PER_CONNECTION} writers.", code="too-many-writers"
+            )
+
+    async def _open(self, frame: OpenFrame) -> None:
+        resources = AsyncExitStack()
+        try:
+            channel = await resources.enter_async_context(self._channels.use(frame.session_id))
+        except BaseException:
+            self._opens.pop(frame.writer, None)
+            raise
+        writer = Writer(self, frame, channel)
+        self._writers[frame.writer] = (writer, resources)
+        channel.feed.watch(writer.watch)
+        resources.callback(channel.feed.unwatch, writer.watch)
+        self.tell(OpenedFrame(writer=frame.writer))
+        await self._replay_missed(frame, writer)
+
+    async def _replay_missed(self, frame: OpenFrame, writer: Writer) -> None:
+        """What happened to the turn before this connection was opened (a reconnect, say)."""
+        if frame.turn_id is None:
+            return
+        if writer.channel.fenced(frame.turn_id, frame.attempt):
+            writer.fence("turn-over")
+        after = frame.after or 0
+        while True:
+            page = await writer.channel.feed.page(after)
+            for event in page.events:
+                writer.watch(event)
+            after = page.next_after
+            if not page.more:
+                return
+
+    async def _close(self, writer_id: str) -> None:
+        # It may still be opening, and would otherwise stay for as long as the connection does.
+        if opening := self._opens.pop(writer_id, None):
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+        if entry := self._writers.pop(writer_id, None):
+            await entry[1].aclose()
+
+    async def _write(self, frame: WriteFrame) -> None:
+        entry = self._writers.get(frame.writer)
+        if entry is None:
+            raise Conflict("Open the writer before writing with it.", code="writer-not-open")
+        writer = entry[0]
+        opened = writer.opened
+        write = Write.model_construct(
+            writer=frame.writer,
+            actor=opened.actor,
+            turn_id=opened.turn_id,
+            attempt=opened.attempt,
+            items=frame.items,
+        )
+        check_write(write)
+        if writer.fenced:
+            self.tell(FencedFrame(writer=frame.writer, code="turn-over"))
+            return
+        await writer.channel.write(
+            write, self._acknowledge, lambda problem: writer.fence(problem.code), flush=frame.flush
+        )
+
+    def _acknowledge(self, writer: str, n: int) -> None:
+        self.tell(AckFrame(writer=writer, n=n))
+
+    async def _spawn(self, frame: SpawnFrame) -> None:
+        self._principal.require(Action.WRITE, check_session_id(frame.session_id))
+        spawned = await self._gateway.spawn(frame.session_id, frame.spawn)
+        self._channels.tick(frame.session_id)
+        self.tell(SpawnedFrame(writer=frame.writer, request=frame.request, turn_id=spawned.turn_id))
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -1,13 +1,17 @@
-"""Tells the API processes that a session has news of its own making (a turn's end, say).
+"""Tells sessions what happens to payments, and the API processes that a session has news.
 
-Only a hint: an API process that misses it finds the news with its next poll.
+The latter is only a hint: an API process that misses it finds the news with its next poll.
 """
 
 from collections.abc import Awaitable, Callable
 
 import httpx
 from temporalio import activity
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
+from activities.contract import AnnouncementCalls, PurchaseNote, Told
+from activities.heartbeats import heartbeating
 from waystation.settings import Settings
 from waystation.temporal.names import ANNOUNCE_ACTIVITY
 
@@ -32,6 +36,31 @@ class Announcements:
             activity.logger.info("Could not announce news in %s: %s", session_id, type(error).__name__)
 
 
+class PurchaseAnnouncements(AnnouncementCalls):
+    """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth.
+
+    With ``news``, whoever watches the session is told immediately, and not by the next poll.
+    """
+
+    def __init__(self, client: Client, news: Announcements | None = None) -> None:
+        self._client, self._news = client, news
+
+    @activity.defn
+    @heartbeating
+    async def announce_purchase(self, call: PurchaseNote) -> Told:
+        """Signals ``note`` to the session's workflow."""
+        try:
+            payload = {"key": call.note.key, "events": list(call.note.events)}
+            await self._client.get_workflow_handle(call.session_id).signal("note", payload)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return "closed" if "already completed" in str(error) else "unknown"
+            raise
+        if self._news:
+            await self._news.announce(call.session_id)
+        return "told"
+
+
 def over_http(settings: Settings, client: httpx.AsyncClient) -> Announce:
     """Announces to the API at ``settings.url``."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
@@ -48,7 +77,7 @@ def over_http(settings: Settings, client: httpx.AsyncClient) -> Announce:
 
 
 def over_redis(url: str) -> tuple[Announce, Callable[[], Awaitable[None]]]:
-    """Announces on the live bus; also answers how to close the connection."""
+    """Announces on the live bus; also returns what closes the connection."""
     from redis.asyncio import Redis
 
     redis = Redis.from_url(

@@ -1,4 +1,4 @@
-"""Activities over ACP checkouts: create, update, read, complete, cancel; and telling a session.
+"""Activities over ACP checkouts: create, update, read, complete, cancel.
 
 Each takes its idempotency key from the caller and sends the same bytes on every attempt.
 Bearer credentials come from this process's settings and never enter a workflow.
@@ -7,30 +7,22 @@ Bearer credentials come from this process's settings and never enter a workflow.
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 from pydantic import SecretStr
 from temporalio import activity
-from temporalio.client import Client
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.exceptions import ApplicationError
 
 from activities import contract, failures
-from activities.announcements import Announcements
 from activities.contract import (
-    AnnouncementCalls,
     CancelCheckout,
     ChangeCheckout,
     CheckoutCalls,
     CheckoutRef,
     CompleteCheckout,
     OpenCheckout,
-    OrderRoute,
-    OrderRoutingCalls,
-    PurchaseNote,
-    Told,
 )
 from activities.heartbeats import heartbeating
 from waystation.buyer.carts import answer_from_session
@@ -46,19 +38,18 @@ READ_TIMEOUT_SECONDS: Final = 25
 COMPLETE_READ_TIMEOUT_SECONDS: Final = 40
 DISCOVERY_CACHE_SECONDS: Final = 3600
 MAX_CACHED_DISCOVERIES: Final = 500
-ORDER_EVENTS_WORKFLOW: Final = "OrderEvents"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 class SellerCredentials:
-    """Bearer credentials by seller origin, with an optional one for all others. Never printed."""
+    """Bearer credentials by seller origin, with an optional one for all others. They are never printed."""
 
     def __init__(self, by_origin: Mapping[str, SecretStr], *, default: SecretStr | None = None) -> None:
         self._by_origin = dict(by_origin)
         self._default = default
 
     def bearer_for(self, origin: str) -> str:
-        """The credential for one seller.
+        """Returns the credential for one seller.
 
         Raises:
             ApplicationError: final, saying which setting is missing.
@@ -97,7 +88,7 @@ class CheckoutActivities(CheckoutCalls):
     @activity.defn
     @heartbeating
     async def open_checkout(self, call: OpenCheckout) -> CheckoutAnswer:
-        """Find the seller's API by its discovery document and create a checkout there."""
+        """Finds the seller's API by its discovery document, and creates a checkout there."""
         request = call.request
         base = await self._api_base_url(request.seller)
         body = acp.CheckoutCreateRequest(
@@ -116,7 +107,7 @@ class CheckoutActivities(CheckoutCalls):
     @activity.defn
     @heartbeating
     async def update_checkout(self, call: ChangeCheckout) -> CheckoutAnswer:
-        """Change a checkout (``POST /checkout_sessions/{id}``)."""
+        """Changes a checkout (``POST /checkout_sessions/{id}``)."""
         request, restate = call.request, call.restate
         body = acp.CheckoutUpdateRequest(
             line_items=_items(request) if restate else None,
@@ -135,14 +126,14 @@ class CheckoutActivities(CheckoutCalls):
     @activity.defn
     @heartbeating
     async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
-        """Read a checkout (``GET /checkout_sessions/{id}``)."""
+        """Reads a checkout (``GET /checkout_sessions/{id}``)."""
         path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
         return await self._session(checkout, "GET", path, None, None, "read")
 
     @activity.defn
     @heartbeating
     async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
-        """Pay and order (``POST /checkout_sessions/{id}/complete``).
+        """Pays and orders (``POST /checkout_sessions/{id}/complete``).
 
         Any failure other than a clear 4xx leaves the outcome unknown: ask again with the same key, or read.
         """
@@ -173,7 +164,7 @@ class CheckoutActivities(CheckoutCalls):
     @activity.defn
     @heartbeating
     async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
-        """Cancel a checkout. One already closed (405) is read instead; one that is gone gives ``None``."""
+        """Cancels a checkout. One already closed (405) is read instead; ``None`` means that it is gone."""
         trace = acp.IntentTrace(reason_code="other", trace_summary=call.reason[:500])
         body = acp.CheckoutCancelRequest(intent_trace=trace)
         path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/cancel"
@@ -265,57 +256,6 @@ class CheckoutActivities(CheckoutCalls):
             raise failures.seller_unreachable(error, what) from None
 
 
-class PurchaseAnnouncements(AnnouncementCalls):
-    """Tells a session what happens to a purchase. Best effort: the purchase itself keeps the truth.
-
-    With ``news``, whoever watches the session is told at once, and not by the next poll.
-    """
-
-    def __init__(self, client: Client, news: Announcements | None = None) -> None:
-        self._client, self._news = client, news
-
-    @activity.defn
-    @heartbeating
-    async def announce_purchase(self, call: PurchaseNote) -> Told:
-        """Signal ``note`` to the session's workflow."""
-        try:
-            payload = {"key": call.note.key, "events": list(call.note.events)}
-            await self._client.get_workflow_handle(call.session_id).signal("note", payload)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return "closed" if "already completed" in str(error) else "unknown"
-            raise
-        if self._news:
-            await self._news.announce(call.session_id)
-        return "told"
-
-
-class OrderRouting(OrderRoutingCalls):
-    """Tells where a checkout's order webhooks belong."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    @activity.defn
-    @heartbeating
-    async def route_order_events(self, call: OrderRoute) -> None:
-        """Start the checkout's ``OrderEvents`` workflow, or bind the one that a webhook has started.
-
-        It sleeps until the first webhook wakes it up, and costs nothing until then.
-        """
-        bound = {"purchase_id": call.purchase_id}
-        try:
-            await self._client.start_workflow(
-                ORDER_EVENTS_WORKFLOW,
-                bound,
-                id=call.route_id,
-                task_queue=activity.info().task_queue,
-                start_delay=call.lasts,
-            )
-        except WorkflowAlreadyStartedError:
-            await self._client.get_workflow_handle(call.route_id).signal("bind", bound)
-
-
 _CAPABILITIES: Final = acp.Capabilities(
     interventions=acp.InterventionCapabilities(
         supported=("3ds",), display_context="redirect", redirect_context="external_browser", max_redirects=1
@@ -328,7 +268,7 @@ def _items(request: PurchaseRequest) -> tuple[acp.RequestedItem, ...]:
 
 
 def _segment(checkout_id: str) -> str:
-    """A seller's id as one path segment, whatever it holds."""
+    """Returns a seller's id as one path segment, whatever it holds."""
     return httpx.URL("http://x/").copy_with(path="/" + checkout_id.replace("/", "%2F")).raw_path.decode()[1:]
 
 
@@ -366,7 +306,7 @@ def _base_from_discovery(body: bytes) -> str:
         document = acp.read_discovery(body)
     except acp.ProtocolViolationError as violation:
         raise failures.seller_violation(violation) from None
-    served: dict[str, Any] = {
+    served = {
         "version": acp.API_VERSION in document.protocol.supported_versions,
         "transport": "rest" in document.transports,
         "service": "checkout" in document.capabilities.services,

@@ -1,21 +1,25 @@
 """Activities over shared payment tokens: issue, read, revoke, through Stripe's own client.
 
-Against Stripe or the sandbox processor by settings alone (:func:`waystation.stripe_http.open_stripe`).
+Against Stripe or the sandbox processor by settings alone (``waystation.stripe_http.open_stripe``).
 Every POST carries an explicit idempotency key; the client's own retries are off.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import stripe
+from pydantic import JsonValue
+from stripe import StripeResponse
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import contract, failures
 from activities.contract import IssueToken, PaymentTokenCalls, RevokeToken, TokenRef
 from activities.heartbeats import heartbeating
+from waystation.models.base import FrozenOpen
+from waystation.models.money import MinorUnits
 from waystation.models.purchases import (
     NextAction,
     PaymentToken,
@@ -47,7 +51,7 @@ class PaymentTokenActivities(PaymentTokenCalls):
     @activity.defn
     @heartbeating
     async def issue_payment_token(self, call: IssueToken) -> PaymentToken:
-        """Issue a token (``POST /v1/shared_payment/issued_tokens``).
+        """Issues a token (``POST /v1/shared_payment/issued_tokens``).
 
         Raises:
             ApplicationError: ``PaymentMethodDeclined``, ``ProcessorRefused`` or ``ProcessorUnavailable``.
@@ -73,7 +77,7 @@ class PaymentTokenActivities(PaymentTokenCalls):
     @activity.defn
     @heartbeating
     async def read_payment_token(self, call: TokenRef) -> PaymentToken:
-        """What the processor says of a token (``GET …/{id}``)."""
+        """Returns what the processor says of a token (``GET …/{id}``)."""
         path = f"{_ISSUED}/{quote(call.token.id, safe='')}"
         return await self._token(
             "read the payment token",
@@ -83,7 +87,7 @@ class PaymentTokenActivities(PaymentTokenCalls):
     @activity.defn
     @heartbeating
     async def revoke_payment_token(self, call: RevokeToken) -> PaymentToken:
-        """Revoke a token; its state after that tells whether it was spent before."""
+        """Revokes a token; its state after that tells whether it was spent before."""
         path = f"{_ISSUED}/{quote(call.token.id, safe='')}/revoke"
         try:
             return await self._token(
@@ -98,7 +102,7 @@ class PaymentTokenActivities(PaymentTokenCalls):
         # Already deactivated: consumed, expired or revoked. Reading tells which.
         return await self.read_payment_token(TokenRef(token=call.token))
 
-    async def _token(self, what: str, request: Awaitable[Any]) -> PaymentToken:
+    async def _token(self, what: str, request: Awaitable[StripeResponse]) -> PaymentToken:
         try:
             response = await request
         except stripe.StripeError as error:
@@ -106,37 +110,66 @@ class PaymentTokenActivities(PaymentTokenCalls):
         return _token_from(response.data, response.headers)
 
 
-def _token_from(data: Any, headers: Any) -> PaymentToken:
+class _Limits(FrozenOpen):
+    expires_at: int | None = None
+
+
+class _Captured(FrozenOpen):
+    value: MinorUnits | None = None
+    amount: MinorUnits | None = None
+
+
+class _Details(FrozenOpen):
+    amount_captured: MinorUnits | _Captured | None = None
+
+    @property
+    def captured(self) -> int | None:
+        stated = self.amount_captured
+        if not isinstance(stated, _Captured):
+            return stated
+        return stated.value if stated.value is not None else stated.amount
+
+
+class _IssuedToken(FrozenOpen):
+    """What the processor says of an issued token, as far as it decides anything."""
+
+    id: str
+    status: TokenStatus | None = None
+    deactivated_reason: str | None = None
+    usage_limits: _Limits | None = None
+    usage_details: _Details | None = None
+    next_action: JsonValue = None
+
+
+def _token_from(data: object, headers: Mapping[str, str]) -> PaymentToken:
     try:
-        token_id = data["id"]
-        status: TokenStatus = data.get("status") or "active"
-        limits = data.get("usage_limits") or {}
-        expires_at = limits.get("expires_at")
-        details = data.get("usage_details") or {}
-        captured = details.get("amount_captured")
+        issued = _IssuedToken.model_validate(data)
+        expires_at = issued.usage_limits.expires_at if issued.usage_limits else None
         return PaymentToken(
-            id=token_id,
-            fingerprint=fingerprint(token_id),
-            status=status,
-            deactivated_reason=data.get("deactivated_reason"),
+            id=issued.id,
+            fingerprint=fingerprint(issued.id),
+            status=issued.status or "active",
+            deactivated_reason=issued.deactivated_reason,
             expires_at=datetime.fromtimestamp(expires_at, UTC) if expires_at is not None else None,
-            next_action=_next_action(data.get("next_action")),
-            captured=captured.get("value", captured.get("amount"))
-            if isinstance(captured, dict)
-            else captured,
+            next_action=_next_action(issued.next_action),
+            captured=issued.usage_details.captured if issued.usage_details else None,
             request_id=headers.get("request-id") or headers.get("Request-Id"),
         )
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (ValueError, OverflowError):
         raise ApplicationError(
             "the processor's answer about a payment token has another shape than expected",
             type=contract.PROCESSOR_UNAVAILABLE,
         ) from None
 
 
-def _next_action(action: Any) -> NextAction | None:
+def _next_action(action: JsonValue) -> NextAction | None:
     """``use_stripe_sdk`` since 2026-04-22.preview, ``redirect_to_url`` since 2026-07-29.preview."""
     if not isinstance(action, dict):
         return None
     kind = str(action.get("type"))
-    inner = action.get(kind) or {}
-    return NextAction(type=kind, url=inner.get("url"), value=inner.get("value"))
+    inner = action.get(kind)
+    return NextAction.model_validate(
+        {"type": kind, "url": inner.get("url"), "value": inner.get("value")}
+        if isinstance(inner, dict)
+        else {"type": kind}
+    )

@@ -8,14 +8,13 @@ import httpx
 import stripe
 from temporalio.client import Client
 
-from activities.announcements import Announcements
+from activities.announcements import Announcements, PurchaseAnnouncements
 from activities.checkouts import (
     CheckoutActivities,
-    OrderRouting,
-    PurchaseAnnouncements,
     SellerCredentials,
 )
 from activities.mandates import MandateActivities
+from activities.order_events import OrderRouting
 from activities.payment_tokens import PaymentTokenActivities
 from waystation.buyer.networks import checked_client, read_networks
 from waystation.money_settings import MoneySettings

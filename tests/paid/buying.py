@@ -19,7 +19,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import ExternalStorage
 from temporalio.worker import Worker, WorkflowRunner
 
-from activities.checkouts import PurchaseAnnouncements
+from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.paying import paid_request_activities
 from tests.support import eventually

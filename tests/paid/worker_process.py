@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.checkouts import PurchaseAnnouncements
+from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.paying import paid_request_activities
 from waystation.buyer.answers import AnswerStore

@@ -50,51 +50,51 @@ _REVOKE = call_options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY)
 
 
 async def open_checkout(call: OpenCheckout) -> CheckoutAnswer:
-    """Create a checkout."""
+    """Creates a checkout."""
     return await durable(CheckoutCalls.open_checkout, call, _SELLER)
 
 
 async def update_checkout(call: ChangeCheckout) -> CheckoutAnswer:
-    """Change a checkout."""
+    """Changes a checkout."""
     return await quick(CheckoutCalls.update_checkout, call, _SELLER)
 
 
 async def read_checkout(call: CheckoutRef) -> CheckoutAnswer:
-    """Read a checkout that the purchase can't go on without."""
+    """Reads a checkout that the purchase can't go on without."""
     return await quick(CheckoutCalls.read_checkout, call, _SELLER)
 
 
 async def look_at_checkout(call: CheckoutRef) -> CheckoutAnswer:
-    """Read a checkout; a few attempts only, because the purchase will look again."""
+    """Reads a checkout with a few attempts only, because the purchase will look again."""
     return await quick(CheckoutCalls.read_checkout, call, _READ)
 
 
 async def complete_checkout(call: CompleteCheckout) -> CheckoutAnswer:
-    """Pay and order; the same key on every attempt."""
+    """Pays and orders, with the same key on every attempt."""
     return await durable(CheckoutCalls.complete_checkout, call, _COMPLETE)
 
 
 async def cancel_checkout(call: CancelCheckout) -> CheckoutAnswer | None:
-    """Give a checkout up."""
+    """Cancels a checkout; ``None`` means that it is gone."""
     return await durable(CheckoutCalls.cancel_checkout, call, _CANCEL)
 
 
 async def issue_token(call: IssueToken) -> PaymentToken:
-    """Issue a payment token."""
+    """Issues a payment token."""
     return await durable(PaymentTokenCalls.issue_payment_token, call, _TOKEN)
 
 
 async def read_token(token: PaymentToken) -> PaymentToken:
-    """What the processor says of a token."""
+    """Returns what the processor says of a token."""
     return await quick(PaymentTokenCalls.read_payment_token, TokenRef(token=token), _TOKEN)
 
 
 async def revoke_token(call: RevokeToken) -> PaymentToken:
-    """Revoke a token; its answer tells whether money moved."""
+    """Revokes a token; the answer tells whether money moved."""
     return await durable(PaymentTokenCalls.revoke_payment_token, call, _REVOKE)
 
 
 async def route_order_events(route_id: str, purchase_id: str) -> None:
-    """See that the order's webhooks find this purchase."""
+    """Binds the order's webhooks to this purchase."""
     call = OrderRoute(route_id=route_id, purchase_id=purchase_id, lasts=policies.FOLLOW_ORDER)
     await quick(OrderRoutingCalls.route_order_events, call, _CANCEL)

@@ -1,7 +1,7 @@
-"""Brings a seller's order webhooks to the purchase they are about.
+"""Forwards a seller's order webhooks to the purchase that they are about.
 
-A webhook names the seller's checkout, not our purchase. One small workflow per checkout, whose id
-follows from seller and checkout alone, keeps what arrives until the purchase has said which it is.
+A webhook names the seller's checkout, not our purchase. One small workflow per checkout, whose id follows
+from seller and checkout alone, keeps what arrives until a purchase has claimed the checkout.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ class OrderEventsStart(Frozen):
 
 
 def order_events_id(seller: str, checkout_id: str) -> str:
-    """The workflow id for a seller (origin) and its checkout."""
+    """Returns the workflow id for a seller (origin) and its checkout."""
     digest = hashlib.sha256(f"{seller}\n{checkout_id}".encode()).hexdigest()
     return f"order-events-{digest[:40]}"
 
 
 @workflow.defn(name="OrderEvents")
 class OrderEvents:
-    """Keeps and forwards; lives as long as a purchase follows its order."""
+    """Keeps events and forwards them; lives as long as a purchase follows its order."""
 
     @workflow.init
     def __init__(self, start: OrderEventsStart) -> None:
@@ -51,7 +51,7 @@ class OrderEvents:
 
     @workflow.run
     async def run(self, start: OrderEventsStart) -> int:
-        """Forward until nobody needs it any more; give the number forwarded in this run."""
+        """Forwards until nobody needs it any more; returns the number forwarded in this run."""
         forwarded = 0
         while True:
             bound = self._purchase_id is not None
@@ -72,13 +72,13 @@ class OrderEvents:
     @workflow.signal
     @drop_unless(Binding)
     def bind(self, binding: Binding) -> None:
-        """The first purchase that binds stays."""
+        """Binds the checkout to a purchase; the first one stays."""
         self._purchase_id = self._purchase_id or binding.purchase_id
 
     @workflow.signal
     @drop_unless(OrderEventReceived)
     def deliver(self, event: OrderEventReceived) -> None:
-        """A webhook whose signature was checked."""
+        """Takes a webhook whose signature was checked."""
         if len(self._waiting) < MAX_EVENTS_WAITING:
             self._waiting.append(event)
 

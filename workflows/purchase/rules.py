@@ -1,6 +1,6 @@
-"""The rules of a purchase, pure: legal transitions, cart checks, digest, preparation, audit chain.
+"""The rules of a purchase, pure: legal transitions, cart checks, digest, preparation, deadlines.
 
-No clock, no I/O, no Temporal: everything that decides comes in as an argument.
+No clock, no I/O, no Temporal: everything that decides is an argument.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ CANCELLABLE: Final[frozenset[PurchaseStatus]] = frozenset(
         "payment_declined",
     }
 )
-"""Where a wish to stop is followed at once; later, the answer of the payment under way comes first."""
+"""Where a wish to stop is followed immediately; later, the payment under way is settled first."""
 
 
 def _to(*statuses: PurchaseStatus) -> frozenset[PurchaseStatus]:
@@ -100,7 +100,7 @@ class IllegalTransitionError(RuntimeError):
 
 
 def advance(current: PurchaseStatus, following: PurchaseStatus) -> PurchaseStatus:
-    """The following status, if it may follow. Staying where one is is always allowed."""
+    """Returns the following status, if it may follow. Staying in a status is always allowed."""
     if following != current and following not in TRANSITIONS[current]:
         raise IllegalTransitionError(f"a purchase cannot go from {current} to {following}")
     return following
@@ -110,7 +110,7 @@ def advance(current: PurchaseStatus, following: PurchaseStatus) -> PurchaseStatu
 
 
 def cart_digest(cart: Cart) -> str:
-    """SHA-256 over everything a person approves; the order in which a seller lists things does not count."""
+    """Returns the SHA-256 of everything a person approves, whatever order the seller lists things in."""
     facts = cart.model_dump(mode="json")
     facts["lines"] = sorted((_line_facts(line) for line in facts["lines"]), key=canonical)
     facts["totals"] = sorted(facts["totals"], key=canonical)
@@ -120,7 +120,7 @@ def cart_digest(cart: Cart) -> str:
 
 
 def check_request(request: PurchaseRequest, mandate: MandateView) -> None:
-    """Whether it is worth contacting the seller at all: nobody outside the mandate learns who buys.
+    """Checks the request against the mandate before any seller learns who wants to buy.
 
     Raises:
         PurchaseRefusal: naming the rule.
@@ -206,7 +206,7 @@ def still_payable(payable: PayableCart | None, answer: CheckoutAnswer, digest: s
 
 
 def check_same_deal(known: Cart | None, stated: Cart) -> None:
-    """The checkout and the payee are pinned at first sight.
+    """Checks that checkout and payee are those of the first answer.
 
     Raises:
         PurchaseRefusal: the seller answers about another checkout, or wants another payee.
@@ -269,7 +269,7 @@ _NEEDS_A_PERSON: Final = frozenset({"requires_sign_in", "age_verification_requir
 
 
 def next_preparation(request: PurchaseRequest, answer: CheckoutAnswer) -> Preparation:
-    """The next step on the way to a payable cart."""
+    """Returns the next step towards a payable cart."""
     match answer.status:
         case CheckoutStatus.COMPLETED:
             return Preparation(step="pay_elsewhere_done")
@@ -292,9 +292,9 @@ def next_preparation(request: PurchaseRequest, answer: CheckoutAnswer) -> Prepar
 
 
 def choose_fulfillment(request: PurchaseRequest, answer: CheckoutAnswer) -> tuple[CartFulfillment, ...]:
-    """The options to select: the one asked for, else the seller's own choice, else the cheapest.
+    """Returns the options to select: the one asked for, else the seller's choice, else the cheapest.
 
-    Digital goods and goods that travel are chosen for apart, as a cart may hold both.
+    Digital goods and goods that are delivered get separate options, as a cart may hold both.
 
     Raises:
         PurchaseRefusal: the option asked for is not offered.
@@ -322,7 +322,7 @@ def choose_fulfillment(request: PurchaseRequest, answer: CheckoutAnswer) -> tupl
 
 
 def _preferred(request: PurchaseRequest, offered: Sequence[CartFulfillment]) -> CartFulfillment:
-    """The cheapest; with an address, one that comes there before one that must be fetched."""
+    """Returns the cheapest; with an address, delivery goes before pickup."""
     details = request.fulfillment_details
     fetch = details is not None and details.address is not None
 
@@ -414,5 +414,5 @@ def revision_deadline(state: PurchaseState, *, now: datetime) -> datetime:
 
 
 def poll_delay(round_number: int) -> timedelta:
-    """How long to wait before reading a checkout again: half a second at first, a minute in the long run."""
+    """Returns how long to wait before reading a checkout again: from half a second up to a minute."""
     return timedelta(milliseconds=min(500 * 2 ** min(round_number, 10), 60_000))

@@ -38,7 +38,7 @@ def answer_from_session(
     request_id: str | None = None,
     replayed: bool = False,
 ) -> CheckoutAnswer:
-    """Reduce a session that was read strictly. ``seller`` is the origin that was asked."""
+    """Reduces a session that was read strictly. ``seller`` is the origin that was asked."""
     handler = choose_handler(session)
     metadata = session.authentication_metadata
     return CheckoutAnswer(
@@ -63,7 +63,7 @@ def answer_from_session(
 
 
 def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
-    """What a person approves."""
+    """Returns what a person approves."""
     handler = choose_handler(session)
     offered = {(option.type, option.id): option for option in session.fulfillment_options}
     selected = []
@@ -105,10 +105,10 @@ def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
 
 
 def choose_handler(session: CheckoutSession) -> PaymentHandler | None:
-    """The seller's first handler that takes a shared payment token for a stated account.
+    """Returns the seller's first handler that takes a shared payment token for a stated account.
 
-    Handlers for cards that the seller itself has saved, or that want raw card data, are no
-    use to us. Lower ``display_order`` first, then as listed.
+    Handlers for cards that the seller has saved itself, or that want raw card data, are of no use here.
+    A lower ``display_order`` goes first; handlers without one count as 0, and equals stay as listed.
     """
     payment = session.capabilities.payment
     usable = [
@@ -120,7 +120,7 @@ def choose_handler(session: CheckoutSession) -> PaymentHandler | None:
 
 
 def order_facts(order: Order) -> OrderFacts:
-    """An order reduced to what a buyer follows."""
+    """Reduces an order to what a buyer follows."""
     totals = [total.amount for total in order.totals or () if total.type is TotalType.TOTAL]
     return OrderFacts(
         id=order.id,
@@ -165,7 +165,7 @@ def _totals(totals: Iterable[Total]) -> tuple[CartTotal, ...]:
 
 
 def _price(totals: Iterable[Total]) -> int:
-    """An option's price: its total, else everything it lists."""
+    """Returns an option's price: its total, else the sum of everything it lists."""
     listed = list(totals)
     stated = [t.amount for t in listed if t.type is TotalType.TOTAL]
     return stated[0] if stated else sum(t.amount for t in listed)

@@ -1,7 +1,7 @@
-"""Purchases: what is asked for, the cart as the seller states it, decisions, and the trail.
+"""Purchases: what is asked for, the cart as the seller states it, and what is shown of it all.
 
-Nothing here takes a price from the asker. A request names items and quantities; every
-amount in a :class:`Cart` is the seller's structured word, in integer minor units.
+Nothing here takes a price from the asker. A request names items and quantities; every amount in a ``Cart`` is
+what the seller stated in structured form, in integer minor units.
 """
 
 from datetime import datetime
@@ -108,7 +108,7 @@ class PurchaseRequest(Frozen):
 
     Without a ``fulfillment_option`` the cheapest one offered is taken. ``approval_timeout_seconds``
     bounds every wait for a person; ``revision_timeout_seconds`` is how long an unbuyable cart
-    (out of stock, address missing) waits for ``revise``: 0 refuses it at once.
+    (out of stock, address missing) waits for ``revise``: 0 refuses it immediately.
     """
 
     mandate_id: Name
@@ -130,7 +130,7 @@ class PurchaseRequest(Frozen):
     _items_distinct = field_validator("items")(_distinct)
 
 
-# --- the cart ----------------------------------------------------------------------------------
+# The cart
 
 
 class CartLine(Frozen):
@@ -273,7 +273,7 @@ class CheckoutAnswer(Frozen):
         return frozenset(m.code for m in self.messages if m.type == "error" and m.code)
 
 
-# --- signals -----------------------------------------------------------------------------------
+# Signals
 
 
 class Revise(Frozen):
@@ -339,7 +339,7 @@ class OutcomeWanted(Frozen):
     or_for_a_person: bool = False
 
 
-# --- what is kept and shown --------------------------------------------------------------------
+# What is kept and shown
 
 
 class Receipt(Frozen):
@@ -379,7 +379,7 @@ class PurchaseView(Frozen):
     updated_at: datetime
 
 
-# --- payment tokens ----------------------------------------------------------------------------
+# Payment tokens
 
 TokenStatus = Literal["active", "requires_action", "deactivated"]
 
@@ -397,7 +397,7 @@ class NextAction(Frozen):
 
 
 class PaymentToken(Frozen):
-    """A shared payment token. ``id`` *is* the secret: it never leaves the purchase but to the seller."""
+    """A shared payment token. ``id`` *is* the secret: it goes to the seller and nowhere else."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 

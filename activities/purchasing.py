@@ -18,7 +18,7 @@ from activities.checkouts import (
 from activities.mandates import MandateActivities
 from activities.payment_tokens import PaymentTokenActivities
 from waystation.buyer.networks import checked_client, read_networks
-from waystation.money_settings import MoneySettings
+from waystation.settings import MoneySettings
 from waystation.stripe_http import open_stripe
 
 Activities = Sequence[Callable[..., Any]]

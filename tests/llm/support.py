@@ -83,7 +83,7 @@ class Stage:
         return result
 
     def steer(self, text: str, steer_id: str = "s1", actor: Actor = ADA) -> None:
-        self.turn._control(SteerFrame(writer="w", steer_id=steer_id, text=text, actor=actor))
+        self.turn.hear(SteerFrame(writer="w", steer_id=steer_id, text=text, actor=actor))
 
     @property
     def events(self) -> list[Event]:

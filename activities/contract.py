@@ -14,7 +14,6 @@ from waystation.models.base import Frozen
 from waystation.models.mandates import (
     CommitRequest,
     MandateView,
-    PositiveMinorUnits,
     RefundRequest,
     ReleaseRequest,
     Reservation,
@@ -39,7 +38,6 @@ from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
     CheckoutAnswer,
-    CheckoutCurrency,
     PaymentToken,
     PurchaseRequest,
 )
@@ -267,8 +265,7 @@ class IssueToken(Frozen):
 
     payment_method: str
     payee: str
-    currency: CheckoutCurrency
-    max_amount: PositiveMinorUnits
+    max_amount: Money
     expires_at: datetime
     purchase_id: str
     checkout_id: str

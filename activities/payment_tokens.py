@@ -60,8 +60,8 @@ class PaymentTokenActivities(PaymentTokenCalls):
                 payment_method=call.payment_method,
                 seller_details={"network_business_profile": call.payee, "external_id": call.checkout_id},
                 usage_limits={
-                    "currency": call.currency,
-                    "max_amount": call.max_amount,
+                    "currency": call.max_amount.currency,
+                    "max_amount": call.max_amount.amount,
                     "expires_at": int(call.expires_at.timestamp()),
                 },
                 shared_metadata={"purchase_id": call.purchase_id},

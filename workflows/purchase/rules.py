@@ -5,7 +5,7 @@ No clock, no I/O, no Temporal: everything that decides comes in as an argument.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal, cast
 
 from pydantic import JsonValue
@@ -13,22 +13,25 @@ from pydantic import JsonValue
 from waystation.models.base import Frozen
 from waystation.models.commerce import CheckoutStatus
 from waystation.models.mandates import MandateView
-from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, Money
 from waystation.models.purchases import (
     Cart,
     CartFulfillment,
     CheckoutAnswer,
     FinalStatus,
+    OrderEventReceived,
     OrderFacts,
+    PayableCart,
     PurchaseRequest,
     PurchaseStatus,
+    Revise,
 )
+from workflows.purchase.state import PurchaseState
 from workflows.trail import canonical
 
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
 MAX_REVISIONS: Final = 50
-MAX_AUDIT_ENTRIES: Final = 2_000
 MAX_ORDER_EVENTS: Final = 500
 
 FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
@@ -103,7 +106,7 @@ def advance(current: PurchaseStatus, following: PurchaseStatus) -> PurchaseStatu
     return following
 
 
-# --- the cart ----------------------------------------------------------------------------------
+# The cart
 
 
 def cart_digest(cart: Cart) -> str:
@@ -142,8 +145,8 @@ def check_request(request: PurchaseRequest, mandate: MandateView) -> None:
         raise PurchaseRefusal("no_payment_method", "the mandate names no payment method; make one that does")
 
 
-def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> int:
-    """Hold the seller's cart to what was asked; give the total in minor units.
+def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
+    """Holds the seller's cart to what was asked, and returns what may be paid.
 
     Raises:
         PurchaseRefusal: naming the rule and where the seller's answer breaks it.
@@ -166,7 +169,40 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> int:
         )
     if total > MAX_AMOUNT_MINOR_UNITS:
         raise PurchaseRefusal("total_too_large", "the seller states an absurd total")
-    return total
+    if answer.handler_id is None or cart.payee is None:
+        raise PurchaseRefusal(
+            "no_payment_handler",
+            "the seller offers no way to pay by a shared payment token for a stated account",
+        )
+    return PayableCart(
+        checkout_id=cart.checkout_id,
+        digest=cart_digest(cart),
+        total=Money(amount=total, currency=cart.currency),
+        payee=cart.payee,
+        handler=answer.handler_id,
+    )
+
+
+def with_known_handler(answer: CheckoutAnswer, before: CheckoutAnswer | None) -> CheckoutAnswer:
+    """Returns a later answer with the payment handler of the first: later ones may leave it out."""
+    if before is None or answer.handler_id is not None:
+        return answer
+    cart = Cart.model_validate({**dict(answer.cart), "payee": before.cart.payee})
+    return CheckoutAnswer.model_validate({**dict(answer), "handler_id": before.handler_id, "cart": cart})
+
+
+def states_total(answer: CheckoutAnswer, total: Money) -> bool:
+    """Whether the seller's answer states exactly this total."""
+    return answer.cart.total == total.amount and answer.cart.currency == total.currency
+
+
+def still_payable(payable: PayableCart | None, answer: CheckoutAnswer, digest: str) -> PayableCart | None:
+    """Returns what may still be paid after a later answer: the same cart, or nothing until it is checked."""
+    if payable is None or payable.digest != digest or answer.handler_id is None:
+        return None
+    if payable.handler == answer.handler_id:
+        return payable
+    return PayableCart.model_validate({**dict(payable), "handler": answer.handler_id})
 
 
 def check_same_deal(known: Cart | None, stated: Cart) -> None:
@@ -218,7 +254,7 @@ def _line_facts(line: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {**line, "totals": sorted(totals, key=canonical)}
 
 
-# --- making the checkout ready -----------------------------------------------------------------
+# Making the checkout ready
 
 
 class Preparation(Frozen):
@@ -307,27 +343,74 @@ def _is_selected(select: Sequence[CartFulfillment], cart: Cart) -> bool:
     return {(one.type, one.id) for one in select} <= {(one.type, one.id) for one in cart.fulfillment}
 
 
-# --- after the order ---------------------------------------------------------------------------
+# After the order
 
 
-def refunded_total(order: OrderFacts, currency: str) -> int:
-    """What the seller says has gone back to where it came from, in minor units.
+def refunded_total(order: OrderFacts, paid: Money) -> Money:
+    """Returns what the seller says has gone back to where it came from, at most what was paid.
 
     Completed adjustments of type ``refund`` only (ACP 2026-04-17, Adjustment): a credit stays with the
-    seller, a dispute is not decided by it.
+    seller, and it does not decide a dispute. An adjustment without a currency is in that of the payment.
     """
-    return sum(
+    back = sum(
         one.amount
         for one in order.adjustments
         if one.type == "refund"
         and one.status == "completed"
         and one.amount is not None
         and one.amount > 0
-        and (one.currency or currency).lower() == currency
+        and (not one.currency or one.currency.lower() == paid.currency)
     )
+    return Money(amount=min(back, paid.amount), currency=paid.currency)
 
 
-# --- deadlines ---------------------------------------------------------------------------------
+def order_event_facts(event: OrderEventReceived) -> dict[str, JsonValue]:
+    """Returns what the trail keeps of a webhook about the order."""
+    return {
+        "type": event.type,
+        "order_id": event.order.id,
+        "status": event.order.status,
+        "adjustments": [f"{a.type}:{a.status}:{a.amount}" for a in event.order.adjustments],
+        "fulfillments": [f"{f.type}:{f.status}" for f in event.order.fulfillments],
+    }
+
+
+# Revisions and deadlines
+
+
+def revised(request: PurchaseRequest, revision: Revise) -> PurchaseRequest:
+    """Returns the request with what the revision gives; what it does not give stays.
+
+    With other items or another address the old fulfillment option may not exist any more, so it is dropped.
+    """
+    given = {
+        "items": revision.items,
+        "buyer": revision.buyer,
+        "fulfillment_details": revision.fulfillment_details,
+        "fulfillment_option": revision.fulfillment_option,
+        "discount_codes": revision.discount_codes,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    dropped = {"fulfillment_option": None} if changes.keys() & {"items", "fulfillment_details"} else {}
+    return PurchaseRequest.model_validate({**dict(request), **dropped, **changes})
+
+
+def person_deadline(state: PurchaseState, *, now: datetime) -> datetime:
+    """Returns until when a person may take: the request's wish, the mandate's and the checkout's end."""
+    candidates = [now + timedelta(seconds=state.request.approval_timeout_seconds)]
+    if state.authorization.mandate is not None:
+        candidates.append(state.authorization.mandate.valid_until)
+    if state.checkout.answer is not None and state.checkout.answer.expires_at is not None:
+        candidates.append(state.checkout.answer.expires_at)
+    return min(candidates)
+
+
+def revision_deadline(state: PurchaseState, *, now: datetime) -> datetime:
+    """Returns until when an unpayable cart or a declined payment waits for somebody."""
+    return now + timedelta(seconds=state.request.revision_timeout_seconds)
+
+
+# Polling
 
 
 def poll_delay(round_number: int) -> timedelta:

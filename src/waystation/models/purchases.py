@@ -29,7 +29,7 @@ from waystation.models.commerce import (
 )
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
-from waystation.models.money import MinorUnits
+from waystation.models.money import MinorUnits, Money
 
 MAX_ITEMS: Final = 100
 MAX_ITEM_QUANTITY: Final = 10_000
@@ -187,6 +187,18 @@ class Cart(Frozen):
     fulfillment: tuple[CartFulfillment, ...] = ()
     ship_to: FulfillmentDetails | None = None
     discount_codes: tuple[str, ...] = ()
+
+
+class PayableCart(Frozen):
+    """A cart that passed every rule: what may be reserved, charged and shown as paid. See ``check_cart``."""
+
+    checkout_id: str
+    digest: Digest
+    total: Money
+    payee: Annotated[str, StringConstraints(min_length=1)]
+    """The seller's account with the payment processor."""
+    handler: Annotated[str, StringConstraints(min_length=1)]
+    """The id of the seller's payment handler that takes the token."""
 
 
 class CheckoutMessage(Frozen):

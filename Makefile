@@ -4,7 +4,7 @@
 #   make demo    sessions and payments on real parts, in about a minute
 #   make test    the tests
 #   make dev     everything on this machine, until Ctrl-C
-#   make lint    style          make types   type checkers          make bench   benchmarks
+#   make lint    style, borders make types   type checkers          make bench   benchmarks
 #
 # PYTHON=/path/to/python3.12 chooses the Python; ARGS="…" is passed on.
 
@@ -65,6 +65,8 @@ test: $(READY)
 lint: $(READY)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo
+	@$(RUN) -m deptry .
 
 types: mypy pyright
 

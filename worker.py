@@ -15,7 +15,6 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.announcements import Announce, Announcements, over_http, over_redis
 from activities.paying import open_paid_request_activities
 from activities.purchasing import Activities, open_purchase_activities
-from waystation.money_settings import MoneySettings
 from waystation.redaction import install_redaction
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
@@ -77,10 +76,9 @@ async def run(settings: Settings) -> None:
             resources.push_async_callback(close)
         else:
             announce = over_http(settings, await resources.enter_async_context(httpx.AsyncClient()))
-        money_settings = MoneySettings()
         money = [
-            *await open_purchase_activities(client, money_settings, resources, news=Announcements(announce)),
-            *await open_paid_request_activities(client, money_settings, resources),
+            *await open_purchase_activities(client, settings.money, resources, news=Announcements(announce)),
+            *await open_paid_request_activities(client, settings, resources),
         ]
         # The workflow sandbox is for finding what isn't deterministic, and tests run under it; here it would
         # take a fifth of the worker's time and find nothing.

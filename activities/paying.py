@@ -14,7 +14,7 @@ from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials, open_credentials
 from waystation.buyer.http import PaidHttp
 from waystation.buyer.networks import read_networks
-from waystation.money_settings import MoneySettings
+from waystation.settings import Settings
 
 
 def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activities:
@@ -32,7 +32,7 @@ def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activit
 
 
 async def open_paid_request_activities(
-    client: Client, settings: MoneySettings, resources: AsyncExitStack
+    client: Client, settings: Settings, resources: AsyncExitStack
 ) -> Activities:
     """The same from the settings; what they hold open is closed with ``resources``.
 
@@ -40,6 +40,6 @@ async def open_paid_request_activities(
     processor's key or a wallet nothing is paid that way: such offers are not taken.
     """
     answers = AnswerStore(client.data_converter, namespace=client.namespace)
-    http = PaidHttp(answers=answers, allowed=read_networks(settings.allowed_networks))
+    http = PaidHttp(answers=answers, allowed=read_networks(settings.money.allowed_networks))
     resources.push_async_callback(http.close)
     return paid_request_activities(http, await open_credentials(settings, resources))

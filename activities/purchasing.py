@@ -17,7 +17,7 @@ from activities.mandates import MandateActivities
 from activities.order_events import OrderRouting
 from activities.payment_tokens import PaymentTokenActivities
 from waystation.buyer.networks import checked_client, read_networks
-from waystation.money_settings import MoneySettings
+from waystation.settings import MoneySettings
 from waystation.stripe_http import open_stripe
 
 Activities = Sequence[Callable[..., Any]]

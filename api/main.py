@@ -30,7 +30,6 @@ from api.routes import (
     tokens,
 )
 from waystation import __version__
-from waystation.money_settings import MoneySettings
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
 
@@ -94,7 +93,7 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
         settings=settings,
         gateway=gateway,
         money=MoneyParts(
-            gateway=MoneyGateway(client, settings.temporal_timeout_seconds), settings=MoneySettings()
+            gateway=MoneyGateway(client, settings.temporal_timeout_seconds), settings=settings.money
         ),
         bus=bus,
         feeds=feeds,

@@ -31,12 +31,13 @@ from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.networks import read_networks
 from waystation.buyer.payer import Payer
-from waystation.buyer.wallet import Wallet, WalletSettings
+from waystation.buyer.wallet import Wallet
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.models.payments import Rail
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.paid_api import NETWORK_ID
+from waystation.settings import WalletSettings
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
 from workflows.mandate import Mandate, MandateStart
 

@@ -33,7 +33,7 @@ from waystation.models.purchases import (
     PurchaseView,
 )
 from waystation.models.trail import AuditTrail
-from waystation.money_settings import MoneySettings
+from waystation.settings import MoneySettings
 from waystation.temporal.encryption import PayloadDecryptionError
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from workflows.allowance import Allowance

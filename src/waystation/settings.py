@@ -48,8 +48,44 @@ MAX_LOG_BYTES_WITHOUT_STORAGE = 1_000_000
 """Half of what Temporal takes as one payload: there is more in a session's state than its log."""
 
 
+class MoneySettings(BaseSettings):
+    """What a process pays with, and where payments may go. The keys are secrets; none is ever logged."""
+
+    model_config = SettingsConfigDict(env_prefix="WAYSTATION_", frozen=True, extra="ignore")
+
+    stripe_key: SecretStr | None = None
+    """The agent platform's secret key at the payment processor; purchases need it."""
+    stripe_api_base: str | None = None
+    """Where the processor is; unset is Stripe itself, the sandbox processor is ``http://127.0.0.1:…``."""
+    seller_credentials: dict[str, SecretStr] = {}
+    """Bearer credentials by seller origin, as a JSON object: ``{"https://shop.example": "…"}``."""
+    seller_default_credential: SecretStr | None = None
+    """The credential for sellers that are not listed; unset refuses them."""
+    allowed_networks: tuple[str, ...] = ()
+    """Private networks that payments may go to all the same, as a JSON list: ``["127.0.0.0/8"]``."""
+    allowance_journal: Path = Path(".waystation/allowances.sqlite3")
+    """Where a process that pays from an allowance by itself writes its payments down first."""
+    seller_webhook_secrets: dict[str, tuple[SecretStr, ...]] = {}
+    """Secrets of order webhooks by seller origin, newest first: ``{"https://shop.example": ["…"]}``."""
+
+
+class WalletSettings(BaseSettings):
+    """Where the key is: ``WAYSTATION_WALLET_KEYSTORE`` and ``_PASSPHRASE``, or ``_PRIVATE_KEY``.
+
+    ``WAYSTATION_WALLET_RPC_URL`` is a JSON-RPC endpoint of the chain, to learn
+    whether an authorization was used after an answer was lost.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WAYSTATION_WALLET_", frozen=True, extra="ignore")
+
+    keystore: Path | None = None
+    passphrase: SecretStr | None = None
+    private_key: SecretStr | None = None
+    rpc_url: str | None = None
+
+
 class Settings(BaseSettings):
-    """Everything that can be set, with its default."""
+    """Everything that can be set, with its default: made once by a process, and passed on in parts."""
 
     model_config = SettingsConfigDict(env_prefix="WAYSTATION_", env_nested_delimiter="__", frozen=True)
 
@@ -74,12 +110,20 @@ class Settings(BaseSettings):
     """Web origins that may call the API from a browser, beside its own."""
 
     # Payloads
+    encryption_keys: tuple[SecretStr, ...] = ()
+    """A JSON list of ``<key id>:<base64 of 32 bytes>``: the first encrypts, all of them decrypt."""
     storage_dir: Path | None = None
     """A folder, shared by all processes, for payloads too large for Temporal."""
     storage_s3_bucket: str | None = None
     """An S3 bucket for them instead (extra ``s3``; credentials and region the usual AWS way)."""
     storage_threshold_bytes: int = Field(default=256 * 1024, ge=1_024)
     """Payloads from this size on are stored outside the history."""
+
+    # Money
+    money: MoneySettings = Field(default_factory=MoneySettings)
+    """Read from variables of its own, ``WAYSTATION_STRIPE_KEY`` and so on."""
+    wallet: WalletSettings = Field(default_factory=WalletSettings)
+    """Read from ``WAYSTATION_WALLET_…``."""
 
     # Pace and bounds
     limits: SessionLimits = SessionLimits()

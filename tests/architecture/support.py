@@ -1,7 +1,6 @@
 """Reading the source as a test does."""
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -24,24 +23,6 @@ def sources() -> list[Path]:
 @cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
-
-
-def imports(path: Path, *, for_types_too: bool = True) -> Iterator[str]:
-    """The modules that a file imports, also inside functions."""
-    skipped = set() if for_types_too else set(_type_checking(tree(path)))
-    for node in ast.walk(tree(path)):
-        if node in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-
-
-def _type_checking(module: ast.Module) -> Iterator[ast.AST]:
-    for node in ast.walk(module):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            yield from ast.walk(node)
 
 
 def called(node: ast.AST) -> str:

@@ -14,12 +14,10 @@ from pydantic_core import PydanticUndefined
 from api.main import create_app
 from tests.docs.support import first_codes, page, rows
 from tests.support import ROOT
-from waystation.buyer.wallet import WalletSettings
 from waystation.cli.main import app
 from waystation.models.events import EventType
 from waystation.models.sessions import SessionLimits
-from waystation.money_settings import MoneySettings
-from waystation.settings import Settings
+from waystation.settings import MoneySettings, Settings, WalletSettings
 
 # Command line
 
@@ -94,7 +92,7 @@ FIELDS = (
     {
         f"WAYSTATION_{name.upper()}": field.default
         for name, field in Settings.model_fields.items()
-        if name != "limits"
+        if name not in ("limits", "money", "wallet")
     }
     | {f"WAYSTATION_{name.upper()}": field.default for name, field in MoneySettings.model_fields.items()}
     | {

@@ -7,11 +7,13 @@ from typing import Any
 from api.live.channels import check_write
 from waystation.agent import Agent, Turn
 from waystation.agent.connection import IngestConnection, Writer, actor_of
+from waystation.agent.money import Purse, Spender
 from waystation.client import Client
 from waystation.client.transcript import Message, Transcript
 from waystation.models.events import Actor, Event, Item, Role, Write
 from waystation.models.ingest import OpenFrame, SteerFrame
 from waystation.models.sessions import TurnInput
+from waystation.settings import Settings
 from workflows.session.log import SessionLog
 
 ADA = Actor(id="ada", role=Role.USER, name="Ada")
@@ -72,7 +74,8 @@ class Stage:
             parent_turn_id=parent_turn_id,
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
-        self.turn = Turn(given, session, self.writer, conversation)
+        purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())
+        self.turn = Turn(given, session, self.writer, conversation, purse)
 
     async def run(self, agent: Agent) -> Any:
         result = await agent(self.turn)
@@ -80,7 +83,7 @@ class Stage:
         return result
 
     def steer(self, text: str, steer_id: str = "s1", actor: Actor = ADA) -> None:
-        self.turn._control(SteerFrame(writer="w", steer_id=steer_id, text=text, actor=actor))
+        self.turn.hear(SteerFrame(writer="w", steer_id=steer_id, text=text, actor=actor))
 
     @property
     def events(self) -> list[Event]:

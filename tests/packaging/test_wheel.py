@@ -140,7 +140,12 @@ def test_the_command_says_what_it_lacks(light: Environment, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("extra", "module"),
-    [("cli", "waystation.cli.main"), ("agent", "waystation.agents.demo")],
+    [
+        ("cli", "waystation.cli.main"),
+        ("agent", "waystation.agents.demo"),
+        ("payments", "waystation.buyer.credentials, waystation.buyer.wallet"),
+        ("seller", "waystation.seller, waystation.seller.paywall"),
+    ],
 )
 def test_an_extra_brings_what_its_modules_import(
     wheel: Path, tmp_path_factory: pytest.TempPathFactory, extra: str, module: str

@@ -15,9 +15,10 @@ from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.networks import read_networks
 from waystation.buyer.payer import Payer
-from waystation.buyer.wallet import Wallet, WalletSettings
+from waystation.buyer.wallet import Wallet
 from waystation.models.money import Money
 from waystation.models.payments import Rail
+from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
 
 

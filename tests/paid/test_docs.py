@@ -7,9 +7,9 @@ from typing import get_args
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from waystation.buyer.wallet import WalletSettings
 from waystation.models.payments import FINAL_PAID_REQUEST_STATUSES, PaidRequestStatus, Rail
 from waystation.sandbox.paid_api import create_app
+from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
 
 TEXT = (Path(__file__).parents[2] / "docs" / "paid-requests.md").read_text()

@@ -9,10 +9,11 @@ import pytest
 from pydantic import SecretStr
 from temporalio.client import Client
 
-from waystation.buyer.wallet import Wallet, WalletSettings
+from waystation.buyer.wallet import Wallet
 from waystation.models.money import Money
 from waystation.models.payments import MintedCredential
 from waystation.redaction import install_redaction
+from waystation.settings import WalletSettings
 from workflows.paid_request import PaidRequest
 
 from .buying import USDC, Bench, has_credential, times, usd

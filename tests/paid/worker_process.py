@@ -16,7 +16,8 @@ from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp
 from waystation.buyer.networks import read_networks
-from waystation.buyer.wallet import Wallet, WalletSettings
+from waystation.buyer.wallet import Wallet
+from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
 from worker import WORKFLOW_RUNNER
 from workflows.mandate import Mandate

@@ -14,7 +14,7 @@ from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Buyer, Processor
 from tests.purchases.town import Town
 from tests.support import TemporalServer
-from waystation.money_settings import MoneySettings
+from waystation.settings import MoneySettings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from worker import WORKFLOW_RUNNER
 from workflows.purchasing import PURCHASE_WORKFLOWS

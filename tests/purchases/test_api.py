@@ -23,15 +23,14 @@ from api.routes import codec, mandates, purchases
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import BUYER, DETAILS, Processor
 from tests.support import TEMPORAL, TemporalServer, eventually, free_port
-from waystation.agent.money import MoneyTurn
+from waystation.agent.money import Purse, Spender
 from waystation.cli import money as money_cli
 from waystation.client import Client
 from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, NotAllowed
 from waystation.models.trail import AuditTrail
-from waystation.money_settings import MoneySettings
 from waystation.protocols.acp.webhooks import sign_webhook
-from waystation.settings import ApiKey, ApiRole, Settings, hash_api_key
+from waystation.settings import ApiKey, ApiRole, MoneySettings, Settings, hash_api_key
 from workflows.trail import verify
 
 KEYS: dict[str, ApiRole] = {
@@ -398,12 +397,12 @@ async def test_the_client_buys_and_approves(api: Api, url: str) -> None:
         assert (await Buying(alice).audit(bought.purchase_id)).entries[-1].action
 
 
-class OneTurn(MoneyTurn):
+class OneTurn(Purse):
     """An attempt of one turn of an agent."""
 
     def __init__(self, client: Client) -> None:
-        self.id, self.agent, self.session_id = "t1", "shopper", "s-of-the-turn"
-        self.session = client.attach(self.session_id)
+        spender = Spender(session_id="s-of-the-turn", turn_id="t1", agent="shopper")
+        super().__init__(spender, client.attach(spender.session_id), self.flush, Settings())
         self.over = False
 
     async def flush(self) -> None:

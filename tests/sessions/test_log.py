@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from waystation.agent.turn import _brief
+from waystation.agent.turn import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
 from workflows.session.log import MAX_OPEN_MESSAGES, SessionLog
 
@@ -50,4 +50,4 @@ def test_messages_that_one_writer_never_ends_do_not_keep_others_from_writing() -
 
 def test_what_an_agents_error_says_is_recorded_without_credentials() -> None:
     error = RuntimeError("POST /v1/tokens/spt_1N4Qx8Kd22 with Bearer abcdefgh12345678 was refused")
-    assert _brief(error) == "RuntimeError: POST /v1/tokens/[redacted] with Bearer [redacted] was refused"
+    assert brief(error) == "RuntimeError: POST /v1/tokens/[redacted] with Bearer [redacted] was refused"

@@ -1,20 +1,34 @@
-"""What agent code is written against: an ``Agent``, its turns, and how its process runs."""
+"""What agent code is written against. It runs in its own process, with its own Temporal worker.
 
+agent = Agent("assistant")
+
+@agent.turn
+async def answer(turn: Turn) -> None:
+    async for token in my_model(turn.conversation):
+        await turn.write(token)
+
+# waystation agent my_module:agent
+"""
+
+from waystation.agent.agent import Agent
+from waystation.agent.runner import serve
 from waystation.agent.turn import (
-    Agent,
     MessageWriter,
     RetryTurn,
+    Steering,
     SubAgent,
+    SubAgentFailed,
     ToolCall,
     Turn,
-    serve,
 )
 
 __all__ = [
     "Agent",
     "MessageWriter",
     "RetryTurn",
+    "Steering",
     "SubAgent",
+    "SubAgentFailed",
     "ToolCall",
     "Turn",
     "serve",

@@ -1,4 +1,4 @@
-"""What a turn can do about money: search, buy, fetch.
+"""A turn's purse: search, buy, fetch.
 
 Ids of purchases and payments come from session, turn and a key, so a turn that is tried again
 finds what its first attempt has begun, and never buys or pays twice.
@@ -8,11 +8,11 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from temporalio import activity
 
@@ -24,35 +24,52 @@ from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, ConnectionLost, TryLater
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
-from waystation.money_settings import MoneySettings
+from waystation.settings import Settings
+
+if TYPE_CHECKING:
+    from waystation.buyer.allowance.journal import AllowanceJournal
+    from waystation.buyer.credentials import Credentials
 
 PAUSE_SECONDS: Final = 1.0
 """Before the API is asked again when it was away."""
 
 
-class MoneyTurn(ABC):
-    """The part of :class:`waystation.agent.Turn` that has to do with money."""
+@dataclass(frozen=True)
+class Spender:
+    """For which turn of which agent a purse spends."""
 
-    id: str
     session_id: str
+    turn_id: str
     agent: str
-    session: Session
-    _bought = 0
-    _payers: dict[str, Payer] | None = None
-    _money: AsyncExitStack
 
-    @abstractmethod
-    async def flush(self) -> None:
-        """Waits until everything written so far is durable. Raises when the turn is over."""
+
+class Purse:
+    """What a turn spends with: opened by the first payment, closed when the turn is over.
+
+    Args:
+        spender: whose payments these are; their ids derive from it.
+        session: where purchases are started, and announced.
+        flush: waits until what the turn wrote before is durable, so that a purchase stands behind it.
+        settings: what this process has to pay with, and where payments may go.
+    """
+
+    def __init__(
+        self,
+        spender: Spender,
+        session: Session,
+        flush: Callable[[], Awaitable[None]],
+        settings: Settings,
+    ) -> None:
+        self._spender, self._session, self._flush, self._settings = spender, session, flush, settings
+        self._bought = 0
+        self._payers: dict[str, Payer] = {}
+        self._opened = AsyncExitStack()
 
     async def search_products(
         self, seller: str, query: str = "", *, feed: str = "catalog", limit: int = 20
     ) -> tuple[FoundProduct, ...]:
-        """Products from a seller's feed that match all words of the query.
-
-        >>> found = await turn.search_products("https://shop.example", "red mug")  # doctest: +SKIP
-        """
-        return await search_products(seller, query, feed=feed, limit=limit)
+        """See ``Turn.search_products``."""
+        return await search_products(seller, query, feed=feed, limit=limit, settings=self._settings.money)
 
     async def buy(
         self,
@@ -64,35 +81,22 @@ class MoneyTurn(ABC):
         key: str | None = None,
         **details: Any,
     ) -> PurchaseView:
-        """Buys ``{item id: quantity}`` and waits for the end: completed, rejected, refused, …
-
-        There is no place for a price: the seller's checkout states it, the mandate bounds it and
-        a person approves the cart. ``key`` names the purchase within the turn; by default it is the
-        turn's first, second, … one, whatever it is for. ``details`` are further fields of
-        ``PurchaseRequest``. If the turn is stopped, a purchase that nobody has approved is canceled; one
-        that was approved runs on, and the session tells its end.
-
-        Raises:
-            ConflictError: an earlier attempt of the turn bought something else at this place, as can happen
-                where several run at once; give each a ``key``.
-
-        >>> view = await turn.buy("https://shop.example", {"mug": 2}, mandate_id="m-1")  # doctest: +SKIP
-        """
+        """See ``Turn.buy``."""
         self._bought += 1
         purchase_id = self._money_id("buy", key or str(self._bought))
-        await self.flush()  # a purchase announces itself: behind what the agent wrote before it
-        buying = Buying(self.session.client)
+        await self._flush()  # a purchase announces itself: behind what the agent wrote before it
+        buying = Buying(self._session.client)
         while True:
             try:
                 await buying.buy(
                     mandate_id,
                     seller,
                     items,
-                    agent=self.agent,
+                    agent=self._spender.agent,
                     currency=currency,
                     purchase_id=purchase_id,
-                    session_id=self.session_id,
-                    turn_id=self.id,
+                    session_id=self._spender.session_id,
+                    turn_id=self._spender.turn_id,
                     **details,
                 )
                 view = await buying.wait(purchase_id)
@@ -123,14 +127,7 @@ class MoneyTurn(ABC):
         content: bytes = b"",
         key: str | None = None,
     ) -> Paid:
-        """Makes a request and pays for it if it must be paid for (HTTP 402), up to ``max_price``.
-
-        The same request in the same turn is paid once and gives its answer again; give a ``key`` to
-        pay for it anew. Raises :class:`waystation.buyer.payer.PaymentRefusedError`.
-
-        >>> paid = await turn.fetch(url, max_price=Money(amount=50, currency="usd"), mandate_id="m-1")
-        ... # doctest: +SKIP
-        """
+        """See ``Turn.fetch``."""
         same = key or [method, url, hashlib.sha256(content).hexdigest()]
         payer = await self._payer(mandate_id)
         return await payer.fetch(
@@ -153,14 +150,7 @@ class MoneyTurn(ABC):
         lifetime: timedelta = timedelta(hours=1),
         key: str | None = None,
     ) -> AsyncIterator[str]:
-        """Reserves a budget for one seller, for many small payments by :meth:`fetch` within the block.
-
-        The same seller in the same turn is the same allowance, also when the turn is tried again;
-        give a ``key`` for another one.
-
-        >>> async with turn.allowance(api, budget=dollars, max_price=cents, mandate_id="m-1"):
-        ...     paid = await turn.fetch(url, max_price=cents, mandate_id="m-1")  # doctest: +SKIP
-        """
+        """See ``Turn.allowance``."""
         payer = await self._payer(mandate_id)
         async with payer.allowance(
             seller,
@@ -173,44 +163,42 @@ class MoneyTurn(ABC):
 
     async def _payer(self, mandate_id: str) -> Payer:
         """One for each mandate of the turn. With the keys to pay it makes an allowance's payments itself."""
-        if self._payers is None:
-            self._payers, self._money = {}, AsyncExitStack()
         payer = self._payers.get(mandate_id)
         if payer is None:
-            settings = MoneySettings()
+            credentials, journal = await self._means()
             payer = self._payers[mandate_id] = Payer(
                 activity.client(),
                 mandate_id=mandate_id,
-                agent=self.agent,
-                session_id=self.session_id,
-                turn_id=self.id,
-                allowed_networks=read_networks(settings.allowed_networks),
-                **await self._means(settings),
+                agent=self._spender.agent,
+                session_id=self._spender.session_id,
+                turn_id=self._spender.turn_id,
+                allowed_networks=read_networks(self._settings.money.allowed_networks),
+                credentials=credentials,
+                journal=journal,
             )
-            self._money.push_async_callback(payer.close)
+            self._opened.push_async_callback(payer.close)
         return payer
 
-    async def _means(self, settings: MoneySettings) -> dict[str, Any]:
+    async def _means(self) -> "tuple[Credentials, AllowanceJournal] | tuple[None, None]":
         """What this process has to pay with by itself; nothing where it holds no keys."""
         try:
             from waystation.buyer.allowance.journal import AllowanceJournal
             from waystation.buyer.credentials import open_credentials
-        except ImportError:  # the payment libraries come with the extra 'seller'
-            return {}
-        credentials = await open_credentials(settings, self._money)
+        except ImportError:  # the payment libraries come with the extra 'payments'
+            return None, None
+        credentials = await open_credentials(self._settings, self._opened)
         if not credentials.can_pay:
-            return {}
+            return None, None
         codec = activity.client().data_converter.payload_codec
-        journal = AllowanceJournal(settings.allowance_journal, codec)
-        self._money.push_async_callback(journal.close)
-        return {"credentials": credentials, "journal": journal}
+        journal = AllowanceJournal(self._settings.money.allowance_journal, codec)
+        self._opened.push_async_callback(journal.close)
+        return credentials, journal
 
-    async def close_payments(self) -> None:
+    async def close(self) -> None:
         """Closes the connections of the turn's payments."""
-        if self._payers is not None:
-            await self._money.aclose()
+        await self._opened.aclose()
 
     def _money_id(self, kind: str, key: str | list[str]) -> str:
         """Never from the attempt: a retry must find what was begun."""
-        parts = json.dumps([self.session_id, self.id, kind, key])
+        parts = json.dumps([self._spender.session_id, self._spender.turn_id, kind, key])
         return f"{kind}-{hashlib.sha256(parts.encode()).hexdigest()[:40]}"

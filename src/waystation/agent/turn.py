@@ -1,65 +1,33 @@
-"""What agent code is written against. It runs in its own process, with its own Temporal worker.
-
-    agent = Agent("assistant")
-
-    @agent.turn
-    async def answer(turn: Turn) -> None:
-        async for token in my_model(turn.conversation):
-            await turn.write(token)
-
-    # waystation agent my_module:agent
+"""A turn of an agent, and what it can do.
 
 A turn survives everything but its own process: should that die, another process starts the
 turn anew, and what the first had left unfinished is superseded.
 """
 
 import asyncio
-import contextlib
-import logging
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from pydantic import JsonValue
-from temporalio import activity
-from temporalio.client import Client as TemporalClient
-from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
 
-from waystation.agent.connection import Control, IngestConnection, Writer, actor_of
-from waystation.agent.money import MoneyTurn
-from waystation.backoff import Backoff
-from waystation.client import Client, Session
+from waystation.agent.connection import Control, Writer
+from waystation.agent.money import Purse
+from waystation.buyer.payer import Paid
+from waystation.buyer.products import FoundProduct
+from waystation.client import Session
 from waystation.client.transcript import Message
-from waystation.errors import WaystationError, seconds_before_retry
+from waystation.errors import WaystationError
 from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, Actor, EventType
-from waystation.models.ingest import FencedFrame, FinishedFrame, OpenFrame, SteerFrame, StopFrame
-from waystation.models.sessions import Spawn, TurnInput, TurnResult
+from waystation.models.ingest import FinishedFrame, SteerFrame
+from waystation.models.money import Money
+from waystation.models.purchases import PurchaseView
+from waystation.models.sessions import Spawn, TurnInput
 from waystation.redaction import redact
-from waystation.settings import Settings
-from waystation.temporal.connect import connect
-from waystation.temporal.names import (
-    AGENT_FAILED,
-    RETRY_TURN,
-    RUN_TURN_ACTIVITY,
-    WORKER_SHUTDOWN,
-    agent_task_queue,
-)
 
-logger = logging.getLogger(__name__)
-
-GRACEFUL_SHUTDOWN = timedelta(seconds=10)
-HEARTBEATS_PER_TIMEOUT = 4
-STOP_FLUSH_SECONDS = 1.0
-"""How long a stopped or failed turn may take to make durable what is on screens already."""
 MAX_ERROR_CHARACTERS = 2_000
-MIN_RETRY_PAUSE_SECONDS = 0.1
-MAX_RETRY_PAUSE_SECONDS = 5.0
-
-TurnFunction = Callable[["Turn"], Awaitable[JsonValue | None]]
 
 
 class RetryTurn(Exception):
@@ -77,39 +45,6 @@ class Steering:
     id: str
     text: str
     actor: Actor
-
-
-class Agent:
-    """An agent by its name, and the function that runs its turns.
-
-    >>> agent = Agent("echo")
-    >>> @agent.turn
-    ... async def answer(turn: Turn) -> None:
-    ...     await turn.write(f"You said: {turn.text}")
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._function: TurnFunction | None = None
-
-    def turn(self, function: TurnFunction) -> TurnFunction:
-        """Decorates the coroutine function that runs a turn; what it returns is the turn's result."""
-        self._function = function
-        return function
-
-    async def __call__(self, turn: "Turn") -> JsonValue | None:
-        if self._function is None:
-            raise RuntimeError(
-                f"The agent '{self.name}' has no turn function; decorate one with @agent.turn."
-            )
-        return await self._function(turn)
-
-    def run(self) -> None:
-        """Runs this agent until the process is told to stop.
-
-        >>> agent.run()  # doctest: +SKIP
-        """
-        asyncio.run(serve(self))
 
 
 class SubAgent:
@@ -161,11 +96,16 @@ class ToolCall:
     result: JsonValue = None
 
 
-class Turn(MoneyTurn):
+class Turn:
     """One turn of an agent: what was said so far, and everything the agent can do."""
 
     def __init__(
-        self, given: TurnInput, session: Session, writer: Writer, conversation: Sequence[Message]
+        self,
+        given: TurnInput,
+        session: Session,
+        writer: Writer,
+        conversation: Sequence[Message],
+        purse: Purse,
     ) -> None:
         self.id = given.turn_id
         self.session_id = given.session_id
@@ -180,6 +120,7 @@ class Turn(MoneyTurn):
         """Messages that an earlier attempt of this turn has completed: they stand, don't write them again."""
         self.session = session
         self._writer = writer
+        self._purse = purse
         self._open: MessageWriter | None = None
         self._count = 0
         self._steers: list[SteerFrame] = []
@@ -256,7 +197,7 @@ class Turn(MoneyTurn):
         try:
             yield call
         except Exception as error:
-            await self._writer.write(EventType.TOOL_RETURNED, {**shown, "error": _brief(error)})
+            await self._writer.write(EventType.TOOL_RETURNED, {**shown, "error": brief(error)})
             raise
         await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})
 
@@ -283,6 +224,99 @@ class Turn(MoneyTurn):
             self._finished[turn_id] = asyncio.get_running_loop().create_future()
         return self._finished[turn_id]
 
+    # Money
+
+    async def search_products(
+        self, seller: str, query: str = "", *, feed: str = "catalog", limit: int = 20
+    ) -> tuple[FoundProduct, ...]:
+        """Products from a seller's feed that match all words of the query.
+
+        >>> found = await turn.search_products("https://shop.example", "red mug")  # doctest: +SKIP
+        """
+        return await self._purse.search_products(seller, query, feed=feed, limit=limit)
+
+    async def buy(
+        self,
+        seller: str,
+        items: Mapping[str, int],
+        *,
+        mandate_id: str,
+        currency: str = "usd",
+        key: str | None = None,
+        **details: Any,
+    ) -> PurchaseView:
+        """Buys ``{item id: quantity}`` and waits for the end: completed, rejected, refused, …
+
+        There is no place for a price: the seller's checkout states it, the mandate bounds it and
+        a person approves the cart. ``key`` names the purchase within the turn; by default it is the
+        turn's first, second, … one, whatever it is for. ``details`` are further fields of
+        ``PurchaseRequest``. If the turn is stopped, a purchase that nobody has approved is canceled; one
+        that was approved runs on, and the session tells its end.
+
+        Raises:
+            ConflictError: an earlier attempt of the turn bought something else at this place, as can happen
+                where several run at once; give each a ``key``.
+
+        >>> view = await turn.buy("https://shop.example", {"mug": 2}, mandate_id="m-1")  # doctest: +SKIP
+        """
+        return await self._purse.buy(
+            seller, items, mandate_id=mandate_id, currency=currency, key=key, **details
+        )
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        max_price: Money,
+        mandate_id: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        key: str | None = None,
+    ) -> Paid:
+        """Makes a request and pays for it if it must be paid for (HTTP 402), up to ``max_price``.
+
+        The same request in the same turn is paid once and gives its answer again; give a ``key`` to
+        pay for it anew. Raises :class:`waystation.buyer.payer.PaymentRefusedError`.
+
+        >>> paid = await turn.fetch(url, max_price=Money(amount=50, currency="usd"), mandate_id="m-1")
+        ... # doctest: +SKIP
+        """
+        return await self._purse.fetch(
+            url,
+            max_price=max_price,
+            mandate_id=mandate_id,
+            method=method,
+            headers=headers,
+            content=content,
+            key=key,
+        )
+
+    @asynccontextmanager
+    async def allowance(
+        self,
+        seller: str,
+        *,
+        budget: Money,
+        max_price: Money,
+        mandate_id: str,
+        lifetime: timedelta = timedelta(hours=1),
+        key: str | None = None,
+    ) -> AsyncIterator[str]:
+        """Reserves a budget for one seller, for many small payments by :meth:`fetch` within the block.
+
+        The same seller in the same turn is the same allowance, also when the turn is tried again;
+        give a ``key`` for another one.
+
+        >>> async with turn.allowance(api, budget=dollars, max_price=cents, mandate_id="m-1"):
+        ...     paid = await turn.fetch(url, max_price=cents, mandate_id="m-1")  # doctest: +SKIP
+        """
+        opened = self._purse.allowance(
+            seller, budget=budget, max_price=max_price, mandate_id=mandate_id, lifetime=lifetime, key=key
+        )
+        async with opened as allowance_id:
+            yield allowance_id
+
     # Steering
 
     async def take_steers(self) -> list[Steering]:
@@ -304,7 +338,8 @@ class Turn(MoneyTurn):
         """
         await self._steered.wait()
 
-    def _control(self, frame: Control) -> None:
+    def hear(self, frame: Control) -> None:
+        """Takes what the API tells the turn; called by the runner."""
         match frame:
             # After a reconnect the API tells of all the turn's steers again.
             case SteerFrame() if frame.steer_id not in self._steers_seen:
@@ -325,170 +360,6 @@ def _key(agent: str, text: str) -> str:
     return f"{agent}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"[-128:]
 
 
-def _brief(error: BaseException) -> str:
-    # It becomes part of the session's log.
+def brief(error: BaseException) -> str:
+    """Returns an error as a session's log may hold it: without secrets, bounded."""
     return redact(f"{type(error).__name__}: {error}")[:MAX_ERROR_CHARACTERS]
-
-
-class Runner:
-    """Runs turns of some agents in this process: the ``run_turn`` activity."""
-
-    def __init__(self, agents: Sequence[Agent], client: Client, ingest: IngestConnection) -> None:
-        self._agents = {agent.name: agent for agent in agents}
-        self._client, self._ingest = client, ingest
-
-    @activity.defn(name=RUN_TURN_ACTIVITY)
-    async def run_turn(self, given: TurnInput) -> TurnResult:
-        """Runs one attempt of a turn to its end, a stop, or the process's shutdown."""
-        beating = asyncio.create_task(_beat())
-        try:
-            return await _Attempt(self._agents[given.agent], given, self._client, self._ingest).run()
-        finally:
-            beating.cancel()
-
-
-class _Attempt:
-    """One attempt: the agent's function beside everything that may end it."""
-
-    def __init__(self, agent: Agent, given: TurnInput, client: Client, ingest: IngestConnection) -> None:
-        self._agent, self._given = agent, given
-        self._session = client.attach(given.session_id)
-        self._task: asyncio.Task[JsonValue | None] | None = None
-        self._turn: Turn | None = None
-        self._stopped = False
-        self._writer = ingest.writer(
-            OpenFrame(
-                session_id=given.session_id,
-                writer=f"{given.turn_id}.{given.attempt}",
-                actor=actor_of(given.agent),
-                turn_id=given.turn_id,
-                attempt=given.attempt,
-                after=given.after,
-            ),
-            self._control,
-        )
-        self._early: list[Control] = []
-
-    async def run(self) -> TurnResult:
-        self._task = asyncio.create_task(self._run_agent())
-        if self._stopped:
-            self._task.cancel()
-        try:
-            result = await self._task
-        except asyncio.CancelledError as error:
-            if not self._stopped and not activity.is_cancelled() and not activity.is_worker_shutdown():
-                raise ApplicationError(
-                    "The agent's code was cancelled from within.", type=AGENT_FAILED, non_retryable=True
-                ) from error
-            return await self._wind_down()
-        except RetryTurn as error:
-            raise ApplicationError(_brief(error), type=RETRY_TURN) from error
-        except Exception as error:
-            if self._stopped:
-                return await self._wind_down()
-            logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
-            await self._flush()
-            raise ApplicationError(_brief(error), type=AGENT_FAILED, non_retryable=True) from error
-        else:
-            return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
-        finally:
-            self._writer.close()
-
-    async def _run_agent(self) -> JsonValue | None:
-        turn = Turn(self._given, self._session, self._writer, await self._conversation())
-        self._turn = turn
-        for frame in self._early:
-            turn._control(frame)
-        try:
-            result = await self._agent(turn)
-        finally:
-            await turn.close_payments()
-        await turn.end_message()
-        await self._writer.flush()
-        return result
-
-    async def _conversation(self) -> list[Message]:
-        """What was said so far. A turn that begins while the API or Temporal is away waits for it."""
-        backoff = Backoff(MIN_RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
-        while True:
-            try:
-                transcript = await self._session.load()
-                break
-            except WaystationError as error:
-                await backoff.wait(at_least_seconds=seconds_before_retry(error))
-        return [
-            message for message in transcript if message.status == "completed" and message.kind != "reasoning"
-        ]
-
-    async def _wind_down(self) -> TurnResult:
-        """Stopped, by a person or by Temporal: makes durable what is on screens, and says so."""
-        if self._task and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=STOP_FLUSH_SECONDS)
-        details = activity.cancellation_details()
-        if details and details.worker_shutdown and not self._stopped:
-            raise ApplicationError("The agent's process is shutting down.", type=WORKER_SHUTDOWN)
-        await self._flush()
-        return TurnResult(outcome="stopped")
-
-    async def _flush(self) -> None:
-        """Makes durable what is on screens, as far as that goes at once."""
-        with contextlib.suppress(TimeoutError, WaystationError):
-            await asyncio.wait_for(self._writer.flush(), STOP_FLUSH_SECONDS)
-
-    def _control(self, frame: Control) -> None:
-        match frame:
-            case StopFrame() | FencedFrame():
-                self._stopped = True
-                if self._task:
-                    self._task.cancel()
-            case _ if self._turn is None:
-                self._early.append(frame)
-            case _:
-                self._turn._control(frame)
-
-
-async def _beat() -> None:
-    timeout = activity.info().heartbeat_timeout or timedelta(seconds=10)
-    while True:
-        activity.heartbeat()
-        await asyncio.sleep(timeout.total_seconds() / HEARTBEATS_PER_TIMEOUT)
-
-
-def workers(
-    temporal: TemporalClient, agents: Sequence[Agent], runner: Runner, settings: Settings
-) -> list[Worker]:
-    """A Temporal worker for each agent, on the agent's own task queue."""
-    return [
-        Worker(
-            temporal,
-            task_queue=agent_task_queue(agent.name),
-            activities=[runner.run_turn],
-            max_concurrent_activities=settings.agent_concurrency,
-            graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
-        )
-        for agent in agents
-    ]
-
-
-async def serve(*agents: Agent, settings: Settings | None = None) -> None:
-    """Runs agents in this process until SIGINT or SIGTERM.
-
-    >>> await serve(assistant, researcher)  # doctest: +SKIP
-    """
-    settings = settings or Settings()
-    if settings.api_key is None:
-        raise RuntimeError("WAYSTATION_API_KEY is not set: agents need a key with the role 'agent'.")
-    key = settings.api_key.get_secret_value()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as resources:
-        temporal = await connect(settings, resources)
-        client = await resources.enter_async_context(Client(settings.url, key))
-        ingest = await resources.enter_async_context(IngestConnection(settings.url, key))
-        runner = Runner(agents, client, ingest)
-        for worker in workers(temporal, agents, runner, settings):
-            await resources.enter_async_context(worker)
-        logger.info("Running agents: %s", ", ".join(agent.name for agent in agents))
-        await stop.wait()

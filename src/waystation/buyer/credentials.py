@@ -8,14 +8,14 @@ the chain is asked, never the server, whether money moved.
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import stripe
 from pydantic import ConfigDict, Field, SecretStr
 
+from waystation.buyer.chain import ChainUnavailableError
 from waystation.buyer.http import now
-from waystation.buyer.wallet import ChainUnavailableError, Wallet
 from waystation.models.base import Frozen
 from waystation.models.payments import (
     ClosedCredential,
@@ -27,10 +27,13 @@ from waystation.models.payments import (
     ProbeAnswer,
     Rail,
 )
-from waystation.money_settings import MoneySettings
 from waystation.protocols import http402
 from waystation.protocols.http402 import WireError
+from waystation.settings import Settings
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
+
+if TYPE_CHECKING:
+    from waystation.buyer.wallet import Wallet
 
 CHAIN_MARGIN_SECONDS: Final = 60
 """After its end an authorization may still sit in a block that we don't see yet."""
@@ -53,7 +56,7 @@ class ProcessorUnavailableError(Exception):
 class Credentials:
     """Mints and closes credentials, by card through the processor and in tokens through the wallet."""
 
-    def __init__(self, *, processor: stripe.StripeClient | None, wallet: Wallet | None) -> None:
+    def __init__(self, *, processor: stripe.StripeClient | None, wallet: "Wallet | None") -> None:
         """Without ``processor`` nothing is paid by card, without ``wallet`` nothing in tokens."""
         self._processor = processor
         self._wallet = wallet
@@ -239,15 +242,21 @@ class IssuedToken(Frozen):
             ) from None
 
 
-async def open_credentials(settings: MoneySettings, resources: AsyncExitStack) -> Credentials:
-    """What the settings can pay with."""
-    processor = None
-    if settings.stripe_key is not None:
+async def open_credentials(settings: Settings, resources: AsyncExitStack) -> Credentials:
+    """Opens what the settings can pay with; ``resources`` closes it.
+
+    The wallet's libraries are loaded where there is a wallet, and nowhere else.
+    """
+    processor, money = None, settings.money
+    if money.stripe_key is not None:
         processor, connections = open_stripe(
-            settings.stripe_key.get_secret_value(), api_base=settings.stripe_api_base
+            money.stripe_key.get_secret_value(), api_base=money.stripe_api_base
         )
         resources.push_async_callback(connections.close_async)
-    wallet = Wallet.from_settings()
-    if wallet is not None:
-        resources.push_async_callback(wallet.close)
+    wallet = None
+    if settings.wallet.keystore is not None or settings.wallet.private_key is not None:
+        from waystation.buyer.wallet import Wallet
+
+        if (wallet := Wallet.from_settings(settings.wallet)) is not None:
+            resources.push_async_callback(wallet.close)
     return Credentials(processor=processor, wallet=wallet)

@@ -11,8 +11,8 @@ import httpx
 
 from waystation.errors import WaystationError
 from waystation.models.base import Frozen
-from waystation.money_settings import MoneySettings
 from waystation.protocols import acp
+from waystation.settings import MoneySettings
 
 FEED_TIMEOUT_SECONDS: Final = 20
 MAX_FOUND: Final = 100
@@ -43,13 +43,12 @@ async def search_products(
     feed: str = "catalog",
     limit: int = 20,
     http: httpx.AsyncClient | None = None,
-    settings: MoneySettings | None = None,
+    settings: MoneySettings,
 ) -> tuple[FoundProduct, ...]:
     """Products of a seller (a web origin) whose words hold all words of the query, in the feed's order.
 
     Raises :class:`ProductSearchFailed`.
     """
-    settings = settings or MoneySettings()
     credential = settings.seller_credentials.get(seller) or settings.seller_default_credential
     headers = {acp.HEADER_API_VERSION: acp.API_VERSION, "Accept": "application/json"}
     if credential is not None:

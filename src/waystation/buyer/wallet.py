@@ -16,8 +16,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from waystation.buyer.chain import ChainUnavailableError
 from waystation.models.payments import MintedCredential, Offer, Rail
 from waystation.protocols import http402
 from waystation.protocols.http402 import WireError
@@ -27,31 +27,13 @@ from waystation.protocols.http402.eip3009 import (
     TokenAsset,
     authorization_message,
 )
+from waystation.settings import WalletSettings
 
 DEFAULT_AUTHORIZATION_SECONDS = 300
 MAX_AUTHORIZATION_SECONDS = 900
 """How long a signed authorization may live, whatever the seller would like."""
 RPC_TIMEOUT_SECONDS = 10.0
 _AUTHORIZATION_STATE = keccak(text="authorizationState(address,bytes32)")[:4]
-
-
-class ChainUnavailableError(RuntimeError):
-    """The chain endpoint doesn't answer, or not as JSON-RPC does."""
-
-
-class WalletSettings(BaseSettings):
-    """Where the key is: ``WAYSTATION_WALLET_KEYSTORE`` and ``_PASSPHRASE``, or ``_PRIVATE_KEY``.
-
-    ``WAYSTATION_WALLET_RPC_URL`` is a JSON-RPC endpoint of the chain, to learn
-    whether an authorization was used after an answer was lost.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="WAYSTATION_WALLET_", frozen=True, extra="ignore")
-
-    keystore: Path | None = None
-    passphrase: SecretStr | None = None
-    private_key: SecretStr | None = None
-    rpc_url: str | None = None
 
 
 class Wallet:
@@ -81,9 +63,8 @@ class Wallet:
             self._rpc = None
 
     @classmethod
-    def from_settings(cls, settings: WalletSettings | None = None) -> Self | None:
-        """The configured wallet, or None without one. Raises ValueError for half a configuration."""
-        settings = settings or WalletSettings()
+    def from_settings(cls, settings: WalletSettings) -> Self | None:
+        """Returns the configured wallet, or None without one. Raises ValueError for half a configuration."""
         if settings.private_key is not None:
             return cls(_account(settings.private_key), rpc_url=settings.rpc_url)
         if settings.keystore is None:

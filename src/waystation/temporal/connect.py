@@ -8,7 +8,6 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, ExternalStorage, StorageDriver
 from temporalio.envconfig import ClientConfig
 
-from waystation.money_settings import MoneySettings
 from waystation.settings import Settings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
@@ -33,7 +32,7 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
     unusable key.
     """
     converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
-    if keys := MoneySettings().encryption_keys:
+    if keys := settings.encryption_keys:
         converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
     driver = await _storage_driver(settings, resources)
     if driver is None:

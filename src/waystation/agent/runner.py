@@ -1,0 +1,232 @@
+"""Runs agents in a process of its own: their Temporal workers, and each attempt of a turn."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Protocol
+
+from pydantic import JsonValue
+from temporalio import activity
+from temporalio.client import Client as TemporalClient
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from waystation.agent.connection import Control, IngestConnection, actor_of
+from waystation.agent.money import Purse, Spender
+from waystation.agent.turn import RetryTurn, Turn, brief
+from waystation.backoff import Backoff
+from waystation.client import Client
+from waystation.client.transcript import Message
+from waystation.errors import WaystationError, seconds_before_retry
+from waystation.models.ingest import FencedFrame, OpenFrame, StopFrame
+from waystation.models.sessions import TurnInput, TurnResult
+from waystation.settings import Settings
+from waystation.temporal.connect import connect
+from waystation.temporal.names import (
+    AGENT_FAILED,
+    RETRY_TURN,
+    RUN_TURN_ACTIVITY,
+    WORKER_SHUTDOWN,
+    agent_task_queue,
+)
+
+logger = logging.getLogger(__name__)
+
+GRACEFUL_SHUTDOWN = timedelta(seconds=10)
+HEARTBEATS_PER_TIMEOUT = 4
+STOP_FLUSH_SECONDS = 1.0
+"""How long a stopped or failed turn may take to make durable what viewers already see."""
+MIN_RETRY_PAUSE_SECONDS = 0.1
+MAX_RETRY_PAUSE_SECONDS = 5.0
+
+
+class RunsTurns(Protocol):
+    """An ``Agent``, as far as its runner is concerned."""
+
+    @property
+    def name(self) -> str:
+        """The name under which sessions ask for it."""
+        ...
+
+    async def __call__(self, turn: Turn) -> JsonValue | None:
+        """Runs one turn, and returns its result."""
+        ...
+
+
+class Runner:
+    """Runs turns of some agents in this process: the ``run_turn`` activity."""
+
+    def __init__(
+        self, agents: Sequence[RunsTurns], client: Client, ingest: IngestConnection, settings: Settings
+    ) -> None:
+        self._agents = {agent.name: agent for agent in agents}
+        self._client, self._ingest, self._settings = client, ingest, settings
+
+    @activity.defn(name=RUN_TURN_ACTIVITY)
+    async def run_turn(self, given: TurnInput) -> TurnResult:
+        """Runs one attempt of a turn to its end, a stop, or the process's shutdown."""
+        beating = asyncio.create_task(_beat())
+        try:
+            agent = self._agents[given.agent]
+            return await _Attempt(agent, given, self._client, self._ingest, self._settings).run()
+        finally:
+            beating.cancel()
+
+
+class _Attempt:
+    """One attempt: the agent's function beside everything that may end it."""
+
+    def __init__(
+        self, agent: RunsTurns, given: TurnInput, client: Client, ingest: IngestConnection, settings: Settings
+    ) -> None:
+        self._agent, self._given, self._settings = agent, given, settings
+        self._session = client.attach(given.session_id)
+        self._task: asyncio.Task[JsonValue | None] | None = None
+        self._turn: Turn | None = None
+        self._stopped = False
+        self._writer = ingest.writer(
+            OpenFrame(
+                session_id=given.session_id,
+                writer=f"{given.turn_id}.{given.attempt}",
+                actor=actor_of(given.agent),
+                turn_id=given.turn_id,
+                attempt=given.attempt,
+                after=given.after,
+            ),
+            self._control,
+        )
+        self._early: list[Control] = []
+
+    async def run(self) -> TurnResult:
+        self._task = asyncio.create_task(self._run_agent())
+        if self._stopped:
+            self._task.cancel()
+        try:
+            result = await self._task
+        except asyncio.CancelledError as error:
+            if not self._stopped and not activity.is_cancelled() and not activity.is_worker_shutdown():
+                raise ApplicationError(
+                    "The agent's code was cancelled from within.", type=AGENT_FAILED, non_retryable=True
+                ) from error
+            return await self._wind_down()
+        except RetryTurn as error:
+            raise ApplicationError(brief(error), type=RETRY_TURN) from error
+        except Exception as error:
+            if self._stopped:
+                return await self._wind_down()
+            logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
+            await self._flush()
+            raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from error
+        else:
+            return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
+        finally:
+            self._writer.close()
+
+    async def _run_agent(self) -> JsonValue | None:
+        given, conversation = self._given, await self._conversation()
+        purse = Purse(
+            Spender(session_id=given.session_id, turn_id=given.turn_id, agent=given.agent),
+            self._session,
+            self._writer.flush,
+            self._settings,
+        )
+        self._turn = turn = Turn(given, self._session, self._writer, conversation, purse)
+        for frame in self._early:
+            turn.hear(frame)
+        try:
+            result = await self._agent(turn)
+        finally:
+            await purse.close()
+        await turn.end_message()
+        await self._writer.flush()
+        return result
+
+    async def _conversation(self) -> list[Message]:
+        """What was said so far. A turn that begins while the API or Temporal is away waits for it."""
+        backoff = Backoff(MIN_RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
+        while True:
+            try:
+                transcript = await self._session.load()
+                break
+            except WaystationError as error:
+                await backoff.wait(at_least_seconds=seconds_before_retry(error))
+        return [
+            message for message in transcript if message.status == "completed" and message.kind != "reasoning"
+        ]
+
+    async def _wind_down(self) -> TurnResult:
+        """Stopped, by a person or by Temporal: makes durable what is on screens, and says so."""
+        if self._task and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=STOP_FLUSH_SECONDS)
+        details = activity.cancellation_details()
+        if details and details.worker_shutdown and not self._stopped:
+            raise ApplicationError("The agent's process is shutting down.", type=WORKER_SHUTDOWN)
+        await self._flush()
+        return TurnResult(outcome="stopped")
+
+    async def _flush(self) -> None:
+        """Tries briefly to make durable what viewers already see."""
+        with contextlib.suppress(TimeoutError, WaystationError):
+            await asyncio.wait_for(self._writer.flush(), STOP_FLUSH_SECONDS)
+
+    def _control(self, frame: Control) -> None:
+        match frame:
+            case StopFrame() | FencedFrame():
+                self._stopped = True
+                if self._task:
+                    self._task.cancel()
+            case _ if self._turn is None:
+                self._early.append(frame)
+            case _:
+                self._turn.hear(frame)
+
+
+async def _beat() -> None:
+    timeout = activity.info().heartbeat_timeout or timedelta(seconds=10)
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(timeout.total_seconds() / HEARTBEATS_PER_TIMEOUT)
+
+
+def workers(
+    temporal: TemporalClient, agents: Sequence[RunsTurns], runner: Runner, settings: Settings
+) -> list[Worker]:
+    """A Temporal worker for each agent, on the agent's own task queue."""
+    return [
+        Worker(
+            temporal,
+            task_queue=agent_task_queue(agent.name),
+            activities=[runner.run_turn],
+            max_concurrent_activities=settings.agent_concurrency,
+            graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+        )
+        for agent in agents
+    ]
+
+
+async def serve(*agents: RunsTurns, settings: Settings | None = None) -> None:
+    """Runs agents in this process until SIGINT or SIGTERM.
+
+    >>> await serve(assistant, researcher)  # doctest: +SKIP
+    """
+    settings = settings or Settings()
+    if settings.api_key is None:
+        raise RuntimeError("WAYSTATION_API_KEY is not set: agents need a key with the role 'agent'.")
+    key = settings.api_key.get_secret_value()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as resources:
+        temporal = await connect(settings, resources)
+        client = await resources.enter_async_context(Client(settings.url, key))
+        ingest = await resources.enter_async_context(IngestConnection(settings.url, key))
+        runner = Runner(agents, client, ingest, settings)
+        for worker in workers(temporal, agents, runner, settings):
+            await resources.enter_async_context(worker)
+        logger.info("Running agents: %s", ", ".join(agent.name for agent in agents))
+        await stop.wait()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 import httpx
 import stripe
@@ -20,7 +19,7 @@ from waystation.buyer.networks import checked_client, read_networks
 from waystation.settings import MoneySettings
 from waystation.stripe_http import open_stripe
 
-Activities = Sequence[Callable[..., Any]]
+Activities = Sequence[Callable[..., object]]
 
 
 def purchase_activities(

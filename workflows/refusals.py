@@ -15,12 +15,11 @@ def refusal(kind: str, message: str) -> ApplicationError:
     return ApplicationError(message, type=kind, non_retryable=True)
 
 
-def require[T](argument: object, model: type[T]) -> T:
-    """Returns the argument, which is known to be typed from here on.
+def require(argument: object, model: type) -> None:
+    """Refuses an argument that is not a ``model``.
 
     Raises:
         ApplicationError: ``InvalidArgument`` for ``null`` and untyped arguments, which the SDK hands through.
     """
     if not isinstance(argument, model):
         raise refusal(INVALID_ARGUMENT, f"Give one argument: a {model.__name__} object.")
-    return argument

@@ -7,7 +7,6 @@ goes on. A bare ``ValueError`` in a handler would block the workflow task foreve
 from temporalio.exceptions import ApplicationError
 
 INVALID_ARGUMENT = "InvalidArgument"
-INVALID_ROLE = "InvalidRole"
 
 
 def refusal(kind: str, message: str) -> ApplicationError:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, TemporalError
+from temporalio.exceptions import TemporalError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -48,6 +48,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal import names
     from workflows.arguments import drop_unless
     from workflows.purchase.rules import FINAL_STATUSES
+    from workflows.refusals import INVALID_ROLE, refusal, require
     from workflows.session.log import LogState, SessionLog
     from workflows.session.turn import AgentTurn, TurnPlan
 
@@ -265,29 +266,25 @@ class AgentSession:
 
     @send.validator
     def _validate_send(self, message: SendMessage) -> None:
-        _require(message, SendMessage)
+        require(message, SendMessage)
         if message.message_id and message.message_id in self._state.sent:
             return
         self._refuse_if_closed()
         if message.message_id and self._log.has_message(message.message_id):
-            raise _refusal(
+            raise refusal(
                 names.MESSAGE_ID_TAKEN, f"The message id {message.message_id} is taken; choose another."
             )
         if message.actor.role == Role.AGENT:
-            raise _refusal("InvalidRole", "Agents write through their own connection, not with 'send'.")
+            raise refusal(INVALID_ROLE, "Agents write through their own connection, not with 'send'.")
         if message.actor.role == Role.OPERATOR and self._state.taken_over_by is None:
-            raise _refusal(
-                names.NOT_TAKEN_OVER, "An operator speaks after taking over; call take_over first."
-            )
+            raise refusal(names.NOT_TAKEN_OVER, "An operator speaks after taking over; call take_over first.")
         if message.on_busy == OnBusy.REJECT and self._busy():
-            raise _refusal(
+            raise refusal(
                 names.SESSION_BUSY, "A turn is running or waiting; send with on_busy=queue, or stop it first."
             )
         self._refuse_if_full()
         if self._waiting() >= MAX_QUEUED_TURNS:
-            raise _refusal(
-                names.QUEUE_FULL, f"{MAX_QUEUED_TURNS} turns are waiting already; try again later."
-            )
+            raise refusal(names.QUEUE_FULL, f"{MAX_QUEUED_TURNS} turns are waiting already; try again later.")
 
     def _take(self, message: SendMessage, message_id: str) -> Sent:
         if message.on_busy == OnBusy.STEER and (running := self._root_turn()):
@@ -653,15 +650,15 @@ class AgentSession:
 
     @spawn.validator
     def _validate_spawn(self, spawn: Spawn) -> None:
-        _require(spawn, Spawn)
+        require(spawn, Spawn)
         parent = self._state.turns.get(spawn.parent_turn_id)
         if parent is None or parent.status != "running" or parent.input.attempt != spawn.attempt:
-            raise _refusal(names.UNKNOWN_TURN, f"Turn {spawn.parent_turn_id} isn't running (any more).")
+            raise refusal(names.UNKNOWN_TURN, f"Turn {spawn.parent_turn_id} isn't running (any more).")
         if parent.input.depth >= MAX_SPAWN_DEPTH:
-            raise _refusal(names.SPAWN_REFUSED, f"Sub-agents may be nested {MAX_SPAWN_DEPTH} deep.")
+            raise refusal(names.SPAWN_REFUSED, f"Sub-agents may be nested {MAX_SPAWN_DEPTH} deep.")
         self._refuse_if_full()
         if len(parent.spawned) >= MAX_SUB_AGENTS_PER_TURN and spawn.key not in parent.spawned:
-            raise _refusal(names.SPAWN_REFUSED, f"One turn may spawn {MAX_SUB_AGENTS_PER_TURN} sub-agents.")
+            raise refusal(names.SPAWN_REFUSED, f"One turn may spawn {MAX_SUB_AGENTS_PER_TURN} sub-agents.")
 
     # People
 
@@ -676,14 +673,14 @@ class AgentSession:
 
     @join.validator
     def _validate_join(self, membership: Membership) -> None:
-        _require(membership, Membership)
+        require(membership, Membership)
         self._refuse_if_closed()
         known = self._state.participants.get(membership.participant.id)
         if known == membership.participant:
             return
         self._refuse_if_full()
         if known is None and len(self._state.participants) >= MAX_PARTICIPANTS:
-            raise _refusal(
+            raise refusal(
                 names.TOO_MANY_PARTICIPANTS, f"A session has at most {MAX_PARTICIPANTS} participants."
             )
 
@@ -700,7 +697,7 @@ class AgentSession:
 
     @leave.validator
     def _validate_leave(self, membership: Membership) -> None:
-        _require(membership, Membership)
+        require(membership, Membership)
 
     @workflow.update
     def take_over(self, take_over: TakeOver) -> Recorded:
@@ -723,13 +720,13 @@ class AgentSession:
 
     @take_over.validator
     def _validate_take_over(self, take_over: TakeOver) -> None:
-        _require(take_over, TakeOver)
+        require(take_over, TakeOver)
         self._refuse_if_closed()
         if take_over.operator.role != Role.OPERATOR:
-            raise _refusal("InvalidRole", "Only an actor with the role 'operator' can take over.")
+            raise refusal(INVALID_ROLE, "Only an actor with the role 'operator' can take over.")
         holder = self._state.taken_over_by
         if holder and holder.id != take_over.operator.id:
-            raise _refusal(names.TAKEN_OVER, f"{holder.name or holder.id} has taken over already.")
+            raise refusal(names.TAKEN_OVER, f"{holder.name or holder.id} has taken over already.")
 
     @workflow.update
     def release(self, release: TakeOver) -> Recorded:
@@ -738,10 +735,10 @@ class AgentSession:
 
     @release.validator
     def _validate_release(self, release: TakeOver) -> None:
-        _require(release, TakeOver)
+        require(release, TakeOver)
         self._refuse_if_closed()
         if self._state.taken_over_by is None:
-            raise _refusal(names.NOT_TAKEN_OVER, "Nobody has taken over.")
+            raise refusal(names.NOT_TAKEN_OVER, "Nobody has taken over.")
 
     def _release(self, operator: Actor) -> Event:
         self._state.taken_over_by = None
@@ -817,11 +814,11 @@ class AgentSession:
 
     def _refuse_if_closed(self) -> None:
         if self._state.closing:
-            raise _refusal(names.SESSION_CLOSED, "The session is closed; start another one.")
+            raise refusal(names.SESSION_CLOSED, "The session is closed; start another one.")
 
     def _refuse_if_full(self) -> None:
         if self._full():
-            raise _refusal(
+            raise refusal(
                 names.SESSION_FULL,
                 f"The session holds all it may ({self._start.limits.max_log_bytes:,} bytes); "
                 "go on in a new one.",
@@ -841,13 +838,3 @@ class AgentSession:
 
 def _agent(name: str) -> Actor:
     return Actor(id=name, role=Role.AGENT)
-
-
-def _require(argument: object, model: type) -> None:
-    """Refuses ``null`` and untyped arguments, which the SDK hands through."""
-    if not isinstance(argument, model):
-        raise _refusal("InvalidArgument", f"Give one argument: a {model.__name__} object.")
-
-
-def _refusal(refusal_type: str, message: str) -> ApplicationError:
-    return ApplicationError(message, type=refusal_type, non_retryable=True)

@@ -130,7 +130,9 @@ def _confirm(ledger: Ledger, account: str, intent: Json, params: Json, key: str 
         )
     intent["sandbox_card"] = card_name
     card = TEST_CARDS[card_name]
-    intent["payment_method"] = ledger.copy_payment_method(account, card_name)["id"]
+    intent["payment_method"] = ledger.copy_payment_method(account, card_name, token["id"] if token else None)[
+        "id"
+    ]
     if card.decline_code is not None:
         raise _declined(ledger, account, intent, card)
     if card.requires_3ds and not _authenticated(params):
@@ -145,8 +147,16 @@ def _confirm(ledger: Ledger, account: str, intent: Json, params: Json, key: str 
 
 def _token_for(ledger: Ledger, account: str, intent: Json, params: Json) -> Json | None:
     """The shared payment token to charge, held to its limits; ``None`` where another method is given."""
-    named = nested(params, "payment_method_data").get("shared_payment_granted_token")
-    wanted = named or params.get("shared_payment_granted_token")
+    if "shared_payment_granted_token" in params:
+        raise StripeRefusal(
+            400,
+            kept=False,
+            code="parameter_unknown",
+            param="shared_payment_granted_token",
+            message="Received unknown parameter: shared_payment_granted_token. "
+            "Did you mean payment_method_data[shared_payment_granted_token]?",
+        )
+    wanted = nested(params, "payment_method_data").get("shared_payment_granted_token")
     if wanted is None and not params.get("payment_method"):
         wanted = intent.get("sandbox_token")
     if wanted is None:

@@ -397,25 +397,14 @@ async def test_the_test_helper_grants_to_the_caller(accounts: tuple[Account, Acc
         usage_limits={"currency": "usd", "max_amount": 700},
     )
     assert token["object"] == "shared_payment.granted_token"
-    # The older, top-level parameter is gone.
-    refused = await refusal(
-        shop.raw(
-            "post",
-            "/v1/payment_intents",
-            amount=700,
-            currency="usd",
-            confirm=True,
-            shared_payment_granted_token=token["id"],
-        )
-    )
-    assert (refused.http_status, refused.code) == (400, "parameter_unknown")
+    # The top-level parameter, which MPP's own server sends, is understood as well.
     paid = await shop.raw(
         "post",
         "/v1/payment_intents",
         amount=700,
         currency="usd",
         confirm=True,
-        payment_method_data={"shared_payment_granted_token": token["id"]},
+        shared_payment_granted_token=token["id"],
     )
     assert paid["status"] == "succeeded"
     method = await shop.raw("get", f"/v1/payment_methods/{paid['payment_method']}")

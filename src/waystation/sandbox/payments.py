@@ -147,16 +147,9 @@ def _confirm(ledger: Ledger, account: str, intent: Json, params: Json, key: str 
 
 def _token_for(ledger: Ledger, account: str, intent: Json, params: Json) -> Json | None:
     """The shared payment token to charge, held to its limits; ``None`` where another method is given."""
-    if "shared_payment_granted_token" in params:
-        raise StripeRefusal(
-            400,
-            kept=False,
-            code="parameter_unknown",
-            param="shared_payment_granted_token",
-            message="Received unknown parameter: shared_payment_granted_token. "
-            "Did you mean payment_method_data[shared_payment_granted_token]?",
-        )
-    wanted = nested(params, "payment_method_data").get("shared_payment_granted_token")
+    named = nested(params, "payment_method_data").get("shared_payment_granted_token")
+    # Stripe's own client knows the first place only; MPP's own server still sends the second.
+    wanted = named or params.get("shared_payment_granted_token")
     if wanted is None and not params.get("payment_method"):
         wanted = intent.get("sandbox_token")
     if wanted is None:

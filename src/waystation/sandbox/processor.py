@@ -133,7 +133,8 @@ def revoke_test_token(call: _Call) -> Json:
 
 
 def _check_token_parameter(call: _Call) -> None:
-    if "shared_payment_granted_token" in nested(call.params, "payment_method_data"):
+    data = nested(call.params, "payment_method_data")
+    if "shared_payment_granted_token" in call.params or "shared_payment_granted_token" in data:
         call.need_preview("shared_payment_granted_token")
 
 

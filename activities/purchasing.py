@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 import httpx
 import stripe
@@ -20,7 +19,7 @@ from waystation.buyer.networks import checked_client, read_networks
 from waystation.settings import MoneySettings
 from waystation.stripe_http import open_stripe
 
-Activities = Sequence[Callable[..., Any]]
+Activities = Sequence[Callable[..., object]]
 
 
 def purchase_activities(
@@ -31,14 +30,14 @@ def purchase_activities(
     processor: stripe.StripeClient | None,
     news: Announcements | None = None,
 ) -> Activities:
-    """All activities of mandates and purchases, from parts at hand.
+    """Returns all activities of mandates and purchases, made from the parts given.
 
     Args:
         client: the worker's own Temporal client, with the encrypting data converter.
         http: shared client for sellers; closed by its owner.
         sellers: bearer credentials by seller origin.
         news: tells the API processes that a session has news; without it they find out by polling.
-        processor: from :func:`waystation.stripe_http.open_stripe`; its connections are closed by its owner.
+        processor: from ``waystation.stripe_http.open_stripe``; its connections are closed by its owner.
     """
     mandates = MandateActivities(client)
     checkouts = CheckoutActivities(http, sellers)
@@ -70,9 +69,9 @@ async def open_purchase_activities(
     *,
     news: Announcements | None = None,
 ) -> Activities:
-    """The same from the settings; what they hold open is closed with ``resources``.
+    """Returns the same from the settings; what they hold open is closed with ``resources``.
 
-    Without a processor's key mandates work, and purchases are refused when it comes to paying.
+    Without a processor's key mandates work, and purchases are refused at the payment.
     """
     allowed = read_networks(settings.allowed_networks)
     http = await resources.enter_async_context(checked_client(allowed))

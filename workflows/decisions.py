@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from temporalio.exceptions import ApplicationError
-
 from waystation.models.decisions import Approve, Decision, Reject
 from waystation.temporal.names import (
     ALREADY_DECIDED,
@@ -11,6 +9,7 @@ from waystation.temporal.names import (
     NOT_AWAITING_APPROVAL,
     STALE_DIGEST,
 )
+from workflows.refusals import refusal
 
 
 def the_one_in(decision: Decision) -> Approve | Reject:
@@ -21,7 +20,7 @@ def the_one_in(decision: Decision) -> Approve | Reject:
     """
     wanted = decision.approve or decision.reject
     if wanted is None or (decision.approve and decision.reject):
-        raise _refused("InvalidDecision", "give either approve or reject")
+        raise refusal("InvalidDecision", "give either approve or reject")
     return wanted
 
 
@@ -41,17 +40,13 @@ def check_decision(
         ApplicationError: ``AlreadyDecided``, ``NotAwaitingApproval``, ``NotAnApprover``, ``StaleDigest``.
     """
     if decided_by is not None:
-        raise _refused(ALREADY_DECIDED, f"{decided_by} has already decided")
+        raise refusal(ALREADY_DECIDED, f"{decided_by} has already decided")
     if status != "awaiting_approval":
-        raise _refused(NOT_AWAITING_APPROVAL, f"the {what} is {status}, nothing waits for approval")
+        raise refusal(NOT_AWAITING_APPROVAL, f"the {what} is {status}, nothing waits for approval")
     if wanted.approver == agent or (approvers and wanted.approver not in approvers):
-        raise _refused(NOT_AN_APPROVER, f"{wanted.approver} may not decide on this {what}")
+        raise refusal(NOT_AN_APPROVER, f"{wanted.approver} may not decide on this {what}")
     if wanted.digest is not None and wanted.digest != digest:
-        raise _refused(
+        raise refusal(
             STALE_DIGEST,
             f"the {what} has changed, this digest is of other terms; look again and decide with its digest",
         )
-
-
-def _refused(kind: str, message: str) -> ApplicationError:
-    return ApplicationError(message, type=kind, non_retryable=True)

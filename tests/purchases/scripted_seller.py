@@ -55,7 +55,7 @@ class ScriptedSeller:
     def keys(self, step: str) -> set[str | None]:
         return {key for called, key, _ in self.calls if called == step}
 
-    # --- the honest seller ---------------------------------------------------------------------
+    # The honest seller
 
     def price(self, session: dict[str, Any]) -> dict[str, Any]:
         """The session with its lines, options, totals and status as they follow from what is in it."""
@@ -177,7 +177,7 @@ class ScriptedSeller:
         )
         return dict(answer.data)
 
-    # --- HTTP ----------------------------------------------------------------------------------
+    # HTTP
 
     def app(self) -> Starlette:
         return Starlette(

@@ -296,7 +296,7 @@ async def test_the_same_id_is_the_same_purchase(api: Api) -> None:
         assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")
 
 
-# --- webhooks ----------------------------------------------------------------------------------
+# Webhooks
 
 
 async def send_event(
@@ -340,7 +340,7 @@ async def test_signed_webhooks_change_the_order_and_others_do_not(api: Api) -> N
     await eventually(shipped, what="the order is shipped")
 
 
-# --- over the wire: command lines and SDK ------------------------------------------------------
+# Over the wire: command lines and SDK
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ async def command_line(buyer: Buyer, *arguments: str) -> None:
     assert await process.wait() == 0
 
 
-# --- the straight way --------------------------------------------------------------------------
+# The straight way
 
 
 async def test_an_approved_purchase_is_paid_once_and_the_books_are_right(
@@ -130,7 +130,7 @@ async def test_one_cent_above_the_threshold_somebody_has_to(buyer: Buyer, seller
     assert (await bought.outcome()).status == "canceled"
 
 
-# --- decisions ---------------------------------------------------------------------------------
+# Decisions
 
 
 async def test_a_rejection_undoes_everything(
@@ -261,7 +261,7 @@ async def test_revoking_the_mandate_ends_what_waits(
     await nothing_happened(bought, processor)
 
 
-# --- changing one's mind -----------------------------------------------------------------------
+# Changing one's mind
 
 
 async def test_a_revision_changes_the_cart_and_asks_again(
@@ -327,7 +327,7 @@ async def test_what_is_out_of_stock_is_refused_when_nobody_is_to_be_waited_for(
     await nothing_happened(bought, processor)
 
 
-# --- a person or the issuer has to do something ------------------------------------------------
+# A person or the issuer has to do something
 
 
 async def test_escalation_hands_over_the_sellers_page_and_goes_on(
@@ -390,7 +390,7 @@ async def test_a_failed_authentication_charges_nothing(
     await nothing_happened(bought, processor)
 
 
-# --- declines ----------------------------------------------------------------------------------
+# Declines
 
 
 async def test_after_a_decline_the_next_method_of_the_mandate_is_tried(
@@ -452,7 +452,7 @@ async def test_a_declined_card_with_nobody_to_ask_ends_the_purchase(
     await nothing_happened(bought, processor)
 
 
-# --- mandates ----------------------------------------------------------------------------------
+# Mandates
 
 
 async def test_a_seller_outside_the_mandate_is_not_even_contacted(
@@ -501,7 +501,7 @@ async def test_purchases_at_once_stay_within_one_cap(
     assert (balance.spent.amount, balance.reserved.amount) == (3 * TOTAL, 0)
 
 
-# --- the order afterwards ----------------------------------------------------------------------
+# The order afterwards
 
 
 async def test_webhooks_keep_the_order_current(buyer: Buyer, seller: ScriptedSeller) -> None:

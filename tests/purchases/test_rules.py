@@ -110,7 +110,7 @@ def refused(**changes: Any) -> str:
     return caught.value.rule
 
 
-# --- what may be asked -------------------------------------------------------------------------
+# What may be asked
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_nobody_outside_the_mandate_is_contacted(changes: dict[str, Any], rule: 
     assert caught.value.rule == rule
 
 
-# --- the cart ----------------------------------------------------------------------------------
+# The cart
 
 
 def test_a_right_cart_gives_its_total() -> None:
@@ -220,7 +220,7 @@ def test_answers_that_break_the_protocol_are_not_read(name: str) -> None:
             acp.read_session(json.dumps(session(**{"status": name, **bad})))
 
 
-# --- the digest --------------------------------------------------------------------------------
+# The digest
 
 
 @given(st.randoms(use_true_random=False))
@@ -279,7 +279,7 @@ def test_the_digest_sees_everything_that_is_agreed_to() -> None:
     assert rules.cart_digest(moved.cart) not in seen
 
 
-# --- preparation -------------------------------------------------------------------------------
+# Preparation
 
 
 def test_what_to_do_with_each_status() -> None:
@@ -333,7 +333,7 @@ def test_the_sellers_own_choice_stands() -> None:
     assert rules.next_preparation(request(), answer()).step == "ready"
 
 
-# --- transitions -------------------------------------------------------------------------------
+# Transitions
 
 STATUSES = sorted(TRANSITIONS)
 
@@ -368,7 +368,7 @@ def test_no_end_without_an_order_skips_the_undoing() -> None:
             assert following & FINAL_STATUSES <= {"completed"}
 
 
-# --- the specification's own examples ----------------------------------------------------------
+# The specification's own examples
 
 SPEC = os.environ.get("WAYSTATION_ACP_SPEC")
 needs_spec = pytest.mark.skipif(

@@ -142,7 +142,7 @@ async def test_charging_fifty_dollars_on_a_cheaper_token_is_refused_by_the_proce
     await nothing_happened(bought, processor)
 
 
-# --- answers that get lost ---------------------------------------------------------------------
+# Answers that get lost
 
 
 @pytest.mark.parametrize("step", ["create", "update", "complete"])
@@ -233,7 +233,7 @@ async def test_a_wish_to_cancel_during_the_payment_comes_too_late(
     await paid_once(bought, processor, TOTAL)
 
 
-# --- the processor -----------------------------------------------------------------------------
+# The processor
 
 
 @pytest.mark.parametrize("trouble", ["error", "lose_answer"])

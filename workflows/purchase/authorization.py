@@ -85,7 +85,7 @@ class PurchaseAuthorization:
             await self.release("the total changed")
 
     async def release(self, why: str) -> None:
-        """Gives back the room that is held."""
+        """Releases what is held."""
         journal, held = self._journal, self._journal.state.authorization.reservation
         if held is None:
             return

@@ -54,7 +54,7 @@ class PurchaseJournal:
         completion: CompletionState | None = None,
         inbox: InboxState | None = None,
     ) -> None:
-        """Puts new records in the place of old ones, all at once; what is not given stays."""
+        """Replaces the records given, all in one step; the others stay."""
         before = self._state
         self._put(
             replace(

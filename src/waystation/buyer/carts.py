@@ -116,7 +116,11 @@ def choose_handler(session: CheckoutSession) -> PaymentHandler | None:
         for handler in (payment.handlers if payment else ())
         if handler.merchant_id and _SELLER_BACKED not in handler.name and not handler.requires_pci_compliance
     ]
-    return min(usable, key=lambda handler: handler.display_order or 0, default=None)
+    return min(usable, key=_display_order, default=None)
+
+
+def _display_order(handler: PaymentHandler) -> int:
+    return 0 if handler.display_order is None else handler.display_order
 
 
 def order_facts(order: Order) -> OrderFacts:

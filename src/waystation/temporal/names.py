@@ -27,6 +27,7 @@ RETRY_TURN = "RetryTurn"
 WORKER_SHUTDOWN = "WorkerShutdown"
 AGENT_FAILED = "AgentFailed"
 
+INVALID_ROLE = "InvalidRole"
 SESSION_CLOSED = "SessionClosed"
 SESSION_BUSY = "SessionBusy"
 SESSION_FULL = "SessionFull"

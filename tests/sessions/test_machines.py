@@ -1,0 +1,273 @@
+"""The pure machines of a session under random messages: what must hold, whatever order they come in."""
+
+from datetime import UTC, datetime
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from waystation.models.events import Actor, EventType, Item, Role, Write
+from waystation.models.sessions import (
+    Close,
+    OnBusy,
+    SendMessage,
+    SessionLimits,
+    Spawn,
+    Steer,
+    Stop,
+    TurnAttempt,
+    TurnEnded,
+)
+from workflows.session.log import LogState, SessionLog
+from workflows.session.people import People, PeopleState
+from workflows.session.purchases import Purchases, PurchasesState
+from workflows.session.turns import Identity, Turns, TurnsState
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+USER = Actor(id="ann", role=Role.USER)
+OPERATORS = [Actor(id="olga", role=Role.OPERATOR), Actor(id="otto", role=Role.OPERATOR)]
+BOT = Actor(id="bot", role=Role.AGENT)
+TERMINAL = {"turn.completed", "turn.failed", "turn.stopped"}
+TURN_IDS = st.sampled_from(["t1", "t2", "t3", "t1.1", "t2.1", "t2.2"])
+BOUNDS = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def now() -> datetime:
+    return NOW
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Two messages of one turn are written, repeated, muted, ended and withdrawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = SessionLog()
+        self.log.open_fence("t1", 1)
+        self.count = 0
+
+    def write(self, kind: str, message_id: str, data: dict[str, int | str]) -> None:
+        self.count += 1
+        item = Item(n=self.count, type=kind, message_id=message_id, data=dict(data))
+        self.log.accept(Write(writer="w", actor=BOT, turn_id="t1", attempt=1, items=(item,)), NOW)
+
+    @rule(message=st.sampled_from("ab"), offset=st.integers(0, 6), text=st.text("xy", min_size=1, max_size=3))
+    def delta(self, message: str, offset: int, text: str) -> None:
+        self.write("message.delta", message, {"offset": offset, "text": text})
+
+    @rule(message=st.sampled_from("ab"))
+    def complete(self, message: str) -> None:
+        self.write("message.completed", message, {})
+
+    @rule()
+    def retry(self) -> None:
+        self.log.supersede_turn_messages("t1", NOW)
+
+    @rule()
+    def carry_over(self) -> None:
+        state = LogState.model_validate_json(self.log.state.model_dump_json())
+        assert state == self.log.state
+        self.log = SessionLog(state)
+
+    @invariant()
+    def seq_strictly_grows(self) -> None:
+        numbers = [event.seq for event in self.log.state.events]
+        assert numbers == sorted(set(numbers))
+        assert not numbers or numbers[-1] == self.log.tip
+
+    @invariant()
+    def offsets_join(self) -> None:
+        for message_id, message in self.log.state.open.items():
+            text = ""
+            for event in self.log.state.events:
+                if event.message_id == message_id and event.type == EventType.MESSAGE_DELTA:
+                    assert event.data["offset"] == len(text)
+                    text += str(event.data["text"])
+            assert text == message.text
+
+    @invariant()
+    def replay_pages_concatenate_to_the_log(self) -> None:
+        events, after, more = [], 0, True
+        while more:
+            page = self.log.replay(after, 2)
+            events += page.events
+            after, more = page.next_after, page.more
+        assert events == self.log.state.events
+
+
+class PeopleMachine(RuleBasedStateMachine):
+    """Operators join, leave, take over and release, as far as they are allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = SessionLog()
+        self.people = People(PeopleState(), self.log, now)
+
+    @rule(who=st.sampled_from([USER, *OPERATORS]))
+    def join(self, who: Actor) -> None:
+        if self.people.why_not_join(who, full=None) is None:
+            self.people.join(who)
+
+    @rule(who=st.sampled_from([USER, *OPERATORS]))
+    def leave(self, who: Actor) -> None:
+        held = self.people.holds(who)
+        assert self.people.leave(who.id, closed=False).released == held
+
+    @rule(who=st.sampled_from([USER, *OPERATORS]))
+    def take_over(self, who: Actor) -> None:
+        if self.people.why_not_take_over(who) is None and not self.people.holds(who):
+            self.people.take_over(who, None)
+
+    @precondition(lambda self: self.people.paused)
+    @rule()
+    def release(self) -> None:
+        self.people.release(OPERATORS[0])
+
+    @rule()
+    def carry_over(self) -> None:
+        state = PeopleState.model_validate_json(self.people.state.model_dump_json())
+        assert state == self.people.state
+        self.people = People(state, self.log, now)
+
+    @invariant()
+    def who_has_taken_over_takes_part(self) -> None:
+        holder = self.people.state.taken_over_by
+        assert holder is None or (
+            holder.role == Role.OPERATOR and holder.id in self.people.state.participants
+        )
+
+    @invariant()
+    def takeovers_and_releases_alternate(self) -> None:
+        kinds = [event.type for event in self.log.state.events if event.type.startswith("takeover.")]
+        expected = [EventType.TAKEOVER_STARTED, EventType.TAKEOVER_RELEASED] * len(kinds)
+        assert kinds == expected[: len(kinds)]
+        assert self.people.paused == bool(len(kinds) % 2)
+
+
+class TurnsMachine(RuleBasedStateMachine):
+    """Turns are sent, steered, stopped, retried, spawned and ended, and operators interfere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = SessionLog()
+        self.people = People(PeopleState(), self.log, now)
+        self.bind(TurnsState())
+
+    def bind(self, state: TurnsState) -> None:
+        identity = Identity("s", "bot", SessionLimits())
+        self.turns = Turns(state, identity, self.log, self.people, Purchases(PurchasesState()), now)
+
+    @rule(on_busy=st.sampled_from(list(OnBusy)), actor=st.sampled_from([USER, OPERATORS[0]]))
+    def send(self, on_busy: OnBusy, actor: Actor) -> None:
+        message = SendMessage(text="hi", actor=actor, on_busy=on_busy)
+        if self.turns.why_not_send(message) is None:
+            self.turns.send(message)
+
+    @rule(turn_id=st.none() | TURN_IDS)
+    def stop(self, turn_id: str | None) -> None:
+        self.turns.stop(Stop(turn_id=turn_id))
+
+    @rule()
+    def steer(self) -> None:
+        self.turns.steer(Steer(text="rather this"))
+
+    @rule()
+    def consume_steer(self) -> None:
+        for steer_id in list(self.turns.state.steers)[:1]:
+            self.turns.consume_steer(BOT, steer_id)
+
+    @rule(parent=TURN_IDS, key=st.sampled_from("ab"))
+    def spawn(self, parent: str, key: str) -> None:
+        spawn = Spawn(parent_turn_id=parent, attempt=1, key=key, agent="helper", text="help")
+        if self.turns.why_not_spawn(spawn) is None:
+            self.turns.spawn(spawn)
+
+    @rule(turn_id=TURN_IDS)
+    def retry(self, turn_id: str) -> None:
+        self.turns.turn_attempt(TurnAttempt(turn_id=turn_id, attempt=2, code="x", detail="y"))
+
+    @rule(turn_id=TURN_IDS, failed=st.booleans())
+    def end(self, turn_id: str, failed: bool) -> None:
+        turn = self.turns.state.turns.get(turn_id)
+        if turn and turn.status != "queued" and turn_id not in self.turns.state.launch:
+            self.turns.turn_ended(TurnEnded(turn_id=turn_id, outcome="failed" if failed else "completed"))
+
+    @rule()
+    def work(self) -> None:
+        self.turns.state.launch.clear()
+        while self.turns.state.cancel:
+            stopped = self.turns.state.cancel.pop(0)
+            self.turns.turn_ended(TurnEnded(turn_id=stopped, outcome="stopped"))
+
+    @rule()
+    def take_over(self) -> None:
+        if not self.people.paused and self.turns.why_closed() is None:
+            self.people.take_over(OPERATORS[0], None)
+            self.turns.pause(OPERATORS[0])
+
+    @rule()
+    def release(self) -> None:
+        if self.people.paused and self.turns.why_closed() is None:
+            self.people.release(OPERATORS[0])
+            self.turns.begin_next()
+
+    @precondition(lambda self: self.log.tip > 20)
+    @rule()
+    def close(self) -> None:
+        self.turns.close(Close())
+
+    @rule()
+    def carry_over(self) -> None:
+        state = TurnsState.model_validate_json(self.turns.state.model_dump_json())
+        assert state == self.turns.state
+        self.bind(state)
+
+    @invariant()
+    def at_most_one_turn_runs_and_none_that_runs_while_paused(self) -> None:
+        roots = [
+            turn
+            for turn in self.turns.state.turns.values()
+            if turn.input.parent_turn_id is None and turn.status != "queued"
+        ]
+        assert len(roots) <= 1
+        assert not (self.people.paused and any(turn.status == "running" for turn in roots))
+
+    @invariant()
+    def each_turn_has_exactly_one_terminal_event_once_it_is_over(self) -> None:
+        ended = [
+            event.turn_id
+            for event in self.log.state.events
+            if event.type in TERMINAL or event.type == EventType.AGENT_FINISHED
+        ]
+        assert len(ended) == len(set(ended))
+        begun = {
+            event.turn_id
+            for event in self.log.state.events
+            if event.type in (EventType.TURN_QUEUED, EventType.TURN_STARTED, EventType.AGENT_SPAWNED)
+        }
+        assert begun == set(ended) | set(self.turns.state.turns)
+
+    @invariant()
+    def nothing_is_stopped_that_nobody_stopped(self) -> None:
+        asked = {event.turn_id for event in self.log.state.events if event.type == EventType.STOP_REQUESTED}
+        stopped = {event.turn_id for event in self.log.state.events if event.type == "turn.stopped"}
+        assert stopped <= asked
+
+    @invariant()
+    def sub_agents_end_with_their_parent(self) -> None:
+        turns = self.turns.state.turns
+        for turn in turns.values():
+            if turn.input.parent_turn_id is not None and turn.status == "running":
+                assert turns[turn.input.parent_turn_id].status == "running"
+
+    @invariant()
+    def the_session_is_closed_last(self) -> None:
+        kinds = [event.type for event in self.log.state.events]
+        assert EventType.SESSION_CLOSED not in kinds or kinds[-1] == EventType.SESSION_CLOSED
+
+
+TestLog = LogMachine.TestCase
+TestLog.settings = BOUNDS
+TestPeople = PeopleMachine.TestCase
+TestPeople.settings = BOUNDS
+TestTurns = TurnsMachine.TestCase
+TestTurns.settings = BOUNDS

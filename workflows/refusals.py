@@ -1,0 +1,24 @@
+"""One way for the validators and handlers of updates to refuse.
+
+A refusal is an ``ApplicationError`` with a named type: callers match on the name, and the workflow task
+goes on. A bare ``ValueError`` in a handler would block the workflow task forever.
+"""
+
+from temporalio.exceptions import ApplicationError
+
+INVALID_ARGUMENT = "InvalidArgument"
+
+
+def refusal(kind: str, message: str) -> ApplicationError:
+    """Returns the error to raise where an update is refused; ``kind`` is the name that callers match on."""
+    return ApplicationError(message, type=kind, non_retryable=True)
+
+
+def require(argument: object, model: type) -> None:
+    """Refuses an argument that is not a ``model``.
+
+    Raises:
+        ApplicationError: ``InvalidArgument`` for ``null`` and untyped arguments, which the SDK hands through.
+    """
+    if not isinstance(argument, model):
+        raise refusal(INVALID_ARGUMENT, f"Give one argument: a {model.__name__} object.")

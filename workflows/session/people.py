@@ -1,0 +1,104 @@
+"""Who takes part in a session, and who has taken it over from the agent.
+
+Pure, like the log: no Temporal, no clock of its own, no I/O. While an operator has taken over, the session is
+paused: no turn starts until the operator releases it or leaves.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import BaseModel, Field
+
+from waystation.models.events import Actor, Event, EventType, Role
+from waystation.models.sessions import MAX_PARTICIPANTS
+from waystation.temporal import names
+from workflows.session.log import SessionLog
+from workflows.session.refused import Refused
+
+
+class PeopleState(BaseModel):
+    """What a session carries of its people across continue-as-new."""
+
+    participants: dict[str, Actor] = Field(default_factory=dict)
+    taken_over_by: Actor | None = None
+
+
+class Left(NamedTuple):
+    """Where a departure is recorded, and whether it released the session."""
+
+    seq: int
+    released: bool
+
+
+class People:
+    """The participants of a session and the operator who speaks in the agent's place, if any."""
+
+    def __init__(self, state: PeopleState, log: SessionLog, now: Callable[[], datetime]) -> None:
+        self.state = state
+        self._log = log
+        self._now = now
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator has taken over; no turn starts meanwhile."""
+        return self.state.taken_over_by is not None
+
+    def join(self, participant: Actor) -> int:
+        """Adds a participant and returns the seq; joining twice is harmless."""
+        if self.state.participants.get(participant.id) == participant:
+            return self._log.tip
+        self.state.participants[participant.id] = participant
+        return self._append(EventType.PARTICIPANT_JOINED, participant).seq
+
+    def why_not_join(self, participant: Actor, *, full: Refused | None) -> Refused | None:
+        """Returns why this participant can't join, or ``None``; ``full`` is the log's own reason."""
+        known = self.state.participants.get(participant.id)
+        if known == participant:
+            return None
+        if full:
+            return full
+        if known is None and len(self.state.participants) >= MAX_PARTICIPANTS:
+            return Refused(
+                names.TOO_MANY_PARTICIPANTS, f"A session has at most {MAX_PARTICIPANTS} participants."
+            )
+        return None
+
+    def leave(self, participant_id: str, *, closed: bool) -> Left:
+        """Removes a participant; an operator who leaves releases the session."""
+        participant = self.state.participants.pop(participant_id, None)
+        if participant is None or closed:
+            return Left(self._log.tip, released=False)
+        left = self._append(EventType.PARTICIPANT_LEFT, participant)
+        if self.holds(participant):
+            return Left(self.release(participant), released=True)
+        return Left(left.seq, released=False)
+
+    def holds(self, operator: Actor) -> bool:
+        """Whether this operator has taken over already."""
+        return self.state.taken_over_by is not None and self.state.taken_over_by.id == operator.id
+
+    def why_not_take_over(self, operator: Actor) -> Refused | None:
+        """Returns why this actor can't take over, or ``None``."""
+        if operator.role != Role.OPERATOR:
+            return Refused(names.INVALID_ROLE, "Only an actor with the role 'operator' can take over.")
+        holder = self.state.taken_over_by
+        if holder and holder.id != operator.id:
+            return Refused(names.TAKEN_OVER, f"{holder.name or holder.id} has taken over already.")
+        return None
+
+    def take_over(self, operator: Actor, reason: str | None) -> int:
+        """Lets the operator speak in the agent's place and returns the seq."""
+        if operator.id not in self.state.participants:
+            self.state.participants[operator.id] = operator
+            self._append(EventType.PARTICIPANT_JOINED, operator)
+        self.state.taken_over_by = operator
+        return self._append(EventType.TAKEOVER_STARTED, operator, reason).seq
+
+    def release(self, operator: Actor) -> int:
+        """Gives the session back to the agent and returns the seq."""
+        self.state.taken_over_by = None
+        return self._append(EventType.TAKEOVER_RELEASED, operator).seq
+
+    def _append(self, event_type: EventType, actor: Actor, reason: str | None = None) -> Event:
+        return self._log.append(event_type, actor, self._now(), data={"reason": reason} if reason else None)

@@ -1,0 +1,10 @@
+"""Why a session's machine refuses an update, before Temporal gives it a form."""
+
+from typing import NamedTuple
+
+
+class Refused(NamedTuple):
+    """A refusal's name, which callers match on, and what to do about it."""
+
+    kind: str
+    message: str

@@ -69,6 +69,7 @@ class PaymentTokenActivities(PaymentTokenCalls):
                     "expires_at": int(call.expires_at.timestamp()),
                 },
                 shared_metadata={"purchase_id": call.purchase_id},
+                use_stripe_sdk=True,
                 idempotency_key=call.idempotency_key,
                 stripe_version=STRIPE_API_VERSION,
             ),
@@ -163,7 +164,7 @@ def _token_from(data: object, headers: Mapping[str, str]) -> PaymentToken:
 
 
 def _next_action(action: JsonValue) -> NextAction | None:
-    """``use_stripe_sdk`` since 2026-04-22.preview, ``redirect_to_url`` since 2026-07-29.preview."""
+    """Returns the person's next step: ``use_stripe_sdk``, which we ask for, or ``redirect_to_url``."""
     if not isinstance(action, dict):
         return None
     kind = str(action.get("type"))

@@ -12,8 +12,8 @@ from typing import Any, Final
 import httpx
 import stripe
 
-STRIPE_API_VERSION: Final = "2026-04-22.preview"
-"""Shared payment tokens exist in preview versions only."""
+STRIPE_API_VERSION: Final = "2026-09-30.preview"
+"""Shared payment tokens exist in preview versions only. Sent with every call that needs them."""
 
 TIMEOUT_SECONDS: Final = 30
 MAX_CONNECTIONS: Final = 100

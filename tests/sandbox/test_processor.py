@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 import stripe
 
@@ -102,7 +103,7 @@ async def test_a_token_is_charged_once_and_consumed(
     assert seen["payment_method_details"]["card"]["funding"] == "credit"
     assert seen["agent_details"]["network_business_profile"] == "profile_test_agent"
     assert seen["risk_details"]["insights"]["stolen_card"]["score"] == 6
-    assert "payment_method" not in seen
+    assert not {"payment_method", "status", "next_action", "seller_details", "return_url"} & seen.keys()
 
     intent = await shop.charge(token, metadata={"order": "1"})
     assert (intent["status"], intent["amount_received"]) == ("succeeded", 2500)
@@ -396,7 +397,7 @@ async def test_the_test_helper_grants_to_the_caller(accounts: tuple[Account, Acc
         usage_limits={"currency": "usd", "max_amount": 700},
     )
     assert token["object"] == "shared_payment.granted_token"
-    # The older, top-level parameter is understood as well.
+    # The top-level parameter, which MPP's own server sends, is understood as well.
     paid = await shop.raw(
         "post",
         "/v1/payment_intents",
@@ -406,6 +407,38 @@ async def test_the_test_helper_grants_to_the_caller(accounts: tuple[Account, Acc
         shared_payment_granted_token=token["id"],
     )
     assert paid["status"] == "succeeded"
+    method = await shop.raw("get", f"/v1/payment_methods/{paid['payment_method']}")
+    assert method["shared_payment_granted_token"] == token["id"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ({"use_stripe_sdk": True}, "use_stripe_sdk"),
+        ({"return_url": "https://agent.example/done"}, "redirect_to_url"),
+        ({"return_url": "https://agent.example/done", "use_stripe_sdk": True}, "use_stripe_sdk"),
+    ],
+)
+async def test_the_issuer_chooses_how_a_person_authenticates(
+    accounts: tuple[Account, Account], processor_server: Server, asked: Json, kind: str
+) -> None:
+    agent, _ = accounts
+    token = await agent.raw(
+        "post",
+        "/v1/shared_payment/issued_tokens",
+        payment_method="pm_card_authenticationRequiredOnSetup",
+        seller_details={"network_business_profile": "profile_test_shop"},
+        usage_limits={"currency": "usd", "max_amount": 700},
+        **asked,
+    )
+    action = token["next_action"]
+    assert (token["status"], action["type"]) == ("requires_action", kind)
+    assert token["id"] not in json.dumps(action)
+    step = action[kind].get("value") or action[kind]["url"].rpartition("/")[2]
+    async with httpx.AsyncClient() as http:
+        assert (await http.post(f"{processor_server.url}/sandbox/next_actions/{step}")).is_success
+    seen = await agent.raw("get", f"/v1/shared_payment/issued_tokens/{token['id']}")
+    assert (seen["status"], seen["next_action"]) == ("active", None)
 
 
 async def test_card_numbers_are_refused(accounts: tuple[Account, Account]) -> None:

@@ -147,8 +147,8 @@ class Wallet:
     def _valid_before(self, offer: Offer, now: datetime) -> datetime:
         seconds = DEFAULT_AUTHORIZATION_SECONDS
         if offer.rail is Rail.X402_EXACT:
-            terms = http402.decode_json_header(offer.wire)["accepts"][offer.wire_index]
-            seconds = min(int(terms["maxTimeoutSeconds"]), MAX_AUTHORIZATION_SECONDS)
+            stated = http402.x402_timeout_seconds(offer.wire, offer.wire_index)
+            seconds = min(stated, MAX_AUTHORIZATION_SECONDS)
         latest = now + timedelta(seconds=min(seconds, MAX_AUTHORIZATION_SECONDS))
         return min(latest, offer.expires_at) if offer.expires_at is not None else latest
 

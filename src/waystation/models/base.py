@@ -1,6 +1,9 @@
 """The base of every contract model: immutable, and closed to unknown fields."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+JsonObject = dict[str, JsonValue]
+"""A JSON object as Python values."""
 
 
 class Frozen(BaseModel):

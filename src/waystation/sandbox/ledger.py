@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 from waystation.sandbox.cards import TEST_CARDS, TestCard
+from waystation.stripe_http import STRIPE_API_VERSION
 
 MAX_TOKEN_LIFETIME_SECONDS: Final = 90 * 24 * 3600
 DEFAULT_TOKEN_LIFETIME_SECONDS: Final = 24 * 3600
@@ -32,6 +33,19 @@ OVER_LIMIT: Final = (
 DEACTIVATED: Final = (
     "The shared payment granted token cannot be used because it is already in a deactivated state."
 )
+
+_SHARED_FIELDS: Final = (
+    "id",
+    "created",
+    "deactivated_at",
+    "deactivated_reason",
+    "livemode",
+    "risk_details",
+    "shared_metadata",
+    "usage_details",
+    "usage_limits",
+)
+"""What issuer and seller both see of a token."""
 
 Json = dict[str, Any]
 
@@ -238,7 +252,8 @@ class Ledger:
             raise no_such("token", str(card.get("token")), "card[token]")
         return self.copy_payment_method(account, f"pm_card_{named}")
 
-    def copy_payment_method(self, account: str, test_card: str) -> Json:
+    def copy_payment_method(self, account: str, test_card: str, granted_token: str | None = None) -> Json:
+        """Makes a payment method for a test card; ``granted_token`` is the token that it was shared with."""
         data: Json = {
             "id": new_id("pm"),
             "object": "payment_method",
@@ -247,6 +262,7 @@ class Ledger:
             "created": self.now(),
             "livemode": False,
             "metadata": {},
+            "shared_payment_granted_token": granted_token,
             "sandbox_test_card": test_card,
         }
         return self.save(account, data)
@@ -281,8 +297,6 @@ class Ledger:
                 "usage_limits[expires_at]", "The expiry must be in the future and at most 90 days ahead."
             )
         status = "requires_action" if card.requires_3ds_first else "active"
-        # What Stripe.js would be handed, and here the sandbox's own page: it must not give the token away.
-        action = {"type": "use_stripe_sdk", "use_stripe_sdk": {"value": new_id("action")}}
         token = self.save(
             account,
             {
@@ -292,18 +306,20 @@ class Ledger:
                 "deactivated_at": None,
                 "deactivated_reason": None,
                 "livemode": False,
-                "next_action": action if card.requires_3ds_first else None,
+                "next_action": next_action(params) if card.requires_3ds_first else None,
                 "payment_method": payment_method,
+                "return_url": params.get("return_url"),
                 "risk_details": {"insights": insights(card)},
                 "seller_details": {
                     "network_business_profile": seller_profile,
                     "external_id": nested(params, "seller_details").get("external_id"),
                 },
-                "setup_future_usage": None,
+                "setup_future_usage": params.get("setup_future_usage"),
                 "shared_metadata": metadata_of(params, "shared_metadata"),
                 "status": status,
                 "usage_details": {"amount_captured": {"value": 0, "currency": currency}},
                 "usage_limits": {"currency": currency, "max_amount": max_amount, "expires_at": expires_at},
+                "use_stripe_sdk": _wants_stripe_sdk(params),
             },
         )
         self.emit(account, f"shared_payment.issued_token.{status}", token)
@@ -312,8 +328,7 @@ class Ledger:
     def authenticate(self, action: str) -> bool:
         """The person has done what a token's ``next_action`` asked for; false if no token waits for it."""
         for token in self.listed("shared_payment.issued_token", None):
-            waiting = token["next_action"]
-            if waiting and waiting["use_stripe_sdk"]["value"] == action:
+            if token["next_action"] and action_id(token["next_action"]) == action:
                 account = self.owner(token["id"])
                 ready = self.save(account, {**token, "status": "active", "next_action": None})
                 self.emit(account, "shared_payment.issued_token.active", ready)
@@ -341,11 +356,10 @@ class Ledger:
         return token
 
     def granted(self, token: Json) -> Json:
-        """The seller's view of a token."""
+        """Returns the seller's view of a token: without a status, and without what is the issuer's own."""
         card = TEST_CARDS[self.card_of(token["payment_method"], None)]
-        issuers_own = ("payment_method", "seller_details", "next_action", "setup_future_usage")
         return {
-            **{name: value for name, value in token.items() if name not in issuers_own},
+            **{name: token[name] for name in _SHARED_FIELDS},
             "object": "shared_payment.granted_token",
             "agent_details": {"network_business_profile": profile_of_account(self.owner(token["id"]))},
             "payment_method_details": {"type": "card", "card": card_shown(card)},
@@ -386,7 +400,7 @@ class Ledger:
         event: Json = {
             "id": new_id("evt"),
             "object": "event",
-            "api_version": "2026-04-22.preview",
+            "api_version": STRIPE_API_VERSION,
             "created": self.now(),
             "type": kind,
             "data": {"object": shown(data)},
@@ -466,6 +480,32 @@ def card_shown(card: TestCard) -> Json:
         "networks": {"available": [card.brand], "preferred": None},
         "wallet": None,
     }
+
+
+def next_action(params: Json) -> Json:
+    """Returns what Stripe hands to a browser before a token becomes active. It must not reveal the token.
+
+    A page to open where the issuer gave a ``return_url``, else a value for Stripe.js, as with PaymentIntents.
+    """
+    action = new_id("action")
+    if _wants_stripe_sdk(params) or not params.get("return_url"):
+        return {"type": "use_stripe_sdk", "redirect_to_url": None, "use_stripe_sdk": {"value": action}}
+    page = {"url": f"https://hooks.stripe.com/sandbox/{action}", "return_url": params["return_url"]}
+    return {"type": "redirect_to_url", "redirect_to_url": page, "use_stripe_sdk": None}
+
+
+def action_id(action: Json) -> str:
+    """Returns the id under which ``/sandbox/next_actions/{action}`` completes a ``next_action``."""
+    if action["use_stripe_sdk"] is not None:
+        return str(action["use_stripe_sdk"]["value"])
+    return str(action["redirect_to_url"]["url"]).rpartition("/")[2]
+
+
+def _wants_stripe_sdk(params: Json) -> bool:
+    wanted = params.get("use_stripe_sdk", "false")
+    if wanted not in ("true", "false"):
+        raise invalid("use_stripe_sdk", f"Invalid boolean: {wanted if isinstance(wanted, str) else 'object'}")
+    return bool(wanted == "true")
 
 
 def insights(card: TestCard) -> Json:

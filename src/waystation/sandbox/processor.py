@@ -2,7 +2,8 @@
 
 Driven by Stripe's own client: ``StripeClient("sk_test_shop", base_addresses={"api": "http://127.0.0.1:…"})``.
 A test key ``sk_test_<name>`` is the account ``acct_<name>`` with the profile ``profile_test_<name>``: no
-registration. Shared payment tokens need a preview version, as with Stripe (``2026-04-22.preview``).
+registration. Shared payment tokens need a preview version, as with Stripe; their shapes are those of
+``2026-09-30.preview``.
 
 Beside Stripe's routes: ``GET /sandbox/ledger`` (what was charged and refunded, for tests to read) and
 ``/sandbox/troubles`` (see :mod:`waystation.sandbox.troubles`).
@@ -46,6 +47,7 @@ from waystation.sandbox.ledger import (
     shown,
 )
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
+from waystation.stripe_http import STRIPE_API_VERSION
 
 MAX_BODY_BYTES: Final = 262_144
 MAX_KEY_CHARS: Final = 255
@@ -74,7 +76,7 @@ class _Call:
             raise StripeRefusal(
                 400,
                 kept=False,
-                message=f"{what} needs a preview API version, such as Stripe-Version: 2026-04-22.preview.",
+                message=f"{what} needs a preview API version, such as Stripe-Version: {STRIPE_API_VERSION}.",
             )
 
 

@@ -44,6 +44,7 @@ from waystation.protocols.http402.offers import (
     x402_challenge_id,
     x402_credential,
     x402_extensions,
+    x402_timeout_seconds,
 )
 
 __all__ = [
@@ -90,4 +91,5 @@ __all__ = [
     "x402_challenge_id",
     "x402_credential",
     "x402_extensions",
+    "x402_timeout_seconds",
 ]

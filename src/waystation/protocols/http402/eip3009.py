@@ -5,10 +5,9 @@ Pure. An authorization is a dict of strings as it goes over the wire:
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from eth_account import Account
-from eth_account.messages import encode_typed_data
+from eth_account.messages import SignableMessage, encode_typed_data
 
 from waystation.protocols.http402.offers import evm_asset
 
@@ -49,7 +48,7 @@ _AUTHORIZATION_TYPES = {
 }
 
 
-def authorization_message(asset: TokenAsset, authorization: dict[str, str]) -> Any:
+def authorization_message(asset: TokenAsset, authorization: dict[str, str]) -> SignableMessage:
     """The EIP-712 message that a payer signs (EIP-3009 ``TransferWithAuthorization``)."""
     return encode_typed_data(
         domain_data={

@@ -12,18 +12,20 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import rfc8785
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
-from mpp import Challenge, Credential
+from mpp import (  # type: ignore[attr-defined]  # mpp offers ParseError, but its __all__ forgets it
+    Challenge,
+    Credential,
+    ParseError,
+)
 from mpp import Receipt as MppReceipt
-from mpp._parsing import ParseError
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 from x402.extensions.payment_identifier import (
     PAYMENT_IDENTIFIER,
     append_payment_identifier_to_extensions,
@@ -31,6 +33,7 @@ from x402.extensions.payment_identifier import (
     is_valid_payment_id,
 )
 
+from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, Money
 from waystation.models.payments import Offer, Rail, Receipt
 
@@ -99,7 +102,7 @@ def parse_offers(headers: Iterable[tuple[str, str]], *, now: datetime) -> Parsed
 
 
 def read_offer(wire: str, index: int, *, mpp: bool) -> Offer:
-    """Reads one offer from the header value it came in. Raises :class:`WireError`."""
+    """Reads one offer from the header value it came in. Raises ``WireError``."""
     try:
         return _mpp_offer(wire) if mpp else _x402_offer(wire, index)
     except (ParseError, ValidationError, rfc8785.CanonicalizationError, RecursionError) as error:
@@ -156,7 +159,7 @@ def _split_outside_quotes(value: str) -> list[str]:
 
 
 def parse_mpp_challenge(wire: str) -> Challenge:
-    """Reads one MPP challenge. Raises :class:`WireError`."""
+    """Reads one MPP challenge. Raises ``WireError``."""
     try:
         return Challenge.from_www_authenticate(wire)
     except ParseError as error:
@@ -184,7 +187,7 @@ def _mpp_offer(wire: str) -> Offer:
     )
 
 
-def _stripe_terms(request: dict[str, Any]) -> tuple[Rail, str, str]:
+def _stripe_terms(request: JsonObject) -> tuple[Rail, str, str]:
     details = request.get("methodDetails")
     if not isinstance(details, dict):
         raise WireError("stripe challenge has no methodDetails")
@@ -199,7 +202,7 @@ def _stripe_terms(request: dict[str, Any]) -> tuple[Rail, str, str]:
     return Rail.MPP_STRIPE, currency, network_id
 
 
-def _evm_terms(request: dict[str, Any]) -> tuple[Rail, str, str]:
+def _evm_terms(request: JsonObject) -> tuple[Rail, str, str]:
     details = request.get("methodDetails")
     if not isinstance(details, dict):
         raise WireError("evm challenge has no methodDetails")
@@ -219,24 +222,23 @@ def _x402_offer(wire: str, index: int) -> Offer:
     accepts = required.get("accepts")
     if required.get("x402Version") != X402_VERSION or isinstance(required.get("x402Version"), bool):
         raise WireError("unknown x402 version")
-    if not isinstance(accepts, list) or index >= len(accepts) or not isinstance(accepts[index], dict):
+    if not isinstance(accepts, list) or index >= len(accepts):
         raise WireError("x402 answer accepts nothing")
-    terms = accepts[index]
+    terms = as_object(accepts[index], "x402 terms")
     if terms.get("scheme") != "exact":
         raise WireError(f"unknown x402 scheme {str(terms.get('scheme'))[:40]!r}")
-    if not isinstance(terms.get("network"), str) or not _NETWORK.fullmatch(terms["network"]):
-        raise WireError(f"unknown x402 network {str(terms.get('network'))[:40]!r}")
+    network = terms.get("network")
+    if not isinstance(network, str) or not _NETWORK.fullmatch(network):
+        raise WireError(f"unknown x402 network {str(network)[:40]!r}")
     _check_x402_extra(terms)
-    timeout = terms.get("maxTimeoutSeconds")
-    if isinstance(timeout, bool) or not isinstance(timeout, int) or not 0 < timeout <= 86_400:
-        raise WireError("x402 maxTimeoutSeconds must be an integer from 1 to 86400")
+    _timeout_of(terms)
     return Offer(
         rail=Rail.X402_EXACT,
         challenge_id=x402_challenge_id(terms),
         realm="",
         price=Money(
             amount=parse_amount(terms.get("amount")),
-            currency=evm_asset(terms["network"], terms.get("asset")),
+            currency=evm_asset(network, terms.get("asset")),
         ),
         payee=parse_address(terms.get("payTo")),
         expires_at=None,
@@ -245,7 +247,23 @@ def _x402_offer(wire: str, index: int) -> Offer:
     )
 
 
-def _check_x402_extra(terms: dict[str, Any]) -> None:
+def x402_timeout_seconds(wire: str, index: int) -> int:
+    """Returns for how long x402 terms let an authorization be valid.
+
+    Raises:
+        WireError: The terms can't be read.
+    """
+    return _timeout_of(as_object(_accepted(decode_json_header(wire), index), "x402 terms"))
+
+
+def _timeout_of(terms: JsonObject) -> int:
+    timeout = terms.get("maxTimeoutSeconds")
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or not 0 < timeout <= 86_400:
+        raise WireError("x402 maxTimeoutSeconds must be an integer from 1 to 86400")
+    return timeout
+
+
+def _check_x402_extra(terms: JsonObject) -> None:
     extra = terms.get("extra")
     if not isinstance(extra, dict):
         raise WireError("x402 terms have no extra with the token's EIP-712 domain")
@@ -255,18 +273,40 @@ def _check_x402_extra(terms: dict[str, Any]) -> None:
         raise WireError("x402 terms don't name the token's EIP-712 domain")
 
 
-def x402_extensions() -> dict[str, Any]:
+def as_object(value: object, what: str) -> JsonObject:
+    """Returns a JSON object from decoded JSON.
+
+    Raises:
+        WireError: It is anything else.
+    """
+    if not isinstance(value, dict):
+        raise WireError(f"{what} must be a JSON object")
+    return value
+
+
+def as_text(value: object, what: str) -> str:
+    """Returns a string from decoded JSON.
+
+    Raises:
+        WireError: It is anything else.
+    """
+    if not isinstance(value, str):
+        raise WireError(f"{what} must be a string")
+    return value
+
+
+def x402_extensions() -> JsonObject:
     """The extensions that a server of ours offers: a payer may name its payment."""
     return {PAYMENT_IDENTIFIER: declare_payment_identifier_extension()}
 
 
-def x402_challenge_id(terms: dict[str, Any]) -> str:
+def x402_challenge_id(terms: JsonObject) -> str:
     """A stable id of x402 terms: the hash of their canonical JSON."""
     return "x402:" + hashlib.sha256(rfc8785.dumps(terms)).hexdigest()
 
 
 def parse_amount(value: object) -> int:
-    """A positive whole number of minor units from its decimal string. Raises :class:`WireError`."""
+    """A positive whole number of minor units from its decimal string. Raises ``WireError``."""
     if not isinstance(value, str) or not _AMOUNT.fullmatch(value) or not value.isascii():
         raise WireError("price is not a whole number of minor units")
     amount = int(value)
@@ -276,7 +316,7 @@ def parse_amount(value: object) -> int:
 
 
 def parse_address(value: object) -> str:
-    """An EIP-55 address. Raises :class:`WireError`."""
+    """An EIP-55 address. Raises ``WireError``."""
     if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
         raise WireError("payee or token is not an EVM address")
     return str(to_checksum_address(value))
@@ -288,7 +328,7 @@ def evm_asset(network: str, token: object) -> str:
 
 
 def split_evm_asset(asset: str) -> tuple[int, str]:
-    """``(chain id, token address)`` of an asset id. Raises :class:`WireError` for other assets."""
+    """``(chain id, token address)`` of an asset id. Raises ``WireError`` for other assets."""
     network, separator, token = asset.partition("/erc20:")
     if not separator or not _NETWORK.fullmatch(network):
         raise WireError(f"{asset} is not an EVM token")
@@ -296,7 +336,7 @@ def split_evm_asset(asset: str) -> tuple[int, str]:
 
 
 def parse_time(value: str) -> datetime:
-    """An RFC 3339 instant with its offset. Raises :class:`WireError`."""
+    """An RFC 3339 instant with its offset. Raises ``WireError``."""
     try:
         instant = datetime.fromisoformat(value)
     except ValueError:
@@ -306,8 +346,8 @@ def parse_time(value: str) -> datetime:
     return instant.astimezone(UTC)
 
 
-def decode_json_header(value: str) -> dict[str, Any]:
-    """An x402 header: base64 of a JSON object. Raises :class:`WireError`."""
+def decode_json_header(value: str) -> JsonObject:
+    """An x402 header: base64 of a JSON object. Raises ``WireError``."""
     if len(value) > MAX_HEADER_CHARACTERS * 4:
         raise WireError("x402 header is too long")
     try:
@@ -320,7 +360,7 @@ def decode_json_header(value: str) -> dict[str, Any]:
     return decoded
 
 
-def encode_json_header(value: dict[str, Any]) -> str:
+def encode_json_header(value: JsonObject) -> str:
     """Base64 of compact JSON, as x402 writes its headers."""
     return base64.b64encode(json.dumps(value, separators=(",", ":")).encode()).decode("ascii")
 
@@ -331,7 +371,7 @@ def encode_json_header(value: dict[str, Any]) -> str:
 def stripe_credential(wire: str, token: str) -> str:
     """The ``Authorization`` value that pays a stripe challenge with a shared payment token."""
     challenge = parse_mpp_challenge(wire)
-    payload: dict[str, Any] = {"spt": token}
+    payload: JsonObject = {"spt": token}
     external_id = challenge.request.get("externalId")
     if isinstance(external_id, str):
         payload["externalId"] = external_id
@@ -353,24 +393,32 @@ def evm_credential(wire: str, authorization: dict[str, str], signature: str, *, 
 
 
 def x402_credential(
-    wire: str, index: int, authorization: dict[str, str], signature: str, *, identifier: str | None = None
+    wire: str, index: int, authorization: Mapping[str, str], signature: str, *, identifier: str | None = None
 ) -> str:
     """The ``PAYMENT-SIGNATURE`` value that pays x402 terms; the terms are echoed unchanged.
 
     ``identifier`` names the payment where the server offers the ``payment-identifier`` extension.
     """
     required = decode_json_header(wire)
-    payload: dict[str, Any] = {
+    payload: JsonObject = {
         "x402Version": X402_VERSION,
-        "accepted": required["accepts"][index],
-        "payload": {"signature": signature, "authorization": authorization},
+        "accepted": _accepted(required, index),
+        "payload": {"signature": signature, "authorization": dict[str, JsonValue](authorization)},
     }
     for optional in ("resource", "extensions"):
         if required.get(optional) is not None:
             payload[optional] = required[optional]
-    if identifier is not None and isinstance(payload.get("extensions"), dict):
-        append_payment_identifier_to_extensions(payload["extensions"], identifier)
+    extensions = payload.get("extensions")
+    if identifier is not None and isinstance(extensions, dict):
+        append_payment_identifier_to_extensions(extensions, identifier)
     return encode_json_header(payload)
+
+
+def _accepted(required: JsonObject, index: int) -> JsonValue:
+    accepts = required.get("accepts")
+    if not isinstance(accepts, list) or index >= len(accepts):
+        raise WireError("x402 answer has no terms under this number")
+    return accepts[index]
 
 
 def payment_identifier(key: str) -> str:
@@ -450,7 +498,7 @@ def sign(secret_key: bytes, parts: Sequence[str]) -> str:
     return base64.urlsafe_b64encode(mac).decode("ascii").rstrip("=")
 
 
-def problem(slug: str, status: int, detail: str, **more: str) -> dict[str, Any]:
+def problem(slug: str, status: int, detail: str, **more: str) -> JsonObject:
     """An RFC 9457 problem of the Payment scheme."""
     title = slug.replace("-", " ").capitalize()
     return {"type": PROBLEM_BASE + slug, "title": title, "status": status, "detail": detail, **more}
@@ -464,7 +512,7 @@ def issue_mpp_challenge(
     secret_key: str,
     realm: str,
     method: str,
-    request: dict[str, Any],
+    request: JsonObject,
     scope: RequestScope,
     expires_at: datetime,
     nonce: str,
@@ -489,9 +537,9 @@ class RedeemedChallenge:
 
     id: str
     method: str
-    terms: dict[str, Any]
+    terms: JsonObject
     expires_at: datetime
-    payload: dict[str, Any]
+    payload: JsonObject
     identifier: str | None = None
     """The payer's name for the payment (x402 extension ``payment-identifier``)."""
 
@@ -499,12 +547,16 @@ class RedeemedChallenge:
 def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: RequestScope) -> RedeemedChallenge:
     """Authenticates a credential against this request.
 
-    Raises :class:`MalformedCredential` or :class:`InvalidChallenge`.
+    Raises ``MalformedCredential`` or ``InvalidChallenge``.
     """
     try:
         credential = Credential.from_authorization(value)
         echo = credential.challenge
-        terms, opaque = _decode_b64url_json(echo.request), _decode_b64url_json(echo.opaque or "")
+        terms = _decode_b64url_json(as_text(echo.request, "request"))
+        opaque = {
+            name: as_text(value, name)
+            for name, value in _decode_b64url_json(as_text(echo.opaque, "opaque")).items()
+        }
         issued = Challenge.create(
             secret_key=secret_key,
             realm=echo.realm,
@@ -526,10 +578,11 @@ def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: Reque
         raise InvalidChallenge("the challenge is for another request (method, path, query or body)")
     if not isinstance(credential.payload, dict):
         raise MalformedCredential("the Payment credential has no payload object")
-    return RedeemedChallenge(echo.id, echo.method, terms, parse_time(echo.expires or ""), credential.payload)
+    expires_at = parse_time(as_text(echo.expires, "expires"))
+    return RedeemedChallenge(echo.id, echo.method, terms, expires_at, credential.payload)
 
 
-def _decode_b64url_json(value: str) -> dict[str, Any]:
+def _decode_b64url_json(value: str) -> JsonObject:
     try:
         decoded = json.loads(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
     except (binascii.Error, ValueError, RecursionError):
@@ -540,14 +593,14 @@ def _decode_b64url_json(value: str) -> dict[str, Any]:
 
 
 def bind_x402_terms(
-    terms: dict[str, Any],
+    terms: JsonObject,
     *,
     secret_key: str,
     realm: str,
     scope: RequestScope,
     expires_at: datetime,
     nonce: str,
-) -> dict[str, Any]:
+) -> JsonObject:
     """x402 terms that carry a challenge in ``extra``; clients echo ``accepted`` as they got it.
 
     x402 signs no URL, so without this a payment for one route would do for any
@@ -555,13 +608,12 @@ def bind_x402_terms(
     """
     expires = expires_at.astimezone(UTC).isoformat()
     challenge_id = _x402_mac(terms, secret_key, realm, scope.digest(realm), expires, nonce)
-    bound = {"id": challenge_id, "expires": expires, "nonce": nonce}
-    return {**terms, "extra": {**terms.get("extra", {}), "challenge": bound}}
+    bound: JsonObject = {"id": challenge_id, "expires": expires, "nonce": nonce}
+    extra = as_object(terms.get("extra", {}), "extra")
+    return {**terms, "extra": {**extra, "challenge": bound}}
 
 
-def _x402_mac(
-    terms: dict[str, Any], secret_key: str, realm: str, scope: str, expires: str, nonce: str
-) -> str:
+def _x402_mac(terms: JsonObject, secret_key: str, realm: str, scope: str, expires: str, nonce: str) -> str:
     canonical = rfc8785.dumps(terms).decode()
     return sign(secret_key.encode(), ["x402", realm, scope, expires, nonce, canonical])
 
@@ -571,18 +623,19 @@ def read_x402_credential(
 ) -> RedeemedChallenge:
     """Authenticates a ``PAYMENT-SIGNATURE`` against this request.
 
-    Raises :class:`MalformedCredential` or :class:`InvalidChallenge`.
+    Raises ``MalformedCredential`` or ``InvalidChallenge``.
     """
     try:
         presented = decode_json_header(value)
-        accepted, payload = presented["accepted"], presented["payload"]
-        extra = dict(accepted["extra"])
-        bound = extra.pop("challenge")
-        terms = {**accepted, "extra": extra}
-        expires, nonce, challenge_id = bound["expires"], bound["nonce"], bound["id"]
+        accepted = as_object(presented["accepted"], "accepted")
+        payload = as_object(presented["payload"], "payload")
+        extra = dict(as_object(accepted["extra"], "extra"))
+        bound = as_object(extra.pop("challenge"), "challenge")
+        terms: JsonObject = {**accepted, "extra": extra}
+        expires, nonce, challenge_id = (as_text(bound[name], name) for name in ("expires", "nonce", "id"))
         expected = _x402_mac(terms, secret_key, realm, scope.digest(realm), expires, nonce)
         expires_at = parse_time(expires)
-        readable = presented["x402Version"] == X402_VERSION and isinstance(payload, dict)
+        readable = presented["x402Version"] == X402_VERSION
         authentic = hmac.compare_digest(expected.encode(), challenge_id.encode())
     except (WireError, KeyError, TypeError, AttributeError, ValueError, rfc8785.CanonicalizationError):
         raise MalformedCredential(
@@ -595,8 +648,8 @@ def read_x402_credential(
     return RedeemedChallenge(challenge_id, "x402", terms, expires_at, payload, _identifier(presented))
 
 
-def _identifier(presented: dict[str, Any]) -> str | None:
-    """The payment's identifier, if there is one. Raises :class:`MalformedCredential`."""
+def _identifier(presented: JsonObject) -> str | None:
+    """The payment's identifier, if there is one. Raises ``MalformedCredential``."""
     extensions = presented.get("extensions")
     extension = extensions.get(PAYMENT_IDENTIFIER) if isinstance(extensions, dict) else None
     info = extension.get("info") if isinstance(extension, dict) else None

@@ -25,14 +25,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import rfc8785
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, serialize_response
 from mpp import Receipt as MppReceipt
+from pydantic import JsonValue
 
+from waystation.models.base import JsonObject
 from waystation.models.money import Money
 from waystation.models.payments import HeaderPair, Rail
 from waystation.protocols import http402
@@ -48,6 +49,7 @@ from waystation.seller.paywall.forms import KEPT
 from waystation.seller.paywall.journal import Journal
 from waystation.seller.paywall.rails import (
     BadPayment,
+    PaymentPayload,
     Refused,
     SellerRail,
     Settled,
@@ -70,7 +72,7 @@ RETRY_AFTER_SECONDS = 2
 Price = Money | Sequence[Money] | None
 """One amount, the same thing in several currencies, or None for free."""
 PriceFunction = Callable[[Request], Price | Awaitable[Price]]
-Endpoint = Callable[..., Any]
+Endpoint = Callable[..., object]
 Handler = Callable[[], Awaitable[Response]]
 
 # Headers of one hop or one client, which have no place in a recorded answer.
@@ -86,7 +88,7 @@ class _Presented:
     challenge: RedeemedChallenge
     rail: SellerRail
     price: Money
-    payment: Any
+    payment: PaymentPayload
     key: str
     fingerprint: str
 
@@ -207,13 +209,18 @@ class Paywall:
     def _authenticate(self, request: Request, scope: RequestScope) -> _Presented | None:
         authorization = _payment_authorization(request)
         signature = request.headers.get(http402.PAYMENT_SIGNATURE)
-        if authorization is None and signature is None:
-            return None
-        read = http402.read_x402_credential if authorization is None else http402.read_mpp_credential
+        secret_key, realm = self._secret_key, self.realm
         try:
-            challenge = read(
-                authorization or signature or "", secret_key=self._secret_key, realm=self.realm, scope=scope
-            )
+            if authorization is not None:
+                challenge = http402.read_mpp_credential(
+                    authorization, secret_key=secret_key, realm=realm, scope=scope
+                )
+            elif signature is not None:
+                challenge = http402.read_x402_credential(
+                    signature, secret_key=secret_key, realm=realm, scope=scope
+                )
+            else:
+                return None
             return self._match(challenge)
         except MalformedCredential as error:
             raise _Turned("malformed-credential", 402, str(error)) from None
@@ -371,7 +378,7 @@ class Paywall:
         """A 402 with every way to pay."""
         response = _problem(turned.slug, 402, turned.detail)
         expires_at = datetime.now(UTC) + self._challenge_lifetime
-        accepts: list[dict[str, Any]] = []
+        accepts: list[JsonValue] = []
         for rail, price in self._payable(prices):
             challenge = http402.issue_mpp_challenge(
                 secret_key=self._secret_key,
@@ -387,7 +394,7 @@ class Paywall:
                 terms = rail.x402_terms(price)
                 accepts.append(self._bind_x402(terms, scope, expires_at))
         if accepts:
-            required = {
+            required: JsonObject = {
                 "x402Version": http402.X402_VERSION,
                 "error": turned.detail,
                 "resource": {"url": self._resource_url(request)},
@@ -397,7 +404,7 @@ class Paywall:
             response.headers["payment-required"] = http402.encode_json_header(required)
         return response
 
-    def _bind_x402(self, terms: dict[str, Any], scope: RequestScope, expires_at: datetime) -> dict[str, Any]:
+    def _bind_x402(self, terms: JsonObject, scope: RequestScope, expires_at: datetime) -> JsonObject:
         return http402.bind_x402_terms(
             terms,
             secret_key=self._secret_key,
@@ -520,14 +527,16 @@ def _with_request(endpoint: Endpoint, serve: Callable[[Request, Handler], Awaita
     injected = own or "paywall_request"
 
     @functools.wraps(endpoint)
-    async def wrapper(**values: Any) -> Response:
-        request: Request = values[injected]
+    async def wrapper(**values: object) -> Response:
+        request = values[injected]
+        if not isinstance(request, Request):
+            raise TypeError(f"FastAPI hands over a request as {injected}, not {type(request).__name__}")
         if own is None:
             del values[injected]
 
         async def handler() -> Response:
             if inspect.iscoroutinefunction(endpoint):
-                result = await endpoint(**values)
+                result: object = await endpoint(**values)
             else:
                 result = await asyncio.to_thread(endpoint, **values)
             return await _to_response(result, request)
@@ -544,7 +553,7 @@ def _with_request(endpoint: Endpoint, serve: Callable[[Request, Handler], Awaita
     return wrapper
 
 
-async def _to_response(result: Any, request: Request) -> Response:
+async def _to_response(result: object, request: Request) -> Response:
     """What FastAPI would answer: through the route's response model, status and class."""
     if isinstance(result, Response):
         return result
@@ -636,13 +645,16 @@ def _receipt_headers(entry: Entry) -> list[HeaderPair]:
     if charge is None:
         raise RuntimeError("a delivered entry has a charge")
     if entry.rail is Rail.X402_EXACT:
-        settled = {
+        if charge.network is None:
+            raise RuntimeError("an x402 charge names its network")
+        settled: JsonObject = {
             "success": True,
             "transaction": charge.reference,
-            "network": charge.network or "",
-            "payer": charge.payer or "",
+            "network": charge.network,
             "amount": str(entry.price.amount),
         }
+        if charge.payer is not None:
+            settled["payer"] = charge.payer
         return [("payment-response", http402.encode_json_header(settled))]
     method = "stripe" if entry.rail is Rail.MPP_STRIPE else "evm"
     receipt = MppReceipt.success(charge.reference, timestamp=charge.charged_at, method=method)

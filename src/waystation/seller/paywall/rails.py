@@ -6,14 +6,16 @@ certainly refused, or nobody knows. "Nobody knows" is never treated as a refusal
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import httpx
 import stripe
-from pydantic import SecretStr, ValidationError
+from pydantic import JsonValue, SecretStr, ValidationError
+from stripe import RequestOptions
+from stripe.params import PaymentIntentCreateParams, PaymentIntentListParams
 from x402.schemas import SettleResponse, VerifyResponse
 
-from waystation.models.base import FrozenOpen
+from waystation.models.base import FrozenOpen, JsonObject
 from waystation.models.money import Money
 from waystation.models.payments import Rail
 from waystation.protocols.http402 import (
@@ -75,7 +77,7 @@ class PaymentPayload(Protocol):
         ...
 
     def check_valid(self, now: datetime) -> None:
-        """Whether it may be charged now, for the first time. Raises :class:`BadPayment`."""
+        """Whether it may be charged now, for the first time. Raises ``BadPayment``."""
         ...
 
 
@@ -83,21 +85,19 @@ class SellerRail(Protocol):
     """One way to be paid."""
 
     currency: str
-    """The asset it charges, as in :class:`Money`."""
+    """The asset it charges, as in ``Money``."""
     payee: str
     mpp_method: str
 
-    def mpp_request(self, price: Money) -> dict[str, Any]:
+    def mpp_request(self, price: Money) -> JsonObject:
         """The MPP ``request`` object that asks for a price."""
         ...
 
-    def read_mpp(
-        self, challenge_id: str, realm: str, payload: dict[str, Any], price: Money
-    ) -> PaymentPayload:
-        """Checks an MPP payload. Raises :class:`BadPayment`."""
+    def read_mpp(self, challenge_id: str, realm: str, payload: JsonObject, price: Money) -> PaymentPayload:
+        """Checks an MPP payload. Raises ``BadPayment``."""
         ...
 
-    async def charge(self, entry: Entry, payment: Any) -> Outcome:
+    async def charge(self, entry: Entry, payment: PaymentPayload) -> Outcome:
         """Charges once for an entry, however often it is called."""
         ...
 
@@ -110,12 +110,12 @@ class SellerRail(Protocol):
 class X402Rail(Protocol):
     """A rail that x402 clients can pay as well."""
 
-    def x402_terms(self, price: Money) -> dict[str, Any]:
+    def x402_terms(self, price: Money) -> JsonObject:
         """The x402 payment requirements that ask for a price."""
         ...
 
-    def read_x402(self, payload: dict[str, Any], price: Money) -> PaymentPayload:
-        """Checks an x402 payload. Raises :class:`BadPayment`."""
+    def read_x402(self, payload: JsonObject, price: Money) -> PaymentPayload:
+        """Checks an x402 payload. Raises ``BadPayment``."""
         ...
 
 
@@ -145,23 +145,25 @@ class StripeRail:
         self.payee = network_id
         self.currency = currency
 
-    def mpp_request(self, price: Money) -> dict[str, Any]:
-        """See :class:`SellerRail`."""
+    def mpp_request(self, price: Money) -> JsonObject:
+        """See ``SellerRail``."""
         return {
             "amount": str(price.amount),
             "currency": price.currency,
             "methodDetails": {"networkId": self.payee, "paymentMethodTypes": ["card"]},
         }
 
-    def read_mpp(self, challenge_id: str, realm: str, payload: dict[str, Any], price: Money) -> TokenPayment:
-        """See :class:`SellerRail`."""
+    def read_mpp(self, challenge_id: str, realm: str, payload: JsonObject, price: Money) -> TokenPayment:
+        """See ``SellerRail``."""
         token = payload.get("spt")
         if not isinstance(token, str) or not 0 < len(token) <= 255 or not token.isascii():
             raise BadPayment("the payload has no shared payment token (spt)")
         return TokenPayment(SecretStr(token))
 
-    async def charge(self, entry: Entry, payment: TokenPayment) -> Outcome:
-        """See :class:`SellerRail`."""
+    async def charge(self, entry: Entry, payment: PaymentPayload) -> Outcome:
+        """See ``SellerRail``."""
+        if not isinstance(payment, TokenPayment):
+            raise TypeError("a StripeRail charges what it has read itself")
         outcome = await self._create(entry, payment)
         if isinstance(outcome, Refused) and entry.attempts > 1:
             # An earlier try may have gone through and its key been forgotten since.
@@ -170,19 +172,22 @@ class StripeRail:
         return outcome
 
     async def _create(self, entry: Entry, payment: TokenPayment) -> Outcome:
-        params: Any = {
+        params: PaymentIntentCreateParams = {
             "amount": entry.price.amount,
             "currency": entry.price.currency,
             "confirm": True,
             "payment_method_types": ["card"],
-            "payment_method_data": {"shared_payment_granted_token": payment.token.get_secret_value()},
+            # A preview parameter, which the types of the released version don't know.
+            "payment_method_data": {  # type: ignore[typeddict-item]
+                "shared_payment_granted_token": payment.token.get_secret_value()
+            },
             "metadata": {
                 "machine_payment": "true",
                 "mpp_challenge_id": entry.challenge_id,
                 "mpp_intent": "charge",
             },
         }
-        options: Any = {
+        options: RequestOptions = {
             "idempotency_key": f"mpp_{entry.challenge_id}",
             "stripe_version": STRIPE_API_VERSION,
             "max_network_retries": 0,
@@ -195,7 +200,7 @@ class StripeRail:
             return Unclear(f"{type(error).__name__} (HTTP {error.http_status or 'no answer'})")
         return await self._read(intent, entry)
 
-    async def _read(self, intent: Any, entry: Entry) -> Outcome:
+    async def _read(self, intent: stripe.PaymentIntent, entry: Entry) -> Outcome:
         if intent.status == "succeeded":
             if (intent.amount, intent.currency) != (entry.price.amount, entry.price.currency):
                 return Unclear("the processor charged another amount than asked")
@@ -209,7 +214,7 @@ class StripeRail:
 
     async def _cancel(self, intent_id: str, entry: Entry) -> Outcome:
         """A machine can't pass a 3-D Secure check; nobody shall pass it later for a lost answer."""
-        options: Any = {
+        options: RequestOptions = {
             "idempotency_key": f"mpp_{entry.challenge_id}_cancel",
             "stripe_version": STRIPE_API_VERSION,
             "max_network_retries": 0,
@@ -221,14 +226,14 @@ class StripeRail:
         return Refused("the card asks for a step that needs a person (requires_action)")
 
     async def find(self, entry: Entry) -> Outcome:
-        """See :class:`SellerRail`. Pages through intents created since the entry, by metadata."""
+        """See ``SellerRail``. Pages through intents created since the entry, by metadata."""
         since = int((entry.created_at - timedelta(seconds=CLOCK_SKEW_SECONDS)).timestamp())
-        params: dict[str, Any] = {"limit": 100, "created": {"gte": since}}
-        options: Any = {"stripe_version": STRIPE_API_VERSION, "max_network_retries": 0}
+        params: PaymentIntentListParams = {"limit": 100, "created": {"gte": since}}
+        options: RequestOptions = {"stripe_version": STRIPE_API_VERSION, "max_network_retries": 0}
         refusal: Outcome = Refused("no charge found")
         try:
             for _ in range(MAX_RECONCILE_PAGES):
-                page: Any = await self._client.v1.payment_intents.list_async(params, options)  # type: ignore[arg-type]
+                page = await self._client.v1.payment_intents.list_async(params, options)
                 for intent in page.data:
                     if _challenge_of(intent) == entry.challenge_id:
                         outcome = await self._read(intent, entry)
@@ -237,18 +242,17 @@ class StripeRail:
                         refusal = outcome
                 if not page.has_more or not page.data:
                     return refusal
-                params = {**params, "starting_after": page.data[-1].id}
+                params["starting_after"] = page.data[-1].id
         except stripe.StripeError as error:
             return Unclear(f"listing payments: {type(error).__name__}")
         return Unclear(f"not found in {MAX_RECONCILE_PAGES} pages of payments")
 
 
-def _challenge_of(intent: Any) -> str | None:
+def _challenge_of(intent: stripe.PaymentIntent) -> str | None:
     metadata = intent.metadata
     if metadata is None:
         return None
-    found = metadata.to_dict() if hasattr(metadata, "to_dict") else dict(metadata)
-    value = found.get("mpp_challenge_id")
+    value: object = metadata.to_dict().get("mpp_challenge_id")
     return value if isinstance(value, str) else None
 
 
@@ -276,7 +280,7 @@ class AuthorizationPayment:
         return self.authorization["from"]
 
     def check_valid(self, now: datetime) -> None:
-        """See :class:`PaymentPayload`. A resend after the window is fine: it settles nothing new."""
+        """See ``PaymentPayload``. A resend after the window is fine: it settles nothing new."""
         after, before = int(self.authorization["validAfter"]), int(self.authorization["validBefore"])
         seconds = int(now.timestamp())
         if not after <= seconds < before <= seconds + AUTHORIZATION_MAX_SECONDS:
@@ -304,8 +308,8 @@ class EvmRail:
         self.payee = parse_address(recipient)
         self.currency = asset.currency
 
-    def mpp_request(self, price: Money) -> dict[str, Any]:
-        """See :class:`SellerRail`."""
+    def mpp_request(self, price: Money) -> JsonObject:
+        """See ``SellerRail``."""
         return {
             "amount": str(price.amount),
             "currency": parse_address(self._asset.address),
@@ -317,8 +321,8 @@ class EvmRail:
             },
         }
 
-    def x402_terms(self, price: Money) -> dict[str, Any]:
-        """See :class:`X402Rail`."""
+    def x402_terms(self, price: Money) -> JsonObject:
+        """See ``X402Rail``."""
         return {
             "scheme": "exact",
             "network": self._asset.network,
@@ -334,9 +338,9 @@ class EvmRail:
         }
 
     def read_mpp(
-        self, challenge_id: str, realm: str, payload: dict[str, Any], price: Money
+        self, challenge_id: str, realm: str, payload: JsonObject, price: Money
     ) -> AuthorizationPayment:
-        """See :class:`SellerRail`."""
+        """See ``SellerRail``."""
         if payload.get("type") != "authorization":
             raise BadPayment("the payload isn't an EIP-3009 authorization")
         authorization = {key: value for key, value in payload.items() if key not in ("type", "signature")}
@@ -345,14 +349,14 @@ class EvmRail:
             raise BadPayment("the authorization is for another challenge (nonce)")
         return payment
 
-    def read_x402(self, payload: dict[str, Any], price: Money) -> AuthorizationPayment:
-        """See :class:`X402Rail`."""
+    def read_x402(self, payload: JsonObject, price: Money) -> AuthorizationPayment:
+        """See ``X402Rail``."""
         authorization = payload.get("authorization")
         if not isinstance(authorization, dict):
             raise BadPayment("only EIP-3009 authorizations are accepted")
         return self._read(authorization, payload.get("signature"), price)
 
-    def _read(self, raw: dict[str, Any], signature: object, price: Money) -> AuthorizationPayment:
+    def _read(self, raw: JsonObject, signature: object, price: Money) -> AuthorizationPayment:
         try:
             fields = _Authorization.model_validate(raw, strict=True)
             payer, payee = parse_address(raw.get("from")), parse_address(fields.to)
@@ -378,16 +382,18 @@ class EvmRail:
         key = f"{self.currency}:{payer}:{authorization['nonce']}"
         return AuthorizationPayment(authorization, SecretStr(signature), key)
 
-    async def charge(self, entry: Entry, payment: AuthorizationPayment) -> Outcome:
-        """See :class:`SellerRail`. The chain itself takes each nonce once."""
+    async def charge(self, entry: Entry, payment: PaymentPayload) -> Outcome:
+        """See ``SellerRail``. The chain itself accepts each nonce once."""
+        if not isinstance(payment, AuthorizationPayment):
+            raise TypeError("an EvmRail charges what it has read itself")
         terms = self.x402_terms(entry.price)
-        body = {
+        body: JsonObject = {
             "x402Version": 2,
             "paymentPayload": {
                 "x402Version": 2,
                 "accepted": terms,
                 "payload": {
-                    "authorization": payment.authorization,
+                    "authorization": dict[str, JsonValue](payment.authorization),
                     "signature": payment.signature.get_secret_value(),
                 },
             },
@@ -407,7 +413,7 @@ class EvmRail:
             return Unclear(f"the facilitator's answer can't be read (HTTP {answer.status_code})")
         return self._outcome(settled, entry)
 
-    async def _verify(self, body: dict[str, Any]) -> Outcome | None:
+    async def _verify(self, body: JsonObject) -> Outcome | None:
         """A refusal before anything was settled, or None where nothing stands against settling."""
         answer = await self._ask("verify", body)
         if isinstance(answer, Unclear):
@@ -423,7 +429,7 @@ class EvmRail:
             return Unclear(f"the facilitator could not verify ({reason})")
         return Refused(f"the facilitator refused the authorization ({reason})")
 
-    async def _ask(self, what: str, body: dict[str, Any]) -> httpx.Response | Unclear:
+    async def _ask(self, what: str, body: JsonObject) -> httpx.Response | Unclear:
         url = f"{self._facilitator_url}/{what}"
         try:
             return await self._client.post(url, json=body, timeout=FACILITATOR_TIMEOUT_SECONDS)
@@ -446,7 +452,7 @@ class EvmRail:
         return Unclear(f"the facilitator could not settle ({reason})")
 
     async def find(self, entry: Entry) -> Outcome:
-        """See :class:`SellerRail`. Facilitators can't be asked; only a resend settles the question."""
+        """See ``SellerRail``. Facilitators can't be asked; only a resend settles the question."""
         return Unclear("facilitators offer no lookup; the client's resend will tell")
 
 
@@ -467,5 +473,5 @@ DEFINITE_FACILITATOR_REFUSALS = frozenset(
 
 
 def rail_of(method: str) -> Rail:
-    """The rail's name for a method of :class:`~waystation.protocols.http402.RedeemedChallenge`."""
+    """The rail's name for a method of ``RedeemedChallenge``."""
     return {"stripe": Rail.MPP_STRIPE, "evm": Rail.MPP_EVM, "x402": Rail.X402_EXACT}[method]

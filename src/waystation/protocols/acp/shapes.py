@@ -17,13 +17,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from numbers import Real
+from typing import Annotated, ClassVar, Final, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SecretStr,
     SerializationInfo,
     StrictBool,
@@ -34,7 +36,7 @@ from pydantic import (
     model_serializer,
 )
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, JsonObject
 from waystation.models.commerce import (
     MAX_LIST_ITEMS,
     Address,
@@ -102,8 +104,8 @@ def _web_url(value: str) -> str:
     return value
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not hasattr(value, "__trunc__") or not math.isfinite(value):
+def _number(value: JsonValue) -> JsonValue:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError("must be a finite number")
     return value
 
@@ -119,7 +121,7 @@ Amount = Annotated[StrictInt, Field(ge=-MAX_AMOUNT_MINOR_UNITS, le=MAX_AMOUNT_MI
 
 Quantity = Annotated[StrictInt, Field(ge=1, le=MAX_QUANTITY)]
 Count = Annotated[StrictInt, Field(ge=0, le=MAX_QUANTITY)]
-Number = Annotated[Any, AfterValidator(_number)]
+Number = Annotated[JsonValue, AfterValidator(_number)]
 """A JSON number that is not money: kept as it came, never calculated with."""
 
 
@@ -128,7 +130,7 @@ class AcpModel(Frozen):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    def wire(self) -> dict[str, Any]:
+    def wire(self) -> JsonObject:
         """The JSON object to send: absent fields left out, credentials in clear."""
         return self.model_dump(mode="json", exclude_none=True, context={"reveal_credentials": True})
 
@@ -223,7 +225,7 @@ class PaymentHandler(AcpModel):
     psp: Text
     config_schema: WebUrl
     instrument_schemas: Many[WebUrl]
-    config: dict[str, Any]
+    config: JsonObject
     display_order: StrictInt | None = None
 
     @property
@@ -869,7 +871,7 @@ class CheckoutSession(AcpModel):
     updated_at: DateTime | None = None
     expires_at: DateTime | None = None
     continue_url: WebUrl | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JsonObject | None = None
     quote_id: Text | None = None
     quote_expires_at: DateTime | None = None
     discounts: DiscountsResponse | None = None
@@ -1099,7 +1101,7 @@ class RequestedItem(AcpModel):
     quantity: Quantity = 1
 
     @model_serializer
-    def _dumped(self) -> dict[str, Any]:
+    def _dumped(self) -> JsonObject:
         """``quantity`` only where it is not 1, so that the common case also fits the published schema."""
         return {"id": self.id} if self.quantity == 1 else {"id": self.id, "quantity": self.quantity}
 
@@ -1148,7 +1150,7 @@ class CheckoutCreateRequest(AcpModel):
     locale: Text | None = None
     timezone: Text | None = None
     quote_id: Text | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JsonObject | None = None
     order_notes: OrderNotes | None = None
 
 
@@ -1241,7 +1243,7 @@ class IntentTrace(AcpModel):
         "other",
     ]
     trace_summary: Annotated[str, StringConstraints(max_length=500)] | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JsonObject | None = None
 
 
 class CheckoutCancelRequest(AcpModel):
@@ -1263,16 +1265,17 @@ class CartRequest(AcpModel):
 M = TypeVar("M", bound=AcpModel)
 
 
-def decode_json(raw: bytes | str, what: str) -> Any:
+def decode_json(raw: bytes | str, what: str) -> JsonValue:
     """A JSON document as Python values, or :class:`ProtocolViolationError`; NaN is refused."""
     if len(raw) > MAX_BODY_BYTES:
         raise ProtocolViolationError(what, [("$", f"larger than {MAX_BODY_BYTES} bytes")])
 
-    def refuse(constant: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(raw, parse_constant=refuse)
+        decoded: JsonValue = json.loads(raw, parse_constant=refuse)
+        return decoded
     except (ValueError, RecursionError):
         raise ProtocolViolationError(what, [("$", "not a JSON document")]) from None
 
@@ -1286,7 +1289,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
     return found
 
 
-def validate(model: type[M], value: Any, what: str) -> M:
+def validate(model: type[M], value: object, what: str) -> M:
     """A shape from decoded JSON: unknown fields ignored, known ones held to the protocol."""
     try:
         return model.model_validate(value, extra="ignore")
@@ -1295,7 +1298,7 @@ def validate(model: type[M], value: Any, what: str) -> M:
 
 
 def read(model: type[M], raw: bytes | str, what: str) -> M:
-    """Any shape of this module from JSON: unknown fields ignored, known ones held to the protocol."""
+    """A shape of this module from JSON: unknown fields ignored, known ones held to the protocol."""
     return validate(model, decode_json(raw, what), what)
 
 

@@ -13,19 +13,23 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
-from activities.paying import open_paid_request_activities
-from activities.purchasing import Activities, open_purchase_activities
+from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
 from waystation.redaction import install_redaction
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
 from waystation.temporal.names import SESSION_TASK_QUEUE
-from workflows.paying import PAID_REQUEST_WORKFLOWS
-from workflows.purchasing import PURCHASE_WORKFLOWS
+from workflows.allowance import Allowance
+from workflows.mandate import Mandate
+from workflows.paid_request import PaidRequest
+from workflows.purchase import Purchase
+from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
 
 logger = logging.getLogger(__name__)
 
+PURCHASE_WORKFLOWS = (Mandate, Purchase, OrderEvents)
+PAID_REQUEST_WORKFLOWS = (PaidRequest, Allowance)
 WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)
 STICKY_TIMEOUT = timedelta(seconds=5)

@@ -9,8 +9,7 @@ import subprocess
 from tests.money.shop_front import PERSON, MoneyStack, Talk
 from tests.stack import KEYS
 from tests.support import TEMPORAL, eventually
-from workflows.paying import PAID_REQUEST_WORKFLOWS
-from workflows.purchasing import PURCHASE_WORKFLOWS
+from worker import PAID_REQUEST_WORKFLOWS, PURCHASE_WORKFLOWS
 
 ROUTES = {
     "/mandates",

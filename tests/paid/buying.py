@@ -21,7 +21,7 @@ from temporalio.worker import Worker, WorkflowRunner
 
 from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
-from activities.paying import paid_request_activities
+from activities.registration import paid_request_activities
 from tests.support import eventually
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials
@@ -35,10 +35,9 @@ from waystation.sandbox import paid_api
 from waystation.sandbox.processor import create_app as create_processor
 from waystation.stripe_http import open_stripe
 from waystation.temporal.storage import FolderStorageDriver
-from worker import WORKFLOW_RUNNER
+from worker import PAID_REQUEST_WORKFLOWS, WORKFLOW_RUNNER
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
-from workflows.paying import PAID_REQUEST_WORKFLOWS
 
 USDC = USDC_BASE_SEPOLIA.currency
 API = "https://paid.test"

@@ -11,7 +11,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
-from activities.paying import paid_request_activities
+from activities.registration import paid_request_activities
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp
@@ -19,9 +19,8 @@ from waystation.buyer.networks import read_networks
 from waystation.buyer.wallet import Wallet
 from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
-from worker import WORKFLOW_RUNNER
+from worker import PAID_REQUEST_WORKFLOWS, WORKFLOW_RUNNER
 from workflows.mandate import Mandate
-from workflows.paying import PAID_REQUEST_WORKFLOWS
 
 
 async def run(options: argparse.Namespace) -> None:

@@ -9,15 +9,14 @@ from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.purchasing import open_purchase_activities
+from activities.registration import open_purchase_activities
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Buyer, Processor
 from tests.purchases.town import Town
 from tests.support import TemporalServer
 from waystation.settings import MoneySettings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
-from worker import WORKFLOW_RUNNER
-from workflows.purchasing import PURCHASE_WORKFLOWS
+from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
 
 SHOP_KEY = "key-of-the-agent-at-the-shop"
 

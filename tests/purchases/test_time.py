@@ -18,17 +18,16 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.checkouts import SellerCredentials
-from activities.purchasing import purchase_activities
+from activities.registration import purchase_activities
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Buyer, Processor
 from tests.purchases.test_loop import AUTO, TOTAL, nothing_happened, paid_once
 from tests.support import TEMPORAL, eventually
 from waystation.models.purchases import OrderEventReceived, Revise
 from waystation.stripe_http import open_stripe
-from worker import WORKFLOW_RUNNER
+from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
 from workflows.purchase import Purchase
 from workflows.purchase import workflow as purchase_module
-from workflows.purchasing import PURCHASE_WORKFLOWS
 
 
 @contextlib.asynccontextmanager

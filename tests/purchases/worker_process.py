@@ -13,12 +13,11 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
-from activities.purchasing import purchase_activities
+from activities.registration import purchase_activities
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
-from worker import STICKY_TIMEOUT, WORKFLOW_RUNNER
-from workflows.purchasing import PURCHASE_WORKFLOWS
+from worker import PURCHASE_WORKFLOWS, STICKY_TIMEOUT, WORKFLOW_RUNNER
 
 
 async def main() -> None:

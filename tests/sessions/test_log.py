@@ -1,7 +1,8 @@
 """What the log refuses and what it keeps, beside the property in test_transcripts.py."""
 
 from datetime import UTC, datetime
-from typing import Any
+
+from pydantic import JsonValue
 
 from waystation.agent.turn import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
@@ -11,7 +12,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def write(
-    turn_id: str | None, *items: tuple[str, str, dict[str, Any]], writer: str = "w", by: str = "bot"
+    turn_id: str | None, *items: tuple[str, str, dict[str, JsonValue]], writer: str = "w", by: str = "bot"
 ) -> Write:
     return Write(
         writer=writer,

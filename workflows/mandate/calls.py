@@ -50,8 +50,12 @@ async def commit(call: CommitFor) -> Reservation:
 
 
 async def release(call: ReleaseFor) -> Reservation | None:
-    """Gives room back; ``None`` if the mandate has ended. Quick: the same key releases once."""
-    return await quick(MandateCalls.release_to_mandate, call, _MANDATE)
+    """Gives room back; ``None`` if the mandate has ended.
+
+    Durable: should the worker die before this task is, what comes next may want the room after all, and a
+    released key reserves nothing any more.
+    """
+    return await durable(MandateCalls.release_to_mandate, call, _MANDATE)
 
 
 async def refund(call: RefundFor) -> Reservation | None:

@@ -136,10 +136,8 @@ def commit(ledger: MandateLedger, request: CommitRequest, now: datetime) -> tupl
             "commit_exceeds_reservation", f"{amount} cannot be committed: only {known.amount} was reserved"
         )
     settled = known.model_copy(update={"state": "committed", "spent": amount, "settled_at": now})
-    ledger = _put(ledger, settled)
-    return ledger.model_copy(
-        update={"spent": ledger.spent + amount, "payments": ledger.payments + 1}
-    ), settled
+    spent, payments = ledger.spent + amount, ledger.payments + 1
+    return _put(ledger, settled, spent=spent, payments=payments), settled
 
 
 def refund(ledger: MandateLedger, request: RefundRequest) -> tuple[MandateLedger, Reservation]:
@@ -160,8 +158,8 @@ def refund(ledger: MandateLedger, request: RefundRequest) -> tuple[MandateLedger
         return ledger, known
     settled = known.model_copy(update={"refunded": known.refunded + back})
     room = back if ledger.terms.refunds_give_room else 0
-    changes = {"refunded": ledger.refunded + back, "spent": ledger.spent - room}
-    return _put(ledger, settled).model_copy(update=changes), settled
+    refunded, spent = ledger.refunded + back, ledger.spent - room
+    return _put(ledger, settled, spent=spent, refunded=refunded), settled
 
 
 def release(
@@ -219,8 +217,29 @@ def view(ledger: MandateLedger, now: datetime, *, with_reservations: bool = True
     )
 
 
-def _put(ledger: MandateLedger, reservation: Reservation) -> MandateLedger:
-    return ledger.model_copy(update={"reservations": {**ledger.reservations, reservation.key: reservation}})
+def _put(
+    ledger: MandateLedger,
+    reservation: Reservation,
+    *,
+    spent: int | None = None,
+    refunded: int | None = None,
+    payments: int | None = None,
+) -> MandateLedger:
+    """Returns the ledger with a reservation as it is now; the only way in which its sums change."""
+    changed = MandateLedger(
+        mandate_id=ledger.mandate_id,
+        terms=ledger.terms,
+        reservations={**ledger.reservations, reservation.key: reservation},
+        spent=ledger.spent if spent is None else spent,
+        refunded=ledger.refunded if refunded is None else refunded,
+        payments=ledger.payments if payments is None else payments,
+        revoked=ledger.revoked,
+    )
+    assert changed.spent >= 0, "no more comes back than was spent"
+    assert changed.spent + changed.reserved <= ledger.terms.cap.amount, (
+        "spent + reserved never exceeds the cap"
+    )
+    return changed
 
 
 def _answer(ledger: MandateLedger, reservation: Reservation) -> ReserveAnswer:

@@ -29,11 +29,11 @@ from waystation.models.sessions import OpenMessage, ReplayPage
 MAX_REPLAY_PAGE_BYTES = 192 * 1024
 """Below the size at which a query's answer would be moved to external storage."""
 MAX_WRITERS = 1_000
-"""Writers remembered for dropping repeats; the longest silent is forgotten first."""
+"""Writers remembered so that repeats are dropped; the one silent longest is forgotten first."""
 MAX_OPEN_MESSAGES = 200
-"""Of one turn, or of one agent beside turns: what one leaves open must not keep others from writing."""
+"""Per turn, or per agent outside turns: messages that one leaves open must not keep others from writing."""
 _EVENT_BYTES = 200
-"""What an event takes beside its data, about."""
+"""About what an event takes besides its data."""
 
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
@@ -74,19 +74,19 @@ ConsumeSteer = Callable[[str], None]
 
 
 def _ignore_steer(steer_id: str) -> None:
-    """For logs without a workflow around them."""
+    """Does nothing; for a log that no workflow uses."""
 
 
 @dataclass
 class Accepted:
-    """What a write came to: the events it made, and how many items were refused."""
+    """The result of a write: the events it made, and how many items were refused."""
 
     events: list[Event] = field(default_factory=list)
     refused: int = 0
 
 
 class SessionLog:
-    """The log itself. Only it gives out sequence numbers."""
+    """The log itself. Nothing else assigns sequence numbers."""
 
     def __init__(self, state: LogState | None = None) -> None:
         self.state = state or LogState()
@@ -104,7 +104,7 @@ class SessionLog:
 
     @property
     def size_bytes(self) -> int:
-        """About how much the log holds, as JSON."""
+        """The approximate size of the log as JSON."""
         return self._size_bytes
 
     def append(
@@ -117,7 +117,9 @@ class SessionLog:
         message_id: str | None = None,
         data: dict[str, JsonValue] | None = None,
     ) -> Event:
-        """Records one event under the next number."""
+        """Records one event under the next sequence number and returns it."""
+        events = self.state.events
+        assert not events or events[-1].seq <= self.state.tip, "sequence numbers grow"
         self.state.tip += 1
         event = Event(
             seq=self.state.tip,
@@ -128,18 +130,18 @@ class SessionLog:
             message_id=message_id,
             data=data or {},
         )
-        self.state.events.append(event)
+        events.append(event)
         self._size_bytes += _size_bytes(event)
         return event
 
     # Fencing
 
     def open_fence(self, turn_id: str, attempt: int) -> None:
-        """Lets this attempt of the turn write, and no earlier one."""
+        """Lets this attempt of the turn write, and no earlier attempt."""
         self.state.fences[turn_id] = Fence(attempt=attempt)
 
     def mute(self, turn_id: str) -> None:
-        """Records nothing more of this turn but the text its messages end with."""
+        """Records nothing more of this turn except the text that its messages end with."""
         if fence := self.state.fences.get(turn_id):
             fence.muted = True
 
@@ -150,10 +152,9 @@ class SessionLog:
     # Writes
 
     def accept(self, write: Write, now: datetime, consume_steer: ConsumeSteer = _ignore_steer) -> Accepted:
-        """Takes in what an agent has written; repeats are dropped, fenced and malformed items refused.
+        """Accepts what an agent has written; drops repeats and refuses fenced and malformed items.
 
-        ``consume_steer`` is called where the agent says it has taken up a steer, in its place
-        among the other items.
+        Calls ``consume_steer`` for each steer that the agent has taken up, in order with the other items.
         """
         accepted = Accepted()
         fence = self.state.fences.get(write.turn_id) if write.turn_id else None

@@ -1,4 +1,4 @@
-"""Why a session's machine refuses an update, before Temporal gives it a form."""
+"""Why a session's machine refuses an update; the workflow raises it as an ``ApplicationError``."""
 
 from typing import NamedTuple
 

@@ -154,7 +154,7 @@ class Turns:
     # People send
 
     def send(self, message: SendMessage) -> Sent:
-        """Takes a message and starts, queues, steers or refuses a turn for it."""
+        """Records a message and starts, queues, steers or refuses a turn for it."""
         if message.message_id and (known := self.state.sent.get(message.message_id)):
             return known
         message_id = message.message_id or self._new_message_id()

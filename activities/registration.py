@@ -1,4 +1,4 @@
-"""What a worker registers so that mandates and purchases can act (see ``workflows.purchasing``)."""
+"""What a worker registers so that mandates, purchases and paid requests can act."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -14,9 +14,13 @@ from activities.checkouts import (
 )
 from activities.mandates import MandateActivities
 from activities.order_events import OrderRouting
+from activities.paid_requests import PaidRequestActivities
 from activities.payment_tokens import PaymentTokenActivities
+from waystation.buyer.answers import AnswerStore
+from waystation.buyer.credentials import Credentials, open_credentials
+from waystation.buyer.http import PaidHttp
 from waystation.buyer.networks import checked_client, read_networks
-from waystation.settings import MoneySettings
+from waystation.settings import MoneySettings, Settings
 from waystation.stripe_http import open_stripe
 
 Activities = Sequence[Callable[..., object]]
@@ -83,3 +87,31 @@ async def open_purchase_activities(
         resources.push_async_callback(connections.close_async)
     sellers = SellerCredentials(settings.seller_credentials, default=settings.seller_default_credential)
     return purchase_activities(client, http=http, sellers=sellers, processor=processor, news=news)
+
+
+def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activities:
+    """All activities of paid requests and allowances, from parts at hand."""
+    paid = PaidRequestActivities(http, credentials)
+    return (
+        paid.probe_paid_resource,
+        paid.read_payment_offers,
+        paid.mint_payment_credential,
+        paid.redeem_payment_credential,
+        paid.close_payment_credential,
+        paid.pay_within_allowance,
+        paid.close_within_allowance,
+    )
+
+
+async def open_paid_request_activities(
+    client: Client, settings: Settings, resources: AsyncExitStack
+) -> Activities:
+    """The same from the settings; what they hold open is closed with ``resources``.
+
+    Large answers go to the client's own external storage, sealed by its codec. Without a
+    processor's key or a wallet nothing is paid that way: such offers are not taken.
+    """
+    answers = AnswerStore(client.data_converter, namespace=client.namespace)
+    http = PaidHttp(answers=answers, allowed=read_networks(settings.money.allowed_networks))
+    resources.push_async_callback(http.close)
+    return paid_request_activities(http, await open_credentials(settings, resources))

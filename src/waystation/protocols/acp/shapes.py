@@ -1275,9 +1275,9 @@ def decode_json(raw: bytes | str, what: str) -> JsonValue:
 
     try:
         decoded: JsonValue = json.loads(raw, parse_constant=refuse)
-        return decoded
     except (ValueError, RecursionError):
         raise ProtocolViolationError(what, [("$", "not a JSON document")]) from None
+    return decoded
 
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:

@@ -7,14 +7,14 @@ concerns money is guessed. Every function takes decoded JSON and raises ``Protoc
 
 from collections.abc import Mapping
 
-from waystation.protocols.acp.shapes import (
+from waystation.protocols.acp.shapes.base import ProtocolViolationError
+from waystation.protocols.acp.shapes.reading import validate
+from waystation.protocols.acp.shapes.requests import (
     CartRequest,
     CheckoutCancelRequest,
     CheckoutCompleteRequest,
     CheckoutCreateRequest,
     CheckoutUpdateRequest,
-    ProtocolViolationError,
-    validate,
 )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Final
 
-from waystation.protocols.acp.shapes import Cart, CheckoutSession, Total, TotalType
+from waystation.protocols.acp.shapes.lines import Total, TotalType
+from waystation.protocols.acp.shapes.sessions import Cart, CheckoutSession
 
 _ADDED: Final = (TotalType.FULFILLMENT, TotalType.TAX, TotalType.FEE, TotalType.GIFT_WRAP, TotalType.TIP)
 

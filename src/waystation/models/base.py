@@ -1,5 +1,7 @@
 """The base of every contract model: immutable, and closed to unknown fields."""
 
+from typing import TypeVar
+
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 JsonObject = dict[str, JsonValue]
@@ -19,3 +21,17 @@ class FrozenOpen(BaseModel):
     """An immutable model for what we *read* from newer peers: unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def replaced(record: Record, /, **changes: object) -> Record:
+    """Returns a copy of a record with some fields changed, held to the model like any other input.
+
+    Unlike ``model_copy(update=…)`` it accepts no misspelt name and no value of another type.
+
+    Raises:
+        ValidationError: The model has no such field, or a value doesn't fit it.
+    """
+    return type(record).model_validate({**dict(record), **changes})

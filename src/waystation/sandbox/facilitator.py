@@ -13,14 +13,13 @@ import argparse
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
 
 import aiosqlite
 import uvicorn
 from eth_abi.abi import decode
 from eth_utils.crypto import keccak
 from fastapi import FastAPI
-from pydantic import Field
+from pydantic import Field, JsonValue
 from x402.schemas import (
     PaymentPayload,
     PaymentRequirements,
@@ -32,8 +31,8 @@ from x402.schemas import (
     VerifyResponse,
 )
 
-from waystation.models.base import Frozen
-from waystation.protocols.http402 import WireError, parse_address
+from waystation.models.base import Frozen, JsonObject
+from waystation.protocols.http402 import WireError, as_object, as_text, parse_address
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA, TokenAsset, recover_signer
 from waystation.redaction import install_redaction
 from waystation.sqlite_files import open_sqlite
@@ -68,7 +67,7 @@ class RpcRequest(Frozen):
     jsonrpc: str = "2.0"
     id: int | str = 1
     method: str
-    params: list[Any] = Field(default_factory=list)
+    params: list[JsonValue] = Field(default_factory=list)
 
 
 class Chain:
@@ -153,7 +152,7 @@ class Chain:
             self._connection = None
 
 
-def _transfer(row: Any) -> Transfer:
+def _transfer(row: aiosqlite.Row) -> Transfer:
     payer, nonce, payee, amount, tx = tuple(row)
     return Transfer(payer=payer, nonce=nonce, payee=payee, amount=amount, tx=tx)
 
@@ -231,16 +230,16 @@ class Facilitator:
         return None
 
 
-def _normalized(raw: dict[str, Any]) -> dict[str, str]:
+def _normalized(raw: JsonObject) -> dict[str, str]:
     nonce = bytes.fromhex(str(raw["nonce"]).removeprefix("0x"))
     if len(nonce) != 32:
         raise WireError("nonce isn't 32 bytes")
     return {
         "from": parse_address(raw["from"]),
         "to": parse_address(raw["to"]),
-        "value": str(int(raw["value"])),
-        "validAfter": str(int(raw["validAfter"])),
-        "validBefore": str(int(raw["validBefore"])),
+        "value": str(int(str(raw["value"]))),
+        "validAfter": str(int(str(raw["validAfter"]))),
+        "validBefore": str(int(str(raw["validBefore"]))),
         "nonce": "0x" + nonce.hex(),
     }
 
@@ -268,8 +267,8 @@ def create_facilitator_app(chain: Chain) -> FastAPI:
         return await chain.transfers()
 
     @app.post("/rpc")
-    async def rpc(request: RpcRequest) -> dict[str, Any]:
-        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request.id}
+    async def rpc(request: RpcRequest) -> JsonObject:
+        answer: JsonObject = {"jsonrpc": "2.0", "id": request.id}
         try:
             return {**answer, "result": await _rpc(chain, request)}
         except (ValueError, KeyError, IndexError, TypeError):
@@ -283,10 +282,10 @@ async def _rpc(chain: Chain, request: RpcRequest) -> str:
         return hex(chain.asset.chain_id)
     if request.method != "eth_call":
         raise ValueError(request.method)
-    call = request.params[0]
+    call = as_object(request.params[0], "the call")
     if parse_address(call["to"]) != parse_address(chain.asset.address):
         raise ValueError("no contract at this address")
-    data = bytes.fromhex(call["data"].removeprefix("0x"))
+    data = bytes.fromhex(as_text(call["data"], "data").removeprefix("0x"))
     selector, arguments = data[:4].hex(), data[4:]
     if selector == _BALANCE_OF:
         (address,) = decode(["address"], arguments)

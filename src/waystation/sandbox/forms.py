@@ -1,8 +1,10 @@
 """Stripe's form encoding: ``usage_limits[max_amount]=2500&expand[0]=latest_charge``."""
 
 import re
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
+
+from waystation.models.base import JsonObject
 
 MAX_FORM_FIELDS: Final = 1_000
 MAX_FORM_DEPTH: Final = 8
@@ -13,13 +15,13 @@ class MalformedFormError(ValueError):
     """Not a form in Stripe's encoding."""
 
 
-def decode_form(text: str) -> dict[str, Any]:
+def decode_form(text: str) -> JsonObject:
     """Nested dictionaries of strings; lists (``[]``, ``[0]``) become dictionaries by position."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict")
     except ValueError:
         raise MalformedFormError("The body is not a form.") from None
-    decoded: dict[str, Any] = {}
+    decoded: JsonObject = {}
     for name, value in pairs:
         match = _NAME.fullmatch(name)
         path = [] if match is None else [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])]
@@ -29,7 +31,7 @@ def decode_form(text: str) -> dict[str, Any]:
     return decoded
 
 
-def _put(into: dict[str, Any], path: list[str], value: str) -> None:
+def _put(into: JsonObject, path: list[str], value: str) -> None:
     for part in path[:-1]:
         step = into.setdefault(part, {})
         if not isinstance(step, dict):
@@ -39,6 +41,6 @@ def _put(into: dict[str, Any], path: list[str], value: str) -> None:
     into[last] = value
 
 
-def values(found: Any) -> list[str]:
+def values(found: object) -> list[str]:
     """The strings of a list parameter."""
     return [one for one in found.values() if isinstance(one, str)] if isinstance(found, dict) else []

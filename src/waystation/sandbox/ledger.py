@@ -74,7 +74,7 @@ class StripeRefusal(Exception):
     are wrong in themselves, but for everything that the operation found out.
     """
 
-    def __init__(self, status: int, *, kept: bool = True, **error: Any) -> None:
+    def __init__(self, status: int, *, kept: bool = True, **error: object) -> None:
         super().__init__(error.get("message", ""))
         self.status = status
         self.kept = kept

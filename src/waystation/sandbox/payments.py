@@ -4,7 +4,7 @@ The status machine and the texts are Stripe's. Every function runs inside a ledg
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from waystation.sandbox.cards import TEST_CARDS, TestCard
 from waystation.sandbox.ledger import (
@@ -363,7 +363,7 @@ def search(found: list[Json], params: Json, url: str) -> Json:
         terms.append(match)
 
     def fits(one: Json, term: re.Match[str]) -> bool:
-        actual: Any = one["status"] if term["field"] else one["metadata"].get(term["key"])
+        actual: object = one["status"] if term["field"] else one["metadata"].get(term["key"])
         return bool(actual == term["value"])
 
     hits = [shown(one) for one in found if all(fits(one, term) for term in terms)]

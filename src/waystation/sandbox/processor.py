@@ -20,7 +20,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import uvicorn
@@ -382,7 +382,7 @@ def create_app(data: Path, ledger: Ledger | None = None) -> FastAPI:
     app.include_router(troubles.router())
 
     @app.get("/sandbox/ledger", tags=["sandbox"])
-    async def ledger_shown() -> dict[str, Any]:
+    async def ledger_shown() -> Json:
         tokens = books.listed("shared_payment.issued_token", None)
         return {
             "entries": books.entries(),
@@ -399,7 +399,7 @@ def create_app(data: Path, ledger: Ledger | None = None) -> FastAPI:
         return {"status": "active"}
 
     @app.get("/sandbox/health", tags=["sandbox"])
-    async def health() -> dict[str, Any]:
+    async def health() -> Json:
         return {"status": "ok", "striking": troubles.striking}
 
     app.add_middleware(TroubleMiddleware, troubles=troubles)

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import urlencode
 
 import stripe
@@ -24,7 +24,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from pydantic import Field, SecretStr, ValidationError
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, JsonObject, replaced
 from waystation.protocols import acp
 from waystation.redaction import install_redaction
 from waystation.sandbox.catalog import (
@@ -36,7 +36,7 @@ from waystation.sandbox.catalog import (
     Stockroom,
     share,
 )
-from waystation.sandbox.ledger import account_of_key, profile_of_account
+from waystation.sandbox.ledger import Json, account_of_key, profile_of_account
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
 from waystation.seller import (
     Basket,
@@ -346,8 +346,8 @@ class DishonestCharging(Charging):
         outcome = await super().confirm(checkout, token, proof)
         if isinstance(outcome, Charged) and self._shop.behaviour.charge_twice:
             again = await super().open_intent(checkout, outcome.amount + 1)
-            payment = checkout.payment.model_copy(update={"intent_id": again, "generation": 1_000})
-            second = await super().confirm(checkout.model_copy(update={"payment": payment}), token, None)
+            payment = replaced(checkout.payment, intent_id=again, generation=1_000)
+            second = await super().confirm(replaced(checkout, payment=payment), token, None)
             self.second_charge = getattr(second, "reason", type(second).__name__)
         return outcome
 
@@ -355,9 +355,9 @@ class DishonestCharging(Charging):
 class TamperedSession(acp.AcpModel):
     """A session as a lying or broken seller would answer it."""
 
-    body: dict[str, Any]
+    body: JsonObject
 
-    def wire(self) -> dict[str, Any]:
+    def wire(self) -> JsonObject:
         return self.body
 
 
@@ -375,7 +375,7 @@ class SandboxSeller(Seller):
         return session if tamper == "none" else TamperedSession(body=_tampered(session.wire(), tamper))
 
 
-def _tampered(body: dict[str, Any], how: str) -> dict[str, Any]:
+def _tampered(body: Json, how: str) -> Json:
     total = next(one for one in body["totals"] if one["type"] == "total")
     if how == "total":
         total["amount"] += 1_000
@@ -447,11 +447,11 @@ def _control_router(seller: SandboxSeller, shop: Shop, troubles: Troubles) -> AP
     router = APIRouter(tags=["sandbox"])
 
     @router.get("/sandbox/health")
-    async def health() -> dict[str, Any]:
+    async def health() -> JsonObject:
         return {"status": "ok", "striking": troubles.striking}
 
     @router.post("/sandbox/behaviour")
-    async def behave(request: Request) -> dict[str, Any]:
+    async def behave(request: Request) -> JsonObject:
         try:
             shop.behaviour = Behaviour.model_validate_json(await request.body())
         except ValidationError as error:
@@ -459,7 +459,7 @@ def _control_router(seller: SandboxSeller, shop: Shop, troubles: Troubles) -> AP
         return shop.behaviour.model_dump()
 
     @router.get("/sandbox/state")
-    async def state() -> dict[str, Any]:
+    async def state() -> dict[str, object]:
         charging = seller.charging
         second = charging.second_charge if isinstance(charging, DishonestCharging) else None
         return {
@@ -492,7 +492,7 @@ def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
     """What a shop's warehouse and service desk would do."""
 
     @router.post("/sandbox/orders/{order_id}/ship")
-    async def ship(order_id: str) -> dict[str, Any]:
+    async def ship(order_id: str) -> JsonObject:
         order = await _known(seller, order_id)
         digital = {
             part.id
@@ -503,7 +503,7 @@ def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
         parts = tuple(
             acp.LineItemReference(id=line.id, quantity=line.quantity.current)
             for line in order.line_items or ()
-            if line.id not in digital and line.quantity.current > (line.quantity.fulfilled or 0)
+            if line.id not in digital and _is_waiting(line)
         )
         if not parts:
             raise HTTPException(409, "there is nothing left to ship")
@@ -518,7 +518,7 @@ def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
         return (await seller.ship(order_id, fulfillment)).wire()
 
     @router.post("/sandbox/orders/{order_id}/deliver")
-    async def deliver(order_id: str) -> dict[str, Any]:
+    async def deliver(order_id: str) -> JsonObject:
         await _known(seller, order_id)
         try:
             return (await seller.deliver(order_id, "ful_parcel")).wire()
@@ -526,12 +526,17 @@ def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
             raise HTTPException(409, str(error)) from None
 
     @router.post("/sandbox/orders/{order_id}/refund")
-    async def refund(order_id: str, amount: int, key: str, reason: str = "returned") -> dict[str, Any]:
+    async def refund(order_id: str, amount: int, key: str, reason: str = "returned") -> JsonObject:
         await _known(seller, order_id)
         try:
             return (await seller.refund(order_id, amount, reason, key=key)).wire()
         except stripe.InvalidRequestError as error:
             raise HTTPException(409, error.user_message) from None
+
+
+def _is_waiting(line: acp.OrderLineItem) -> bool:
+    fulfilled = line.quantity.fulfilled
+    return line.quantity.current > (0 if fulfilled is None else fulfilled)
 
 
 async def _known(seller: Seller, order_id: str) -> acp.Order:

@@ -18,14 +18,13 @@ import json
 import os
 import re
 import signal
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import Field, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, JsonObject
 
 MAX_DELAY_MS: Final = 120_000
 CONTROL_PATH: Final = "/sandbox/"
@@ -56,7 +55,7 @@ class Troubles:
     def disarm(self) -> None:
         self._armed.clear()
 
-    def armed(self) -> list[dict[str, Any]]:
+    def armed(self) -> list[JsonObject]:
         return [{**trouble.model_dump(), "left": left} for trouble, left in self._armed]
 
     def strike(self, request: str) -> Trouble | None:
@@ -74,11 +73,11 @@ class Troubles:
         router = APIRouter(prefix="/sandbox/troubles", tags=["sandbox"])
 
         @router.get("")
-        async def listed() -> list[dict[str, Any]]:
+        async def listed() -> list[JsonObject]:
             return self.armed()
 
         @router.post("", status_code=201)
-        async def arm(request: Request) -> list[dict[str, Any]]:
+        async def arm(request: Request) -> list[JsonObject]:
             try:
                 self.arm(Trouble.model_validate_json(await request.body()))
             except ValidationError as error:
@@ -140,7 +139,7 @@ class TroubleMiddleware:
             await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
 
-def _error_body(status: int) -> Mapping[str, Any]:
+def _error_body(status: int) -> JsonObject:
     """Readable for clients of both protocols: Stripe's ``error`` object, and the fields of ACP's."""
     message = f"The sandbox was told to answer {status}."
     return {

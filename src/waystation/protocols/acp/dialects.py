@@ -2,37 +2,36 @@
 
 The published request schema has no place for a quantity, while every known client sends one; older clients
 use the names of earlier versions. What is understood here is written down in the functions; nothing that
-concerns money is guessed. Every function takes decoded JSON and raises :class:`ProtocolViolationError`.
+concerns money is guessed. Every function takes decoded JSON and raises ``ProtocolViolationError``.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-from waystation.protocols.acp.shapes import (
+from waystation.protocols.acp.shapes.base import ProtocolViolationError
+from waystation.protocols.acp.shapes.reading import validate
+from waystation.protocols.acp.shapes.requests import (
     CartRequest,
     CheckoutCancelRequest,
     CheckoutCompleteRequest,
     CheckoutCreateRequest,
     CheckoutUpdateRequest,
-    ProtocolViolationError,
-    validate,
 )
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
+def _object(value: object, what: str) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise ProtocolViolationError(what, [("$", "must be a JSON object")])
     return dict(value)
 
 
-def _requested_item(value: Any) -> Any:
+def _requested_item(value: object) -> object:
     """``{id, quantity}``, ``{item: {id}, quantity}`` or a bare id."""
     if isinstance(value, str):
         return {"id": value}
     if not isinstance(value, Mapping):
         return value
     inner = value.get("item")
-    item: dict[str, Any] = {}
+    item: dict[str, object] = {}
     for source in (
         inner if isinstance(inner, Mapping) else {"id": inner} if isinstance(inner, str) else {},
         value,
@@ -44,7 +43,7 @@ def _requested_item(value: Any) -> Any:
     return item
 
 
-def _selected_option(value: Any) -> Any:
+def _selected_option(value: object) -> object:
     """``{type, option_id, item_ids}``, or as in OpenAPI ``{type: "shipping", shipping: {…}}``."""
     if not isinstance(value, Mapping):
         return value
@@ -53,45 +52,43 @@ def _selected_option(value: Any) -> Any:
     return {"item_ids": [], **merged}
 
 
-def _normalized(body: dict[str, Any]) -> dict[str, Any]:
+def _normalized(body: dict[str, object]) -> dict[str, object]:
     """Known older and looser spellings, under the names of 2026-04-17. Explicit nulls count as absent."""
     body = {key: value for key, value in body.items() if value is not None}
     if "line_items" not in body and "items" in body:
         body["line_items"] = body["items"]
-    if isinstance(body.get("line_items"), list):
-        body["line_items"] = [_requested_item(item) for item in body["line_items"]]
-    if isinstance(body.get("currency"), str):
-        body["currency"] = body["currency"].lower()
+    if isinstance(items := body.get("line_items"), list):
+        body["line_items"] = [_requested_item(item) for item in items]
+    if isinstance(currency := body.get("currency"), str):
+        body["currency"] = currency.lower()
     if "fulfillment_details" not in body and isinstance(body.get("fulfillment_address"), Mapping):
         body["fulfillment_details"] = {"address": body["fulfillment_address"]}
     if "discounts" not in body and isinstance(body.get("coupons"), list):
         body["discounts"] = {"codes": body["coupons"]}
-    if isinstance(body.get("selected_fulfillment_options"), list):
-        body["selected_fulfillment_options"] = [
-            _selected_option(one) for one in body["selected_fulfillment_options"]
-        ]
+    if isinstance(options := body.get("selected_fulfillment_options"), list):
+        body["selected_fulfillment_options"] = [_selected_option(one) for one in options]
     return body
 
 
-def read_create_request(value: Any) -> CheckoutCreateRequest:
+def read_create_request(value: object) -> CheckoutCreateRequest:
     """``POST /checkout_sessions`` from decoded JSON."""
     what = "the create request"
     return validate(CheckoutCreateRequest, _normalized(_object(value, what)), what)
 
 
-def read_update_request(value: Any) -> CheckoutUpdateRequest:
+def read_update_request(value: object) -> CheckoutUpdateRequest:
     """``POST /checkout_sessions/{id}`` from decoded JSON."""
     what = "the update request"
     return validate(CheckoutUpdateRequest, _normalized(_object(value, what)), what)
 
 
-def older_option_id(value: Any) -> str | None:
+def older_option_id(value: object) -> str | None:
     """The ``fulfillment_option_id`` of 2025-09-29: one option for everything; the seller knows its type."""
     found = value.get("fulfillment_option_id") if isinstance(value, Mapping) else None
     return found if isinstance(found, str) else None
 
 
-def read_complete_request(value: Any) -> CheckoutCompleteRequest:
+def read_complete_request(value: object) -> CheckoutCompleteRequest:
     """``POST …/complete`` from decoded JSON, also with ``payment_data: {token, provider}`` of 2025-09-29."""
     what = "the complete request"
     body = _normalized(_object(value, what))
@@ -102,7 +99,7 @@ def read_complete_request(value: Any) -> CheckoutCompleteRequest:
     return validate(CheckoutCompleteRequest, body, what)
 
 
-def read_cancel_request(value: Any) -> CheckoutCancelRequest:
+def read_cancel_request(value: object) -> CheckoutCancelRequest:
     """``POST …/cancel``: an absent body is an empty one, a reason not understood is no obstacle."""
     try:
         return validate(
@@ -112,7 +109,7 @@ def read_cancel_request(value: Any) -> CheckoutCancelRequest:
         return CheckoutCancelRequest()
 
 
-def read_cart_request(value: Any) -> CartRequest:
+def read_cart_request(value: object) -> CartRequest:
     """``POST /carts`` and ``PUT /carts/{id}`` from decoded JSON."""
     what = "the cart request"
     return validate(CartRequest, _normalized(_object(value, what)), what)

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Final
 
-from waystation.protocols.acp.shapes import Cart, CheckoutSession, Total, TotalType
+from waystation.protocols.acp.shapes.lines import Total, TotalType
+from waystation.protocols.acp.shapes.sessions import Cart, CheckoutSession
 
 _ADDED: Final = (TotalType.FULFILLMENT, TotalType.TAX, TotalType.FEE, TotalType.GIFT_WRAP, TotalType.TIP)
 
@@ -56,11 +57,13 @@ def problems_of_totals(session: CheckoutSession | Cart) -> tuple[tuple[str, str]
         where = f"$.line_items[{index}].totals"
         if not _adds_up(line.totals):
             problems.append((where, "do not add up to the total"))
-        if None not in (base, line.unit_amount) and base != (line.unit_amount or 0) * line.quantity:
+        unit = line.unit_amount
+        if base is not None and unit is not None and base != unit * line.quantity:
             problems.append(
                 (f"$.line_items[{index}].totals", "items_base_amount is not unit_amount times quantity")
             )
     whole = _sums(session.totals).get(TotalType.ITEMS_BASE_AMOUNT)
-    if whole is not None and bases and None not in bases and whole != sum(base or 0 for base in bases):
+    known = [base for base in bases if base is not None]
+    if whole is not None and known and len(known) == len(bases) and whole != sum(known):
         problems.append(("$.totals", "items_base_amount is not the sum of the line items'"))
     return tuple(problems)

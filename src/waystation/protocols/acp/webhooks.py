@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from waystation.protocols.acp.shapes import HEADER_MERCHANT_SIGNATURE
+from waystation.protocols.acp.shapes.base import HEADER_MERCHANT_SIGNATURE
 
 WEBHOOK_TOLERANCE_SECONDS: Final = 300
 
@@ -30,7 +30,7 @@ def sign_webhook(secret: str, body: bytes, timestamp: int) -> str:
 def verify_webhook(secrets: str | Sequence[str], body: bytes, header: str | None, now: int) -> int:
     """The signature's time, if one of the secrets made it within 300 s of ``now``.
 
-    Raises :class:`InvalidSignatureError`. Several secrets are for rotation. The caller still has to refuse
+    Raises ``InvalidSignatureError``. Several secrets are for rotation. The caller still has to refuse
     what it has already received.
     """
     if not header:

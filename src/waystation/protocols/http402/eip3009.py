@@ -24,7 +24,7 @@ class TokenAsset:
 
     @property
     def currency(self) -> str:
-        """The asset id used in :class:`Money`."""
+        """The asset id used in ``Money``."""
         return evm_asset(f"eip155:{self.chain_id}", self.address)
 
     @property

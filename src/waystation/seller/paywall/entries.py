@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import AwareDatetime, Field
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, replaced
 from waystation.models.money import Money
 from waystation.models.payments import HeaderPair, Rail
 
@@ -91,9 +91,7 @@ class Entry(Frozen):
 
     def named(self, identifier: str, payer: str) -> Self:
         """The entry that keeps a payer's identifier for this payment. Names of two payers never meet."""
-        return self.model_copy(
-            update={"key": f"name:{payer}:{identifier}", "state": EntryState.NAMED, "lease": None}
-        )
+        return replaced(self, key=f"name:{payer}:{identifier}", state=EntryState.NAMED, lease=None)
 
     def taken(self, lease: Lease) -> Self:
         """Leased to a worker, which will try once more."""
@@ -133,4 +131,4 @@ class Entry(Frozen):
             raise ValueError(f"entry is {self.state}, not {state}")
 
     def _next(self, **changes: object) -> Self:
-        return self.model_copy(update={**changes, "version": self.version + 1})
+        return replaced(self, **changes, version=self.version + 1)

@@ -5,12 +5,12 @@ PaymentIntent and the attempt, never of a token. The client's own retries are of
 """
 
 import hashlib
-from typing import Any, Final
+from typing import Final
 
 import stripe
 from pydantic import SecretStr
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, JsonObject
 from waystation.protocols import acp
 from waystation.seller.shop.errors import payment_unavailable, payment_unknown
 from waystation.seller.shop.merchant import PaymentFacts, RiskInsight
@@ -66,11 +66,10 @@ class Charging:
     def __init__(self, client: stripe.StripeClient) -> None:
         self._client = client
 
-    async def _call(self, method: str, path: str, key: str | None = None, **params: Any) -> dict[str, Any]:
+    async def _call(self, method: str, path: str, key: str | None = None, **params: object) -> JsonObject:
         options = {"idempotency_key": key} if key is not None else {}
         answer = await self._client.raw_request_async(method, path, **options, **params)
-        data: Any = answer.data
-        found: dict[str, Any] = data
+        found: JsonObject = answer.data
         return found
 
     async def facts(
@@ -134,7 +133,7 @@ class Charging:
         Without a token the payment method that the intent already holds is charged.
         """
         payment = checkout.payment
-        params: dict[str, Any] = {}
+        params: dict[str, object] = {}
         if proof is not None:
             params["payment_method_options"] = {"card": {"three_d_secure": _imported_3ds(proof)}}
         if token is not None:
@@ -183,7 +182,7 @@ class Charging:
         return str(refund["id"])
 
 
-def _outcome(intent: dict[str, Any]) -> Outcome:
+def _outcome(intent: JsonObject) -> Outcome:
     intent_id, status = str(intent["id"]), intent["status"]
     if status == "succeeded":
         return Charged(intent_id=intent_id, amount=intent["amount_received"], currency=intent["currency"])
@@ -221,7 +220,7 @@ def _imported_3ds(proof: acp.AuthenticationOutcomeDetails) -> dict[str, str]:
     }
 
 
-def _dict(found: Any, name: str) -> dict[str, Any]:
+def _dict(found: object, name: str) -> JsonObject:
     inner = found.get(name) if isinstance(found, dict) else None
     return inner if isinstance(inner, dict) else {}
 

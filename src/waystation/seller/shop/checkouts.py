@@ -3,11 +3,11 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TypedDict, Unpack
 from weakref import WeakValueDictionary
 
+from waystation.models.base import replaced
 from waystation.protocols import acp
 from waystation.protocols.acp import CheckoutStatus
 from waystation.seller.shop import pricing
@@ -21,9 +21,22 @@ from waystation.seller.shop.errors import (
     payment_unknown,
 )
 from waystation.seller.shop.merchant import Basket, Merchant, Quote
-from waystation.seller.shop.records import CartRecord, Checkout
+from waystation.seller.shop.records import CartRecord, Checkout, Payment
 from waystation.seller.shop.settings import SellerSettings
 from waystation.seller.shop.store import Store
+
+
+class Changes(TypedDict, total=False):
+    """What may change about a checkout."""
+
+    basket: Basket
+    quote: Quote
+    payment: Payment
+    status: CheckoutStatus
+    notices: tuple[acp.Message, ...]
+    continue_url: str | None
+    authentication: acp.AuthenticationMetadata | None
+    order_notes: str | None
 
 
 class Locks:
@@ -142,7 +155,7 @@ class Checkouts:
                 continue_url=quote.continue_url,
                 notices=(),
                 authentication=None,
-                payment=payment.model_copy(update={"abandoned": payment.abandoned or abandoned}),
+                payment=replaced(payment, abandoned=payment.abandoned or abandoned),
                 order_notes=request.order_notes or checkout.order_notes,
             )
 
@@ -191,8 +204,8 @@ class Checkouts:
         pricing.open_status(basket, quote)
         return quote
 
-    async def save(self, checkout: Checkout, **changes: Any) -> Checkout:
-        return await self.store.save_checkout(changed(checkout, changes))
+    async def save(self, checkout: Checkout, **changes: Unpack[Changes]) -> Checkout:
+        return await self.store.save_checkout(changed(checkout, **changes))
 
     # --- carts ---------------------------------------------------------------------------------------------
 
@@ -231,9 +244,9 @@ class Checkouts:
         return cart
 
 
-def changed(checkout: Checkout, changes: Mapping[str, Any]) -> Checkout:
-    """A changed copy, its status transition held to the table."""
-    following = checkout.model_copy(update={**changes, "updated_at": int(time.time())})
+def changed(checkout: Checkout, **changes: Unpack[Changes]) -> Checkout:
+    """Returns a changed copy, its status transition held to the table."""
+    following = replaced(checkout, **changes, updated_at=int(time.time()))
     allowed = acp.TRANSITIONS[checkout.status] | {checkout.status}
     if following.status not in allowed:
         raise ValueError(f"a checkout can't go from {checkout.status} to {following.status}")
@@ -257,7 +270,7 @@ def _codes(request: acp.DiscountsRequest | None) -> tuple[str, ...]:
 
 
 def _updated(basket: Basket, request: acp.CheckoutUpdateRequest) -> Basket:
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     if request.line_items is not None:
         changes["items"] = request.line_items
     if request.buyer is not None:
@@ -268,7 +281,7 @@ def _updated(basket: Basket, request: acp.CheckoutUpdateRequest) -> Basket:
         changes["selected_options"] = request.selected_fulfillment_options
     if request.discounts is not None:
         changes["discount_codes"] = _codes(request.discounts)
-    return basket.model_copy(update=changes)
+    return replaced(basket, **changes)
 
 
 def _with_older_option(basket: Basket, quote: Quote, option_id: str | None) -> Basket:
@@ -276,7 +289,7 @@ def _with_older_option(basket: Basket, quote: Quote, option_id: str | None) -> B
     if option is None:
         return basket
     pick = acp.SelectedFulfillmentOption(type=option.type, option_id=option.id, item_ids=())
-    return basket.model_copy(update={"selected_options": (pick,)})
+    return replaced(basket, selected_options=(pick,))
 
 
 def _check_options(request: acp.CheckoutUpdateRequest, quote: Quote) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from waystation.models.base import replaced
 from waystation.protocols import acp
 from waystation.protocols.acp import (
     CheckoutStatus,
@@ -114,7 +115,7 @@ class Completion:
         seen = pricing.total_amount(checkout.basket, checkout.quote)
         basket = checkout.basket
         if request.buyer is not None:
-            basket = basket.model_copy(update={"buyer": request.buyer})
+            basket = replaced(basket, buyer=request.buyer)
         quote = await self.checkouts.quoted(basket)
         now = pricing.total_amount(basket, quote)
         notices: tuple[acp.Message, ...] = ()
@@ -133,14 +134,12 @@ class Completion:
         status = pricing.open_status(basket, quote)
         checkout = changed(
             checkout,
-            {
-                "basket": basket,
-                "quote": quote,
-                "status": status,
-                "notices": notices,
-                "continue_url": quote.continue_url,
-                "order_notes": request.order_notes or checkout.order_notes,
-            },
+            basket=basket,
+            quote=quote,
+            status=status,
+            notices=notices,
+            continue_url=quote.continue_url,
+            order_notes=request.order_notes or checkout.order_notes,
         )
         if status is CheckoutStatus.READY_FOR_PAYMENT and now == seen:
             return checkout, True
@@ -152,15 +151,14 @@ class Completion:
         if payment.intent_id is not None and (payment.abandoned or payment.intent_amount != amount):
             await self.checkouts.void_intent(checkout)
             payment = Payment(generation=payment.generation + 1)
-            checkout = checkout.model_copy(update={"payment": payment})
+            checkout = replaced(checkout, payment=payment)
         intent_id = payment.intent_id or await self.charging.open_intent(checkout, amount)
-        payment = payment.model_copy(
-            update={
-                "intent_id": intent_id,
-                "intent_amount": amount,
-                "attempt": payment.attempt + 1,
-                "token_digest": token_digest(token),
-            }
+        payment = replaced(
+            payment,
+            intent_id=intent_id,
+            intent_amount=amount,
+            attempt=payment.attempt + 1,
+            token_digest=token_digest(token),
         )
         return await self.checkouts.save(
             checkout, status=CheckoutStatus.COMPLETE_IN_PROGRESS, payment=payment, notices=()
@@ -182,7 +180,7 @@ class Completion:
         if not result.outcome.allows_payment:
             reason = f"The authentication ended as '{result.outcome.value}'."
             return await self._declined(_abandoned(checkout), reason)
-        payment = checkout.payment.model_copy(update={"attempt": checkout.payment.attempt + 1})
+        payment = replaced(checkout.payment, attempt=checkout.payment.attempt + 1)
         checkout = await self.checkouts.save(
             checkout, status=CheckoutStatus.COMPLETE_IN_PROGRESS, payment=payment, notices=()
         )
@@ -221,7 +219,7 @@ class Completion:
             raise payment_unknown()
         # Void: the intent will never be charged, so the next attempt begins with a new one.
         payment = Payment(generation=checkout.payment.generation + 1)
-        checkout = checkout.model_copy(update={"payment": payment})
+        checkout = replaced(checkout, payment=payment)
         return await self._declined(checkout, "The payment was interrupted. Nothing was charged; try again.")
 
     async def _order(self, checkout: Checkout, charged: Charged | None) -> Checkout:
@@ -242,15 +240,14 @@ class Completion:
             return await self._refunded(checkout, charged, str(error))
         now = int(time.time())
         order = new_order(checkout, placed, intent_id, now)
-        completed = checkout.model_copy(
-            update={
-                "status": CheckoutStatus.COMPLETED,
-                "order_id": order.order.id,
-                "notices": (),
-                "authentication": None,
-                "continue_url": None,
-                "updated_at": now,
-            }
+        completed = replaced(
+            checkout,
+            status=CheckoutStatus.COMPLETED,
+            order_id=order.order.id,
+            notices=(),
+            authentication=None,
+            continue_url=None,
+            updated_at=now,
         )
         event = deliveries_of(acp.OrderEvent.ORDER_CREATE, order.order, self.settings.webhooks)
         return await self.store.complete(completed, order, event)
@@ -310,7 +307,7 @@ class Completion:
         )
 
     async def _authentication_needed(self, checkout: Checkout, outcome: AuthenticationNeeded) -> Checkout:
-        server = DIRECTORY_SERVERS.get(outcome.card_brand or "", "visa")
+        server = _directory_server(outcome.card_brand)
         metadata = acp.AuthenticationMetadata.model_validate(
             {
                 "acquirer_details": self.settings.acquirer.wire(),
@@ -323,10 +320,14 @@ class Completion:
         )
 
 
+def _directory_server(card_brand: str | None) -> str:
+    return "visa" if card_brand is None else DIRECTORY_SERVERS.get(card_brand, "visa")
+
+
 def _abandoned(checkout: Checkout) -> Checkout:
     """The checkout, its PaymentIntent to be canceled before the next attempt."""
-    payment = checkout.payment.model_copy(update={"abandoned": True})
-    return checkout.model_copy(update={"payment": payment})
+    payment = replaced(checkout.payment, abandoned=True)
+    return replaced(checkout, payment=payment)
 
 
 def _proof(request: acp.CheckoutCompleteRequest) -> acp.AuthenticationOutcomeDetails | None:

@@ -1,8 +1,8 @@
 """Errors of the seller kit: those that a merchant's code raises, and those that are answered over HTTP."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from waystation.models.base import JsonObject
 from waystation.protocols.acp import (
     HEADER_RETRY_AFTER,
     SUPPORTED_VERSIONS,
@@ -67,7 +67,7 @@ class AcpError(Exception):
             type=kind, code=code, message=message, param=param, supported_versions=supported_versions
         )
 
-    def wire(self) -> dict[str, Any]:
+    def wire(self) -> JsonObject:
         return self.body.wire()
 
 

@@ -8,7 +8,7 @@ of 5xx are never kept, nor are those that only say "not now" (409, 429).
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from waystation.protocols.acp import HEADER_RETRY_AFTER, MAX_IDEMPOTENCY_KEY_CHARS, ErrorCode
 from waystation.seller.shop.errors import AcpError
@@ -30,14 +30,14 @@ def checked_key(given: str | None) -> str:
     return given
 
 
-def fingerprint(body: Any) -> str:
+def fingerprint(body: object) -> str:
     """Equal for bodies that mean the same JSON, whatever their spacing and order of keys."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
 
 
 async def run_once(
-    store: Store, scope: str, key: str, body: Any, work: Callable[[], Awaitable[Answer]]
+    store: Store, scope: str, key: str, body: object, work: Callable[[], Awaitable[Answer]]
 ) -> tuple[Answer, bool]:
     """((status, body), replayed). An answer that is not kept leaves the key free."""
     claim = await store.claim(scope, key, fingerprint(body))

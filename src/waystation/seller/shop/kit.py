@@ -10,6 +10,7 @@ from typing import Final, Self
 import httpx
 import stripe
 
+from waystation.models.base import replaced
 from waystation.protocols import acp
 from waystation.seller.shop import orders
 from waystation.seller.shop.charging import Charging
@@ -179,4 +180,4 @@ class Kit:
 
 
 def _with_order(record: OrderRecord, order: acp.Order) -> OrderRecord:
-    return record.model_copy(update={"order": order})
+    return replaced(record, order=order)

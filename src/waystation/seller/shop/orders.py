@@ -6,6 +6,7 @@ An order is never rewritten silently: a refund is an adjustment, a delivery step
 from collections.abc import Sequence
 from typing import Final
 
+from waystation.models.base import replaced
 from waystation.protocols import acp
 from waystation.protocols.acp import Total, TotalType
 from waystation.seller.shop import pricing
@@ -73,10 +74,10 @@ def _order_line(line: acp.LineItem) -> acp.OrderLineItem:
 def shipped(order: acp.Order, fulfillment: acp.Fulfillment, now: int) -> acp.Order:
     """The order with a delivery on its way; ``fulfillment`` says what is in it."""
     event = acp.FulfillmentEvent(id=f"evt_{fulfillment.id}_shipped", type=SHIPPED, occurred_at=rfc3339(now))
-    given = fulfillment.model_copy(update={"status": SHIPPED, "events": (*(fulfillment.events or ()), event)})
+    given = replaced(fulfillment, status=SHIPPED, events=(*(fulfillment.events or ()), event))
     others = tuple(one for one in order.fulfillments or () if one.id != given.id)
     lines = _fulfilled(order.line_items or (), given.line_items or ())
-    return order.model_copy(update={"status": SHIPPED, "fulfillments": (*others, given), "line_items": lines})
+    return replaced(order, status=SHIPPED, fulfillments=(*others, given), line_items=lines)
 
 
 def _fulfilled(
@@ -87,14 +88,15 @@ def _fulfilled(
         counts[reference.id] = counts.get(reference.id, 0) + reference.quantity
     changed = []
     for line in lines:
-        fulfilled = (line.quantity.fulfilled or 0) + counts.get(line.id, 0)
+        before = 0 if line.quantity.fulfilled is None else line.quantity.fulfilled
+        fulfilled = before + counts.get(line.id, 0)
         if fulfilled > line.quantity.current:
             raise ValueError(f"more of line item {line.id} is shipped than was ordered")
-        quantity = line.quantity.model_copy(update={"fulfilled": fulfilled})
+        quantity = replaced(line.quantity, fulfilled=fulfilled)
         status = (
             "fulfilled" if fulfilled == line.quantity.current else "partial" if fulfilled else line.status
         )
-        changed.append(line.model_copy(update={"quantity": quantity, "status": status}))
+        changed.append(replaced(line, quantity=quantity, status=status))
     return tuple(changed)
 
 
@@ -107,15 +109,13 @@ def delivered(order: acp.Order, fulfillment_id: str, now: int) -> acp.Order:
     if fulfillment_id not in [one.id for one in known]:
         raise ValueError(f"order {order.id} has no fulfillment {fulfillment_id}")
     fulfillments = tuple(
-        one.model_copy(update={"status": DELIVERED, "events": (*(one.events or ()), event)})
+        replaced(one, status=DELIVERED, events=(*(one.events or ()), event))
         if one.id == fulfillment_id
         else one
         for one in known
     )
     everything = all(one.status == DELIVERED for one in fulfillments)
-    return order.model_copy(
-        update={"status": DELIVERED if everything else order.status, "fulfillments": fulfillments}
-    )
+    return replaced(order, status=DELIVERED if everything else order.status, fulfillments=fulfillments)
 
 
 def refunded(record: OrderRecord, refund_id: str, amount: int, reason: str, now: int) -> OrderRecord:
@@ -135,11 +135,10 @@ def refunded(record: OrderRecord, refund_id: str, amount: int, reason: str, now:
     whole = record.refunded + amount
     others = tuple(total for total in order.totals or () if total.type is not TotalType.AMOUNT_REFUNDED)
     noted = Total(type=TotalType.AMOUNT_REFUNDED, display_text="Refunded", amount=whole)
-    changed = order.model_copy(
-        update={
-            "status": REFUNDED if whole >= record.total else PARTIALLY_REFUNDED,
-            "adjustments": (*(order.adjustments or ()), adjustment),
-            "totals": (*others, noted),
-        }
+    changed = replaced(
+        order,
+        status=REFUNDED if whole >= record.total else PARTIALLY_REFUNDED,
+        adjustments=(*(order.adjustments or ()), adjustment),
+        totals=(*others, noted),
     )
-    return record.model_copy(update={"order": changed, "refunded": whole})
+    return replaced(record, order=changed, refunded=whole)

@@ -9,12 +9,14 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import JsonValue
 from starlette.requests import ClientDisconnect
 
+from waystation.models.base import JsonObject
 from waystation.protocols import acp
 from waystation.protocols.acp import (
     HEADER_API_VERSION,
@@ -43,7 +45,7 @@ logger = logging.getLogger(__name__)
 class _Call:
     """One authenticated request: who asks, for what, with which body."""
 
-    def __init__(self, identity: str, request: Request, body: Any) -> None:
+    def __init__(self, identity: str, request: Request, body: object) -> None:
         self.identity = identity
         self.body = body
         self.ids: dict[str, str] = request.path_params
@@ -217,7 +219,7 @@ def _endpoint(seller: Kit, work: Work, status: int) -> Callable[[Request], Await
 async def _run(
     seller: Kit, work: Work, status: int, identity: str, request: Request, headers: dict[str, str]
 ) -> tuple[Answer, bool]:
-    async def once(body: Any) -> Answer:
+    async def once(body: object) -> Answer:
         try:
             answer = await work(_Call(identity, request, body))
         except Exception as error:
@@ -258,7 +260,7 @@ def _as_acp_error(error: Exception, request_id: str) -> AcpError:
     )
 
 
-def _encoded(body: dict[str, Any]) -> bytes:
+def _encoded(body: JsonObject) -> bytes:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -292,7 +294,7 @@ def _check_version(request: Request) -> None:
         raise version_error(given)
 
 
-async def _json_body(request: Request) -> Any:
+async def _json_body(request: Request) -> JsonValue:
     """The body as Python values; absent is ``None``. Read no further than the limit."""
     raw = bytearray()
     async for chunk in request.stream():

@@ -11,11 +11,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import aiosqlite
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, replaced
 from waystation.protocols.acp import CheckoutStatus
 from waystation.seller.shop.records import CartRecord, Checkout, Delivery, OrderRecord
 from waystation.sqlite_files import open_sqlite
@@ -107,7 +107,7 @@ def _opened(connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
     return connection
 
 
-async def _fetched(db: aiosqlite.Connection, sql: str, values: Sequence[Any]) -> list[aiosqlite.Row]:
+async def _fetched(db: aiosqlite.Connection, sql: str, values: Sequence[str | int]) -> list[aiosqlite.Row]:
     async with db.execute(sql, values) as cursor:
         return list(await cursor.fetchall())
 
@@ -141,11 +141,11 @@ class SqliteStore:
                 await connection.close()
         self._reader = self._writer = None
 
-    async def _row(self, sql: str, *values: Any) -> aiosqlite.Row | None:
+    async def _row(self, sql: str, *values: str | int) -> aiosqlite.Row | None:
         rows = await self._rows(sql, *values)
         return rows[0] if rows else None
 
-    async def _rows(self, sql: str, *values: Any) -> list[aiosqlite.Row]:
+    async def _rows(self, sql: str, *values: str | int) -> list[aiosqlite.Row]:
         # One at a time: a statement that overlaps another one sees the state at which that one began.
         async with self._reading:
             return await _fetched(_opened(self._reader), sql, values)
@@ -187,7 +187,7 @@ class SqliteStore:
             return await self._put_checkout(db, checkout)
 
     async def _put_checkout(self, db: aiosqlite.Connection, checkout: Checkout) -> Checkout:
-        following = checkout.model_copy(update={"version": checkout.version + 1})
+        following = replaced(checkout, version=checkout.version + 1)
         cursor = await db.execute(
             "UPDATE checkouts SET version = ?, status = ?, updated = ?, expires = ?, data = ? "
             "WHERE id = ? AND version = ?",
@@ -245,7 +245,7 @@ class SqliteStore:
         return OrderRecord.model_validate_json(row["data"]) if row else None
 
     async def save_order(self, order: OrderRecord, deliveries: Sequence[Delivery]) -> OrderRecord:
-        following = order.model_copy(update={"version": order.version + 1})
+        following = replaced(order, version=order.version + 1)
         async with self._transaction() as db:
             cursor = await db.execute(
                 "UPDATE orders SET version = ?, data = ? WHERE id = ? AND version = ?",

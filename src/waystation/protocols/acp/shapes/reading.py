@@ -1,0 +1,88 @@
+"""Shapes from JSON: unknown fields ignored, known ones held to the protocol."""
+
+import json
+from typing import NoReturn, TypeVar
+
+from pydantic import (
+    JsonValue,
+    ValidationError,
+)
+
+from waystation.protocols.acp.shapes.base import MAX_BODY_BYTES, AcpModel, ProtocolViolationError
+from waystation.protocols.acp.shapes.discovery import Discovery
+from waystation.protocols.acp.shapes.errors import ErrorBody
+from waystation.protocols.acp.shapes.feeds import FeedProducts
+from waystation.protocols.acp.shapes.orders import Order, OrderEvent
+from waystation.protocols.acp.shapes.sessions import Cart, CheckoutSession
+
+M = TypeVar("M", bound=AcpModel)
+
+
+def decode_json(raw: bytes | str, what: str) -> JsonValue:
+    """A JSON document as Python values, or ``ProtocolViolationError``; NaN is refused."""
+    if len(raw) > MAX_BODY_BYTES:
+        raise ProtocolViolationError(what, [("$", f"larger than {MAX_BODY_BYTES} bytes")])
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        decoded: JsonValue = json.loads(raw, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise ProtocolViolationError(what, [("$", "not a JSON document")]) from None
+    return decoded
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
+    """Places and rules; never the offending values, which may be credentials or personal data."""
+    found = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        path = "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"])
+        found.append((path, one["msg"]))
+    return found
+
+
+def validate(model: type[M], value: object, what: str) -> M:
+    """A shape from decoded JSON: unknown fields ignored, known ones held to the protocol."""
+    try:
+        return model.model_validate(value, extra="ignore")
+    except ValidationError as error:
+        raise ProtocolViolationError(what, _problems(error)) from None
+
+
+def read(model: type[M], raw: bytes | str, what: str) -> M:
+    """A shape of this module from JSON: unknown fields ignored, known ones held to the protocol."""
+    return validate(model, decode_json(raw, what), what)
+
+
+def read_session(raw: bytes | str) -> CheckoutSession:
+    """A seller's answer. Raises ``ProtocolViolationError``; for sums see ``problems_of_totals``."""
+    return read(CheckoutSession, raw, "the checkout session")
+
+
+def read_order(raw: bytes | str) -> Order:
+    return read(Order, raw, "the order")
+
+
+def read_order_event(raw: bytes | str) -> OrderEvent:
+    return read(OrderEvent, raw, "the order event")
+
+
+def read_cart(raw: bytes | str) -> Cart:
+    return read(Cart, raw, "the cart")
+
+
+def read_discovery(raw: bytes | str) -> Discovery:
+    return read(Discovery, raw, "the discovery document")
+
+
+def read_products(raw: bytes | str) -> FeedProducts:
+    return read(FeedProducts, raw, "the product feed")
+
+
+def read_error(raw: bytes | str) -> ErrorBody | None:
+    """An error's body, or ``None`` where a peer (or a proxy before it) answered something else."""
+    try:
+        return read(ErrorBody, raw, "the error")
+    except ProtocolViolationError:
+        return None

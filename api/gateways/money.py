@@ -33,7 +33,7 @@ from waystation.models.purchases import (
     PurchaseView,
 )
 from waystation.models.trail import AuditTrail
-from waystation.settings import MoneySettings
+from waystation.settings import ANY_AGENT, MoneySettings
 from waystation.temporal.encryption import PayloadDecryptionError
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from workflows.allowance import Allowance
@@ -53,6 +53,13 @@ class NotFound(Problem):
     """No such mandate or purchase, or out of the caller's sight."""
 
     status, code, title = 404, "not-found", "Not found"
+
+
+def sees(caller: Principal, view: PurchaseView) -> bool:
+    """Whether a caller may see a purchase: within its sessions, or of an agent that it speaks for."""
+    if caller.sessions is not None:
+        return view.request.session_id in caller.sessions
+    return caller.role != "agent" or caller.speaks_for(view.request.agent.id)
 
 
 class MoneyGateway:
@@ -105,6 +112,20 @@ class MoneyGateway:
     async def purchase(self, purchase_id: str) -> PurchaseView:
         view: PurchaseView = await self._ask(purchase_id, Purchase.status)
         return view
+
+    async def check_visible(self, purchase_id: str, caller: Principal) -> None:
+        """Like ``visible``, without asking anything for a caller who may see them all."""
+        if caller.sessions is not None or (caller.role == "agent" and not caller.speaks_for(ANY_AGENT)):
+            await self.visible(purchase_id, caller)
+
+    async def visible(self, purchase_id: str, caller: Principal) -> PurchaseView:
+        """Returns a purchase that the caller may see. Raises ``NotFound`` for any other."""
+        view = await self.purchase(purchase_id)
+        if sees(caller, view):
+            return view
+        raise NotFound(
+            f"There is no purchase '{purchase_id}', or this token may not see it.", code="unknown-purchase"
+        )
 
     async def cart(self, purchase_id: str) -> Cart | None:
         cart: Cart | None = await self._ask(purchase_id, Purchase.cart)

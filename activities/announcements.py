@@ -12,12 +12,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract import AnnouncementCalls, PurchaseNote, Told
 from activities.heartbeats import heartbeating
+from waystation.models.live import Tick, encode
 from waystation.settings import Settings
 from waystation.temporal.names import ANNOUNCE_ACTIVITY
 
 Announce = Callable[[str], Awaitable[None]]
 CHANNEL_PREFIX = "waystation:session:"
-TICK = '{"kind":"tick"}'
 HTTP_TIMEOUT_SECONDS = 1.0
 
 
@@ -85,6 +85,6 @@ def over_redis(url: str) -> tuple[Announce, Callable[[], Awaitable[None]]]:
     )
 
     async def announce(session_id: str) -> None:
-        await redis.publish(CHANNEL_PREFIX + session_id, TICK)
+        await redis.publish(CHANNEL_PREFIX + session_id, encode(Tick()))
 
     return announce, redis.aclose

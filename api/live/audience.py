@@ -17,7 +17,7 @@ class Follower(Protocol):
         """Queues a frame. Never waits; may make the client leave."""
 
 
-class Delta(NamedTuple):
+class LiveText(NamedTuple):
     """Live text on its way."""
 
     message_id: str
@@ -60,7 +60,7 @@ class Audience:
         self._together.pop(follower, None)
         self._apart.pop(follower, None)
 
-    def show(self, deltas: Sequence[Delta]) -> None:
+    def show(self, deltas: Sequence[LiveText]) -> None:
         """Live text, to everyone."""
         for message_id, offset, length, _ in deltas:
             for view in (self._view, *self._apart.values()):

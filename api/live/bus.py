@@ -6,48 +6,29 @@ holds everything, and feeds look there by themselves when they hear nothing.
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from activities.announcements import CHANNEL_PREFIX
+from waystation.models.live import LiveMessage, Tick, decode, encode
 
 logger = logging.getLogger(__name__)
 
-Message = dict[str, Any]
-"""``{"kind": "delta" | "tick" | "stopping" | "not_stopped" | "presence" | "who", …}``."""
-Listener = Callable[[Message], None]
+Listener = Callable[[LiveMessage], None]
 
 MAX_OUTGOING_MESSAGES = 10_000
 RECONNECT_PAUSE_SECONDS = 0.5
 CLAIM_PREFIX = "waystation:claim:"
-TICK: Message = {"kind": "tick"}
-"""The session has news."""
-
-
-def stopping(request_id: str) -> Message:
-    """Somebody stops the session: show nothing live until it is known whether the stop was taken."""
-    return {"kind": "stopping", "by": request_id}
-
-
-def stopped(request_id: str) -> Message:
-    """The stop was taken: show nothing live until the log says what was."""
-    return {"kind": "tick", "hold": True, "by": request_id}
-
-
-def not_stopped(request_id: str) -> Message:
-    """The stop could not be delivered: go on."""
-    return {"kind": "not_stopped", "by": request_id}
 
 
 class LiveBus(Protocol):
     """What feeds and ingest need of a bus."""
 
-    def publish(self, session_id: str, message: Message) -> None:
+    def publish(self, session_id: str, message: LiveMessage) -> None:
         """Sends to everyone listening to the session, here at once. Never waits, never fails."""
 
     def subscribe(self, session_id: str, listener: Listener) -> None:
@@ -77,7 +58,7 @@ class MemoryBus:
         self._listeners: dict[str, list[Listener]] = defaultdict(list)
         self._claims: dict[str, float] = {}
 
-    def publish(self, session_id: str, message: Message) -> None:
+    def publish(self, session_id: str, message: LiveMessage) -> None:
         for listener in self._listeners.get(session_id, ()):
             listener(message)
 
@@ -120,7 +101,7 @@ class RedisBus(MemoryBus):
         self._redis = Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5)
         self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
         self._origin = uuid.uuid4().hex
-        self._outgoing: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(MAX_OUTGOING_MESSAGES)
+        self._outgoing: asyncio.Queue[tuple[str, LiveMessage]] = asyncio.Queue(MAX_OUTGOING_MESSAGES)
         self._changed = asyncio.Event()
         self._listening = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,7 +111,7 @@ class RedisBus(MemoryBus):
     def healthy(self) -> bool:
         return self._healthy
 
-    def publish(self, session_id: str, message: Message) -> None:
+    def publish(self, session_id: str, message: LiveMessage) -> None:
         super().publish(session_id, message)
         # Full means that Redis is away or overwhelmed: what is dropped arrives durably.
         with contextlib.suppress(asyncio.QueueFull):
@@ -166,7 +147,7 @@ class RedisBus(MemoryBus):
         with contextlib.suppress(Exception):
             await self._redis.aclose()
 
-    async def _keep_going(self, run: Callable[[], Any]) -> None:
+    async def _keep_going(self, run: Callable[[], Awaitable[None]]) -> None:
         from redis.exceptions import RedisError
 
         while True:
@@ -187,9 +168,7 @@ class RedisBus(MemoryBus):
                 batch.append(self._outgoing.get_nowait())
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for session_id, message in batch:
-                    pipeline.publish(
-                        CHANNEL_PREFIX + session_id, json.dumps({**message, "origin": self._origin})
-                    )
+                    pipeline.publish(CHANNEL_PREFIX + session_id, encode(message, self._origin))
                 await pipeline.execute()
 
     async def _follow(self) -> None:
@@ -219,11 +198,11 @@ class RedisBus(MemoryBus):
                 self._catch_up()
             if raw is None:
                 continue
-            message = json.loads(raw["data"])
-            if message.pop("origin", None) != self._origin:
-                super().publish(raw["channel"].decode()[len(CHANNEL_PREFIX) :], message)
+            frame = decode(raw["data"])
+            if frame is not None and frame.origin != self._origin:
+                super().publish(raw["channel"].decode()[len(CHANNEL_PREFIX) :], frame.message)
 
     def _catch_up(self) -> None:
         """After an outage: every feed looks for what it was not told."""
         for session_id in list(self._listeners):
-            super().publish(session_id, TICK)
+            super().publish(session_id, Tick())

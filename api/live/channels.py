@@ -7,12 +7,11 @@ Deltas go over the live bus to every screen, and everything goes into the sessio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from api.errors import Invalid
 from api.gateways.sessions import Gateway
-from api.live.batcher import Batcher
-from api.live.bus import TICK, LiveBus
+from api.live.batcher import Acknowledge, Batcher, Lost
+from api.live.bus import LiveBus
 from api.live.feeds import Feed, Feeds
 from waystation.models.events import (
     MAX_DATA_BYTES,
@@ -24,6 +23,7 @@ from waystation.models.events import (
     is_agent_writable,
     is_encodable,
 )
+from waystation.models.live import Delta, Tick
 from waystation.settings import Settings
 
 
@@ -35,9 +35,9 @@ class Channel:
         self._batcher = Batcher(feed.session_id, gateway, interval_seconds, self._tell)
 
     def _tell(self, quiet: bool) -> None:
-        self._bus.publish(self.feed.session_id, {"kind": "tick", "quiet": quiet})
+        self._bus.publish(self.feed.session_id, Tick(quiet=quiet))
 
-    async def write(self, write: Write, acknowledge: Any, lost: Any, *, flush: bool) -> None:
+    async def write(self, write: Write, acknowledge: Acknowledge, lost: Lost, *, flush: bool) -> None:
         """Shows deltas at once and hands everything to the durable path."""
         for item in write.items:
             if item.type == EventType.MESSAGE_DELTA:
@@ -45,21 +45,24 @@ class Channel:
         await self._batcher.add(write, acknowledge, lost, boundary=flush)
 
     def _show(self, write: Write, item: Item) -> None:
-        message_id, text = item.message_id or "", str(item.data["text"])
+        message_id, text, offset = item.message_id, item.data["text"], item.data["offset"]
+        # check_write has seen to it.
+        assert isinstance(message_id, str)
+        assert isinstance(text, str)
+        assert isinstance(offset, int)
         live = LiveDelta.model_construct(
             actor=write.actor, turn_id=write.turn_id, message_id=message_id, data=item.data
         )
         self._bus.publish(
             self.feed.session_id,
-            {
-                "kind": "delta",
-                "turn_id": write.turn_id,
-                "attempt": write.attempt,
-                "message_id": message_id,
-                "offset": item.data["offset"],
-                "length": len(text),
-                "wire": live.model_dump_json(exclude_none=True, exclude={"attempt"}),
-            },
+            Delta(
+                turn_id=write.turn_id,
+                attempt=write.attempt,
+                message_id=message_id,
+                offset=offset,
+                length=len(text),
+                wire=live.model_dump_json(exclude_none=True, exclude={"attempt"}),
+            ),
         )
 
     def fenced(self, turn_id: str | None, attempt: int) -> bool:
@@ -78,7 +81,7 @@ class Channels:
 
     def tick(self, session_id: str) -> None:
         """Says on the live bus that the session has news."""
-        self._bus.publish(session_id, TICK)
+        self._bus.publish(session_id, Tick())
 
     @asynccontextmanager
     async def use(self, session_id: str) -> AsyncIterator[Channel]:

@@ -13,7 +13,7 @@ from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from api.live.delivery import Frame
-from api.live.feeds import Subscription
+from api.live.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 

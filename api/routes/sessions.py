@@ -11,10 +11,10 @@ from fastapi import APIRouter, Query, Response
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
-from api.live.bus import TICK, not_stopped, stopped, stopping
 from api.live.feeds import is_terminal
 from waystation.client.transcript import Transcript
 from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType
+from waystation.models.live import NotStopped, Stopped, Stopping, Tick
 from waystation.models.requests import (
     ControlAnswer,
     JoinRequest,
@@ -22,7 +22,6 @@ from waystation.models.requests import (
     MessageRequest,
     MessageView,
     People,
-    PresentPerson,
     ReasonRequest,
     SessionList,
     Started,
@@ -160,7 +159,7 @@ async def close(
     """Stops what runs and closes the session; what was said stays readable."""
     caller.require(Action.CLOSE, session_id)
     await parts.gateway.signal(session_id, "close", Close(actor=caller.actor, reason=reason))
-    parts.bus.publish(session_id, TICK)
+    parts.bus.publish(session_id, Tick())
     return await parts.gateway.snapshot(session_id)
 
 
@@ -231,7 +230,7 @@ async def send_message(session_id: SessionPath, body: MessageRequest, caller: Ca
             data=body.data,
         ),
     )
-    parts.bus.publish(session_id, TICK)
+    parts.bus.publish(session_id, Tick())
     return sent
 
 
@@ -272,7 +271,7 @@ async def _control(
                 await _deliver_stop(parts, session_id, argument, request_id)
             else:
                 await parts.gateway.signal(session_id, signal, argument)
-                parts.bus.publish(session_id, TICK)
+                parts.bus.publish(session_id, Tick())
             deadline = time.monotonic() + wait_seconds
             # The agent is waiting for that reading, the caller's question for the answer: first things first.
             await feed.caught_up(wait_seconds)
@@ -292,13 +291,13 @@ async def _control(
 
 async def _deliver_stop(parts: ApiParts, session_id: str, stop: Stop, request_id: str) -> None:
     """Screens stand still from the request on, not only once a busy Temporal has taken it."""
-    parts.bus.publish(session_id, stopping(request_id))
+    parts.bus.publish(session_id, Stopping(request_id))
     try:
         await parts.gateway.signal(session_id, "stop", stop)
     except Problem:
-        parts.bus.publish(session_id, not_stopped(request_id))
+        parts.bus.publish(session_id, NotStopped(request_id))
         raise
-    parts.bus.publish(session_id, stopped(request_id))
+    parts.bus.publish(session_id, Stopped(request_id))
 
 
 _SETTLING = TERMINAL_TURN_TYPES | {
@@ -345,7 +344,7 @@ async def participants(session_id: SessionPath, caller: Caller, parts: Parts) ->
         view = await parts.gateway.snapshot(session_id)
         return People(
             participants=view.participants,
-            present=tuple(PresentPerson(**person) for person in feed.presence.people()),
+            present=feed.presence.people(),
             taken_over_by=view.taken_over_by,
         )
 
@@ -370,7 +369,7 @@ async def leave(session_id: SessionPath, participant_id: str, caller: Caller, pa
 
 async def _record(parts: ApiParts, session_id: str, update: Any, argument: Any) -> Recorded:
     recorded: Recorded = await parts.gateway.update(session_id, update, argument)
-    parts.bus.publish(session_id, TICK)
+    parts.bus.publish(session_id, Tick())
     return recorded
 
 
@@ -378,4 +377,4 @@ async def _record(parts: ApiParts, session_id: str, update: Any, argument: Any) 
 async def news(session_id: SessionPath, caller: Caller, parts: Parts) -> None:
     """A worker says that the session has events of its own making. Only a hint."""
     caller.require(Action.WRITE, session_id)
-    parts.bus.publish(session_id, TICK)
+    parts.bus.publish(session_id, Tick())

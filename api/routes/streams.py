@@ -19,7 +19,8 @@ from api.dependencies import ApiParts, Caller, Money, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem
 from api.gateways.money import MoneyParts
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
-from api.live.feeds import Feed, Subscription
+from api.live.feeds import Feed
+from api.live.subscription import Subscription
 from api.routes import purchases, sessions
 from waystation.models.purchases import PurchaseView
 from waystation.models.requests import ControlAnswer

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.live.audience import Audience, Delta, Follower
+from api.live.audience import Audience, Follower, LiveText
 from api.live.delivery import Frame, View
 from waystation.models.events import Actor, Event, EventType, Role
 
@@ -50,7 +50,7 @@ class Session:
         deltas = []
         for length in lengths:
             offset = self.live.get(message, 0)
-            deltas.append(Delta(message, offset, length, Frame(None, f"{message} {offset} {length}")))
+            deltas.append(LiveText(message, offset, length, Frame(None, f"{message} {offset} {length}")))
             self.live[message] = offset + length
         for client in self.clients:
             for delta in deltas:

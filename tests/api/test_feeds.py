@@ -1,6 +1,7 @@
 """A feed's own bounds and races, with the workflow's answers played."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from api.live.bus import TICK, MemoryBus, not_stopped, stopped, stopping
-from api.live.feeds import MAX_CACHED_PAGES, Feed, Subscription
+from api.live.bus import MemoryBus
+from api.live.feeds import MAX_CACHED_PAGES, Feed
+from api.live.subscription import Subscription
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role
+from waystation.models.live import Delta, NotStopped, Stopped, Stopping, Tick
 from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
 from workflows.session.log import SessionLog
@@ -56,10 +59,9 @@ async def open_feed(workflow: Any) -> tuple[Feed, MemoryBus]:
     return feed, bus
 
 
-def delta(offset: int) -> dict[str, Any]:
+def delta(offset: int) -> Delta:
     wire = f'{{"type":"message.delta","offset":{offset}}}'
-    where = {"message_id": "m", "offset": offset, "length": 1, "wire": wire}
-    return {"kind": "delta", "turn_id": "t1", "attempt": 1, **where}
+    return Delta(turn_id="t1", attempt=1, message_id="m", offset=offset, length=1, wire=wire)
 
 
 @asynccontextmanager
@@ -69,7 +71,7 @@ async def running_turn(log: SessionLog) -> AsyncIterator[tuple[Workflow, Feed, M
     feed, bus = await open_feed(workflow)
     shown: list[str] = []
     log.append(EventType.TURN_STARTED, BOT, NOW, turn_id="t1", data={"attempt": 1})
-    bus.publish("s", TICK)
+    bus.publish("s", Tick())
     following = None
     try:
         await eventually(lambda: feed.tip == log.tip)
@@ -94,11 +96,11 @@ async def test_a_read_that_began_before_the_stop_lets_nothing_through_after_it(l
 
         workflow.may_answer.clear()
         asked = workflow.asked
-        bus.publish("s", TICK)
+        bus.publish("s", Tick())
         await eventually(lambda: workflow.asked > asked)
         # The answer on its way knows nothing of the stop yet.
         log.append(EventType.STOP_REQUESTED, BOT, NOW, turn_id="t1")
-        bus.publish("s", stopped("1"))
+        bus.publish("s", Stopped("1"))
         bus.publish("s", delta(1))
         workflow.may_answer.set()
         await eventually(lambda: any("stop.requested" in text for text in shown))
@@ -109,35 +111,35 @@ async def test_screens_stand_still_from_the_request_to_stop_on(log: SessionLog) 
     """Before Temporal has taken it; should it not, everything held back is shown after all."""
     async with running_turn(log) as (workflow, feed, bus, shown):
         asked = workflow.asked
-        bus.publish("s", stopping("1"))
-        bus.publish("s", stopping("2"))
+        bus.publish("s", Stopping("1"))
+        bus.publish("s", Stopping("2"))
         bus.publish("s", delta(0))
-        bus.publish("s", not_stopped("1"))
+        bus.publish("s", NotStopped("1"))
         bus.publish("s", delta(1))
         # A stop that nobody has taken yet is not in the log, so it isn't looked for there.
-        assert (len(feed._held), feed._urgent.is_set(), workflow.asked) == (2, False, asked)
-        bus.publish("s", not_stopped("2"))
+        assert (len(feed.holds.waiting), feed._urgent.is_set(), workflow.asked) == (2, False, asked)
+        bus.publish("s", NotStopped("2"))
         bus.publish("s", delta(2))
         await eventually(lambda: live(shown) == [0, 1, 2])
 
-        bus.publish("s", stopping("3"))
+        bus.publish("s", Stopping("3"))
         bus.publish("s", delta(3))
         log.append(EventType.STOP_REQUESTED, BOT, NOW, turn_id="t1")
-        bus.publish("s", stopped("3"))
+        bus.publish("s", Stopped("3"))
         bus.publish("s", delta(4))
         await eventually(lambda: any("stop.requested" in text for text in shown))
-        await eventually(lambda: not feed._held)
+        await eventually(lambda: not feed.holds.waiting)
         assert live(shown) == [0, 1, 2]
 
 
 async def test_a_stop_of_which_nothing_more_is_heard_holds_nothing_back_for_long(
     log: SessionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.live.feeds.MAX_STOPPING_SECONDS", 0.2)
+    monkeypatch.setattr("api.live.holds.MAX_STOPPING_SECONDS", 0.2)
     async with running_turn(log) as (_, feed, bus, shown):
-        bus.publish("s", stopping("1"))
+        bus.publish("s", Stopping("1"))
         bus.publish("s", delta(0))
-        assert len(feed._held) == 1
+        assert len(feed.holds.waiting) == 1
         await eventually(lambda: live(shown) == [0])
 
 
@@ -189,10 +191,10 @@ async def test_live_text_does_not_enter_a_message_of_another_turn(log: SessionLo
         for turn_id in ("t1", "t2"):
             log.append(EventType.TURN_STARTED, BOT, NOW, turn_id=turn_id, data={"attempt": 1})
         log.append(EventType.MESSAGE_STARTED, BOT, NOW, turn_id="t1", message_id="m")
-        bus.publish("s", TICK)
+        bus.publish("s", Tick())
         await eventually(lambda: feed.tip == log.tip)
         for writer in ("t2", None, "t1"):
-            bus.publish("s", {**delta(0), "turn_id": writer, "wire": f'"by {writer}"'})
+            bus.publish("s", dataclasses.replace(delta(0), turn_id=writer, wire=f'"by {writer}"'))
         await eventually(lambda: '"by t1"' in shown)
         assert not {'"by t2"', '"by None"'} & set(shown)
     finally:

@@ -232,6 +232,14 @@ class TurnsMachine(RuleBasedStateMachine):
         assert not (self.people.paused and any(turn.status == "running" for turn in roots))
 
     @invariant()
+    def nothing_waits_with_nothing_in_its_way(self) -> None:
+        state = self.turns.state
+        at_work = any(
+            turn.input.parent_turn_id is None and turn.status != "queued" for turn in state.turns.values()
+        )
+        assert at_work or self.people.paused or state.closing or not state.queue
+
+    @invariant()
     def each_turn_has_exactly_one_terminal_event_once_it_is_over(self) -> None:
         ended = [
             event.turn_id

@@ -203,9 +203,10 @@ class Turns:
         busy = self.busy
         turn = self._new_turn(message.text, message_id, message.data)
         if busy and message.on_busy == OnBusy.INTERRUPT:
+            # Queued first: a turn that hasn't been started yet ends immediately, and the next one begins.
+            self._enqueue(turn, front=True)
             if running := self._root_turn():
                 self._request_stop(running, message.actor, None, "interrupted")
-            self._enqueue(turn, front=True)
         elif busy or self._people.paused:
             self._enqueue(turn)
         else:

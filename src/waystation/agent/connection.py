@@ -9,9 +9,9 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -184,7 +184,7 @@ class Writer:
         self.key = f"{frame.session_id}:{frame.writer}"
         self._frame = frame.model_copy(update={"writer": self.key})
         self._connection, self._control = connection, control
-        self._unacknowledged: deque[tuple[Item, int]] = deque()
+        self._unacknowledged: deque[_Sealed] = deque()
         self._bytes = 0
         self._numbered = self._sent = 0
         self._opening = self._opened = False
@@ -210,11 +210,12 @@ class Writer:
             await self._wait()
         if self._error:
             raise self._error
-        item = Item.model_construct(n=self._numbered + 1, type=kind, message_id=message_id, data=data)
-        size = _size_bytes(item)
+        sealed = _seal(
+            Item.model_construct(n=self._numbered + 1, type=kind, message_id=message_id, data=data)
+        )
         self._numbered += 1
-        self._unacknowledged.append((item, size))
-        self._bytes += size
+        self._unacknowledged.append(sealed)
+        self._bytes += sealed.size_bytes
         self._flush_due |= flush
         self._connection.wake()
 
@@ -225,7 +226,7 @@ class Writer:
         if self._unacknowledged:
             self._flush_due = True
             self._connection.wake()
-        while self._unacknowledged and self._unacknowledged[0][0].n <= last and not self._error:
+        while self._unacknowledged and self._unacknowledged[0].n <= last and not self._error:
             await self._wait()
         if self._error:
             raise self._error
@@ -275,15 +276,14 @@ class Writer:
         return frames + self._due_writes()
 
     def _due_writes(self) -> list[str]:
-        items = [item for item, _ in self._unacknowledged if item.n > self._sent]
+        items = [sealed.json for sealed in self._unacknowledged if sealed.n > self._sent]
         if not items and not self._flush_due:
             return []
         frames = []
         for start in range(0, max(len(items), 1), MAX_ITEMS_PER_FRAME):
-            chunk = tuple(items[start : start + MAX_ITEMS_PER_FRAME])
+            chunk = items[start : start + MAX_ITEMS_PER_FRAME]
             last = start + MAX_ITEMS_PER_FRAME >= len(items)
-            frame = WriteFrame.model_construct(writer=self.key, items=chunk, flush=self._flush_due and last)
-            frames.append(frame.model_dump_json())
+            frames.append(write_frame(self.key, chunk, flush=self._flush_due and last))
         self._flush_due = False
         self._sent = self._numbered
         return frames
@@ -291,7 +291,7 @@ class Writer:
     def disconnected(self) -> None:
         self._opening = self._opened = False
         self._requests_sent.clear()
-        self._sent = self._unacknowledged[0][0].n - 1 if self._unacknowledged else self._numbered
+        self._sent = self._unacknowledged[0].n - 1 if self._unacknowledged else self._numbered
 
     def take(self, frame: ServerFrame) -> None:
         """Something came down for this writer."""
@@ -316,8 +316,8 @@ class Writer:
                 self._control(frame)
 
     def _acknowledge(self, n: int) -> None:
-        while self._unacknowledged and self._unacknowledged[0][0].n <= n:
-            self._bytes -= self._unacknowledged.popleft()[1]
+        while self._unacknowledged and self._unacknowledged[0].n <= n:
+            self._bytes -= self._unacknowledged.popleft().size_bytes
         self._changed.set()
 
     def _resolve(self, request: str, turn_id: str) -> None:
@@ -347,20 +347,39 @@ class Writer:
         self._changed.set()
 
 
-def _size_bytes(item: Item) -> int:
-    """What the item takes on the wire; refuses what the wire can't carry."""
+class _Sealed(NamedTuple):
+    """An item as it goes on the wire: encoded once, however often it is sent."""
+
+    n: int
+    json: str
+    size_bytes: int
+
+
+def _seal(item: Item) -> _Sealed:
+    """Encodes an item; refuses what the wire can't carry."""
     try:
-        size = len(item.model_dump_json().encode())
+        text = item.model_dump_json()
     except (PydanticSerializationError, TypeError) as error:
         raise ValueError(f"The data of {item.type} can't be written as JSON: {error}") from error
-    if size > MAX_DATA_BYTES and "text" not in item.data:
+    size_bytes = len(text.encode())
+    if size_bytes > MAX_DATA_BYTES and "text" not in item.data:
         # Counted as the API counts it.
         counted = len(json.dumps(item.model_dump(mode="json")["data"]))
         if counted > MAX_DATA_BYTES:
             raise ValueError(
                 f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link."
             )
-    return size
+    return _Sealed(item.n, text, size_bytes)
+
+
+def write_frame(writer: str, items: Sequence[str], *, flush: bool) -> str:
+    """Returns a ``WriteFrame`` around items that are encoded already.
+
+    >>> WriteFrame.model_validate_json(write_frame("w", ['{"n":1,"type":"data.x"}'], flush=True)).items[0].n
+    1
+    """
+    head = WriteFrame.model_construct(writer=writer, flush=flush).model_dump_json(exclude={"items"})
+    return f'{head[:-1]},"items":[{",".join(items)}]}}'
 
 
 def actor_of(agent: str) -> Actor:

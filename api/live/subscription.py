@@ -1,0 +1,124 @@
+"""One client's place in a session: it catches up from a cursor, then follows live."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from api import metrics
+from api.live.audience import Follower
+from api.live.delivery import Frame
+from api.live.presence import Presence
+from waystation.models.sessions import ReplayPage
+
+MAX_QUEUED_FRAMES_PER_CLIENT = 1_000
+"""A client further behind than this is switched to replay instead of being buffered for."""
+
+
+class Source(Protocol):
+    """A feed, as far as one client of it is concerned."""
+
+    tip: int
+    closed: bool
+    presence: Presence
+
+    def recent(self, after: int) -> list[Frame] | None:
+        """Returns what came after a cursor, if memory reaches back that far."""
+
+    async def page(self, after: int) -> ReplayPage:
+        """Returns one page of the log after a cursor."""
+        ...
+
+    def join(self, subscription: "Subscription") -> None:
+        """Lets a client follow live."""
+
+    def leave(self, subscription: "Subscription") -> None:
+        """Lets a client follow no longer."""
+
+
+class Subscription(Follower):
+    """One client's place in a session: catches up from a cursor, then follows live."""
+
+    def __init__(self, feed: Source, after: int) -> None:
+        self._feed = feed
+        self.cursor = after
+        self._queue: list[Frame] = []
+        self._ready: asyncio.Future[None] | None = None
+        self._following = False
+        self.joined_at = after
+        self._ended = False
+
+    # Called by the feed, never waiting
+
+    def push(self, frame: Frame) -> None:
+        if not self._following:
+            return
+        if len(self._queue) >= MAX_QUEUED_FRAMES_PER_CLIENT:
+            # Too slow to be buffered for: forget the queue, go on from the durable log later.
+            metrics.CLIENTS_SWITCHED_TO_REPLAY.inc()
+            self._following = False
+            self._queue.clear()
+            self._feed.leave(self)
+        else:
+            self._queue.append(frame)
+        if self._ready is not None:
+            self.wake()
+
+    def end(self) -> None:
+        """Ends the stream; the client resumes from its cursor if it wants more."""
+        self._ended = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something is ready, or the session has closed: what is queued is still delivered."""
+        ready, self._ready = self._ready, None
+        if ready is not None and not ready.done():
+            ready.set_result(None)
+
+    # Called by the client's connection
+
+    async def frames(self) -> AsyncIterator[list[Frame]]:
+        """Frames as they come, everything that is ready at once; ends when the session has."""
+        try:
+            while not self._ended:
+                async for batch in self._catch_up():
+                    yield batch
+                if self._feed.closed and self.cursor >= self._feed.tip:
+                    return
+                async for batch in self._follow():
+                    yield batch
+        finally:
+            self._feed.leave(self)
+
+    async def _catch_up(self) -> AsyncIterator[list[Frame]]:
+        while not self._ended:
+            if (recent := self._feed.recent(self.cursor)) is not None:
+                # Nothing is awaited between here and joining, so nothing can fall in between.
+                if recent:
+                    self.cursor = recent[-1].seq or self.cursor
+                self.joined_at = self.cursor
+                self._following = True
+                self._feed.join(self)
+                if self._feed.presence.settled:
+                    self.push(self._feed.presence.frame())
+                if recent:
+                    yield recent
+                return
+            page = await self._feed.page(self.cursor)
+            if page.events:
+                yield [Frame.of(event) for event in page.events]
+            self.cursor = max(page.next_after, self.cursor)
+
+    async def _follow(self) -> AsyncIterator[list[Frame]]:
+        loop = asyncio.get_running_loop()
+        while self._following and not self._ended:
+            if not self._queue:
+                if self._feed.closed and self.cursor >= self._feed.tip:
+                    return
+                self._ready = loop.create_future()
+                await self._ready
+                continue
+            batch, self._queue = self._queue, []
+            for frame in batch:
+                if frame.seq:
+                    self.cursor = frame.seq
+            yield batch

@@ -1,0 +1,113 @@
+"""What API processes tell each other about a session: live text, hints of news, stops, who is connected.
+
+One frame is a JSON object in one line. That of live text is followed by the text as clients get it, which was
+encoded where the agent's write came in and is passed on as it is.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from waystation.models.requests import PresentPerson
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Text of a message that is being written; ``wire`` is the event as clients get it."""
+
+    turn_id: str | None
+    attempt: int
+    message_id: str
+    offset: int
+    length: int
+    wire: str = ""
+    kind: Literal["delta"] = "delta"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The session has news. ``quiet``: only text that clients have seen live has become durable."""
+
+    quiet: bool = False
+    kind: Literal["tick"] = "tick"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """Somebody stops the session: show nothing live until it is known whether the stop was taken."""
+
+    by: str
+    """The stop's request id."""
+    kind: Literal["stopping"] = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The stop was taken: show nothing live until the log says what was stopped."""
+
+    by: str
+    kind: Literal["stopped"] = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class NotStopped:
+    """The stop could not be delivered: go on."""
+
+    by: str
+    kind: Literal["not_stopped"] = "not_stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Who is connected to one process."""
+
+    process: str
+    people: tuple[PresentPerson, ...]
+    kind: Literal["presence"] = "presence"
+
+
+@dataclass(frozen=True, slots=True)
+class WhoIsHere:
+    """A process that has just begun to follow asks the others."""
+
+    process: str
+    kind: Literal["who"] = "who"
+
+
+LiveMessage = Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFrame:
+    """A message on its way between processes. ``origin`` is the process that has told itself already."""
+
+    message: Annotated[LiveMessage, Field(discriminator="kind")]
+    origin: str = field(default="")
+
+
+_FRAME: TypeAdapter[LiveFrame] = TypeAdapter(LiveFrame)
+
+
+def encode(message: LiveMessage, origin: str = "") -> bytes:
+    """Returns a message as a frame.
+
+    >>> decode(encode(Tick(), "me"))
+    LiveFrame(message=Tick(quiet=False, kind='tick'), origin='me')
+    """
+    if isinstance(message, Delta):
+        head = _FRAME.dump_json(LiveFrame(replace(message, wire=""), origin))
+        return head + b"\n" + message.wire.encode()
+    return _FRAME.dump_json(LiveFrame(message, origin))
+
+
+def decode(raw: bytes) -> LiveFrame | None:
+    """Returns what a frame says, or None for one that says nothing known (of a newer version, say)."""
+    head, _, wire = raw.partition(b"\n")
+    try:
+        frame = _FRAME.validate_json(head)
+        if isinstance(frame.message, Delta):
+            return LiveFrame(replace(frame.message, wire=wire.decode()), frame.origin)
+    except (ValidationError, UnicodeDecodeError):
+        return None
+    return frame

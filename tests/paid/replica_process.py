@@ -13,8 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
-from waystation.seller.paywall import Paywall
-from waystation.seller.paywall.rails import EvmRail
+from waystation.seller.paywall import EvmRail, Paywall
 from waystation.seller.paywall.redis_journal import RedisJournal
 
 from .support import REALM, RECIPIENT, SECRET, usdc

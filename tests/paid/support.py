@@ -21,9 +21,8 @@ from waystation.models.money import Money
 from waystation.protocols.http402 import decode_json_header
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.facilitator import Chain, create_facilitator_app
-from waystation.seller.paywall import Paywall
+from waystation.seller.paywall import EvmRail, Paywall
 from waystation.seller.paywall.journal import SqliteJournal
-from waystation.seller.paywall.rails import EvmRail
 
 with warnings.catch_warnings():
     # web3, which the stock x402 client drags in, imports a deprecated module of websockets.

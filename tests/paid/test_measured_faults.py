@@ -30,9 +30,8 @@ from waystation.protocols import http402
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.facilitator import Chain, Facilitator
 from waystation.sandbox.processor import create_app as create_processor
-from waystation.seller.paywall import Paywall
+from waystation.seller.paywall import Paywall, StripeRail
 from waystation.seller.paywall.journal import SqliteJournal
-from waystation.seller.paywall.rails import StripeRail
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
 
 from .buying import Bench, usd

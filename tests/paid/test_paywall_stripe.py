@@ -18,10 +18,9 @@ from waystation.models.money import Money
 from waystation.models.payments import Rail
 from waystation.protocols import http402
 from waystation.sandbox.processor import create_app as create_processor
-from waystation.seller.paywall import Paywall
+from waystation.seller.paywall import Paywall, StripeRail
 from waystation.seller.paywall.entries import EntryState
 from waystation.seller.paywall.journal import SqliteJournal
-from waystation.seller.paywall.rails import StripeRail
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
 
 from .support import BASE_URL, REALM, SECRET, LossyTransport

@@ -28,9 +28,8 @@ from waystation.models.money import Money
 from waystation.models.payments import Rail
 from waystation.protocols import http402
 from waystation.protocols.http402.eip3009 import TokenAsset
-from waystation.seller.paywall import Paywall
+from waystation.seller.paywall import EvmRail, Paywall
 from waystation.seller.paywall.journal import SqliteJournal
-from waystation.seller.paywall.rails import EvmRail
 
 from .buying import Bench, has_credential, times
 from .support import REALM, RECIPIENT, SECRET

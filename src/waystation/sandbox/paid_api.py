@@ -42,9 +42,8 @@ from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.redaction import install_redaction
 from waystation.sandbox.facilitator import Chain, create_facilitator_app
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
-from waystation.seller.paywall import Paywall
+from waystation.seller.paywall import EvmRail, Paywall, StripeRail
 from waystation.seller.paywall.journal import Journal, SqliteJournal
-from waystation.seller.paywall.rails import EvmRail, StripeRail
 from waystation.seller.paywall.redis_journal import RedisJournal
 from waystation.stripe_http import open_stripe
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 
-from waystation.protocols.http402.offers import evm_asset
+from waystation.protocols.http402.wire import evm_asset
 
 
 @dataclass(frozen=True, slots=True)

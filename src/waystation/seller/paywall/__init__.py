@@ -1,9 +1,10 @@
 """A paywall for FastAPI: price a route, accept MPP and x402, charge once, deliver for sure."""
 
+from waystation.seller.paywall.evm_rail import EvmRail
 from waystation.seller.paywall.forms import KeepForms
 from waystation.seller.paywall.journal import SqliteJournal
 from waystation.seller.paywall.paywall import Paywall
-from waystation.seller.paywall.rails import EvmRail, StripeRail
+from waystation.seller.paywall.stripe_rail import StripeRail
 
 __all__ = [
     "EvmRail",

@@ -1,0 +1,48 @@
+"""The payer reads the receipt of a paid answer."""
+
+from collections.abc import Iterable
+from datetime import UTC
+
+from mpp import Receipt as MppReceipt
+from pydantic import ValidationError
+
+from waystation.models.payments import Rail, Receipt
+from waystation.protocols.http402.wire import (
+    MAX_HEADER_CHARACTERS,
+    PAYMENT_RECEIPT,
+    PAYMENT_RESPONSE,
+    MppParseError,
+    WireError,
+    decode_json_header,
+)
+
+
+def parse_receipt(headers: Iterable[tuple[str, str]], rail: Rail) -> Receipt | None:
+    """The receipt of a paid answer, or None when there is none or it can't be read."""
+    values = {name.lower(): value for name, value in headers}
+    try:
+        if rail is Rail.X402_EXACT:
+            return _x402_receipt(values.get(PAYMENT_RESPONSE))
+        return _mpp_receipt(values.get(PAYMENT_RECEIPT), rail)
+    except (MppParseError, WireError, ValidationError):
+        return None
+
+
+def _mpp_receipt(value: str | None, rail: Rail) -> Receipt | None:
+    if value is None or len(value) > MAX_HEADER_CHARACTERS:
+        return None
+    receipt = MppReceipt.from_payment_receipt(value)
+    return Receipt(
+        rail=rail,
+        status=receipt.status,
+        reference=receipt.reference,
+        timestamp=receipt.timestamp if receipt.timestamp.tzinfo else receipt.timestamp.replace(tzinfo=UTC),
+    )
+
+
+def _x402_receipt(value: str | None) -> Receipt | None:
+    if value is None or len(value) > MAX_HEADER_CHARACTERS:
+        return None
+    settled = decode_json_header(value)
+    status = "success" if settled.get("success") is True else "failed"
+    return Receipt(rail=Rail.X402_EXACT, status=status, reference=str(settled.get("transaction", "")))

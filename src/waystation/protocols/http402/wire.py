@@ -1,0 +1,151 @@
+"""What every header of HTTP 402 is made of: amounts, addresses, times, base64 of JSON, problems."""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+import mpp
+import rfc8785
+from eth_utils.address import to_checksum_address
+from mpp import Challenge, Credential
+
+from waystation.models.base import JsonObject
+from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+
+MAX_HEADER_CHARACTERS = 16 * 1024
+"""A challenge header longer than this is refused unread."""
+X402_VERSION = 2
+PAYMENT_REQUIRED = "payment-required"
+PAYMENT_SIGNATURE = "payment-signature"
+PAYMENT_RESPONSE = "payment-response"
+PAYMENT_RECEIPT = "payment-receipt"
+PROBLEM_BASE = "https://paymentauth.org/problems/"
+
+_AMOUNT = re.compile(r"[0-9]{1,16}")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+NETWORK = re.compile(r"eip155:[1-9][0-9]{0,17}")
+
+MppChallenge = Challenge
+MppCredential = Credential
+MppParseError: Final[type[Exception]] = mpp.ParseError  # type: ignore[attr-defined]  # absent from __all__ only
+"""What ``mpp`` raises for a header that it can't read."""
+
+
+class WireError(ValueError):
+    """A header doesn't say what its protocol asks for. The message never quotes a credential."""
+
+
+def parse_mpp_challenge(wire: str) -> Challenge:
+    """Reads one MPP challenge. Raises ``WireError``."""
+    try:
+        return Challenge.from_www_authenticate(wire)
+    except MppParseError as error:
+        raise WireError(f"malformed MPP challenge: {error}") from None
+
+
+def as_object(value: object, what: str) -> JsonObject:
+    """Returns a JSON object from decoded JSON.
+
+    Raises:
+        WireError: It is anything else.
+    """
+    if not isinstance(value, dict):
+        raise WireError(f"{what} must be a JSON object")
+    return value
+
+
+def as_text(value: object, what: str) -> str:
+    """Returns a string from decoded JSON.
+
+    Raises:
+        WireError: It is anything else.
+    """
+    if not isinstance(value, str):
+        raise WireError(f"{what} must be a string")
+    return value
+
+
+def parse_amount(value: object) -> int:
+    """A positive whole number of minor units from its decimal string. Raises ``WireError``."""
+    if not isinstance(value, str) or not _AMOUNT.fullmatch(value) or not value.isascii():
+        raise WireError("price is not a whole number of minor units")
+    amount = int(value)
+    if not 0 < amount <= MAX_AMOUNT_MINOR_UNITS:
+        raise WireError("price is zero or absurdly large")
+    return amount
+
+
+def parse_address(value: object) -> str:
+    """An EIP-55 address. Raises ``WireError``."""
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+        raise WireError("payee or token is not an EVM address")
+    return str(to_checksum_address(value))
+
+
+def evm_asset(network: str, token: object) -> str:
+    """The asset id of a token: ``eip155:84532/erc20:0x036C…``."""
+    return f"{network}/erc20:{parse_address(token)}"
+
+
+def split_evm_asset(asset: str) -> tuple[int, str]:
+    """``(chain id, token address)`` of an asset id. Raises ``WireError`` for other assets."""
+    network, separator, token = asset.partition("/erc20:")
+    if not separator or not NETWORK.fullmatch(network):
+        raise WireError(f"{asset} is not an EVM token")
+    return int(network.removeprefix("eip155:")), parse_address(token)
+
+
+def parse_time(value: str) -> datetime:
+    """An RFC 3339 instant with its offset. Raises ``WireError``."""
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        raise WireError("timestamp is not RFC 3339") from None
+    if instant.tzinfo is None:
+        raise WireError("timestamp has no offset from UTC")
+    return instant.astimezone(UTC)
+
+
+def decode_json_header(value: str) -> JsonObject:
+    """An x402 header: base64 of a JSON object. Raises ``WireError``."""
+    if len(value) > MAX_HEADER_CHARACTERS * 4:
+        raise WireError("x402 header is too long")
+    try:
+        decoded = json.loads(base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True))
+        rfc8785.dumps(decoded)
+    except (binascii.Error, ValueError, RecursionError, rfc8785.CanonicalizationError):
+        raise WireError("x402 header is not base64 of JSON") from None
+    if not isinstance(decoded, dict):
+        raise WireError("x402 header is not a JSON object")
+    return decoded
+
+
+def encode_json_header(value: JsonObject) -> str:
+    """Base64 of compact JSON, as x402 writes its headers."""
+    return base64.b64encode(json.dumps(value, separators=(",", ":")).encode()).decode("ascii")
+
+
+def fingerprint(credential: str) -> str:
+    """The name of a credential in logs and trails: its SHA-256, which reveals nothing."""
+    return "sha256:" + hashlib.sha256(credential.encode()).hexdigest()
+
+
+def problem(slug: str, status: int, detail: str, **more: str) -> JsonObject:
+    """An RFC 9457 problem of the Payment scheme."""
+    title = slug.replace("-", " ").capitalize()
+    return {"type": PROBLEM_BASE + slug, "title": title, "status": status, "detail": detail, **more}
+
+
+def problem_slug(body: bytes) -> str | None:
+    """``payment-expired`` from the body of a Payment problem; None for anything else."""
+    try:
+        kind = json.loads(body)["type"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not isinstance(kind, str) or not kind.startswith(PROBLEM_BASE):
+        return None
+    return kind.removeprefix(PROBLEM_BASE)[:64]

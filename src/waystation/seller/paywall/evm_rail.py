@@ -1,0 +1,240 @@
+"""The rail for EVM tokens: EIP-3009 authorizations, settled through an x402 facilitator."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+from pydantic import JsonValue, SecretStr, ValidationError
+from x402.schemas import SettleResponse, VerifyResponse
+
+from waystation.models.base import FrozenOpen, JsonObject
+from waystation.models.money import Money
+from waystation.protocols.http402 import (
+    WireError,
+    mpp_evm_nonce,
+    parse_address,
+    parse_amount,
+)
+from waystation.protocols.http402.eip3009 import TokenAsset, recover_signer
+from waystation.seller.paywall.entries import Charge, Entry
+from waystation.seller.paywall.rails import BadPayment, Outcome, PaymentPayload, Refused, Settled, Unclear
+
+FACILITATOR_TIMEOUT_SECONDS = 30.0
+AUTHORIZATION_MAX_SECONDS = 3_600
+"""An authorization valid for longer than this is refused."""
+
+
+class _Authorization(FrozenOpen):
+    """The authorization fields as they come in; all strings on the wire."""
+
+    to: str
+    value: str
+    validAfter: str  # noqa: N815
+    validBefore: str  # noqa: N815
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationPayment:
+    """A signed EIP-3009 authorization whose signature and terms were checked."""
+
+    authorization: dict[str, str]
+    signature: SecretStr
+    journal_key: str | None
+
+    @property
+    def payer(self) -> str:
+        """The address that signed."""
+        return self.authorization["from"]
+
+    def check_valid(self, now: datetime) -> None:
+        """See ``PaymentPayload``. A resend after the window is fine: it settles nothing new."""
+        after, before = int(self.authorization["validAfter"]), int(self.authorization["validBefore"])
+        seconds = int(now.timestamp())
+        if not after <= seconds < before <= seconds + AUTHORIZATION_MAX_SECONDS:
+            raise BadPayment("the authorization isn't valid now, or for too long")
+
+
+class EvmRail:
+    """Settles EIP-3009 authorizations of one token through an x402 facilitator."""
+
+    mpp_method = "evm"
+
+    def __init__(
+        self,
+        asset: TokenAsset,
+        *,
+        recipient: str,
+        facilitator_url: str,
+        client: httpx.AsyncClient | None = None,
+        max_timeout_seconds: int = 300,
+    ) -> None:
+        self._asset = asset
+        self._facilitator_url = facilitator_url.rstrip("/")
+        self._client = client or httpx.AsyncClient(timeout=FACILITATOR_TIMEOUT_SECONDS)
+        self._max_timeout_seconds = max_timeout_seconds
+        self.payee = parse_address(recipient)
+        self.currency = asset.currency
+
+    def mpp_request(self, price: Money) -> JsonObject:
+        """See ``SellerRail``."""
+        return {
+            "amount": str(price.amount),
+            "currency": parse_address(self._asset.address),
+            "recipient": self.payee,
+            "methodDetails": {
+                "chainId": self._asset.chain_id,
+                "credentialTypes": ["authorization"],
+                "decimals": self._asset.decimals,
+            },
+        }
+
+    def x402_terms(self, price: Money) -> JsonObject:
+        """See ``X402Rail``."""
+        return {
+            "scheme": "exact",
+            "network": self._asset.network,
+            "amount": str(price.amount),
+            "asset": parse_address(self._asset.address),
+            "payTo": self.payee,
+            "maxTimeoutSeconds": self._max_timeout_seconds,
+            "extra": {
+                "assetTransferMethod": "eip3009",
+                "name": self._asset.name,
+                "version": self._asset.version,
+            },
+        }
+
+    def read_mpp(
+        self, challenge_id: str, realm: str, payload: JsonObject, price: Money
+    ) -> AuthorizationPayment:
+        """See ``SellerRail``."""
+        if payload.get("type") != "authorization":
+            raise BadPayment("the payload isn't an EIP-3009 authorization")
+        authorization = {key: value for key, value in payload.items() if key not in ("type", "signature")}
+        payment = self._read(authorization, payload.get("signature"), price)
+        if payment.authorization["nonce"].lower() != mpp_evm_nonce(challenge_id, realm):
+            raise BadPayment("the authorization is for another challenge (nonce)")
+        return payment
+
+    def read_x402(self, payload: JsonObject, price: Money) -> AuthorizationPayment:
+        """See ``X402Rail``."""
+        authorization = payload.get("authorization")
+        if not isinstance(authorization, dict):
+            raise BadPayment("only EIP-3009 authorizations are accepted")
+        return self._read(authorization, payload.get("signature"), price)
+
+    def _read(self, raw: JsonObject, signature: object, price: Money) -> AuthorizationPayment:
+        try:
+            fields = _Authorization.model_validate(raw, strict=True)
+            payer, payee = parse_address(raw.get("from")), parse_address(fields.to)
+            nonce = bytes.fromhex(fields.nonce.removeprefix("0x"))
+            after, before = int(fields.validAfter), int(fields.validBefore)
+            value = parse_amount(fields.value)
+        except (ValidationError, WireError, ValueError):
+            raise BadPayment("the authorization is malformed") from None
+        if payee != self.payee or value != price.amount:
+            raise BadPayment("the authorization pays another recipient or amount")
+        if len(nonce) != 32:
+            raise BadPayment("the authorization's nonce isn't 32 bytes")
+        authorization = {
+            "from": payer,
+            "to": payee,
+            "value": str(value),
+            "validAfter": str(after),
+            "validBefore": str(before),
+            "nonce": "0x" + nonce.hex(),
+        }
+        if not isinstance(signature, str) or recover_signer(self._asset, authorization, signature) != payer:
+            raise BadPayment("the signature isn't the payer's")
+        key = f"{self.currency}:{payer}:{authorization['nonce']}"
+        return AuthorizationPayment(authorization, SecretStr(signature), key)
+
+    async def charge(self, entry: Entry, payment: PaymentPayload) -> Outcome:
+        """See ``SellerRail``. The chain itself accepts each nonce once."""
+        if not isinstance(payment, AuthorizationPayment):
+            raise TypeError("an EvmRail charges what it has read itself")
+        terms = self.x402_terms(entry.price)
+        body: JsonObject = {
+            "x402Version": 2,
+            "paymentPayload": {
+                "x402Version": 2,
+                "accepted": terms,
+                "payload": {
+                    "authorization": dict[str, JsonValue](payment.authorization),
+                    "signature": payment.signature.get_secret_value(),
+                },
+            },
+            "paymentRequirements": terms,
+        }
+        if entry.attempts <= 1:
+            # Settling may fail for reasons that tell nothing; verifying first tells most of them.
+            refusal = await self._verify(body)
+            if refusal is not None:
+                return refusal
+        answer = await self._ask("settle", body)
+        if isinstance(answer, Unclear):
+            return answer
+        try:
+            settled = SettleResponse.model_validate_json(answer.content)
+        except ValidationError:
+            return Unclear(f"the facilitator's answer can't be read (HTTP {answer.status_code})")
+        return self._outcome(settled, entry)
+
+    async def _verify(self, body: JsonObject) -> Outcome | None:
+        """A refusal before anything was settled, or None where nothing stands against settling."""
+        answer = await self._ask("verify", body)
+        if isinstance(answer, Unclear):
+            return answer
+        try:
+            verified = VerifyResponse.model_validate_json(answer.content)
+        except ValidationError:
+            return Unclear(f"the facilitator's answer can't be read (HTTP {answer.status_code})")
+        if verified.is_valid:
+            return None
+        reason = verified.invalid_reason or "no reason given"
+        if reason.startswith("unexpected"):
+            return Unclear(f"the facilitator could not verify ({reason})")
+        return Refused(f"the facilitator refused the authorization ({reason})")
+
+    async def _ask(self, what: str, body: JsonObject) -> httpx.Response | Unclear:
+        url = f"{self._facilitator_url}/{what}"
+        try:
+            return await self._client.post(url, json=body, timeout=FACILITATOR_TIMEOUT_SECONDS)
+        except httpx.HTTPError as error:
+            return Unclear(f"the facilitator didn't answer ({type(error).__name__})")
+
+    def _outcome(self, settled: SettleResponse, entry: Entry) -> Outcome:
+        if settled.success and settled.transaction:
+            charge = Charge(
+                reference=settled.transaction,
+                network=self._asset.network,
+                payer=settled.payer,
+                charged_at=datetime.now(UTC),
+            )
+            return Settled(charge)
+        reason = settled.error_reason or "no reason given"
+        sure = settled.error_reason in DEFINITE_FACILITATOR_REFUSALS and not settled.transaction
+        if sure and not settled.success and entry.attempts <= 1:
+            return Refused(f"the facilitator refused the authorization ({reason})")
+        return Unclear(f"the facilitator could not settle ({reason})")
+
+    async def find(self, entry: Entry) -> Outcome:
+        """See ``SellerRail``. Facilitators can't be asked; only a resend settles the question."""
+        return Unclear("facilitators offer no lookup; the client's resend will tell")
+
+
+DEFINITE_FACILITATOR_REFUSALS = frozenset(
+    {
+        "insufficient_balance",
+        "insufficient_funds",
+        "invalid_exact_evm_insufficient_balance",
+        "invalid_exact_evm_payload_signature",
+        "invalid_exact_evm_signature",
+        "invalid_exact_evm_nonce_already_used",
+        "invalid_exact_evm_payload_authorization_valid_before",
+        "invalid_exact_evm_payload_recipient_mismatch",
+        "invalid_exact_evm_payload_authorization_value_mismatch",
+    }
+)
+"""Reasons after which a first try has certainly moved nothing."""

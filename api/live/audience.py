@@ -50,7 +50,7 @@ class Audience:
         """Adds a client; ``lengths`` are those of the open messages at ``tip``, the newest event here."""
         view = View(lengths)
         if not self._together:
-            self._view = view
+            self._view = View(lengths)
         if self._view.seen == view.seen and follower.joined_at <= tip:
             self._together[follower] = None
         else:

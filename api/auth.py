@@ -287,3 +287,12 @@ def check_session_id(session_id: str) -> str:
         raise Invalid(
             "A session id has 1 to 100 letters, digits, '.', '_' or '-'.", code="invalid-session-id"
         ) from error
+
+
+def speaker(caller: Principal, actor: Actor | None) -> Actor:
+    """Returns who speaks: the caller, or whom a service speaks for."""
+    if actor is None:
+        return caller.actor
+    if caller.role != "service":
+        raise Forbidden("Only the role 'service' speaks for others; leave 'actor' out.")
+    return actor

@@ -12,6 +12,7 @@ from api.gateways.money import MoneyParts
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
 from api.live.channels import Channels
+from api.live.control import Control
 from api.live.feeds import Feeds
 from waystation.settings import Settings
 
@@ -26,6 +27,7 @@ class ApiParts:
     bus: LiveBus
     feeds: Feeds
     channels: Channels
+    control: Control
     auth: Authenticator
 
 

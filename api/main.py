@@ -15,6 +15,7 @@ from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus, MemoryBus, RedisBus
 from api.live.channels import Channels
+from api.live.control import Control
 from api.live.feeds import Feeds
 from api.routes import (
     allowances,
@@ -86,17 +87,17 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     # Lazily: the API answers 503 while Temporal is down, and starts while it is.
     client = await connect(settings, resources, lazy=True)
     gateway = Gateway(client, settings.temporal_timeout_seconds)
+    money = MoneyGateway(client, settings.temporal_timeout_seconds)
     feeds = Feeds(gateway, bus, settings)
     await feeds.start()
     resources.push_async_callback(feeds.stop)
     return ApiParts(
         settings=settings,
         gateway=gateway,
-        money=MoneyParts(
-            gateway=MoneyGateway(client, settings.temporal_timeout_seconds), settings=settings.money
-        ),
+        money=MoneyParts(gateway=money, settings=settings.money),
         bus=bus,
         feeds=feeds,
         channels=Channels(feeds, bus, gateway, settings),
+        control=Control(feeds, bus, gateway, money),
         auth=Authenticator(settings, bus),
     )

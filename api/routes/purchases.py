@@ -14,12 +14,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.auth import Action, Principal
 from api.dependencies import Caller, Money, Parts
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
-from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, sees
 from api.routes.mandates import require_spender
 from waystation.buyer.carts import order_facts
 from waystation.models.base import Frozen
 from waystation.models.decisions import (
-    Approve,
     Cancel,
     Decision,
     Digest,
@@ -44,7 +43,6 @@ from waystation.protocols.acp.webhooks import (
     InvalidSignatureError,
     verify_webhook,
 )
-from waystation.settings import ANY_AGENT
 
 router = APIRouter(responses=PROBLEM_RESPONSES, tags=["purchases"])
 
@@ -109,7 +107,7 @@ async def start(body: StartPurchase, caller: Caller, money: Money, response: Res
             request=body.request,
             updated_at=datetime.now(UTC),
         )
-    view = await _visible(purchase_id, caller, money)
+    view = await money.gateway.visible(purchase_id, caller)
     if not await money.gateway.began_as(purchase_id, body.request):
         raise Conflict(f"'{purchase_id}' is another purchase; choose another id.", code="id-taken")
     response.status_code = 200
@@ -127,7 +125,7 @@ async def list_purchases(
     """Purchases, newest first; a session token sees those of its own sessions."""
     ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id, waiting=waiting)
     found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
-    return [view for view in found if _sees(caller, view)]
+    return [view for view in found if sees(caller, view)]
 
 
 @router.get("/purchases/{purchase_id}", summary="Look at a purchase")
@@ -143,39 +141,36 @@ async def show(
     With ``or_for_a_person`` also once somebody has to approve, revise, authenticate or retry.
     """
     if wait_seconds:
-        await _check_visible(purchase_id, caller, money)
+        await money.gateway.check_visible(purchase_id, caller)
         return await money.gateway.outcome(purchase_id, wait_seconds, or_for_a_person=or_for_a_person)
-    return await _visible(purchase_id, caller, money)
+    return await money.gateway.visible(purchase_id, caller)
 
 
 @router.get("/purchases/{purchase_id}/cart", summary="Look at the cart")
 async def cart(purchase_id: PurchaseId, caller: Caller, money: Money) -> Cart | None:
     """The cart as the seller last stated it."""
-    await _visible(purchase_id, caller, money)
+    await money.gateway.visible(purchase_id, caller)
     return await money.gateway.cart(purchase_id)
 
 
 @router.get("/purchases/{purchase_id}/audit", summary="Read the audit trail")
 async def audit(purchase_id: PurchaseId, caller: Caller, money: Money) -> AuditTrail:
     """Every step, each chained to the one before by its hash."""
-    await _visible(purchase_id, caller, money)
+    await money.gateway.visible(purchase_id, caller)
     return await money.gateway.audit(purchase_id)
 
 
 @router.post("/purchases/{purchase_id}/approve", summary="Approve the cart")
-async def approve(purchase_id: PurchaseId, body: ApproveBody, caller: Caller, money: Money) -> PurchaseView:
+async def approve(purchase_id: PurchaseId, body: ApproveBody, caller: Caller, parts: Parts) -> PurchaseView:
     """Approves exactly the cart with this digest; a stale one is refused with the fresh cart."""
-    caller.require(Action.APPROVE)
-    await _check_visible(purchase_id, caller, money)
-    wanted = Approve(digest=body.digest, approver=caller.subject)
-    return await money.gateway.decide(purchase_id, Decision(approve=wanted))
+    return await parts.control.approve(purchase_id, body.digest, caller)
 
 
 @router.post("/purchases/{purchase_id}/reject", summary="Reject the purchase")
 async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, money: Money) -> PurchaseView:
     """Says no; everything is undone."""
     caller.require(Action.APPROVE)
-    await _check_visible(purchase_id, caller, money)
+    await money.gateway.check_visible(purchase_id, caller)
     wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
     return await money.gateway.decide(purchase_id, Decision(reject=wanted))
 
@@ -215,32 +210,11 @@ async def authentication(
 async def _tell(
     purchase_id: str, signal: str, argument: Any, caller: Principal, money: MoneyParts
 ) -> PurchaseView:
-    view = await _visible(purchase_id, caller, money)
+    view = await money.gateway.visible(purchase_id, caller)
     if view.final:
         raise Conflict(f"The purchase is {view.status} already.", code="ended")
     await money.gateway.tell(purchase_id, signal, argument)
     return await money.gateway.purchase(purchase_id)
-
-
-async def _check_visible(purchase_id: str, caller: Principal, money: MoneyParts) -> None:
-    """Like :func:`_visible`, without asking anything for a caller who may see them all."""
-    if caller.sessions is not None or (caller.role == "agent" and not caller.speaks_for(ANY_AGENT)):
-        await _visible(purchase_id, caller, money)
-
-
-async def _visible(purchase_id: str, caller: Principal, money: MoneyParts) -> PurchaseView:
-    view = await money.gateway.purchase(purchase_id)
-    if _sees(caller, view):
-        return view
-    raise NotFound(
-        f"There is no purchase '{purchase_id}', or this token may not see it.", code="unknown-purchase"
-    )
-
-
-def _sees(caller: Principal, view: PurchaseView) -> bool:
-    if caller.sessions is not None:
-        return view.request.session_id in caller.sessions
-    return caller.role != "agent" or caller.speaks_for(view.request.agent.id)
 
 
 # --- what sellers send -------------------------------------------------------------------------

@@ -1,20 +1,17 @@
 """Routes of sessions: start, list, look, talk, control, people."""
 
 import asyncio
-import time
 import uuid
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Response
+from temporalio.workflow import UpdateMethodMultiParam
 
-from api.auth import Action, Principal, check_session_id
+from api.auth import Action, Principal, check_session_id, speaker
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
-from api.live.feeds import is_terminal
 from waystation.client.transcript import Transcript
-from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType
-from waystation.models.live import NotStopped, Stopped, Stopping, Tick
+from waystation.models.live import Tick
 from waystation.models.requests import (
     ControlAnswer,
     JoinRequest,
@@ -35,19 +32,16 @@ from waystation.models.sessions import (
     MAX_REPLAY_EVENTS,
     Close,
     Membership,
-    OnBusy,
-    Outcome,
     Recorded,
     ReplayPage,
-    SendMessage,
     Sent,
     Snapshot,
     StartSession,
-    Steer,
-    Stop,
     TakeOver,
 )
 from workflows.session import AgentSession
+
+Argument = TypeVar("Argument")
 
 router = APIRouter(responses=PROBLEM_RESPONSES)
 
@@ -219,103 +213,19 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
 @router.post("/sessions/{session_id}/messages", status_code=202, tags=["control"], summary="Send a message")
 async def send_message(session_id: SessionPath, body: MessageRequest, caller: Caller, parts: Parts) -> Sent:
     """Sends a message; ``on_busy`` says what becomes of it while a turn runs."""
-    caller.require(Action.SEND, session_id)
-    sent = await parts.gateway.send(
-        session_id,
-        SendMessage(
-            text=body.text,
-            actor=_speaker(caller, body.actor),
-            on_busy=OnBusy(body.on_busy),
-            message_id=body.message_id,
-            data=body.data,
-        ),
-    )
-    parts.bus.publish(session_id, Tick())
-    return sent
-
-
-def _speaker(caller: Principal, actor: Actor | None) -> Actor:
-    if actor is None:
-        return caller.actor
-    if caller.role != "service":
-        raise Forbidden("Only the role 'service' speaks for others; leave 'actor' out.")
-    return actor
+    return await parts.control.send(session_id, body, caller)
 
 
 @router.post("/sessions/{session_id}/stop", tags=["control"], summary="Stop the agent")
 async def stop(session_id: SessionPath, body: StopRequest, caller: Caller, parts: Parts) -> ControlAnswer:
     """Stops a turn and answers with the outcome and the seq at which it is recorded."""
-    caller.require(Action.SEND, session_id)
-    request_id = body.request_id or f"stop-{uuid.uuid4().hex}"
-    signal = Stop(turn_id=body.turn_id, request_id=request_id, actor=caller.actor, reason=body.reason)
-    return await _control(parts, session_id, "stop", signal, request_id, body.wait_seconds)
+    return await parts.control.stop(session_id, body, caller)
 
 
 @router.post("/sessions/{session_id}/steer", tags=["control"], summary="Steer the agent")
 async def steer(session_id: SessionPath, body: SteerRequest, caller: Caller, parts: Parts) -> ControlAnswer:
     """Offers a message to the running turn; answers whether it was consumed or queued."""
-    caller.require(Action.SEND, session_id)
-    request_id = body.request_id or f"steer-{uuid.uuid4().hex}"
-    signal = Steer(text=body.text, request_id=request_id, actor=caller.actor)
-    return await _control(parts, session_id, "steer", signal, request_id, body.wait_seconds)
-
-
-async def _control(
-    parts: ApiParts, session_id: str, signal: str, argument: Any, request_id: str, wait_seconds: float
-) -> ControlAnswer:
-    seen: list[Event] = []
-    async with parts.feeds.use(session_id) as feed:
-        feed.watch(seen.append)
-        try:
-            if signal == "stop":
-                await _deliver_stop(parts, session_id, argument, request_id)
-            else:
-                await parts.gateway.signal(session_id, signal, argument)
-                parts.bus.publish(session_id, Tick())
-            deadline = time.monotonic() + wait_seconds
-            # The agent is waiting for that reading, the caller's question for the answer: first things first.
-            await feed.caught_up(wait_seconds)
-            outcome = await parts.gateway.outcome(session_id, request_id) or Outcome(outcome="pending")
-            while outcome.outcome == "pending" and (left := deadline - time.monotonic()) > 0:
-                if not any(event.type in _SETTLING for event in seen):
-                    await feed.next_change(left)
-                    continue
-                # A stop's outcome is in the log; of a steer that expired the session says what became.
-                stopped = _stopped_by(seen, outcome.turn_id) if signal == "stop" else None
-                outcome = stopped or await parts.gateway.outcome(session_id, request_id) or outcome
-                seen.clear()
-        finally:
-            feed.unwatch(seen.append)
-    return ControlAnswer(request_id=request_id, **outcome.model_dump())
-
-
-async def _deliver_stop(parts: ApiParts, session_id: str, stop: Stop, request_id: str) -> None:
-    """Screens stand still from the request on, not only once a busy Temporal has taken it."""
-    parts.bus.publish(session_id, Stopping(request_id))
-    try:
-        await parts.gateway.signal(session_id, "stop", stop)
-    except Problem:
-        parts.bus.publish(session_id, NotStopped(request_id))
-        raise
-    parts.bus.publish(session_id, Stopped(request_id))
-
-
-_SETTLING = TERMINAL_TURN_TYPES | {
-    EventType.AGENT_FINISHED,
-    EventType.STEER_CONSUMED,
-    EventType.STEER_EXPIRED,
-}
-
-
-def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:
-    """What became of a stop of the turn, by the event that ended it."""
-    for event in events:
-        if event.turn_id == turn_id and is_terminal(event):
-            stopped = event.type == EventType.TURN_STOPPED or event.data.get("outcome") == "stopped"
-            return Outcome(
-                outcome="stopped" if stopped else "already_finished", seq=event.seq, turn_id=turn_id
-            )
-    return None
+    return await parts.control.steer(session_id, body, caller)
 
 
 @router.post("/sessions/{session_id}/takeover", tags=["people"], summary="Take over from the agent")
@@ -353,7 +263,7 @@ async def participants(session_id: SessionPath, caller: Caller, parts: Parts) ->
 async def join(session_id: SessionPath, body: JoinRequest, caller: Caller, parts: Parts) -> Recorded:
     """Takes part in the session; joining twice is harmless."""
     caller.require(Action.JOIN, session_id)
-    membership = Membership(participant=_speaker(caller, body.actor))
+    membership = Membership(participant=speaker(caller, body.actor))
     return await _record(parts, session_id, AgentSession.join, membership)
 
 
@@ -367,8 +277,13 @@ async def leave(session_id: SessionPath, participant_id: str, caller: Caller, pa
     return await _record(parts, session_id, AgentSession.leave, Membership(participant=participant))
 
 
-async def _record(parts: ApiParts, session_id: str, update: Any, argument: Any) -> Recorded:
-    recorded: Recorded = await parts.gateway.update(session_id, update, argument)
+async def _record(
+    parts: ApiParts,
+    session_id: str,
+    update: UpdateMethodMultiParam[[AgentSession, Argument], Recorded],
+    argument: Argument,
+) -> Recorded:
+    recorded = await parts.gateway.update(session_id, update, argument)
     parts.bus.publish(session_id, Tick())
     return recorded
 

@@ -15,13 +15,11 @@ from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisc
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth import Action, Principal, check_session_id
-from api.dependencies import ApiParts, Caller, Money, Parts, SessionPath
+from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem
-from api.gateways.money import MoneyParts
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
 from api.live.feeds import Feed
 from api.live.subscription import Subscription
-from api.routes import purchases, sessions
 from waystation.models.purchases import PurchaseView
 from waystation.models.requests import ControlAnswer
 from waystation.models.sessions import Sent
@@ -114,10 +112,8 @@ class ClientSocket:
         session_id: str,
         principal: Principal,
         parts: ApiParts,
-        money: MoneyParts,
     ) -> None:
         self._socket, self._session_id, self._principal, self._parts = socket, session_id, principal, parts
-        self._money = money
         self._sending = asyncio.Lock()
         self._slots = asyncio.Semaphore(MAX_COMMANDS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -171,17 +167,16 @@ class ClientSocket:
 
     async def _do(self, command: Command) -> dict[str, Any]:
         result: Sent | ControlAnswer | PurchaseView
-        caller = (self._principal, self._parts)
+        control, caller = self._parts.control, self._principal
         match command:
             case SendCommand():
-                result = await sessions.send_message(self._session_id, command.body, *caller)
+                result = await control.send(self._session_id, command.body, caller)
             case StopCommand():
-                result = await sessions.stop(self._session_id, command.body, *caller)
+                result = await control.stop(self._session_id, command.body, caller)
             case SteerCommand():
-                result = await sessions.steer(self._session_id, command.body, *caller)
+                result = await control.steer(self._session_id, command.body, caller)
             case ApproveCommand(body=body):
-                wanted = purchases.ApproveBody(digest=body.digest)
-                result = await purchases.approve(body.purchase_id, wanted, self._principal, self._money)
+                result = await control.approve(body.purchase_id, body.digest, caller)
         return result.model_dump(mode="json", exclude_none=True)
 
     async def _send(self, text: str) -> None:
@@ -203,9 +198,7 @@ def _json(value: dict[str, Any]) -> str:
 
 
 @router.websocket("/sessions/{session_id}/socket")
-async def socket(
-    socket: WebSocket, session_id: str, parts: Parts, money: Money, after: str | None = None
-) -> None:
+async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | None = None) -> None:
     """Events down; ``send``, ``stop``, ``steer`` and ``approve`` up. docs/http-api.md has the frames."""
     async with contextlib.AsyncExitStack() as resources:
         try:
@@ -225,4 +218,4 @@ async def socket(
         _hold(resources, feed, subscription, principal)
         await socket.accept()
         with contextlib.suppress(WebSocketDisconnect):
-            await ClientSocket(socket, session_id, principal, parts, money).run(subscription)
+            await ClientSocket(socket, session_id, principal, parts).run(subscription)

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
+from api.live.control import Control
 from api.main import create_app
 from api.routes import codec, mandates, purchases
 from tests.purchases.scripted_seller import ScriptedSeller
@@ -115,13 +116,13 @@ async def api(
         app.include_router(part.router)
     async with app.router.lifespan_context(app):
         secrets = {seller.origin: (SecretStr(WEBHOOK_SECRET),)}
+        parts, gateway = app.state.parts, Gateway(encrypted, 10.0)
+        money = MoneyGateway(encrypted, 10.0, task_queue=purchase_queue)
         app.state.parts = dataclasses.replace(
-            app.state.parts,
-            gateway=Gateway(encrypted, 10.0),
-            money=MoneyParts(
-                gateway=MoneyGateway(encrypted, 10.0, task_queue=purchase_queue),
-                settings=MoneySettings(seller_webhook_secrets=secrets),
-            ),
+            parts,
+            gateway=gateway,
+            money=MoneyParts(gateway=money, settings=MoneySettings(seller_webhook_secrets=secrets)),
+            control=Control(parts.feeds, parts.bus, gateway, money),
         )
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:

@@ -1,0 +1,123 @@
+"""What clients ask of a running session (send, stop, steer, approve), over HTTP and sockets alike."""
+
+import time
+import uuid
+from collections.abc import Sequence
+
+from api.auth import Action, Principal, speaker
+from api.errors import Problem
+from api.gateways.money import MoneyGateway
+from api.gateways.sessions import Gateway
+from api.live.bus import LiveBus
+from api.live.feeds import Feed, Feeds, is_terminal
+from waystation.models.decisions import Approve, Decision
+from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
+from waystation.models.live import NotStopped, Stopped, Stopping, Tick
+from waystation.models.purchases import PurchaseView
+from waystation.models.requests import ControlAnswer, MessageRequest, SteerRequest, StopRequest
+from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop
+
+_SETTLING = TERMINAL_TURN_TYPES | {
+    EventType.AGENT_FINISHED,
+    EventType.STEER_CONSUMED,
+    EventType.STEER_EXPIRED,
+}
+
+
+class Control:
+    """Checks what the caller may do, does it, tells the feeds, and waits for what becomes of it."""
+
+    def __init__(self, feeds: Feeds, bus: LiveBus, gateway: Gateway, money: MoneyGateway) -> None:
+        self._feeds, self._bus, self._gateway, self._money = feeds, bus, gateway, money
+
+    async def send(self, session_id: str, body: MessageRequest, caller: Principal) -> Sent:
+        """Sends a message; ``on_busy`` says what becomes of it while a turn runs."""
+        caller.require(Action.SEND, session_id)
+        sent = await self._gateway.send(
+            session_id,
+            SendMessage(
+                text=body.text,
+                actor=speaker(caller, body.actor),
+                on_busy=OnBusy(body.on_busy),
+                message_id=body.message_id,
+                data=body.data,
+            ),
+        )
+        self._bus.publish(session_id, Tick())
+        return sent
+
+    async def stop(self, session_id: str, body: StopRequest, caller: Principal) -> ControlAnswer:
+        """Stops a turn, and returns the outcome and the seq at which it is recorded.
+
+        Screens stand still from the request on, not only once a busy Temporal has taken it.
+        """
+        caller.require(Action.SEND, session_id)
+        request_id = body.request_id or f"stop-{uuid.uuid4().hex}"
+        stop = Stop(turn_id=body.turn_id, request_id=request_id, actor=caller.actor, reason=body.reason)
+        seen: list[Event] = []
+        async with self._feeds.use(session_id) as feed:
+            feed.watch(seen.append)
+            try:
+                self._bus.publish(session_id, Stopping(request_id))
+                try:
+                    await self._gateway.signal(session_id, "stop", stop)
+                except Problem:
+                    self._bus.publish(session_id, NotStopped(request_id))
+                    raise
+                self._bus.publish(session_id, Stopped(request_id))
+                outcome = await self._settled(feed, seen, request_id, body.wait_seconds, stopping=True)
+            finally:
+                feed.unwatch(seen.append)
+        return ControlAnswer(request_id=request_id, **outcome.model_dump())
+
+    async def steer(self, session_id: str, body: SteerRequest, caller: Principal) -> ControlAnswer:
+        """Offers a message to the running turn, and returns whether it was consumed or queued."""
+        caller.require(Action.SEND, session_id)
+        request_id = body.request_id or f"steer-{uuid.uuid4().hex}"
+        steer = Steer(text=body.text, request_id=request_id, actor=caller.actor)
+        seen: list[Event] = []
+        async with self._feeds.use(session_id) as feed:
+            feed.watch(seen.append)
+            try:
+                await self._gateway.signal(session_id, "steer", steer)
+                self._bus.publish(session_id, Tick())
+                outcome = await self._settled(feed, seen, request_id, body.wait_seconds, stopping=False)
+            finally:
+                feed.unwatch(seen.append)
+        return ControlAnswer(request_id=request_id, **outcome.model_dump())
+
+    async def approve(self, purchase_id: str, digest: str, caller: Principal) -> PurchaseView:
+        """Approves exactly the cart with this digest; a stale one is refused with the fresh cart."""
+        caller.require(Action.APPROVE)
+        await self._money.check_visible(purchase_id, caller)
+        wanted = Approve(digest=digest, approver=caller.subject)
+        return await self._money.decide(purchase_id, Decision(approve=wanted))
+
+    async def _settled(
+        self, feed: Feed, seen: list[Event], request_id: str, wait_seconds: float, *, stopping: bool
+    ) -> Outcome:
+        """Waits until it is known what became of a request, or for the time to be up."""
+        deadline = time.monotonic() + wait_seconds
+        # The agent is waiting for that reading, the caller's question for the answer: first things first.
+        await feed.caught_up(wait_seconds)
+        outcome = await self._gateway.outcome(feed.session_id, request_id) or Outcome(outcome="pending")
+        while outcome.outcome == "pending" and (left := deadline - time.monotonic()) > 0:
+            if not any(event.type in _SETTLING for event in seen):
+                await feed.next_change(left)
+                continue
+            # A stop's outcome is in the log; of a steer that expired the session says what became.
+            stopped = _stopped_by(seen, outcome.turn_id) if stopping else None
+            outcome = stopped or await self._gateway.outcome(feed.session_id, request_id) or outcome
+            seen.clear()
+        return outcome
+
+
+def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:
+    """What became of a stop of the turn, by the event that ended it."""
+    for event in events:
+        if event.turn_id == turn_id and is_terminal(event):
+            stopped = event.type == EventType.TURN_STOPPED or event.data.get("outcome") == "stopped"
+            return Outcome(
+                outcome="stopped" if stopped else "already_finished", seq=event.seq, turn_id=turn_id
+            )
+    return None

@@ -3,25 +3,24 @@
 import contextlib
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
-from pydantic import ValidationError
 from temporalio.client import (
     Client,
-    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+from temporalio.types import MethodAsyncSingleParam
 
 from api.auth import Principal
-from api.errors import Conflict, Problem, Unavailable, refusal
-from api.gateways.sessions import execute_update, memo_of
+from api.errors import Conflict, Problem, Unavailable
+from api.gateways.calls import Calls, Wording, memo_of
 from waystation.models.decisions import Decision
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
@@ -34,7 +33,6 @@ from waystation.models.purchases import (
 )
 from waystation.models.trail import AuditTrail
 from waystation.settings import ANY_AGENT, MoneySettings
-from waystation.temporal.encryption import PayloadDecryptionError
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
@@ -44,6 +42,8 @@ from workflows.purchase.order_events import OrderEvents, OrderEventsStart, order
 from workflows.waiting import APPROVAL, WAITS_FOR
 
 T = TypeVar("T")
+Workflow = TypeVar("Workflow")
+Argument = TypeVar("Argument")
 
 MAX_OUTCOME_WAIT_SECONDS = 30
 MAX_LISTED = 100
@@ -53,6 +53,23 @@ class NotFound(Problem):
     """No such mandate or purchase, or out of the caller's sight."""
 
     status, code, title = 404, "not-found", "Not found"
+
+
+def _unknown(workflow_id: str) -> Problem:
+    return NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.")
+
+
+def _unreadable(workflow_id: str) -> Problem:
+    return NotFound(f"'{workflow_id}' was encrypted with a key that is no longer set.")
+
+
+_WORDING: Final = Wording(
+    unknown=_unknown,
+    unreadable=_unreadable,
+    ended=lambda: Conflict("It has ended and takes nothing more.", code="ended"),
+    not_taken="The purchase did not take the request; try again.",
+    no_worker="No worker answered in time; is 'waystation worker' running?",
+)
 
 
 def sees(caller: Principal, view: PurchaseView) -> bool:
@@ -69,7 +86,7 @@ class MoneyGateway:
         self, client: Client, timeout_seconds: float, *, task_queue: str = SESSION_TASK_QUEUE
     ) -> None:
         self._client = client
-        self._timeout = timedelta(seconds=timeout_seconds)
+        self._calls = Calls(client, timeout_seconds, _WORDING)
         self._queue = task_queue
 
     # --- mandates ------------------------------------------------------------------------------
@@ -82,13 +99,12 @@ class MoneyGateway:
 
     async def mandate(self, mandate_id: str) -> MandateView:
         handle = self._client.get_workflow_handle_for(Mandate.run, mandate_id)
-        found: MandateView = await self._guarded(
-            mandate_id, lambda: handle.query(Mandate.balance, rpc_timeout=self._timeout)
+        return await self._calls.guarded(
+            mandate_id, lambda: handle.query(Mandate.balance, rpc_timeout=self._calls.timeout)
         )
-        return found
 
     async def revoke(self, mandate_id: str, request: RevokeRequest) -> None:
-        await self._signal(mandate_id, "revoke", request)
+        await self._calls.signal(mandate_id, "revoke", request)
 
     # --- purchases -----------------------------------------------------------------------------
 
@@ -106,12 +122,16 @@ class MoneyGateway:
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
         """Whether the purchase was started with this very request."""
         handle = self._client.get_workflow_handle(purchase_id)
-        found = await self._guarded(purchase_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        found = await self._calls.guarded(
+            purchase_id, lambda: handle.describe(rpc_timeout=self._calls.timeout)
+        )
         return (await found.memo()).get("request") == _digest(request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
-        view: PurchaseView = await self._ask(purchase_id, Purchase.status)
-        return view
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        return await self._calls.guarded(
+            purchase_id, lambda: handle.query(Purchase.status, rpc_timeout=self._calls.timeout)
+        )
 
     async def check_visible(self, purchase_id: str, caller: Principal) -> None:
         """Like ``visible``, without asking anything for a caller who may see them all."""
@@ -128,12 +148,16 @@ class MoneyGateway:
         )
 
     async def cart(self, purchase_id: str) -> Cart | None:
-        cart: Cart | None = await self._ask(purchase_id, Purchase.cart)
-        return cart
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        return await self._calls.guarded(
+            purchase_id, lambda: handle.query(Purchase.cart, rpc_timeout=self._calls.timeout)
+        )
 
     async def audit(self, purchase_id: str) -> AuditTrail:
-        trail: AuditTrail = await self._ask(purchase_id, Purchase.audit)
-        return trail
+        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        return await self._calls.guarded(
+            purchase_id, lambda: handle.query(Purchase.audit, rpc_timeout=self._calls.timeout)
+        )
 
     async def outcome(
         self, purchase_id: str, wait_seconds: float, *, or_for_a_person: bool = False
@@ -151,17 +175,17 @@ class MoneyGateway:
 
     async def decide(self, purchase_id: str, decision: Decision) -> PurchaseView:
         try:
-            view: PurchaseView = await self._update(purchase_id, Purchase.decide, decision)
+            handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+            return await self._calls.update(handle, Purchase.decide, decision)
         except Conflict as conflict:
             if conflict.code == "stale-digest":  # show the fresh cart with the refusal
                 fresh = await self.purchase(purchase_id)
                 conflict.extra["digest"] = fresh.digest
                 conflict.extra["cart"] = fresh.cart.model_dump(mode="json") if fresh.cart else None
             raise
-        return view
 
-    async def tell(self, purchase_id: str, signal: str, argument: Any) -> None:
-        await self._signal(purchase_id, signal, argument)
+    async def tell(self, purchase_id: str, signal: str, argument: object) -> None:
+        await self._calls.signal(purchase_id, signal, argument)
 
     # --- paid requests -------------------------------------------------------------------------
 
@@ -173,14 +197,14 @@ class MoneyGateway:
 
     async def payment(self, payment_id: str) -> PaidRequestView:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
-        view: PaidRequestView = await self._guarded(
-            payment_id, lambda: handle.query(PaidRequest.status, rpc_timeout=self._timeout)
+        return await self._calls.guarded(
+            payment_id, lambda: handle.query(PaidRequest.status, rpc_timeout=self._calls.timeout)
         )
-        return view
 
     async def decide_payment(self, payment_id: str, decision: Decision) -> PaidRequestView:
         try:
-            view: PaidRequestView = await self._update(payment_id, PaidRequest.decide, decision)
+            handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
+            return await self._calls.update(handle, PaidRequest.decide, decision)
         except Conflict as conflict:
             if conflict.code == "stale-digest":
                 conflict.extra["digest"] = (await self.payment(payment_id)).terms_digest
@@ -194,24 +218,21 @@ class MoneyGateway:
 
     async def payment_audit(self, payment_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
-        trail: AuditTrail = await self._guarded(
-            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout)
+        return await self._calls.guarded(
+            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._calls.timeout)
         )
-        return trail
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
-        view: AllowanceView = await self._guarded(
-            allowance_id, lambda: handle.query(Allowance.status, rpc_timeout=self._timeout)
+        return await self._calls.guarded(
+            allowance_id, lambda: handle.query(Allowance.status, rpc_timeout=self._calls.timeout)
         )
-        return view
 
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
-        trail: AuditTrail = await self._guarded(
-            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout)
+        return await self._calls.guarded(
+            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._calls.timeout)
         )
-        return trail
 
     async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
         """The view once the payment is final, or as it stands after ``wait_seconds``."""
@@ -227,7 +248,9 @@ class MoneyGateway:
     async def session_of(self, payment_id: str) -> str | None:
         """The session that a payment or allowance was started for."""
         handle = self._client.get_workflow_handle(payment_id)
-        found = await self._guarded(payment_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        found = await self._calls.guarded(
+            payment_id, lambda: handle.describe(rpc_timeout=self._calls.timeout)
+        )
         session_id = (await found.memo()).get("session_id")
         return session_id if isinstance(session_id, str) else None
 
@@ -245,10 +268,10 @@ class MoneyGateway:
                 task_queue=self._queue,
                 start_signal="deliver",
                 start_signal_args=[event],
-                rpc_timeout=self._timeout,
+                rpc_timeout=self._calls.timeout,
             )
 
-        await self._guarded(route, call)
+        await self._calls.guarded(route, call)
 
     @staticmethod
     async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
@@ -290,7 +313,7 @@ class MoneyGateway:
 
         async def call() -> list[str]:
             found: list[str] = []
-            async for execution in self._client.list_workflows(query, rpc_timeout=self._timeout):
+            async for execution in self._client.list_workflows(query, rpc_timeout=self._calls.timeout):
                 memo = await memo_of(execution) if wanted else {}
                 if all(memo.get(name) == value for name, value in wanted.items()):
                     found.append(execution.id)
@@ -298,11 +321,17 @@ class MoneyGateway:
                     break
             return found
 
-        return await self._guarded("", call)
+        return await self._calls.guarded("", call)
 
     # --- how -----------------------------------------------------------------------------------
 
-    async def _start(self, wanted: str, run: Any, start: Any, memo: dict[str, Any]) -> tuple[str, bool]:
+    async def _start(
+        self,
+        wanted: str,
+        run: MethodAsyncSingleParam[Workflow, Argument, object],
+        start: Argument,
+        memo: Mapping[str, object],
+    ) -> tuple[str, bool]:
         async def call() -> bool:
             try:
                 await self._client.start_workflow(
@@ -313,54 +342,13 @@ class MoneyGateway:
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo=memo,
-                    rpc_timeout=self._timeout,
+                    rpc_timeout=self._calls.timeout,
                 )
             except WorkflowAlreadyStartedError:
                 return False
             return True
 
-        return wanted, await self._guarded(wanted, call)
-
-    async def _ask(self, purchase_id: str, query: Any) -> Any:
-        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
-        return await self._guarded(purchase_id, lambda: handle.query(query, rpc_timeout=self._timeout))
-
-    async def _update(self, workflow_id: str, update: Any, argument: Any) -> Any:
-        handle = self._client.get_workflow_handle(workflow_id)
-        return await self._guarded(
-            workflow_id, lambda: execute_update(handle, update, argument, self._timeout)
-        )
-
-    async def _signal(self, workflow_id: str, name: str, argument: Any) -> None:
-        handle = self._client.get_workflow_handle(workflow_id)
-        await self._guarded(workflow_id, lambda: handle.signal(name, argument, rpc_timeout=self._timeout))
-
-    async def _guarded(self, workflow_id: str, call: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await call()
-        except WorkflowUpdateFailedError as error:
-            if isinstance(error.cause, ApplicationError):
-                raise refusal(error.cause) from error
-            raise Unavailable("The purchase did not take the request; try again.") from error
-        except PayloadDecryptionError as error:
-            raise NotFound(f"'{workflow_id}' was encrypted with a key that is no longer set.") from error
-        except WorkflowQueryFailedError as error:
-            raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
-        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise _no_worker() from error
-        except ValidationError as error:
-            # The answer of a workflow of another kind, whose id this is.
-            raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                if "already completed" in str(error):
-                    raise Conflict("It has ended and takes nothing more.", code="ended") from error
-                raise NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.") from error
-            if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
-                raise _no_worker() from error
-            raise Unavailable(
-                "Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable"
-            ) from error
+        return wanted, await self._calls.guarded(wanted, call)
 
 
 def _digest(request: PurchaseRequest) -> str:
@@ -371,10 +359,6 @@ def _is_decided(view: PaidRequestView, decision: Decision) -> bool:
     if decision.approve is not None:
         return view.approved_by == decision.approve.approver
     return view.refusal is not None and view.refusal.rule == "rejected"
-
-
-def _no_worker() -> Problem:
-    return Unavailable("No worker answered in time; is 'waystation worker' running?", code="no-worker")
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,18 @@
-"""The API's way to Temporal: every call bounded in time, every failure a problem that says what to do."""
+"""The API's way to sessions."""
 
 import asyncio
-import uuid
 from base64 import b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
-from temporalio.client import (
-    Client,
-    WorkflowExecution,
-    WorkflowExecutionStatus,
-    WorkflowHandle,
-    WorkflowQueryFailedError,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import Invalid, Problem, Unavailable, UnknownSession, refusal
+from api.gateways.calls import Calls, Wording, memo_of
 from waystation.models.events import Publish
 from waystation.models.requests import ListedSession
 from waystation.models.sessions import (
@@ -34,21 +25,30 @@ from waystation.models.sessions import (
     Spawned,
     StartSession,
 )
-from waystation.temporal.encryption import PayloadDecryptionError
-from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW
+from waystation.temporal.names import SESSION_CLOSED, SESSION_TASK_QUEUE, SESSION_WORKFLOW
 from workflows.session import AgentSession, SessionInput
 
 T = TypeVar("T")
+Argument = TypeVar("Argument")
 
 HEDGE_AFTER_SECONDS = 0.25
-MAX_UPDATE_ATTEMPTS = 4
-UPDATE_PAUSE_SECONDS = 0.05
-"""Before an update is repeated, times the attempts made: the task that dropped it is repeated at once."""
 
-_GONE_STATES = (RPCStatusCode.NOT_FOUND,)
-_NEVER_CONNECTED = "Failed client connect"
-_TASK_FAILED = "workflow task failure"
-_BAD_STATES = (RPCStatusCode.INVALID_ARGUMENT,)
+
+def _closed() -> Problem:
+    return refusal(ApplicationError("The session is closed; start another one.", type=SESSION_CLOSED))
+
+
+def _unreadable(session_id: str) -> Problem:
+    return Unavailable(f"The session '{session_id}' was encrypted with a key that isn't set here.")
+
+
+_WORDING: Final = Wording(
+    unknown=UnknownSession,
+    unreadable=_unreadable,
+    ended=_closed,
+    not_taken="The session did not take the request; try again.",
+    no_worker="No worker took up the session in time; is 'waystation worker' running?",
+)
 
 
 class Gateway:
@@ -56,10 +56,11 @@ class Gateway:
 
     def __init__(self, client: Client, timeout_seconds: float) -> None:
         self.client = client
-        self._timeout = timedelta(seconds=timeout_seconds)
+        self._calls = Calls(client, timeout_seconds, _WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:
+        """Returns the handle of a session's workflow."""
         return self.client.get_workflow_handle_for(AgentSession.run, session_id)
 
     async def start(
@@ -77,13 +78,13 @@ class Gateway:
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo={"agent": start.agent, "title": start.title},
-                    rpc_timeout=self._timeout,
+                    rpc_timeout=self._calls.timeout,
                 )
             except WorkflowAlreadyStartedError:
                 return False
             return True
 
-        return await self._guarded(session_id, call)
+        return await self._calls.guarded(session_id, call)
 
     async def list_sessions(
         self, limit: int, cursor: str | None, *, only_open: bool
@@ -101,60 +102,72 @@ class Gateway:
 
         async def call() -> tuple[list[ListedSession], str | None]:
             page = self.client.list_workflows(
-                query, page_size=limit, next_page_token=token, rpc_timeout=self._timeout
+                query, page_size=limit, next_page_token=token, rpc_timeout=self._calls.timeout
             )
             await page.fetch_next_page()
             listed = [await _listed(execution) for execution in page.current_page or ()]
             following = urlsafe_b64encode(page.next_page_token).decode() if page.next_page_token else None
             return listed, following
 
-        return await self._guarded("", call)
+        return await self._calls.guarded("", call)
 
     async def snapshot(self, session_id: str) -> Snapshot:
-        snapshot: Snapshot = await self._query(session_id, AgentSession.snapshot, [])
-        return snapshot
+        """Returns what the session is doing now."""
+        handle = self.handle(session_id)
+        return await self._query(
+            session_id, lambda: handle.query(AgentSession.snapshot, rpc_timeout=self._calls.timeout)
+        )
 
     async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
-        page: ReplayPage = await self._query(session_id, AgentSession.replay, [after, limit])
-        return page
+        """Returns one page of the log."""
+        handle = self.handle(session_id)
+        return await self._query(
+            session_id,
+            lambda: handle.query(AgentSession.replay, args=[after, limit], rpc_timeout=self._calls.timeout),
+        )
 
     async def outcome(self, session_id: str, request_id: str) -> Outcome | None:
-        outcome: Outcome | None = await self._query(session_id, AgentSession.outcome, [request_id])
-        return outcome
+        """Returns what became of a stop or a steer."""
+        handle = self.handle(session_id)
+        return await self._query(
+            session_id,
+            lambda: handle.query(AgentSession.outcome, request_id, rpc_timeout=self._calls.timeout),
+        )
 
     async def publish(self, session_id: str, publish: Publish) -> None:
+        """Hands a batch of writes to the session."""
         await self.signal(session_id, "publish", publish)
 
     async def send(self, session_id: str, message: SendMessage) -> Sent:
-        update_id = message.message_id
-        sent: Sent = await self.update(session_id, AgentSession.send, message, update_id=update_id)
-        return sent
+        """Sends a message; its id makes that idempotent."""
+        return await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
 
     async def spawn(self, session_id: str, spawn: Spawn) -> Spawned:
-        spawned: Spawned = await self.update(session_id, AgentSession.spawn, spawn)
-        return spawned
+        """Starts a sub-agent; its key makes that idempotent."""
+        return await self.update(session_id, AgentSession.spawn, spawn)
 
-    async def signal(self, session_id: str, name: str, argument: Any) -> None:
-        handle = self.handle(session_id)
-        await self._guarded(session_id, lambda: handle.signal(name, argument, rpc_timeout=self._timeout))
+    async def signal(self, session_id: str, name: str, argument: object) -> None:
+        """Signals the session."""
+        await self._calls.signal(session_id, name, argument)
 
     async def update(
-        self, session_id: str, update: Any, argument: Any, *, update_id: str | None = None
-    ) -> Any:
-        handle = self.handle(session_id)
-        return await self._guarded(
-            session_id, lambda: execute_update(handle, update, argument, self._timeout, update_id=update_id)
-        )
+        self,
+        session_id: str,
+        update: UpdateMethodMultiParam[[AgentSession, Argument], T],
+        argument: Argument,
+        *,
+        update_id: str | None = None,
+    ) -> T:
+        """Executes an update of the session."""
+        return await self._calls.update(self.handle(session_id), update, argument, update_id=update_id)
 
-    async def _query(self, session_id: str, query: Any, args: list[Any]) -> Any:
-        handle = self.handle(session_id)
-
-        async def call() -> Any:
+    async def _query(self, session_id: str, query: Callable[[], Awaitable[T]]) -> T:
+        async def call() -> T:
             # Waiting for its turn is part of a request's time.
             async with self._one_at_a_time(session_id):
-                return await _hedged(lambda: handle.query(query, args=args, rpc_timeout=self._timeout))
+                return await _hedged(query)
 
-        return await self._guarded(session_id, call)
+        return await self._calls.guarded(session_id, call)
 
     @asynccontextmanager
     async def _one_at_a_time(self, session_id: str) -> AsyncIterator[None]:
@@ -170,60 +183,6 @@ class Gateway:
                 self._queries[session_id] = (lock, users - 1)
             else:
                 del self._queries[session_id]
-
-    async def _guarded(self, session_id: str, call: Callable[[], Awaitable[T]]) -> T:
-        try:
-            # Over all: an update is several calls, each with a time of its own.
-            async with asyncio.timeout(self._timeout.total_seconds()):
-                return await call()
-        except TimeoutError as error:
-            raise Unavailable(
-                "Temporal did not answer in time; try again.", code="temporal-unavailable"
-            ) from error
-        except WorkflowUpdateFailedError as error:
-            if isinstance(error.cause, ApplicationError):
-                raise refusal(error.cause) from error
-            raise Unavailable("The session did not take the request; try again.") from error
-        except WorkflowQueryFailedError as error:
-            # Another kind of workflow has this id: for callers of this API there is no such session.
-            raise UnknownSession(session_id) from error
-        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise _no_worker() from error
-        except RPCError as error:
-            raise _problem(error, session_id) from error
-        except RuntimeError as error:
-            # What the SDK raises where it has never been connected.
-            if _NEVER_CONNECTED not in str(error):
-                raise
-            raise _unreachable() from error
-
-
-async def execute_update(
-    handle: WorkflowHandle[Any, Any],
-    update: Any,
-    argument: Any,
-    rpc_timeout: timedelta,
-    *,
-    update_id: str | None = None,
-) -> Any:
-    """Executes an update, and again when Temporal drops it untouched.
-
-    A workflow that continues as new while a signal arrives fails its task and repeats it. Temporal
-    then refuses the updates that came with that task instead of handing them to the next one.
-    """
-    update_id = update_id or uuid.uuid4().hex
-    for attempt in range(1, MAX_UPDATE_ATTEMPTS):
-        try:
-            return await handle.execute_update(update, argument, id=update_id, rpc_timeout=rpc_timeout)
-        except RPCError as error:
-            if not _was_dropped(error):
-                raise
-        await asyncio.sleep(UPDATE_PAUSE_SECONDS * attempt)
-    return await handle.execute_update(update, argument, id=update_id, rpc_timeout=rpc_timeout)
-
-
-def _was_dropped(error: RPCError) -> bool:
-    return error.status == RPCStatusCode.FAILED_PRECONDITION and _TASK_FAILED in str(error)
 
 
 async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
@@ -246,47 +205,16 @@ async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def memo_of(execution: WorkflowExecution) -> Mapping[str, Any]:
-    """A listed workflow's memo; empty where it was encrypted with a key that is no longer known.
-
-    One old workflow must not make the whole list fail.
-    """
-    try:
-        return await execution.memo()
-    except PayloadDecryptionError:
-        return {}
-
-
 async def _listed(execution: WorkflowExecution) -> ListedSession:
     memo = await memo_of(execution)
     return ListedSession(
         session_id=execution.id,
-        agent=memo.get("agent"),
-        title=memo.get("title"),
+        agent=_text(memo.get("agent")),
+        title=_text(memo.get("title")),
         open=execution.status == WorkflowExecutionStatus.RUNNING,
         started=execution.start_time,
     )
 
 
-def _no_worker() -> Problem:
-    return Unavailable(
-        "No worker took up the session in time; is 'waystation worker' running?", code="no-worker"
-    )
-
-
-def _unreachable() -> Problem:
-    return Unavailable("Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable")
-
-
-def _problem(error: RPCError, session_id: str) -> Problem:
-    if error.status in _GONE_STATES:
-        if "already completed" in str(error):
-            return refusal(
-                ApplicationError("The session is closed; start another one.", type="SessionClosed")
-            )
-        return UnknownSession(session_id)
-    if error.status in _BAD_STATES:
-        return Invalid(str(error))
-    if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
-        return _no_worker()
-    return _unreachable()
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

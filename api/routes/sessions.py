@@ -2,9 +2,10 @@
 
 import asyncio
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Response
+from temporalio.workflow import UpdateMethodMultiParam
 
 from api.auth import Action, Principal, check_session_id, speaker
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
@@ -39,6 +40,8 @@ from waystation.models.sessions import (
     TakeOver,
 )
 from workflows.session import AgentSession
+
+Argument = TypeVar("Argument")
 
 router = APIRouter(responses=PROBLEM_RESPONSES)
 
@@ -274,8 +277,13 @@ async def leave(session_id: SessionPath, participant_id: str, caller: Caller, pa
     return await _record(parts, session_id, AgentSession.leave, Membership(participant=participant))
 
 
-async def _record(parts: ApiParts, session_id: str, update: Any, argument: Any) -> Recorded:
-    recorded: Recorded = await parts.gateway.update(session_id, update, argument)
+async def _record(
+    parts: ApiParts,
+    session_id: str,
+    update: UpdateMethodMultiParam[[AgentSession, Argument], Recorded],
+    argument: Argument,
+) -> Recorded:
+    recorded = await parts.gateway.update(session_id, update, argument)
     parts.bus.publish(session_id, Tick())
     return recorded
 

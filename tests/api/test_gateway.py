@@ -12,8 +12,10 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelle
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from api.errors import Problem
-from api.gateways.sessions import MAX_UPDATE_ATTEMPTS, Gateway, execute_update
+from api.errors import Problem, Unavailable
+from api.gateways.calls import MAX_UPDATE_ATTEMPTS, execute_update
+from api.gateways.money import MoneyGateway
+from api.gateways.sessions import Gateway
 
 TIMEOUT_SECONDS = 1.0
 
@@ -47,6 +49,15 @@ async def test_those_who_wait_for_one_session_wait_no_longer_together() -> None:
 async def test_a_process_that_was_started_while_temporal_was_away_says_so() -> None:
     gateway = Gateway(await TemporalClient.connect("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
     assert await ask(gateway) == "temporal-unavailable"
+
+
+async def test_money_says_so_as_sessions_do() -> None:
+    client = await TemporalClient.connect("127.0.0.1:1", lazy=True)
+    money = MoneyGateway(client, TIMEOUT_SECONDS)
+    for look in (money.mandate, money.purchase, money.payment, money.allowance):
+        with pytest.raises(Unavailable) as unavailable:
+            await look("m-1")
+        assert unavailable.value.code == "temporal-unavailable"
 
 
 @workflow.defn

@@ -441,6 +441,15 @@ async def test_the_issuer_chooses_how_a_person_authenticates(
     assert (seen["status"], seen["next_action"]) == ("active", None)
 
 
+async def test_an_intent_allows_payment_methods_by_their_new_name(accounts: tuple[Account, Account]) -> None:
+    _, shop = accounts
+    intent: Json = {"amount": 700, "currency": "usd"}
+    made = await shop.raw("post", "/v1/payment_intents", **intent, allowed_payment_method_types=["card"])
+    assert (made["allowed_payment_method_types"], made["payment_method_types"]) == (["card"], ["card"])
+    older = await refusal(shop.raw("post", "/v1/payment_intents", **intent, payment_method_types=["card"]))
+    assert (older.http_status, older.code) == (400, "parameter_unknown")
+
+
 async def test_card_numbers_are_refused(accounts: tuple[Account, Account]) -> None:
     agent, _ = accounts
     error = await refusal(

@@ -119,7 +119,7 @@ class Agent:
         if method == "POST" and not answer.is_error:
             assert answer.headers["Idempotency-Key"] == given["Idempotency-Key"]
 
-    # --- the usual steps -----------------------------------------------------------------------------------
+    # The usual steps
 
     async def create(self, *items: tuple[str, int], **more: Any) -> Json:
         body = {

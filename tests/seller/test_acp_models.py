@@ -199,7 +199,7 @@ def test_no_request_breaks_the_reader(value: Any) -> None:
             reader(value)
 
 
-# --- statuses ----------------------------------------------------------------------------------------------
+# Statuses
 
 
 def test_every_status_is_in_the_table_and_terminal_ones_lead_nowhere() -> None:
@@ -217,7 +217,7 @@ def test_a_reader_never_sees_a_terminal_status_left(before: CheckoutStatus, afte
         assert acp.may_be_seen_after(before, after)
 
 
-# --- sums --------------------------------------------------------------------------------------------------
+# Sums
 
 amounts = st.integers(min_value=0, max_value=10**9)
 
@@ -321,7 +321,7 @@ def test_a_tampered_line_is_noticed() -> None:
     assert problems == (("$.line_items[0].totals", "items_base_amount is not unit_amount times quantity"),)
 
 
-# --- signatures --------------------------------------------------------------------------------------------
+# Signatures
 
 
 @given(st.binary(max_size=200), st.text(min_size=1, max_size=40), st.integers(0, 2**40))

@@ -261,7 +261,7 @@ async def test_an_escalation_needs_a_person(agent: Agent, shop: Shop) -> None:
     assert done.json()["status"] == "completed"
 
 
-# --- idempotency -------------------------------------------------------------------------------------------
+# Idempotency
 
 
 async def test_a_key_is_replayed(agent: Agent) -> None:

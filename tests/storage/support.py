@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
-from api.gateways.sessions import execute_update
+from api.gateways.calls import execute_update
 from tests.support import TemporalServer, eventually
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult

@@ -168,7 +168,7 @@ class Stockroom:
         self._db.execute("COMMIT")
 
     def available(self, item: str, checkout: str | None = None) -> int | None:
-        """What a checkout can have: all on hand, and what it has itself set aside."""
+        """Returns what a checkout can have: all on hand, and what it has itself set aside."""
         row = self._db.execute(
             "SELECT on_hand + coalesce((SELECT quantity FROM reserved WHERE checkout = ? AND item = ?), 0) "
             "FROM stock WHERE item = ?",

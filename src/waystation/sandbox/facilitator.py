@@ -90,12 +90,12 @@ class Chain:
             return await self._balance(await self._open(), address)
 
     async def transfer_of(self, payer: str, nonce: str) -> Transfer | None:
-        """The transfer that used an authorization, or None."""
+        """Returns the transfer that used an authorization, or None."""
         async with self._lock:
             return await self._transfer_of(await self._open(), payer, nonce)
 
     async def transfers(self) -> list[Transfer]:
-        """All of them, oldest first."""
+        """Returns all transfers, oldest first."""
         query = "SELECT payer, nonce, payee, amount, tx FROM transfers ORDER BY settled_at"
         async with self._lock:
             rows = await (await self._open()).execute_fetchall(query)
@@ -164,7 +164,7 @@ class Facilitator:
         self.chain = chain
 
     async def verify(self, payload: PaymentPayload, terms: PaymentRequirements) -> VerifyResponse:
-        """Whether a payment could be settled now."""
+        """Returns whether a payment could be settled now."""
         reason, payer, _ = await self._check(payload, terms)
         return VerifyResponse(is_valid=reason is None, invalid_reason=reason, payer=payer)
 
@@ -245,7 +245,7 @@ def _normalized(raw: JsonObject) -> dict[str, str]:
 
 
 def create_facilitator_app(chain: Chain) -> FastAPI:
-    """The facilitator as an ASGI application."""
+    """Returns the facilitator as an ASGI application."""
     facilitator = Facilitator(chain)
     app = FastAPI(title="Sandbox x402 facilitator")
 

@@ -42,5 +42,5 @@ def _put(into: JsonObject, path: list[str], value: str) -> None:
 
 
 def values(found: object) -> list[str]:
-    """The strings of a list parameter."""
+    """Returns the strings of a list parameter."""
     return [one for one in found.values() if isinstance(one, str)] if isinstance(found, dict) else []

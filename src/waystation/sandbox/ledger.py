@@ -100,7 +100,7 @@ def no_such(what: str, wanted: str, param: str = "id") -> StripeRefusal:
 
 
 def whole(params: Json, param: str, *, label: str | None = None) -> int:
-    """A positive integer parameter, as Stripe's form encoding writes it."""
+    """Returns a positive integer parameter, as Stripe's form encoding writes it."""
     name = label or param
     raw = params.get(param)
     if raw is None or raw == "":
@@ -114,7 +114,7 @@ def whole(params: Json, param: str, *, label: str | None = None) -> int:
 
 
 def count(params: Json, param: str, default: int) -> int:
-    """An optional number of a query."""
+    """Returns an optional number of a query."""
     raw = params.get(param, str(default))
     if not isinstance(raw, str) or not raw.isascii() or not raw.isdigit() or len(raw) > 18:
         raise invalid(param, "Invalid integer")
@@ -174,7 +174,7 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
-    # --- idempotency ---------------------------------------------------------------------------------------
+    # Idempotency
 
     def once(
         self, account: str, key: str | None, path: str, params: Json, work: Callable[[], Json]
@@ -202,7 +202,7 @@ class Ledger:
                 )
         return status, body, False
 
-    # --- objects -------------------------------------------------------------------------------------------
+    # Objects
 
     def save(self, account: str, data: Json) -> Json:
         self._db.execute(
@@ -222,7 +222,7 @@ class Ledger:
         return found
 
     def listed(self, kind: str, account: str | None) -> list[Json]:
-        """All objects of a kind, newest first."""
+        """Returns all objects of a kind, newest first."""
         rows = self._db.execute(
             "SELECT data FROM objects WHERE kind = ? AND (? IS NULL OR account = ?) ORDER BY seq DESC",
             (kind, account, account),
@@ -233,7 +233,7 @@ class Ledger:
         row = self._db.execute("SELECT account FROM objects WHERE id = ?", (wanted,)).fetchone()
         return str(row["account"])
 
-    # --- payment methods -----------------------------------------------------------------------------------
+    # Payment methods
 
     def create_payment_method(self, account: str, params: Json) -> Json:
         """Only from Stripe's test cards: no card number ever enters."""
@@ -268,7 +268,7 @@ class Ledger:
         return self.save(account, data)
 
     def card_of(self, payment_method: str, account: str | None) -> str:
-        """The name of the test card behind a payment method."""
+        """Returns the name of the test card behind a payment method."""
         if payment_method in TEST_CARDS:
             return payment_method
         found = self.find("payment_method", payment_method, account)
@@ -276,10 +276,10 @@ class Ledger:
             raise no_such("PaymentMethod", payment_method, "payment_method")
         return str(found["sandbox_test_card"])
 
-    # --- shared payment tokens -----------------------------------------------------------------------------
+    # Shared payment tokens
 
     def issue_token(self, account: str, seller_profile: str, params: Json) -> Json:
-        """A token for one seller; the caller has checked who that is."""
+        """Returns a token for one seller; the caller has checked who that is."""
         payment_method = params.get("payment_method")
         if not payment_method:
             raise missing("payment_method")
@@ -326,7 +326,7 @@ class Ledger:
         return token
 
     def authenticate(self, action: str) -> bool:
-        """The person has done what a token's ``next_action`` asked for; false if no token waits for it."""
+        """Completes the ``next_action`` of a token. Returns false if no token waits for it."""
         for token in self.listed("shared_payment.issued_token", None):
             if token["next_action"] and action_id(token["next_action"]) == action:
                 account = self.owner(token["id"])
@@ -336,7 +336,7 @@ class Ledger:
         return False
 
     def token(self, wanted: str) -> Json | None:
-        """The issued token as it is now: an expired one is deactivated on sight."""
+        """Returns the issued token as it is now: an expired one is deactivated on sight."""
         found = self.find("shared_payment.issued_token", wanted, None)
         if found and found["status"] != "deactivated" and found["usage_limits"]["expires_at"] <= self.now():
             return self.deactivate(found, "expired")
@@ -366,14 +366,14 @@ class Ledger:
         }
 
     def granted_to(self, account: str, wanted: str) -> Json:
-        """A token as the seller who may use it sees it; for everyone else it doesn't exist."""
+        """Returns a token as the seller who may use it sees it; for everyone else it doesn't exist."""
         token = self.token(wanted)
         profile = profile_of_account(account)
         if token is None or token["seller_details"]["network_business_profile"] != profile:
             raise no_such("shared_payment_granted_token", redacted(wanted), "shared_payment_granted_token")
         return token
 
-    # --- entries, events -----------------------------------------------------------------------------------
+    # Entries, events
 
     def enter(self, account: str, kind: str, amount: int, intent: Json, source: str, key: str | None) -> None:
         self._db.execute(
@@ -463,7 +463,7 @@ def account_of_profile(profile: str) -> str:
 
 
 def redacted(token: str) -> str:
-    """A token's id for error texts: enough to find it, too little to use it."""
+    """Returns a token's id for error texts: enough to find it, too little to use it."""
     return f"{token[:8]}…" if len(token) > 8 else token
 
 
@@ -510,7 +510,8 @@ def _wants_stripe_sdk(params: Json) -> bool:
 
 def insights(card: TestCard) -> Json:
     action = "block" if card.risk_score >= 75 else "review" if card.risk_score >= 65 else "continue"
-    low = {"recommended_action": "continue", "score": 1}
+    # As in Stripe's own shapes, these three scores may be fractions and the other two are whole.
+    low = {"recommended_action": "continue", "score": 1.5}
     return {
         "bot": low,
         "card_issuer_decline": low,
@@ -521,5 +522,5 @@ def insights(card: TestCard) -> Json:
 
 
 def shown(data: Json) -> Json:
-    """An object without the sandbox's own fields."""
+    """Returns an object without the sandbox's own fields."""
     return {name: value for name, value in data.items() if not name.startswith("sandbox_")}

@@ -12,7 +12,7 @@
 
 It also serves the sandbox's x402 facilitator under ``/facilitator`` unless another
 one is named, ``GET /sandbox/deliveries`` (how often each paid handler ran) and
-``/sandbox/troubles`` (see :mod:`waystation.sandbox.troubles`).
+``/sandbox/troubles`` (see ``waystation.sandbox.troubles``).
 
     python -m waystation.sandbox.paid_api --port 8791 --data .waystation/paid \\
         --processor http://127.0.0.1:8490
@@ -95,7 +95,7 @@ def create_app(
     redis_url: str | None = None,
     lease_seconds: float = 15,
 ) -> FastAPI:
-    """The paid API with its journal in ``data``, charging through ``processor``."""
+    """Returns the paid API with its journal in ``data``, charging through ``processor``."""
     data.mkdir(parents=True, exist_ok=True)
     chain = Chain(data / "chain.sqlite3")
     facilitator = create_facilitator_app(chain)
@@ -197,12 +197,12 @@ async def _reconcile(paywall: Paywall) -> None:
 
 
 def _inside(facilitator: FastAPI) -> httpx.AsyncClient:
-    """The facilitator of the same process, without a socket."""
+    """Returns the facilitator of the same process, without a socket."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(facilitator))
 
 
 def _secret(path: Path) -> str:
-    """The paywall's key: made once, kept, so that challenges survive a restart."""
+    """Returns the paywall's key, made once and kept, so that challenges survive a restart."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

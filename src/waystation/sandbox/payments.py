@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from waystation.sandbox.cards import TEST_CARDS, TestCard
+from waystation.sandbox.forms import values
 from waystation.sandbox.ledger import (
     DEACTIVATED,
     OVER_LIMIT,
@@ -41,6 +42,7 @@ def create_intent(ledger: Ledger, account: str, params: Json, key: str | None) -
     intent: Json = {
         "id": new_id("pi"),
         "object": "payment_intent",
+        "allowed_payment_method_types": values(params.get("allowed_payment_method_types")) or None,
         "amount": amount,
         "amount_received": 0,
         "canceled_at": None,
@@ -146,7 +148,7 @@ def _confirm(ledger: Ledger, account: str, intent: Json, params: Json, key: str 
 
 
 def _token_for(ledger: Ledger, account: str, intent: Json, params: Json) -> Json | None:
-    """The shared payment token to charge, held to its limits; ``None`` where another method is given."""
+    """Returns the token to charge, held to its limits; ``None`` if another method is given."""
     named = nested(params, "payment_method_data").get("shared_payment_granted_token")
     # Stripe's own client knows the first place only; MPP's own server still sends the second.
     wanted = named or params.get("shared_payment_granted_token")
@@ -171,7 +173,7 @@ def _token_for(ledger: Ledger, account: str, intent: Json, params: Json) -> Json
 
 
 def _authenticated(params: Json) -> bool:
-    """Whether the results of a 3DS authentication done elsewhere come with the confirmation."""
+    """Returns whether the results of a 3DS authentication done elsewhere come with the confirmation."""
     proof = nested(nested(nested(params, "payment_method_options"), "card"), "three_d_secure")
     if not proof:
         return False
@@ -261,7 +263,7 @@ def _charge(ledger: Ledger, account: str, intent: Json, card: TestCard, status: 
     )
 
 
-# --- refunds -----------------------------------------------------------------------------------------------
+# Refunds
 
 
 def create_refund(ledger: Ledger, account: str, params: Json, key: str | None) -> Json:
@@ -320,11 +322,14 @@ def _charge_to_refund(ledger: Ledger, account: str, params: Json) -> Json:
     return charge
 
 
-# --- reading -----------------------------------------------------------------------------------------------
+# Reading
 
 
 def page(found: list[Json], params: Json, url: str) -> Json:
-    """A Stripe list, newest first; filters: ``starting_after``, ``created[gte|lte]``, ``payment_intent``."""
+    """Returns a Stripe list, newest first.
+
+    Filters: ``starting_after``, ``created[gte|lte]``, ``payment_intent``.
+    """
     limit = count(params, "limit", 10)
     if not 1 <= limit <= MAX_PAGE_ITEMS:
         raise invalid("limit", f"limit must be between 1 and {MAX_PAGE_ITEMS}.")

@@ -6,7 +6,7 @@ registration. Shared payment tokens need a preview version, as with Stripe; thei
 ``2026-09-30.preview``.
 
 Beside Stripe's routes: ``GET /sandbox/ledger`` (what was charged and refunded, for tests to read) and
-``/sandbox/troubles`` (see :mod:`waystation.sandbox.troubles`).
+``/sandbox/troubles`` (see ``waystation.sandbox.troubles``).
 
     python -m waystation.sandbox.processor --port 8490 --data .waystation/processor
 """
@@ -69,7 +69,8 @@ class _Call:
         self.path = request.url.path
         self.ids: dict[str, str] = request.path_params
         self.key = request.headers.get("idempotency-key") if request.method == "POST" else None
-        self.preview = request.headers.get("stripe-version", "").endswith(".preview")
+        self.version = request.headers.get("stripe-version", "")
+        self.preview = self.version.endswith(".preview")
 
     def need_preview(self, what: str) -> None:
         if not self.preview:
@@ -83,7 +84,7 @@ class _Call:
 Work = Callable[[_Call], Json]
 
 
-# --- shared payment tokens ---------------------------------------------------------------------------------
+# Shared payment tokens
 
 
 def issue_token(call: _Call) -> Json:
@@ -129,7 +130,7 @@ def revoke_test_token(call: _Call) -> Json:
     return call.ledger.granted(call.ledger.deactivate(token, "revoked"))
 
 
-# --- payments ----------------------------------------------------------------------------------------------
+# Payments
 
 
 def _check_token_parameter(call: _Call) -> None:
@@ -140,6 +141,15 @@ def _check_token_parameter(call: _Call) -> None:
 
 def create_intent(call: _Call) -> Json:
     _check_token_parameter(call)
+    if call.version >= STRIPE_API_VERSION and "payment_method_types" in call.params:
+        raise StripeRefusal(
+            400,
+            kept=False,
+            code="parameter_unknown",
+            param="payment_method_types",
+            message="Received unknown parameter: payment_method_types. "
+            "Did you mean allowed_payment_method_types?",
+        )
     return payments.create_intent(call.ledger, call.account, call.params, call.key)
 
 
@@ -232,7 +242,7 @@ ROUTES: Final[tuple[tuple[str, str, Work], ...]] = (
 )
 
 
-# --- HTTP --------------------------------------------------------------------------------------------------
+# HTTP
 
 
 def _account(request: Request) -> str:
@@ -360,7 +370,7 @@ async def _sent(client: httpx.AsyncClient, endpoint: Json, event: Json) -> bool:
 
 
 def create_app(data: Path, ledger: Ledger | None = None) -> FastAPI:
-    """The processor over the ledger in ``data`` (created where missing)."""
+    """Returns the processor over the ledger in ``data`` (created where missing)."""
     books = ledger or Ledger(data / "processor.db")
     troubles = Troubles()
 
@@ -392,7 +402,7 @@ def create_app(data: Path, ledger: Ledger | None = None) -> FastAPI:
 
     @app.post("/sandbox/next_actions/{action}", tags=["sandbox"])
     async def authenticate(action: str) -> dict[str, str]:
-        """What the person does at their bank: the token that waits for it becomes active."""
+        """Plays the person at their bank: the token that waits for it becomes active."""
         with books.transaction():
             if not books.authenticate(action):
                 raise HTTPException(404, "no token waits for this")

@@ -1,7 +1,7 @@
 """The sandbox shop: an ordinary merchant on the seller kit, with switches that make it misbehave.
 
-Beside the protocol's routes: ``/sandbox/troubles`` (see :mod:`waystation.sandbox.troubles`),
-``/sandbox/behaviour`` (:class:`Behaviour`: a shop that lies, overcharges or dies), ``/sandbox/state`` (sales
+Beside the protocol's routes: ``/sandbox/troubles`` (see ``waystation.sandbox.troubles``),
+``/sandbox/behaviour`` (``Behaviour``: a shop that lies, overcharges or dies), ``/sandbox/state`` (sales
 and reservations), ``/sandbox/stock``, ``/sandbox/orders/{id}/ship|deliver|refund`` and ``/age-check``, the
 page that a person visits to buy wine.
 
@@ -271,7 +271,7 @@ def _good(item_id: str) -> Good:
 
 
 def _merged(items: Sequence[acp.RequestedItem]) -> tuple[acp.RequestedItem, ...]:
-    """The same item asked for twice is one position."""
+    """Returns one position for each item, also where it was asked for twice."""
     quantities: dict[str, int] = {}
     for item in items:
         quantities[item.id] = quantities.get(item.id, 0) + item.quantity
@@ -326,7 +326,7 @@ def _pickup() -> QuotedOption:
     )
 
 
-# --- misbehaviour ------------------------------------------------------------------------------------------
+# Misbehaviour
 
 
 class DishonestCharging(Charging):
@@ -390,7 +390,7 @@ def _tampered(body: Json, how: str) -> Json:
     return body
 
 
-# --- the app -----------------------------------------------------------------------------------------------
+# The app
 
 
 def create_app(
@@ -404,7 +404,7 @@ def create_app(
     recovery_after_seconds: int = 60,
     stripe_timeout_seconds: int = 30,
 ) -> FastAPI:
-    """The shop with its data in a folder (created where missing)."""
+    """Returns the shop with its data in a folder (created where missing)."""
     account = account_of_key(stripe_key)
     if account is None:
         raise ValueError("the sandbox takes keys of the form sk_test_<name>")

@@ -59,7 +59,7 @@ class Troubles:
         return [{**trouble.model_dump(), "left": left} for trouble, left in self._armed]
 
     def strike(self, request: str) -> Trouble | None:
-        """The first armed trouble that matches, used up by one."""
+        """Returns the first armed trouble that matches, and uses it up by one."""
         for index, (trouble, left) in enumerate(self._armed):
             if re.search(trouble.match, request):
                 self._armed[index] = (trouble, left - 1)
@@ -69,7 +69,7 @@ class Troubles:
         return None
 
     def router(self) -> APIRouter:
-        """The control endpoints."""
+        """Returns the control endpoints."""
         router = APIRouter(prefix="/sandbox/troubles", tags=["sandbox"])
 
         @router.get("")
@@ -151,7 +151,7 @@ def _error_body(status: int) -> JsonObject:
 
 
 async def _received(receive: Receive) -> Receive:
-    """The whole request now: a caller that goes away in the meantime has still sent it."""
+    """Reads the whole request now, so that a caller who goes away has still sent it."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())

@@ -83,7 +83,7 @@ def read_update_request(value: object) -> CheckoutUpdateRequest:
 
 
 def older_option_id(value: object) -> str | None:
-    """The ``fulfillment_option_id`` of 2025-09-29: one option for everything; the seller knows its type."""
+    """Returns the ``fulfillment_option_id`` of 2025-09-29: one option for all; the seller knows its type."""
     found = value.get("fulfillment_option_id") if isinstance(value, Mapping) else None
     return found if isinstance(found, str) else None
 

@@ -18,7 +18,7 @@ def _sums(totals: Iterable[Total]) -> dict[TotalType, int]:
 
 
 def _adds_up(totals: Iterable[Total]) -> bool:
-    """Whether one list of totals is consistent.
+    """Returns whether one list of totals is consistent.
 
     ``subtotal = items_base_amount`` and ``total = subtotal + fulfillment + tax + fee + gift_wrap + tip -
     store_credit``, where each of ``items_discount`` and ``discount`` is taken off once: before the subtotal
@@ -41,7 +41,7 @@ def _adds_up(totals: Iterable[Total]) -> bool:
 
 
 def problems_of_totals(session: CheckoutSession | Cart) -> tuple[tuple[str, str], ...]:
-    """Every place where amounts contradict each other, as (JSONPath, rule); empty when they add up."""
+    """Returns every place where amounts contradict each other, as (JSONPath, rule); empty if none."""
     problems: list[tuple[str, str]] = []
     stated = [total for total in session.totals if total.type is TotalType.TOTAL]
     if len(stated) != 1:

@@ -19,7 +19,7 @@ _SIGNATURE = re.compile(r"t=([0-9]{1,15}),v1=([0-9a-fA-F]{64})")
 
 
 def sign_webhook(secret: str, body: bytes, timestamp: int) -> str:
-    """The ``Merchant-Signature`` of a body: HMAC-SHA256 over ``<unix seconds>.<raw body>``.
+    """Returns the ``Merchant-Signature`` of a body: HMAC-SHA256 over ``<unix seconds>.<raw body>``.
 
     (openapi.agentic_checkout_webhook.yaml, parameter ``Merchant-Signature``.)
     """
@@ -28,7 +28,7 @@ def sign_webhook(secret: str, body: bytes, timestamp: int) -> str:
 
 
 def verify_webhook(secrets: str | Sequence[str], body: bytes, header: str | None, now: int) -> int:
-    """The signature's time, if one of the secrets made it within 300 s of ``now``.
+    """Returns the signature's time, if one of the secrets made it within 300 s of ``now``.
 
     Raises ``InvalidSignatureError``. Several secrets are for rotation. The caller still has to refuse
     what it has already received.

@@ -30,7 +30,7 @@ from waystation.protocols.http402.wire import (
 
 
 def x402_extensions() -> JsonObject:
-    """The extensions that a server of ours offers: a payer may name its payment."""
+    """Returns the extensions that a server of ours offers: a payer may name its payment."""
     return {PAYMENT_IDENTIFIER: declare_payment_identifier_extension()}
 
 
@@ -44,14 +44,14 @@ class RequestScope:
     body: bytes
 
     def digest(self, realm: str) -> str:
-        """One hash over realm, method, path, query and body."""
+        """Returns one hash over realm, method, path, query and body."""
         body_hash = hashlib.sha256(self.body).hexdigest()
         return hashlib.sha256(
             rfc8785.dumps([realm, self.method, self.path, self.query, body_hash])
         ).hexdigest()
 
     def body_digest(self) -> str | None:
-        """The RFC 9530 digest of the body as MPP writes it, or None without a body."""
+        """Returns the RFC 9530 digest of the body as MPP writes it, or None without a body."""
         if not self.body:
             return None
         return "sha-256=" + base64.b64encode(hashlib.sha256(self.body).digest()).decode("ascii")
@@ -74,7 +74,7 @@ def issue_mpp_challenge(
     expires_at: datetime,
     nonce: str,
 ) -> str:
-    """A ``WWW-Authenticate`` value whose id binds terms, expiry and the whole request."""
+    """Returns a ``WWW-Authenticate`` value whose id binds terms, expiry and the whole request."""
     challenge = Challenge.create(
         secret_key=secret_key,
         realm=realm,
@@ -104,7 +104,9 @@ class RedeemedChallenge:
 def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: RequestScope) -> RedeemedChallenge:
     """Authenticates a credential against this request.
 
-    Raises ``MalformedCredential`` or ``InvalidChallenge``.
+    Raises:
+        MalformedCredential: The credential can't be read.
+        InvalidChallenge: The challenge wasn't issued by this server for this request.
     """
     try:
         credential = Credential.from_authorization(value)
@@ -180,7 +182,9 @@ def read_x402_credential(
 ) -> RedeemedChallenge:
     """Authenticates a ``PAYMENT-SIGNATURE`` against this request.
 
-    Raises ``MalformedCredential`` or ``InvalidChallenge``.
+    Raises:
+        MalformedCredential: The credential can't be read.
+        InvalidChallenge: The challenge wasn't issued by this server for this request.
     """
     try:
         presented = decode_json_header(value)
@@ -206,7 +210,11 @@ def read_x402_credential(
 
 
 def _identifier(presented: JsonObject) -> str | None:
-    """The payment's identifier, if there is one. Raises ``MalformedCredential``."""
+    """Returns the payment's identifier, if there is one.
+
+    Raises:
+        MalformedCredential: The credential can't be read.
+    """
     extensions = presented.get("extensions")
     extension = extensions.get(PAYMENT_IDENTIFIER) if isinstance(extensions, dict) else None
     info = extension.get("info") if isinstance(extension, dict) else None

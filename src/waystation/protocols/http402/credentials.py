@@ -22,7 +22,7 @@ from waystation.protocols.http402.wire import (
 
 
 def stripe_credential(wire: str, token: str) -> str:
-    """The ``Authorization`` value that pays a stripe challenge with a shared payment token."""
+    """Returns the ``Authorization`` value that pays a stripe challenge with a shared payment token."""
     challenge = parse_mpp_challenge(wire)
     payload: JsonObject = {"spt": token}
     external_id = challenge.request.get("externalId")
@@ -32,13 +32,13 @@ def stripe_credential(wire: str, token: str) -> str:
 
 
 def mpp_evm_nonce(challenge_id: str, realm: str) -> str:
-    """The EIP-3009 nonce that the MPP ``evm`` method ties to its challenge."""
+    """Returns the EIP-3009 nonce that the MPP ``evm`` method ties to its challenge."""
     text = json.dumps([challenge_id, realm], separators=(",", ":"), ensure_ascii=False)
     return "0x" + keccak(text=text).hex()
 
 
 def evm_credential(wire: str, authorization: dict[str, str], signature: str, *, chain_id: int) -> str:
-    """The ``Authorization`` value that pays an evm challenge with a signed authorization."""
+    """Returns the ``Authorization`` value that pays an evm challenge with a signed authorization."""
     challenge = parse_mpp_challenge(wire)
     payload = {"type": "authorization", **authorization, "signature": signature}
     source = f"did:pkh:eip155:{chain_id}:{authorization['from']}"
@@ -48,7 +48,7 @@ def evm_credential(wire: str, authorization: dict[str, str], signature: str, *, 
 def x402_credential(
     wire: str, index: int, authorization: Mapping[str, str], signature: str, *, identifier: str | None = None
 ) -> str:
-    """The ``PAYMENT-SIGNATURE`` value that pays x402 terms; the terms are echoed unchanged.
+    """Returns the ``PAYMENT-SIGNATURE`` value that pays x402 terms; the terms are echoed unchanged.
 
     ``identifier`` names the payment where the server offers the ``payment-identifier`` extension.
     """
@@ -68,5 +68,5 @@ def x402_credential(
 
 
 def payment_identifier(key: str) -> str:
-    """The identifier of a payment, from its own key: the same one however often it is made."""
+    """Returns the identifier of a payment, from its own key: the same one however often it is made."""
     return "pay_" + hashlib.sha256(key.encode()).hexdigest()[:40]

@@ -49,7 +49,7 @@ _AUTHORIZATION_TYPES = {
 
 
 def authorization_message(asset: TokenAsset, authorization: dict[str, str]) -> SignableMessage:
-    """The EIP-712 message that a payer signs (EIP-3009 ``TransferWithAuthorization``)."""
+    """Returns the EIP-712 message that a payer signs (EIP-3009 ``TransferWithAuthorization``)."""
     return encode_typed_data(
         domain_data={
             "name": asset.name,
@@ -70,7 +70,7 @@ def authorization_message(asset: TokenAsset, authorization: dict[str, str]) -> S
 
 
 def recover_signer(asset: TokenAsset, authorization: dict[str, str], signature: str) -> str | None:
-    """The EIP-55 address that signed, or None when the signature is no signature."""
+    """Returns the EIP-55 address that signed, or None when the signature is no signature."""
     try:
         message = authorization_message(asset, authorization)
         return str(Account.recover_message(message, signature=signature))

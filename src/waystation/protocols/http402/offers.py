@@ -79,7 +79,11 @@ def parse_offers(headers: Iterable[tuple[str, str]], *, now: datetime) -> Parsed
 
 
 def read_offer(wire: str, index: int, *, mpp: bool) -> Offer:
-    """Reads one offer from the header value it came in. Raises ``WireError``."""
+    """Reads one offer from the header value it came in.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
     try:
         return _mpp_offer(wire) if mpp else _x402_offer(wire, index)
     except (MppParseError, ValidationError, rfc8785.CanonicalizationError, RecursionError) as error:
@@ -243,7 +247,7 @@ def _check_x402_extra(terms: JsonObject) -> None:
 
 
 def x402_challenge_id(terms: JsonObject) -> str:
-    """A stable id of x402 terms: the hash of their canonical JSON."""
+    """Returns a stable id of x402 terms: the hash of their canonical JSON."""
     return "x402:" + hashlib.sha256(rfc8785.dumps(terms)).hexdigest()
 
 

@@ -40,7 +40,11 @@ class WireError(ValueError):
 
 
 def parse_mpp_challenge(wire: str) -> Challenge:
-    """Reads one MPP challenge. Raises ``WireError``."""
+    """Reads one MPP challenge.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
     try:
         return Challenge.from_www_authenticate(wire)
     except MppParseError as error:
@@ -70,7 +74,11 @@ def as_text(value: object, what: str) -> str:
 
 
 def parse_amount(value: object) -> int:
-    """A positive whole number of minor units from its decimal string. Raises ``WireError``."""
+    """Returns a positive whole number of minor units from its decimal string.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
     if not isinstance(value, str) or not _AMOUNT.fullmatch(value) or not value.isascii():
         raise WireError("price is not a whole number of minor units")
     amount = int(value)
@@ -80,19 +88,27 @@ def parse_amount(value: object) -> int:
 
 
 def parse_address(value: object) -> str:
-    """An EIP-55 address. Raises ``WireError``."""
+    """Returns an EIP-55 address.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
     if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
         raise WireError("payee or token is not an EVM address")
     return str(to_checksum_address(value))
 
 
 def evm_asset(network: str, token: object) -> str:
-    """The asset id of a token: ``eip155:84532/erc20:0x036C…``."""
+    """Returns the asset id of a token: ``eip155:84532/erc20:0x036C…``."""
     return f"{network}/erc20:{parse_address(token)}"
 
 
 def split_evm_asset(asset: str) -> tuple[int, str]:
-    """``(chain id, token address)`` of an asset id. Raises ``WireError`` for other assets."""
+    """``(chain id, token address)`` of an asset id.
+
+    Raises:
+        WireError: For other assets.
+    """
     network, separator, token = asset.partition("/erc20:")
     if not separator or not NETWORK.fullmatch(network):
         raise WireError(f"{asset} is not an EVM token")
@@ -100,7 +116,11 @@ def split_evm_asset(asset: str) -> tuple[int, str]:
 
 
 def parse_time(value: str) -> datetime:
-    """An RFC 3339 instant with its offset. Raises ``WireError``."""
+    """Returns an RFC 3339 instant with its offset.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
     try:
         instant = datetime.fromisoformat(value)
     except ValueError:
@@ -111,7 +131,11 @@ def parse_time(value: str) -> datetime:
 
 
 def decode_json_header(value: str) -> JsonObject:
-    """An x402 header: base64 of a JSON object. Raises ``WireError``."""
+    """Returns an x402 header: base64 of a JSON object.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
     if len(value) > MAX_HEADER_CHARACTERS * 4:
         raise WireError("x402 header is too long")
     try:
@@ -130,12 +154,12 @@ def encode_json_header(value: JsonObject) -> str:
 
 
 def fingerprint(credential: str) -> str:
-    """The name of a credential in logs and trails: its SHA-256, which reveals nothing."""
+    """Returns the name of a credential in logs and trails: its SHA-256, which reveals nothing."""
     return "sha256:" + hashlib.sha256(credential.encode()).hexdigest()
 
 
 def problem(slug: str, status: int, detail: str, **more: str) -> JsonObject:
-    """An RFC 9457 problem of the Payment scheme."""
+    """Returns an RFC 9457 problem of the Payment scheme."""
     title = slug.replace("-", " ").capitalize()
     return {"type": PROBLEM_BASE + slug, "title": title, "status": status, "detail": detail, **more}
 

@@ -22,7 +22,11 @@ _UNRECORDED_HEADERS = frozenset(
 
 
 async def recorded(response: Response) -> StoredAnswer:
-    """The whole answer, streamed ones included. Raises ValueError when it is too large to keep."""
+    """Returns the whole answer, streamed ones included.
+
+    Raises:
+        ValueError: It is too large to keep.
+    """
     body = bytearray()
     iterator = getattr(response, "body_iterator", None)
     if iterator is None:
@@ -43,7 +47,7 @@ async def recorded(response: Response) -> StoredAnswer:
 
 
 def delivered(entry: Entry) -> Response:
-    """The recorded answer with its receipt; byte for byte the same at every call."""
+    """Returns the recorded answer with its receipt; byte for byte the same at every call."""
     if entry.answer is None:
         raise RuntimeError("a delivered entry has an answer")
     response = Response(base64.b64decode(entry.answer.body_base64), entry.answer.status)

@@ -49,7 +49,7 @@ def with_request(endpoint: Endpoint, serve: Callable[[Request, Handler], Awaitab
 
 
 async def _to_response(result: object, request: Request) -> Response:
-    """What FastAPI would answer: through the route's response model, status and class."""
+    """Returns what FastAPI would answer: through the route's response model, status and class."""
     if isinstance(result, Response):
         return result
     route = request.scope.get("route")
@@ -69,7 +69,7 @@ async def _to_response(result: object, request: Request) -> Response:
 
 
 async def body_of(request: Request) -> bytes:
-    """What the client sent, byte for byte: a payment is bound to it."""
+    """Returns the client's body, byte for byte: a payment is bound to it."""
     kept: bytes | None = request.scope.get(KEPT)
     if kept is not None:
         return kept

@@ -81,7 +81,7 @@ class Entry(Frozen):
     version: int = Field(default=0, ge=0)
 
     def held_by_other(self, owner: str, now: AwareDatetime) -> bool:
-        """Whether someone else's lease still runs."""
+        """Returns whether someone else's lease still runs."""
         return self.lease is not None and self.lease.owner != owner and self.lease.until > now
 
     @property
@@ -90,7 +90,7 @@ class Entry(Frozen):
         return self.state in (EntryState.REFUSED, EntryState.DELIVERED)
 
     def named(self, identifier: str, payer: str) -> Self:
-        """The entry that keeps a payer's identifier for this payment. Names of two payers never meet."""
+        """Returns the entry that keeps a payer's identifier for this payment. Payers share no names."""
         return replaced(self, key=f"name:{payer}:{identifier}", state=EntryState.NAMED, lease=None)
 
     def taken(self, lease: Lease) -> Self:

@@ -182,7 +182,7 @@ class EvmRail:
         return self._outcome(settled, entry)
 
     async def _verify(self, body: JsonObject) -> Outcome | None:
-        """A refusal before anything was settled, or None where nothing stands against settling."""
+        """Returns a refusal before anything was settled, or None where nothing stands against settling."""
         answer = await self._ask("verify", body)
         if isinstance(answer, Unclear):
             return answer

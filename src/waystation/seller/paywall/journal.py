@@ -1,7 +1,7 @@
 """Where a paywall writes its payments down: SQLite by default, Redis for several hosts.
 
 A journal is a compare-and-set store of entries and nothing more; what may follow
-what is decided in :mod:`waystation.seller.paywall.entries`.
+what is decided in ``waystation.seller.paywall.entries``.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Journal(Protocol):
     """A durable compare-and-set store. Every method returns only once its effect is durable."""
 
     async def load(self, key: str) -> Entry | None:
-        """The entry as it stands, or None."""
+        """Returns the entry as it stands, or None."""
         ...
 
     async def insert(self, entry: Entry) -> bool:
@@ -49,7 +49,7 @@ class Journal(Protocol):
         ...
 
     async def in_state(self, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
-        """The oldest entries in a state, at most ``MAX_OPEN_ENTRIES_PER_READ``."""
+        """Returns the oldest entries in a state, at most ``MAX_OPEN_ENTRIES_PER_READ``."""
         ...
 
     async def forget(self, *, delivered_before: datetime) -> int:
@@ -79,7 +79,7 @@ class SqliteJournal:
         return self._connection
 
     async def load(self, key: str) -> Entry | None:
-        """See :class:`Journal`."""
+        """See ``Journal``."""
         async with self._lock:
             connection = await self._open()
             query = "SELECT entry FROM paywall_entries WHERE key = ?"
@@ -88,7 +88,7 @@ class SqliteJournal:
         return Entry.model_validate_json(row[0]) if row else None
 
     async def insert(self, entry: Entry) -> bool:
-        """See :class:`Journal`."""
+        """See ``Journal``."""
         row = (entry.key, entry.version, entry.state, _stamp(entry.created_at), entry.model_dump_json())
         async with self._lock:
             connection = await self._open()
@@ -99,7 +99,7 @@ class SqliteJournal:
         return True
 
     async def replace(self, entry: Entry) -> bool:
-        """See :class:`Journal`."""
+        """See ``Journal``."""
         query = "UPDATE paywall_entries SET version = ?, state = ?, entry = ? WHERE key = ? AND version = ?"
         row = (entry.version, entry.state, entry.model_dump_json(), entry.key, entry.version - 1)
         async with self._lock:
@@ -108,7 +108,7 @@ class SqliteJournal:
         return cursor.rowcount == 1
 
     async def in_state(self, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
-        """See :class:`Journal`."""
+        """See ``Journal``."""
         query = (
             "SELECT entry FROM paywall_entries WHERE state = ? AND created_at < ? ORDER BY created_at LIMIT ?"
         )
@@ -119,7 +119,7 @@ class SqliteJournal:
         return [Entry.model_validate_json(found[0]) for found in rows]
 
     async def forget(self, *, delivered_before: datetime) -> int:
-        """See :class:`Journal`."""
+        """See ``Journal``."""
         query = "DELETE FROM paywall_entries WHERE state IN (?, ?, ?) AND created_at < ?"
         row = (*FORGETTABLE, _stamp(delivered_before))
         async with self._lock:
@@ -128,7 +128,7 @@ class SqliteJournal:
         return cursor.rowcount
 
     async def close(self) -> None:
-        """See :class:`Journal`."""
+        """See ``Journal``."""
         async with self._lock:
             if self._connection is not None:
                 await self._connection.close()
@@ -136,5 +136,5 @@ class SqliteJournal:
 
 
 def _stamp(instant: datetime) -> str:
-    """A UTC timestamp that sorts as text."""
+    """Returns a UTC timestamp that sorts as text."""
     return f"{instant.timestamp():020.6f}"

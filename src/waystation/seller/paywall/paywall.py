@@ -92,7 +92,10 @@ class Paywall:
         """``realm`` and ``secret_key`` must be the same in every replica.
 
         ``public_url`` is the scheme and host that clients see, for x402's
-        ``resource.url`` behind a proxy. Raises ValueError for a short secret.
+        ``resource.url`` behind a proxy.
+
+        Raises:
+            ValueError: A short secret.
         """
         if len(secret_key) < MIN_SECRET_CHARACTERS:
             raise ValueError(f"secret_key needs at least {MIN_SECRET_CHARACTERS} characters")
@@ -108,7 +111,7 @@ class Paywall:
         self._public_url = public_url.rstrip("/") if public_url else None
         self._running: dict[str, asyncio.Task[Entry]] = {}
 
-    # --- what a merchant writes ---------------------------------------------------------
+    # What a merchant writes
 
     def charge(self, price: Money | Sequence[Money] | PriceFunction) -> Callable[[Endpoint], Endpoint]:
         """Decorates a FastAPI endpoint: it runs once for each payment of ``price``.
@@ -116,7 +119,7 @@ class Paywall:
         FastAPI validates the request and resolves dependencies first, so a bad
         request costs nothing. A function is asked for the price of each request;
         None means free. Routes that take forms need the middleware
-        :class:`~waystation.seller.paywall.forms.KeepForms`.
+        ``KeepForms``.
         """
 
         def decorate(endpoint: Endpoint) -> Endpoint:
@@ -156,7 +159,7 @@ class Paywall:
                 return rail
         return None
 
-    # --- one request --------------------------------------------------------------------
+    # One request
 
     async def _serve(
         self, price: Money | Sequence[Money] | PriceFunction, request: Request, handler: Handler
@@ -237,7 +240,7 @@ class Paywall:
         return owed(entry)
 
     async def _join_or_start(self, presented: Presented, scope: RequestScope, handler: Handler) -> Entry:
-        """One task for each payment in this process; it outlives a client that hangs up."""
+        """Runs one task for each payment in this process; it outlives a client that hangs up."""
         running = self._running.get(presented.key)
         if running is None:
             running = asyncio.create_task(self._settle_and_deliver(presented, scope, handler))
@@ -248,7 +251,7 @@ class Paywall:
         self._check_same(entry, presented, scope)
         return entry
 
-    # --- one payment --------------------------------------------------------------------
+    # One payment
 
     async def _settle_and_deliver(self, presented: Presented, scope: RequestScope, handler: Handler) -> Entry:
         deadline = asyncio.get_running_loop().time() + self._wait_seconds
@@ -323,7 +326,7 @@ class Paywall:
             raise _Turned("invalid-challenge", 402, "The challenge was refused with another credential.")
         raise _Turned("verification-failed", 403, "This payment was already used; paying again won't help.")
 
-    # --- answers ------------------------------------------------------------------------
+    # Answers
 
     async def _turn_away(
         self,
@@ -341,7 +344,7 @@ class Paywall:
     def _ask(
         self, prices: Sequence[Money], request: Request, scope: RequestScope, turned: _Turned
     ) -> Response:
-        """A 402 with every way to pay."""
+        """Returns a 402 with every way to pay."""
         response = problem_response(turned.slug, 402, turned.detail)
         expires_at = datetime.now(UTC) + self._challenge_lifetime
         accepts: list[JsonValue] = []

@@ -56,7 +56,11 @@ class PaymentPayload(Protocol):
         ...
 
     def check_valid(self, now: datetime) -> None:
-        """Whether it may be charged now, for the first time. Raises ``BadPayment``."""
+        """Whether it may be charged now, for the first time.
+
+        Raises:
+            BadPayment: The payload can't pay these terms.
+        """
         ...
 
 
@@ -69,11 +73,15 @@ class SellerRail(Protocol):
     mpp_method: str
 
     def mpp_request(self, price: Money) -> JsonObject:
-        """The MPP ``request`` object that asks for a price."""
+        """Returns the MPP ``request`` object that asks for a price."""
         ...
 
     def read_mpp(self, challenge_id: str, realm: str, payload: JsonObject, price: Money) -> PaymentPayload:
-        """Checks an MPP payload. Raises ``BadPayment``."""
+        """Checks an MPP payload.
+
+        Raises:
+            BadPayment: The payload can't pay these terms.
+        """
         ...
 
     async def charge(self, entry: Entry, payment: PaymentPayload) -> Outcome:
@@ -90,14 +98,18 @@ class X402Rail(Protocol):
     """A rail that x402 clients can pay as well."""
 
     def x402_terms(self, price: Money) -> JsonObject:
-        """The x402 payment requirements that ask for a price."""
+        """Returns the x402 payment requirements that ask for a price."""
         ...
 
     def read_x402(self, payload: JsonObject, price: Money) -> PaymentPayload:
-        """Checks an x402 payload. Raises ``BadPayment``."""
+        """Checks an x402 payload.
+
+        Raises:
+            BadPayment: The payload can't pay these terms.
+        """
         ...
 
 
 def rail_of(method: str) -> Rail:
-    """The rail's name for a method of ``RedeemedChallenge``."""
+    """Returns the rail's name for a method of ``RedeemedChallenge``."""
     return {"stripe": Rail.MPP_STRIPE, "evm": Rail.MPP_EVM, "x402": Rail.X402_EXACT}[method]

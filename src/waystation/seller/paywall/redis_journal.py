@@ -44,16 +44,16 @@ class RedisJournal:
         return f"{self._prefix}:state:{state}"
 
     async def load(self, key: str) -> Entry | None:
-        """See :class:`~waystation.seller.paywall.journal.Journal`."""
+        """See ``Journal``."""
         found: Any = await self._redis.hget(self._key(key), "entry")
         return Entry.model_validate_json(found) if found is not None else None
 
     async def insert(self, entry: Entry) -> bool:
-        """See :class:`~waystation.seller.paywall.journal.Journal`."""
+        """See ``Journal``."""
         return await self._write(_INSERT, entry)
 
     async def replace(self, entry: Entry) -> bool:
-        """See :class:`~waystation.seller.paywall.journal.Journal`."""
+        """See ``Journal``."""
         return await self._write(_REPLACE, entry)
 
     async def _write(self, script: str, entry: Entry) -> bool:
@@ -69,13 +69,13 @@ class RedisJournal:
         return bool(written)
 
     async def in_state(self, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
-        """See :class:`~waystation.seller.paywall.journal.Journal`."""
+        """See ``Journal``."""
         keys = await self._keys_before(state, created_before)
         entries = [await self.load(key) for key in keys]
         return [entry for entry in entries if entry is not None and entry.state is state]
 
     async def forget(self, *, delivered_before: datetime) -> int:
-        """See :class:`~waystation.seller.paywall.journal.Journal`."""
+        """See ``Journal``."""
         forgotten = 0
         for state in FORGETTABLE:
             for key in await self._keys_before(state, delivered_before):
@@ -95,5 +95,5 @@ class RedisJournal:
         return [key.decode() for key in found]
 
     async def close(self) -> None:
-        """See :class:`~waystation.seller.paywall.journal.Journal`."""
+        """See ``Journal``."""
         await self._redis.aclose()

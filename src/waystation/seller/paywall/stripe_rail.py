@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import stripe
 from pydantic import SecretStr
 from stripe import RequestOptions
-from stripe.params import PaymentIntentCreateParams, PaymentIntentListParams
+from stripe.params import (
+    PaymentIntentCreateParams,
+    PaymentIntentCreateParamsPaymentMethodData,
+    PaymentIntentListParams,
+)
 
 from waystation.models.base import JsonObject
 from waystation.models.money import Money
@@ -75,11 +80,8 @@ class StripeRail:
             "amount": entry.price.amount,
             "currency": entry.price.currency,
             "confirm": True,
-            "payment_method_types": ["card"],
-            # A preview parameter, which the types of the released version don't know.
-            "payment_method_data": {  # type: ignore[typeddict-item]
-                "shared_payment_granted_token": payment.token.get_secret_value()
-            },
+            "allowed_payment_method_types": ["card"],
+            "payment_method_data": _granted(payment.token),
             "metadata": {
                 "machine_payment": "true",
                 "mpp_challenge_id": entry.challenge_id,
@@ -112,7 +114,7 @@ class StripeRail:
         return Unclear(f"the payment is {intent.status}")
 
     async def _cancel(self, intent_id: str, entry: Entry) -> Outcome:
-        """A machine can't pass a 3-D Secure check; nobody shall pass it later for a lost answer."""
+        """Cancels a payment that needs 3-D Secure: no machine can pass it, and no person should later."""
         options: RequestOptions = {
             "idempotency_key": f"mpp_{entry.challenge_id}_cancel",
             "stripe_version": STRIPE_API_VERSION,
@@ -145,6 +147,13 @@ class StripeRail:
         except stripe.StripeError as error:
             return Unclear(f"listing payments: {type(error).__name__}")
         return Unclear(f"not found in {MAX_RECONCILE_PAGES} pages of payments")
+
+
+def _granted(token: SecretStr) -> PaymentIntentCreateParamsPaymentMethodData:
+    """Returns a preview parameter, which the released version of ``stripe`` has no type for."""
+    return cast(
+        PaymentIntentCreateParamsPaymentMethodData, {"shared_payment_granted_token": token.get_secret_value()}
+    )
 
 
 def _challenge_of(intent: stripe.PaymentIntent) -> str | None:

@@ -105,7 +105,7 @@ class Work:
                 await self._write(self._entry.delivered(answer))
 
     async def _run_handler(self) -> StoredAnswer | None:
-        """The handler's answer, or None when it failed and must run again for a resend."""
+        """Returns the handler's answer, or None when it failed and must run again for a resend."""
         try:
             response = await self._handler()
         except HTTPException as error:

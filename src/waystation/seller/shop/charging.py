@@ -5,12 +5,15 @@ PaymentIntent and the attempt, never of a token. The client's own retries are of
 """
 
 import hashlib
-from typing import Final
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final, TypeVar
 
 import stripe
-from pydantic import SecretStr
+from pydantic import SecretStr, StrictInt, ValidationError, model_validator
 
-from waystation.models.base import Frozen, JsonObject
+from waystation.models.base import Frozen, FrozenOpen
+from waystation.models.money import MinorUnits
 from waystation.protocols import acp
 from waystation.seller.shop.errors import payment_unavailable, payment_unknown
 from waystation.seller.shop.merchant import PaymentFacts, RiskInsight
@@ -60,75 +63,149 @@ def token_digest(token: SecretStr) -> str:
     return hashlib.sha256(token.get_secret_value().encode()).hexdigest()
 
 
+class _Card(FrozenOpen):
+    brand: str | None = None
+    last4: str | None = None
+    funding: str | None = None
+    country: str | None = None
+    exp_month: StrictInt | None = None
+    exp_year: StrictInt | None = None
+
+
+class _PaymentMethodDetails(FrozenOpen):
+    card: _Card = _Card()
+
+
+class _Limits(FrozenOpen):
+    max_amount: MinorUnits | None = None
+    expires_at: StrictInt | None = None
+
+
+class _Insight(FrozenOpen):
+    score: StrictInt | Decimal | None = None
+    recommended_action: str | None = None
+
+
+class _RiskDetails(FrozenOpen):
+    insights: Mapping[str, _Insight | None] | None = None
+
+    @property
+    def known_insights(self) -> dict[str, RiskInsight]:
+        return {
+            name: RiskInsight(score=one.score, recommended_action=one.recommended_action)
+            for name, one in (self.insights or {}).items()
+            if one is not None
+        }
+
+
+class _AgentDetails(FrozenOpen):
+    network_business_profile: str | None = None
+
+
+class _GrantedToken(FrozenOpen):
+    """What the processor says of a token that was granted to us, as far as a risk system asks for it."""
+
+    payment_method_details: _PaymentMethodDetails = _PaymentMethodDetails()
+    usage_limits: _Limits = _Limits()
+    risk_details: _RiskDetails = _RiskDetails()
+    agent_details: _AgentDetails = _AgentDetails()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: object) -> object:
+        """Every part of a granted token may be null."""
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, Mapping) else data
+
+
+class _Intent(FrozenOpen):
+    """A PaymentIntent, as far as it decides anything."""
+
+    id: str
+    status: str
+    amount_received: MinorUnits | None = None
+    currency: str | None = None
+    payment_method: str | _PaymentMethodDetails | None = None
+
+
+class _Refund(FrozenOpen):
+    id: str
+
+
+Answer = TypeVar("Answer", bound=FrozenOpen)
+
+
+def _read(model: type[Answer], answer: object) -> Answer:
+    """Returns the processor's answer, parsed; one of another shape tells nothing about the money."""
+    try:
+        return model.model_validate(answer)
+    except ValidationError:
+        raise payment_unknown() from None
+
+
 class Charging:
     """The seller's account with the processor."""
 
     def __init__(self, client: stripe.StripeClient) -> None:
         self._client = client
 
-    async def _call(self, method: str, path: str, key: str | None = None, **params: object) -> JsonObject:
+    async def _call(self, method: str, path: str, key: str | None = None, **params: object) -> object:
         options = {"idempotency_key": key} if key is not None else {}
         answer = await self._client.raw_request_async(method, path, **options, **params)
-        found: JsonObject = answer.data
-        return found
+        return answer.data
+
+    async def _intent(self, method: str, path: str, key: str | None = None, **params: object) -> _Intent:
+        return _read(_Intent, await self._call(method, path, key, **params))
 
     async def facts(
         self, checkout: Checkout, amount: int, token: SecretStr, request: acp.CheckoutCompleteRequest
     ) -> PaymentFacts | Declined:
-        """What the processor tells of the payment behind a token."""
+        """Returns what the processor says of the payment behind a token."""
         try:
-            seen = await self._call("get", f"/v1/shared_payment/granted_tokens/{_path_part(token)}")
+            answer = await self._call("get", f"/v1/shared_payment/granted_tokens/{_path_part(token)}")
         except stripe.InvalidRequestError as error:
             return Declined(reason=_shown(error, token))
         except stripe.StripeError as error:
             raise _unusable(error) from None
-        card = _dict(_dict(seen, "payment_method_details"), "card")
-        limits = _dict(seen, "usage_limits")
-        insights = _dict(_dict(seen, "risk_details"), "insights")
+        seen = _read(_GrantedToken, answer)
+        card, limits = seen.payment_method_details.card, seen.usage_limits
         return PaymentFacts(
             checkout_id=checkout.id,
             amount=amount,
             currency=checkout.basket.currency,
-            card_brand=card.get("brand"),
-            card_last4=card.get("last4"),
-            card_funding=card.get("funding"),
-            card_country=card.get("country"),
-            card_exp_month=card.get("exp_month"),
-            card_exp_year=card.get("exp_year"),
-            insights={
-                name: RiskInsight(
-                    score=_dict(insights, name).get("score"),
-                    recommended_action=_dict(insights, name).get("recommended_action"),
-                )
-                for name in insights
-            },
-            agent_profile=_dict(seen, "agent_details").get("network_business_profile"),
-            token_limit=limits.get("max_amount"),
-            token_expires_at=limits.get("expires_at"),
+            card_brand=card.brand,
+            card_last4=card.last4,
+            card_funding=card.funding,
+            card_country=card.country,
+            card_exp_month=card.exp_month,
+            card_exp_year=card.exp_year,
+            insights=seen.risk_details.known_insights,
+            agent_profile=seen.agent_details.network_business_profile,
+            token_limit=limits.max_amount,
+            token_expires_at=limits.expires_at,
             buyer=request.buyer or checkout.basket.buyer,
             risk_signals=request.risk_signals,
         )
 
     async def open_intent(self, checkout: Checkout, amount: int) -> str:
-        """The PaymentIntent of this generation, made but not confirmed: no money moves."""
+        """Returns the PaymentIntent of this generation, made but not confirmed: no money moves."""
         try:
-            intent = await self._call(
+            intent = await self._intent(
                 "post",
                 "/v1/payment_intents",
                 key=f"{checkout.id}:intent:{checkout.payment.generation}:{amount}",
                 amount=amount,
                 currency=checkout.basket.currency,
                 metadata={METADATA_CHECKOUT: checkout.id},
-                payment_method_types=["card"],
+                allowed_payment_method_types=["card"],
             )
         except stripe.StripeError as error:
             raise _unusable(error) from None
-        return str(intent["id"])
+        return intent.id
 
     async def confirm(
         self, checkout: Checkout, token: SecretStr | None, proof: acp.AuthenticationOutcomeDetails | None
     ) -> Outcome:
-        """The one call that charges. Raises 503 where its outcome is unknown.
+        """Confirms the PaymentIntent: the one call that charges. Answers 503 where the outcome is unknown.
 
         Without a token the payment method that the intent already holds is charged.
         """
@@ -139,7 +216,7 @@ class Charging:
         if token is not None:
             params["payment_method_data"] = {"shared_payment_granted_token": token.get_secret_value()}
         try:
-            intent = await self._call(
+            intent = await self._intent(
                 "post",
                 f"/v1/payment_intents/{payment.intent_id}/confirm",
                 key=f"{checkout.id}:confirm:{payment.generation}:{payment.attempt}",
@@ -157,9 +234,9 @@ class Charging:
         return _outcome(intent)
 
     async def look(self, intent_id: str) -> Outcome:
-        """The truth about an intent."""
+        """Returns what became of an intent, as the processor says."""
         try:
-            intent = await self._call("get", f"/v1/payment_intents/{intent_id}", expand=["latest_charge"])
+            intent = await self._intent("get", f"/v1/payment_intents/{intent_id}", expand=["latest_charge"])
         except stripe.StripeError as error:
             raise _unusable(error) from None
         return _outcome(intent)
@@ -169,7 +246,7 @@ class Charging:
         payment = checkout.payment
         try:
             # No key of our own: canceling twice is canceling once, while a kept 500 would bar the way.
-            intent = await self._call("post", f"/v1/payment_intents/{payment.intent_id}/cancel")
+            intent = await self._intent("post", f"/v1/payment_intents/{payment.intent_id}/cancel")
         except stripe.InvalidRequestError:
             return await self.look(str(payment.intent_id))
         except stripe.StripeError as error:
@@ -178,35 +255,36 @@ class Charging:
 
     async def refund(self, intent_id: str, amount: int, key: str) -> str:
         """Refunds a part or all of a charge; the same key never refunds twice. Returns the refund's id."""
-        refund = await self._call("post", "/v1/refunds", key=key, payment_intent=intent_id, amount=amount)
-        return str(refund["id"])
+        answer = await self._call("post", "/v1/refunds", key=key, payment_intent=intent_id, amount=amount)
+        return _read(_Refund, answer).id
 
 
-def _outcome(intent: JsonObject) -> Outcome:
-    intent_id, status = str(intent["id"]), intent["status"]
-    if status == "succeeded":
-        return Charged(intent_id=intent_id, amount=intent["amount_received"], currency=intent["currency"])
-    if status == "requires_action":
-        method = intent.get("payment_method")
-        card = _dict(method, "card") if isinstance(method, dict) else {}
-        return AuthenticationNeeded(intent_id=intent_id, card_brand=card.get("brand"))
-    if status == "canceled":
-        return Void(intent_id=intent_id)
-    if status in ("requires_payment_method", "requires_confirmation"):
-        return NotPaid(intent_id=intent_id)
+def _outcome(intent: _Intent) -> Outcome:
+    if intent.status == "succeeded":
+        if intent.amount_received is None or intent.currency is None:
+            raise payment_unknown()
+        return Charged(intent_id=intent.id, amount=intent.amount_received, currency=intent.currency)
+    if intent.status == "requires_action":
+        method = intent.payment_method
+        brand = method.card.brand if isinstance(method, _PaymentMethodDetails) else None
+        return AuthenticationNeeded(intent_id=intent.id, card_brand=brand)
+    if intent.status == "canceled":
+        return Void(intent_id=intent.id)
+    if intent.status in ("requires_payment_method", "requires_confirmation"):
+        return NotPaid(intent_id=intent.id)
     # processing, requires_capture, or something new: not for us to guess.
     raise payment_unknown()
 
 
 def _unusable(error: stripe.StripeError) -> Exception:
-    """Whether the processor refused us (nothing happened) or left us without an answer."""
+    """Returns whether the processor refused us (nothing happened) or left us without an answer."""
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
         return payment_unavailable()
     return payment_unknown()
 
 
 def _shown(error: stripe.StripeError, token: SecretStr | None) -> str:
-    """The processor's own text, without the token, should it name it."""
+    """Returns the processor's own text, without the token, should it name it."""
     text = str(error.user_message or "The payment was refused.")
     return text if token is None else text.replace(token.get_secret_value(), "(the token)")
 
@@ -220,12 +298,7 @@ def _imported_3ds(proof: acp.AuthenticationOutcomeDetails) -> dict[str, str]:
     }
 
 
-def _dict(found: object, name: str) -> JsonObject:
-    inner = found.get(name) if isinstance(found, dict) else None
-    return inner if isinstance(inner, dict) else {}
-
-
 def _path_part(token: SecretStr) -> str:
-    """A token as a part of a path; whatever isn't one finds nothing instead of going elsewhere."""
+    """Returns a token as a part of a path; whatever isn't one finds nothing instead of going elsewhere."""
     value = token.get_secret_value()
     return value if value.isascii() and value.replace("_", "").isalnum() else "malformed"

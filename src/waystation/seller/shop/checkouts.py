@@ -1,4 +1,4 @@
-"""Checkouts and carts: create, read, update, cancel, expire. Completion is in :mod:`.completion`."""
+"""Checkouts and carts: create, read, update, cancel, expire. Completion is in ``completion``."""
 
 import asyncio
 import secrets
@@ -102,7 +102,7 @@ class Checkouts:
         return checkout
 
     async def read(self, identity: str, checkout_id: str) -> Checkout:
-        """The checkout as it stands; one that is past its time is expired now.
+        """Returns the checkout as it stands; one that is past its time is expired now.
 
         One that waits for a person at the merchant's page is quoted again: the merchant knows if they came.
         """
@@ -187,11 +187,11 @@ class Checkouts:
             raise payment_unknown()
 
     async def expire(self, checkout: Checkout) -> Checkout:
-        """The checkout, expired if it is past its time. The caller holds its lock."""
+        """Returns the checkout, expired if it is past its time. The caller holds its lock."""
         return await self.close(checkout, CheckoutStatus.EXPIRED) if self.is_due(checkout) else checkout
 
     async def quoted(self, basket: Basket) -> Quote:
-        """The merchant's price, its refusals turned into the protocol's errors."""
+        """Returns the merchant's price, its refusals turned into the protocol's errors."""
         try:
             quote = await self.merchant.quote(basket)
         except UnknownItemError as error:
@@ -207,12 +207,12 @@ class Checkouts:
     async def save(self, checkout: Checkout, **changes: Unpack[Changes]) -> Checkout:
         return await self.store.save_checkout(changed(checkout, **changes))
 
-    # --- carts ---------------------------------------------------------------------------------------------
+    # Carts
 
     async def put_cart(
         self, identity: str, request: acp.CartRequest, cart_id: str | None = None
     ) -> CartRecord:
-        """A new cart, or (full replacement) the one with that id."""
+        """Returns a new cart, or (full replacement) the one with that id."""
         if cart_id is not None:
             await self.read_cart(identity, cart_id)
         basket = Basket(
@@ -238,7 +238,7 @@ class Checkouts:
         return cart
 
     async def cancel_cart(self, identity: str, cart_id: str) -> CartRecord:
-        """The cart as it was; afterwards it is gone."""
+        """Returns the cart as it was; afterwards it is gone."""
         cart = await self.read_cart(identity, cart_id)
         await self.store.delete_cart(cart_id)
         return cart
@@ -254,7 +254,7 @@ def changed(checkout: Checkout, **changes: Unpack[Changes]) -> Checkout:
 
 
 def _waits_for_quote(checkout: Checkout) -> bool:
-    """Whether it was the merchant's quote that sent a person somewhere, and not its risk hook."""
+    """Returns whether it was the merchant's quote that sent a person somewhere, and not its risk hook."""
     sent = checkout.quote.continue_url
     return (
         checkout.status is CheckoutStatus.REQUIRES_ESCALATION

@@ -81,7 +81,7 @@ class Completion:
                 return await self._after_authentication(checkout, token, request)
             return await self._pay(checkout, token, request)
 
-    # --- the first attempt and further ones ----------------------------------------------------------------
+    # The first attempt and further ones
 
     async def _pay(
         self, checkout: Checkout, token: SecretStr, request: acp.CheckoutCompleteRequest
@@ -108,7 +108,7 @@ class Completion:
     async def _priced_again(
         self, checkout: Checkout, request: acp.CheckoutCompleteRequest
     ) -> tuple[Checkout, bool]:
-        """The checkout at today's prices, and whether it may be charged for what the agent has seen.
+        """Returns the checkout at today's prices, and whether it may be charged for what the agent has seen.
 
         Saved only if it may not: otherwise the attempt, noted next, saves it.
         """
@@ -146,7 +146,7 @@ class Completion:
         return await self.store.save_checkout(checkout), False
 
     async def _begun(self, checkout: Checkout, amount: int, token: SecretStr) -> Checkout:
-        """The attempt, noted with its PaymentIntent before it is made."""
+        """Records the attempt with its PaymentIntent before it is made."""
         payment = checkout.payment
         if payment.intent_id is not None and (payment.abandoned or payment.intent_amount != amount):
             await self.checkouts.void_intent(checkout)
@@ -188,10 +188,10 @@ class Completion:
         outcome = await self.charging.confirm(checkout, None, result.outcome_details)
         return await self._settle(checkout, outcome)
 
-    # --- outcomes ------------------------------------------------------------------------------------------
+    # Outcomes
 
     async def settle_begun(self, checkout: Checkout, token: SecretStr | None) -> Checkout:
-        """What became of an attempt that nobody heard the end of. The caller holds the lock.
+        """Settles an attempt whose outcome nobody heard. The caller holds the lock.
 
         With the attempt's own token it is asked again under its own key, which either finds the outcome or
         finishes the attempt. Without it, the intent is canceled, unless it was charged.
@@ -278,7 +278,7 @@ class Completion:
         )
 
     async def _refused(self, checkout: Checkout, decision: RiskDecision) -> Checkout:
-        """The merchant's risk hook said no, or not yet."""
+        """Ends an attempt that the merchant's risk hook refused, or sends a person to the merchant first."""
         if decision.continue_url is None:
             return await self._declined(checkout, decision.reason or "The seller refused this payment.")
         notice = MessageError(
@@ -325,19 +325,19 @@ def _directory_server(card_brand: str | None) -> str:
 
 
 def _abandoned(checkout: Checkout) -> Checkout:
-    """The checkout, its PaymentIntent to be canceled before the next attempt."""
+    """Returns the checkout, its PaymentIntent to be canceled before the next attempt."""
     payment = replaced(checkout.payment, abandoned=True)
     return replaced(checkout, payment=payment)
 
 
 def _proof(request: acp.CheckoutCompleteRequest) -> acp.AuthenticationOutcomeDetails | None:
-    """The proof of an authentication that the agent's side has already made."""
+    """Returns the proof of an authentication that the agent's side has already made."""
     result = request.authentication_result
     return result.outcome_details if result is not None and result.outcome.allows_payment else None
 
 
 def _can_go_on(checkout: Checkout, request: acp.CheckoutCompleteRequest) -> bool:
-    """Whether a retried request has more to say than the attempt that it has just settled."""
+    """Returns whether a retried request has more to say than the attempt that it has just settled."""
     waiting = checkout.status is CheckoutStatus.AUTHENTICATION_REQUIRED
     return waiting and request.authentication_result is not None
 

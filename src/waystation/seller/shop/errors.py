@@ -11,7 +11,7 @@ from waystation.protocols.acp import (
     ErrorType,
 )
 
-# --- raised by a merchant's code ---------------------------------------------------------------------------
+# Raised by a merchant's code
 
 
 class MerchantError(Exception):
@@ -43,7 +43,7 @@ class OrderRefusedError(MerchantError):
     """A paid order can't be taken after all: the charge is refunded and the checkout canceled."""
 
 
-# --- answered over HTTP ------------------------------------------------------------------------------------
+# Answered over HTTP
 
 
 class AcpError(Exception):
@@ -90,7 +90,10 @@ def busy() -> AcpError:
 
 
 def payment_unknown() -> AcpError:
-    """The processor's answer is missing: retry with the same idempotency key, or read the checkout."""
+    """Returns the error for a processor that has not answered.
+
+    Retry with the same idempotency key, or read the checkout.
+    """
     return AcpError(
         503,
         "payment_pending",
@@ -101,7 +104,7 @@ def payment_unknown() -> AcpError:
 
 
 def payment_unavailable() -> AcpError:
-    """The processor refused the seller itself (its key, its rights): nothing was charged."""
+    """Returns the error for a processor that refuses the seller itself (its key, its rights)."""
     return AcpError(
         502,
         "payment_unavailable",

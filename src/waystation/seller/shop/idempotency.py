@@ -20,7 +20,7 @@ Answer = tuple[int, bytes]
 
 
 def checked_key(given: str | None) -> str:
-    """The key of a request, or the refusal of one without."""
+    """Returns the key of a request, or refuses a request without one."""
     if not given:
         raise AcpError(400, ErrorCode.IDEMPOTENCY_KEY_REQUIRED, "Idempotency-Key header is required")
     if len(given) > MAX_IDEMPOTENCY_KEY_CHARS:

@@ -65,10 +65,10 @@ class Kit:
         self._background: list[asyncio.Task[None]] = []
 
     def make_charging(self, client: stripe.StripeClient) -> Charging:
-        """How this seller charges; to be overridden by sellers that need more than the kit's way."""
+        """Returns how this seller charges. Override it if the kit's way isn't enough."""
         return Charging(client)
 
-    # --- running -------------------------------------------------------------------------------------------
+    # Running
 
     async def __aenter__(self) -> Self:
         await self.store.open()
@@ -129,10 +129,10 @@ class Kit:
         """Sends waiting order events now rather than at the next look."""
         self._sender.wake()
 
-    # --- for the merchant's own code -----------------------------------------------------------------------
+    # For the merchant's own code
 
     async def session(self, checkout: Checkout) -> acp.AcpModel:
-        """The protocol's view of a checkout."""
+        """Returns the protocol's view of a checkout."""
         record = await self.store.order(checkout.order_id) if checkout.order_id else None
         return session_of(checkout, self.settings, record.order if record else None)
 

@@ -6,6 +6,7 @@ protocol objects or adds up totals, and never touches a payment token: the kit d
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Self
 
 from pydantic import Field, StrictInt
@@ -109,9 +110,9 @@ class Quote(Frozen):
 
 
 class RiskInsight(Frozen):
-    """One of the processor's risk scores."""
+    """One of the processor's risk scores; some of them are fractions."""
 
-    score: StrictInt | None = None
+    score: StrictInt | Decimal | None = None
     recommended_action: str | None = None
 
 
@@ -184,13 +185,13 @@ class Merchant(ABC):
 
     @abstractmethod
     async def products(self) -> Sequence[acp.FeedProduct]:
-        """The catalog for the product feed. A variant's id is the item id of a checkout."""
+        """Returns the catalog for the product feed. A variant's id is the item id of a checkout."""
 
     @abstractmethod
     async def quote(self, basket: Basket) -> Quote:
-        """The price of a basket right now. Has no effect.
+        """Returns the price of a basket right now. Has no effect.
 
-        Raises :class:`~waystation.seller.shop.errors.UnknownItemError` and ``UnsupportedCurrencyError``.
+        Raises ``UnknownItemError`` and ``UnsupportedCurrencyError``.
         Lack of stock is stated in the lines, codes that don't apply in ``rejected_codes``.
         """
 
@@ -198,7 +199,8 @@ class Merchant(ABC):
     async def place_order(self, order: NewOrder) -> PlacedOrder:
         """Takes a paid order. Called again with the same ``order_id``: the same order, not another one.
 
-        Raises ``OrderRefusedError`` where it can't be taken after all: the charge is then refunded.
+        Raises:
+            OrderRefusedError: It can't be taken after all: the charge is then refunded.
         """
 
     async def reserve(self, checkout_id: str, basket: Basket) -> None:  # noqa: B027 - optional
@@ -208,5 +210,5 @@ class Merchant(ABC):
         """Puts back what ``reserve`` set aside, if anything: nothing was charged, or it was refunded."""
 
     async def assess(self, facts: PaymentFacts) -> RiskDecision:
-        """The risk hook: asked before every charge. A refusal is final for this attempt."""
+        """Decides whether to charge, before every charge. A refusal is final for this attempt."""
         return RiskDecision.accept()

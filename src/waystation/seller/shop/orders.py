@@ -22,12 +22,12 @@ CANCELED: Final = "canceled"
 
 
 def order_id_of(checkout_id: str) -> str:
-    """A checkout's one order has an id that follows from its own."""
+    """Returns the id of a checkout's one order, which follows from the checkout's."""
     return f"ord_{checkout_id.removeprefix('cs_')}"
 
 
 def new_order(checkout: Checkout, placed: PlacedOrder, intent_id: str | None, now: int) -> OrderRecord:
-    """The order of a paid checkout."""
+    """Returns the order of a paid checkout."""
     totals = pricing.totals(checkout.basket, checkout.quote)
     lines = pricing.line_items(checkout.quote)
     order = acp.Order(
@@ -72,7 +72,7 @@ def _order_line(line: acp.LineItem) -> acp.OrderLineItem:
 
 
 def shipped(order: acp.Order, fulfillment: acp.Fulfillment, now: int) -> acp.Order:
-    """The order with a delivery on its way; ``fulfillment`` says what is in it."""
+    """Returns the order with a delivery on its way; ``fulfillment`` says what is in it."""
     event = acp.FulfillmentEvent(id=f"evt_{fulfillment.id}_shipped", type=SHIPPED, occurred_at=rfc3339(now))
     given = replaced(fulfillment, status=SHIPPED, events=(*(fulfillment.events or ()), event))
     others = tuple(one for one in order.fulfillments or () if one.id != given.id)
@@ -101,7 +101,7 @@ def _fulfilled(
 
 
 def delivered(order: acp.Order, fulfillment_id: str, now: int) -> acp.Order:
-    """The order with a delivery arrived."""
+    """Returns the order with a delivery arrived."""
     event = acp.FulfillmentEvent(
         id=f"evt_{fulfillment_id}_delivered", type=DELIVERED, occurred_at=rfc3339(now)
     )
@@ -119,7 +119,7 @@ def delivered(order: acp.Order, fulfillment_id: str, now: int) -> acp.Order:
 
 
 def refunded(record: OrderRecord, refund_id: str, amount: int, reason: str, now: int) -> OrderRecord:
-    """The order with a refund noted; the money has already gone back."""
+    """Returns the order with a refund noted; the money has already gone back."""
     order = record.order
     if any(adjustment.id == refund_id for adjustment in order.adjustments or ()):
         return record

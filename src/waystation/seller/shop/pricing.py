@@ -29,7 +29,7 @@ def line_id(index: int) -> str:
 
 
 def line_items(quote: Quote) -> tuple[acp.LineItem, ...]:
-    """One line item for each quoted line, in its order."""
+    """Returns one line item for each quoted line, in its order."""
     return tuple(_line_item(index, line) for index, line in enumerate(quote.lines))
 
 
@@ -70,7 +70,7 @@ def _availability(line: QuotedLine) -> acp.AvailabilityStatus:
 
 
 def options(quote: Quote) -> tuple[acp.FulfillmentOption, ...]:
-    """The quoted options in the protocol's shapes."""
+    """Returns the quoted options in the protocol's shapes."""
     return tuple(_option(option) for option in quote.options)
 
 
@@ -106,7 +106,7 @@ def _option(option: QuotedOption) -> acp.FulfillmentOption:
 
 
 def selection(basket: Basket, quote: Quote) -> tuple[acp.SelectedFulfillmentOption, ...]:
-    """Which option each type of goods goes by: what the agent chose, or the only one there is.
+    """Returns which option each type of goods goes by: what the agent chose, or the only one there is.
 
     (Pickup is never chosen for a buyer who expects a parcel.)
 
@@ -140,7 +140,7 @@ def selected_options(basket: Basket, quote: Quote) -> list[QuotedOption]:
 
 
 def totals(basket: Basket, quote: Quote) -> tuple[Total, ...]:
-    """The session's totals, with the selected options' costs."""
+    """Returns the session's totals, with the selected options' costs."""
     chosen = selected_options(basket, quote)
     base = sum(line.base_amount for line in quote.lines)
     items_discount = sum(line.discount for line in quote.lines)
@@ -190,7 +190,7 @@ def discounts(basket: Basket, quote: Quote) -> acp.DiscountsResponse | None:
 
 
 def messages(basket: Basket, quote: Quote) -> tuple[acp.Message, ...]:
-    """What stands in the way of payment, and what the buyer should know."""
+    """Returns what prevents payment, and what the buyer should know."""
     found: list[acp.Message] = [*quote.messages]
     for index, line in enumerate(quote.lines):
         found += _stock_messages(index, line)
@@ -273,7 +273,7 @@ def _buyer_email(basket: Basket) -> str | None:
 
 
 def open_status(basket: Basket, quote: Quote, more: Sequence[acp.Message] = ()) -> CheckoutStatus:
-    """The status of a checkout that nobody is paying at the moment."""
+    """Returns the status of a checkout that nobody is paying at the moment."""
     if quote.continue_url is not None:
         return CheckoutStatus.REQUIRES_ESCALATION
     if not quote.lines:

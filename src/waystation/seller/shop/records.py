@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, StrictInt
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, JsonObject
 from waystation.models.money import MinorUnits
 from waystation.protocols import acp
 from waystation.seller.shop.merchant import Basket, Quote
@@ -41,7 +41,7 @@ class Checkout(Frozen):
     """What came of the last attempt to pay."""
     continue_url: str | None = None
     authentication: acp.AuthenticationMetadata | None = None
-    metadata: dict[str, object] | None = None
+    metadata: JsonObject | None = None
     order_notes: str | None = None
     order_id: str | None = None
     created_at: StrictInt

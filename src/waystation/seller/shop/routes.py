@@ -193,7 +193,7 @@ def _feed_work(seller: Kit) -> dict[str, Work]:
     return {"metadata": read_feed, "products": read_products}
 
 
-# --- what every route has in common ------------------------------------------------------------------------
+# What every route has in common
 
 
 def _endpoint(seller: Kit, work: Work, status: int) -> Callable[[Request], Awaitable[Response]]:
@@ -295,7 +295,7 @@ def _check_version(request: Request) -> None:
 
 
 async def _json_body(request: Request) -> JsonValue:
-    """The body as Python values; absent is ``None``. Read no further than the limit."""
+    """Returns the body as Python values; absent is ``None``. Read no further than the limit."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk

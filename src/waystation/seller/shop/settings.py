@@ -45,7 +45,7 @@ class SellerSettings(Frozen):
     webhook_retry_base_ms: Annotated[StrictInt, Field(ge=10)] = 1_000
 
     def payment_handler(self) -> acp.PaymentHandler:
-        """How this seller is paid: a shared payment token, charged through Stripe."""
+        """Returns how this seller is paid: a shared payment token, charged through Stripe."""
         site = "https://agenticcommerce.dev/handlers/tokenized.card"
         return acp.PaymentHandler(
             id=HANDLER_ID,

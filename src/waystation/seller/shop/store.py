@@ -1,6 +1,6 @@
 """Where a seller keeps its checkouts, orders, webhook deliveries and idempotency keys.
 
-:class:`Store` is what the kit needs; :class:`SqliteStore` is the one it brings. A checkout is saved only over
+``Store`` is what the kit needs; ``SqliteStore`` is the one it brings. A checkout is saved only over
 the version that was read, so of two writers, in one process or in several, one is told that it came second.
 """
 
@@ -67,17 +67,17 @@ class Store(Protocol):
     async def checkout(self, checkout_id: str) -> Checkout | None: ...
     async def insert_checkout(self, checkout: Checkout) -> None: ...
     async def save_checkout(self, checkout: Checkout) -> Checkout:
-        """Saves over the version that was read, returns the next; else :class:`ConcurrentChangeError`."""
+        """Saves over the version that was read, returns the next; else ``ConcurrentChangeError``."""
         ...
 
     async def complete(
         self, checkout: Checkout, order: OrderRecord, deliveries: Sequence[Delivery]
     ) -> Checkout:
-        """The checkout, its one order and the order's event, all or none."""
+        """Saves the checkout, its one order and the order's event, all or none."""
         ...
 
     async def unsettled(self, updated_before: int) -> list[str]:
-        """Ids of checkouts whose payment was begun and not heard of since."""
+        """Returns the ids of checkouts whose payment began and was not heard of since."""
         ...
 
     async def expired(self, now: int) -> list[str]: ...
@@ -162,7 +162,7 @@ class SqliteStore:
                 raise
             await writer.execute("COMMIT")
 
-    # --- checkouts and orders ------------------------------------------------------------------------------
+    # Checkouts and orders
 
     async def checkout(self, checkout_id: str) -> Checkout | None:
         row = await self._row("SELECT data FROM checkouts WHERE id = ?", checkout_id)
@@ -256,7 +256,7 @@ class SqliteStore:
             await self._put_deliveries(db, deliveries)
         return following
 
-    # --- carts ---------------------------------------------------------------------------------------------
+    # Carts
 
     async def cart(self, cart_id: str) -> CartRecord | None:
         row = await self._row(
@@ -276,7 +276,7 @@ class SqliteStore:
         async with self._transaction() as db:
             await db.execute("DELETE FROM carts WHERE id = ?", (cart_id,))
 
-    # --- idempotency keys ----------------------------------------------------------------------------------
+    # Idempotency keys
 
     async def claim(self, scope: str, key: str, fingerprint: str) -> Claim:
         now = int(time.time())
@@ -317,7 +317,7 @@ class SqliteStore:
             )
 
     def _is_alive(self, pid: int, owner: str) -> bool:
-        """Whether the process that claimed a key can still be working on it.
+        """Returns whether the process that claimed a key can still be working on it.
 
         A process that was killed leaves its claims behind; waiting for them would block the very retry that
         is to find out what happened. A restarted container may get the same pid again, hence the second word.
@@ -351,7 +351,7 @@ class SqliteStore:
                 "DELETE FROM deliveries WHERE state = 'delivered' AND due_ms < ?", (oldest * 1000,)
             )
 
-    # --- webhook deliveries --------------------------------------------------------------------------------
+    # Webhook deliveries
 
     async def _put_deliveries(self, db: aiosqlite.Connection, deliveries: Sequence[Delivery]) -> None:
         await db.executemany(

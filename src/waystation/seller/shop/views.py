@@ -13,7 +13,7 @@ def rfc3339(seconds: int) -> str:
 
 
 def session_of(checkout: Checkout, settings: SellerSettings, order: acp.Order | None) -> acp.CheckoutSession:
-    """The checkout session to answer with."""
+    """Returns the checkout session to answer with."""
     basket, quote, status = checkout.basket, checkout.quote, checkout.status
     open_messages = () if status.is_terminal else pricing.messages(basket, quote)
     needs_3ds = status is acp.CheckoutStatus.AUTHENTICATION_REQUIRED
@@ -44,7 +44,7 @@ def session_of(checkout: Checkout, settings: SellerSettings, order: acp.Order | 
 
 
 def cart_of(cart: CartRecord) -> acp.Cart:
-    """The cart to answer with; its totals are estimates until checkout."""
+    """Returns the cart to answer with; its totals are estimates until checkout."""
     return acp.Cart(
         id=cart.id,
         line_items=pricing.line_items(cart.quote),

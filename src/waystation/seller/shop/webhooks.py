@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def deliveries_of(event: str, order: acp.Order, targets: Sequence[WebhookTarget]) -> tuple[Delivery, ...]:
-    """One delivery of the whole order to each target."""
+    """Returns one delivery of the whole order to each target."""
     body = json.dumps(acp.OrderEvent(type=event, data=order).wire(), separators=(",", ":")).encode()
     return tuple(
         Delivery(id=f"whd_{secrets.token_hex(12)}", url=target.url, order_id=order.id, event=event, body=body)
@@ -34,7 +34,7 @@ def deliveries_of(event: str, order: acp.Order, targets: Sequence[WebhookTarget]
 
 
 def wait_ms(attempts: int, base_ms: int) -> int:
-    """How long to wait after that many failed attempts: doubling, at most an hour."""
+    """Returns how long to wait after that many failed attempts: doubling, at most an hour."""
     return int(min(base_ms * 2 ** min(attempts - 1, 30), MAX_WAIT_MS))
 
 

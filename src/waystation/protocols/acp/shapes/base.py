@@ -104,5 +104,5 @@ class AcpModel(Frozen):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     def wire(self) -> JsonObject:
-        """The JSON object to send: absent fields left out, credentials in clear."""
+        """Returns the JSON object to send: absent fields left out, credentials in clear."""
         return self.model_dump(mode="json", exclude_none=True, context={"reveal_credentials": True})

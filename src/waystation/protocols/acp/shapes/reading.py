@@ -19,7 +19,7 @@ M = TypeVar("M", bound=AcpModel)
 
 
 def decode_json(raw: bytes | str, what: str) -> JsonValue:
-    """A JSON document as Python values, or ``ProtocolViolationError``; NaN is refused."""
+    """Returns a JSON document as Python values. Refuses NaN."""
     if len(raw) > MAX_BODY_BYTES:
         raise ProtocolViolationError(what, [("$", f"larger than {MAX_BODY_BYTES} bytes")])
 
@@ -43,7 +43,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
 
 
 def validate(model: type[M], value: object, what: str) -> M:
-    """A shape from decoded JSON: unknown fields ignored, known ones held to the protocol."""
+    """Returns a shape from decoded JSON: unknown fields ignored, known ones held to the protocol."""
     try:
         return model.model_validate(value, extra="ignore")
     except ValidationError as error:
@@ -51,12 +51,12 @@ def validate(model: type[M], value: object, what: str) -> M:
 
 
 def read(model: type[M], raw: bytes | str, what: str) -> M:
-    """A shape of this module from JSON: unknown fields ignored, known ones held to the protocol."""
+    """Returns a shape of this module from JSON: unknown fields ignored, known ones held to the protocol."""
     return validate(model, decode_json(raw, what), what)
 
 
 def read_session(raw: bytes | str) -> CheckoutSession:
-    """A seller's answer. Raises ``ProtocolViolationError``; for sums see ``problems_of_totals``."""
+    """Returns a seller's answer. For sums see ``problems_of_totals``."""
     return read(CheckoutSession, raw, "the checkout session")
 
 
@@ -81,7 +81,7 @@ def read_products(raw: bytes | str) -> FeedProducts:
 
 
 def read_error(raw: bytes | str) -> ErrorBody | None:
-    """An error's body, or ``None`` where a peer (or a proxy before it) answered something else."""
+    """Returns an error's body, or ``None`` where a peer (or a proxy before it) answered something else."""
     try:
         return read(ErrorBody, raw, "the error")
     except ProtocolViolationError:

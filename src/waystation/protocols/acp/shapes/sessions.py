@@ -77,7 +77,7 @@ class CheckoutSession(AcpModel):
     order: Order | None = None
 
     def total(self) -> int | None:
-        """What is to be paid, in minor units; ``None`` unless exactly one ``total`` is stated."""
+        """Returns what is to be paid, in minor units; ``None`` unless exactly one ``total`` is stated."""
         found = [total.amount for total in self.totals if total.type is TotalType.TOTAL]
         return found[0] if len(found) == 1 else None
 

@@ -40,7 +40,7 @@ Staying in a status is always allowed. Someone who only polls may miss steps: se
 
 
 def may_be_seen_after(before: CheckoutStatus, after: CheckoutStatus) -> bool:
-    """Whether a reader who saw ``before`` may see ``after`` next, having missed steps in between."""
+    """Returns whether a reader who saw ``before`` may see ``after`` next, having missed steps in between."""
     seen, frontier = {before}, [before]
     while frontier:
         for following in TRANSITIONS[frontier.pop()] - seen:

@@ -1,0 +1,166 @@
+"""Calls to Temporal from the API: every one bounded in time, every failure a problem that says what to do."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.workflow import UpdateMethodMultiParam
+
+from api.errors import Invalid, Problem, Unavailable, refusal
+from waystation.temporal.encryption import PayloadDecryptionError
+
+MAX_UPDATE_ATTEMPTS = 4
+UPDATE_PAUSE_SECONDS = 0.05
+"""Before an update is repeated, times the attempts made: the task that dropped it is repeated immediately."""
+
+_NEVER_CONNECTED = "Failed client connect"
+_TASK_FAILED = "workflow task failure"
+
+Workflow = TypeVar("Workflow")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+class Wording(NamedTuple):
+    """What callers are told of one kind of workflow."""
+
+    unknown: Callable[[str], Problem]
+    """There is none of this id."""
+    unreadable: Callable[[str], Problem]
+    """It was encrypted with a key that this process doesn't have."""
+    ended: Callable[[], Problem]
+    """It takes nothing more."""
+    not_taken: str
+    """Its worker failed with the request."""
+    no_worker: str
+    """Nobody works for it, or not in time."""
+
+
+class Calls:
+    """Bounds a call in time, and maps what Temporal says to problems: in one place for all gateways."""
+
+    def __init__(self, client: Client, timeout_seconds: float, wording: Wording) -> None:
+        self.client = client
+        self.timeout = timedelta(seconds=timeout_seconds)
+        self._wording = wording
+
+    async def guarded(self, workflow_id: str, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Returns what the call does.
+
+        Raises:
+            Problem: what went wrong, and what to do.
+        """
+        try:
+            # Over all: an update is several calls, each with a time of its own.
+            async with asyncio.timeout(self.timeout.total_seconds()):
+                return await call()
+        except TimeoutError as error:
+            raise Unavailable(
+                "Temporal did not answer in time; try again.", code="temporal-unavailable"
+            ) from error
+        except WorkflowUpdateFailedError as error:
+            if isinstance(error.cause, ApplicationError):
+                raise refusal(error.cause) from error
+            raise Unavailable(self._wording.not_taken) from error
+        except PayloadDecryptionError as error:
+            raise self._wording.unreadable(workflow_id) from error
+        except (WorkflowQueryFailedError, ValidationError) as error:
+            # A workflow of another kind has this id, or answers as none of this kind does.
+            raise self._wording.unknown(workflow_id) from error
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise self._no_worker() from error
+        except RPCError as error:
+            raise self._problem(error, workflow_id) from error
+        except RuntimeError as error:
+            # What the SDK raises where it has never been connected.
+            if _NEVER_CONNECTED not in str(error):
+                raise
+            raise _unreachable() from error
+
+    async def update(
+        self,
+        handle: WorkflowHandle[Workflow, object],
+        update: UpdateMethodMultiParam[[Workflow, Argument], Result],
+        argument: Argument,
+        *,
+        update_id: str | None = None,
+    ) -> Result:
+        """Executes an update, and again when Temporal drops it untouched."""
+        return await self.guarded(
+            handle.id,
+            lambda: execute_update(handle, update, argument, self.timeout, update_id=update_id),
+        )
+
+    async def signal(self, workflow_id: str, name: str, argument: object) -> None:
+        """Sends a signal."""
+        handle = self.client.get_workflow_handle(workflow_id)
+        await self.guarded(workflow_id, lambda: handle.signal(name, argument, rpc_timeout=self.timeout))
+
+    def _problem(self, error: RPCError, workflow_id: str) -> Problem:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            ended = "already completed" in str(error)
+            return self._wording.ended() if ended else self._wording.unknown(workflow_id)
+        if error.status == RPCStatusCode.INVALID_ARGUMENT:
+            return Invalid(str(error))
+        if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
+            return self._no_worker()
+        return _unreachable()
+
+    def _no_worker(self) -> Problem:
+        return Unavailable(self._wording.no_worker, code="no-worker")
+
+
+async def execute_update(
+    handle: WorkflowHandle[Workflow, object],
+    update: UpdateMethodMultiParam[[Workflow, Argument], Result],
+    argument: Argument,
+    rpc_timeout: timedelta,
+    *,
+    update_id: str | None = None,
+) -> Result:
+    """Executes an update, and again when Temporal drops it untouched.
+
+    A workflow that continues as new while a signal arrives fails its task and repeats it. Temporal then
+    refuses the updates that came with that task instead of handing them to the next one.
+    """
+    once = update_id or uuid.uuid4().hex
+    for attempt in range(1, MAX_UPDATE_ATTEMPTS):
+        try:
+            return await handle.execute_update(update, argument, id=once, rpc_timeout=rpc_timeout)
+        except RPCError as error:
+            if not _was_dropped(error):
+                raise
+        await asyncio.sleep(UPDATE_PAUSE_SECONDS * attempt)
+    return await handle.execute_update(update, argument, id=once, rpc_timeout=rpc_timeout)
+
+
+async def memo_of(execution: WorkflowExecution) -> Mapping[str, object]:
+    """Returns a listed workflow's memo; empty where it was encrypted with a key that is no longer known.
+
+    One old workflow must not make the whole list fail.
+    """
+    try:
+        return await execution.memo()
+    except PayloadDecryptionError:
+        return {}
+
+
+def _was_dropped(error: RPCError) -> bool:
+    return error.status == RPCStatusCode.FAILED_PRECONDITION and _TASK_FAILED in str(error)
+
+
+def _unreachable() -> Problem:
+    return Unavailable("Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable")

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Literal, Protocol, Self, get_args
 
 import jwt
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -241,10 +241,10 @@ class Authenticator:
             raise Unauthenticated("This ticket has been used; get a new one for each connection.")
         return principal
 
-    def _verify(self, credential: str) -> dict[str, Any] | None:
+    def _verify(self, credential: str) -> dict[str, object] | None:
         for secret in self._secrets:
             with contextlib.suppress(jwt.InvalidTokenError):
-                claims: dict[str, Any] = jwt.decode(
+                claims: dict[str, object] = jwt.decode(
                     credential, secret, algorithms=[_ALGORITHM], audience=_AUDIENCE
                 )
                 return claims

@@ -38,12 +38,12 @@ class Problem(Exception):
     code: str = "internal-error"
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, detail: str, *, code: str | None = None, **extra: Any) -> None:
+    def __init__(self, detail: str, *, code: str | None = None, **extra: object) -> None:
         super().__init__(detail)
         self.detail, self.extra = detail, extra
         self.code = code or type(self).code
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """The problem details object; also what sockets answer with."""
         return {
             "type": f"/problems/{self.code}",

@@ -7,7 +7,7 @@ never does, and neither does a service's.
 import hashlib
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -208,7 +208,7 @@ async def authentication(
 
 
 async def _tell(
-    purchase_id: str, signal: str, argument: Any, caller: Principal, money: MoneyParts
+    purchase_id: str, signal: str, argument: object, caller: Principal, money: MoneyParts
 ) -> PurchaseView:
     view = await money.gateway.visible(purchase_id, caller)
     if view.final:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
@@ -153,7 +153,7 @@ class ClientSocket:
         self._slots.release()
 
     async def _answer(self, raw: str) -> None:
-        answer: dict[str, Any] = {"type": "answer", "request": _request_of(raw)}
+        answer: dict[str, object] = {"type": "answer", "request": _request_of(raw)}
         try:
             if len(raw) > MAX_COMMAND_BYTES:
                 raise Invalid(f"A command has at most {MAX_COMMAND_BYTES} bytes.", code="command-too-large")
@@ -165,7 +165,7 @@ class ClientSocket:
             answer |= {"ok": False, "problem": problem.body()}
         await self._send(_json(answer))
 
-    async def _do(self, command: Command) -> dict[str, Any]:
+    async def _do(self, command: Command) -> dict[str, object]:
         result: Sent | ControlAnswer | PurchaseView
         control, caller = self._parts.control, self._principal
         match command:
@@ -193,8 +193,8 @@ def _request_of(raw: str) -> str | None:
     return request if isinstance(request, str) else None
 
 
-def _json(value: dict[str, Any]) -> str:
-    return TypeAdapter(dict[str, Any]).dump_json(value).decode()
+def _json(value: dict[str, object]) -> str:
+    return TypeAdapter(dict[str, object]).dump_json(value).decode()
 
 
 @router.websocket("/sessions/{session_id}/socket")

@@ -8,10 +8,10 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import stripe
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -58,7 +58,7 @@ class HeldLease:
     def __init__(
         self, client: Client, allowance_id: str, *, journal: AllowanceJournal, credentials: Credentials
     ) -> None:
-        self.handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(allowance_id)
+        self.handle = client.get_workflow_handle(allowance_id)
         self.id = allowance_id
         self.journal, self.credentials = journal, credentials
         self.closing = False

@@ -23,11 +23,12 @@ from activities.contract import (
     ReadOffers,
     RedeemCall,
 )
-from waystation.buyer.credentials import Credentials, NotMintedError, ProcessorUnavailableError
+from waystation.buyer.credentials import Credentials, NotMintedError
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
 from waystation.buyer.offer_choice import OfferRefused, choose_offer
 from waystation.buyer.origins import RequestInvalidError, check_transport
 from waystation.buyer.outcomes import allowance_answer
+from waystation.buyer.tokens import ProcessorUnavailableError
 from waystation.models.payments import (
     AllowanceAnswer,
     ClosedCredential,

@@ -16,9 +16,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.allowance.journal import AllowanceJournal, JournalLockedError, JournalPayment
-from waystation.buyer.credentials import Credentials, NotMintedError, ProcessorUnavailableError
+from waystation.buyer.credentials import Credentials, NotMintedError
 from waystation.buyer.http import now
 from waystation.buyer.outcomes import CLOSED, LEASED, HolderRefusedError, allowance_answer
+from waystation.buyer.tokens import ProcessorUnavailableError
 from waystation.models.payments import (
     MAX_REPORTED_AT_ONCE,
     AllowanceAnswer,

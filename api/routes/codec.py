@@ -13,6 +13,7 @@ from temporalio.converter import PayloadCodec
 from api.auth import Principal
 from api.dependencies import Caller, Parts
 from api.errors import PROBLEM_RESPONSES, Forbidden, Invalid
+from waystation.models.base import JsonObject
 from waystation.temporal.encryption import PayloadDecryptionError
 
 router = APIRouter(responses=PROBLEM_RESPONSES, tags=["operations"], prefix="/codec")
@@ -21,20 +22,20 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 @router.post("/decode", summary="Decrypt payloads")
-async def decode(request: Request, caller: Caller, parts: Parts) -> dict[str, object]:
-    """Payloads in Temporal's JSON form, decrypted. For operators only."""
+async def decode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
+    """Payloads in Temporal's JSON form, decrypted; only for operators."""
     return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=True)
 
 
 @router.post("/encode", summary="Encrypt payloads")
-async def encode(request: Request, caller: Caller, parts: Parts) -> dict[str, object]:
-    """Payloads in Temporal's JSON form, encrypted. For operators only."""
+async def encode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
+    """Payloads in Temporal's JSON form, encrypted; only for operators."""
     return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=False)
 
 
 async def _coded(
     request: Request, caller: Principal, codec: PayloadCodec | None, *, decoding: bool
-) -> dict[str, object]:
+) -> JsonObject:
     if caller.role != "operator" or caller.sessions is not None:
         raise Forbidden("Only operators read and write payloads.")
     body = await request.body()
@@ -52,5 +53,5 @@ async def _coded(
         except PayloadDecryptionError as error:
             raise Invalid(str(error), code="not-decryptable") from error
         payloads = Payloads(payloads=coded)
-    answer: dict[str, object] = json.loads(json_format.MessageToJson(payloads))
+    answer: JsonObject = json.loads(json_format.MessageToJson(payloads))
     return answer

@@ -2,21 +2,24 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final, ParamSpec, TypeVar
 
 from temporalio import activity
 
 HEARTBEAT_INTERVAL_SECONDS: Final = 1.5
 
-Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-def heartbeating(method: Method) -> Method:
+def heartbeating(
+    method: Callable[Arguments, Awaitable[Result]],
+) -> Callable[Arguments, Coroutine[object, None, Result]]:
     """Heartbeats while the activity runs. Short activities, which are most, never get to it."""
 
     @functools.wraps(method)
-    async def alive(*args: Any, **kwargs: Any) -> Any:
+    async def alive(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         if not activity.in_activity():
             return await method(*args, **kwargs)
         beating = asyncio.create_task(_beat())
@@ -25,7 +28,7 @@ def heartbeating(method: Method) -> Method:
         finally:
             beating.cancel()
 
-    return alive  # type: ignore[return-value]
+    return alive
 
 
 async def _beat() -> None:

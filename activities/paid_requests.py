@@ -6,8 +6,8 @@ signature), sending repeats the same credential, closing only reads and revokes.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final, ParamSpec, TypeVar
 
 import stripe
 from temporalio import activity
@@ -23,11 +23,12 @@ from activities.contract import (
     ReadOffers,
     RedeemCall,
 )
-from waystation.buyer.credentials import Credentials, NotMintedError, ProcessorUnavailableError
+from waystation.buyer.credentials import Credentials, NotMintedError
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
 from waystation.buyer.offer_choice import OfferRefused, choose_offer
 from waystation.buyer.origins import RequestInvalidError, check_transport
 from waystation.buyer.outcomes import allowance_answer
+from waystation.buyer.tokens import ProcessorUnavailableError
 from waystation.models.payments import (
     AllowanceAnswer,
     ClosedCredential,
@@ -46,14 +47,17 @@ SERVER_UNAVAILABLE: Final = contract.SELLER_UNAVAILABLE
 """Retryable: no answer, a 5xx, or asked to come back later."""
 
 
-Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-def _acting(method: Method) -> Method:
+def _acting(
+    method: Callable[Arguments, Awaitable[Result]],
+) -> Callable[Arguments, Coroutine[object, None, Result]]:
     """Heartbeats while the activity runs, so that a killed worker is missed in seconds; names failures."""
 
     @functools.wraps(method)
-    async def act(*arguments: Any) -> Any:
+    async def act(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         async def beat() -> None:
             while True:
                 await asyncio.sleep(HEARTBEAT_SECONDS)  # most calls are over before the first beat
@@ -61,7 +65,7 @@ def _acting(method: Method) -> Method:
 
         beating = None if activity.info().is_local else asyncio.create_task(beat())
         try:
-            return await method(*arguments)
+            return await method(*args, **kwargs)
         except RequestInvalidError as error:
             raise _final(REQUEST_INVALID, error) from None
         except NotMintedError as error:
@@ -78,7 +82,7 @@ def _acting(method: Method) -> Method:
             if beating is not None:
                 beating.cancel()
 
-    return act  # type: ignore[return-value]
+    return act
 
 
 def _final(kind: str, error: RequestInvalidError | NotMintedError) -> ApplicationError:

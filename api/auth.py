@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Literal, Protocol, Self, get_args
 
 import jwt
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -81,7 +81,7 @@ class Principal(Frozen):
         return Actor(id=self.subject, role=_SPEAKS_AS.get(self.role, Role.USER), name=self.name)
 
     def seconds_left(self) -> float | None:
-        """How long what this caller has opened may stay open; null for ever."""
+        """Returns how long what this caller has opened may stay open; null for no end."""
         return None if self.expires_at is None else max(self.expires_at - time.time(), 0.0)
 
     @property
@@ -91,11 +91,11 @@ class Principal(Frozen):
         return allowed if self.sessions is None else allowed - _NOT_FOR_SOME_SESSIONS
 
     def sees(self, session_id: str) -> bool:
-        """Whether this caller may know that the session exists."""
+        """Returns whether this caller may know that the session exists."""
         return self.sessions is None or session_id in self.sessions
 
     def speaks_for(self, agent: str) -> bool:
-        """Whether money may be spent in the name of this agent: an agent's credential speaks for its own."""
+        """Returns whether this caller may spend money in the agent's name; agents' keys name theirs."""
         if self.role != "agent":
             return self.role == "service"
         return agent == self.subject or not self.agents.isdisjoint({agent, ANY_AGENT})
@@ -161,7 +161,7 @@ class Authenticator:
             )
 
     async def authenticate(self, connection: HTTPConnection, *, session_id: str | None = None) -> Principal:
-        """The caller of a request or socket; raises ``Unauthenticated``."""
+        """Returns the caller of a request or socket; raises ``Unauthenticated``."""
         header = connection.headers.get("authorization", "")
         scheme, _, credential = header.partition(" ")
         if header:
@@ -221,13 +221,15 @@ class Authenticator:
         if claims is None or claims.get("use") != use or claims.get("role") not in get_args(ApiRole):
             raise Unauthenticated("This credential is unknown, malformed or has expired; get a new one.")
         try:
-            return Principal(
-                subject=str(claims["sub"]),
-                role=claims["role"],
-                name=claims.get("name"),
-                sessions=None if claims["sessions"] is None else frozenset(_texts(claims["sessions"])),
-                # A ticket is for a moment; the connection it opens is for as long as its owner's token.
-                expires_at=claims["until"] if use == "ticket" else claims["exp"],
+            return Principal.model_validate(
+                {
+                    "subject": str(claims["sub"]),
+                    "role": claims["role"],
+                    "name": claims.get("name"),
+                    "sessions": None if claims["sessions"] is None else frozenset(_texts(claims["sessions"])),
+                    # A ticket is for a moment; the connection it opens is for as long as its owner's token.
+                    "expires_at": claims["until"] if use == "ticket" else claims["exp"],
+                }
             )
         except (KeyError, ValidationError) as error:
             raise Unauthenticated("This credential is malformed; get a new one.") from error
@@ -241,10 +243,10 @@ class Authenticator:
             raise Unauthenticated("This ticket has been used; get a new one for each connection.")
         return principal
 
-    def _verify(self, credential: str) -> dict[str, Any] | None:
+    def _verify(self, credential: str) -> dict[str, object] | None:
         for secret in self._secrets:
             with contextlib.suppress(jwt.InvalidTokenError):
-                claims: dict[str, Any] = jwt.decode(
+                claims: dict[str, object] = jwt.decode(
                     credential, secret, algorithms=[_ALGORITHM], audience=_AUDIENCE
                 )
                 return claims
@@ -265,7 +267,7 @@ def _texts(value: object) -> Iterable[str]:
 
 
 def _require_reading(connection: HTTPConnection, credential: str) -> None:
-    """What a browser sends without a page's doing may not act, nor be exchanged for more of its kind."""
+    """Raises unless a credential that browsers send by themselves is used for reading."""
     if connection.scope["type"] == "http" and connection.scope["method"] not in ("GET", "HEAD"):
         raise Unauthenticated(
             f"A {credential} only opens streams and reads; send the token as a bearer token."
@@ -273,14 +275,14 @@ def _require_reading(connection: HTTPConnection, credential: str) -> None:
 
 
 def _require_same_origin(connection: HTTPConnection) -> None:
-    """A cookie travels with requests from other sites too; they may do nothing with it."""
+    """Raises if a cookie came with a request from another site: browsers send it there too."""
     origin = connection.headers.get("origin")
     if origin and origin.split("://", 1)[-1] != connection.headers.get("host"):
         raise Forbidden("This origin may not use the cookie.", code="wrong-origin")
 
 
 def check_session_id(session_id: str) -> str:
-    """Refuses ids that no session can have, before anyone is asked about them."""
+    """Returns a session's id; refuses one that no session can have before anyone is asked about it."""
     try:
         return _SESSION_ID.validate_python(session_id)
     except ValidationError as error:

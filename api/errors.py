@@ -19,10 +19,12 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from temporalio.exceptions import ApplicationError
 
+from waystation.models.base import JsonObject
 from waystation.temporal import names
 
 RETRY_AFTER_SECONDS = 2
@@ -38,13 +40,13 @@ class Problem(Exception):
     code: str = "internal-error"
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, detail: str, *, code: str | None = None, **extra: Any) -> None:
+    def __init__(self, detail: str, *, code: str | None = None, **extra: JsonValue) -> None:
         super().__init__(detail)
         self.detail, self.extra = detail, extra
         self.code = code or type(self).code
 
-    def body(self) -> dict[str, Any]:
-        """The problem details object; also what sockets answer with."""
+    def body(self) -> JsonObject:
+        """Returns the problem details object; sockets answer with it too."""
         return {
             "type": f"/problems/{self.code}",
             "code": self.code,
@@ -55,6 +57,7 @@ class Problem(Exception):
         }
 
     def headers(self) -> dict[str, str]:
+        """Returns the headers that the answer carries besides."""
         return {}
 
 
@@ -121,13 +124,13 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
 
 
 def refusal(error: ApplicationError) -> Problem:
-    """What a workflow has refused, as a problem."""
+    """Returns what a workflow has refused, as a problem."""
     problem, code = _REFUSALS.get(error.type or "", (Invalid, "invalid"))
     return problem(error.message, code=code)
 
 
 def response(problem: Problem) -> Response:
-    """The HTTP answer to a problem."""
+    """Returns the HTTP answer to a problem."""
     return Response(
         json.dumps(problem.body()),
         status_code=problem.status,
@@ -149,12 +152,12 @@ class _Plain(Problem):
 
 
 def _validation_problem(error: RequestValidationError) -> Problem:
-    errors = [
-        {"at": ".".join(str(part) for part in item["loc"]), "problem": item["msg"]}
+    found = [
+        (".".join(str(part) for part in item["loc"]), str(item["msg"]))
         for item in error.errors()[:MAX_VALIDATION_ERRORS]
     ]
-    first = errors[0] if errors else {"at": "body", "problem": "invalid"}
-    return Invalid(f"{first['at']}: {first['problem']}", errors=errors)
+    at, problem = found[0] if found else ("body", "invalid")
+    return Invalid(f"{at}: {problem}", errors=[{"at": at, "problem": problem} for at, problem in found])
 
 
 def install(app: FastAPI) -> None:

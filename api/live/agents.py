@@ -1,4 +1,4 @@
-"""The agent processes that are connected: what their turns write comes up, what they must know of goes down.
+"""The agent processes that are connected: their turns' writes come up, and what they must know goes down.
 
 Acknowledgements, stops, steers and the ends of sub-agents go down the socket on which the writes came up.
 """
@@ -86,6 +86,7 @@ class Writer:
             self.fence("turn-over")
 
     def fence(self, code: str) -> None:
+        """Tells the agent, once, that this writer may write nothing more."""
         if not self.fenced:
             self.fenced = True
             self._connection.tell(FencedFrame(writer=self.opened.writer, code=code))
@@ -229,7 +230,7 @@ class AgentConnection:
         await self._replay_missed(frame, writer)
 
     async def _replay_missed(self, frame: OpenFrame, writer: Writer) -> None:
-        """What happened to the turn before this connection was opened (a reconnect, say)."""
+        """Tells what happened to the turn before this connection was opened (by a reconnect, for example)."""
         if frame.turn_id is None:
             return
         if writer.channel.fenced(frame.turn_id, frame.attempt):
@@ -244,7 +245,7 @@ class AgentConnection:
                 return
 
     async def _close(self, writer_id: str) -> None:
-        # It may still be opening, and would otherwise stay for as long as the connection does.
+        # A writer that is still opening would otherwise stay as long as the connection does.
         if opening := self._opens.pop(writer_id, None):
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)

@@ -27,10 +27,10 @@ class LiveText(NamedTuple):
 
 
 class Audience:
-    """All who follow. Nearly always they have seen the same, so what each needs is worked out once.
+    """Everyone who follows. They have nearly always seen the same, so what each needs is worked out once.
 
-    Who joins in the middle of a message may lack a part of it; until the log has brought that, it has
-    a view of its own.
+    A client that joins in the middle of a message may lack part of it. It has a view of its own until the log
+    has brought that part.
     """
 
     def __init__(self) -> None:
@@ -43,14 +43,14 @@ class Audience:
 
     @property
     def anyone_behind(self) -> bool:
-        """Whether somebody lacks text that others have seen live."""
+        """Whether someone lacks text that others have seen live."""
         return bool(self._apart)
 
     def join(self, follower: Follower, lengths: Mapping[str, int], tip: int) -> None:
-        """Adds who has the log up to ``joined_at``, which has open messages of these lengths at ``tip``."""
+        """Adds a client; ``lengths`` are those of the open messages at ``tip``, the newest event here."""
         view = View(lengths)
         if not self._together:
-            self._view = view
+            self._view = View(lengths)
         if self._view.seen == view.seen and follower.joined_at <= tip:
             self._together[follower] = None
         else:
@@ -61,14 +61,14 @@ class Audience:
         self._apart.pop(follower, None)
 
     def show(self, deltas: Sequence[LiveText]) -> None:
-        """Live text, to everyone."""
+        """Sends live text to everyone."""
         for message_id, offset, length, _ in deltas:
             for view in (self._view, *self._apart.values()):
                 view.note_live(message_id, offset, length)
         self.push(deltas[0].frame if len(deltas) == 1 else Frame.joined([delta.frame for delta in deltas]))
 
     def tell(self, event: Event, frame: Frame) -> None:
-        """A durable event; who has its text already gets its number."""
+        """Sends a durable event; a client that has its text already receives only its number."""
         number = Frame.number(frame.seq or 0)
         shown = frame if self._view.needs(event) else number
         for follower in tuple(self._together):
@@ -83,6 +83,6 @@ class Audience:
                 self._together[follower] = None
 
     def push(self, frame: Frame) -> None:
-        """The same to everyone."""
+        """Sends the same to everyone."""
         for follower in (*self._together, *self._apart):
             follower.push(frame)

@@ -1,16 +1,15 @@
 """Turns what agents write into durable batches: one signal at a time for each session.
 
 The pace adapts: the next batch leaves when the last is acknowledged and the interval has
-passed (longer where acknowledgements are slow), and at once at a boundary: a message's end, a
-tool call, a flush. While Temporal is down a batch is tried again until it is up; what is
-written in the meantime waits here up to a bound, and then in the agents.
+passed (longer where acknowledgements are slow), or immediately at a boundary: a message's end, a
+tool call, a flush. While Temporal is down, a batch is tried again until it is up; what is
+written in the meantime waits here up to a bound, and beyond it in the agents.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 from api import metrics
 from api.errors import Problem, Unavailable
@@ -64,7 +63,7 @@ class Batcher:
     async def add(
         self, write: Write, acknowledge: Acknowledge, lost: Lost, *, boundary: bool = False
     ) -> None:
-        """Takes a write over; waits only while the buffer is full."""
+        """Accepts a write; waits only while the buffer is full."""
         await self._room.wait()
         if write.items:
             self._merge(write, acknowledge, lost)
@@ -156,18 +155,51 @@ def _give_up(batch: "list[_Pending]", problem: Problem) -> None:
         pending.lost(problem)
 
 
+class _Growing:
+    """An item on its way; a delta grows by those that follow it without a gap."""
+
+    __slots__ = ("_first", "_texts", "_until", "n")
+
+    def __init__(self, item: Item) -> None:
+        self._first, self.n = item, item.n
+        self._texts: list[str] = []
+        self._until = 0
+        offset, text = item.data.get("offset"), item.data.get("text")
+        if item.type == EventType.MESSAGE_DELTA and isinstance(offset, int) and isinstance(text, str):
+            self._texts.append(text)
+            self._until = offset + len(text)
+
+    def grow(self, item: Item, text: str) -> bool:
+        """Takes the text of a delta that continues this one; returns whether it does."""
+        follows = item.message_id == self._first.message_id and item.data.get("offset") == self._until
+        if not self._texts or not follows:
+            return False
+        self._texts.append(text)
+        self._until += len(text)
+        self.n = item.n
+        return True
+
+    def whole(self) -> Item:
+        """Returns everything as one item."""
+        first = self._first
+        data = {**first.data, "text": "".join(self._texts)} if self._texts else dict(first.data)
+        # The parts were validated when they came in.
+        return Item.model_construct(**{**dict(first), "n": self.n, "data": data})
+
+
 class _Pending:
     """A run of items by one writer, with neighbouring deltas coalesced."""
 
     def __init__(self, write: Write, acknowledge: Acknowledge, lost: Lost) -> None:
         self._write, self.acknowledge, self.lost = write, acknowledge, lost
-        self._items: list[dict[str, Any]] = []
+        self._items: list[_Growing] = []
         self.writer = write.writer
         self.size = 0
         self.last_n = 0
         self.quiet = True
 
     def continues(self, write: Write) -> bool:
+        """Returns whether the write is of the same writer, and there is room for it."""
         mine = self._write
         return (mine.writer, mine.turn_id, mine.attempt, mine.actor) == (
             write.writer,
@@ -177,29 +209,18 @@ class _Pending:
         ) and self.size < MAX_BATCH_BYTES // 2
 
     def add(self, item: Item) -> int:
-        """Appends, or merges into the last delta; answers by how many bytes it has grown."""
+        """Appends an item, or merges it into the last delta; returns by how many bytes this has grown."""
         self.last_n = item.n
         text = item.data.get("text")
         grown = len(text.encode(errors="replace")) if isinstance(text, str) else len(str(item.data))
-        if item.type == EventType.MESSAGE_DELTA and self._items and self._extends_last(item):
-            self._items[-1]["n"] = item.n
-            self._items[-1]["data"]["text"] += text
-        else:
-            self.quiet &= item.type == EventType.MESSAGE_DELTA
-            self._items.append({**dict(item), "data": dict(item.data)})
+        is_delta = item.type == EventType.MESSAGE_DELTA
+        if not (is_delta and isinstance(text, str) and self._items and self._items[-1].grow(item, text)):
+            self.quiet &= is_delta
+            self._items.append(_Growing(item))
             grown += _ITEM_OVERHEAD_BYTES
         self.size += grown
         return grown
 
-    def _extends_last(self, item: Item) -> bool:
-        last = self._items[-1]
-        return bool(
-            last["type"] == EventType.MESSAGE_DELTA
-            and last["message_id"] == item.message_id
-            and last["data"]["offset"] + len(last["data"]["text"]) == item.data["offset"]
-        )
-
     def write(self) -> Write:
-        # The parts have been validated as they came in.
-        items = tuple(Item.model_construct(**item) for item in self._items)
-        return self._write.model_copy(update={"items": items})
+        """Returns everything as one write."""
+        return self._write.model_copy(update={"items": tuple(item.whole() for item in self._items)})

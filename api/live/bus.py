@@ -1,6 +1,6 @@
 """The fast, forgetful path between API processes: live deltas, hints of news, presence.
 
-Whatever is lost here costs a client some milliseconds and never a character: the durable log
+What is lost here costs a client some milliseconds and never a character: the durable log
 holds everything, and feeds look there by themselves when they hear nothing.
 """
 
@@ -29,16 +29,16 @@ class LiveBus(Protocol):
     """What feeds and ingest need of a bus."""
 
     def publish(self, session_id: str, message: LiveMessage) -> None:
-        """Sends to everyone listening to the session, here at once. Never waits, never fails."""
+        """Sends to all listeners, in this process immediately. Never waits, never fails."""
 
     def subscribe(self, session_id: str, listener: Listener) -> None:
         """Calls ``listener`` with every message for the session from now on."""
 
     def unsubscribe(self, session_id: str, listener: Listener) -> None:
-        """Stops it."""
+        """Stops calling ``listener``."""
 
     async def claim(self, key: str, lifetime_seconds: int) -> bool:
-        """True for the first to claim ``key``, over all processes."""
+        """Returns True for the first to claim ``key``, over all processes."""
         ...
 
     async def start(self) -> None: ...
@@ -156,7 +156,8 @@ class RedisBus(MemoryBus):
             except (RedisError, OSError) as error:
                 if self._healthy:
                     logger.warning(
-                        "The live bus is lost (%s); clients go on at the durable pace", type(error).__name__
+                        "The live bus is lost (%s); clients go on at the durable pace",
+                        type(error).__name__,
                     )
                 self._healthy = False
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
@@ -172,7 +173,7 @@ class RedisBus(MemoryBus):
                 await pipeline.execute()
 
     async def _follow(self) -> None:
-        """Keeps Redis's idea of what this process listens to in step with ours."""
+        """Keeps the channels that Redis sends us in step with the sessions that have listeners."""
         while True:
             # Only one task may open the connection: two at once would each make their own, and
             # the one that is listened on might not be the one that is subscribed.
@@ -203,6 +204,6 @@ class RedisBus(MemoryBus):
                 super().publish(raw["channel"].decode()[len(CHANNEL_PREFIX) :], frame.message)
 
     def _catch_up(self) -> None:
-        """After an outage: every feed looks for what it was not told."""
+        """Lets every feed look for what it missed during an outage."""
         for session_id in list(self._listeners):
             super().publish(session_id, Tick())

@@ -1,12 +1,15 @@
-"""The sessions that this process's agents write to: what is written goes two ways at once.
+"""The sessions that this process's agents write to: what is written goes two ways at the same time.
 
 Deltas go over the live bus to every screen, and everything goes into the session's next durable batch
 (api/live/batcher.py).
 """
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from pydantic import TypeAdapter
 
 from api.errors import Invalid
 from api.gateways.sessions import Gateway
@@ -26,6 +29,9 @@ from waystation.models.events import (
 from waystation.models.live import Delta, Tick
 from waystation.settings import Settings
 
+_LIVE: TypeAdapter[LiveDelta] = TypeAdapter(LiveDelta)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 class Channel:
     """A session being written to by this process: its feed and its batcher."""
@@ -38,7 +44,7 @@ class Channel:
         self._bus.publish(self.feed.session_id, Tick(quiet=quiet))
 
     async def write(self, write: Write, acknowledge: Acknowledge, lost: Lost, *, flush: bool) -> None:
-        """Shows deltas at once and hands everything to the durable path."""
+        """Shows deltas immediately and hands everything to the durable path."""
         for item in write.items:
             if item.type == EventType.MESSAGE_DELTA:
                 self._show(write, item)
@@ -46,7 +52,7 @@ class Channel:
 
     def _show(self, write: Write, item: Item) -> None:
         message_id, text, offset = item.message_id, item.data["text"], item.data["offset"]
-        # check_write has seen to it.
+        # ``check_write`` has made sure of it.
         assert isinstance(message_id, str)
         assert isinstance(text, str)
         assert isinstance(offset, int)
@@ -61,12 +67,12 @@ class Channel:
                 message_id=message_id,
                 offset=offset,
                 length=len(text),
-                wire=live.model_dump_json(exclude_none=True, exclude={"attempt"}),
+                wire=_LIVE.dump_json(live, exclude_none=True, exclude={"attempt"}),
             ),
         )
 
     def fenced(self, turn_id: str | None, attempt: int) -> bool:
-        """Whether the turn is known to be over for this attempt."""
+        """Returns whether the turn is known to be over for this attempt."""
         known = self.feed.gate.attempts.get(turn_id or "")
         return known is not None and known != attempt
 
@@ -80,12 +86,12 @@ class Channels:
         self._channels: dict[str, tuple[Channel, int]] = {}
 
     def tick(self, session_id: str) -> None:
-        """Says on the live bus that the session has news."""
+        """Tells the live bus that the session has news."""
         self._bus.publish(session_id, Tick())
 
     @asynccontextmanager
     async def use(self, session_id: str) -> AsyncIterator[Channel]:
-        """The session's channel while the block runs; one batcher for all who write to it here."""
+        """Yields the session's channel while the block runs; all who write to it here share one batcher."""
         async with self._feeds.use(session_id) as feed:
             channel, users = self._channels.get(session_id, (None, 0))
             if channel is None:
@@ -108,12 +114,12 @@ def check_write(write: Write) -> None:
             raise Invalid(
                 f"Agents can't write '{item.type}'; use message.*, tool.* or data.<name>.", code="bad-type"
             )
-        if not is_encodable(item.data):
-            raise Invalid("The data has half a surrogate pair in it, which is no character; leave it out.")
         text = item.data.get("text")
         if item.type == EventType.MESSAGE_DELTA:
             _check_delta(item, text)
             continue
+        if not is_encodable(item.data):
+            raise _not_encodable()
         data = item.data
         if isinstance(text, str) and item.type == EventType.MESSAGE_COMPLETED:
             if len(text) > MAX_MESSAGE_CHARACTERS:
@@ -134,8 +140,14 @@ def _check_delta(item: Item, text: object) -> None:
             "A message.delta needs message_id and data {offset: int >= 0, text: str}, nothing else.",
             code="bad-delta",
         )
+    if not text.isascii() and _SURROGATE.search(text):
+        raise _not_encodable()
     if offset + len(text) > MAX_MESSAGE_CHARACTERS:
         raise _too_long()
+
+
+def _not_encodable() -> Invalid:
+    return Invalid("The data has half a surrogate pair in it, which is no character; leave it out.")
 
 
 def _too_long() -> Invalid:

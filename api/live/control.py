@@ -49,7 +49,7 @@ class Control:
     async def stop(self, session_id: str, body: StopRequest, caller: Principal) -> ControlAnswer:
         """Stops a turn, and returns the outcome and the seq at which it is recorded.
 
-        Screens stand still from the request on, not only once a busy Temporal has taken it.
+        Screens stand still from the moment of the request, not only once a busy Temporal has taken it.
         """
         caller.require(Action.SEND, session_id)
         request_id = body.request_id or f"stop-{uuid.uuid4().hex}"
@@ -96,16 +96,16 @@ class Control:
     async def _settled(
         self, feed: Feed, seen: list[Event], request_id: str, wait_seconds: float, *, stopping: bool
     ) -> Outcome:
-        """Waits until it is known what became of a request, or for the time to be up."""
+        """Waits until it is known what became of a request, or for the time to run out."""
         deadline = time.monotonic() + wait_seconds
-        # The agent is waiting for that reading, the caller's question for the answer: first things first.
+        # First let the log be read: the agent waits for that. The caller can wait a little longer.
         await feed.caught_up(wait_seconds)
         outcome = await self._gateway.outcome(feed.session_id, request_id) or Outcome(outcome="pending")
         while outcome.outcome == "pending" and (left := deadline - time.monotonic()) > 0:
             if not any(event.type in _SETTLING for event in seen):
                 await feed.next_change(left)
                 continue
-            # A stop's outcome is in the log; of a steer that expired the session says what became.
+            # The log tells a stop's outcome; only the session knows what became of a steer that expired.
             stopped = _stopped_by(seen, outcome.turn_id) if stopping else None
             outcome = stopped or await self._gateway.outcome(feed.session_id, request_id) or outcome
             seen.clear()
@@ -113,7 +113,7 @@ class Control:
 
 
 def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:
-    """What became of a stop of the turn, by the event that ended it."""
+    """Returns what became of a stop, judging by the event that ended the turn."""
     for event in events:
         if event.turn_id == turn_id and is_terminal(event):
             stopped = event.type == EventType.TURN_STOPPED or event.data.get("outcome") == "stopped"

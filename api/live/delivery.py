@@ -1,7 +1,7 @@
-"""What one client gets of a session: pure, so that any interleaving can be tested.
+"""What one client receives of a session: pure, so that any interleaving can be tested.
 
-Live deltas go out at once and without a number. When their text has become durable, a client
-that has it already gets only the number; any other gets the event.
+Live deltas go out immediately and without a number. When their text has become durable, a client
+that has it already receives only the number; every other client receives the event.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,46 +12,58 @@ MAX_REMEMBERED = 1_000
 
 
 class Frame:
-    """One thing to send: an event, live deltas, or a number alone. Encoded once for everybody."""
+    """One thing to send: an event, live deltas, or a number alone. Encoded once for everybody.
 
-    __slots__ = ("seq", "sse", "texts")
+    It is made of JSON without line breaks, as text or already in UTF-8; bytes are passed on as they are.
+    """
 
-    def __init__(self, seq: int | None, text: str) -> None:
+    __slots__ = ("_data", "_texts", "seq", "sse")
+
+    def __init__(self, seq: int | None, text: str | bytes) -> None:
         self.seq = seq
-        self.texts: tuple[str, ...] = (text,) if text else ()
-        number = f"id: {seq}\n" if seq is not None else ""
-        data = f"data: {text}\n" if text else ""
-        self.sse = f"{number}{data}\n".encode()
+        data = text.encode() if isinstance(text, str) else text
+        self._data: tuple[bytes, ...] = (data,) if data else ()
+        self._texts: tuple[str, ...] | None = None
+        number = b"id: %d\n" % seq if seq is not None else b""
+        self.sse = number + (b"data: " + data + b"\n\n" if data else b"\n")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The frame's JSON texts, for a WebSocket; decoded once, and only where somebody has one."""
+        if self._texts is None:
+            self._texts = tuple(data.decode() for data in self._data)
+        return self._texts
 
     @classmethod
     def of(cls, event: Event) -> "Frame":
+        """Returns a durable event's frame."""
         return cls(event.seq, event.to_wire())
 
     @classmethod
     def number(cls, seq: int) -> "Frame":
         """Moves the client's cursor and says nothing."""
-        return cls(seq, "")
+        return cls(seq, b"")
 
     @classmethod
     def joined(cls, frames: Sequence["Frame"]) -> "Frame":
-        """Frames without numbers as one."""
-        frame = cls(None, "")
+        """Returns frames without numbers as one."""
+        frame = cls(None, b"")
         frame.sse = b"".join([each.sse for each in frames])
-        frame.texts = tuple(text for each in frames for text in each.texts)
+        frame._data = tuple(data for each in frames for data in each._data)
         return frame
 
     @classmethod
     def comment(cls, text: str) -> "Frame":
-        """Says to an event stream what its reader passes over."""
-        frame = cls(None, "")
+        """Returns what an event stream's reader ignores."""
+        frame = cls(None, b"")
         frame.sse = f": {text}\n\n".encode()
         return frame
 
 
 class Gate:
-    """Which live deltas may pass: only those of turns that run, in their current attempt.
+    """Decides which live deltas may pass: those of turns that run, in their current attempt.
 
-    What a stopped, ended or superseded attempt still sends never reaches a client.
+    Nothing that a stopped, ended or superseded attempt still sends reaches a client.
     """
 
     def __init__(self) -> None:
@@ -63,15 +75,16 @@ class Gate:
         self._over: dict[str, None] = {}
 
     def knows(self, turn_id: str | None) -> bool:
-        """Whether it is settled if this turn runs."""
+        """Returns whether it is known if this turn runs."""
         return turn_id is None or turn_id in self.attempts or turn_id in self._over
 
     def end(self, turn_id: str) -> None:
-        """Nothing of this turn passes any more."""
+        """Lets nothing more of this turn pass."""
         self.attempts.pop(turn_id, None)
         _remember(self._over, turn_id)
 
     def passes(self, turn_id: str | None, attempt: int, message_id: str) -> bool:
+        """Returns whether this attempt of the turn may add to the message."""
         return (
             message_id not in self._finished
             and self.owners.get(message_id, turn_id) == turn_id
@@ -120,13 +133,13 @@ class View:
         self.seen = dict(lengths)
 
     def note_live(self, message_id: str, offset: int, length: int) -> None:
-        """A live delta has been sent. Behind a gap it may be waiting there, so it doesn't count."""
+        """Notes that a live delta was sent. One behind a gap doesn't count: clients don't show it yet."""
         have = self.seen.get(message_id, 0)
         if offset <= have < offset + length:
             self.seen[message_id] = offset + length
 
     def needs(self, event: Event) -> bool:
-        """Whether the client needs the event itself, or has its text and needs only its number."""
+        """Returns whether the client needs the event itself; if it has the text, the number is enough."""
         if event.type == EventType.MESSAGE_DELTA and event.message_id:
             if _end(event.data) <= self.seen.get(event.message_id, 0):
                 return False

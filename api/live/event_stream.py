@@ -1,7 +1,7 @@
-"""A session's events as one open answer of server-sent events.
+"""A session's events as one open response of server-sent events.
 
-A session may have a thousand of them, and every delta goes to each: a stream writes bytes which all
-streams share, and has one timer for everything that is about time.
+A session may have a thousand streams, and every delta goes to each of them: a stream writes bytes that all
+streams share, and has a single timer.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 RETRY_MS = 1_000
 SEND_TIMEOUT_SECONDS = 60.0
-"""A client that takes nothing for so long is disconnected; it resumes from its cursor."""
+"""A client that accepts nothing for this long is disconnected; it resumes from its cursor."""
 _BEGINNING = f"retry: {RETRY_MS}\n\n".encode()
 _STILL_HERE = Frame.comment("still here")
 
 
 class EventStream(EventSourceResponse):
-    """Sends what a subscription brings until it or the client ends, then lets go of ``resources``.
+    """Sends what a subscription brings until it or the client ends, then releases ``resources``.
 
-    The base's own ping and its timeout would cost each stream a task, and each chunk as much again.
+    The base class's own ping and timeout would cost a task for each stream, and another for each chunk.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class EventStream(EventSourceResponse):
         yield _BEGINNING
         time = asyncio.get_running_loop().time
         async for frames in subscription.frames():
-            # It is asked for the next block when this one is sent.
+            # The next block is asked for once this one is sent.
             self._sending_since = time()
             yield frames[0].sse if len(frames) == 1 else b"".join([frame.sse for frame in frames])
             self._sending_since = None
             self._quiet = False
 
     def _watch(self, patience: asyncio.Timeout) -> None:
-        """Says that the connection lives where nothing else does, and ends it where nothing is taken."""
+        """Sends a sign of life when all is quiet; ends the stream when the client accepts nothing."""
         loop = asyncio.get_running_loop()
         since = self._sending_since
         if since is not None and loop.time() - since >= SEND_TIMEOUT_SECONDS:

@@ -44,10 +44,10 @@ SHOW_PAUSE_SECONDS_PER_CLIENT = 40e-6
 """Twice what it takes to send to one client: live text leaves half of the process's time for the rest.
 With 1,000 clients of a session, text that comes within 40 ms of the last goes out together."""
 MAX_CACHED_PAGES = 32
-"""Pages of history kept for those who resume at the same cursor at once."""
+"""Pages of history kept for those who resume at the same cursor at the same time."""
 QUIET_READ_PAUSE_SECONDS = 1.0
 """How long the reading of deltas that clients have seen live may wait for more of them: each reading is a
-query. Where a client hasn't seen them it doesn't wait."""
+query. If a client hasn't seen them, it doesn't wait."""
 READ_RETRY_SECONDS = 0.5
 LINGER_SECONDS = 10.0
 """How long a feed stays after its last client, so that a reconnect finds it warm."""
@@ -99,6 +99,7 @@ class Feed:
         self.presence.ask()
 
     async def stop(self) -> None:
+        """Ends the reading and every client's stream."""
         self.presence.stop()
         self.holds.stop()
         if self._showing:
@@ -115,8 +116,8 @@ class Feed:
     async def reach(self, cursor: int) -> None:
         """Reads on up to a client's cursor, which may be ahead of what this process knows.
 
-        It comes from the workflow itself (a transcript) or from another API process. Waits no
-        longer than for an answer of Temporal; ``subscribe`` then refuses what is still beyond.
+        The cursor comes from the workflow itself (a transcript) or from another API process. Waits no
+        longer than Temporal may take to answer; ``subscribe`` then refuses a cursor that is still beyond.
         """
         if cursor <= self.tip:
             return
@@ -127,7 +128,7 @@ class Feed:
             await self.next_change(left)
 
     def subscribe(self, after: int) -> Subscription:
-        """A place for one client, from its cursor on."""
+        """Returns a place for one client, from its cursor on."""
         if after > self.tip:
             raise Invalid(
                 f"The cursor {after} is beyond the newest event, {self.tip}: it belongs to another session.",
@@ -145,16 +146,19 @@ class Feed:
         return subscription
 
     def release(self, subscription: Subscription) -> None:
+        """Frees a client's place."""
         if subscription in self._open:
             self._open.remove(subscription)
             metrics.SUBSCRIBERS.dec()
 
     def join(self, subscription: Subscription) -> None:
+        """Lets a client that has caught up follow live."""
         self.audience.join(subscription, self.gate.lengths, self.tip)
         if self._news.is_set():
             self._urgent.set()
 
     def leave(self, subscription: Subscription) -> None:
+        """Lets a client no longer follow live."""
         self.audience.leave(subscription)
 
     def watch(self, watcher: Watcher) -> None:
@@ -162,6 +166,7 @@ class Feed:
         self._watchers = [*self._watchers, watcher]
 
     def unwatch(self, watcher: Watcher) -> None:
+        """Stops calling ``watcher``."""
         self._watchers = [known for known in self._watchers if known != watcher]
 
     # History
@@ -170,14 +175,12 @@ class Feed:
         """Returns what came after the cursor, if memory reaches back that far."""
         return self._recent.after(after)
 
-    async def page(self, after: int, limit: int = MAX_REPLAY_EVENTS) -> ReplayPage:
-        """One page from the workflow; clients that ask for the same page share one query."""
-        if limit != MAX_REPLAY_EVENTS:
-            return await self._gateway.replay(self.session_id, after, limit)
+    async def page(self, after: int) -> ReplayPage:
+        """Returns one page from the workflow; clients that ask for the same page share one query."""
         task = self._pages.get(after)
         if task is None:
             metrics.REPLAY_QUERIES.inc()
-            task = asyncio.create_task(self._gateway.replay(self.session_id, after, limit))
+            task = asyncio.create_task(self._gateway.replay(self.session_id, after, MAX_REPLAY_EVENTS))
             self._pages[after] = task
             if len(self._pages) > MAX_CACHED_PAGES:
                 del self._pages[next(iter(self._pages))]
@@ -185,13 +188,13 @@ class Feed:
         return await asyncio.shield(task)
 
     async def caught_up(self, timeout_seconds: float) -> None:
-        """Waits until the log has been read after the latest stop, or for the time to be up."""
+        """Waits until the log has been read after the latest stop, or for the time to run out."""
         deadline = time.monotonic() + timeout_seconds
         while self.holds.unread and (left := deadline - time.monotonic()) > 0:
             await self.next_change(left)
 
     async def next_change(self, timeout_seconds: float) -> None:
-        """Waits for news of the log, or for the time to be up."""
+        """Waits for news of the log, or for the time to run out."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout_seconds)
 
@@ -202,7 +205,7 @@ class Feed:
             case Delta():
                 self._on_delta(message)
             case Tick():
-                # A stop is read for as soon as it was taken: not behind a reading of what came before.
+                # A stop is looked for in the log as soon as it was taken, not behind an earlier reading.
                 if self.holds.asked or (message.quiet and not self.audience.anyone_behind):
                     self._news.set()
                 else:
@@ -238,7 +241,7 @@ class Feed:
             self._show_soon()
 
     def _show_soon(self) -> None:
-        """At once as a rule; where many watch, what comes in short order goes out together."""
+        """Usually shows immediately; where many watch, it joins what comes in quick succession."""
         if self._showing is None:
             loop = asyncio.get_running_loop()
             pause = self._shown_at + len(self.audience) * SHOW_PAUSE_SECONDS_PER_CLIENT - loop.time()
@@ -271,7 +274,7 @@ class Feed:
             subscription.wake()
 
     async def _wait_for_news(self) -> None:
-        """Returns at once for urgent news, after a pause for quiet ones, at last for none at all."""
+        """Returns immediately for urgent news, after a pause for quiet news, else when it is time to poll."""
         poll = self._settings.busy_poll_seconds if self.gate.attempts else self._settings.idle_poll_seconds
         pause = QUIET_READ_PAUSE_SECONDS if self._news.is_set() else poll
         deadline = time.monotonic() + pause
@@ -352,7 +355,7 @@ class Feeds:
 
     @asynccontextmanager
     async def use(self, session_id: str) -> AsyncIterator[Feed]:
-        """The session's feed while the block runs; raises a problem for an unknown session."""
+        """Yields the session's feed while the block runs; raises a problem for an unknown session."""
         if linger := self._lingering.pop(session_id, None):
             linger.cancel()
         self._users[session_id] = self._users.get(session_id, 0) + 1
@@ -381,7 +384,7 @@ class Feeds:
         self._lingering.pop(session_id, None)
         task = self._feeds.pop(session_id, None)
         if task and not task.done():
-            # Nobody would ever stop what it starts.
+            # Otherwise nobody would ever stop what it starts.
             task.cancel()
         elif task and not task.cancelled() and task.exception() is None:
             metrics.FEEDS.dec()

@@ -35,7 +35,7 @@ class Holds:
         return self._taken > self._read
 
     def ask(self, request_id: str) -> None:
-        """Notes that somebody stops the session; gives up where nothing more is heard of it."""
+        """Notes that somebody stops the session, and gives up if nothing more is heard of it."""
         if request_id not in self._asked:
             loop = asyncio.get_running_loop()
             self._asked[request_id] = loop.call_later(MAX_STOPPING_SECONDS, self._give_up, request_id)
@@ -56,11 +56,12 @@ class Holds:
 
     def read(self, taken: int) -> bool:
         """Notes that the log was read; returns whether that told of stops."""
+        assert self._read <= taken <= self._taken, "a reading knows of no more stops than this process"
         news, self._read = taken > self._read, taken
         return news
 
     def hold(self, delta: Delta) -> None:
-        """Keeps live text back; beyond the bound it is dropped, and comes with the log."""
+        """Keeps live text back; what is beyond the bound is dropped here and arrives with the log."""
         if len(self.waiting) < MAX_HELD_DELTAS:
             self.waiting.append(delta)
 
@@ -70,6 +71,6 @@ class Holds:
         return held
 
     def stop(self) -> None:
-        """Waits for nothing more."""
+        """Cancels all timers."""
         for timer in self._asked.values():
             timer.cancel()

@@ -1,4 +1,4 @@
-"""Who is connected to a session now, over all API processes. Kept nowhere, told by each."""
+"""Who is connected to a session now, over all API processes. Stored nowhere: each process tells its part."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from waystation.models.requests import PresentPerson
 PRESENCE_INTERVAL_SECONDS = 10.0
 PRESENCE_EXPIRY_SECONDS = 25.0
 PRESENCE_PAUSE_SECONDS = 0.1
-"""Who is connected is told at most so often: everyone is told of everyone."""
+"""Who is connected is told at most this often: everyone is told of everyone."""
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
@@ -45,9 +45,10 @@ class Presence:
         self._tell_soon()
 
     def depart(self, connection_id: str) -> None:
-        """Counts one connection less."""
+        """Counts one connection fewer."""
         if actor := self._here.pop(connection_id, None):
             person = _person(actor)
+            assert self._mine[person] > 0, "nobody leaves who hasn't come"
             self._mine[person] -= 1
             if not self._mine[person]:
                 del self._mine[person]
@@ -59,7 +60,7 @@ class Presence:
             self._telling.cancel()
 
     def _tell_soon(self) -> None:
-        # Everyone is told of everyone: once for many who come or go together, not once for each.
+        # Everyone is told of everyone, so many who come or go together are told of once.
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(PRESENCE_PAUSE_SECONDS, self.tell)
 
@@ -115,6 +116,7 @@ class Presence:
 
     @property
     def anyone_here(self) -> bool:
+        """Whether anyone is connected to this process."""
         return bool(self._here)
 
     @property

@@ -12,15 +12,16 @@ _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
 
 class Recent:
-    """A bounded ring of frames. It reaches back to ``start``: what is older is in the log alone."""
+    """A bounded ring of frames. It reaches back to ``start``; only the log has what is older."""
 
     def __init__(self, start: int) -> None:
         self.start = start
+        self._newest = start
         self._ring: deque[tuple[Frame, str | None]] = deque()
         self._bytes = 0
 
     def after(self, cursor: int) -> list[Frame] | None:
-        """Returns what came after a cursor, or None where memory doesn't reach back that far."""
+        """Returns what came after a cursor, or ``None`` if memory doesn't reach back that far."""
         if cursor < self.start:
             return None
         frames: list[Frame] = []
@@ -33,6 +34,8 @@ class Recent:
 
     def add(self, event: Event, frame: Frame) -> None:
         """Keeps an event; one that ends a message takes the place of the message's parts."""
+        assert event.seq > self._newest, "sequence numbers only grow"
+        self._newest = event.seq
         if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED):
             self._fold(event.message_id)
         part_of = event.message_id if event.type in _FOLDED_TYPES else None

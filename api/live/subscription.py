@@ -15,7 +15,7 @@ MAX_QUEUED_FRAMES_PER_CLIENT = 1_000
 
 
 class Source(Protocol):
-    """A feed, as far as one client of it is concerned."""
+    """What one client needs of a feed."""
 
     tip: int
     closed: bool
@@ -32,11 +32,11 @@ class Source(Protocol):
         """Lets a client follow live."""
 
     def leave(self, subscription: "Subscription") -> None:
-        """Lets a client follow no longer."""
+        """Lets a client no longer follow."""
 
 
 class Subscription(Follower):
-    """One client's place in a session: catches up from a cursor, then follows live."""
+    """One client's place in a session."""
 
     def __init__(self, feed: Source, after: int) -> None:
         self._feed = feed
@@ -47,13 +47,13 @@ class Subscription(Follower):
         self.joined_at = after
         self._ended = False
 
-    # Called by the feed, never waiting
+    # Called by the feed; never waits
 
     def push(self, frame: Frame) -> None:
+        """Queues a frame; a client that is too slow leaves, and catches up from the log later."""
         if not self._following:
             return
         if len(self._queue) >= MAX_QUEUED_FRAMES_PER_CLIENT:
-            # Too slow to be buffered for: forget the queue, go on from the durable log later.
             metrics.CLIENTS_SWITCHED_TO_REPLAY.inc()
             self._following = False
             self._queue.clear()
@@ -69,7 +69,7 @@ class Subscription(Follower):
         self.wake()
 
     def wake(self) -> None:
-        """Something is ready, or the session has closed: what is queued is still delivered."""
+        """Wakes the connection: something is ready, or the session has closed (the queue still goes out)."""
         ready, self._ready = self._ready, None
         if ready is not None and not ready.done():
             ready.set_result(None)
@@ -77,7 +77,7 @@ class Subscription(Follower):
     # Called by the client's connection
 
     async def frames(self) -> AsyncIterator[list[Frame]]:
-        """Frames as they come, everything that is ready at once; ends when the session has."""
+        """Yields frames as they come, all that are ready together; ends when the session has."""
         try:
             while not self._ended:
                 async for batch in self._catch_up():

@@ -4,15 +4,16 @@ temporal workflow show -w <id> --codec-endpoint http://127.0.0.1:8470/codec --co
 """
 
 import json
-from typing import Any
 
 from fastapi import APIRouter, Request
 from google.protobuf import json_format
 from temporalio.api.common.v1 import Payloads
 from temporalio.converter import PayloadCodec
 
+from api.auth import Principal
 from api.dependencies import Caller, Parts
 from api.errors import PROBLEM_RESPONSES, Forbidden, Invalid
+from waystation.models.base import JsonObject
 from waystation.temporal.encryption import PayloadDecryptionError
 
 router = APIRouter(responses=PROBLEM_RESPONSES, tags=["operations"], prefix="/codec")
@@ -21,20 +22,20 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 @router.post("/decode", summary="Decrypt payloads")
-async def decode(request: Request, caller: Caller, parts: Parts) -> dict[str, Any]:
-    """Payloads in Temporal's JSON form, decrypted. For operators only."""
+async def decode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
+    """Payloads in Temporal's JSON form, decrypted; only for operators."""
     return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=True)
 
 
 @router.post("/encode", summary="Encrypt payloads")
-async def encode(request: Request, caller: Caller, parts: Parts) -> dict[str, Any]:
-    """Payloads in Temporal's JSON form, encrypted. For operators only."""
+async def encode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
+    """Payloads in Temporal's JSON form, encrypted; only for operators."""
     return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=False)
 
 
 async def _coded(
-    request: Request, caller: Any, codec: PayloadCodec | None, *, decoding: bool
-) -> dict[str, Any]:
+    request: Request, caller: Principal, codec: PayloadCodec | None, *, decoding: bool
+) -> JsonObject:
     if caller.role != "operator" or caller.sessions is not None:
         raise Forbidden("Only operators read and write payloads.")
     body = await request.body()
@@ -52,5 +53,5 @@ async def _coded(
         except PayloadDecryptionError as error:
             raise Invalid(str(error), code="not-decryptable") from error
         payloads = Payloads(payloads=coded)
-    answer: dict[str, Any] = json.loads(json_format.MessageToJson(payloads))
+    answer: JsonObject = json.loads(json_format.MessageToJson(payloads))
     return answer

@@ -22,7 +22,7 @@ router = APIRouter()
 
 @router.websocket("/ingest")
 async def ingest(socket: WebSocket, parts: Parts) -> None:
-    """Agents write here and hear of stops and steers; docs/ingest.md describes the frames."""
+    """Lets agents write, and tells them of stops and steers; docs/ingest.md describes the frames."""
     try:
         principal = await parts.auth.authenticate(socket)
         principal.require(Action.WRITE)
@@ -61,7 +61,7 @@ class Accepted(Frozen):
     "/sessions/{session_id}/events", responses=PROBLEM_RESPONSES, tags=["agents"], summary="Write events"
 )
 async def post_events(session_id: SessionPath, body: PostedEvents, caller: Caller, parts: Parts) -> Accepted:
-    """Writes events as an agent without a socket; answers once they are durable."""
+    """Writes events for an agent without a socket, and answers once they are durable."""
     caller.require(Action.WRITE, session_id)
     write = Write(
         writer=body.writer,

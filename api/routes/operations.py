@@ -20,7 +20,7 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", summary="Can it serve", responses={503: {"description": "Temporal can't be reached"}})
 async def ready(parts: Parts, response: Response) -> dict[str, bool]:
-    """Whether Temporal answers; the live bus is told too, but its loss only costs latency."""
+    """Whether Temporal answers. The live bus is reported too, but losing it only costs latency."""
     try:
         async with asyncio.timeout(READY_TIMEOUT_SECONDS):
             temporal = await parts.gateway.client.service_client.check_health()

@@ -7,7 +7,7 @@ never does, and neither does a service's.
 import hashlib
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -86,7 +86,7 @@ class CancelBody(Frozen):
 
 
 class RetryBody(Frozen):
-    """Another saved payment method of the mandate, if the same shall not be tried again."""
+    """Another saved payment method of the mandate, if not the same one is to be tried again."""
 
     payment_method: str | None = None
 
@@ -168,7 +168,7 @@ async def approve(purchase_id: PurchaseId, body: ApproveBody, caller: Caller, pa
 
 @router.post("/purchases/{purchase_id}/reject", summary="Reject the purchase")
 async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, money: Money) -> PurchaseView:
-    """Says no; everything is undone."""
+    """Rejects the purchase; everything is undone."""
     caller.require(Action.APPROVE)
     await money.gateway.check_visible(purchase_id, caller)
     wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
@@ -208,7 +208,7 @@ async def authentication(
 
 
 async def _tell(
-    purchase_id: str, signal: str, argument: Any, caller: Principal, money: MoneyParts
+    purchase_id: str, signal: str, argument: object, caller: Principal, money: MoneyParts
 ) -> PurchaseView:
     view = await money.gateway.visible(purchase_id, caller)
     if view.final:
@@ -217,7 +217,7 @@ async def _tell(
     return await money.gateway.purchase(purchase_id)
 
 
-# --- what sellers send -------------------------------------------------------------------------
+# What sellers send
 
 
 @router.post(acp.WEBHOOK_PATH, status_code=200, summary="Receive an order event (ACP)")

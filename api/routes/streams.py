@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +20,7 @@ from api.errors import PROBLEM_RESPONSES, Invalid, Problem
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
 from api.live.feeds import Feed
 from api.live.subscription import Subscription
+from waystation.models.base import JsonObject
 from waystation.models.purchases import PurchaseView
 from waystation.models.requests import ControlAnswer
 from waystation.models.sessions import Sent
@@ -31,10 +32,11 @@ MAX_COMMAND_BYTES = 2 * 1024 * 1024
 MAX_COMMANDS_AT_ONCE = 32
 
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Command)
+_OBJECT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 
 
 def _cursor(header: str | None, query: str | None) -> int:
-    """Where to resume from: the header (the browser's own) before the query."""
+    """Returns where to resume: the header, which browsers send by themselves, goes before the query."""
     given = header or query or "0"
     if not given.isascii() or not given.isdigit() or len(given) > 18:
         raise Invalid(
@@ -51,7 +53,7 @@ def _lifetime_seconds(parts: ApiParts, principal: Principal) -> float:
 def _hold(
     resources: contextlib.AsyncExitStack, feed: Feed, subscription: Subscription, caller: Principal
 ) -> None:
-    """The caller is present for as long as ``resources`` are open; with them goes the subscription."""
+    """Makes the caller present while ``resources`` are open, and ends the subscription with them."""
     connection_id = uuid.uuid4().hex
     resources.callback(feed.release, subscription)
     resources.callback(feed.leave, subscription)
@@ -119,6 +121,7 @@ class ClientSocket:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, subscription: Subscription) -> None:
+        """Serves the connection until either side ends it."""
         loops = [asyncio.create_task(self._events(subscription)), asyncio.create_task(self._commands())]
         try:
             await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
@@ -153,7 +156,7 @@ class ClientSocket:
         self._slots.release()
 
     async def _answer(self, raw: str) -> None:
-        answer: dict[str, Any] = {"type": "answer", "request": _request_of(raw)}
+        answer: JsonObject = {"type": "answer", "request": _request_of(raw)}
         try:
             if len(raw) > MAX_COMMAND_BYTES:
                 raise Invalid(f"A command has at most {MAX_COMMAND_BYTES} bytes.", code="command-too-large")
@@ -165,7 +168,7 @@ class ClientSocket:
             answer |= {"ok": False, "problem": problem.body()}
         await self._send(_json(answer))
 
-    async def _do(self, command: Command) -> dict[str, Any]:
+    async def _do(self, command: Command) -> JsonObject:
         result: Sent | ControlAnswer | PurchaseView
         control, caller = self._parts.control, self._principal
         match command:
@@ -185,7 +188,7 @@ class ClientSocket:
 
 
 def _request_of(raw: str) -> str | None:
-    """The id to answer under, also where the rest of the command is malformed."""
+    """Returns the id to answer under, even if the rest of the command is malformed."""
     try:
         request = json.loads(raw)["request"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -193,8 +196,8 @@ def _request_of(raw: str) -> str | None:
     return request if isinstance(request, str) else None
 
 
-def _json(value: dict[str, Any]) -> str:
-    return TypeAdapter(dict[str, Any]).dump_json(value).decode()
+def _json(value: JsonObject) -> str:
+    return _OBJECT.dump_json(value).decode()
 
 
 @router.websocket("/sessions/{session_id}/socket")
@@ -210,7 +213,7 @@ async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | 
             await feed.reach(cursor)
             subscription = feed.subscribe(cursor)
         except Problem as problem:
-            # Accepted first: a browser shows a page nothing of a refused handshake.
+            # Accepted first: browsers tell a page nothing about a refused handshake.
             await socket.accept()
             await socket.send_text(_json({"type": "problem", "problem": problem.body()}))
             await socket.close(4000 + problem.status, problem.code)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.live.audience import Audience, Follower, LiveText
@@ -86,6 +86,8 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=40))
+@example([("join", 1), ("write", "b", [1]), ("record", "b", False), ("record", "b", False)])
+@example([("write", "b", [1]), ("join", 1), ("record", "b", False), ("record", "b", False)])
 def test_everyone_gets_what_they_would_get_alone(steps: list[tuple]) -> None:  # type: ignore[type-arg]
     session = Session()
     for name, *arguments in steps:

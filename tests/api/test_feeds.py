@@ -61,7 +61,7 @@ async def open_feed(workflow: Any) -> tuple[Feed, MemoryBus]:
 
 def delta(offset: int) -> Delta:
     wire = f'{{"type":"message.delta","offset":{offset}}}'
-    return Delta(turn_id="t1", attempt=1, message_id="m", offset=offset, length=1, wire=wire)
+    return Delta(turn_id="t1", attempt=1, message_id="m", offset=offset, length=1, wire=wire.encode())
 
 
 @asynccontextmanager
@@ -194,7 +194,7 @@ async def test_live_text_does_not_enter_a_message_of_another_turn(log: SessionLo
         bus.publish("s", Tick())
         await eventually(lambda: feed.tip == log.tip)
         for writer in ("t2", None, "t1"):
-            bus.publish("s", dataclasses.replace(delta(0), turn_id=writer, wire=f'"by {writer}"'))
+            bus.publish("s", dataclasses.replace(delta(0), turn_id=writer, wire=f'"by {writer}"'.encode()))
         await eventually(lambda: '"by t1"' in shown)
         assert not {'"by t2"', '"by None"'} & set(shown)
     finally:

@@ -174,7 +174,7 @@ class Turn:
         """
         await self._writer.flush()
 
-    async def _start_message(self, data: dict[str, Any]) -> MessageWriter:
+    async def _start_message(self, data: dict[str, JsonValue]) -> MessageWriter:
         self._count += 1
         message = MessageWriter(self._writer, f"{self.id}-{self.attempt}-{self._count}")
         await self._writer.write(EventType.MESSAGE_STARTED, data, message.id)

@@ -5,18 +5,16 @@ the same signature (its nonce comes from the key). So a repeat can't pay twice, 
 the chain is asked, never the server, whether money moved.
 """
 
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 import stripe
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import SecretStr
 
 from waystation.buyer.chain import ChainUnavailableError
 from waystation.buyer.http import now
-from waystation.models.base import Frozen
+from waystation.buyer.tokens import ProcessorUnavailableError, Tokens
 from waystation.models.payments import (
     ClosedCredential,
     HeaderPair,
@@ -30,15 +28,13 @@ from waystation.models.payments import (
 from waystation.protocols import http402
 from waystation.protocols.http402 import WireError
 from waystation.settings import Settings
-from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
+from waystation.stripe_http import open_stripe
 
 if TYPE_CHECKING:
     from waystation.buyer.wallet import Wallet
 
 CHAIN_MARGIN_SECONDS: Final = 60
 """After its end an authorization may still sit in a block that we don't see yet."""
-
-_ISSUED: Final = "/v1/shared_payment/issued_tokens"
 
 
 class NotMintedError(Exception):
@@ -49,22 +45,18 @@ class NotMintedError(Exception):
         self.rule = rule
 
 
-class ProcessorUnavailableError(Exception):
-    """Processor or chain gave no clear word; ask again."""
-
-
 class Credentials:
     """Mints and closes credentials, by card through the processor and in tokens through the wallet."""
 
     def __init__(self, *, processor: stripe.StripeClient | None, wallet: "Wallet | None") -> None:
         """Without ``processor`` nothing is paid by card, without ``wallet`` nothing in tokens."""
-        self._processor = processor
+        self._tokens = Tokens(processor) if processor is not None else None
         self._wallet = wallet
 
     @property
     def can_pay(self) -> bool:
         """Whether anything can be paid at all."""
-        return self._processor is not None or self._wallet is not None
+        return self._tokens is not None or self._wallet is not None
 
     def read_offers(
         self, request: PaidHttpRequest, headers: tuple[HeaderPair, ...], *, at: datetime
@@ -85,7 +77,7 @@ class Credentials:
         if offer.rail is not Rail.X402_EXACT and in_use:
             return "the request's own Authorization header leaves no room for the credential"
         if offer.rail is Rail.MPP_STRIPE:
-            return None if self._processor is not None else "no payment processor is configured"
+            return None if self._tokens is not None else "no payment processor is configured"
         if self._wallet is None:
             return "no wallet is configured"
         return None if self._wallet.can_pay(offer) else f"the wallet may not spend {offer.price.currency}"
@@ -107,26 +99,20 @@ class Credentials:
             raise NotMintedError("wallet_refused", str(error)) from None
 
     async def _issue(self, call: MintCall) -> MintedCredential:
-        if self._processor is None:
+        if self._tokens is None:
             raise NotMintedError("no_processor", "no payment processor is configured")
         if call.payment_method is None:
             raise NotMintedError("no_payment_method", "the mandate names no payment method to pay from")
-        token = await self._token(
-            "post",
-            _ISSUED,
+        answer = await self._tokens.issue(
             payment_method=call.payment_method,
-            seller_details={
-                "network_business_profile": call.offer.payee,
-                "external_id": call.offer.challenge_id,
-            },
-            usage_limits={
-                "currency": call.offer.price.currency,
-                "max_amount": call.offer.price.amount,
-                "expires_at": int(call.expires_at.timestamp()),
-            },
-            shared_metadata={"purchase_id": call.payment_id},
-            idempotency_key=call.key,
+            payee=call.offer.payee,
+            external_id=call.offer.challenge_id,
+            max_amount=call.offer.price,
+            expires_at=call.expires_at,
+            purchase_id=call.payment_id,
+            key=call.key,
         )
+        token = answer.token
         value = http402.stripe_credential(call.offer.wire, token.id)
         return MintedCredential(
             header="authorization",
@@ -147,32 +133,17 @@ class Credentials:
         return await self._close_authorization(offer, credential)
 
     async def _close_token(self, credential: MintedCredential, key: str) -> ClosedCredential:
-        if self._processor is None or credential.token_id is None:
+        if self._tokens is None or credential.token_id is None:
             return ClosedCredential(money_moved="unknown", source="nobody")
-        path = f"{_ISSUED}/{quote(credential.token_id.get_secret_value(), safe='')}"
-        token = await self._token("get", path)
+        token_id = credential.token_id.get_secret_value()
+        token = (await self._tokens.read(token_id)).token
         if token.status != "deactivated":
-            token = await self._revoke(path, f"{key}:revoke")
+            token = (await self._tokens.revoke(token_id, key=f"{key}:revoke")).token
         if token.is_spent:
             return ClosedCredential(money_moved="yes", amount=token.captured, source="processor")
         if token.status != "deactivated":
             raise ProcessorUnavailableError("the token is still active after its revocation")
         return ClosedCredential(money_moved="no", source="processor")
-
-    async def _revoke(self, path: str, key: str) -> "IssuedToken":
-        try:
-            return await self._token("post", f"{path}/revoke", idempotency_key=key)
-        except stripe.InvalidRequestError:
-            # Already deactivated: consumed, expired or revoked. Reading tells which.
-            return await self._token("get", path)
-
-    async def _token(self, method: str, path: str, **parameters: Any) -> "IssuedToken":
-        if self._processor is None:
-            raise NotMintedError("no_processor", "no payment processor is configured")
-        answer: Any = await self._processor.raw_request_async(
-            method, path, stripe_version=STRIPE_API_VERSION, **parameters
-        )
-        return IssuedToken.read(answer.data)
 
     async def authorization_was_used(self, offer: Offer, *, key: str) -> bool | None:
         """Whether the signature that ``key`` stands for moved money already; None where nobody can say.
@@ -203,43 +174,6 @@ class Credentials:
         end = credential.valid_before
         over = end is not None and now() > end + timedelta(seconds=CHAIN_MARGIN_SECONDS)
         return ClosedCredential(money_moved="no" if over else "unknown", source="chain")
-
-
-class IssuedToken(Frozen):
-    """What the processor says of a token that we issued. ``id`` *is* the secret."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    id: str = Field(repr=False)
-    status: str
-    reason: str | None
-    captured: int | None
-    expires_at: datetime | None
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether it was charged."""
-        return bool(self.captured) or self.reason == "consumed"
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any]) -> "IssuedToken":
-        """Raises ProcessorUnavailableError for another shape than documented."""
-        try:
-            ends = (data.get("usage_limits") or {}).get("expires_at")
-            captured = (data.get("usage_details") or {}).get("amount_captured")
-            if isinstance(captured, Mapping):
-                captured = captured.get("value", captured.get("amount"))
-            return cls(
-                id=data["id"],
-                status=data.get("status") or "active",
-                reason=data.get("deactivated_reason"),
-                captured=captured,
-                expires_at=datetime.fromtimestamp(ends, UTC) if ends is not None else None,
-            )
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise ProcessorUnavailableError(
-                "the processor's answer about a payment token has another shape than expected"
-            ) from None
 
 
 async def open_credentials(settings: Settings, resources: AsyncExitStack) -> Credentials:

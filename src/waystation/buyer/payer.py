@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -203,7 +203,7 @@ class Payer:
             PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``.
         """
         if self._sellers is None:
-            handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(self._mandate_id)
+            handle = self._client.get_workflow_handle(self._mandate_id)
             try:
                 view: MandateView = await handle.query("balance", result_type=MandateView)
             except RPCError as error:
@@ -283,9 +283,7 @@ class Payer:
                 raise
         else:
             return answered
-        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(
-            workflow_id, result_type=PaidRequestView
-        )
+        handle = self._client.get_workflow_handle(workflow_id, result_type=PaidRequestView)
         found: PaidRequestView = await handle.result()
         return found
 
@@ -371,7 +369,7 @@ class Payer:
 
     async def _settle(self, allowance_id: str) -> None:
         try:
-            handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(allowance_id)
+            handle = self._client.get_workflow_handle(allowance_id)
             await handle.signal("settle", {"by": self._agent})
         except RPCError as error:  # it has ended and settled by itself
             if error.status != RPCStatusCode.NOT_FOUND:
@@ -379,9 +377,7 @@ class Payer:
 
     async def settled(self, allowance_id: str) -> AllowanceView:
         """The final balance of an allowance, once it is settled."""
-        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(
-            allowance_id, result_type=AllowanceView
-        )
+        handle = self._client.get_workflow_handle(allowance_id, result_type=AllowanceView)
         view: AllowanceView = await handle.result()
         return view
 
@@ -418,7 +414,7 @@ class Payer:
     ) -> AllowanceAnswer:
         """The allowance's workflow pays, for a process that holds nothing that pays."""
         payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
-        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(allowance_id)
+        handle = self._client.get_workflow_handle(allowance_id)
         try:
             answer: AllowanceAnswer = await handle.execute_update(
                 "pay", payment, id=f"pay-{key}", result_type=AllowanceAnswer

@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Coroutine
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -27,6 +28,8 @@ from waystation.redaction import install_redaction
 
 STATE_VARIABLE = "WAYSTATION_STATE"
 
+
+T = TypeVar("T")
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -238,7 +241,7 @@ def _money_client() -> Client:
 money_cli.new_client = _money_client
 
 
-def _run(work: Any) -> Any:
+def _run(work: Coroutine[object, None, T]) -> T:
     try:
         return asyncio.run(work)
     except WaystationError as error:

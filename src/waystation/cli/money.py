@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -34,15 +34,15 @@ new_client: Callable[[], Client] = Client
 """How commands get their client; the command line's entry point puts its own here."""
 
 
-def _run(work: Callable[[Buying], Coroutine[Any, Any, T]]) -> T:
+def _run(work: Callable[[Buying], Coroutine[object, None, T]]) -> T:
     return _call(lambda client: work(Buying(client)))
 
 
-def _pay(work: Callable[[Payments], Coroutine[Any, Any, T]]) -> T:
+def _pay(work: Callable[[Payments], Coroutine[object, None, T]]) -> T:
     return _call(lambda client: work(Payments(client)))
 
 
-def _call(work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+def _call(work: Callable[[Client], Coroutine[object, None, T]]) -> T:
     async def whole() -> T:
         async with new_client() as client:
             return await work(client)

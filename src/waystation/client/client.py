@@ -15,7 +15,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
@@ -127,7 +127,7 @@ class Client:
         method: str,
         path: str,
         answer: type[Answer],
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, object] | None = None,
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
@@ -353,7 +353,12 @@ class Session:
     # Writing, for agents without Temporal
 
     async def write(
-        self, writer: str, items: "list[Mapping[str, Any]]", *, turn_id: str | None = None, attempt: int = 0
+        self,
+        writer: str,
+        items: "list[Mapping[str, object]]",
+        *,
+        turn_id: str | None = None,
+        attempt: int = 0,
     ) -> int:
         """Writes events as an agent; answers up to which item they are durable.
 

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from waystation.client.client import Client
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
@@ -61,5 +61,5 @@ class Payments:
             "POST", f"/allowances/{allowance_id}/settle", AllowanceView, {"reason": reason}
         )
 
-    async def _post(self, payment_id: str, what: str, body: Mapping[str, Any]) -> PaidRequestView:
+    async def _post(self, payment_id: str, what: str, body: Mapping[str, object]) -> PaidRequestView:
         return await self._client.request("POST", f"/payments/{payment_id}/{what}", PaidRequestView, body)

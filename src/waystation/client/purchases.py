@@ -134,7 +134,7 @@ class Buying:
         """Say no."""
         return await self._post(purchase_id, "reject", {"reason": reason})
 
-    async def revise(self, purchase_id: str, **changes: Any) -> PurchaseView:
+    async def revise(self, purchase_id: str, **changes: object) -> PurchaseView:
         """Change items, address, fulfillment option or discount codes."""
         return await self._post(purchase_id, "revise", changes)
 
@@ -146,5 +146,5 @@ class Buying:
         """Every step."""
         return await self._client.request("GET", f"/purchases/{purchase_id}/audit", AuditTrail)
 
-    async def _post(self, purchase_id: str, what: str, body: Mapping[str, Any]) -> PurchaseView:
+    async def _post(self, purchase_id: str, what: str, body: Mapping[str, object]) -> PurchaseView:
         return await self._client.request("POST", f"/purchases/{purchase_id}/{what}", PurchaseView, body)

@@ -51,7 +51,7 @@ class SyncClient:
         self.run(self._client.close())
         self._runner.close()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[object, None, T]) -> T:
         """Runs a coroutine of the asynchronous client on this client's loop.
 
         >>> client.run(session.session.people())  # doctest: +SKIP

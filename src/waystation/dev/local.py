@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 DEFAULT_STATE_FOLDER = Path(".waystation")
 CLIENT_FILE = "client.json"
@@ -22,7 +21,7 @@ def read_dev_environment(folder: Path) -> dict[str, str]:
     return {}
 
 
-def write_private(path: Path, content: Any) -> None:
+def write_private(path: Path, content: object) -> None:
     """Writes JSON that nobody else may read; whole or not at all, also when killed meanwhile."""
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO, TypeVar
 
 import httpx
 
@@ -62,6 +62,8 @@ DEV_SERVER_OPTIONS = (
 )  # fmt: skip
 ROLES = ("service", "agent", "operator", "approver", "client")
 CONSOLE_ROLES = ("client", "operator", "approver")
+
+T = TypeVar("T")
 
 
 class DevError(Exception):
@@ -419,7 +421,7 @@ Try, in another terminal in this folder:
         )
 
 
-async def _first(*tasks: asyncio.Task[Any]) -> asyncio.Task[Any]:
+async def _first(*tasks: asyncio.Task[T]) -> asyncio.Task[T]:
     """The task that is done first, the others cancelled; raises what it raised."""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

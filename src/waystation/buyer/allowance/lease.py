@@ -8,17 +8,18 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import stripe
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.allowance.journal import AllowanceJournal, JournalLockedError, JournalPayment
-from waystation.buyer.credentials import Credentials, NotMintedError, ProcessorUnavailableError
+from waystation.buyer.credentials import Credentials, NotMintedError
 from waystation.buyer.http import now
 from waystation.buyer.outcomes import CLOSED, LEASED, HolderRefusedError, allowance_answer
+from waystation.buyer.tokens import ProcessorUnavailableError
 from waystation.models.payments import (
     MAX_REPORTED_AT_ONCE,
     AllowanceAnswer,
@@ -58,7 +59,7 @@ class HeldLease:
     def __init__(
         self, client: Client, allowance_id: str, *, journal: AllowanceJournal, credentials: Credentials
     ) -> None:
-        self.handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(allowance_id)
+        self.handle = client.get_workflow_handle(allowance_id)
         self.id = allowance_id
         self.journal, self.credentials = journal, credentials
         self.closing = False

@@ -16,7 +16,7 @@ from waystation.protocols.acp import (
 
 
 class MerchantError(WaystationError):
-    """Base of what a merchant's code may raise to say no."""
+    """Base of the errors with which a merchant's code refuses."""
 
 
 class UnknownItemError(MerchantError):
@@ -81,7 +81,7 @@ def conflict(message: str) -> AcpError:
 
 
 def busy() -> AcpError:
-    """Somebody else changed it at the same moment; nothing was done here."""
+    """Returns the error for a checkout that another request is changing. Nothing was done here."""
     return AcpError(
         409,
         "conflict",

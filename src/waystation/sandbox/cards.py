@@ -19,9 +19,9 @@ class TestCard(Frozen):
     decline_code: str | None = None
     decline_message: str = "Your card was declined."
     requires_3ds: bool = False
-    """Wanted by the issuer when the card is charged."""
+    """The issuer requires it when the card is charged."""
     requires_3ds_first: bool = False
-    """Wanted before a token for the card can be used at all."""
+    """Required before a token for the card can be used at all."""
     risk_score: int = 6
     """0 to 99; what the seller sees as the score of ``fraudulent_dispute``."""
 

@@ -124,7 +124,7 @@ CODES: Final[dict[str, Code]] = {
 
 
 def share(amount: int, basis_points: int) -> int:
-    """That share of an amount, rounded half up."""
+    """Returns a share of an amount, rounded half up."""
     return (amount * basis_points + BASIS_POINTS // 2) // BASIS_POINTS
 
 
@@ -142,7 +142,7 @@ CREATE TABLE IF NOT EXISTS adults (email TEXT PRIMARY KEY);
 
 
 class Stockroom:
-    """What is there, what is set aside, what was sold. Synchronous: every method is one transaction."""
+    """Stock on hand, reserved and sold. Synchronous: every method is one transaction."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ class Stockroom:
         self._db.execute("COMMIT")
 
     def available(self, item: str, checkout: str | None = None) -> int | None:
-        """Returns what a checkout can have: all on hand, and what it has itself set aside."""
+        """Returns what a checkout can have: unreserved stock, and what it has reserved itself."""
         row = self._db.execute(
             "SELECT on_hand + coalesce((SELECT quantity FROM reserved WHERE checkout = ? AND item = ?), 0) "
             "FROM stock WHERE item = ?",
@@ -213,7 +213,7 @@ class Stockroom:
     def sell(
         self, order_id: str, checkout: str, total: int, payment_intent: str | None, codes: tuple[str, ...]
     ) -> int:
-        """Notes a sale once and returns its number; what was set aside is gone for good."""
+        """Records a sale once and returns its number. The reserved stock is gone."""
         with self._transaction():
             known = self._db.execute("SELECT number FROM sales WHERE order_id = ?", (order_id,)).fetchone()
             if known is not None:

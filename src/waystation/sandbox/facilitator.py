@@ -85,7 +85,7 @@ class Chain:
         return self._connection
 
     async def balance(self, address: str) -> int:
-        """Base units held; a new address holds what the faucet gave it."""
+        """Returns the base units held. A new address holds what the faucet gave it."""
         async with self._lock:
             return await self._balance(await self._open(), address)
 
@@ -102,7 +102,7 @@ class Chain:
         return [_transfer(row) for row in rows]
 
     async def move(self, payer: str, payee: str, amount: int, nonce: str) -> Transfer | None:
-        """Moves tokens once for a nonce and says how; None when the payer has too little."""
+        """Moves tokens once for a nonce and returns the transfer, or None if the payer has too little."""
         async with self._lock:
             connection = await self._open()
             await connection.execute("BEGIN IMMEDIATE")
@@ -169,7 +169,7 @@ class Facilitator:
         return VerifyResponse(is_valid=reason is None, invalid_reason=reason, payer=payer)
 
     async def settle(self, payload: PaymentPayload, terms: PaymentRequirements) -> SettleResponse:
-        """Settles once; asked again for the same authorization, names the same transaction."""
+        """Settles once. A second call for the same authorization names the same transaction."""
         reason, payer, authorization = await self._check(payload, terms)
         if reason is None and payer is not None:
             moved = await self.chain.move(
@@ -191,7 +191,7 @@ class Facilitator:
     async def _check(
         self, payload: PaymentPayload, terms: PaymentRequirements
     ) -> tuple[str | None, str | None, dict[str, str]]:
-        """``(reason to refuse, payer, normalized authorization)``."""
+        """Returns ``(reason to refuse, payer, normalized authorization)``."""
         if terms.scheme != "exact" or payload.accepted.scheme != "exact":
             return "unsupported_scheme", None, {}
         if terms.network != self.chain.asset.network or payload.accepted.network != terms.network:

@@ -12,11 +12,11 @@ _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
 class MalformedFormError(ValueError):
-    """Not a form in Stripe's encoding."""
+    """The text is not a form in Stripe's encoding."""
 
 
 def decode_form(text: str) -> JsonObject:
-    """Nested dictionaries of strings; lists (``[]``, ``[0]``) become dictionaries by position."""
+    """Returns nested dictionaries of strings; lists (``[]``, ``[0]``) become dictionaries by position."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict")
     except ValueError:

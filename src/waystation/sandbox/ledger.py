@@ -1,7 +1,7 @@
 """The sandbox processor's books: a durable SQLite ledger with Stripe's rules.
 
-Everything is synchronous on purpose: an operation runs from its first to its last statement in one SQLite
-transaction and can't interleave with another, so the books are right whatever is killed when. An operation's
+Everything is deliberately synchronous: an operation runs in one SQLite transaction and can't interleave
+with another, so the books are right whatever is killed at any time. An operation's
 effect, its events and the answer kept for its idempotency key are one commit.
 
 Objects are kept as the JSON that Stripe would show. Money moves only in ``entries``, which is append-only.
@@ -70,8 +70,8 @@ CREATE TABLE IF NOT EXISTS deliveries (
 class StripeRefusal(Exception):
     """An error answer: HTTP status and the ``error`` object.
 
-    ``kept`` tells whether the answer is kept for the idempotency key: as with Stripe, not for parameters that
-    are wrong in themselves, but for everything that the operation found out.
+    ``kept`` says whether the response is stored for the idempotency key. As with Stripe, invalid parameters
+    are not stored; everything that the operation found out is.
     """
 
     def __init__(self, status: int, *, kept: bool = True, **error: object) -> None:
@@ -179,7 +179,7 @@ class Ledger:
     def once(
         self, account: str, key: str | None, path: str, params: Json, work: Callable[[], Json]
     ) -> tuple[int, Json, bool]:
-        """(status, body, replayed): runs ``work`` once for each idempotency key of an account."""
+        """Runs ``work`` once for each idempotency key of an account. Returns ``(status, body, replayed)``."""
         fingerprint = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
         kept = self._db.execute(
             "SELECT path, params, status, body FROM idempotency WHERE account = ? AND key = ?", (account, key)
@@ -193,7 +193,7 @@ class Ledger:
             except StripeRefusal as refused:
                 if not refused.kept:
                     raise
-                # What a refusal leaves behind (a declined PaymentIntent) is kept together with its answer.
+                # What a refusal leaves behind (a declined PaymentIntent) is stored with its response.
                 status, body = refused.status, refused.body
             if key is not None:
                 self._db.execute(
@@ -236,7 +236,7 @@ class Ledger:
     # Payment methods
 
     def create_payment_method(self, account: str, params: Json) -> Json:
-        """Only from Stripe's test cards: no card number ever enters."""
+        """Creates a payment method from one of Stripe's test cards. Card numbers are refused."""
         if params.get("type") != "card":
             raise invalid("type", "The sandbox supports payment methods of type card only.")
         card = nested(params, "card")
@@ -279,7 +279,7 @@ class Ledger:
     # Shared payment tokens
 
     def issue_token(self, account: str, seller_profile: str, params: Json) -> Json:
-        """Returns a token for one seller; the caller has checked who that is."""
+        """Issues a token for one seller. The caller has checked who that is."""
         payment_method = params.get("payment_method")
         if not payment_method:
             raise missing("payment_method")
@@ -336,7 +336,7 @@ class Ledger:
         return False
 
     def token(self, wanted: str) -> Json | None:
-        """Returns the issued token as it is now: an expired one is deactivated on sight."""
+        """Returns the issued token as it is now, and deactivates it if it has expired."""
         found = self.find("shared_payment.issued_token", wanted, None)
         if found and found["status"] != "deactivated" and found["usage_limits"]["expires_at"] <= self.now():
             return self.deactivate(found, "expired")
@@ -356,7 +356,7 @@ class Ledger:
         return token
 
     def granted(self, token: Json) -> Json:
-        """Returns the seller's view of a token: without a status, and without what is the issuer's own."""
+        """Returns the seller's view of a token, without its status and the issuer's fields."""
         card = TEST_CARDS[self.card_of(token["payment_method"], None)]
         return {
             **{name: token[name] for name in _SHARED_FIELDS},
@@ -366,7 +366,7 @@ class Ledger:
         }
 
     def granted_to(self, account: str, wanted: str) -> Json:
-        """Returns a token as the seller who may use it sees it; for everyone else it doesn't exist."""
+        """Returns a token for the seller who may use it. For everyone else it doesn't exist."""
         token = self.token(wanted)
         profile = profile_of_account(account)
         if token is None or token["seller_details"]["network_business_profile"] != profile:
@@ -396,7 +396,7 @@ class Ledger:
         return [dict(row) for row in self._db.execute("SELECT * FROM entries ORDER BY seq")]
 
     def emit(self, account: str, kind: str, data: Json) -> None:
-        """An event, and its deliveries to the account's webhook endpoints."""
+        """Records an event, and its deliveries to the account's webhook endpoints."""
         event: Json = {
             "id": new_id("evt"),
             "object": "event",
@@ -432,7 +432,7 @@ class Ledger:
 
 
 def _same_request(same_path: bool, same_params: bool, key: str) -> None:
-    """Stripe's two refusals of a reused idempotency key."""
+    """Refuses a reused idempotency key, in Stripe's two ways."""
     if same_path and same_params:
         return
     what = "with the same parameters they were first used with"

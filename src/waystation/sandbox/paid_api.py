@@ -5,7 +5,7 @@
 ``GET /v1/reports/{topic}``           50 cents, by shared payment token
 ``POST /v1/summaries``                75 cents, by shared payment token, for a body
 ``GET /v1/quotes/{symbol}``           1,000 base units of test USDC (a tenth of a cent), by MPP or x402
-``GET /v1/facts/{number}``            60 cents or 0.60 test USDC, as the payer likes
+``GET /v1/facts/{number}``            60 cents or 0.60 test USDC, as the payer chooses
 ``GET /v1/words?count=N``             N cents with a minimum of 50; nothing for ``count=0``
 ``GET /v1/archive?kilobytes=N``       50 cents, for an answer of that size
 ====================================  ===========================================================
@@ -75,7 +75,7 @@ class SummaryRequest(Frozen):
 
 
 class Answer(Frozen):
-    """What every priced route gives: its name, and which run of the handler this was."""
+    """What every priced route returns: its name, and which run of the handler this was."""
 
     subject: str
     content: str

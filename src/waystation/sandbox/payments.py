@@ -35,7 +35,7 @@ _SEARCH_TERM = re.compile(
 
 
 def create_intent(ledger: Ledger, account: str, params: Json, key: str | None) -> Json:
-    """``POST /v1/payment_intents``."""
+    """Handles ``POST /v1/payment_intents``."""
     if params.get("capture_method", "automatic") not in ("automatic", "automatic_async"):
         raise invalid("capture_method", "The sandbox captures automatically only.")
     amount, currency = whole(params, "amount"), currency_of(params)
@@ -75,12 +75,12 @@ def find_intent(ledger: Ledger, account: str, wanted: str) -> Json:
 
 
 def confirm_intent(ledger: Ledger, account: str, wanted: str, params: Json, key: str | None) -> Json:
-    """``POST /v1/payment_intents/{id}/confirm``."""
+    """Handles ``POST /v1/payment_intents/{id}/confirm``."""
     return _confirm(ledger, account, find_intent(ledger, account, wanted), params, key)
 
 
 def update_intent(ledger: Ledger, account: str, wanted: str, params: Json) -> Json:
-    """``POST /v1/payment_intents/{id}``: amount, metadata, description."""
+    """Handles ``POST /v1/payment_intents/{id}``: amount, metadata, description."""
     intent = find_intent(ledger, account, wanted)
     if "amount" in params:
         _expect(intent, CONFIRMABLE, "update")
@@ -91,7 +91,7 @@ def update_intent(ledger: Ledger, account: str, wanted: str, params: Json) -> Js
 
 
 def cancel_intent(ledger: Ledger, account: str, wanted: str, params: Json) -> Json:
-    """``POST /v1/payment_intents/{id}/cancel``: never after money has moved."""
+    """Handles ``POST /v1/payment_intents/{id}/cancel``: never after money has moved."""
     intent = find_intent(ledger, account, wanted)
     _expect(intent, CONFIRMABLE, "cancel")
     intent.update(
@@ -199,7 +199,7 @@ def _declined(ledger: Ledger, account: str, intent: Json, card: TestCard) -> Str
         payment_method=None,
         next_action=None,
     )
-    # A declined token stays usable, but not by itself: whoever confirms again has to name it.
+    # A declined token stays usable, but the next confirmation has to name it again.
     intent.pop("sandbox_token", None)
     intent.pop("sandbox_card", None)
     ledger.save(account, intent)
@@ -267,7 +267,7 @@ def _charge(ledger: Ledger, account: str, intent: Json, card: TestCard, status: 
 
 
 def create_refund(ledger: Ledger, account: str, params: Json, key: str | None) -> Json:
-    """``POST /v1/refunds``, by PaymentIntent or charge, never more than was charged."""
+    """Handles ``POST /v1/refunds``, by PaymentIntent or charge, never more than was charged."""
     charge = _charge_to_refund(ledger, account, params)
     intent = find_intent(ledger, account, charge["payment_intent"])
     left = charge["amount_captured"] - charge["amount_refunded"]
@@ -351,9 +351,11 @@ def page(found: list[Json], params: Json, url: str) -> Json:
 
 
 def search(found: list[Json], params: Json, url: str) -> Json:
-    """``GET /v1/payment_intents/search``: ``metadata['key']:'value'`` and ``status:'…'``, joined by AND.
+    """Handles ``GET /v1/payment_intents/search``.
 
-    Unlike Stripe's, whose index may be a minute behind, this search sees everything at once.
+    Understands ``metadata['key']:'value'`` and ``status:'…'``, joined by AND.
+
+    Unlike Stripe's, whose index may be a minute behind, this search sees everything immediately.
     """
     query = str(params.get("query") or "")
     if not query:

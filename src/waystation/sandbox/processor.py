@@ -1,11 +1,11 @@
-"""The sandbox processor: Stripe's API, as far as agents' purchases need it, against a ledger of its own.
+"""The sandbox processor: the part of Stripe's API that agents' purchases need, on its own ledger.
 
-Driven by Stripe's own client: ``StripeClient("sk_test_shop", base_addresses={"api": "http://127.0.0.1:…"})``.
+Use it with Stripe's own client: ``StripeClient("sk_test_shop", base_addresses={"api": "http://127.0.0.1:…"})``.
 A test key ``sk_test_<name>`` is the account ``acct_<name>`` with the profile ``profile_test_<name>``: no
 registration. Shared payment tokens need a preview version, as with Stripe; their shapes are those of
 ``2026-09-30.preview``.
 
-Beside Stripe's routes: ``GET /sandbox/ledger`` (what was charged and refunded, for tests to read) and
+In addition to Stripe's routes: ``GET /sandbox/ledger`` (what was charged and refunded, for tests to read) and
 ``/sandbox/troubles`` (see ``waystation.sandbox.troubles``).
 
     python -m waystation.sandbox.processor --port 8490 --data .waystation/processor
@@ -118,7 +118,7 @@ def granted_token(call: _Call) -> Json:
 
 
 def grant_test_token(call: _Call) -> Json:
-    """Stripe's test helper: a token granted to the caller, as if some agent had issued it."""
+    """Grants a token to the caller, as if an agent had issued it (Stripe's test helper)."""
     call.need_preview("/v1/test_helpers/shared_payment/granted_tokens")
     token = call.ledger.issue_token("acct_test_helper", profile_of_account(call.account), call.params)
     return call.ledger.granted(token)
@@ -312,7 +312,7 @@ def _endpoint(ledger: Ledger, work: Work) -> Callable[[Request], Awaitable[Respo
 
 
 class InFlightMiddleware:
-    """Stripe's answer to a second request under an idempotency key whose first is still being worked on."""
+    """Refuses a second request with an idempotency key while the first is in progress, as Stripe does."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,6 +1,6 @@
 """The sandbox shop: an ordinary merchant on the seller kit, with switches that make it misbehave.
 
-Beside the protocol's routes: ``/sandbox/troubles`` (see ``waystation.sandbox.troubles``),
+In addition to the protocol's routes: ``/sandbox/troubles`` (see ``waystation.sandbox.troubles``),
 ``/sandbox/behaviour`` (``Behaviour``: a shop that lies, overcharges or dies), ``/sandbox/state`` (sales
 and reservations), ``/sandbox/stock``, ``/sandbox/orders/{id}/ship|deliver|refund`` and ``/age-check``, the
 page that a person visits to buy wine.
@@ -71,7 +71,7 @@ DEFAULT_STRIPE_KEY: Final = "sk_test_shop"
 
 
 class Behaviour(Frozen):
-    """How the shop misbehaves from now on. Nothing, by default; sent anew it replaces all of it."""
+    """How the shop misbehaves: not at all by default. A new behaviour replaces the old one."""
 
     raise_prices_by: int = Field(default=0, ge=0)
     """Minor units on every unit price: a price change after approval."""
@@ -82,9 +82,9 @@ class Behaviour(Frozen):
     tamper: Literal["none", "total", "currency", "quantity", "missing_totals", "amount_as_text"] = "none"
     """What is wrong in every session that is answered."""
     injected_text: str = Field(default="", max_length=1_000)
-    """Stands in every title and description, for whoever takes what it reads for instructions."""
+    """Text put into every title and description, to catch agents that follow it as an instruction."""
     die_in: Literal["none", "reserve", "place_order"] = "none"
-    """kill -9 the shop: before the charge (reserve), or after it and before its order is noted."""
+    """Kills the shop: before the charge (reserve), or after it and before its order is recorded."""
 
 
 class Shop(Merchant):
@@ -330,7 +330,7 @@ def _pickup() -> QuotedOption:
 
 
 class DishonestCharging(Charging):
-    """Asks the processor for more, or twice, when the shop is told to."""
+    """Charges too much, or twice, if the shop was told to."""
 
     def __init__(self, client: stripe.StripeClient, shop: Shop) -> None:
         super().__init__(client)
@@ -353,7 +353,7 @@ class DishonestCharging(Charging):
 
 
 class TamperedSession(acp.AcpModel):
-    """A session as a lying or broken seller would answer it."""
+    """A session as a lying or broken seller would return it."""
 
     body: JsonObject
 
@@ -489,7 +489,7 @@ def _control_router(seller: SandboxSeller, shop: Shop, troubles: Troubles) -> AP
 
 
 def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
-    """What a shop's warehouse and service desk would do."""
+    """Adds what a shop's warehouse and service desk would do."""
 
     @router.post("/sandbox/orders/{order_id}/ship")
     async def ship(order_id: str) -> JsonObject:

@@ -42,12 +42,12 @@ class Trouble(Frozen):
 
 
 class Troubles:
-    """What is armed, and what is being played out."""
+    """The armed troubles, and how many requests they are affecting."""
 
     def __init__(self) -> None:
         self._armed: list[tuple[Trouble, int]] = []
         self.striking = 0
-        """How many requests are being kept in trouble right now."""
+        """How many requests are affected right now."""
 
     def arm(self, trouble: Trouble) -> None:
         self._armed.append((trouble, trouble.times))
@@ -92,7 +92,7 @@ class Troubles:
 
 
 class TroubleMiddleware:
-    """Lets an armed trouble strike, before or after the work of the application inside."""
+    """Applies an armed trouble before or after the wrapped application runs."""
 
     def __init__(self, app: ASGIApp, troubles: Troubles) -> None:
         self.app = app
@@ -133,14 +133,14 @@ class TroubleMiddleware:
             await send({"type": "http.response.start", "status": trouble.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         else:
-            # A promised body that never comes: the server has to break the connection.
+            # The promised body never comes, so the server has to break the connection.
             headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
 
 def _error_body(status: int) -> JsonObject:
-    """Readable for clients of both protocols: Stripe's ``error`` object, and the fields of ACP's."""
+    """Returns an error that clients of both protocols can read: Stripe's object and ACP's fields."""
     message = f"The sandbox was told to answer {status}."
     return {
         "error": {"type": "api_error", "message": message},

@@ -1,4 +1,4 @@
-"""Reading agents' requests, in the dialects that they really send.
+"""Reads agents' requests in the dialects that they actually send.
 
 The published request schema has no place for a quantity, while every known client sends one; older clients
 use the names of earlier versions. What is understood here is written down in the functions; nothing that
@@ -25,7 +25,7 @@ def _object(value: object, what: str) -> dict[str, object]:
 
 
 def _requested_item(value: object) -> object:
-    """``{id, quantity}``, ``{item: {id}, quantity}`` or a bare id."""
+    """Reads ``{id, quantity}``, ``{item: {id}, quantity}`` or a bare id."""
     if isinstance(value, str):
         return {"id": value}
     if not isinstance(value, Mapping):
@@ -44,7 +44,7 @@ def _requested_item(value: object) -> object:
 
 
 def _selected_option(value: object) -> object:
-    """``{type, option_id, item_ids}``, or as in OpenAPI ``{type: "shipping", shipping: {…}}``."""
+    """Reads ``{type, option_id, item_ids}``, or as in OpenAPI ``{type: "shipping", shipping: {…}}``."""
     if not isinstance(value, Mapping):
         return value
     nested = value.get(str(value.get("type")))
@@ -53,7 +53,7 @@ def _selected_option(value: object) -> object:
 
 
 def _normalized(body: dict[str, object]) -> dict[str, object]:
-    """Known older and looser spellings, under the names of 2026-04-17. Explicit nulls count as absent."""
+    """Translates older and looser spellings to the names of 2026-04-17. Explicit nulls count as absent."""
     body = {key: value for key, value in body.items() if value is not None}
     if "line_items" not in body and "items" in body:
         body["line_items"] = body["items"]
@@ -71,13 +71,13 @@ def _normalized(body: dict[str, object]) -> dict[str, object]:
 
 
 def read_create_request(value: object) -> CheckoutCreateRequest:
-    """``POST /checkout_sessions`` from decoded JSON."""
+    """Reads ``POST /checkout_sessions`` from decoded JSON."""
     what = "the create request"
     return validate(CheckoutCreateRequest, _normalized(_object(value, what)), what)
 
 
 def read_update_request(value: object) -> CheckoutUpdateRequest:
-    """``POST /checkout_sessions/{id}`` from decoded JSON."""
+    """Reads ``POST /checkout_sessions/{id}`` from decoded JSON."""
     what = "the update request"
     return validate(CheckoutUpdateRequest, _normalized(_object(value, what)), what)
 
@@ -89,7 +89,7 @@ def older_option_id(value: object) -> str | None:
 
 
 def read_complete_request(value: object) -> CheckoutCompleteRequest:
-    """``POST …/complete`` from decoded JSON, also with ``payment_data: {token, provider}`` of 2025-09-29."""
+    """Reads ``POST …/complete`` from decoded JSON, also the ``payment_data`` of 2025-09-29."""
     what = "the complete request"
     body = _normalized(_object(value, what))
     payment = body.get("payment_data")
@@ -100,7 +100,7 @@ def read_complete_request(value: object) -> CheckoutCompleteRequest:
 
 
 def read_cancel_request(value: object) -> CheckoutCancelRequest:
-    """``POST …/cancel``: an absent body is an empty one, a reason not understood is no obstacle."""
+    """Reads ``POST …/cancel``. An absent body counts as empty; an unknown reason is ignored."""
     try:
         return validate(
             CheckoutCancelRequest, value if isinstance(value, Mapping) else {}, "the cancel request"
@@ -110,6 +110,6 @@ def read_cancel_request(value: object) -> CheckoutCancelRequest:
 
 
 def read_cart_request(value: object) -> CartRequest:
-    """``POST /carts`` and ``PUT /carts/{id}`` from decoded JSON."""
+    """Reads ``POST /carts`` and ``PUT /carts/{id}`` from decoded JSON."""
     what = "the cart request"
     return validate(CartRequest, _normalized(_object(value, what)), what)

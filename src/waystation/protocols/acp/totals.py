@@ -22,8 +22,8 @@ def _adds_up(totals: Iterable[Total]) -> bool:
 
     ``subtotal = items_base_amount`` and ``total = subtotal + fulfillment + tax + fee + gift_wrap + tip -
     store_credit``, where each of ``items_discount`` and ``discount`` is taken off once: before the subtotal
-    or after it, for the specification's own examples do both. Sellers write discounts with either sign.
-    ``amount_refunded`` is a later fact and does not count.
+    or after it, because the specification's own examples do both. Sellers write discounts with either sign.
+    ``amount_refunded`` comes later and does not count.
     """
     sums = _sums(totals)
     if TotalType.TOTAL not in sums:

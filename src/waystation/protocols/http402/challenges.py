@@ -1,4 +1,4 @@
-"""The server asks for a payment and reads what comes back, each challenge bound to one request."""
+"""The server's side: issues challenges, each bound to one request, and authenticates credentials."""
 
 import base64
 import binascii
@@ -30,7 +30,7 @@ from waystation.protocols.http402.wire import (
 
 
 def x402_extensions() -> JsonObject:
-    """Returns the extensions that a server of ours offers: a payer may name its payment."""
+    """Returns the extensions that our servers offer: a payer may name its payment."""
     return {PAYMENT_IDENTIFIER: declare_payment_identifier_extension()}
 
 
@@ -58,7 +58,7 @@ class RequestScope:
 
 
 def sign(secret_key: bytes, parts: Sequence[str]) -> str:
-    """HMAC-SHA256 over length-safe joined parts, base64url without padding."""
+    """Returns HMAC-SHA256 over the parts, joined unambiguously, as base64url without padding."""
     message = rfc8785.dumps(list(parts))
     mac = hmac.new(secret_key, message, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(mac).decode("ascii").rstrip("=")
@@ -90,7 +90,7 @@ def issue_mpp_challenge(
 
 @dataclass(frozen=True, slots=True)
 class RedeemedChallenge:
-    """A challenge that came back in a credential, proven to be one that we issued."""
+    """A challenge that came back in a credential and was proven to be ours."""
 
     id: str
     method: str
@@ -160,7 +160,7 @@ def bind_x402_terms(
     expires_at: datetime,
     nonce: str,
 ) -> JsonObject:
-    """x402 terms that carry a challenge in ``extra``; clients echo ``accepted`` as they got it.
+    """Returns x402 terms that carry a challenge in ``extra``; clients echo ``accepted`` unchanged.
 
     x402 signs no URL, so without this a payment for one route would do for any
     other at the same price.

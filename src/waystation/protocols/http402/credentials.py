@@ -1,4 +1,4 @@
-"""The payer answers a challenge: the header values that pay."""
+"""The payer's side: builds the header values that pay a challenge."""
 
 import hashlib
 import json
@@ -68,5 +68,5 @@ def x402_credential(
 
 
 def payment_identifier(key: str) -> str:
-    """Returns the identifier of a payment, from its own key: the same one however often it is made."""
+    """Returns the identifier of a payment, derived from its key: always the same for the same key."""
     return "pay_" + hashlib.sha256(key.encode()).hexdigest()[:40]

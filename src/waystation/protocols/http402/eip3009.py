@@ -70,7 +70,7 @@ def authorization_message(asset: TokenAsset, authorization: dict[str, str]) -> S
 
 
 def recover_signer(asset: TokenAsset, authorization: dict[str, str], signature: str) -> str | None:
-    """Returns the EIP-55 address that signed, or None when the signature is no signature."""
+    """Returns the EIP-55 address that signed, or None if the signature is invalid."""
     try:
         message = authorization_message(asset, authorization)
         return str(Account.recover_message(message, signature=signature))

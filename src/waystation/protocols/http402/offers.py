@@ -1,4 +1,4 @@
-"""The payer reads a 402 answer: every MPP challenge and x402 requirement in it.
+"""The payer's side: reads every MPP challenge and x402 requirement of a 402 response.
 
 Pure: reads header values, never a socket. Parsing of single headers is left to the protocols' own libraries
 (``mpp``, ``x402``); what is decided here is how strictly an offer is read. Text meant for display
@@ -42,7 +42,7 @@ _AUTH_PARAM = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=")
 
 @dataclass(frozen=True, slots=True)
 class ParsedOffers:
-    """What a 402 answer offers: usable offers in the server's order, and why the others are not."""
+    """What a 402 response offers: usable offers in the server's order, and why the others were refused."""
 
     offers: tuple[Offer, ...]
     refused: tuple[str, ...]
@@ -111,7 +111,7 @@ def split_payment_challenges(value: str) -> list[str]:
     """Splits a ``WWW-Authenticate`` value into its ``Payment`` challenges (RFC 9110 section 11.6.1).
 
     Commas separate challenges as well as parameters; a new challenge begins
-    where a token is followed by something else than ``=``.
+    where a token is followed by anything but ``=``.
     """
     challenges: list[list[str]] = []
     for part in _split_outside_quotes(value):
@@ -221,7 +221,7 @@ def _x402_offer(wire: str, index: int) -> Offer:
 
 
 def x402_timeout_seconds(wire: str, index: int) -> int:
-    """Returns for how long x402 terms let an authorization be valid.
+    """Returns how long x402 terms allow an authorization to be valid.
 
     Raises:
         WireError: The terms can't be read.

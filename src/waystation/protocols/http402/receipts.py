@@ -1,4 +1,4 @@
-"""The payer reads the receipt of a paid answer."""
+"""The payer's side: reads the receipt of a paid response."""
 
 from collections.abc import Iterable
 from datetime import UTC
@@ -18,7 +18,7 @@ from waystation.protocols.http402.wire import (
 
 
 def parse_receipt(headers: Iterable[tuple[str, str]], rail: Rail) -> Receipt | None:
-    """Returns the receipt of a paid answer, or None when there is none or it can't be read."""
+    """Returns the receipt of a paid response, or None if there is none or it can't be read."""
     values = {name.lower(): value for name, value in headers}
     try:
         if rail is Rail.X402_EXACT:

@@ -1,4 +1,4 @@
-"""What every header of HTTP 402 is made of: amounts, addresses, times, base64 of JSON, problems."""
+"""The building blocks of HTTP 402 headers: amounts, addresses, times, base64 of JSON, problems."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 
 MAX_HEADER_CHARACTERS = 16 * 1024
-"""A challenge header longer than this is refused unread."""
+"""A longer challenge header is refused unread."""
 X402_VERSION = 2
 PAYMENT_REQUIRED = "payment-required"
 PAYMENT_SIGNATURE = "payment-signature"
@@ -74,7 +74,7 @@ def as_text(value: object, what: str) -> str:
 
 
 def parse_amount(value: object) -> int:
-    """Returns a positive whole number of minor units from its decimal string.
+    """Parses a positive whole number of minor units from its decimal string.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -88,7 +88,7 @@ def parse_amount(value: object) -> int:
 
 
 def parse_address(value: object) -> str:
-    """Returns an EIP-55 address.
+    """Parses an EIP-55 address.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -104,10 +104,10 @@ def evm_asset(network: str, token: object) -> str:
 
 
 def split_evm_asset(asset: str) -> tuple[int, str]:
-    """``(chain id, token address)`` of an asset id.
+    """Returns the ``(chain id, token address)`` of an asset id.
 
     Raises:
-        WireError: For other assets.
+        WireError: The asset is not an EVM token.
     """
     network, separator, token = asset.partition("/erc20:")
     if not separator or not NETWORK.fullmatch(network):
@@ -116,7 +116,7 @@ def split_evm_asset(asset: str) -> tuple[int, str]:
 
 
 def parse_time(value: str) -> datetime:
-    """Returns an RFC 3339 instant with its offset.
+    """Parses an RFC 3339 timestamp that has a UTC offset.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -131,7 +131,7 @@ def parse_time(value: str) -> datetime:
 
 
 def decode_json_header(value: str) -> JsonObject:
-    """Returns an x402 header: base64 of a JSON object.
+    """Decodes an x402 header: base64 of a JSON object.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -149,7 +149,7 @@ def decode_json_header(value: str) -> JsonObject:
 
 
 def encode_json_header(value: JsonObject) -> str:
-    """Base64 of compact JSON, as x402 writes its headers."""
+    """Returns base64 of compact JSON, as x402 writes its headers."""
     return base64.b64encode(json.dumps(value, separators=(",", ":")).encode()).decode("ascii")
 
 
@@ -165,7 +165,7 @@ def problem(slug: str, status: int, detail: str, **more: str) -> JsonObject:
 
 
 def problem_slug(body: bytes) -> str | None:
-    """``payment-expired`` from the body of a Payment problem; None for anything else."""
+    """Returns the slug of a Payment problem, such as ``payment-expired``; None for any other body."""
     try:
         kind = json.loads(body)["type"]
     except (ValueError, KeyError, TypeError, RecursionError):

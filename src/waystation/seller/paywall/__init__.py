@@ -1,4 +1,4 @@
-"""A paywall for FastAPI: price a route, accept MPP and x402, charge once, deliver for sure."""
+"""A paywall for FastAPI: price a route, accept MPP and x402, charge once, always deliver."""
 
 from waystation.seller.paywall.evm_rail import EvmRail
 from waystation.seller.paywall.forms import KeepForms

@@ -1,4 +1,4 @@
-"""The answers of a paywall: recorded for a second delivery, delivered with a receipt, or still owed."""
+"""A paywall's responses: recorded for a second delivery, delivered with a receipt, or still owed."""
 
 import base64
 
@@ -12,17 +12,17 @@ from waystation.protocols import http402
 from waystation.seller.paywall.entries import Entry, EntryState, StoredAnswer
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""A larger answer can't be kept for a second delivery, and so can't be sold."""
+"""A larger response can't be kept for a second delivery, so it can't be sold."""
 RETRY_AFTER_SECONDS = 2
 
-# Headers of one hop or one client, which have no place in a recorded answer.
+# Headers that belong to one hop or one client are not recorded.
 _UNRECORDED_HEADERS = frozenset(
     {"content-length", "date", "server", "connection", "transfer-encoding", "set-cookie"}
 )
 
 
 async def recorded(response: Response) -> StoredAnswer:
-    """Returns the whole answer, streamed ones included.
+    """Reads a whole response, streamed or not.
 
     Raises:
         ValueError: It is too large to keep.
@@ -47,7 +47,7 @@ async def recorded(response: Response) -> StoredAnswer:
 
 
 def delivered(entry: Entry) -> Response:
-    """Returns the recorded answer with its receipt; byte for byte the same at every call."""
+    """Returns the recorded response with its receipt, byte for byte the same every time."""
     if entry.answer is None:
         raise RuntimeError("a delivered entry has an answer")
     response = Response(base64.b64decode(entry.answer.body_base64), entry.answer.status)
@@ -82,7 +82,7 @@ def _receipt_headers(entry: Entry) -> list[HeaderPair]:
 
 
 def owed(entry: Entry) -> Response:
-    """Neither paid for certain nor delivered: say so, ask for no new payment."""
+    """Returns the response for a payment that isn't certain or delivered yet. Asks for no new one."""
     if entry.state is EntryState.CHARGED:
         detail = "The payment was taken but the answer isn't ready. Send the same credential again."
         slug = "delivery-pending"

@@ -16,7 +16,7 @@ Handler = Callable[[], Awaitable[Response]]
 
 
 def with_request(endpoint: Endpoint, serve: Callable[[Request, Handler], Awaitable[Response]]) -> Endpoint:
-    """Wraps an endpoint so that FastAPI hands over the request besides its own parameters."""
+    """Wraps an endpoint so that FastAPI also passes it the request."""
     signature = inspect.signature(endpoint, eval_str=True)
     own = next((name for name, p in signature.parameters.items() if p.annotation is Request), None)
     injected = own or "paywall_request"
@@ -25,7 +25,7 @@ def with_request(endpoint: Endpoint, serve: Callable[[Request, Handler], Awaitab
     async def wrapper(**values: object) -> Response:
         request = values[injected]
         if not isinstance(request, Request):
-            raise TypeError(f"FastAPI hands over a request as {injected}, not {type(request).__name__}")
+            raise TypeError(f"FastAPI passed {type(request).__name__} as {injected}; a request is needed")
         if own is None:
             del values[injected]
 
@@ -49,7 +49,7 @@ def with_request(endpoint: Endpoint, serve: Callable[[Request, Handler], Awaitab
 
 
 async def _to_response(result: object, request: Request) -> Response:
-    """Returns what FastAPI would answer: through the route's response model, status and class."""
+    """Returns the response that FastAPI would build, with the route's response model and status."""
     if isinstance(result, Response):
         return result
     route = request.scope.get("route")
@@ -75,7 +75,7 @@ async def body_of(request: Request) -> bytes:
         return kept
     try:
         return await request.body()
-    except RuntimeError:  # FastAPI has read a form already
+    except RuntimeError:  # FastAPI has already read a form
         raise RuntimeError(
             "a paid route with a form needs the middleware KeepForms of waystation.seller.paywall.forms"
         ) from None

@@ -2,7 +2,7 @@
 
 ``claimed`` (before any charge) → ``charged`` or ``refused``; ``charged`` →
 ``delivered``. An entry is worked on under a *lease*: one worker at a time, and
-when it dies, another after the lease has run out. Time comes in as an argument.
+if it dies, another one after the lease expires. Time is passed as an argument.
 """
 
 from enum import StrEnum
@@ -27,7 +27,7 @@ class EntryState(StrEnum):
     DELIVERED = "delivered"
     """The money moved and the answer is recorded."""
     NAMED = "named"
-    """Not a payment but a payer's name for one: the name stands for this proof alone."""
+    """Not a payment but a payer's name for one. The name belongs to this proof alone."""
 
 
 class Charge(Frozen):
@@ -41,7 +41,7 @@ class Charge(Frozen):
 
 
 class StoredAnswer(Frozen):
-    """The answer that was paid for, kept so that it can be given again."""
+    """The response that was paid for, kept so that it can be delivered again."""
 
     status: int
     headers: tuple[HeaderPair, ...]
@@ -74,7 +74,7 @@ class Entry(Frozen):
     lease: Lease | None = None
     attempts: int = 0
     unclear: str | None = None
-    """Why the last try to charge left open whether money moved."""
+    """Why it is unknown whether the last attempt to charge moved money."""
     charge: Charge | None = None
     refusal: str | None = None
     answer: StoredAnswer | None = None
@@ -94,35 +94,35 @@ class Entry(Frozen):
         return replaced(self, key=f"name:{payer}:{identifier}", state=EntryState.NAMED, lease=None)
 
     def taken(self, lease: Lease) -> Self:
-        """Leased to a worker, which will try once more."""
+        """Returns the entry leased to a worker, which will try once more."""
         return self._next(lease=lease, attempts=self.attempts + 1)
 
     def renewed(self, lease: Lease) -> Self:
-        """With its lease prolonged."""
+        """Returns the entry with its lease renewed."""
         return self._next(lease=lease)
 
     def charged(self, charge: Charge) -> Self:
-        """After a certain charge."""
+        """Returns the entry after a certain charge."""
         self._expect(EntryState.CLAIMED)
         return self._next(state=EntryState.CHARGED, charge=charge, unclear=None)
 
     def refused(self, reason: str) -> Self:
-        """After a certain refusal: no money moved, none will."""
+        """Returns the entry after a certain refusal: no money moved, and none will."""
         self._expect(EntryState.CLAIMED)
         return self._next(state=EntryState.REFUSED, refusal=reason, unclear=None, lease=None)
 
     def left_unclear(self, reason: str) -> Self:
-        """After a try whose outcome is unknown. Free to be tried again with the same key."""
+        """Returns the entry after an attempt with an unknown outcome. It may be retried with the same key."""
         self._expect(EntryState.CLAIMED)
         return self._next(unclear=reason, lease=None)
 
     def undelivered(self) -> Self:
-        """After the handler failed: paid, still owed, free to be tried again."""
+        """Returns the entry after the handler failed: paid, still owed, and may be retried."""
         self._expect(EntryState.CHARGED)
         return self._next(lease=None)
 
     def delivered(self, answer: StoredAnswer) -> Self:
-        """With the answer recorded."""
+        """Returns the entry with the response recorded."""
         self._expect(EntryState.CHARGED)
         return self._next(state=EntryState.DELIVERED, answer=answer, lease=None)
 

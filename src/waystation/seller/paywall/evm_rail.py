@@ -25,7 +25,7 @@ AUTHORIZATION_MAX_SECONDS = 3_600
 
 
 class _Authorization(FrozenOpen):
-    """The authorization fields as they come in; all strings on the wire."""
+    """The authorization's fields as received: all strings on the wire."""
 
     to: str
     value: str
@@ -48,7 +48,7 @@ class AuthorizationPayment:
         return self.authorization["from"]
 
     def check_valid(self, now: datetime) -> None:
-        """See ``PaymentPayload``. A resend after the window is fine: it settles nothing new."""
+        """See ``PaymentPayload``. A resend after that time is fine: it settles nothing new."""
         after, before = int(self.authorization["validAfter"]), int(self.authorization["validBefore"])
         seconds = int(now.timestamp())
         if not after <= seconds < before <= seconds + AUTHORIZATION_MAX_SECONDS:
@@ -168,7 +168,7 @@ class EvmRail:
             "paymentRequirements": terms,
         }
         if entry.attempts <= 1:
-            # Settling may fail for reasons that tell nothing; verifying first tells most of them.
+            # A failure to settle often explains nothing. Verifying first explains most failures.
             refusal = await self._verify(body)
             if refusal is not None:
                 return refusal
@@ -182,7 +182,7 @@ class EvmRail:
         return self._outcome(settled, entry)
 
     async def _verify(self, body: JsonObject) -> Outcome | None:
-        """Returns a refusal before anything was settled, or None where nothing stands against settling."""
+        """Returns a refusal before anything is settled, or None if nothing prevents settling."""
         answer = await self._ask("verify", body)
         if isinstance(answer, Unclear):
             return answer
@@ -220,7 +220,7 @@ class EvmRail:
         return Unclear(f"the facilitator could not settle ({reason})")
 
     async def find(self, entry: Entry) -> Outcome:
-        """See ``SellerRail``. Facilitators can't be asked; only a resend settles the question."""
+        """See ``SellerRail``. Facilitators have no lookup; only a resend answers the question."""
         return Unclear("facilitators offer no lookup; the client's resend will tell")
 
 
@@ -237,4 +237,4 @@ DEFINITE_FACILITATOR_REFUSALS = frozenset(
         "invalid_exact_evm_payload_authorization_value_mismatch",
     }
 )
-"""Reasons after which a first try has certainly moved nothing."""
+"""Reasons that prove that a first attempt moved no money."""

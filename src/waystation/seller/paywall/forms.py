@@ -1,7 +1,7 @@
 """Form bodies behind a paywall: keeps what was sent, so that a payment is bound to it.
 
 FastAPI reads a form before the route runs, and it can be read only once. This middleware reads it
-first, keeps its bytes for the paywall, and gives them on::
+first, keeps its bytes for the paywall, and passes them on::
 
     app.add_middleware(KeepForms)
 """
@@ -15,13 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MAX_FORM_BYTES: Final = 10 * 1024 * 1024
 """A form is held in memory while it is paid for."""
 KEPT: Final = "waystation.form"
-"""Where the bytes lie in the request's scope."""
+"""The key of the bytes in the request's scope."""
 
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class KeepForms:
-    """ASGI middleware; requests without a form pass through untouched. A larger form is a 413."""
+    """ASGI middleware. Requests without a form pass through unchanged; too large a form gets a 413."""
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_FORM_BYTES) -> None:
         self._app = app
@@ -35,7 +35,9 @@ class KeepForms:
             return
         body = await self._read(receive)
         if body is None:
-            await PlainTextResponse(f"A form of at most {self._max_bytes} bytes.", 413)(scope, receive, send)
+            await PlainTextResponse(f"the form must have at most {self._max_bytes} bytes", 413)(
+                scope, receive, send
+            )
             return
         given = False
 

@@ -1,7 +1,7 @@
-"""Where a paywall writes its payments down: SQLite by default, Redis for several hosts.
+"""Where a paywall records its payments: SQLite by default, Redis for several hosts.
 
-A journal is a compare-and-set store of entries and nothing more; what may follow
-what is decided in ``waystation.seller.paywall.entries``.
+A journal is only a compare-and-set store of entries; the allowed transitions are in
+``waystation.seller.paywall.entries``.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ class Journal(Protocol):
         ...
 
     async def insert(self, entry: Entry) -> bool:
-        """Writes a new entry; False when the key exists already."""
+        """Writes a new entry. Returns False if the key already exists."""
         ...
 
     async def replace(self, entry: Entry) -> bool:
-        """Writes the successor of ``version - 1``; False when another was faster."""
+        """Writes the successor of ``version - 1``. Returns False if another writer came first."""
         ...
 
     async def in_state(self, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
@@ -53,7 +53,7 @@ class Journal(Protocol):
         ...
 
     async def forget(self, *, delivered_before: datetime) -> int:
-        """Deletes finished entries created before an instant; how many."""
+        """Deletes finished entries created before a point in time. Returns how many."""
         ...
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A paywall for FastAPI: price a route, accept MPP and x402, charge once, deliver for sure.
+"""A paywall for FastAPI: price a route, accept MPP and x402, charge once, always deliver.
 
     paywall = Paywall(realm="api.example.com", secret_key=..., journal=SqliteJournal("paid.db"),
                       rails=[StripeRail(client, network_id="bn_…")])
@@ -10,7 +10,7 @@
 What it promises: nothing runs while unpaid; a challenge is written down before it
 is charged; one challenge is charged at most once, whatever crashes; whoever paid
 gets the answer, the same one again for the same credential, also after a restart;
-where nobody knows whether money moved, the client is told so and is *not* asked
+if nobody knows whether money moved, the client is told so and is *not* asked
 to pay again.
 """
 
@@ -62,12 +62,12 @@ POLL_OTHER_WORKER_SECONDS = 0.05
 MIN_SECRET_CHARACTERS = 32
 
 Price = Money | Sequence[Money] | None
-"""One amount, the same thing in several currencies, or None for free."""
+"""One amount, the same price in several currencies, or None for free."""
 PriceFunction = Callable[[Request], Price | Awaitable[Price]]
 
 
 class _Turned(Exception):
-    """The request is answered without the handler."""
+    """The request is answered without running the handler."""
 
     def __init__(self, slug: str, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -95,7 +95,7 @@ class Paywall:
         ``resource.url`` behind a proxy.
 
         Raises:
-            ValueError: A short secret.
+            ValueError: ``secret_key`` is too short, or there are no rails.
         """
         if len(secret_key) < MIN_SECRET_CHARACTERS:
             raise ValueError(f"secret_key needs at least {MIN_SECRET_CHARACTERS} characters")
@@ -128,9 +128,9 @@ class Paywall:
         return decorate
 
     async def reconcile(self, *, older_than: timedelta = timedelta(minutes=2)) -> int:
-        """Settles the question for charges whose outcome is unknown; how many were found charged.
+        """Resolves charges whose outcome is unknown. Returns how many turned out to be charged.
 
-        Run it now and then. Looks at the processor, charges nothing.
+        Run it from time to time. It only reads from the processor and charges nothing.
         """
         found = 0
         now = datetime.now(UTC)
@@ -144,11 +144,11 @@ class Paywall:
         return found
 
     async def undelivered(self) -> Sequence[Entry]:
-        """Payments that were charged and whose answer is still owed: refund them, or wait."""
+        """Returns payments that were charged but not delivered yet: refund them, or wait."""
         return await self.journal.in_state(EntryState.CHARGED, created_before=datetime.now(UTC))
 
     async def close(self) -> None:
-        """Waits for what is under way and closes the journal."""
+        """Waits for work in progress and closes the journal."""
         if self._running:
             await asyncio.wait(list(self._running.values()))
         await self.journal.close()
@@ -240,7 +240,7 @@ class Paywall:
         return owed(entry)
 
     async def _join_or_start(self, presented: Presented, scope: RequestScope, handler: Handler) -> Entry:
-        """Runs one task for each payment in this process; it outlives a client that hangs up."""
+        """Runs one task per payment in this process. It continues if the client disconnects."""
         running = self._running.get(presented.key)
         if running is None:
             running = asyncio.create_task(self._settle_and_deliver(presented, scope, handler))
@@ -298,7 +298,7 @@ class Paywall:
         return found
 
     async def _keep_name(self, entry: Entry, presented: Presented) -> None:
-        """One identifier is one payment (x402 ``payment-identifier``): another one under it is a conflict."""
+        """Records the payer's ``payment-identifier`` (x402): a second payment under it is a conflict."""
         identifier = presented.challenge.identifier
         if identifier is None or presented.payment.payer is None:
             return
@@ -318,7 +318,7 @@ class Paywall:
 
     @staticmethod
     def _check_same(entry: Entry, presented: Presented, scope: RequestScope) -> None:
-        """A challenge pays once, with one proof, for one request."""
+        """Checks that a challenge pays once, with one proof, for one request."""
         same_proof = entry.fingerprint == presented.fingerprint
         if same_proof and entry.challenge_id == presented.challenge.id:
             return

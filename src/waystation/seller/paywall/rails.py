@@ -1,4 +1,4 @@
-"""What a paywall's rails have in common: how a payment is asked for, read, charged and looked up.
+"""What a paywall's rails have in common: asking for a payment, reading it, charging it, looking it up.
 
 A charge has one of three outcomes: it certainly happened, it was certainly refused, or nobody knows.
 "Nobody knows" is never treated as a refusal.
@@ -56,7 +56,7 @@ class PaymentPayload(Protocol):
         ...
 
     def check_valid(self, now: datetime) -> None:
-        """Whether it may be charged now, for the first time.
+        """Checks that it may be charged now, for the first time.
 
         Raises:
             BadPayment: The payload can't pay these terms.
@@ -85,7 +85,7 @@ class SellerRail(Protocol):
         ...
 
     async def charge(self, entry: Entry, payment: PaymentPayload) -> Outcome:
-        """Charges once for an entry, however often it is called."""
+        """Charges for an entry, once, no matter how often it is called."""
         ...
 
     async def find(self, entry: Entry) -> Outcome:

@@ -32,7 +32,7 @@ class TokenPayment:
     payer: str | None = None
 
     def check_valid(self, now: datetime) -> None:
-        """Tokens expire at the processor, which knows best."""
+        """Checks nothing: the processor knows when a token expires."""
 
 
 class StripeRail:
@@ -70,7 +70,7 @@ class StripeRail:
             raise TypeError("a StripeRail charges what it has read itself")
         outcome = await self._create(entry, payment)
         if isinstance(outcome, Refused) and entry.attempts > 1:
-            # An earlier try may have gone through and its key been forgotten since.
+            # An earlier attempt may have succeeded, and its key may have been forgotten since.
             found = await self.find(entry)
             return outcome if isinstance(found, Refused) else found
         return outcome

@@ -28,7 +28,7 @@ from waystation.seller.paywall.rails import (
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A credential proven to fit this request, with the rail that can charge it."""
+    """A credential that was proven to fit this request, with the rail that can charge it."""
 
     challenge: RedeemedChallenge
     rail: SellerRail
@@ -82,7 +82,7 @@ class Work:
     async def _charge(self) -> None:
         try:
             outcome = await self._presented.rail.charge(self._entry, self._presented.payment)
-        except Exception as error:  # an unforeseen failure says nothing about the money
+        except Exception as error:  # an unexpected failure says nothing about the money
             logger.exception("charging for challenge %s failed", self._entry.challenge_id)
             outcome = Unclear(type(error).__name__)
         async with self._lock:
@@ -105,7 +105,7 @@ class Work:
                 await self._write(self._entry.delivered(answer))
 
     async def _run_handler(self) -> StoredAnswer | None:
-        """Returns the handler's answer, or None when it failed and must run again for a resend."""
+        """Returns the handler's response, or None if it failed and must run again for a resend."""
         try:
             response = await self._handler()
         except HTTPException as error:
@@ -128,7 +128,7 @@ class Work:
         if await self._journal.replace(entry):
             self._entry = entry
             return
-        # The lease ran out and another worker went on; its word counts.
+        # The lease expired and another worker took over: its entry counts.
         self._lost = True
         current = await self._journal.load(entry.key)
         if current is not None:

@@ -1,4 +1,4 @@
-"""Charging a shared payment token through Stripe's client. The only module of the kit that moves money.
+"""Charges shared payment tokens through Stripe's client. The only module of the kit that moves money.
 
 Every call that moves money carries an idempotency key made of the checkout, the generation of its
 PaymentIntent and the attempt, never of a token. The client's own retries are off.
@@ -59,7 +59,7 @@ Outcome = Charged | AuthenticationNeeded | Declined | NotPaid | Void
 
 
 def token_digest(token: SecretStr) -> str:
-    """Tells tokens apart without keeping them."""
+    """Returns a digest that identifies a token without storing it."""
     return hashlib.sha256(token.get_secret_value().encode()).hexdigest()
 
 
@@ -103,7 +103,7 @@ class _AgentDetails(FrozenOpen):
 
 
 class _GrantedToken(FrozenOpen):
-    """What the processor says of a token that was granted to us, as far as a risk system asks for it."""
+    """The processor's view of a token granted to us: the parts that a risk system needs."""
 
     payment_method_details: _PaymentMethodDetails = _PaymentMethodDetails()
     usage_limits: _Limits = _Limits()
@@ -118,7 +118,7 @@ class _GrantedToken(FrozenOpen):
 
 
 class _Intent(FrozenOpen):
-    """A PaymentIntent, as far as it decides anything."""
+    """The parts of a PaymentIntent that decide anything."""
 
     id: str
     status: str
@@ -135,7 +135,7 @@ Answer = TypeVar("Answer", bound=FrozenOpen)
 
 
 def _read(model: type[Answer], answer: object) -> Answer:
-    """Returns the processor's answer, parsed; one of another shape tells nothing about the money."""
+    """Parses the processor's answer. An answer of another shape says nothing about the money."""
     try:
         return model.model_validate(answer)
     except ValidationError:
@@ -159,7 +159,7 @@ class Charging:
     async def facts(
         self, checkout: Checkout, amount: int, token: SecretStr, request: acp.CheckoutCompleteRequest
     ) -> PaymentFacts | Declined:
-        """Returns what the processor says of the payment behind a token."""
+        """Returns what the processor says about the payment behind a token."""
         try:
             answer = await self._call("get", f"/v1/shared_payment/granted_tokens/{_path_part(token)}")
         except stripe.InvalidRequestError as error:
@@ -207,7 +207,7 @@ class Charging:
     ) -> Outcome:
         """Confirms the PaymentIntent: the one call that charges. Answers 503 where the outcome is unknown.
 
-        Without a token the payment method that the intent already holds is charged.
+        Without a token, charges the payment method that the intent already holds.
         """
         payment = checkout.payment
         params: dict[str, object] = {}
@@ -242,10 +242,10 @@ class Charging:
         return _outcome(intent)
 
     async def cancel(self, checkout: Checkout) -> Outcome:
-        """Makes sure that the intent is never charged, or tells that it has been."""
+        """Makes sure that the intent is never charged, or reports that it already was."""
         payment = checkout.payment
         try:
-            # No key of our own: canceling twice is canceling once, while a kept 500 would bar the way.
+            # No idempotency key: canceling twice does no harm, while a stored 500 would block every retry.
             intent = await self._intent("post", f"/v1/payment_intents/{payment.intent_id}/cancel")
         except stripe.InvalidRequestError:
             return await self.look(str(payment.intent_id))
@@ -254,7 +254,7 @@ class Charging:
         return _outcome(intent)
 
     async def refund(self, intent_id: str, amount: int, key: str) -> str:
-        """Refunds a part or all of a charge; the same key never refunds twice. Returns the refund's id."""
+        """Refunds part or all of a charge. The same key never refunds twice. Returns the refund's id."""
         answer = await self._call("post", "/v1/refunds", key=key, payment_intent=intent_id, amount=amount)
         return _read(_Refund, answer).id
 
@@ -272,7 +272,7 @@ def _outcome(intent: _Intent) -> Outcome:
         return Void(intent_id=intent.id)
     if intent.status in ("requires_payment_method", "requires_confirmation"):
         return NotPaid(intent_id=intent.id)
-    # processing, requires_capture, or something new: not for us to guess.
+    # processing, requires_capture, or something new: we don't guess.
     raise payment_unknown()
 
 
@@ -284,7 +284,7 @@ def _unusable(error: stripe.StripeError) -> Exception:
 
 
 def _shown(error: stripe.StripeError, token: SecretStr | None) -> str:
-    """Returns the processor's own text, without the token, should it name it."""
+    """Returns the processor's message with the token removed."""
     text = str(error.user_message or "The payment was refused.")
     return text if token is None else text.replace(token.get_secret_value(), "(the token)")
 
@@ -299,6 +299,6 @@ def _imported_3ds(proof: acp.AuthenticationOutcomeDetails) -> dict[str, str]:
 
 
 def _path_part(token: SecretStr) -> str:
-    """Returns a token as a part of a path; whatever isn't one finds nothing instead of going elsewhere."""
+    """Returns a token as a path segment. Anything else becomes a segment that finds nothing."""
     value = token.get_secret_value()
     return value if value.isascii() and value.replace("_", "").isalnum() else "malformed"

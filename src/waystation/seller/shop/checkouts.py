@@ -102,7 +102,7 @@ class Checkouts:
         return checkout
 
     async def read(self, identity: str, checkout_id: str) -> Checkout:
-        """Returns the checkout as it stands; one that is past its time is expired now.
+        """Returns the checkout as it stands, and expires it if it is past its time.
 
         One that waits for a person at the merchant's page is quoted again: the merchant knows if they came.
         """
@@ -160,7 +160,7 @@ class Checkouts:
             )
 
     async def cancel(self, identity: str, checkout_id: str) -> Checkout:
-        """Cancels unless it is over. A payment under way is stopped at the processor first."""
+        """Cancels a checkout unless it is over. A payment in progress is stopped at the processor first."""
         async with self.locks.of(checkout_id):
             checkout = await self.expire(await self.load(identity, checkout_id))
             if checkout.status.is_terminal:
@@ -179,7 +179,7 @@ class Checkouts:
         return await self.save(checkout, status=status, authentication=None, continue_url=None)
 
     async def void_intent(self, checkout: Checkout) -> None:
-        """Makes sure that the checkout's PaymentIntent is never charged, or refuses to go on."""
+        """Makes sure that the checkout's PaymentIntent is never charged, or refuses to continue."""
         outcome = await self.charging.cancel(checkout)
         if isinstance(outcome, Charged):
             raise conflict("The checkout has just been paid. Complete it again to see its order.")
@@ -245,7 +245,7 @@ class Checkouts:
 
 
 def changed(checkout: Checkout, **changes: Unpack[Changes]) -> Checkout:
-    """Returns a changed copy, its status transition held to the table."""
+    """Returns a changed copy, and checks the status transition against the table."""
     following = replaced(checkout, **changes, updated_at=int(time.time()))
     allowed = acp.TRANSITIONS[checkout.status] | {checkout.status}
     if following.status not in allowed:
@@ -264,7 +264,7 @@ def _waits_for_quote(checkout: Checkout) -> bool:
 
 
 def _codes(request: acp.DiscountsRequest | None) -> tuple[str, ...]:
-    """Codes are case-insensitive (discount extension)."""
+    """Returns the codes in upper case: they are case-insensitive (discount extension)."""
     codes = request.codes if request and request.codes else ()
     return tuple(dict.fromkeys(code.strip().upper() for code in codes if code.strip()))
 

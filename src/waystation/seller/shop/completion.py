@@ -1,14 +1,14 @@
 """Completing a checkout: at most one charge, and an order if and only if there was one.
 
-The steps, each written down before the next begins:
+The steps, each recorded before the next one begins:
 
 1. price again; if the total has changed since the agent saw it, say so and charge nothing
 2. read the token's facts, ask the merchant's risk hook, reserve the goods
-3. make the PaymentIntent (no money moves), note it with the attempt: ``complete_in_progress``
+3. create the PaymentIntent (no money moves), record it with the attempt: ``complete_in_progress``
 4. confirm it: the one call that charges
 5. order, completed checkout and webhook event, in one transaction
 
-Whatever dies in between, the noted PaymentIntent tells later what happened: it was charged (step 5 follows),
+Whatever crashes in between, the recorded PaymentIntent shows what happened: it was charged (step 5 follows),
 or it was not and is canceled at the processor before anything else is tried.
 """
 
@@ -110,7 +110,7 @@ class Completion:
     ) -> tuple[Checkout, bool]:
         """Returns the checkout at today's prices, and whether it may be charged for what the agent has seen.
 
-        Saved only if it may not: otherwise the attempt, noted next, saves it.
+        It is saved only if it may not be charged: otherwise the attempt, recorded next, saves it.
         """
         seen = pricing.total_amount(checkout.basket, checkout.quote)
         basket = checkout.basket
@@ -215,7 +215,7 @@ class Completion:
         if isinstance(outcome, Declined):
             return await self._declined(checkout, outcome.reason)
         if isinstance(outcome, NotPaid):
-            # Confirmed, and yet neither charged nor declined: only the processor can tell, later.
+            # Confirmed, yet neither charged nor declined: only the processor can tell, later.
             raise payment_unknown()
         # Void: the intent will never be charged, so the next attempt begins with a new one.
         payment = Payment(generation=checkout.payment.generation + 1)
@@ -253,7 +253,7 @@ class Completion:
         return await self.store.complete(completed, order, event)
 
     async def _refunded(self, checkout: Checkout, charged: Charged | None, reason: str) -> Checkout:
-        """Paid, but there will be no order: the money goes back."""
+        """Refunds a paid checkout that will have no order."""
         if charged is not None:
             await self.charging.refund(charged.intent_id, charged.amount, f"{checkout.id}:refund")
         await self.merchant.release(checkout.id)
@@ -265,7 +265,7 @@ class Completion:
         )
 
     async def _declined(self, checkout: Checkout, reason: str) -> Checkout:
-        """Nothing was charged and the goods go back; another try is welcome."""
+        """Releases the goods after a decline. Nothing was charged, and the agent may try again."""
         await self.merchant.release(checkout.id)
         notice = MessageError(
             code=MessageErrorCode.PAYMENT_DECLINED,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from waystation.errors import WaystationError
 from waystation.models.base import JsonObject
 from waystation.protocols.acp import (
     HEADER_RETRY_AFTER,
@@ -14,8 +15,8 @@ from waystation.protocols.acp import (
 # Raised by a merchant's code
 
 
-class MerchantError(Exception):
-    """Base of what a merchant's code may raise to say no."""
+class MerchantError(WaystationError):
+    """Base of the errors with which a merchant's code refuses."""
 
 
 class UnknownItemError(MerchantError):
@@ -80,7 +81,7 @@ def conflict(message: str) -> AcpError:
 
 
 def busy() -> AcpError:
-    """Somebody else changed it at the same moment; nothing was done here."""
+    """Returns the error for a checkout that another request is changing. Nothing was done here."""
     return AcpError(
         409,
         "conflict",

@@ -1,6 +1,6 @@
 """The protocol's idempotency: one execution for each identity, endpoint and key.
 
-Same key and same JSON meaning: the kept answer, ``Idempotent-Replayed: true``. Other body: 422
+Same key and same JSON meaning: the stored response, ``Idempotent-Replayed: true``. Other body: 422
 ``idempotency_conflict``. Still being worked on: 409 ``idempotency_in_flight`` with ``Retry-After``. Answers
 of 5xx are never kept, nor are those that only say "not now" (409, 429).
 """
@@ -31,7 +31,7 @@ def checked_key(given: str | None) -> str:
 
 
 def fingerprint(body: object) -> str:
-    """Equal for bodies that mean the same JSON, whatever their spacing and order of keys."""
+    """Returns the same digest for bodies that mean the same JSON, whatever their spacing and key order."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
 
@@ -39,7 +39,7 @@ def fingerprint(body: object) -> str:
 async def run_once(
     store: Store, scope: str, key: str, body: object, work: Callable[[], Awaitable[Answer]]
 ) -> tuple[Answer, bool]:
-    """((status, body), replayed). An answer that is not kept leaves the key free."""
+    """Returns ``((status, body), replayed)``. A response that is not stored releases the key."""
     claim = await store.claim(scope, key, fingerprint(body))
     if claim.outcome == "replay":
         return (claim.status, claim.body), True

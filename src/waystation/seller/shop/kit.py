@@ -98,11 +98,11 @@ class Kit:
                     await self.store.prune(now)
                     pruned = now
             except Exception:
-                logger.exception("recovery of interrupted payments failed; it is tried again")
+                logger.exception("recovery of interrupted payments failed; it will be retried")
             await asyncio.sleep(interval_ms / 1000)
 
     async def recover(self) -> None:
-        """Finds out what became of payments that went silent, and expires what is past its time."""
+        """Finds out how interrupted payments ended, and expires what is past its time."""
         now = int(time.time())
         for checkout_id in await self.store.unsettled(now - self.settings.recovery_after_seconds):
             await self._with(checkout_id, self._settled)
@@ -117,7 +117,7 @@ class Kit:
             try:
                 await work(checkout)
             except Exception as error:
-                # One checkout's trouble must not hold up the others; it is due again next time.
+                # One failing checkout must not block the others; it is due again next time.
                 logger.warning("checkout %s is not settled yet: %s", checkout_id, type(error).__name__)
 
     async def _settled(self, checkout: Checkout) -> None:
@@ -126,7 +126,7 @@ class Kit:
             self.wake_webhooks()
 
     def wake_webhooks(self) -> None:
-        """Sends waiting order events now rather than at the next look."""
+        """Sends waiting order events now rather than at the next poll."""
         self._sender.wake()
 
     # For the merchant's own code
@@ -143,21 +143,21 @@ class Kit:
         return record
 
     async def ship(self, order_id: str, fulfillment: acp.Fulfillment) -> acp.Order:
-        """Notes a delivery on its way and tells the agents."""
+        """Records that a delivery was shipped and tells the agents."""
         now = int(time.time())
         return await self._amend(
             order_id, lambda record: _with_order(record, orders.shipped(record.order, fulfillment, now))
         )
 
     async def deliver(self, order_id: str, fulfillment_id: str) -> acp.Order:
-        """Notes a delivery as arrived and tells the agents."""
+        """Records that a delivery arrived and tells the agents."""
         now = int(time.time())
         return await self._amend(
             order_id, lambda record: _with_order(record, orders.delivered(record.order, fulfillment_id, now))
         )
 
     async def refund(self, order_id: str, amount: int, reason: str, *, key: str) -> acp.Order:
-        """Pays back ``amount`` minor units and tells the agents. The same ``key`` pays back once."""
+        """Refunds ``amount`` minor units and tells the agents. The same ``key`` refunds once."""
         record = await self.order(order_id)
         if record.payment_intent_id is None:
             raise ValueError(f"order {order_id} was not paid for: there is nothing to refund")

@@ -17,7 +17,7 @@ from waystation.protocols import acp
 
 
 class Basket(Frozen):
-    """What an agent wants, as far as it has said."""
+    """What an agent has asked for so far."""
 
     items: tuple[acp.RequestedItem, ...]
     currency: acp.Currency
@@ -35,16 +35,16 @@ class Basket(Frozen):
 
 
 class QuotedLine(Frozen):
-    """The price of one position. Amounts are for the whole position except ``unit_amount``."""
+    """The price of one line. Amounts are for the whole line except ``unit_amount``."""
 
     item_id: str
     name: str
     quantity: acp.Quantity
     unit_amount: MinorUnits
     discount: MinorUnits = 0
-    """Taken off before tax."""
+    """Subtracted before tax."""
     tax: MinorUnits = 0
-    """Added to the price, never contained in it."""
+    """Added to the price, never included in it."""
     description: str | None = None
     image_urls: tuple[acp.WebUrl, ...] = ()
     fulfilled_by: acp.FulfillmentType = "shipping"
@@ -77,14 +77,14 @@ class QuotedOption(Frozen):
 
 
 class QuotedFee(Frozen):
-    """A fee beside the goods."""
+    """A fee in addition to the goods."""
 
     text: str
     amount: MinorUnits
 
 
 class QuotedDiscount(Frozen):
-    """A discount in force.
+    """An active discount.
 
     ``per_line``: ``amount`` is already in the lines' ``discount``; otherwise it comes off the whole.
     """
@@ -104,7 +104,7 @@ class Quote(Frozen):
     discounts: tuple[QuotedDiscount, ...] = ()
     rejected_codes: tuple[acp.RejectedDiscount, ...] = ()
     messages: tuple[acp.Message, ...] = ()
-    """Errors among them keep the checkout from being paid."""
+    """Errors among them prevent payment."""
     continue_url: acp.WebUrl | None = None
     """Set: a person has to go there first (status ``requires_escalation``)."""
 
@@ -117,7 +117,7 @@ class RiskInsight(Frozen):
 
 
 class PaymentFacts(Frozen):
-    """What the processor tells of the payment behind a token: for a merchant's risk systems."""
+    """What the processor says about the payment behind a token, for a merchant's risk systems."""
 
     checkout_id: str
     amount: MinorUnits
@@ -137,7 +137,7 @@ class PaymentFacts(Frozen):
 
 
 class RiskDecision(Frozen):
-    """A merchant's word on a payment. ``reason`` is shown to the buyer."""
+    """A merchant's decision about a payment. ``reason`` is shown to the buyer."""
 
     allowed: bool
     reason: str = ""
@@ -204,10 +204,14 @@ class Merchant(ABC):
         """
 
     async def reserve(self, checkout_id: str, basket: Basket) -> None:  # noqa: B027 - optional
-        """Sets goods aside before the charge; replaces what this checkout had. Raises ``OutOfStockError``."""
+        """Reserves goods before the charge, and replaces what this checkout had reserved.
+
+        Raises:
+            OutOfStockError: There isn't enough left.
+        """
 
     async def release(self, checkout_id: str) -> None:  # noqa: B027 - optional
-        """Puts back what ``reserve`` set aside, if anything: nothing was charged, or it was refunded."""
+        """Releases what ``reserve`` reserved, if anything: nothing was charged, or it was refunded."""
 
     async def assess(self, facts: PaymentFacts) -> RiskDecision:
         """Decides whether to charge, before every charge. A refusal is final for this attempt."""

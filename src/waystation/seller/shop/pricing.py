@@ -1,4 +1,4 @@
-"""From a merchant's quote to the protocol's line items, totals, options, messages and status. Pure.
+"""Turns a merchant's quote into the protocol's line items, totals, options, messages and status. Pure.
 
 Totals add up by construction: ``subtotal = items - items_discount`` and ``total = subtotal - discount +
 fulfillment + tax + fee``.
@@ -130,7 +130,7 @@ def selection(basket: Basket, quote: Quote) -> tuple[acp.SelectedFulfillmentOpti
 
 
 def option_serves(option: QuotedOption, kind: str) -> bool:
-    """Digital goods go by digital options; anything physical by any physical one."""
+    """Returns whether an option fits: digital goods need a digital one, physical goods any physical one."""
     return (option.type == "digital") == (kind == "digital")
 
 

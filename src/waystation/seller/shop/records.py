@@ -38,7 +38,7 @@ class Checkout(Frozen):
     quote: Quote
     payment: Payment = Payment()
     notices: tuple[acp.Message, ...] = ()
-    """What came of the last attempt to pay."""
+    """The result of the last attempt to pay."""
     continue_url: str | None = None
     authentication: acp.AuthenticationMetadata | None = None
     metadata: JsonObject | None = None
@@ -50,7 +50,7 @@ class Checkout(Frozen):
 
 
 class OrderRecord(Frozen):
-    """An order, and what belongs to it beside the protocol's shape."""
+    """An order, and what the kit keeps with it."""
 
     order: acp.Order
     identity: str
@@ -80,7 +80,7 @@ class WebhookTarget(Frozen):
 
 
 class Delivery(Frozen):
-    """An order event on its way to one target. ``id`` is sent as ``Request-Id`` and stays over retries."""
+    """An order event for one target. ``id`` is sent as ``Request-Id``, the same for every retry."""
 
     id: str
     url: str

@@ -1,4 +1,4 @@
-"""The HTTP face of a seller: ACP 2026-04-17 as FastAPI routes.
+"""A seller's HTTP API: ACP 2026-04-17 as FastAPI routes.
 
 Every route authenticates the agent, checks the version, echoes ``Request-Id`` and ``Idempotency-Key``, and
 answers errors in the protocol's model. Every POST runs once for each idempotency key.
@@ -223,7 +223,7 @@ async def _run(
         try:
             answer = await work(_Call(identity, request, body))
         except Exception as error:
-            # An expected refusal is an answer like any other, and kept like one.
+            # An expected refusal is a response like any other, and is stored like one.
             refused = _as_acp_error(error, headers[HEADER_REQUEST_ID])
             headers.update(refused.headers)
             return refused.status, _encoded(refused.wire())
@@ -275,7 +275,7 @@ def _authenticated(seller: Kit, request: Request) -> str:
     digest = hashlib.sha256(given.strip().encode()).digest()
     found = None
     for identity, key in seller.settings.api_keys.items():
-        # Digests, so that neither the length nor the place of a difference shows in the time taken.
+        # Compares digests, so that timing reveals neither the length nor the position of a difference.
         if secrets.compare_digest(digest, hashlib.sha256(key.get_secret_value().encode()).digest()):
             found = identity
     if scheme.lower() != "bearer" or found is None:

@@ -13,7 +13,7 @@ HANDLER_ID: Final = "card_tokenized"
 
 
 class SellerSettings(Frozen):
-    """What the kit has to know of a seller.
+    """What the kit needs to know about a seller.
 
     ``api_keys`` maps an agent's identity to its bearer key. ``merchant_id`` is the seller's profile at the
     processor, to which agents scope their tokens. ``stripe_api_base`` points at the sandbox processor.
@@ -37,9 +37,9 @@ class SellerSettings(Frozen):
     cart_lifetime_seconds: Annotated[StrictInt, Field(ge=60, le=90 * 86_400)] = 7 * 86_400
     stripe_timeout_seconds: Annotated[StrictInt, Field(ge=1, le=300)] = 30
     recovery_after_seconds: Annotated[StrictInt, Field(ge=1)] = 60
-    """How long a begun payment may be silent before the kit finds out by itself what became of it.
+    """How long a payment may be silent before the kit finds out how it ended.
 
-    Longer than any request to the processor can take, or a payment still under way would be canceled.
+    It must exceed the longest request to the processor, or a payment in progress would be canceled.
     """
     poll_interval_ms: Annotated[StrictInt, Field(ge=10)] = 1_000
     webhook_retry_base_ms: Annotated[StrictInt, Field(ge=10)] = 1_000

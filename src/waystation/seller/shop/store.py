@@ -1,6 +1,6 @@
 """Where a seller keeps its checkouts, orders, webhook deliveries and idempotency keys.
 
-``Store`` is what the kit needs; ``SqliteStore`` is the one it brings. A checkout is saved only over
+``Store`` is what the kit needs; ``SqliteStore`` comes with it. A checkout is saved only over
 the version that was read, so of two writers, in one process or in several, one is told that it came second.
 """
 
@@ -44,11 +44,11 @@ CREATE INDEX IF NOT EXISTS deliveries_pending ON deliveries (state, due_ms);
 
 
 class ConcurrentChangeError(Exception):
-    """It has been changed since it was read."""
+    """The record was changed after it was read."""
 
 
 class Claim(Frozen):
-    """What came of claiming an idempotency key.
+    """The result of claiming an idempotency key.
 
     ``new``: go ahead; ``replay``: here is the kept answer; ``conflict``: other body; ``in_flight``: wait.
     """
@@ -67,7 +67,7 @@ class Store(Protocol):
     async def checkout(self, checkout_id: str) -> Checkout | None: ...
     async def insert_checkout(self, checkout: Checkout) -> None: ...
     async def save_checkout(self, checkout: Checkout) -> Checkout:
-        """Saves over the version that was read, returns the next; else ``ConcurrentChangeError``."""
+        """Saves over the version that was read, else raises ``ConcurrentChangeError``."""
         ...
 
     async def complete(
@@ -94,7 +94,7 @@ class Store(Protocol):
     async def give_up_claim(self, scope: str, key: str) -> None: ...
 
     async def prune(self, now: int) -> None:
-        """Drops what is past its time: kept answers, carts, deliveries that were taken."""
+        """Deletes what is past its time: stored responses, carts, accepted deliveries."""
         ...
 
     async def due_deliveries(self, now_ms: int) -> list[Delivery]: ...
@@ -103,7 +103,7 @@ class Store(Protocol):
 
 def _opened(connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
     if connection is None:
-        raise RuntimeError("The store is not open: call open() first, or run the app's lifespan.")
+        raise RuntimeError("the store is not open; call open() first, or run the app's lifespan")
     return connection
 
 
@@ -360,7 +360,7 @@ class SqliteStore:
         )
 
     async def due_deliveries(self, now_ms: int) -> list[Delivery]:
-        """For each target and order only the oldest pending event: the next must not overtake it."""
+        """Returns only the oldest pending event for each target and order: the next must not overtake it."""
         rows = await self._rows(
             "SELECT * FROM deliveries WHERE seq IN (SELECT min(seq) FROM deliveries WHERE state = 'pending' "
             "GROUP BY url, order_id) AND due_ms <= ? ORDER BY seq LIMIT 50",

@@ -1,4 +1,4 @@
-"""Order events out to agents: signed, in order for each order, repeated until they are taken."""
+"""Sends order events to agents: signed, in order for each order, repeated until they are accepted."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def wait_ms(attempts: int, base_ms: int) -> int:
 
 
 class WebhookSender:
-    """Sends what is due, until stopped. A delivery is taken when the answer is 2xx."""
+    """Sends what is due until it is stopped. A 2xx response means that a delivery was accepted."""
 
     def __init__(
         self, store: Store, targets: Sequence[WebhookTarget], client: httpx.AsyncClient, retry_base_ms: int
@@ -51,7 +51,7 @@ class WebhookSender:
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Something new is due."""
+        """Says that something new is due."""
         self._wake.set()
 
     async def run(self, poll_interval_ms: int) -> None:
@@ -61,7 +61,7 @@ class WebhookSender:
             try:
                 sent = await self._send_due()
             except Exception:
-                logger.exception("sending order events failed; it is tried again")
+                logger.exception("sending order events failed; it will be retried")
             if not sent:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), poll_interval_ms / 1000)
@@ -77,7 +77,7 @@ class WebhookSender:
         state = "delivered" if taken else "failed" if attempts >= MAX_ATTEMPTS else "pending"
         due_ms = int(time.time() * 1000) + wait_ms(attempts, self._retry_base_ms)
         if state == "failed":
-            logger.error("order event %s given up after %d attempts", delivery.id, attempts)
+            logger.error("gave up on order event %s after %d attempts", delivery.id, attempts)
         await self._store.mark_delivery(delivery.id, state, attempts, due_ms)
 
     async def _sent(self, delivery: Delivery) -> bool:

@@ -21,13 +21,13 @@ class AcquirerDetails(AcpModel):
 
 
 class ChallengePreference(AcpModel):
-    """How much a challenge is wanted."""
+    """How strongly the seller wants a challenge."""
 
     type: Literal["mandated", "preferred"] | None = None
 
 
 class FrictionlessPreference(AcpModel):
-    """Why none is wanted."""
+    """Why the seller wants no challenge."""
 
     type: Literal["low_risk"] | None = None
 

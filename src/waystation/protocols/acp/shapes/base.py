@@ -1,10 +1,9 @@
-"""What every shape of ACP rests on: version, headers, limits, scalars and the base model.
+"""The basis of every ACP shape: version, headers, limits, scalars and the base model.
 
 *Writing is strict*: every model refuses unknown fields and is dumped with ``AcpModel.wire``, whose result
-validates against the specification's JSON Schemas. *Reading* (``waystation.protocols.acp.shapes.reading``)
-ignores
-unknown fields but holds every known one to its type, its enumeration and its limits, and raises
-``ProtocolViolationError``, whose text names places and rules, never values.
+validates against the specification's JSON Schemas. *Reading* (``reading``) ignores unknown fields but checks
+every known one against its type, its enumeration and its limits, and raises ``ProtocolViolationError``, whose
+text names places and rules, never values.
 
 Amounts are whole minor units. The few fractional numbers of the protocol (weights, tax rates, exchange
 rates) are carried as they came and never calculated with.

@@ -40,7 +40,7 @@ class DiscountAllocation(AcpModel):
 
 
 class AppliedDiscount(AcpModel):
-    """A discount in force."""
+    """An active discount."""
 
     id: Id
     code: Text | None = None
@@ -63,7 +63,7 @@ class RejectedDiscount(AcpModel):
 
 
 class DiscountsResponse(AcpModel):
-    """What became of the codes."""
+    """Which codes were applied and which were rejected."""
 
     codes: Many[Text] | None = None
     applied: Many[AppliedDiscount] | None = None

@@ -1,4 +1,4 @@
-"""What a seller says of itself at ``/.well-known/acp.json``."""
+"""What a seller says about itself at ``/.well-known/acp.json``."""
 
 from typing import Literal
 

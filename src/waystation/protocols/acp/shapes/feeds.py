@@ -27,7 +27,7 @@ class FeedDescription(AcpModel):
 
 
 class FeedPrice(AcpModel):
-    """A price in a feed: minor units, ISO 4217 in *upper* case. For showing only."""
+    """A price in a feed: minor units, ISO 4217 in *upper* case. For display only."""
 
     amount: Annotated[Amount, Field(ge=0)]
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]

@@ -96,7 +96,7 @@ FulfillmentOption = Annotated[
 
 
 class SelectedFulfillmentOption(AcpModel):
-    """Which items go by which option. ``item_ids`` are ids of items or of line items."""
+    """Which items use which option. ``item_ids`` are ids of items or of line items."""
 
     type: FulfillmentType
     option_id: Id

@@ -60,7 +60,7 @@ class Item(AcpModel):
 
 
 class Disclosure(AcpModel):
-    """Something the buyer has to be told about an item."""
+    """Something that the buyer must be told about an item."""
 
     type: Literal["disclaimer"]
     content_type: Literal["plain", "markdown"]
@@ -117,7 +117,7 @@ AvailabilityStatus = Literal["in_stock", "low_stock", "out_of_stock", "backorder
 
 
 class LineItem(AcpModel):
-    """A position of the cart."""
+    """A line of the cart."""
 
     id: Id
     item: Item

@@ -1,4 +1,4 @@
-"""What a seller tells an agent beside the amounts: messages and links."""
+"""What a seller tells an agent in addition to the amounts: messages and links."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -53,7 +53,7 @@ class DiscountErrorCode(StrEnum):
 
 
 class MessageWarningCode(StrEnum):
-    """``MessageWarning.code``, beside those of ``DiscountErrorCode``."""
+    """``MessageWarning.code``, in addition to those of ``DiscountErrorCode``."""
 
     LOW_STOCK = "low_stock"
     HIGH_DEMAND = "high_demand"
@@ -91,7 +91,7 @@ class MessageWarning(AcpModel):
 
 
 class MessageError(AcpModel):
-    """Something that keeps the checkout from going on; ``param`` is a JSONPath into the session."""
+    """Something that blocks the checkout; ``param`` is a JSONPath into the session."""
 
     type: Literal["error"] = "error"
     code: MessageErrorCode

@@ -52,7 +52,7 @@ class OrderQuantity(AcpModel):
 
 
 class OrderLineItem(AcpModel):
-    """A position of an order."""
+    """A line of an order."""
 
     id: Id
     title: Text
@@ -110,7 +110,7 @@ class Fulfillment(AcpModel):
 
 
 class Adjustment(AcpModel):
-    """A change of an order after the fact, such as a refund."""
+    """A later change to an order, such as a refund."""
 
     id: Id
     type: Text
@@ -143,7 +143,7 @@ class Order(AcpModel):
 
 
 class OrderEvent(AcpModel):
-    """A webhook's body. Unknown types are to be accepted gracefully."""
+    """A webhook's body. Receivers accept unknown types."""
 
     type: Text
     data: Order

@@ -18,7 +18,7 @@ from waystation.protocols.acp.shapes.base import MAX_ID_CHARS, AcpModel, Date, I
 
 
 class InterventionCapabilities(AcpModel):
-    """What a buyer can be asked to do in between."""
+    """What a buyer can be asked to do during checkout."""
 
     supported: Many[Literal["3ds", "biometric", "address_verification"]] | None = None
     required: Many[Literal["3ds", "biometric"]] | None = None
@@ -74,7 +74,7 @@ class Payment(AcpModel):
 
 
 class Capabilities(AcpModel):
-    """What one side can do; ``payment`` is the seller's word, plain extension names are the agent's."""
+    """What one side can do. Sellers state ``payment``; agents state plain extension names."""
 
     payment: Payment | None = None
     interventions: InterventionCapabilities | None = None

@@ -34,7 +34,7 @@ def decode_json(raw: bytes | str, what: str) -> JsonValue:
 
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
-    """Places and rules; never the offending values, which may be credentials or personal data."""
+    """Returns places and rules, never the offending values: they may be credentials or personal data."""
     found = []
     for one in error.errors(include_url=False, include_context=False, include_input=False):
         path = "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"])
@@ -81,7 +81,7 @@ def read_products(raw: bytes | str) -> FeedProducts:
 
 
 def read_error(raw: bytes | str) -> ErrorBody | None:
-    """Returns an error's body, or ``None`` where a peer (or a proxy before it) answered something else."""
+    """Returns an error's body, or ``None`` if a peer (or a proxy in front of it) sent something else."""
     try:
         return read(ErrorBody, raw, "the error")
     except ProtocolViolationError:

@@ -164,7 +164,7 @@ class CheckoutCompleteRequest(AcpModel):
 
 
 class IntentTrace(AcpModel):
-    """Why a checkout was given up."""
+    """Why a checkout was abandoned."""
 
     reason_code: Literal[
         "price_sensitivity",

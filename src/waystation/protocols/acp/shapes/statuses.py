@@ -22,18 +22,18 @@ TRANSITIONS: Final[Mapping[CheckoutStatus, frozenset[CheckoutStatus]]] = {
     CheckoutStatus.INCOMPLETE: _OPEN | _ALWAYS,
     CheckoutStatus.NOT_READY_FOR_PAYMENT: _OPEN | _ALWAYS,
     CheckoutStatus.READY_FOR_PAYMENT: _OPEN | _PAYING | _ALWAYS,
-    # An edit of the cart, or a failed authentication, leads back to an open status.
+    # An edited cart or a failed authentication leads back to an open status.
     CheckoutStatus.AUTHENTICATION_REQUIRED: _OPEN | _PAYING | _ALWAYS,
     CheckoutStatus.PENDING_APPROVAL: _OPEN | _PAYING | _ALWAYS,
     CheckoutStatus.REQUIRES_ESCALATION: _OPEN | _PAYING | _ALWAYS,
-    # A decline leads back to ready_for_payment; sellers do cancel while completing.
+    # A decline leads back to ready_for_payment, and sellers do cancel while completing.
     CheckoutStatus.COMPLETE_IN_PROGRESS: _PAYING | {CheckoutStatus.READY_FOR_PAYMENT} | _ALWAYS,
     CheckoutStatus.IN_PROGRESS: _PAYING | {CheckoutStatus.READY_FOR_PAYMENT} | _ALWAYS,
     CheckoutStatus.COMPLETED: frozenset(),
     CheckoutStatus.CANCELED: frozenset(),
     CheckoutStatus.EXPIRED: frozenset(),
 }
-"""Which status may come directly after which. The specification publishes no table; this is the sensible one.
+"""Which status may come directly after which. The specification publishes no table; this one is ours.
 
 Staying in a status is always allowed. Someone who only polls may miss steps: see ``may_be_seen_after``.
 """

@@ -1,4 +1,4 @@
-"""What the client raises.
+"""What Waystation raises in other people's programs. Everything descends from ``WaystationError``.
 
 WaystationError
 ├── ConnectionLost      the API can't be reached; retried by itself where that is safe
@@ -8,15 +8,19 @@ WaystationError
     ├── ConflictError   409
     ├── InvalidRequest  400, 422
     └── TryLater        429, 503: the same may work after ``retry_after_seconds``
+
+Errors of a party of its own (paying, selling, a model's provider) are defined where they are raised.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 
 class WaystationError(Exception):
-    """Anything that goes wrong between a client or agent and Waystation."""
+    """Anything that Waystation raises on purpose."""
 
 
 class ConnectionLost(WaystationError):
@@ -77,14 +81,14 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 
 
-def problem(status: int, body: dict[str, Any], retry_after: str | None = None) -> ApiError:
+def problem(status: int, body: Mapping[str, object], retry_after: str | None = None) -> ApiError:
     """The error that a problem details object stands for."""
     seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
     kind = _BY_STATUS.get(status, ApiError)
     return kind(status, str(body.get("code", "error")), str(body.get("detail", "no detail given")), seconds)
 
 
-def raise_for_problem(response: httpx.Response) -> None:
+def raise_for_problem(response: "httpx.Response") -> None:
     """Raises the error that an HTTP answer stands for, if any."""
     if response.is_success:
         return

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from waystation.buyer.chain import ChainUnavailableError
 from waystation.buyer.http import now
 from waystation.buyer.tokens import ProcessorUnavailableError, Tokens
+from waystation.errors import WaystationError
 from waystation.models.payments import (
     ClosedCredential,
     HeaderPair,
@@ -37,7 +38,7 @@ CHAIN_MARGIN_SECONDS: Final = 60
 """After its end an authorization may still sit in a block that we don't see yet."""
 
 
-class NotMintedError(Exception):
+class NotMintedError(WaystationError):
     """This side can't pay the offer, and no credential exists. ``rule`` is stable."""
 
     def __init__(self, rule: str, message: str) -> None:

@@ -15,6 +15,7 @@ import httpx
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.networks import WHOLE_ANSWER_TIMEOUT_SECONDS, Network, checked_client
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
+from waystation.errors import WaystationError
 from waystation.models.payments import (
     HeaderPair,
     HttpAnswer,
@@ -45,7 +46,7 @@ _HEADERS_OF_OURS: Final = frozenset(
 _UNKEPT_HEADERS: Final = frozenset({"set-cookie", "connection", "transfer-encoding", "content-encoding"})
 
 
-class ServerUnavailableError(Exception):
+class ServerUnavailableError(WaystationError):
     """No answer, a 5xx, or asked to come back later: nobody knows what became of the request."""
 
     def __init__(self, message: str, *, code: str = "no_answer", wait: timedelta | None = None) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from waystation.errors import WaystationError
 from waystation.models.money import Money
 from waystation.models.payments import Offer, Rail
 
 
-class OfferRefused(Exception):
+class OfferRefused(WaystationError):
     """No offer will be paid. ``rule`` is stable; the message says what to do."""
 
     def __init__(self, rule: str, message: str) -> None:

@@ -8,8 +8,10 @@ import ipaddress
 
 import httpx
 
+from waystation.errors import WaystationError
 
-class RequestInvalidError(Exception):
+
+class RequestInvalidError(WaystationError):
     """The request can't be made at all, and nothing was sent. ``rule`` is stable."""
 
     def __init__(self, rule: str, message: str) -> None:

@@ -34,6 +34,7 @@ from waystation.buyer.networks import (
 )
 from waystation.buyer.origins import RequestInvalidError, origin_of
 from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.errors import WaystationError
 from waystation.models.mandates import MandateView
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -67,7 +68,7 @@ _UNSENT_HEADERS: Final = frozenset(
 )
 
 
-class PaymentRefusedError(Exception):
+class PaymentRefusedError(WaystationError):
     """No answer for the request. ``rule`` is stable; ``money_moved`` says ``no``, ``yes`` or ``unknown``."""
 
     def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import stripe
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
+from waystation.errors import WaystationError
 from waystation.models.base import FrozenOpen
 from waystation.models.money import MinorUnits, Money
 from waystation.models.purchases import NextAction, TokenStatus
@@ -20,7 +21,7 @@ from waystation.stripe_http import STRIPE_API_VERSION
 _ISSUED: Final = "/v1/shared_payment/issued_tokens"
 
 
-class ProcessorUnavailableError(Exception):
+class ProcessorUnavailableError(WaystationError):
     """Processor or chain gave no clear word; ask again."""
 
 

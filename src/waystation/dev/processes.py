@@ -29,6 +29,7 @@ from waystation.dev.local import (
     write_private,
 )
 from waystation.dev.sandbox import Sandbox
+from waystation.errors import WaystationError
 from waystation.settings import hash_api_key
 from waystation.temporal.encryption import generate_key
 
@@ -66,7 +67,7 @@ CONSOLE_ROLES = ("client", "operator", "approver")
 T = TypeVar("T")
 
 
-class DevError(Exception):
+class DevError(WaystationError):
     """Something is missing or in the way; the message says what to do."""
 
 

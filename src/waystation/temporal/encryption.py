@@ -26,6 +26,7 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
+from waystation.errors import WaystationError
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 
 KEY_LENGTH_BYTES: Final = 32
@@ -44,11 +45,11 @@ _HOW_TO_MAKE_A_KEY: Final = (
 )
 
 
-class EncryptionKeyError(ValueError):
+class EncryptionKeyError(WaystationError, ValueError):
     """A key in the settings cannot be used. The message says what to change and never holds key material."""
 
 
-class PayloadDecryptionError(RuntimeError):
+class PayloadDecryptionError(WaystationError, RuntimeError):
     """A payload cannot be decrypted: its key is not known here, or its bytes were changed."""
 
 

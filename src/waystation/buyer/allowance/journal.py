@@ -18,6 +18,7 @@ import aiosqlite
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadCodec
 
+from waystation.errors import WaystationError
 from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits
 from waystation.models.payments import (
@@ -63,7 +64,7 @@ class JournalPayment(Frozen):
     number: int | None = None
 
 
-class JournalLockedError(Exception):
+class JournalLockedError(WaystationError):
     """Another live process of this machine pays from the allowance."""
 
 

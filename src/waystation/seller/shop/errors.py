@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from waystation.errors import WaystationError
 from waystation.models.base import JsonObject
 from waystation.protocols.acp import (
     HEADER_RETRY_AFTER,
@@ -14,7 +15,7 @@ from waystation.protocols.acp import (
 # Raised by a merchant's code
 
 
-class MerchantError(Exception):
+class MerchantError(WaystationError):
     """Base of the errors with which a merchant's code refuses."""
 
 

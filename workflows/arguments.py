@@ -1,7 +1,7 @@
 """Keeps malformed signals from blocking a workflow.
 
 The SDK drops a signal whose argument doesn't parse, but hands ``null`` or a wrong number of
-arguments to the handler untouched; the exception that follows would be retried for ever, with
+arguments to the handler untouched; the exception that follows would be retried forever, with
 the workflow stuck behind it.
 """
 

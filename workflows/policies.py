@@ -71,7 +71,7 @@ UNDO_CALL_RETRY: Final = RetryPolicy(
     maximum_interval=timedelta(seconds=30),
     maximum_attempts=20,
 )
-"""Canceling a checkout is a courtesy to the seller: tried for minutes, not for ever."""
+"""Canceling a checkout is a courtesy to the seller: tried for minutes, not forever."""
 
 TOKEN_CALL_TIMEOUT: Final = timedelta(seconds=30)
 """The processor answers in well under a second."""

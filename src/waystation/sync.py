@@ -1,4 +1,4 @@
-"""The client without ``async``. It lives in :mod:`waystation.client.sync`."""
+"""The client without ``async``. It lives in ``sync``."""
 
 from waystation.client.sync import SyncClient, SyncSession
 

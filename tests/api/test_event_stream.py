@@ -1,4 +1,4 @@
-"""An open event stream: it says that it lives, ends with its client, and waits for no one for ever."""
+"""An open event stream: it says that it lives, ends with its client, and waits for no one forever."""
 
 import asyncio
 import contextlib

@@ -13,7 +13,7 @@ WORD_PAUSE_SECONDS = 0.02
 
 
 async def answer(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[object]:
-    """Thinks, asks the clock once, then repeats what it was asked, for ever if it is to go on."""
+    """Thinks, asks the clock once, then repeats what it was asked, forever if it is to go on."""
     prompts = [
         str(part.content)
         for message in messages
@@ -31,7 +31,7 @@ async def answer(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[ob
         await asyncio.sleep(WORD_PAUSE_SECONDS)
         yield word + " "
     count = 0
-    while prompts[-1] == "go on for ever":
+    while prompts[-1] == "go on forever":
         count += 1
         await asyncio.sleep(WORD_PAUSE_SECONDS)
         yield f"{count} "

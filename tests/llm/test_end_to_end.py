@@ -45,7 +45,7 @@ async def test_a_model_thinks_calls_a_tool_answers_and_remembers(client: Client)
 
 
 async def test_a_stop_in_mid_answer_keeps_what_was_shown_and_no_more(client: Client) -> None:
-    session = await client.start("scripted", message="go on for ever")
+    session = await client.start("scripted", message="go on forever")
 
     async def writing() -> bool:
         return "message.delta" in await types(session)

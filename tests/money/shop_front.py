@@ -25,7 +25,7 @@ PERSON = "test-approver"
 
 
 class MoneyStack(Stack):
-    """Temporal, worker, API and agents as in :class:`Stack`, and the sandbox's three servers."""
+    """Temporal, worker, API and agents as in ``Stack``, and the sandbox's three servers."""
 
     sandbox: Sandbox
 

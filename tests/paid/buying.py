@@ -1,7 +1,7 @@
 """A buyer's bench: worker, mandate, wallet, processor and servers, all real, in one process.
 
 Only the sockets are missing: every host is an ASGI application behind
-:class:`HostRouter`, which can lose answers as a network does.
+``HostRouter``, which can lose answers as a network does.
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 A purchase is parked in each call of the process that is to die: the callee holds the request, or its
 answer, back. Then the process is killed with all of them under way, and started again. The random kills
-are in :mod:`tests.purchases.test_crashes`.
+are in ``test_crashes``.
 """
 
 import re

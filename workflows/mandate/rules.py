@@ -1,6 +1,6 @@
 """The arithmetic of a mandate, pure: spent + reserved never exceeds the cap.
 
-Every function takes a ledger and gives a new one, or raises :class:`MandateRefusal`
+Every function takes a ledger and gives a new one, or raises ``MandateRefusal``
 and changes nothing. No clock, no I/O: the time comes in as an argument.
 """
 

@@ -51,7 +51,7 @@ class PaymentRefused(Exception):
 
 
 def choose_offer(start: PaidRequestStart, probed: ProbeAnswer) -> Offer:
-    """The offer to take; see :func:`waystation.buyer.offer_choice.choose_offer`.
+    """The offer to take; see ``choose_offer``.
 
     Raises:
         PaymentRefused: naming the rule that stands against every offer.

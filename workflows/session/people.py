@@ -96,7 +96,7 @@ class People:
         return self._append(EventType.TAKEOVER_STARTED, operator, reason).seq
 
     def release(self, operator: Actor) -> int:
-        """Gives the session back to the agent and returns the seq."""
+        """Hands the session back to the agent and returns the seq."""
         self.state.taken_over_by = None
         return self._append(EventType.TAKEOVER_RELEASED, operator).seq
 

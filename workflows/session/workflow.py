@@ -293,7 +293,7 @@ class AgentSession:
 
     @workflow.update
     def release(self, release: TakeOver) -> Recorded:
-        """Gives the session back to the agent, which continues with what was said."""
+        """Hands the session back to the agent, which continues with what was said."""
         released = self._people.release(release.operator)
         self._turns.begin_next()
         return Recorded(seq=released)

@@ -232,7 +232,7 @@ class Writer:
             raise self._error
 
     async def spawn(self, spawn: Spawn) -> str:
-        """Asks for a sub-agent and answers its turn's id."""
+        """Asks for a sub-agent and returns its turn's id."""
         # It goes another way than what was written before, which it must not overtake in the session.
         await self.flush()
         self._asked += 1

@@ -55,7 +55,7 @@ class SubAgent:
         self._finished = finished
 
     async def result(self) -> JsonValue:
-        """Waits for its end and answers its result; raises ``SubAgentFailed``.
+        """Waits for its end and returns its result; raises ``SubAgentFailed``.
 
         >>> answer = await sub_agent.result()  # doctest: +SKIP
         """
@@ -277,7 +277,7 @@ class Turn:
         """Makes a request and pays for it if it must be paid for (HTTP 402), up to ``max_price``.
 
         The same request in the same turn is paid once and gives its answer again; give a ``key`` to
-        pay for it anew. Raises :class:`waystation.buyer.payer.PaymentRefusedError`.
+        pay for it anew. Raises ``PaymentRefusedError``.
 
         >>> paid = await turn.fetch(url, max_price=Money(amount=50, currency="usd"), mandate_id="m-1")
         ... # doctest: +SKIP
@@ -303,7 +303,7 @@ class Turn:
         lifetime: timedelta = timedelta(hours=1),
         key: str | None = None,
     ) -> AsyncIterator[str]:
-        """Reserves a budget for one seller, for many small payments by :meth:`fetch` within the block.
+        """Reserves a budget for one seller, for many small payments by ``fetch`` within the block.
 
         The same seller in the same turn is the same allowance, also when the turn is tried again;
         give a ``key`` for another one.

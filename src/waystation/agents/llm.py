@@ -3,7 +3,7 @@
     WAYSTATION_LLM_MODEL=openai:gpt-5.2 OPENAI_API_KEY=… waystation agent waystation.agents.llm:agent
 
 Any model that pydantic-ai knows, with the user's own key. An agent of one's own, with tools and
-instructions, is wrapped by :func:`waystation.adapters.pydantic_ai.llm_agent`.
+instructions, is wrapped by ``llm_agent``.
 """
 
 import os

@@ -82,7 +82,7 @@ class PaidHttp:
         """Makes the request without paying; redirects are followed within the origin.
 
         ``owner`` is the workflow that a large answer is kept for. Raises
-        :class:`RequestInvalidError` or :class:`ServerUnavailableError`.
+        ``RequestInvalidError`` or ``ServerUnavailableError``.
         """
         for _ in range(MAX_REDIRECTS + 1):
             check_transport(request.url)
@@ -112,7 +112,7 @@ class PaidHttp:
         """Sends the request with its credential. Redirects are not followed: a credential goes to the
         origin that asked for it.
 
-        Raises :class:`ServerUnavailableError`: nobody knows whether money moved.
+        Raises ``ServerUnavailableError``: nobody knows whether money moved.
         """
         check_transport(request.url)
         headers = {

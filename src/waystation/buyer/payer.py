@@ -228,7 +228,7 @@ class Payer:
         max_price: Money,
         payment_id: str | None = None,
     ) -> Paid:
-        """Pays for a request whose 402 answer is at hand. See :meth:`fetch`."""
+        """Pays for a request whose 402 answer is at hand. See ``fetch``."""
         allowance = self._allowances.get(origin_of(request.url))
         if allowance is not None:
             return await self._pay_within(allowance, request, first_answer, max_price, payment_id)
@@ -457,7 +457,7 @@ class PayingTransport(httpx.AsyncBaseTransport):
         httpx.AsyncClient(transport=PayingTransport(payer, max_price=Money(amount=50, currency="usd")))
 
     A 402 is paid at most once, up to ``max_price``; when it isn't paid, the caller gets
-    :class:`PaymentRefusedError`. Redirects stay with the client: a request that it sends to
+    ``PaymentRefusedError``. Redirects stay with the client: a request that it sends to
     another origin is a request of its own, with its own price. All requests must be to sellers
     of the mandate; mount it for those alone where a client calls others too.
     """

@@ -47,7 +47,7 @@ async def search_products(
 ) -> tuple[FoundProduct, ...]:
     """Products of a seller (a web origin) whose words hold all words of the query, in the feed's order.
 
-    Raises :class:`ProductSearchFailed`.
+    Raises ``ProductSearchFailed``.
     """
     credential = settings.seller_credentials.get(seller) or settings.seller_default_credential
     headers = {acp.HEADER_API_VERSION: acp.API_VERSION, "Accept": "application/json"}

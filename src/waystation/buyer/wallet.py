@@ -106,7 +106,7 @@ class Wallet:
         """Signs one authorization for an offer.
 
         The nonce comes from ``key`` alone (x402) or the challenge (MPP), so signing twice
-        for one payment can't settle twice. Raises :class:`WireError` for an offer
+        for one payment can't settle twice. Raises ``WireError`` for an offer
         the wallet can't pay.
         """
         asset = self._assets.get(offer.price.currency)
@@ -166,7 +166,7 @@ class Wallet:
     async def was_used(self, currency: str, payer: str, nonce: str) -> bool | None:
         """Whether an authorization moved money, by the token contract itself.
 
-        None when no chain endpoint is configured. Raises :class:`ChainUnavailableError`
+        None when no chain endpoint is configured. Raises ``ChainUnavailableError``
         when it doesn't answer.
         """
         asset = self._assets.get(currency)

@@ -127,7 +127,7 @@ def api() -> None:
         access_log=False,
         # Longer than clients and load balancers keep a connection: a request must not meet one that closes.
         timeout_keep_alive=75,
-        # Streams would otherwise hold up the shutdown for ever.
+        # Streams would otherwise hold up the shutdown forever.
         timeout_graceful_shutdown=3,
         ws_per_message_deflate=False,
         ws_max_size=16 * 1024 * 1024,

@@ -222,7 +222,7 @@ class Session:
         return await self._client.request("POST", f"{self._path}/steer", ControlAnswer, body)
 
     async def close(self) -> Snapshot:
-        """Ends the session for everyone; it stays readable.
+        """Ends the session foreveryone; it stays readable.
 
         >>> await session.close()  # doctest: +SKIP
         """
@@ -252,7 +252,7 @@ class Session:
         return await self._client.request("POST", f"{self._path}/takeover", Recorded, {"reason": reason})
 
     async def release(self) -> Recorded:
-        """Gives the session back to the agent.
+        """Hands the session back to the agent.
 
         >>> await session.release()  # doctest: +SKIP
         """
@@ -360,7 +360,7 @@ class Session:
         turn_id: str | None = None,
         attempt: int = 0,
     ) -> int:
-        """Writes events as an agent; answers up to which item they are durable.
+        """Writes events as an agent; returns up to which item they are durable.
 
         ``writer`` and each item's ``n`` make it idempotent: write the same again after a failure.
 

@@ -72,7 +72,7 @@ class Buying:
     ) -> PurchaseView:
         """Start a purchase of ``{item id: quantity}``. There is no place for a price: sellers state it.
 
-        ``details`` are further fields of :class:`PurchaseRequest` (buyer, fulfillment_details, …).
+        ``details`` are further fields of ``PurchaseRequest`` (buyer, fulfillment_details, …).
         Give a ``purchase_id`` to be able to repeat the call safely.
         """
         wanted = tuple(

@@ -6,7 +6,7 @@
     ...         print(event.type)
 
 Every call runs the asynchronous client on an event loop of its own, so it can't be used where
-a loop is running already; use :class:`waystation.client.Client` there.
+a loop is running already; use ``Client`` there.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class SyncClient:
-    """As :class:`waystation.client.Client`, blocking.
+    """As ``Client``, blocking.
 
     >>> client = SyncClient("http://127.0.0.1:8470", api_key)  # doctest: +SKIP
     """
@@ -61,7 +61,7 @@ class SyncClient:
     def start(self, agent: str, **options: Any) -> "SyncSession":
         """Starts a session, or attaches to the one that has this ``session_id`` already.
 
-        Takes the options of :meth:`waystation.client.Client.start`.
+        Takes the options of ``start``.
 
         >>> session = client.start("assistant", session_id="order-17")  # doctest: +SKIP
         """
@@ -83,7 +83,7 @@ class SyncClient:
 
 
 class SyncSession:
-    """As :class:`waystation.client.Session`, blocking; ``session`` is the asynchronous one.
+    """As ``Session``, blocking; ``session`` is the asynchronous one.
 
     >>> session = client.attach("order-17")  # doctest: +SKIP
     """
@@ -135,7 +135,7 @@ class SyncSession:
         return self._client.run(self.session.take_over(reason=reason))
 
     def release(self) -> Recorded:
-        """Gives the session back to the agent.
+        """Hands the session back to the agent.
 
         >>> session.release()  # doctest: +SKIP
         """
@@ -187,7 +187,7 @@ class SyncSession:
             self._client.run(stream.aclose())
 
     def close(self) -> Snapshot:
-        """Ends the session for everyone; it stays readable.
+        """Ends the session foreveryone; it stays readable.
 
         >>> session.close()  # doctest: +SKIP
         """

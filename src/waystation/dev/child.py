@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Runs the command and answers its exit code."""
+    """Runs the command and returns its exit code."""
     pid_file = Path(sys.argv[1])
     child = subprocess.Popen(  # noqa: S603
         sys.argv[2:], stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()

@@ -118,7 +118,7 @@ class DevState:
                 return self._lock.fileno()
 
     def unlock(self) -> None:
-        """Gives the folder free."""
+        """Releases the folder."""
         if self._lock:
             self._lock.close()
             self._lock = None

@@ -1,7 +1,7 @@
 """The contract of HTTP 402 payments: offers, receipts, requests and their outcomes.
 
-Amounts are integers of minor units (:class:`~waystation.models.money.Money`).
-Nothing here holds a secret except :class:`MintedCredential`, which exists only
+Amounts are integers of minor units (``Money``).
+Nothing here holds a secret except ``MintedCredential``, which exists only
 inside encrypted workflow payloads.
 """
 

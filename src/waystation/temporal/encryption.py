@@ -1,7 +1,7 @@
 """Encryption of everything Temporal stores: AES-256-GCM over each payload.
 
 Workflow inputs, activity results, signals, updates and failures pass through
-:class:`EncryptionCodec` before they leave the process, so a Temporal server (or
+``EncryptionCodec`` before they leave the process, so a Temporal server (or
 whoever reads its database) sees ciphertext only. Several keys can be known at
 once, each by a short id that travels with the payload: encrypt with the newest,
 keep the old ones until the last workflow that used them is gone.

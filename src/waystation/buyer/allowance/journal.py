@@ -103,7 +103,7 @@ class AllowanceJournal:
             self._connection = None
 
     def lock(self, allowance: str) -> None:
-        """Keeps other processes of this machine out. Raises :class:`JournalLockedError`."""
+        """Keeps other processes of this machine out. Raises ``JournalLockedError``."""
         name = hashlib.sha256(allowance.encode()).hexdigest()[:32]
         descriptor = os.open(f"{self._path}.{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:

@@ -89,7 +89,7 @@ class HeldLease:
         return self._ends_seconds - time.monotonic()
 
     def check_open(self) -> None:
-        """Raises :class:`HolderRefusedError` where no payment may be begun."""
+        """Raises ``HolderRefusedError`` where no payment may be begun."""
         if self.closing:
             raise HolderRefusedError(
                 CLOSED, "the allowance takes no more payments: it was settled or has ended"

@@ -23,20 +23,17 @@ from activities.contract import (
     ReadOffers,
     RedeemCall,
 )
+from waystation.buyer.allowance.payments import PaymentLimits, PaymentSteps, mint_call
 from waystation.buyer.credentials import Credentials, NotMintedError
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
-from waystation.buyer.offer_choice import OfferRefused, choose_offer
 from waystation.buyer.origins import RequestInvalidError, check_transport
-from waystation.buyer.outcomes import allowance_answer
 from waystation.buyer.tokens import ProcessorUnavailableError
 from waystation.models.payments import (
     AllowanceAnswer,
     ClosedCredential,
     MintCall,
     MintedCredential,
-    Offer,
     PaidHttpRequest,
-    PaymentRefusal,
     ProbeAnswer,
     RedeemAnswer,
 )
@@ -158,55 +155,43 @@ class PaidRequestActivities(PaidRequestCalls):
         Raises:
             ApplicationError: retryable while the server or the processor is in trouble.
         """
-        offer = self._choose(call)
-        if isinstance(offer, AllowanceAnswer):
-            return offer
-        credential = await self._mint_for(call, offer)
-        redeemed = await self._http.send(
-            call.payment.request, offer, credential, key=f"{call.payment_id}:request", owner=_owner()
-        )
-        closed = await self._credentials.close(offer, credential, key=call.payment_id)
-        return allowance_answer(offer, credential, redeemed, closed)
+        steps = self._steps()
+        chosen = _choose(steps, call)
+        if isinstance(chosen, AllowanceAnswer):
+            return chosen
+        credential = await steps.mint(chosen)
+        redeemed = await steps.send(call.payment.request, chosen, credential)
+        return await steps.close(chosen, credential, redeemed)
 
     @activity.defn
     @_acting
     async def close_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
         """After a payment got no answer: whether it moved money, and make sure that it never will."""
-        offer = self._choose(call)
-        if isinstance(offer, AllowanceAnswer):
-            return offer
-        credential = await self._mint_for(call, offer)
-        closed = await self._credentials.close(offer, credential, key=call.payment_id)
-        return allowance_answer(offer, credential, None, closed)
+        steps = self._steps()
+        chosen = _choose(steps, call)
+        if isinstance(chosen, AllowanceAnswer):
+            return chosen
+        return await steps.close(chosen, await steps.mint(chosen), None)
 
-    def _choose(self, call: AllowanceCall) -> Offer | AllowanceAnswer:
-        payment = call.payment
-        check_transport(payment.request.url)
-        # The time of the call, not the clock: a retry must take the same offer.
-        probed = self._credentials.read_offers(payment.request, payment.first_answer, at=call.at)
-        try:
-            return choose_offer(
-                probed.offers,
-                unusable=probed.unusable,
-                max_price=call.max_price,
-                rails=call.rails,
-                expected_payee=call.expected_payee,
-            )
-        except OfferRefused as refused:
-            refusal = PaymentRefusal(rule=refused.rule, message=str(refused))
-            return AllowanceAnswer(money_moved="no", refusal=refusal)
+    def _steps(self) -> PaymentSteps:
+        return PaymentSteps(self._http, self._credentials, owner=_owner())
 
-    async def _mint_for(self, call: AllowanceCall, offer: Offer) -> MintedCredential:
-        return await self._credentials.mint(
-            MintCall(
-                offer=offer,
-                payment_id=call.payment_id,
-                key=f"{call.payment_id}:mint",
-                at=call.at,
-                expires_at=call.expires_at,
-                payment_method=call.payment_method,
-            )
-        )
+
+def _choose(steps: PaymentSteps, call: AllowanceCall) -> MintCall | AllowanceAnswer:
+    payment = call.payment
+    check_transport(payment.request.url)
+    limits = PaymentLimits(call.max_price, call.rails, call.expected_payee)
+    # Use the time of the call, not the clock: a retry must take the same offer.
+    offer = steps.choose(payment.request, payment.first_answer, limits, at=call.at)
+    if isinstance(offer, AllowanceAnswer):
+        return offer
+    return mint_call(
+        offer,
+        payment_id=call.payment_id,
+        at=call.at,
+        expires_at=call.expires_at,
+        payment_method=call.payment_method,
+    )
 
 
 def _owner() -> str:

@@ -21,10 +21,10 @@ from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.allowance.journal import AllowanceJournal, JournalPayment
-from waystation.buyer.allowance.lease import MADE_ELSEWHERE, HeldLease, pause_seconds, unpaid
+from waystation.buyer.allowance.lease import MADE_ELSEWHERE, HeldLease, pause_seconds
+from waystation.buyer.allowance.payments import PaymentLimits, PaymentSteps, mint_call, mint_key
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
-from waystation.buyer.offer_choice import OfferRefused, choose_offer
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
 from waystation.buyer.outcomes import CLOSED, HolderRefusedError, allowance_answer
 from waystation.models.money import Money
@@ -33,7 +33,6 @@ from waystation.models.payments import (
     AllowanceStart,
     ClosedCredential,
     HeaderPair,
-    MintCall,
     MintedCredential,
     Offer,
     PaidHttpRequest,
@@ -68,7 +67,8 @@ class AllowanceHolder:
         credentials: Credentials,
     ) -> None:
         self._id, self._start = allowance_id, start
-        self._http, self._credentials, self._journal = http, credentials, journal
+        self._credentials, self._journal = credentials, journal
+        self._steps = PaymentSteps(http, credentials, owner=allowance_id)
         self._lease = HeldLease(client, allowance_id, journal=journal, credentials=credentials)
         self._paying: dict[str, asyncio.Task[AllowanceAnswer]] = {}
         self._due = asyncio.Event()
@@ -145,20 +145,11 @@ class AllowanceHolder:
         check_transport(request.url)
         if origin_of(request.url) != self._start.seller:
             raise HolderRefusedError(CLOSED, f"this allowance is for {self._start.seller} alone")
-        probed = self._credentials.read_offers(request, first_answer, at=now())
         most = self._start.max_price
         if max_price.currency == most.currency and max_price <= most:
             most = max_price
-        try:
-            return choose_offer(
-                probed.offers,
-                unusable=probed.unusable,
-                max_price=most,
-                rails=self._start.rails,
-                expected_payee=self._start.expected_payee,
-            )
-        except OfferRefused as refused:
-            return unpaid(refused.rule, str(refused))
+        limits = PaymentLimits(most, self._start.rails, self._start.expected_payee)
+        return self._steps.choose(request, first_answer, limits, at=now())
 
     async def _check_lost_holder(self, offer: Offer, key: str) -> None:
         """After a holder was lost, no key of its may be paid again.
@@ -169,8 +160,7 @@ class AllowanceHolder:
         if not self._lease.terms.after_loss or offer.rail is Rail.MPP_STRIPE:
             return
         if offer.rail is Rail.X402_EXACT:
-            mint_key = f"{self._payment_key(key)}:mint"
-            used = await self._credentials.authorization_was_used(offer, key=mint_key)
+            used = await self._credentials.authorization_was_used(offer, key=mint_key(self._payment_key(key)))
             if used is False:
                 return
         raise HolderRefusedError(
@@ -200,10 +190,9 @@ class AllowanceHolder:
             state="pinned",
             counted=offer.price.amount,
             request=request,
-            mint=MintCall(
-                offer=offer,
+            mint=mint_call(
+                offer,
                 payment_id=self._payment_key(key),
-                key=f"{self._payment_key(key)}:mint",
                 at=at,
                 expires_at=min(at + CREDENTIAL_LIFETIME, lease.valid_until),
                 payment_method=self._start.payment_method or lease.payment_method,
@@ -243,13 +232,7 @@ class AllowanceHolder:
         """What came back for the credential; None when nothing did."""
         for attempt in range(SEND_ATTEMPTS):
             try:
-                return await self._http.send(
-                    payment.request,
-                    payment.mint.offer,
-                    credential,
-                    key=f"{payment.mint.payment_id}:request",
-                    owner=self._id,
-                )
+                return await self._steps.send(payment.request, payment.mint, credential)
             except ServerUnavailableError as error:
                 pause = error.wait.total_seconds() if error.wait else pause_seconds(attempt)
                 await asyncio.sleep(pause)

@@ -91,7 +91,10 @@ def test_every_valid_example_is_read_and_written_back_as_it_was() -> None:
     assert len(valid) > 30
     for name, shape, document in valid:
         model = acp.read(SHAPES[shape], json.dumps(document), name)
-        assert model.wire() == document, name
+        # Shapes that purchases share (buyer, address, 3DS result) have no way to the wire of their own.
+        wire = model.model_dump(mode="json", exclude_none=True, context={"reveal_credentials": True})
+        assert wire == document, name
+        assert not isinstance(model, acp.AcpModel) or model.wire() == document, name
         if isinstance(model, acp.CheckoutSession):
             assert problems_of_totals(model) == (), name
 

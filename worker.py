@@ -38,7 +38,7 @@ With the default of 10 seconds a session's log stands still for so long when tha
 less, and a worker that is merely busy loses its workflows to others, who must read them anew."""
 
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
-    # The models and the pure modules are deterministic: loading them again forevery workflow
+    # The models and the pure modules are deterministic: loading them again for every workflow
     # would cost memory and time and protect from nothing.
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
         "pydantic", "pydantic_core", "annotated_types", "waystation"

@@ -1,7 +1,7 @@
 """Who calls, and what they may do. There is no open mode.
 
 Two kinds of credentials: API keys for a team's own servers, workers and agents (long-lived,
-only their hashes are known here), and session tokens foreverybody else (short-lived, signed,
+only their hashes are known here), and session tokens for everybody else (short-lived, signed,
 naming the role and the sessions they are for, or all of them). EventSource and WebSocket in a browser can't
 set headers: they use a cookie holding a session token, or a ticket good for one connection.
 """

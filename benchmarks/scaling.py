@@ -259,7 +259,7 @@ def _costs(found: Measured) -> Iterator[str]:
     yield "## What things cost\n"
     yield (
         "Counted on one machine, with two API processes and Redis between them. A turn costs the first "
-        "column, whatever its length, and the second forevery thousand tokens at 50 tokens a second.\n"
+        "column, whatever its length, and the second for every thousand tokens at 50 tokens a second.\n"
     )
     yield "| | every turn | 1,000 tokens |\n|---|---:|---:|"
     for column, title in COSTS.items():

@@ -57,15 +57,17 @@ class Calls:
         self.timeout = timedelta(seconds=timeout_seconds)
         self._wording = wording
 
-    async def guarded(self, workflow_id: str, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Returns what the call does.
+    async def guarded(
+        self, workflow_id: str, call: Callable[[], Awaitable[Result]], *, within: timedelta | None = None
+    ) -> Result:
+        """Returns what the call does; ``within`` bounds what takes many requests, such as a list.
 
         Raises:
             Problem: what went wrong, and what to do.
         """
         try:
             # Over all: an update is several calls, each with a time of its own.
-            async with asyncio.timeout(self.timeout.total_seconds()):
+            async with asyncio.timeout((within or self.timeout).total_seconds()):
                 return await call()
         except TimeoutError as error:
             raise Unavailable(

@@ -47,6 +47,8 @@ Argument = TypeVar("Argument")
 
 MAX_OUTCOME_WAIT_SECONDS = 30
 MAX_LISTED = 100
+LIST_TIMEOUT = timedelta(seconds=20)
+"""Over all pages that are read to find so many."""
 
 
 class NotFound(Problem):
@@ -321,7 +323,7 @@ class MoneyGateway:
                     break
             return found
 
-        return await self._calls.guarded("", call)
+        return await self._calls.guarded("", call, within=LIST_TIMEOUT)
 
     # --- how -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ MAX_REMEMBERED = 1_000
 
 
 class Frame:
-    """One thing to send: an event, live deltas, or a number alone. Encoded once foreverybody.
+    """One thing to send: an event, live deltas, or a number alone. Encoded once for everybody.
 
     It is made of JSON without line breaks, as text or already in UTF-8; bytes are passed on as they are.
     """

@@ -162,7 +162,7 @@ class Feed:
         self.audience.leave(subscription)
 
     def watch(self, watcher: Watcher) -> None:
-        """Calls ``watcher(event)`` forevery durable event from now on; watchers must not wait."""
+        """Calls ``watcher(event)`` for every durable event from now on; watchers must not wait."""
         self._watchers = [*self._watchers, watcher]
 
     def unwatch(self, watcher: Watcher) -> None:

@@ -127,7 +127,7 @@ def test_a_codec_does_not_show_its_keys() -> None:
 
 
 def test_converters_keep_their_validators_from_call_to_call() -> None:
-    """With external storage the SDK makes a payload converter forevery call."""
+    """With external storage the SDK makes a payload converter for every call."""
     make = encrypting_data_converter(encryption_codec([NEW])).payload_converter_class
     first, again = make(), make()
     assert isinstance(first, PydanticPayloadConverter)

@@ -2,7 +2,7 @@
 
 Pure: no Temporal, no clock, no I/O, so that properties can be tested on it directly.
 Nothing here raises on bad input: what can't be accepted is counted and dropped, because
-an exception inside a workflow would block the session foreveryone.
+an exception inside a workflow would block the session for everyone.
 """
 
 import json

@@ -222,7 +222,7 @@ class Session:
         return await self._client.request("POST", f"{self._path}/steer", ControlAnswer, body)
 
     async def close(self) -> Snapshot:
-        """Ends the session foreveryone; it stays readable.
+        """Ends the session for everyone; it stays readable.
 
         >>> await session.close()  # doctest: +SKIP
         """

@@ -187,7 +187,7 @@ class SyncSession:
             self._client.run(stream.aclose())
 
     def close(self) -> Snapshot:
-        """Ends the session foreveryone; it stays readable.
+        """Ends the session for everyone; it stays readable.
 
         >>> session.close()  # doctest: +SKIP
         """

@@ -214,5 +214,5 @@ CHAPTERS = (
         "An API answers 402. The agent pays within its mandate: by card token, on chain, and once only.",
         money.paid_requests,
     ),
-    Chapter("The end", "The session is closed foreveryone.", close),
+    Chapter("The end", "The session is closed for everyone.", close),
 )

@@ -13,7 +13,7 @@ def _made_once() -> PydanticPayloadConverter:
 class SharedPydanticPayloadConverter(PydanticPayloadConverter):
     """Pydantic payloads, by converters that are made once and keep the validators they have built.
 
-    With external storage Temporal's SDK makes a payload converter forevery call, each with an empty cache.
+    With external storage Temporal's SDK makes a payload converter for every call, each with an empty cache.
     """
 
     def __init__(self) -> None:

@@ -80,7 +80,7 @@ class WebhookTarget(Frozen):
 
 
 class Delivery(Frozen):
-    """An order event for one target. ``id`` is sent as ``Request-Id``, the same forevery retry."""
+    """An order event for one target. ``id`` is sent as ``Request-Id``, the same for every retry."""
 
     id: str
     url: str

@@ -1,4 +1,4 @@
-"""The client without ``async``. It lives in ``sync``."""
+"""The client without ``async``, for scripts. It is defined in ``waystation.client.sync``."""
 
 from waystation.client.sync import SyncClient, SyncSession
 

@@ -112,7 +112,8 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_files_that_are_named_exist(path: Path) -> None:
-    named = re.findall(r"`((?:api|workflows|activities|src|tests|examples)/[\w/.]+)`", path.read_text())
+    folders = "api|workflows|activities|src|tests|examples|console|benchmarks"
+    named = re.findall(rf"`((?:{folders})/[\w/.-]+)`", path.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from waystation.errors import WaystationError
 from waystation.models.payments import (
     AllowanceAnswer,
     ClosedCredential,
@@ -17,7 +18,7 @@ LEASED: Final = "AllowanceLeased"
 """Another process pays from it."""
 
 
-class HolderRefusedError(Exception):
+class HolderRefusedError(WaystationError):
     """No payment was begun. ``rule`` is stable."""
 
     def __init__(self, rule: str, message: str) -> None:

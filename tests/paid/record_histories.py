@@ -14,7 +14,7 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from tests.support import ROOT, TemporalServer
+from tests.support import ROOT, TemporalServer, anonymous
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.payer import Payer
 from waystation.models.decisions import Approve
@@ -100,7 +100,7 @@ async def record(folder: Path, client: Client) -> None:
         async with Bench(folder / name, client).working() as bench:
             workflow_id = await scene(bench)
         history = await client.get_workflow_handle(workflow_id).fetch_history()
-        (FOLDER / f"{name}.json").write_text(history.to_json() + "\n")
+        (FOLDER / f"{name}.json").write_text(anonymous(history.to_json()) + "\n")
         sys.stdout.write(f"{name}\n")
 
 

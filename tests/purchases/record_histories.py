@@ -6,7 +6,6 @@ sandbox, without encryption, with payment tokens that no longer exist.
 """
 
 import asyncio
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.purchases.scripted_seller import ScriptedSeller
 from tests.purchases.support import Bought, Buyer, Processor
-from tests.support import ROOT, TemporalServer
+from tests.support import TemporalServer, anonymous
 from waystation.models.decisions import Cancel
 from waystation.models.purchases import Revise
 from workflows.purchase import Purchase
@@ -80,7 +79,7 @@ async def main() -> None:
                     bought = await play(buyer)
                     for kind, handle in (("purchase", bought.handle), ("mandate", bought.mandate)):
                         history = await client.get_workflow_handle(handle.id).fetch_history()
-                        text = history.to_json().replace(f"{ROOT}/", "").replace(sys.prefix, "venv")
+                        text = anonymous(history.to_json())
                         (FOLDER / f"{kind}-{name}.json").write_text(text + "\n")
         finally:
             processor.kill()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer, Worker
 
-from tests.support import TEMPORAL, TemporalServer, eventually
+from tests.support import TEMPORAL, TemporalServer, anonymous, eventually
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import (
     MAX_PARTICIPANTS,
@@ -95,13 +94,7 @@ async def harness(temporal: Client, request: pytest.FixtureRequest) -> AsyncIter
 
 def _record(folder: Path, name: str, histories: list[WorkflowHistory]) -> None:
     for number, history in enumerate(histories):
-        (folder / f"{name}-{number}.json").write_text(_anonymous(history.to_json()), encoding="utf-8")
-
-
-def _anonymous(recorded: str) -> str:
-    """Without the names and paths of the machine on which it was recorded."""
-    recorded = re.sub(r'"stackTrace": "(?:[^"\\]|\\.)*"', '"stackTrace": ""', recorded)
-    return re.sub(r'"identity": "[^"]*"', '"identity": "worker"', recorded)
+        (folder / f"{name}-{number}.json").write_text(anonymous(history.to_json()), encoding="utf-8")
 
 
 async def _each(histories: list[WorkflowHistory]) -> AsyncIterator[WorkflowHistory]:

@@ -54,7 +54,8 @@ class Purchases:
         purchase_id, turn_id = data.get("purchase_id"), data.get("turn_id")
         if not isinstance(purchase_id, str):
             return
-        if data.get("status") in FINAL_STATUSES:
+        status = data.get("status")
+        if isinstance(status, str) and status in FINAL_STATUSES:
             self.state.under_way.pop(purchase_id, None)
         elif purchase_id not in self.state.under_way:
             self.state.under_way[purchase_id] = turn_id if isinstance(turn_id, str) else None

@@ -80,9 +80,7 @@ class Writer:
                     actor=event.actor,
                 )
             )
-        elif is_terminal(event) or (
-            event.type == EventType.TURN_RETRIED and event.data.get("attempt") != frame.attempt
-        ):
+        elif is_terminal(event) or (event.type == EventType.TURN_RETRIED and _attempt(event) > frame.attempt):
             self.fence("turn-over")
 
     def fence(self, code: str) -> None:
@@ -90,6 +88,12 @@ class Writer:
         if not self.fenced:
             self.fenced = True
             self._connection.tell(FencedFrame(writer=self.opened.writer, code=code))
+
+
+def _attempt(event: Event) -> int:
+    """Returns the attempt that has begun. Those that began before a writer's own are none of its business."""
+    attempt = event.data.get("attempt")
+    return attempt if isinstance(attempt, int) else 0
 
 
 def _text(event: Event, key: str) -> str | None:

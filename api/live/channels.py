@@ -72,9 +72,12 @@ class Channel:
         )
 
     def fenced(self, turn_id: str | None, attempt: int) -> bool:
-        """Returns whether the turn is known to be over for this attempt."""
+        """Returns whether the turn is known to have gone on to a later attempt.
+
+        An earlier one says nothing: this process may not have read yet that this attempt has begun.
+        """
         known = self.feed.gate.attempts.get(turn_id or "")
-        return known is not None and known != attempt
+        return known is not None and known > attempt
 
 
 class Channels:

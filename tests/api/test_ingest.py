@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from api.auth import Principal
 from api.live.agents import AgentConnection
 from api.live.bus import MemoryBus
@@ -10,7 +12,7 @@ from api.live.channels import Channels
 from api.live.feeds import Feeds
 from tests.api.test_feeds import NOW
 from tests.support import eventually
-from waystation.models.events import Actor, Role
+from waystation.models.events import Actor, Event, EventType, Role
 from waystation.models.ingest import CloseFrame, OpenFrame
 from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
@@ -63,4 +65,52 @@ async def test_a_writer_that_is_closed_or_opened_again_while_it_opens_is_not_lef
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert feeds._users == {}
+    await feeds.stop()
+
+
+class RetriedSession(SlowSession):
+    """A session whose turn has begun for the third time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer.set()
+
+    async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
+        events = tuple(
+            Event(
+                seq=number,
+                time=NOW,
+                type=EventType.TURN_STARTED if number == 1 else EventType.TURN_RETRIED,
+                actor=Actor(id="bot", role=Role.AGENT),
+                turn_id="t1",
+                data={"attempt": number},
+            )
+            for number in range(after + 1, 4)
+        )
+        return ReplayPage(events=events, next_after=3, tip=3, more=False, closed=False)
+
+
+@pytest.mark.parametrize(("attempt", "over"), [(1, True), (2, True), (3, False), (4, False)])
+async def test_a_later_attempt_fences_the_ones_before_it_and_no_other(attempt: int, over: bool) -> None:
+    session, socket, bus = RetriedSession(), Socket(), MemoryBus()
+    gateway: Any = session
+    feeds = Feeds(gateway, bus, Settings())
+    channels = Channels(feeds, bus, gateway, Settings())
+    connection = AgentConnection(socket, Principal(subject="a", role="agent"), channels, gateway)  # type: ignore[arg-type]
+    running = asyncio.create_task(connection.run())
+    frame = OpenFrame(
+        session_id="s",
+        writer="w",
+        actor=Actor(id="bot", role=Role.AGENT),
+        turn_id="t1",
+        attempt=attempt,
+        after=0,
+    )
+    socket.up.put_nowait(frame.model_dump_json())
+    await eventually(lambda: "w" in connection._writers)
+    opening = connection._opens["w"]
+    await asyncio.wait_for(opening, 5)
+    assert connection._writers["w"][0].fenced is over
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
     await feeds.stop()

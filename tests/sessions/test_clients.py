@@ -178,3 +178,19 @@ async def test_what_an_agent_wrote_before_it_failed_stands(client: Client) -> No
     await eventually(failed)
     said = [message.text for message in await session.load() if message.actor.role == "agent"]
     assert said == ["A durable session keeps what is said while networks "] * 3
+
+
+@pytest.mark.parametrize(("retries", "end"), [(1, "completed"), (2, "completed"), (3, "failed")])
+async def test_a_turn_has_all_its_attempts_and_is_never_stopped_by_nobody(
+    client: Client, retries: int, end: str
+) -> None:
+    session, watchers = await begin(client, f"tokens=20 rate=0 retry=10 retries={retries}", watchers=1)
+    watcher = watchers[0]
+    ended = await watcher.until(f"turn.{end}", within=60)
+    kinds = [event.type for event in watcher.durable]
+    assert kinds.count(EventType.TURN_RETRIED) == min(retries, 2)
+    assert ended.data["attempt"] == min(retries + 1, 3)
+    assert EventType.STOP_REQUESTED not in kinds
+    assert EventType.TURN_STOPPED not in kinds
+    await check(watchers, session)
+    await watcher.stop()

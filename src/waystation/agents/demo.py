@@ -10,6 +10,7 @@ with it, as ``{"name": value}``:
     crash=30        kill its own process after so many words, at the first attempt only
     fail=30         raise an error after so many words
     retry=30        ask for another attempt after so many words, at the first one only
+    retries=2       at the first so many attempts
     messages=3      so many messages instead of one
     think=10        so many words of reasoning first
     quote=operator  repeat first what the last message of someone with this role said
@@ -115,7 +116,7 @@ async def _stream(turn: Turn, script: Script, pace: Pace) -> None:
             await turn.write(f"[steered: {steer.text}] ")
         if count == script.number("fail"):
             raise RuntimeError("failed as told")
-        if turn.attempt == 1 and count == script.number("retry"):
+        if turn.attempt <= script.number("retries", 1) and count == script.number("retry"):
             raise RetryTurn("told to try again")
         if turn.attempt == 1 and count == script.number("crash"):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -143,7 +143,7 @@ def test_the_command_says_what_it_lacks(light: Environment, tmp_path: Path) -> N
     [
         ("cli", "waystation.cli.main"),
         ("agent", "waystation.agents.demo"),
-        ("payments", "waystation.buyer.credentials, waystation.buyer.wallet"),
+        ("agent,payments", "waystation.buyer.credentials, waystation.buyer.wallet"),
         ("seller", "waystation.seller, waystation.seller.paywall"),
     ],
 )

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 Handler = TypeVar("Handler", bound=Callable[..., None])
 
@@ -31,9 +30,3 @@ def drop_unless(model: type, *, optional: bool = False) -> Callable[[Handler], H
         return checked  # type: ignore[return-value]
 
     return decorate
-
-
-def refuse_unless(model: type, argument: object) -> None:
-    """For an update's validator: an argument of another kind (``null``) is refused, not handed on."""
-    if not isinstance(argument, model):
-        raise ApplicationError(f"give one JSON object: a {model.__name__}", type="InvalidArgument")

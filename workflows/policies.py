@@ -16,9 +16,6 @@ ANNOUNCE_TIMEOUT = timedelta(seconds=2)
 RETRY_PAUSE = timedelta(seconds=1)
 """Between attempts of a turn that asked to be tried again; grows by itself with each attempt."""
 
-WORKFLOW_TASK_TIMEOUT = timedelta(seconds=10)
-"""Temporal's default, stated: a worker killed in the middle of a task is replaced after this."""
-
 # --- Mandates and purchases -------------------------------------------------------------------
 
 QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)

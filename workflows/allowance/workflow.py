@@ -20,7 +20,6 @@ from datetime import timedelta
 
 from pydantic import Field, JsonValue
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     import workflows.allowance.rules as allowance_rules
@@ -50,10 +49,11 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.models.trail import AuditTrail
     from workflows.allowance.rules import LeaseRecord, Ledger
-    from workflows.arguments import drop_unless, refuse_unless
+    from workflows.arguments import drop_unless
     from workflows.calls import CallFailure, call_options, durable
     from workflows.keys import step_key
     from workflows.outbox import Outbox
+    from workflows.refusals import refusal, require
     from workflows.trail import Trail
 
 MAX_CALLS_PER_RUN = 300
@@ -158,14 +158,14 @@ class Allowance:
         await workflow.wait_condition(lambda: self._reserved is not None or self._closing)
         self._check_open()
         if self._paying:
-            raise _refused(ALLOWANCE_LEASED, "payments are under way without a holder; try again")
+            raise refusal(ALLOWANCE_LEASED, "payments are under way without a holder; try again")
         current = self._ledger.lease
         now_seconds = int(workflow.now().timestamp())
         if current is not None and current.holder != request.holder:
             free_at = current.ends_at_seconds + int(policies.LEASE_GRACE.total_seconds())
             if now_seconds < free_at:
                 wait_seconds = free_at - now_seconds
-                raise _refused(
+                raise refusal(
                     ALLOWANCE_LEASED, f"another process pays from it; free in {wait_seconds} seconds at most"
                 )
             self._ledger = self._ledger.lose_lease()
@@ -178,7 +178,7 @@ class Allowance:
 
     @lease.validator
     def _lease_is_well_formed(self, request: LeaseRequest) -> None:
-        refuse_unless(LeaseRequest, request)
+        require(request, LeaseRequest)
 
     @workflow.update
     def report(self, report: AllowanceReport) -> AllowanceLease:
@@ -190,7 +190,7 @@ class Allowance:
         try:
             self._ledger, fresh = self._ledger.take_report(report)
         except allowance_rules.UnknownLeaseError as error:
-            raise _refused(ALLOWANCE_CLOSED, str(error)) from None
+            raise refusal(ALLOWANCE_CLOSED, str(error)) from None
         for payment in fresh:
             self._note("payment.reported", self._start.agent, allowance_rules.audited(payment))
         if fresh:
@@ -202,7 +202,7 @@ class Allowance:
 
     @report.validator
     def _report_is_well_formed(self, report: AllowanceReport) -> None:
-        refuse_unless(AllowanceReport, report)
+        require(report, AllowanceReport)
 
     @workflow.update
     async def until_closing(self) -> bool:
@@ -280,33 +280,33 @@ class Allowance:
 
     @pay.validator
     def _payment_is_well_formed(self, payment: AllowancePayment) -> None:
-        refuse_unless(AllowancePayment, payment)
+        require(payment, AllowancePayment)
 
     def _check(self, payment: AllowancePayment) -> None:
         self._check_open()
         if self._ledger.lease is not None:
-            raise _refused(ALLOWANCE_LEASED, "a process holds this allowance and pays by itself")
+            raise refusal(ALLOWANCE_LEASED, "a process holds this allowance and pays by itself")
         if payment.key in self._ledger.keys:
-            raise _refused(ANSWER_FORGOTTEN, f"'{payment.key}' was paid long ago and its answer isn't kept")
+            raise refusal(ANSWER_FORGOTTEN, f"'{payment.key}' was paid long ago and its answer isn't kept")
         if origin_of(payment.request.url) != self._start.seller:
-            raise _refused(ALLOWANCE_CLOSED, f"this allowance is for {self._start.seller} alone")
+            raise refusal(ALLOWANCE_CLOSED, f"this allowance is for {self._start.seller} alone")
         if self._ledger.left < self._start.max_price.amount:
-            raise _refused(
+            raise refusal(
                 ALLOWANCE_EXHAUSTED, f"{self._ledger.left} of the budget is left, one payment may cost more"
             )
 
     def _check_open(self) -> None:
         if self._closing or self._reserved is None:
             why = self._refusal.message if self._refusal else "it was settled or has ended"
-            raise _refused(ALLOWANCE_CLOSED, f"the allowance takes no more payments: {why}")
+            raise refusal(ALLOWANCE_CLOSED, f"the allowance takes no more payments: {why}")
         if self._reserved.approval_required:
-            raise _refused(ALLOWANCE_CLOSED, "the mandate wants a person to approve payments of this size")
+            raise refusal(ALLOWANCE_CLOSED, "the mandate wants a person to approve payments of this size")
         if self._ledger.payments >= allowance_rules.MAX_PAYMENTS:
-            raise _refused(ALLOWANCE_EXHAUSTED, "it has made its last payment; open a new allowance")
+            raise refusal(ALLOWANCE_EXHAUSTED, "it has made its last payment; open a new allowance")
 
     def _call(self, payment: AllowancePayment) -> AllowanceCall:
         if self._reserved is None:
-            raise _refused(ALLOWANCE_CLOSED, "the allowance isn't open")
+            raise refusal(ALLOWANCE_CLOSED, "the allowance isn't open")
         now = workflow.now()
         return AllowanceCall(
             payment=payment,
@@ -461,7 +461,3 @@ class Allowance:
                 for update in updates
             ]
         )
-
-
-def _refused(kind: str, message: str) -> ApplicationError:
-    return ApplicationError(message, type=kind, non_retryable=True)

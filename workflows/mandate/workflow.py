@@ -30,8 +30,9 @@ with workflow.unsafe.imports_passed_through():
         ReserveRequest,
         RevokeRequest,
     )
-    from workflows.arguments import drop_unless, refuse_unless
+    from workflows.arguments import drop_unless
     from workflows.mandate.rules import MandateLedger, MandateRefusal
+    from workflows.refusals import require
 
 HOLD_EXTENSION_SECONDS = 900
 """How long a hold goes on when its holder is found at work."""
@@ -90,7 +91,7 @@ class Mandate:
 
     @reserve.validator
     def _reserve_is_well_formed(self, request: ReserveRequest) -> None:
-        refuse_unless(ReserveRequest, request)
+        require(request, ReserveRequest)
 
     @workflow.update
     def commit(self, request: CommitRequest) -> Reservation:
@@ -101,7 +102,7 @@ class Mandate:
 
     @commit.validator
     def _commit_is_well_formed(self, request: CommitRequest) -> None:
-        refuse_unless(CommitRequest, request)
+        require(request, CommitRequest)
 
     @workflow.update
     def release(self, request: ReleaseRequest) -> Reservation:
@@ -112,7 +113,7 @@ class Mandate:
 
     @release.validator
     def _release_is_well_formed(self, request: ReleaseRequest) -> None:
-        refuse_unless(ReleaseRequest, request)
+        require(request, ReleaseRequest)
 
     @workflow.update
     def refund(self, request: RefundRequest) -> Reservation:
@@ -123,7 +124,7 @@ class Mandate:
 
     @refund.validator
     def _refund_is_well_formed(self, request: RefundRequest) -> None:
-        refuse_unless(RefundRequest, request)
+        require(request, RefundRequest)
 
     @workflow.signal
     @drop_unless(RevokeRequest)

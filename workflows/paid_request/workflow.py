@@ -66,12 +66,13 @@ with workflow.unsafe.imports_passed_through():
         RedeemAnswer,
     )
     from waystation.models.trail import AuditTrail
-    from workflows.arguments import drop_unless, refuse_unless
+    from workflows.arguments import drop_unless
     from workflows.calls import CallFailure, CallOptions, call_options, durable, quick, settle
     from workflows.decisions import check_decision, the_one_in
     from workflows.keys import step_key
     from workflows.outbox import Outbox
     from workflows.paid_request.rules import PaymentRefused
+    from workflows.refusals import require
     from workflows.trail import Trail
     from workflows.waiting import mark_waiting
 
@@ -169,7 +170,7 @@ class PaidRequest:
 
     @decide.validator
     def _decide_is_well_formed(self, decision: Decision) -> None:
-        refuse_unless(Decision, decision)
+        require(decision, Decision)
 
     @workflow.signal
     @drop_unless(Cancel)

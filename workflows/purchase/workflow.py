@@ -36,7 +36,7 @@ with workflow.unsafe.imports_passed_through():
         Revise,
     )
     from waystation.models.trail import AuditTrail
-    from workflows.arguments import drop_unless, refuse_unless
+    from workflows.arguments import drop_unless
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
     from workflows.outbox import Outbox
@@ -52,6 +52,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.purchase.rules import PurchaseRefusal
     from workflows.purchase.state import PurchaseState, opening_state
     from workflows.purchase.tokens import PurchaseTokens
+    from workflows.refusals import require
 
 MAX_EVENTS_BEFORE_ROLLOVER = 4_000
 """History events after which the purchase continues as new between two steps."""
@@ -130,7 +131,7 @@ class Purchase:
 
     @decide.validator
     def _decide_is_well_formed(self, decision: Decision) -> None:
-        refuse_unless(Decision, decision)
+        require(decision, Decision)
 
     @workflow.update
     async def outcome(self, wanted: OutcomeWanted | None = None) -> PurchaseView:
@@ -146,7 +147,7 @@ class Purchase:
     @outcome.validator
     def _outcome_is_well_formed(self, wanted: OutcomeWanted | None = None) -> None:
         if wanted is not None:
-            refuse_unless(OutcomeWanted, wanted)
+            require(wanted, OutcomeWanted)
 
     @workflow.signal
     @drop_unless(Revise)

@@ -142,7 +142,7 @@ class PaidRequest:
         telling.cancel()
         return self.status()
 
-    # --- what people may say ------------------------------------------------------------
+    # What people may say
 
     @workflow.signal
     @drop_unless(Approve)
@@ -254,7 +254,7 @@ class PaidRequest:
         self._heard(f"{kind}.received", wanted.approver, {"digest": wanted.digest})
         self._decision = wanted
 
-    # --- the way of the money -----------------------------------------------------------
+    # The way of the money
 
     async def _pay_and_deliver(self) -> None:
         if len(self._id) > rules.MAX_PAYMENT_ID_CHARACTERS:
@@ -563,7 +563,7 @@ class PaidRequest:
         """Whether somebody could still charge it: a token even unsent, a signature only once sent."""
         return self._sent or credential.token_id is not None
 
-    # --- stopping -----------------------------------------------------------------------
+    # Stopping
 
     def _stopped(self) -> bool:
         return self._cancel is not None or self._revoked is not None
@@ -574,7 +574,7 @@ class PaidRequest:
         if self._cancel is not None:
             raise PaymentRefused("canceled", f"canceled by {self._cancel.by}")
 
-    # --- the trail and the session ------------------------------------------------------
+    # The trail and the session
 
     @property
     def _id(self) -> str:

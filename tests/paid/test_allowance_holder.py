@@ -391,18 +391,42 @@ async def test_a_holder_that_never_comes_back_counts_as_having_spent_its_portion
     for name, seconds in (("LEASE_LIFETIME", 3), ("LEASE_GRACE", 0), ("LOST_HOLDER_PATIENCE", 1)):
         monkeypatch.setattr(policies, name, timedelta(seconds=seconds))
     monkeypatch.setattr("workflows.allowance.rules.PORTION_PAYMENTS", 2)
+    monkeypatch.setattr("waystation.buyer.allowance.holder.REPORT_EVERY_SECONDS", 60)
     bench = quick_bench
     mandate = await bench.mandate(usd(1_000))
     async with holding(bench, mandate, tmp_path / "journal") as agent:
-        lifetime = timedelta(seconds=2)
-        await enter(agent, API, budget=usd(300), max_price=usd(50), allowance_id="a-gone", lifetime=lifetime)
+        await enter(agent, API, budget=usd(300), max_price=usd(50), allowance_id="a-gone")
         await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50))
         await crash(agent)
+    await bench.temporal.get_workflow_handle("a-gone").signal("settle", {"by": "alice"})
     assert (await agent.settled("a-gone")).spent == 100
     assert await bench.balance(mandate) == (100, 0)
     trail = await bench.temporal.get_workflow_handle("a-gone").query(Allowance.audit)
     [lost] = [entry.detail for entry in trail.entries if entry.action == "holder.lost"]
     assert lost["counted"] == 100
+
+
+async def test_a_lease_that_is_about_to_end_is_renewed_before_a_payment(
+    quick_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policies, "LEASE_LIFETIME", timedelta(seconds=3))
+    monkeypatch.setattr("waystation.buyer.allowance.holder.REPORT_EVERY_SECONDS", 60)
+    bench = quick_bench
+    mandate = await bench.mandate(usd(1_000))
+    async with holding(bench, mandate, tmp_path / "journal") as agent:
+        await enter(agent, API, budget=usd(300), max_price=usd(50), allowance_id="a-asleep")
+        holder = agent._allowances[API].holder
+        assert holder is not None
+
+        async def ends_soon() -> bool:
+            return holder._lease.ends_soon
+
+        await eventually(ends_soon)
+        paid = await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50))
+        assert paid.money_moved == "yes"
+        await holder.finish()
+    await bench.temporal.get_workflow_handle("a-asleep").signal("settle", {"by": "alice"})
+    assert (await agent.settled("a-asleep")).spent == 50
 
 
 async def test_with_a_holder_the_workflow_itself_does_not_pay(bench: Bench, tmp_path: Path) -> None:

@@ -171,7 +171,8 @@ class AllowanceHolder:
     async def _take_room(self, amount: int) -> None:
         """Counts a payment before anything of it exists, asking for more of the budget if need be."""
         self._lease.check_open()
-        if self._lease.room < amount:
+        # A lease about to end is renewed first: a process that was asleep may well reach the allowance.
+        if self._lease.room < amount or self._lease.ends_soon:
             await self._lease.report()
             self._lease.check_open()
         # No ``await`` between this check and the count: payments made at once share the room.

@@ -88,14 +88,17 @@ class HeldLease:
         """How long the lease lasts without being renewed, by this machine's steady clock."""
         return self._ends_seconds - time.monotonic()
 
+    @property
+    def ends_soon(self) -> bool:
+        """Whether it is too close to its end for a payment to begin."""
+        return self.ends_in_seconds < LEASE_MARGIN_SECONDS
+
     def check_open(self) -> None:
-        """Raises ``HolderRefusedError`` where no payment may be begun."""
+        """Raises ``HolderRefusedError`` once the allowance takes no more payments."""
         if self.closing:
             raise HolderRefusedError(
                 CLOSED, "the allowance takes no more payments: it was settled or has ended"
             )
-        if self.ends_in_seconds < LEASE_MARGIN_SECONDS:
-            raise HolderRefusedError(UNREACHABLE, "the allowance can't be reached; try again later")
 
     async def take(self) -> None:
         """Asks for the lease, or goes on with the one in the journal. Raises HolderRefusedError."""

@@ -20,8 +20,9 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.money import Money
     from workflows.calls import CallFailure
     from workflows.keys import step_key
+    from workflows.mandate.calls import HeldReservation
     from workflows.purchase.journal import Detail, PurchaseJournal
-    from workflows.purchase.state import HeldReservation, MandateFacts
+    from workflows.purchase.state import MandateFacts
 
 
 class PurchaseAuthorization:

@@ -25,17 +25,10 @@ from waystation.models.purchases import (
     RetryPayment,
     Revise,
 )
+from workflows.mandate.calls import HeldReservation
 from workflows.trail import Trail
 
 MAX_TRAIL_ENTRIES: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class HeldReservation:
-    """What the mandate holds for this purchase, or has committed to it."""
-
-    key: str
-    amount: Money
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,7 +249,7 @@ async def test_no_credential_lies_in_clear_in_the_journal(tmp_path: Path, encryp
         assert secret.encode() not in written
 
 
-# --- crashes and loss ---------------------------------------------------------------------
+# Crashes and loss
 
 
 async def test_after_a_crash_the_journal_goes_on_with_the_same_credential(

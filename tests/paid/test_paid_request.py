@@ -40,7 +40,7 @@ def usdc(base_units: int) -> Money:
     return Money(amount=base_units, currency=USDC)
 
 
-# --- paying -----------------------------------------------------------------------------
+# Paying
 
 
 async def test_a_card_payment_is_delivered_with_a_receipt(bench: Bench) -> None:
@@ -120,7 +120,7 @@ async def test_a_large_answer_goes_to_the_store(bench: Bench) -> None:
     assert [folder.name for folder in bench.payloads.iterdir()] == [view.payment_id]  # where pruning finds it
 
 
-# --- trouble on the way -------------------------------------------------------------------
+# Trouble on the way
 
 
 async def test_a_lost_answer_is_asked_for_again_with_the_same_credential_and_key(bench: Bench) -> None:
@@ -182,7 +182,7 @@ async def test_no_connection_at_all_is_a_failure_without_money(quick_bench: Benc
     assert view.refusal.rule == "server_unavailable"
 
 
-# --- the mandate ---------------------------------------------------------------------------
+# The mandate
 
 
 async def test_parallel_payments_never_exceed_the_cap(bench: Bench) -> None:
@@ -443,7 +443,7 @@ async def test_what_a_server_remembers_of_one_agent_is_not_sent_for_another(benc
     assert cookies == [None, None]
 
 
-# --- servers that cheat ----------------------------------------------------------------------
+# Servers that cheat
 
 
 async def evil(bench: Bench, unpaid: Any, paid: Any) -> EvilServer:

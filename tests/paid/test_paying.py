@@ -156,7 +156,7 @@ async def test_nothing_is_sent_to_a_seller_that_the_mandate_does_not_name(bench:
     assert bench.network.seen == []
 
 
-# --- allowances --------------------------------------------------------------------------
+# Allowances
 
 
 async def test_many_payments_within_one_reservation(bench: Bench) -> None:

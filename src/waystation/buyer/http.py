@@ -55,7 +55,7 @@ class ServerUnavailableError(WaystationError):
         self.wait = wait
 
 
-# --- asking and paying ------------------------------------------------------------------------
+# Asking and paying
 
 
 class PaidHttp:

@@ -288,7 +288,7 @@ class Payer:
         found: PaidRequestView = await handle.result()
         return found
 
-    # --- budgets --------------------------------------------------------------------------
+    # Budgets
 
     @contextlib.asynccontextmanager
     async def allowance(

@@ -40,7 +40,7 @@ class Buying:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    # --- mandates ------------------------------------------------------------------------------
+    # Mandates
 
     async def grant(self, terms: MandateTerms, *, mandate_id: str | None = None) -> MandateView:
         """Grant a mandate; the same ``mandate_id`` again gives the same one."""
@@ -57,7 +57,7 @@ class Buying:
             "POST", f"/mandates/{mandate_id}/revoke", MandateView, {"reason": reason}
         )
 
-    # --- purchases -----------------------------------------------------------------------------
+    # Purchases
 
     async def buy(
         self,

@@ -97,7 +97,7 @@ class AllowanceHolder:
         await asyncio.gather(*self._tasks, *self._paying.values(), return_exceptions=True)
         await self._lease.report_for_the_last_time()
 
-    # --- one payment --------------------------------------------------------------------
+    # One payment
 
     async def pay(
         self,
@@ -244,7 +244,7 @@ class AllowanceHolder:
     def _payment_key(self, key: str) -> str:
         return f"{self._id}:{key}"
 
-    # --- beside the payments ------------------------------------------------------------
+    # Beside the payments
 
     async def _report_steadily(self) -> None:
         while True:

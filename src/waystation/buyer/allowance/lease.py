@@ -133,7 +133,7 @@ class HeldLease:
         """Takes an amount from the lease's room, or gives it back when negative."""
         self._counted += amount
 
-    # --- what payments came to ----------------------------------------------------------
+    # What payments came to
 
     async def mint(self, payment: JournalPayment) -> MintedCredential | AllowanceAnswer:
         """The credential of a payment, or why there is none and never will be."""
@@ -189,7 +189,7 @@ class HeldLease:
         self.count(outcome.amount - payment.counted)
         return outcome
 
-    # --- reports ------------------------------------------------------------------------
+    # Reports
 
     async def report(self, *, final: bool = False) -> None:
         """Asks what became of the answered payments, and tells the allowance of all that are closed.

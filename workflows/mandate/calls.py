@@ -1,6 +1,5 @@
 """What purchases, paid requests and allowances ask of a mandate."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from temporalio import workflow
@@ -16,18 +15,9 @@ with workflow.unsafe.imports_passed_through():
         ReserveFor,
     )
     from waystation.models.mandates import MandateView, Reservation, ReserveAnswer
-    from waystation.models.money import Money
     from workflows.calls import call_options, durable, quick
 
 _MANDATE: Final = call_options(policies.MANDATE_CALL_TIMEOUT, policies.MANDATE_CALL_RETRY)
-
-
-@dataclass(frozen=True, slots=True)
-class HeldReservation:
-    """What a mandate holds for a payment, or has committed to it."""
-
-    key: str
-    amount: Money
 
 
 async def read(mandate_id: str) -> MandateView:

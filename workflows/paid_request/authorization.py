@@ -12,11 +12,16 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import CommitFor, ReleaseFor, ReserveFor
     from waystation.buyer.origins import origin_of
     from waystation.models.decisions import Reject
-    from waystation.models.mandates import CommitRequest, ReleaseRequest, ReserveAnswer, ReserveRequest
+    from waystation.models.mandates import (
+        CommitRequest,
+        HeldReservation,
+        ReleaseRequest,
+        ReserveAnswer,
+        ReserveRequest,
+    )
     from waystation.models.payments import ClosedCredential
     from workflows.calls import CallFailure
     from workflows.keys import step_key
-    from workflows.mandate.calls import HeldReservation
     from workflows.paid_request.inbox import PaymentInbox
     from workflows.paid_request.journal import PaymentJournal, offer_facts
     from workflows.paid_request.rules import PaymentRefused

@@ -8,6 +8,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.paid_request.rules as rules
+    from waystation.models.mandates import HeldReservation
     from waystation.models.payments import (
         Offer,
         PaidHttpRequest,
@@ -17,7 +18,6 @@ with workflow.unsafe.imports_passed_through():
         PaymentRefusal,
     )
     from waystation.models.trail import AuditTrail
-    from workflows.mandate.calls import HeldReservation
     from workflows.outbox import Outbox
     from workflows.paid_request.state import (
         ApprovalState,

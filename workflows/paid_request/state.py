@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from waystation.models.decisions import Approve, Cancel, Reject
-from waystation.models.mandates import RevokeRequest
+from waystation.models.mandates import HeldReservation, RevokeRequest
 from waystation.models.payments import (
     HttpAnswer,
     MintedCredential,
@@ -19,7 +19,6 @@ from waystation.models.payments import (
     PaymentRefusal,
     Receipt,
 )
-from workflows.mandate.calls import HeldReservation
 from workflows.paid_request import rules
 from workflows.trail import Trail
 

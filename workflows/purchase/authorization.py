@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import CommitFor, RefundFor, ReleaseFor, ReserveFor
     from waystation.models.mandates import (
         CommitRequest,
+        HeldReservation,
         RefundRequest,
         ReleaseRequest,
         ReserveAnswer,
@@ -20,7 +21,6 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.money import Money
     from workflows.calls import CallFailure
     from workflows.keys import step_key
-    from workflows.mandate.calls import HeldReservation
     from workflows.purchase.journal import Detail, PurchaseJournal
     from workflows.purchase.state import MandateFacts
 

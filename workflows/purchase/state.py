@@ -11,6 +11,7 @@ from typing import Final
 
 from waystation.models.commerce import CheckoutStatus
 from waystation.models.decisions import ApprovalRecord, Approve, Cancel, Refusal, Reject
+from waystation.models.mandates import HeldReservation
 from waystation.models.money import Money
 from waystation.models.purchases import (
     AuthenticationDone,
@@ -25,7 +26,6 @@ from waystation.models.purchases import (
     RetryPayment,
     Revise,
 )
-from workflows.mandate.calls import HeldReservation
 from workflows.trail import Trail
 
 MAX_TRAIL_ENTRIES: Final = 2_000

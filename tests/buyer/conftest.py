@@ -14,7 +14,7 @@ from tests.support import TemporalServer
 from waystation.buyer import credentials
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from workflows import policies
-from workflows.paid_request import workflow as paid_request
+from workflows.paid_request import calls as paid_request
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def quick_bench(
 ) -> AsyncIterator[Bench]:
     """A bench that gives up soon. Policies are changed in place, so without the workflow sandbox."""
     soon = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(milliseconds=10))
-    for options in (paid_request._PROBE, paid_request._REDEEM, paid_request._LATE_REDEEM):
+    for options in (paid_request.PROBE, paid_request.REDEEM, paid_request.LATE_REDEEM):
         monkeypatch.setitem(options, "retry_policy", soon)
     monkeypatch.setattr(policies, "AUTHORIZATION_MARGIN", timedelta(seconds=0.5))
     monkeypatch.setattr(credentials, "CHAIN_MARGIN_SECONDS", 0)

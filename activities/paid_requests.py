@@ -141,7 +141,7 @@ class PaidRequestActivities(PaidRequestCalls):
         """
         return await self._credentials.close(call.offer, call.credential, key=call.key)
 
-    # --- within an allowance ----------------------------------------------------------
+    # Within an allowance
 
     @activity.defn
     @_acting

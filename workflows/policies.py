@@ -16,7 +16,7 @@ ANNOUNCE_TIMEOUT = timedelta(seconds=2)
 RETRY_PAUSE = timedelta(seconds=1)
 """Between attempts of a turn that asked to be tried again; grows by itself with each attempt."""
 
-# --- Mandates and purchases -------------------------------------------------------------------
+# Mandates and purchases
 
 QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)
 """Calls within a workflow task: most answer in milliseconds, a distant processor in hundreds of them.
@@ -127,9 +127,8 @@ MIN_ESCALATION_POLL: Final = timedelta(seconds=2)
 MIN_AUTHENTICATION_POLL: Final = timedelta(seconds=1)
 """A person at the bank's page; the processor is ours to ask a little more often."""
 
-# --- End of mandates and purchases ------------------------------------------------------------
 
-# --- Paid requests ----------------------------------------------------------------------------
+# Paid requests
 
 PAID_REQUEST_HEARTBEAT: Final = timedelta(seconds=5)
 """The activities beat every second: a killed worker is missed after this, not after the call's whole time."""
@@ -200,5 +199,3 @@ AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
 
 CHALLENGE_MARGIN: Final = timedelta(seconds=20)
 """A challenge this close to its end is asked for anew (at the same terms) before anything is minted."""
-
-# --- End of paid requests ---------------------------------------------------------------------

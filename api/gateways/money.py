@@ -91,7 +91,7 @@ class MoneyGateway:
         self._calls = Calls(client, timeout_seconds, _WORDING)
         self._queue = task_queue
 
-    # --- mandates ------------------------------------------------------------------------------
+    # Mandates
 
     async def create_mandate(self, mandate_id: str | None, terms: MandateTerms) -> tuple[str, bool]:
         """The mandate's id, and whether it is new."""
@@ -108,7 +108,7 @@ class MoneyGateway:
     async def revoke(self, mandate_id: str, request: RevokeRequest) -> None:
         await self._calls.signal(mandate_id, "revoke", request)
 
-    # --- purchases -----------------------------------------------------------------------------
+    # Purchases
 
     async def start_purchase(self, purchase_id: str | None, request: PurchaseRequest) -> tuple[str, bool]:
         """The purchase's id, and whether it is new."""
@@ -189,7 +189,7 @@ class MoneyGateway:
     async def tell(self, purchase_id: str, signal: str, argument: object) -> None:
         await self._calls.signal(purchase_id, signal, argument)
 
-    # --- paid requests -------------------------------------------------------------------------
+    # Paid requests
 
     async def start_payment(self, payment_id: str | None, start: PaidRequestStart) -> tuple[str, bool]:
         """The payment's id, and whether it is new."""
@@ -256,7 +256,7 @@ class MoneyGateway:
         session_id = (await found.memo()).get("session_id")
         return session_id if isinstance(session_id, str) else None
 
-    # --- webhooks and lists --------------------------------------------------------------------
+    # Webhooks and lists
 
     async def deliver_order_event(self, seller: str, event: OrderEventReceived) -> None:
         """Hand a webhook over; it waits if the purchase has not claimed its checkout yet."""
@@ -325,7 +325,7 @@ class MoneyGateway:
 
         return await self._calls.guarded("", call, within=LIST_TIMEOUT)
 
-    # --- how -----------------------------------------------------------------------------------
+    # How
 
     async def _start(
         self,

@@ -146,7 +146,7 @@ class Allowance:
         telling.cancel()
         return self.status()
 
-    # --- a holder -----------------------------------------------------------------------
+    # A holder
 
     @workflow.update
     async def lease(self, request: LeaseRequest) -> AllowanceLease:
@@ -247,7 +247,7 @@ class Allowance:
             self._ledger = self._ledger.lose_lease()
             self._note("holder.lost", "waystation", {"lease": lost.number, "counted": lost.granted})
 
-    # --- payments that this workflow makes ----------------------------------------------
+    # Payments that this workflow makes
 
     @workflow.update
     async def pay(self, payment: AllowancePayment) -> AllowanceAnswer:
@@ -339,7 +339,7 @@ class Allowance:
             amount = self._start.max_price.amount if minted else 0
             return AllowanceAnswer(money_moved=moved, amount=amount, refusal=refusal)
 
-    # --- what people may say ------------------------------------------------------------
+    # What people may say
 
     @workflow.signal
     @drop_unless(Cancel)
@@ -380,7 +380,7 @@ class Allowance:
         """Every step so far, each entry carrying the hash of the one before."""
         return self._trail.of(workflow.info().workflow_id)
 
-    # --- the mandate --------------------------------------------------------------------
+    # The mandate
 
     async def _open(self) -> None:
         if self._reserved is not None:
@@ -441,7 +441,7 @@ class Allowance:
             self._refusal = PaymentRefusal(rule=failure.code, message=str(failure))
             self._note("mandate.settle_failed", "mandate", {"code": failure.code})
 
-    # --- the trail and the session ------------------------------------------------------
+    # The trail and the session
 
     def _note(self, action: str, actor: str, detail: Mapping[str, JsonValue]) -> None:
         self._trail = self._trail.noted(action, actor, detail, time=workflow.now())

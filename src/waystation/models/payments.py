@@ -241,7 +241,7 @@ class PaidRequestView(Frozen):
     updated_at: datetime
 
 
-# --- allowances ------------------------------------------------------------------------------
+# Allowances
 
 MAX_ALLOWANCE_SECONDS = 24 * 3600
 

@@ -97,7 +97,7 @@ class AllowanceHolder:
         await asyncio.gather(*self._tasks, *self._paying.values(), return_exceptions=True)
         await self._lease.report_for_the_last_time()
 
-    # --- one payment --------------------------------------------------------------------
+    # One payment
 
     async def pay(
         self,
@@ -171,7 +171,8 @@ class AllowanceHolder:
     async def _take_room(self, amount: int) -> None:
         """Counts a payment before anything of it exists, asking for more of the budget if need be."""
         self._lease.check_open()
-        if self._lease.room < amount:
+        # A lease about to end is renewed first: a process that was asleep may well reach the allowance.
+        if self._lease.room < amount or self._lease.ends_soon:
             await self._lease.report()
             self._lease.check_open()
         # No ``await`` between this check and the count: payments made at once share the room.
@@ -243,7 +244,7 @@ class AllowanceHolder:
     def _payment_key(self, key: str) -> str:
         return f"{self._id}:{key}"
 
-    # --- beside the payments ------------------------------------------------------------
+    # Beside the payments
 
     async def _report_steadily(self) -> None:
         while True:

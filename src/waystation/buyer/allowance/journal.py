@@ -125,7 +125,7 @@ class AllowanceJournal:
             raise RuntimeError("the journal isn't open")
         return self._connection
 
-    # --- leases -------------------------------------------------------------------------
+    # Leases
 
     async def begin(self, allowance: str, lease: int) -> None:
         """Notes the lease under which the next payments are made."""
@@ -141,7 +141,7 @@ class AllowanceJournal:
         rows = await self._db.execute_fetchall(query)
         return {str(allowance): int(lease) for allowance, lease in rows}
 
-    # --- payments -----------------------------------------------------------------------
+    # Payments
 
     async def load(self, allowance: str, key: str) -> JournalPayment | None:
         """The payment with this key, or None."""

@@ -88,14 +88,17 @@ class HeldLease:
         """How long the lease lasts without being renewed, by this machine's steady clock."""
         return self._ends_seconds - time.monotonic()
 
+    @property
+    def ends_soon(self) -> bool:
+        """Whether it is too close to its end for a payment to begin."""
+        return self.ends_in_seconds < LEASE_MARGIN_SECONDS
+
     def check_open(self) -> None:
-        """Raises ``HolderRefusedError`` where no payment may be begun."""
+        """Raises ``HolderRefusedError`` once the allowance takes no more payments."""
         if self.closing:
             raise HolderRefusedError(
                 CLOSED, "the allowance takes no more payments: it was settled or has ended"
             )
-        if self.ends_in_seconds < LEASE_MARGIN_SECONDS:
-            raise HolderRefusedError(UNREACHABLE, "the allowance can't be reached; try again later")
 
     async def take(self) -> None:
         """Asks for the lease, or goes on with the one in the journal. Raises HolderRefusedError."""
@@ -130,7 +133,7 @@ class HeldLease:
         """Takes an amount from the lease's room, or gives it back when negative."""
         self._counted += amount
 
-    # --- what payments came to ----------------------------------------------------------
+    # What payments came to
 
     async def mint(self, payment: JournalPayment) -> MintedCredential | AllowanceAnswer:
         """The credential of a payment, or why there is none and never will be."""
@@ -186,7 +189,7 @@ class HeldLease:
         self.count(outcome.amount - payment.counted)
         return outcome
 
-    # --- reports ------------------------------------------------------------------------
+    # Reports
 
     async def report(self, *, final: bool = False) -> None:
         """Asks what became of the answered payments, and tells the allowance of all that are closed.

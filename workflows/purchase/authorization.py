@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import CommitFor, RefundFor, ReleaseFor, ReserveFor
     from waystation.models.mandates import (
         CommitRequest,
+        HeldReservation,
         RefundRequest,
         ReleaseRequest,
         ReserveAnswer,
@@ -21,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.purchase.journal import Detail, PurchaseJournal
-    from workflows.purchase.state import HeldReservation, MandateFacts
+    from workflows.purchase.state import MandateFacts
 
 
 class PurchaseAuthorization:

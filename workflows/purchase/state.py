@@ -11,6 +11,7 @@ from typing import Final
 
 from waystation.models.commerce import CheckoutStatus
 from waystation.models.decisions import ApprovalRecord, Approve, Cancel, Refusal, Reject
+from waystation.models.mandates import HeldReservation
 from waystation.models.money import Money
 from waystation.models.purchases import (
     AuthenticationDone,
@@ -28,14 +29,6 @@ from waystation.models.purchases import (
 from workflows.trail import Trail
 
 MAX_TRAIL_ENTRIES: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class HeldReservation:
-    """What the mandate holds for this purchase, or has committed to it."""
-
-    key: str
-    amount: Money
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a payment within an allowance came to, from the server's answer and the processor's word. Pure."""
+"""The outcome of a payment within an allowance, from what the server and the processor say. Pure."""
 
 from typing import Final
 
@@ -19,7 +19,7 @@ LEASED: Final = "AllowanceLeased"
 
 
 class HolderRefusedError(WaystationError):
-    """No payment was begun. ``rule`` is stable."""
+    """No payment was started. ``rule`` is stable."""
 
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class HolderRefusedError(WaystationError):
 def allowance_answer(
     offer: Offer, credential: MintedCredential, redeemed: RedeemAnswer | None, closed: ClosedCredential
 ) -> AllowanceAnswer:
-    """Counts as spent what moved, and what nobody can rule out."""
+    """Returns the outcome; an amount counts as spent if it moved, or if nobody can rule that out."""
     answer, refusal = (redeemed.answer, None) if redeemed else (None, None)
     amount = 0
     if closed.money_moved != "no":

@@ -118,6 +118,13 @@ class MandateTerms(Frozen):
         return ANY_SELLER in self.sellers
 
 
+class HeldReservation(Frozen):
+    """A reservation as its holder remembers it: what the mandate holds for it, or has committed."""
+
+    key: str
+    amount: Money
+
+
 class ReserveRequest(Frozen):
     """Set an amount aside for one payment. The same ``key`` again gives the same reservation.
 

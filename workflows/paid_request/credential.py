@@ -1,0 +1,148 @@
+"""One credential: minted, sent (the same one again after a lost answer), and what became of it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    import workflows.paid_request.calls as calls
+    import workflows.policies as policies
+    from activities.contract import CloseCall, RedeemCall
+    from waystation.models.mandates import ReserveAnswer
+    from waystation.models.payments import (
+        ClosedCredential,
+        MintCall,
+        MintedCredential,
+        Offer,
+        PaymentRefusal,
+        RedeemAnswer,
+    )
+    from workflows.calls import CallFailure
+    from workflows.keys import step_key
+    from workflows.paid_request.inbox import PaymentInbox
+    from workflows.paid_request.journal import PaymentJournal, offer_facts
+    from workflows.paid_request.rules import PaymentRefused
+    from workflows.paid_request.state import PinnedTerms
+
+
+class PaymentCredential:
+    """The only place where a credential comes into being, leaves, and is asked about."""
+
+    def __init__(self, journal: PaymentJournal, inbox: PaymentInbox) -> None:
+        self._journal, self._inbox = journal, inbox
+
+    async def spend(
+        self, terms: PinnedTerms, reserved: ReserveAnswer
+    ) -> tuple[RedeemAnswer | None, ClosedCredential]:
+        """Mints one credential, sends it until there is an answer, and finds out what became of it."""
+        self._inbox.raise_if_stopped()
+        journal = self._journal
+        minted = journal.state.credential.minted + 1
+        journal.replace(terms=terms, credential=replace(journal.state.credential, minted=minted))
+        journal.advance("paying")
+        credential = await self._mint(terms.offer, reserved)
+        self._inbox.raise_if_stopped()
+        journal.replace(credential=replace(journal.state.credential, sent=True))
+        redeemed = await self._redeem(terms.offer, credential)
+        journal.advance("confirming")
+        closed = await self.close(terms.offer, credential)
+        if closed.money_moved == "yes" and redeemed is None:
+            # Paid, and the answer is owed: the same credential, patiently.
+            redeemed = await self._redeem(terms.offer, credential, patiently=True)
+        return redeemed, closed
+
+    async def close(self, offer: Offer, credential: MintedCredential) -> ClosedCredential:
+        """Returns the processor's or chain's word. A signed authorization is waited out where need be."""
+        journal = self._journal
+        key = step_key(journal.id, "close", journal.state.credential.minted)
+        call = CloseCall(offer=offer, credential=credential, key=key)
+        closed = await self._ask_what_became(call)
+        unanswered = closed.money_moved == "unknown" and journal.state.result.answer is None
+        if unanswered and credential.valid_before is not None:
+            remaining = credential.valid_before - workflow.now() + policies.AUTHORIZATION_MARGIN
+            if remaining > timedelta(0):
+                journal.refuse(
+                    PaymentRefusal(
+                        rule="payment_not_answered",
+                        message="the server didn't deliver; "
+                        "whether money moved is known when the signature ends",
+                    )
+                )
+                await workflow.sleep(remaining)
+            closed = await self._ask_what_became(call)
+        journal.replace(credential=replace(journal.state.credential, money_moved=closed.money_moved))
+        detail = {"money_moved": closed.money_moved, "amount": closed.amount}
+        journal.note("credential.closed", closed.source, detail)
+        return closed
+
+    def check_receipt(self, closed: ClosedCredential) -> None:
+        """Sets the word of processor or chain against an unsigned receipt, which is the server's."""
+        result = self._journal.state.result
+        if result.receipt is None or closed.source == "nobody":
+            return
+        matches = closed.money_moved == "yes" if result.receipt.status == "success" else False
+        receipt = result.receipt.model_copy(update={"matches_payment": matches})
+        self._journal.replace(result=replace(result, receipt=receipt))
+
+    def forget(self) -> None:
+        """Puts a worthless credential away, so that another one may be minted."""
+        journal = self._journal
+        journal.replace(credential=replace(journal.state.credential, current=None, sent=False))
+
+    async def _mint(self, offer: Offer, reserved: ReserveAnswer) -> MintedCredential:
+        journal, start = self._journal, self._journal.start
+        method, minted = start.payment_method, journal.state.credential.minted
+        if method is not None and method not in reserved.payment_methods:
+            raise PaymentRefused("payment_method_not_allowed", "the mandate doesn't name this payment method")
+        at_once = minted == 1 and not reserved.approval_required
+        at = workflow.info().start_time if at_once else workflow.now()
+        call = MintCall(
+            offer=offer,
+            payment_id=journal.id,
+            key=step_key(journal.id, "mint", minted),
+            at=at,
+            expires_at=min(at + policies.CREDENTIAL_LIFETIME, reserved.valid_until),
+            payment_method=method or next(iter(reserved.payment_methods), None),
+        )
+        credential = await (calls.mint_at_once(call) if at_once else calls.mint(call))
+        journal.replace(credential=replace(journal.state.credential, current=credential))
+        detail = {"credential": credential.fingerprint, **offer_facts(offer)}
+        journal.note("credential.minted", "waystation", detail)
+        return credential
+
+    async def _redeem(
+        self, offer: Offer, credential: MintedCredential, *, patiently: bool = False
+    ) -> RedeemAnswer | None:
+        """Returns what came back for the credential; ``None`` when nothing did."""
+        journal, state = self._journal, self._journal.state
+        key = step_key(journal.id, "request", state.credential.minted)
+        call = RedeemCall(request=state.request, offer=offer, credential=credential, key=key)
+        journal.note("credential.sent", "waystation", {"credential": credential.fingerprint, "key": key})
+        try:
+            redeemed = await calls.redeem(call, patiently=patiently)
+        except CallFailure as failure:
+            journal.note("server.silent", "server", {"kind": failure.kind, "code": failure.code})
+            return None
+        answer, receipt = redeemed.answer, redeemed.receipt
+        journal.replace(result=replace(journal.state.result, answer=answer, receipt=receipt))
+        journal.note(
+            "server.answered",
+            "server",
+            {
+                "kind": redeemed.kind,
+                "status": answer.status if answer else None,
+                "body_sha256": answer.body_sha256 if answer else None,
+                "problem": redeemed.problem,
+                "receipt": receipt.reference if receipt else None,
+            },
+        )
+        return redeemed
+
+    async def _ask_what_became(self, call: CloseCall) -> ClosedCredential:
+        try:
+            return await calls.close(call)
+        except CallFailure as failure:
+            detail = {"kind": failure.kind, "code": failure.code}
+            self._journal.note("credential.unclear", "waystation", detail)
+            return ClosedCredential(money_moved="unknown", source="nobody")

@@ -79,7 +79,7 @@ class Machine:
             ),
         ]  # fmt: skip
         self._worker = (
-            *python, "tests.paid.worker_process", "--temporal", self.temporal.address,
+            *python, "tests.workflows.paid_request.worker_process", "--temporal", self.temporal.address,
             "--processor", self.processor_url, "--queue", self.queue, "--key", KEY,
             "--rpc", f"{self.api_url}/facilitator/rpc", "--as-deployed",
         )  # fmt: skip

@@ -25,10 +25,10 @@ from temporalio.client import Client as TemporalClient
 
 from benchmarks.processes import cpu_seconds
 from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
-from tests.purchases.support import BUYER, DETAILS, Processor
-from tests.purchases.town import API_KEY, Shop
 from tests.stack import Stack
 from tests.support import TemporalServer
+from tests.workflows.purchase.support import BUYER, DETAILS, Processor
+from tests.workflows.purchase.town import API_KEY, Shop
 from waystation.client.purchases import Buying
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money

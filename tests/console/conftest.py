@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from tests.console.people import Console, open_console
-from tests.money.shop_front import MoneyStack, start_money_stack
+from tests.end_to_end.shop_front import MoneyStack, start_money_stack
 from tests.support import TemporalServer
 
 AGENTS = (

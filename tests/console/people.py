@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect
 
-from tests.money.shop_front import MoneyStack
+from tests.end_to_end.shop_front import MoneyStack
 from tests.stack import KEYS
 from waystation.client import Client, Session
 

@@ -9,7 +9,7 @@ from playwright.async_api import expect
 
 from tests.console.people import Console, until
 from tests.console.test_streaming import ready
-from tests.money.shop_front import MoneyStack
+from tests.end_to_end.shop_front import MoneyStack
 from tests.support import ROOT
 from waystation.models.events import MAX_MESSAGE_CHARACTERS
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.client.test_transcripts import Screen, Sessions, shown
 from tests.console.people import Console
-from tests.sessions.test_transcripts import Screen, Sessions, shown
 
 REPLAY = """
 async (scenarios) => {
@@ -70,7 +70,7 @@ class Recorder(Screen):
 async def test_any_interleaving_gives_what_the_python_client_shows(
     console: Console, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("tests.sessions.test_transcripts.Screen", Recorder)
+    monkeypatch.setattr("tests.client.test_transcripts.Screen", Recorder)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Recorded,
         settings=settings(

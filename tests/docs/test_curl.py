@@ -21,7 +21,7 @@ SKIPPED = {
     "WS /sessions/{session_id}/socket": "an interactive client",
     "POST /agentic_checkout/webhooks/order_events": "signed by a seller",
     **{
-        f"POST /{kind}/approve": "needs a decision that is awaited; tests/money has one"
+        f"POST /{kind}/approve": "needs a decision that is awaited; tests/end_to_end has one"
         for kind in ("purchases/{purchase_id}", "payments/{payment_id}")
     },
     **{f"POST /{kind}/reject": "the same" for kind in ("purchases/{purchase_id}", "payments/{payment_id}")},

@@ -1,4 +1,4 @@
-"""What a payment within an allowance came to, from the server's answer and the processor's word. Pure."""
+"""The outcome of a payment within an allowance, from what the server and the processor say. Pure."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ LEASED: Final = "AllowanceLeased"
 
 
 class HolderRefusedError(WaystationError):
-    """No payment was begun. ``rule`` is stable."""
+    """No payment was started. ``rule`` is stable."""
 
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)

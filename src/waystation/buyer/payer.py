@@ -3,10 +3,10 @@
     payer = Payer(temporal, mandate_id="mandate-1", agent="researcher")
     answer = await payer.fetch("https://api.example/report", max_price=Money(amount=50, currency="usd"))
 
-What needs no payment costs one round trip and touches no workflow. What does is paid by
-a ``PaidRequest`` workflow, or within an ``Allowance`` where one is open for the seller.
-Prices, payees and amounts come from the server's challenge alone, never from a model.
-No request leaves for a seller that the mandate doesn't name, nor for a private network.
+A request that needs no payment costs one round trip and touches no workflow. Any other is paid by a
+``PaidRequest`` workflow, or within an ``Allowance`` if one is open for the seller. Prices, payees and
+amounts come only from the server's challenge, never from a model. Nothing is sent to a seller that the
+mandate doesn't name, or into a private network.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ _UNSENT_HEADERS: Final = frozenset(
 
 
 class PaymentRefusedError(WaystationError):
-    """No answer for the request. ``rule`` is stable; ``money_moved`` says ``no``, ``yes`` or ``unknown``."""
+    """The request got no answer. ``rule`` is stable; ``money_moved`` is ``no``, ``yes`` or ``unknown``."""
 
     def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str) -> None:
         super().__init__(message)
@@ -80,12 +80,12 @@ class PaymentRefusedError(WaystationError):
 
 @dataclass(frozen=True)
 class Paid:
-    """What a payment brought."""
+    """The answer to a request, and how it was paid for."""
 
     response: httpx.Response
     receipt: Receipt | None
     payment_id: str | None
-    """None when nothing had to be paid."""
+    """None if nothing had to be paid."""
     money_moved: MoneyMoved
 
 
@@ -107,10 +107,10 @@ class Payer:
         journal: "AllowanceJournal | None" = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """With ``credentials`` and ``journal`` this process pays from its allowances by itself.
+        """Takes ``credentials`` and ``journal`` to make the payments of its allowances in this process.
 
-        Both belong to the caller. ``allowed_networks`` are private ones that may be asked all the
-        same; ``transport`` takes the place of the network in tests.
+        Both belong to the caller. ``allowed_networks`` are private networks that may be called anyway;
+        in tests, ``transport`` replaces the network.
         """
         self._client = client
         self._mandate_id, self._agent = mandate_id, agent
@@ -144,14 +144,14 @@ class Payer:
         content: bytes = b"",
         payment_id: str | None = None,
     ) -> Paid:
-        """Makes a request and pays for it if it must be paid for.
+        """Makes a request, and pays for it if it must be paid for.
 
-        Give ``payment_id`` where the same call may be made again (a retried turn): the
-        payment is then made once and its answer given again.
+        Pass ``payment_id`` if the same call may be made again (by a retried turn): it is then paid once, and
+        a repeat returns the same answer.
 
         Raises:
-            PaymentRefusedError: with the rule, and whether money moved.
-            httpx.HTTPError: the server can't be reached; nothing was paid.
+            PaymentRefusedError: The request got no answer; names the rule and says whether money moved.
+            httpx.HTTPError: The server can't be reached; nothing was paid.
         """
         await self.check_seller(url)
         try:
@@ -172,7 +172,7 @@ class Payer:
     async def _ask(
         self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes
     ) -> httpx.Response:
-        """The answer to the bare request, in bounded memory and time; of a 402 its headers alone."""
+        """Returns the answer to the bare request, in bounded memory and time; of a 402, only its headers."""
         body = bytearray()
         try:
             async with (
@@ -198,7 +198,7 @@ class Payer:
         )
 
     async def check_seller(self, url: str) -> None:
-        """Whether the mandate allows this origin; asked before anything is sent there.
+        """Checks that the mandate allows this origin, before anything is sent there.
 
         Raises:
             PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``.
@@ -228,7 +228,7 @@ class Payer:
         max_price: Money,
         payment_id: str | None = None,
     ) -> Paid:
-        """Pays for a request whose 402 answer is at hand. See ``fetch``."""
+        """Pays for a request whose 402 answer the caller already has. See ``fetch``."""
         allowance = self._allowances.get(origin_of(request.url))
         if allowance is not None:
             return await self._pay_within(allowance, request, first_answer, max_price, payment_id)
@@ -278,7 +278,7 @@ class Payer:
                 "answered", start_workflow_operation=operation, result_type=PaidRequestView
             )
         except WorkflowAlreadyStartedError:
-            pass  # closed already: its result is the answer
+            pass  # already closed: its result is the answer
         except RPCError as error:
             if error.status not in (RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.NOT_FOUND):
                 raise
@@ -302,11 +302,11 @@ class Payer:
     ) -> AsyncIterator[str]:
         """Reserves a budget for one seller; payments to it are fast until the block ends.
 
-        ``seller`` is a web origin (``https://api.example``). A process that dies inside the block
-        goes on with the same ``allowance_id``, or leaves an allowance that settles itself.
+        ``seller`` is a web origin (``https://api.example``). If the process dies inside the block, it can
+        continue with the same ``allowance_id``; otherwise the allowance settles itself.
 
         Raises:
-            PaymentRefusedError: another process pays from this allowance.
+            PaymentRefusedError: Another process pays from this allowance.
         """
         workflow_id = allowance_id or f"allowance-{uuid.uuid4().hex}"
         start = AllowanceStart(
@@ -320,7 +320,7 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: answers are given again
+        with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: it still returns its answers
             await self._client.start_workflow(
                 ALLOWANCE_WORKFLOW,
                 {"start": start.model_dump(mode="json")},
@@ -341,10 +341,10 @@ class Payer:
             await self._settle(workflow_id)
 
     async def _holder(self, allowance_id: str, start: AllowanceStart) -> "AllowanceHolder | None":
-        """This process as the allowance's holder, where it has what it takes to pay."""
+        """Makes this process the allowance's holder and returns it; None if it can't pay."""
         if self._credentials is None or self._journal is None or not self._credentials.can_pay:
             return None
-        # Only a process that pays by itself needs the payment libraries.
+        # Only a process that makes its own payments needs the payment libraries.
         from waystation.buyer.allowance.holder import AllowanceHolder
         from waystation.buyer.allowance.lease import report_what_was_left
         from waystation.buyer.http import PaidHttp
@@ -372,12 +372,12 @@ class Payer:
         try:
             handle = self._client.get_workflow_handle(allowance_id)
             await handle.signal("settle", {"by": self._agent})
-        except RPCError as error:  # it has ended and settled by itself
+        except RPCError as error:  # it has already ended and settled
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
 
     async def settled(self, allowance_id: str) -> AllowanceView:
-        """The final balance of an allowance, once it is settled."""
+        """Returns the final balance of an allowance, once it is settled."""
         handle = self._client.get_workflow_handle(allowance_id, result_type=AllowanceView)
         view: AllowanceView = await handle.result()
         return view
@@ -413,7 +413,7 @@ class Payer:
         request: PaidHttpRequest,
         first_answer: tuple[tuple[str, str], ...],
     ) -> AllowanceAnswer:
-        """The allowance's workflow pays, for a process that holds nothing that pays."""
+        """Asks the allowance's workflow to pay, for a process without credentials."""
         payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
         handle = self._client.get_workflow_handle(allowance_id)
         try:
@@ -445,7 +445,7 @@ class Payer:
 
 @dataclass(frozen=True)
 class _OpenAllowance:
-    """An allowance that payments go through; with a holder they are made in this process."""
+    """An allowance that payments go through; with a holder, this process makes them."""
 
     id: str
     holder: "AllowanceHolder | None"
@@ -456,10 +456,10 @@ class PayingTransport(httpx.AsyncBaseTransport):
 
         httpx.AsyncClient(transport=PayingTransport(payer, max_price=Money(amount=50, currency="usd")))
 
-    A 402 is paid at most once, up to ``max_price``; when it isn't paid, the caller gets
-    ``PaymentRefusedError``. Redirects stay with the client: a request that it sends to
-    another origin is a request of its own, with its own price. All requests must be to sellers
-    of the mandate; mount it for those alone where a client calls others too.
+    A 402 is paid at most once, up to ``max_price``; if it isn't paid, the caller gets
+    ``PaymentRefusedError``. Redirects are left to the client: a request that it sends to another origin is a
+    separate request with its own price. All requests must go to sellers of the mandate; if a client calls
+    others too, mount the transport for the mandate's sellers only.
     """
 
     def __init__(
@@ -470,7 +470,7 @@ class PayingTransport(httpx.AsyncBaseTransport):
         self._inner = inner or CheckedTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends a request, and pays where the answer is 402."""
+        """Sends a request, and pays if the answer is 402."""
         await self._payer.check_seller(str(request.url))
         content = await request.aread()
         response = await self._inner.handle_async_request(request)

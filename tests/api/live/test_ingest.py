@@ -1,0 +1,116 @@
+"""An agent's connection, with the session's parts as they are and Temporal's answers played."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from api.auth import Principal
+from api.live.agents import AgentConnection
+from api.live.bus import MemoryBus
+from api.live.channels import Channels
+from api.live.feeds import Feeds
+from tests.api.live.test_feeds import NOW
+from tests.support import eventually
+from waystation.models.events import Actor, Event, EventType, Role
+from waystation.models.ingest import CloseFrame, OpenFrame
+from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
+from waystation.settings import Settings
+
+
+class SlowSession:
+    """Answers a snapshot when it is let."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+
+    async def snapshot(self, session_id: str) -> Snapshot:
+        await self.may_answer.wait()
+        return Snapshot(session_id=session_id, agent="bot", status=SessionStatus.IDLE, tip=1, created=NOW)
+
+    async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
+        return ReplayPage(events=(), next_after=after, tip=1, more=False, closed=False)
+
+
+class Socket:
+    """An agent's side: sends what it is given, hears what comes down."""
+
+    def __init__(self) -> None:
+        self.up: asyncio.Queue[str] = asyncio.Queue()
+        self.down: list[str] = []
+
+    async def receive_text(self) -> str:
+        return await self.up.get()
+
+    async def send_text(self, text: str) -> None:
+        self.down.append(text)
+
+
+async def test_a_writer_that_is_closed_or_opened_again_while_it_opens_is_not_left_behind() -> None:
+    session, socket, bus = SlowSession(), Socket(), MemoryBus()
+    gateway: Any = session
+    feeds = Feeds(gateway, bus, Settings())
+    channels = Channels(feeds, bus, gateway, Settings())
+    connection = AgentConnection(socket, Principal(subject="a", role="agent"), channels, gateway)  # type: ignore[arg-type]
+    running = asyncio.create_task(connection.run())
+    bot = Actor(id="bot", role=Role.AGENT)
+    for writer in ("again", "again", "closed"):
+        socket.up.put_nowait(OpenFrame(session_id="s", writer=writer, actor=bot).model_dump_json())
+    socket.up.put_nowait(CloseFrame(writer="closed").model_dump_json())
+    await eventually(socket.up.empty)
+    session.may_answer.set()
+    await eventually(lambda: socket.down)
+    assert set(connection._writers) == {"again"}
+    assert feeds._users == {"s": 1}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert feeds._users == {}
+    await feeds.stop()
+
+
+class RetriedSession(SlowSession):
+    """A session whose turn has begun for the third time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer.set()
+
+    async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
+        events = tuple(
+            Event(
+                seq=number,
+                time=NOW,
+                type=EventType.TURN_STARTED if number == 1 else EventType.TURN_RETRIED,
+                actor=Actor(id="bot", role=Role.AGENT),
+                turn_id="t1",
+                data={"attempt": number},
+            )
+            for number in range(after + 1, 4)
+        )
+        return ReplayPage(events=events, next_after=3, tip=3, more=False, closed=False)
+
+
+@pytest.mark.parametrize(("attempt", "over"), [(1, True), (2, True), (3, False), (4, False)])
+async def test_a_later_attempt_fences_the_ones_before_it_and_no_other(attempt: int, over: bool) -> None:
+    session, socket, bus = RetriedSession(), Socket(), MemoryBus()
+    gateway: Any = session
+    feeds = Feeds(gateway, bus, Settings())
+    channels = Channels(feeds, bus, gateway, Settings())
+    connection = AgentConnection(socket, Principal(subject="a", role="agent"), channels, gateway)  # type: ignore[arg-type]
+    running = asyncio.create_task(connection.run())
+    frame = OpenFrame(
+        session_id="s",
+        writer="w",
+        actor=Actor(id="bot", role=Role.AGENT),
+        turn_id="t1",
+        attempt=attempt,
+        after=0,
+    )
+    socket.up.put_nowait(frame.model_dump_json())
+    await eventually(lambda: "w" in connection._writers)
+    opening = connection._opens["w"]
+    await asyncio.wait_for(opening, 5)
+    assert connection._writers["w"][0].fenced is over
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await feeds.stop()

@@ -1,0 +1,463 @@
+"""The routes of mandates and purchases, the webhooks in, and the codec endpoint."""
+
+import asyncio
+import dataclasses
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+from temporalio.client import Client as TemporalClient
+from typer.testing import CliRunner
+
+from api.gateways.money import MoneyGateway, MoneyParts
+from api.gateways.sessions import Gateway
+from api.live.control import Control
+from api.main import create_app
+from api.routes import codec, mandates, purchases
+from tests.support import TEMPORAL, TemporalServer, eventually, free_port
+from tests.workflows.purchase.scripted_seller import ScriptedSeller
+from tests.workflows.purchase.support import BUYER, DETAILS, Processor
+from waystation.agent.money import Purse, Spender
+from waystation.cli import money as money_cli
+from waystation.client import Client
+from waystation.client.purchases import Buying
+from waystation.errors import ConflictError, NotAllowed
+from waystation.models.trail import AuditTrail
+from waystation.protocols.acp.webhooks import sign_webhook
+from waystation.settings import ApiKey, ApiRole, MoneySettings, Settings, hash_api_key
+from workflows.trail import verify
+
+KEYS: dict[str, ApiRole] = {
+    "agent": "agent",
+    "alice": "approver",
+    "bob": "approver",
+    "ops": "operator",
+    "backend": "service",
+    "rival": "agent",
+    "carol": "client",
+}
+AGENTS = {"agent": ("shopper",)}
+WEBHOOK_SECRET = "whsec_ofTheSellerInTheTests"
+
+
+class Api:
+    """Calls as one of the people with a key."""
+
+    def __init__(self, http: httpx.AsyncClient, seller: str) -> None:
+        self.http, self.seller = http, seller
+
+    async def call(self, who: str, method: str, path: str, body: Any = None, **params: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {who}-key"}
+        return await self.http.request(method, path, json=body, headers=headers, params=params)
+
+    async def mandate(self, **changes: Any) -> str:
+        terms = {
+            "owner": "alice",
+            "agent": "shopper",
+            "cap": {"amount": 100_000, "currency": "usd"},
+            "valid_until": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+            "sellers": [self.seller],
+            "payment_methods": ["pm_card_visa"],
+            **changes,
+        }
+        answer = await self.call("alice", "POST", "/mandates", {"terms": terms})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["mandate_id"])
+
+    def wanted(self, mandate_id: str, **changes: Any) -> dict[str, Any]:
+        return {
+            "mandate_id": mandate_id,
+            "seller": self.seller,
+            "currency": "usd",
+            "items": [{"id": "mug", "quantity": 2}],
+            "agent": {"id": "shopper"},
+            "buyer": BUYER,
+            "fulfillment_details": DETAILS,
+            **changes,
+        }
+
+    async def buy(self, mandate_id: str, **changes: Any) -> str:
+        body = {"request": self.wanted(mandate_id, **changes)}
+        answer = await self.call("agent", "POST", "/purchases", body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["purchase_id"])
+
+    async def until(self, purchase_id: str, status: str) -> dict[str, Any]:
+        async def reached() -> dict[str, Any] | None:
+            view: dict[str, Any] = (await self.call("ops", "GET", f"/purchases/{purchase_id}")).json()
+            return view if view["status"] == status else None
+
+        found: dict[str, Any] = await eventually(reached, what=f"the purchase is {status}")
+        return found
+
+
+@pytest.fixture
+async def api(
+    temporal_server: TemporalServer,
+    encrypted: TemporalClient,
+    purchase_queue: str,
+    seller: ScriptedSeller,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Api]:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_server.address)
+    keys = tuple(
+        ApiKey(id=name, role=role, sha256=hash_api_key(f"{name}-key"), agents=AGENTS.get(name, ()))
+        for name, role in KEYS.items()
+    )
+    app = create_app(Settings(api_keys=keys, token_secrets=(SecretStr("x" * 32),)))
+    for part in (mandates, purchases, codec):
+        app.include_router(part.router)
+    async with app.router.lifespan_context(app):
+        secrets = {seller.origin: (SecretStr(WEBHOOK_SECRET),)}
+        parts, gateway = app.state.parts, Gateway(encrypted, 10.0)
+        money = MoneyGateway(encrypted, 10.0, task_queue=purchase_queue)
+        app.state.parts = dataclasses.replace(
+            parts,
+            gateway=gateway,
+            money=MoneyParts(gateway=money, settings=MoneySettings(seller_webhook_secrets=secrets)),
+            control=Control(parts.feeds, parts.bus, gateway, money),
+        )
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+            yield Api(http, seller.origin)
+
+
+async def test_from_the_mandate_to_the_receipt(api: Api, processor: Processor) -> None:
+    mandate_id = await api.mandate()
+    purchase_id = await api.buy(mandate_id)
+    view = await api.until(purchase_id, "awaiting_approval")
+    approval = {"digest": view["digest"]}
+    answer = await api.call("alice", "POST", f"/purchases/{purchase_id}/approve", approval)
+    assert answer.status_code == 200
+    done = (await api.call("agent", "GET", f"/purchases/{purchase_id}", wait_seconds=20)).json()
+    assert done["status"] == "completed"
+    assert done["receipt"]["approved_by"] == "alice"
+    balance = (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()
+    assert (balance["spent"]["amount"], balance["reserved"]["amount"]) == (2480, 0)
+    trail = AuditTrail.model_validate(
+        (await api.call("ops", "GET", f"/purchases/{purchase_id}/audit")).json()
+    )
+    assert verify(trail.entries)
+    cart = (await api.call("agent", "GET", f"/purchases/{purchase_id}/cart")).json()
+    assert cart["total"] == 2480
+    listed = (await api.call("ops", "GET", "/purchases", limit=100)).json()
+    assert purchase_id in [one["purchase_id"] for one in listed]
+
+
+async def test_what_waits_for_an_approver_is_found_among_the_rest(api: Api) -> None:
+    mandate_id = await api.mandate()
+    waiting, done = await api.buy(mandate_id), await api.buy(mandate_id)
+    for purchase_id in (waiting, done):
+        view = await api.until(purchase_id, "awaiting_approval")
+    await api.call("alice", "POST", f"/purchases/{done}/approve", {"digest": view["digest"]})
+    await api.until(done, "completed")
+
+    async def listed() -> list[str]:
+        answer = await api.call("alice", "GET", "/purchases", limit=100, waiting=True)
+        return [one["purchase_id"] for one in answer.json()]
+
+    async def waiting_alone() -> bool:
+        return waiting in await listed() and done not in await listed()
+
+    await eventually(waiting_alone)
+    await api.call("alice", "POST", f"/purchases/{waiting}/reject", {"reason": "no"})
+
+    async def none_waits() -> bool:
+        return waiting not in await listed()
+
+    await eventually(none_waits)
+
+
+async def test_only_an_approver_approves(api: Api) -> None:
+    purchase_id = await api.buy(await api.mandate(approvers=["alice"]))
+    view = await api.until(purchase_id, "awaiting_approval")
+    for who, expected in (("agent", 403), ("ops", 403), ("backend", 403), ("bob", 403)):
+        answer = await api.call(who, "POST", f"/purchases/{purchase_id}/approve", {"digest": view["digest"]})
+        assert answer.status_code == expected, who
+    assert (await api.until(purchase_id, "awaiting_approval"))["approval"] is None
+    stale = await api.call(
+        "alice", "POST", f"/purchases/{purchase_id}/approve", {"digest": "sha256:" + "0" * 64}
+    )
+    assert (stale.status_code, stale.json()["code"]) == (409, "stale-digest")
+    assert stale.json()["digest"] == view["digest"]
+    assert stale.json()["cart"]["total"] == 2480
+    rejected = await api.call("alice", "POST", f"/purchases/{purchase_id}/reject", {"reason": "no"})
+    assert rejected.status_code == 200
+    await api.until(purchase_id, "rejected")
+    late = await api.call("alice", "POST", f"/purchases/{purchase_id}/approve", {"digest": view["digest"]})
+    assert late.status_code == 409
+
+
+async def test_nobody_spends_from_the_mandate_of_another(api: Api) -> None:
+    mandate_id = await api.mandate()
+    request = api.wanted(mandate_id)
+    for who, code in (("rival", "wrong-agent"), ("carol", "unknown-mandate"), ("ops", "forbidden")):
+        answer = await api.call(who, "POST", "/purchases", {"request": request})
+        assert (answer.json()["code"], who) == (code, who)
+    price = {"amount": 50, "currency": "usd"}
+    wish = {"request": {"url": "https://api.example/report"}, "max_price": price}
+    paid = {"request": {**wish, "mandate_id": mandate_id, "agent": "shopper"}}
+    answer = await api.call("rival", "POST", "/payments", paid)
+    assert answer.json()["code"] == "wrong-agent", answer.text
+    assert (await api.call("rival", "GET", f"/mandates/{mandate_id}")).status_code == 404
+    # In its own name the rival may ask, and the mandate says no before the seller hears of it.
+    own = {**request, "agent": {"id": "rival"}}
+    answer = await api.call("rival", "POST", "/purchases", {"request": own})
+    refused = await api.until(answer.json()["purchase_id"], "refused")
+    assert refused["refusal"]["rule"] == "wrong_agent"
+    assert refused["cart"] is None
+    purchase_id = await api.buy(mandate_id)
+    waiting = await api.until(purchase_id, "awaiting_approval")
+    for method, path in (("GET", ""), ("GET", "/audit"), ("POST", "/cancel")):
+        answer = await api.call("rival", method, f"/purchases/{purchase_id}{path}", {})
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown-purchase")
+    assert purchase_id not in (await api.call("rival", "GET", "/purchases", limit=100)).text
+    assert (await api.until(purchase_id, "awaiting_approval"))["digest"] == waiting["digest"]
+
+
+async def test_a_client_spends_from_mandates_of_its_own(api: Api) -> None:
+    terms = {**(await api.call("alice", "GET", f"/mandates/{await api.mandate()}")).json()["terms"]}
+    given = await api.call("backend", "POST", "/mandates", {"terms": {**terms, "owner": "carol"}})
+    request = api.wanted(given.json()["mandate_id"])
+    assert (await api.call("carol", "POST", "/purchases", {"request": request})).status_code == 201
+
+
+async def test_changing_and_canceling(api: Api) -> None:
+    purchase_id = await api.buy(await api.mandate())
+    first = await api.until(purchase_id, "awaiting_approval")
+    body = {"items": [{"id": "tea", "quantity": 1}]}
+    assert (await api.call("agent", "POST", f"/purchases/{purchase_id}/revise", body)).status_code == 202
+
+    async def changed() -> bool:
+        view = (await api.call("ops", "GET", f"/purchases/{purchase_id}")).json()
+        return view["status"] == "awaiting_approval" and view["digest"] != first["digest"]
+
+    await eventually(changed, what="the revised cart waits")
+    assert (await api.call("agent", "POST", f"/purchases/{purchase_id}/cancel", {})).status_code == 202
+    await api.until(purchase_id, "canceled")
+    assert (await api.call("agent", "POST", f"/purchases/{purchase_id}/cancel", {})).status_code == 409
+
+
+async def test_bad_requests_say_what_is_wrong(api: Api) -> None:
+    mandate_id = await api.mandate()
+    for bad in (
+        {"items": [{"id": "mug", "quantity": -1}]},
+        {"items": [{"id": "mug", "price": 1}]},
+        {"total": 100},
+        {"currency": "dollars"},
+    ):
+        answer = await api.call("agent", "POST", "/purchases", {"request": api.wanted(mandate_id, **bad)})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert (await api.call("ops", "GET", "/purchases/nothing")).status_code == 404
+    assert (await api.call("ops", "GET", "/mandates/nothing")).status_code == 404
+    assert (await api.http.get("/purchases")).status_code == 401
+
+
+async def test_who_grants_and_who_sees_mandates(api: Api) -> None:
+    mandate_id = await api.mandate()
+    terms = (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()["terms"]
+    for who, expected in (("agent", 403), ("ops", 403), ("bob", 403), ("backend", 201)):
+        answer = await api.call(who, "POST", "/mandates", {"terms": terms})
+        assert answer.status_code == expected, who
+    unknown = {**terms, "constraints": [{"type": "only_on_sundays"}]}
+    assert (await api.call("alice", "POST", "/mandates", {"terms": unknown})).status_code == 422
+    assert (await api.call("bob", "GET", f"/mandates/{mandate_id}")).status_code == 404
+    seen = (await api.call("agent", "GET", f"/mandates/{mandate_id}")).json()
+    assert seen["terms"]["payment_methods"] == []
+    assert (await api.call("agent", "POST", f"/mandates/{mandate_id}/revoke", {})).status_code == 403
+    assert (await api.call("alice", "POST", f"/mandates/{mandate_id}/revoke", {})).status_code == 202
+
+    async def revoked() -> bool:
+        return (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()["status"] == "revoked"
+
+    await eventually(revoked, what="the mandate is revoked")
+    mine = (await api.call("alice", "GET", "/mandates", limit=100)).json()
+    assert mandate_id in [one["mandate_id"] for one in mine]
+    assert (await api.call("bob", "GET", "/mandates")).json() == []
+
+
+async def test_the_same_id_is_the_same_purchase(api: Api) -> None:
+    mandate_id, purchase_id = await api.mandate(), f"p-{uuid.uuid4().hex}"
+    body = {"purchase_id": purchase_id, "request": api.wanted(mandate_id)}
+    assert (await api.call("agent", "POST", "/purchases", body)).status_code == 201
+    assert (await api.call("agent", "POST", "/purchases", body)).status_code == 200
+    for other in (
+        api.wanted(await api.mandate()),
+        api.wanted(mandate_id, items=[{"id": "mug", "quantity": 3}]),
+    ):
+        body = {"purchase_id": purchase_id, "request": other}
+        answer = await api.call("agent", "POST", "/purchases", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")
+
+
+# Webhooks
+
+
+async def send_event(
+    api: Api, body: bytes, *, secret: str = WEBHOOK_SECRET, at: int | None = None
+) -> httpx.Response:
+    signature = sign_webhook(secret, body, int(time.time()) if at is None else at)
+    return await api.http.post(
+        "/agentic_checkout/webhooks/order_events",
+        content=body,
+        headers={"Merchant-Signature": signature, "Content-Type": "application/json"},
+    )
+
+
+async def test_signed_webhooks_change_the_order_and_others_do_not(api: Api) -> None:
+    purchase_id = await api.buy(await api.mandate(approval_threshold=50_000))
+    view = await api.until(purchase_id, "completed")
+    order = {
+        "id": view["order"]["id"],
+        "checkout_session_id": view["cart"]["checkout_id"],
+        "permalink_url": view["order"]["permalink_url"],
+        "status": "shipped",
+    }
+    body = json.dumps({"type": "order_update", "data": order}).encode()
+    for refused in (
+        await send_event(api, body, secret="wrong"),
+        await send_event(api, body, at=int(time.time()) - 400),
+        await api.http.post("/agentic_checkout/webhooks/order_events", content=body),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (401, "invalid_signature")
+    nonsense = await send_event(api, b'{"type": "order_update"}')
+    assert (nonsense.status_code, nonsense.json()["code"]) == (422, "invalid-event")
+
+    now = int(time.time())
+    assert (await send_event(api, body, at=now)).status_code == 200
+    assert (await send_event(api, body, at=now)).status_code == 409
+
+    async def shipped() -> bool:
+        seen = (await api.call("ops", "GET", f"/purchases/{purchase_id}")).json()
+        return bool(seen["order"]["status"] == "shipped")
+
+    await eventually(shipped, what="the order is shipped")
+
+
+# Over the wire: command lines and SDK
+
+
+@pytest.fixture
+async def url(api: Api) -> AsyncIterator[str]:
+    """The same API on a real port."""
+    port = free_port()
+    transport: Any = api.http._transport
+    config = uvicorn.Config(transport.app, host="127.0.0.1", port=port, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started, what="the API listens")
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await task
+
+
+async def test_operators_can_read_histories_with_the_command_line(
+    api: Api, url: str, temporal_server: TemporalServer
+) -> None:
+    mandate_id = await api.mandate()
+    command = [
+        TEMPORAL, "workflow", "query", "-w", mandate_id, "--type", "balance",
+        "--address", temporal_server.address, "--codec-endpoint", f"{url}/codec",
+    ]  # fmt: skip
+    assert "alice" in await run(*command, "--codec-auth", "Bearer ops-key")
+    assert "alice" not in await run(*command, "--codec-auth", "Bearer agent-key")
+
+
+async def run(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return output.decode()
+
+
+async def test_the_client_buys_and_approves(api: Api, url: str) -> None:
+    async with Client(url, "agent-key") as agent, Client(url, "alice-key") as alice:
+        bought = await Buying(agent).buy(
+            await api.mandate(),
+            api.seller,
+            {"mug": 2},
+            agent="shopper",
+            buyer=BUYER,
+            fulfillment_details=DETAILS,
+        )
+        view = await Buying(agent).wait(bought.purchase_id, within_seconds=20, or_for_a_person=True)
+        assert view.status == "awaiting_approval"
+        with pytest.raises(NotAllowed):
+            await Buying(agent).approve(bought.purchase_id, view.digest or "")
+        await Buying(alice).approve(bought.purchase_id, view.digest or "")
+        view = await Buying(agent).wait(bought.purchase_id, within_seconds=20)
+        assert view.status == "completed"
+        assert (await Buying(alice).audit(bought.purchase_id)).entries[-1].action
+
+
+class OneTurn(Purse):
+    """An attempt of one turn of an agent."""
+
+    def __init__(self, client: Client) -> None:
+        spender = Spender(session_id="s-of-the-turn", turn_id="t1", agent="shopper")
+        super().__init__(spender, client.attach(spender.session_id), self.flush, Settings())
+        self.over = False
+
+    async def flush(self) -> None:
+        if self.over:
+            raise ConflictError(409, "turn-over", "The turn is over.")
+
+
+async def test_purchases_of_one_turn_stay_apart(api: Api, url: str) -> None:
+    auto = await api.mandate(approval_threshold=50_000)
+    details: dict[str, Any] = {"mandate_id": auto, "buyer": BUYER, "fulfillment_details": DETAILS}
+    async with Client(url, "agent-key") as client:
+        turn = OneTurn(client)
+        bought = await asyncio.gather(*(turn.buy(api.seller, {"mug": 1}, **details) for _ in range(2)))
+        assert [view.status for view in bought] == ["completed"] * 2
+        assert len({view.purchase_id for view in bought}) == 2
+        again = OneTurn(client)
+        same = await again.buy(api.seller, {"mug": 1}, **details)
+        assert same.purchase_id == bought[0].purchase_id
+        with pytest.raises(ConflictError, match="'key'"):
+            await again.buy(api.seller, {"tea": 1}, **details)
+        named = [await one.buy(api.seller, {"tea": 1}, key="tea", **details) for one in (turn, again)]
+        assert named[0].purchase_id == named[1].purchase_id
+        again.over = True
+        with pytest.raises(ConflictError, match="over"):
+            await again.buy(api.seller, {"tea": 1}, key="never begun", **details)
+    balance = (await api.call("alice", "GET", f"/mandates/{auto}")).json()
+    assert balance["payments"] == 3
+
+
+async def test_the_command_line_grants_shows_approves_and_audits(
+    api: Api, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(money_cli, "new_client", lambda: Client(url, "alice-key"))
+    runner = CliRunner()
+
+    async def typed(app: Any, *arguments: str, keys: str | None = None) -> str:
+        result = await asyncio.to_thread(runner.invoke, app, list(arguments), input=keys)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    created = await typed(
+        money_cli.mandate_app, "create", "--owner", "alice", "--agent", "shopper", "--cap", "10000",
+        "--seller", api.seller, "--payment-method", "pm_card_visa",
+    )  # fmt: skip
+    mandate_id = json.loads(created)["mandate_id"]
+    purchase_id = await api.buy(mandate_id)
+    await api.until(purchase_id, "awaiting_approval")
+    assert "awaiting_approval" in await typed(money_cli.purchase_app, "show", purchase_id)
+    approving = await typed(money_cli.purchase_app, "approve", purchase_id, keys="y\n")
+    assert "2 x Mug" in approving
+    assert "2480" in approving
+    await api.until(purchase_id, "completed")
+    assert "purchase.completed" in await typed(money_cli.purchase_app, "audit", purchase_id)
+    assert json.loads(await typed(money_cli.mandate_app, "show", mandate_id))["spent"]["amount"] == 2480
+    assert "mandate_id" in await typed(money_cli.mandate_app, "revoke", mandate_id, "--reason", "done")
+    refused = await asyncio.to_thread(runner.invoke, money_cli.purchase_app, ["show", "nothing"])
+    assert refused.exit_code == 1

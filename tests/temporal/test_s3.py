@@ -1,0 +1,60 @@
+"""The SDK's own S3 driver, as the settings build it, against moto's S3 server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.support import TemporalServer, eventually
+from tests.temporal.support import running
+from waystation.settings import Settings
+from waystation.temporal.connect import data_converter
+
+aioboto3 = pytest.importorskip("aioboto3", reason="needs the extra 's3'")
+moto_server = pytest.importorskip("moto.server", reason="needs moto[server]")
+
+BUCKET = "payloads"
+
+
+@pytest.fixture
+async def s3(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    await asyncio.to_thread(server.start)
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    try:
+        async with aioboto3.Session().client("s3") as client:
+            await client.create_bucket(
+                Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+            )
+        yield
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def keys() -> list[str]:
+    async with aioboto3.Session().client("s3") as client:
+        return [entry["Key"] for entry in (await client.list_objects_v2(Bucket=BUCKET)).get("Contents", [])]
+
+
+@pytest.mark.usefixtures("s3")
+async def test_a_session_above_the_threshold_lives_in_s3(temporal_server: TemporalServer) -> None:
+    settings = Settings(storage_s3_bucket=BUCKET, storage_threshold_bytes=50_000)
+    async with AsyncExitStack() as resources:
+        converter = await data_converter(settings, resources)
+        async with running(temporal_server, converter) as session:
+            for turn in range(5):
+                await session.say(f"question {turn}")
+
+            async def continued() -> bool:
+                return await session.runs() >= 2
+
+            await eventually(continued)
+            texts = await session.texts()
+        assert sum(map(len, texts)) > 900_000
+        assert any(session.handle.id in key for key in await keys())

@@ -1,0 +1,61 @@
+"""A worker in a process of its own, for tests that kill it."""
+
+import argparse
+import asyncio
+
+import uvloop
+from pydantic import SecretStr
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from activities.announcements import PurchaseAnnouncements
+from activities.mandates import MandateActivities
+from activities.registration import paid_request_activities
+from waystation.buyer.answers import AnswerStore
+from waystation.buyer.credentials import Credentials
+from waystation.buyer.http import PaidHttp
+from waystation.buyer.networks import read_networks
+from waystation.buyer.wallet import Wallet
+from waystation.settings import WalletSettings
+from waystation.stripe_http import open_stripe
+from worker import PAID_REQUEST_WORKFLOWS, WORKFLOW_RUNNER
+from workflows.mandate import Mandate
+
+
+async def run(options: argparse.Namespace) -> None:
+    client = await Client.connect(options.temporal, data_converter=pydantic_data_converter)
+    processor, _ = open_stripe("sk_test_agent", api_base=options.processor)
+    settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
+    http = PaidHttp(answers=AnswerStore(client.data_converter), allowed=read_networks(["127.0.0.0/8"]))
+    credentials = Credentials(processor=processor, wallet=Wallet.from_settings(settings))
+    paying = paid_request_activities(http, credentials)
+    mandates = MandateActivities(client)
+    async with Worker(
+        client,
+        task_queue=options.queue,
+        workflows=[Mandate, *PAID_REQUEST_WORKFLOWS],
+        activities=[
+            mandates.read_mandate,
+            mandates.reserve_from_mandate,
+            mandates.commit_to_mandate,
+            mandates.release_to_mandate,
+            mandates.holder_is_running,
+            PurchaseAnnouncements(client).announce_purchase,
+            *paying,
+        ],
+        workflow_runner=UnsandboxedWorkflowRunner() if options.as_deployed else WORKFLOW_RUNNER,
+    ):
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("temporal", "processor", "queue", "key", "rpc"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--as-deployed", action="store_true", help="without the workflow sandbox")
+    uvloop.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

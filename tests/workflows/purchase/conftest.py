@@ -1,0 +1,91 @@
+"""The processor's process, a bendable seller, and a worker with encryption, shared by all tests here."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from pydantic import SecretStr
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.registration import open_purchase_activities
+from tests.support import TemporalServer
+from tests.workflows.purchase.scripted_seller import ScriptedSeller
+from tests.workflows.purchase.support import Buyer, Processor
+from tests.workflows.purchase.town import Town
+from waystation.settings import MoneySettings
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
+from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
+
+SHOP_KEY = "key-of-the-agent-at-the-shop"
+
+
+@pytest.fixture(scope="session")
+async def processor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processor]:
+    process = Processor(tmp_path_factory.mktemp("processor"))
+    try:
+        await process.ready()
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+async def scripted(processor: Processor) -> AsyncIterator[ScriptedSeller]:
+    async with ScriptedSeller(processor.url).served() as seller:
+        yield seller
+
+
+@pytest.fixture
+async def seller(scripted: ScriptedSeller, processor: Processor) -> AsyncIterator[ScriptedSeller]:
+    scripted.reset()
+    yield scripted
+    scripted.reset()
+    await processor.calm()
+
+
+@pytest.fixture(scope="session")
+async def encrypted(temporal_server: TemporalServer) -> Client:
+    codec = encryption_codec([f"tests:{generate_key()}"])
+    return await Client.connect(temporal_server.address, data_converter=encrypting_data_converter(codec))
+
+
+@pytest.fixture(scope="session")
+async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterator[str]:
+    queue = f"purchases-{uuid.uuid4()}"
+    settings = MoneySettings(
+        allowed_networks=("127.0.0.0/8",),
+        stripe_key=SecretStr("sk_test_agent"),
+        stripe_api_base=processor.url,
+        seller_default_credential=SecretStr(SHOP_KEY),
+    )
+    async with AsyncExitStack() as resources:
+        activities = await open_purchase_activities(encrypted, settings, resources)
+        async with Worker(
+            encrypted,
+            task_queue=queue,
+            workflows=PURCHASE_WORKFLOWS,
+            activities=activities,
+            workflow_runner=WORKFLOW_RUNNER,
+        ):
+            yield queue
+
+
+@pytest.fixture
+def buyer(encrypted: Client, purchase_queue: str, seller: ScriptedSeller) -> Buyer:
+    return Buyer(encrypted, purchase_queue, seller.origin)
+
+
+@pytest.fixture(scope="session")
+async def town(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Town]:
+    # A server of its own: its worker takes up what its API starts, on the queue that all stacks share.
+    folder = tmp_path_factory.mktemp("town")
+    built = Town(folder, TemporalServer(folder))
+    try:
+        await built.open()
+        yield built
+    finally:
+        built.close()

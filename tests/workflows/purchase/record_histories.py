@@ -1,0 +1,91 @@
+"""Records histories for the replay tests: ``python -m tests.workflows.purchase.record_histories``.
+
+Run it only for a change that is meant to be incompatible with purchases and mandates that are under
+way (and say in the commit how those are drained). The histories are in clear: they come from the
+sandbox, without encryption, with payment tokens that no longer exist.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from tests.support import TemporalServer, anonymous
+from tests.workflows.purchase.scripted_seller import ScriptedSeller
+from tests.workflows.purchase.support import Bought, Buyer, Processor
+from waystation.models.decisions import Cancel
+from waystation.models.purchases import Revise
+from workflows.purchase import Purchase
+
+FOLDER = Path(__file__).with_name("histories")
+AUTO = {"approval_threshold": 50_000}
+
+
+async def _approved(buyer: Buyer) -> Bought:
+    bought = await buyer.buy()
+    await bought.approve()
+    await bought.outcome()
+    return bought
+
+
+async def _revised_and_canceled(buyer: Buyer) -> Bought:
+    bought = await buyer.buy()
+    await bought.until("awaiting_approval")
+    await bought.handle.signal(Purchase.revise, Revise.model_validate({"by": "a", "items": [{"id": "tea"}]}))
+    await bought.handle.signal(Purchase.cancel, Cancel(by="alice"))
+    await bought.outcome()
+    return bought
+
+
+async def _declined_then_paid(buyer: Buyer) -> Bought:
+    methods = ["pm_card_chargeDeclined", "pm_card_visa"]
+    bought = await buyer.buy(terms={**AUTO, "payment_methods": methods})
+    await bought.outcome()
+    return bought
+
+
+async def _refused(buyer: Buyer) -> Bought:
+    bought = await buyer.buy(terms={"cap": {"amount": 100, "currency": "usd"}})
+    await bought.outcome()
+    return bought
+
+
+SCENES: dict[str, Any] = {
+    "approved": _approved,
+    "revised_and_canceled": _revised_and_canceled,
+    "declined_then_paid": _declined_then_paid,
+    "refused": _refused,
+}
+
+
+async def main() -> None:
+    from tests.workflows.purchase.test_time import working
+
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        temporal, processor = TemporalServer(Path(scratch)), Processor(Path(scratch))
+        try:
+            await temporal.ready()
+            await processor.ready()
+            client = await Client.connect(
+                temporal.address, data_converter=pydantic_data_converter, identity="recorder"
+            )
+            async with ScriptedSeller(processor.url).served() as seller, working(client, processor) as queue:
+                buyer = Buyer(client, queue, seller.origin)
+                for name, play in SCENES.items():
+                    bought = await play(buyer)
+                    for kind, handle in (("purchase", bought.handle), ("mandate", bought.mandate)):
+                        history = await client.get_workflow_handle(handle.id).fetch_history()
+                        text = anonymous(history.to_json())
+                        (FOLDER / f"{kind}-{name}.json").write_text(text + "\n")
+        finally:
+            processor.kill()
+            temporal.kill()
+    print(f"recorded {len(list(FOLDER.glob('*.json')))} histories")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,54 @@
+"""What the log refuses and what it keeps, beside the property in tests/client/test_transcripts.py."""
+
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from waystation.agent.turn import brief
+from waystation.models.events import Actor, EventType, Item, Role, Write
+from workflows.session.log import MAX_OPEN_MESSAGES, SessionLog
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def write(
+    turn_id: str | None, *items: tuple[str, str, dict[str, JsonValue]], writer: str = "w", by: str = "bot"
+) -> Write:
+    return Write(
+        writer=writer,
+        actor=Actor(id=by, role=Role.AGENT),
+        turn_id=turn_id,
+        attempt=1 if turn_id else 0,
+        items=tuple(
+            Item(n=n, type=kind, message_id=m, data=data) for n, (kind, m, data) in enumerate(items, 1)
+        ),
+    )
+
+
+def test_a_message_that_ends_after_the_stop_says_nothing_that_was_not_on_screens() -> None:
+    log = SessionLog()
+    log.open_fence("t1", 1)
+    log.accept(write("t1", ("message.delta", "m", {"offset": 0, "text": "shown"})), NOW)
+    log.mute("t1")
+    accepted = log.accept(
+        write("t1", ("message.completed", "m", {"text": "shown, and much more"}), writer="again"), NOW
+    )
+    (completed,) = accepted.events
+    assert completed.type == EventType.MESSAGE_COMPLETED
+    assert completed.data["text"] == "shown"
+
+
+def test_messages_that_one_writer_never_ends_do_not_keep_others_from_writing() -> None:
+    log = SessionLog()
+    left = [("message.started", f"left-{number}", {}) for number in range(MAX_OPEN_MESSAGES + 1)]
+    assert log.accept(write(None, *left, by="cron"), NOW).refused == 1
+    log.open_fence("t1", 1)
+    accepted = log.accept(
+        write("t1", ("message.delta", "m", {"offset": 0, "text": "heard"}), writer="t1"), NOW
+    )
+    assert [event.type for event in accepted.events] == ["message.started", "message.delta"]
+
+
+def test_what_an_agents_error_says_is_recorded_without_credentials() -> None:
+    error = RuntimeError("POST /v1/tokens/spt_1N4Qx8Kd22 with Bearer abcdefgh12345678 was refused")
+    assert brief(error) == "RuntimeError: POST /v1/tokens/[redacted] with Bearer [redacted] was refused"

@@ -56,7 +56,7 @@ class DevProcess:
         ports = ("--port", str(self.port), "--temporal-port", str(self.temporal_port))
         self.process = Process(*COMMAND, "dev", *ports, *self._options, log=log, cwd=self.folder)
         await eventually(
-            lambda: "Waystation runs" in log.read_text() or self._ended(),
+            lambda: "Waystation is running" in log.read_text() or self._ended(),
             within=START_SECONDS,
             what="waystation dev runs",
         )

@@ -184,7 +184,7 @@ def dev(full: Environment, tmp_path: Path) -> Iterator[Process]:
 async def test_dev_starts_from_another_folder_and_answers(
     full: Environment, dev: Process, tmp_path: Path
 ) -> None:
-    await eventually(lambda: "Waystation runs" in dev.output, within=60, what=f"dev runs: {dev.output}")
+    await eventually(lambda: "Waystation is running" in dev.output, within=60, what=f"dev runs: {dev.output}")
 
     found = re.search(r"Console +(http://[^#]+)", dev.output)
     assert found

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.stack import KEYS, Stack
 from tests.support import eventually
+from tests.world.stack import KEYS, Stack
 from waystation.client import Client
 from waystation.models.sessions import Snapshot
 from waystation.settings import ApiKey

@@ -61,7 +61,7 @@ async def _running(say: Say) -> AsyncIterator[Counting]:
         settings: dict[str, str] = {}
         redis_port = None
         try:
-            redis = await resources.enter_async_context(redis_streams.server(folder))
+            redis = resources.enter_context(redis_streams.server(folder))
             redis_port, settings["redis_url"] = redis.port, redis.url
         except FileNotFoundError as missing:
             say(f"  Redis is left out, and so are its commands: {missing}")

@@ -87,7 +87,7 @@ async def run(size: Size, say: Say) -> list[Row]:
         settings = {}
         redis: Process | None = None
         try:
-            redis = await resources.enter_async_context(redis_streams.server(folder))
+            redis = resources.enter_context(redis_streams.server(folder))
             settings["redis_url"] = redis.url
         except FileNotFoundError as missing:
             say(f"  Redis is left out: {missing}")

@@ -37,6 +37,16 @@ async def eventually(
         await asyncio.sleep(0.01)
 
 
+def wait_until(met: Callable[[], bool], what: str, deadline_seconds: float = PATIENCE_SECONDS) -> None:
+    """Waits as ``eventually`` does, outside an event loop."""
+    end = time.monotonic() + deadline_seconds
+    while time.monotonic() < end:
+        if met():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"not within {deadline_seconds} s: {what}")
+
+
 def environment(**values: Any) -> dict[str, str]:
     return {key: str(value) for key, value in values.items() if value is not None}
 

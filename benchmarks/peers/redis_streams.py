@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 from benchmarks.peers import producer
@@ -45,7 +45,7 @@ class RedisStreams:
         return await subscribed(subscriptions, load, lambda: self.write(keys, tokens=load.tokens))
 
 
-def server(folder: Path, *options: str) -> AbstractAsyncContextManager[RedisServer]:
+def server(folder: Path, *options: str) -> AbstractContextManager[RedisServer]:
     """A Redis server for many clients; raises ``FileNotFoundError`` where there is none to start."""
     return running_redis(folder, "--maxclients", "10000", *options)
 
@@ -53,5 +53,5 @@ def server(folder: Path, *options: str) -> AbstractAsyncContextManager[RedisServ
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[RedisStreams]:
     """Starts it."""
-    async with server(folder, "--appendonly", "yes") as redis:
+    with server(folder, "--appendonly", "yes") as redis:
         yield RedisStreams(redis.port)

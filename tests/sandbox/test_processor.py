@@ -14,7 +14,8 @@ import httpx
 import pytest
 import stripe
 
-from tests.world.sandbox import Processor, running_processor, wait_until
+from tests.support import wait_until
+from tests.world.sandbox import Processor, running_processor
 from waystation.sandbox.ledger import Ledger, StripeRefusal
 from waystation.stripe_http import open_stripe
 

@@ -4,9 +4,11 @@ import uuid
 from pathlib import Path
 from typing import Self
 
+from tests.world.agent import HolderProcess
 from tests.world.process import Process
 from tests.world.sandbox import Json, PaidApi, Processor
 from tests.world.worker import PaymentWorkerProcess
+from waystation.models.money import Money
 
 WALLET_KEY = "0x" + "11" * 32
 
@@ -61,6 +63,36 @@ class PaymentProcesses:
         process = {"processor": self.processor, "api": self.api, "worker": self.worker}[name]
         process.kill()
         process.start()
+
+    def holder(
+        self,
+        folder: Path,
+        *,
+        mandate: str,
+        agent: str,
+        path: str,
+        allowance: str,
+        rail: str,
+        price: Money,
+        payments: int,
+    ) -> HolderProcess:
+        """An agent that pays the API from an allowance which it holds, to be started as a context manager."""
+        return HolderProcess(
+            folder,
+            temporal=self.temporal_address,
+            queue=self.queue,
+            processor=self.processor.url,
+            wallet_key=WALLET_KEY,
+            rpc=self.api.rpc,
+            seller=self.api.url,
+            mandate=mandate,
+            agent=agent,
+            path=path,
+            allowance=allowance,
+            rail=rail,
+            price=price,
+            payments=payments,
+        )
 
     def tokens(self) -> list[Json]:
         found: list[Json] = self.processor.books()["tokens"]

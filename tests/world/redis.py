@@ -1,15 +1,17 @@
 """Redis, where it is installed."""
 
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Self
 
-from redis.asyncio import Redis
+from redis import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.support import START_SECONDS, eventually, free_port
+from tests.support import START_SECONDS, free_port, wait_until
 from tests.world.process import Process
 
 REDIS = shutil.which("redis-server")
@@ -27,20 +29,22 @@ class RedisServer(Process):
             *options, log=folder / "redis.log",
         )  # fmt: skip
 
-    async def ready(self) -> None:
-        async with Redis(port=self.port) as redis:
+    def wait(self) -> Self:
+        """Waits until it answers."""
+        with Redis(port=self.port) as redis:
+            wait_until(partial(self._answers, redis), f"Redis answers\n{self.output}", START_SECONDS)
+        return self
 
-            async def answers() -> bool:
-                try:
-                    return bool(await redis.ping())
-                except (RedisConnectionError, BusyLoadingError):
-                    return False
+    def _answers(self, redis: Redis) -> bool:
+        assert not self.ended, f"Redis has ended:\n{self.output}"
+        try:
+            return bool(redis.ping())
+        except (RedisConnectionError, BusyLoadingError):
+            return False
 
-            await eventually(answers, within=START_SECONDS, what=f"Redis answers\n{self.output}")
 
-
-@asynccontextmanager
-async def running_redis(folder: Path, *options: str) -> AsyncIterator[RedisServer]:
+@contextmanager
+def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
     """A server that answers.
 
     Raises:
@@ -49,5 +53,4 @@ async def running_redis(folder: Path, *options: str) -> AsyncIterator[RedisServe
     if REDIS is None:
         raise FileNotFoundError(NO_REDIS)
     with RedisServer(REDIS, folder, *options) as server:
-        await server.ready()
-        yield server
+        yield server.wait()

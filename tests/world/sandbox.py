@@ -4,15 +4,14 @@ What they are asked and told here goes through no event loop: they are other pro
 test's own loop stands still.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import httpx
 
-from tests.support import PATIENCE_SECONDS, START_SECONDS, free_port
+from tests.support import PATIENCE_SECONDS, START_SECONDS, free_port, wait_until
 from tests.world.process import LOGGED_CHARACTERS, HttpProcess, Process, python
 from waystation.dev.sandbox import Sandbox
 from waystation.protocols.acp import API_VERSION
@@ -22,16 +21,6 @@ Json = dict[str, Any]
 # Making a client loads the machine's certificates, which takes longer than all that a test asks. It keeps no
 # connection, for the servers are killed.
 HTTP = httpx.Client(trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
-
-
-def wait_until(met: Callable[[], bool], what: str, deadline_seconds: float = PATIENCE_SECONDS) -> None:
-    """Polls a condition until it holds; fails with ``what`` after the deadline."""
-    end = time.monotonic() + deadline_seconds
-    while time.monotonic() < end:
-        if met():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"not within {deadline_seconds} s: {what}")
 
 
 class SandboxServer(HttpProcess):
@@ -164,7 +153,7 @@ class PaidApi(SandboxServer):
         return found
 
 
-class Facilitator(SandboxServer):
+class FacilitatorServer(SandboxServer):
     """Verifies and settles payments on a simulated chain."""
 
     name = "facilitator"

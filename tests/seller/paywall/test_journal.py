@@ -1,7 +1,7 @@
 """Both journals: one writer wins, what is acknowledged stays, replicas see each other."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,11 +36,11 @@ ANSWER = StoredAnswer(status=200, headers=(), body_base64="")
 
 
 @pytest.fixture(scope="session")
-async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if REDIS is None:
         pytest.skip(NO_REDIS)
     folder = tmp_path_factory.mktemp("redis")
-    async with running_redis(folder, "--appendonly", "yes", "--appendfsync", "always") as server:
+    with running_redis(folder, "--appendonly", "yes", "--appendfsync", "always") as server:
         yield server.url
 
 

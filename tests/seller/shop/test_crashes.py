@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.seller.shop.agent import Agent, total
-from tests.world.sandbox import Processor, Shop, running_processor, running_shop, wait_until
+from tests.support import wait_until
+from tests.world.sandbox import Processor, Shop, running_processor, running_shop
 
 
 @pytest.fixture
@@ -190,7 +191,10 @@ async def test_kill_9_at_random_moments(pair: tuple[Processor, Shop]) -> None:
                 victims = chance.choice(([shop], [processor], [shop, processor]))
                 for victim in victims:
                     victim.kill()
-                await asyncio.gather(*(asyncio.to_thread(victim.start) for victim in victims))
+                for victim in victims:
+                    victim.start()
+                for victim in victims:
+                    await victim.ready()
             told = f"round {number}, seed {seed}"
             assert await buying == "completed", told
             assert len(shop.entries_of(session["id"])) == 1, told

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.seller.shop.agent import Agent, check, total
-from tests.world.sandbox import Processor, Shop, running_shop, wait_until
+from tests.support import wait_until
+from tests.world.sandbox import Processor, Shop, running_shop
 from waystation.protocols import acp
 from waystation.protocols.acp.webhooks import InvalidSignatureError, verify_webhook
 from waystation.seller.shop.webhooks import MAX_WAIT_MS, wait_ms

@@ -19,8 +19,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from tests.buyer.bench import AGENT, USDC, usd
 from tests.support import eventually
-from tests.world.agent import HolderProcess
-from tests.world.payment_processes import WALLET_KEY, PaymentProcesses
+from tests.world.payment_processes import PaymentProcesses
 from tests.world.temporal import TemporalServer
 from waystation.buyer.networks import read_networks
 from waystation.buyer.payer import Payer
@@ -226,16 +225,10 @@ async def test_kill_9_of_the_holder_of_an_allowance(
     mandate = await open_mandate(temporal, parts, budget)
     allowance = f"held-{uuid.uuid4().hex[:8]}"
     transfers = len(parts.api.transfers())
-    holder = HolderProcess(
+    holder = parts.holder(
         tmp_path,
-        temporal=parts.temporal_address,
-        queue=parts.queue,
-        processor=parts.processor.url,
-        wallet_key=WALLET_KEY,
-        rpc=parts.api.rpc,
         mandate=mandate,
         agent=AGENT,
-        seller=parts.api.url,
         path="/v1/reports/" if card else "/v1/quotes/",
         allowance=allowance,
         rail=Rail.MPP_STRIPE if card else Rail.X402_EXACT,

@@ -345,8 +345,11 @@ async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) 
 @pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
 async def test_two_apis_with_redis_which_is_killed_and_comes_back(tmp_path: Path) -> None:
     # Of its own: two stacks on one server would share the workers' task queue, and not the keys.
-    async with running_temporal(tmp_path) as temporal, running_redis(tmp_path) as redis:
-        with Stack(tmp_path, temporal, redis_url=redis.url, **LIMITS) as stack:
+    async with running_temporal(tmp_path) as temporal:
+        with (
+            running_redis(tmp_path) as redis,
+            Stack(tmp_path, temporal, redis_url=redis.url, **LIMITS) as stack,
+        ):
             stack.run_api()
             second = free_port()
             stack.run_api(second)

@@ -1,4 +1,4 @@
-"""What agent code is written against. It runs in its own process, with its own Temporal worker.
+"""The API that agents are written against. An agent runs in its own process, with its own Temporal worker.
 
 agent = Agent("assistant")
 

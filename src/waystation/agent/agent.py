@@ -12,7 +12,7 @@ TurnFunction = Callable[[Turn], Awaitable[JsonValue | None]]
 
 
 class Agent:
-    """An agent by its name, and the function that runs its turns.
+    """An agent: its name, and the function that runs its turns.
 
     >>> agent = Agent("echo")
     >>> @agent.turn

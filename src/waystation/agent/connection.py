@@ -1,8 +1,8 @@
 """An agent process's one connection to the API: what its turns write goes up, controls come down.
 
-The connection may be lost at any time. What has been written and not acknowledged is kept and
-sent again; writers number their items, so nothing counts twice. When too much is unacknowledged
-(Temporal or the API is down), writing waits.
+The connection may be lost at any time. What was written but not acknowledged is kept and sent again; writers
+number their items, so nothing counts twice. When too much is unacknowledged (Temporal or the API is down),
+writing waits.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from waystation.models.sessions import Spawn
 logger = logging.getLogger(__name__)
 
 MAX_UNACKNOWLEDGED_BYTES = 1024 * 1024
-"""What one writer may have under way; beyond it ``write`` waits."""
+"""How much one writer may have unacknowledged; beyond that, ``write`` waits."""
 MAX_ITEMS_PER_FRAME = 500
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 MIN_RECONNECT_PAUSE_SECONDS = 0.1
@@ -79,7 +79,7 @@ class IngestConnection:
             await asyncio.gather(self._task, *self._background, return_exceptions=True)
 
     def writer(self, frame: OpenFrame, control: Callable[[Control], None]) -> "Writer":
-        """A writer for one attempt of a turn; ``control`` is called with what the agent must know of."""
+        """Returns a writer for one attempt of a turn; ``control`` is called with what the agent must know."""
         if self._refused:
             raise self._refused
         writer = Writer(self, frame, control)
@@ -155,7 +155,7 @@ class IngestConnection:
             try:
                 frames = _FRAMES.validate_json(raw)
             except ValidationError:
-                logger.warning("The API sent a frame that this version doesn't know; ignored")
+                logger.warning("Ignored a frame from the API that this version doesn't know")
                 continue
             for frame in frames:
                 writer = self._writers.get(frame.writer or "")
@@ -163,7 +163,7 @@ class IngestConnection:
                     writer.take(frame)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Calls after a pause."""
+        """Calls ``call`` after a pause."""
 
         async def wait() -> None:
             await asyncio.sleep(seconds)
@@ -201,10 +201,12 @@ class Writer:
     async def write(
         self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
     ) -> None:
-        """Writes one item; waits while too much is unacknowledged. Raises when the turn is over.
+        """Writes one item; waits while too much is unacknowledged.
 
-        Raises ``ValueError`` for data that is no JSON or too much: sent, it would end the
-        connection that all turns of this process share.
+        Raises:
+            WaystationError: The turn is over.
+            ValueError: The data isn't JSON, or is too large: sending it would end the connection that all
+                turns of this process share.
         """
         while self._bytes >= MAX_UNACKNOWLEDGED_BYTES and not self._error:
             await self._wait()
@@ -220,8 +222,12 @@ class Writer:
         self._connection.wake()
 
     async def flush(self) -> None:
-        """Waits until everything written so far is durable. Raises when the turn is over."""
-        # Others may go on writing meanwhile: what they write is not waited for.
+        """Waits until everything written so far is durable.
+
+        Raises:
+            WaystationError: The turn is over.
+        """
+        # Others may keep writing in the meantime: what they write is not waited for.
         last = self._numbered
         if self._unacknowledged:
             self._flush_due = True
@@ -233,7 +239,7 @@ class Writer:
 
     async def spawn(self, spawn: Spawn) -> str:
         """Asks for a sub-agent and returns its turn's id."""
-        # It goes another way than what was written before, which it must not overtake in the session.
+        # A spawn takes another path than earlier writes, and must not overtake them in the session.
         await self.flush()
         self._asked += 1
         request = f"spawn-{self._asked}"
@@ -248,7 +254,7 @@ class Writer:
             self._requests_sent.discard(request)
 
     def close(self) -> None:
-        """Nothing more is written; the API may forget this writer."""
+        """Ends the writing; the API may forget this writer."""
         self._connection.drop(self)
 
     async def _wait(self) -> None:
@@ -258,7 +264,7 @@ class Writer:
     # For the connection
 
     def due(self) -> list[str]:
-        """The frames that are to be sent now."""
+        """Returns the frames to send now."""
         if self.closing:
             self.closed = True
             return [CloseFrame(writer=self.key).model_dump_json()]
@@ -294,13 +300,13 @@ class Writer:
         self._sent = self._unacknowledged[0].n - 1 if self._unacknowledged else self._numbered
 
     def take(self, frame: ServerFrame) -> None:
-        """Something came down for this writer."""
+        """Takes a frame that the API sent to this writer."""
         match frame:
             case AckFrame():
                 self._acknowledge(frame.n)
             case OpenedFrame():
                 self._opened = True
-                # What was unacknowledged when the connection was lost must not wait for company.
+                # What was unacknowledged when the connection was lost must not wait for more to join it.
                 self._flush_due |= bool(self._unacknowledged)
                 self._connection.wake()
             case SpawnedFrame():
@@ -309,7 +315,7 @@ class Writer:
                 self._take_problem(frame)
             case FencedFrame():
                 self.fail(
-                    ConflictError(409, frame.code, "The turn is over: what it still writes doesn't count.")
+                    ConflictError(409, frame.code, "The turn is over: nothing it writes counts any more.")
                 )
                 self._control(frame)
             case StopFrame() | SteerFrame() | FinishedFrame():
@@ -339,7 +345,7 @@ class Writer:
         self._connection.wake()
 
     def fail(self, error: WaystationError) -> None:
-        """Nothing that this writer writes counts any more."""
+        """Fails the writer: nothing it writes counts any more."""
         self._error = self._error or error
         for _, future in self._requests.values():
             if not future.done():
@@ -373,7 +379,7 @@ def _seal(item: Item) -> _Sealed:
 
 
 def write_frame(writer: str, items: Sequence[str], *, flush: bool) -> str:
-    """Returns a ``WriteFrame`` around items that are encoded already.
+    """Returns a ``WriteFrame`` around items that are already encoded.
 
     >>> WriteFrame.model_validate_json(write_frame("w", ['{"n":1,"type":"data.x"}'], flush=True)).items[0].n
     1
@@ -383,5 +389,5 @@ def write_frame(writer: str, items: Sequence[str], *, flush: bool) -> str:
 
 
 def actor_of(agent: str) -> Actor:
-    """The actor that an agent writes as."""
+    """Returns the actor that an agent writes as."""
     return Actor.model_validate({"id": agent, "role": "agent"})

@@ -1,7 +1,7 @@
 """A turn's purse: search, buy, fetch.
 
-Ids of purchases and payments come from session, turn and a key, so a turn that is tried again
-finds what its first attempt has begun, and never buys or pays twice.
+The ids of purchases and payments derive from session, turn and a key, so a turn that is tried again finds
+what its first attempt began, and never buys or pays twice.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from waystation.buyer.credentials import Credentials
 
 PAUSE_SECONDS: Final = 1.0
-"""Before the API is asked again when it was away."""
+"""The pause before the API is asked again after it was unreachable."""
 
 
 @dataclass(frozen=True)
 class Spender:
-    """For which turn of which agent a purse spends."""
+    """The turn and agent that a purse spends for."""
 
     session_id: str
     turn_id: str
@@ -49,8 +49,8 @@ class Purse:
     Args:
         spender: whose payments these are; their ids derive from it.
         session: where purchases are started, and announced.
-        flush: waits until what the turn wrote before is durable, so that a purchase stands behind it.
-        settings: what this process has to pay with, and where payments may go.
+        flush: waits until what the turn has written is durable, so that a purchase comes after it.
+        settings: what this process can pay with, and where payments may go.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Purse:
         """See ``Turn.buy``."""
         self._bought += 1
         purchase_id = self._money_id("buy", key or str(self._bought))
-        await self._flush()  # a purchase announces itself: behind what the agent wrote before it
+        await self._flush()  # a purchase announces itself, and must come after what the agent wrote
         buying = Buying(self._session.client)
         while True:
             try:
@@ -162,7 +162,7 @@ class Purse:
             yield allowance_id
 
     async def _payer(self, mandate_id: str) -> Payer:
-        """One for each mandate of the turn. With the keys to pay it makes an allowance's payments itself."""
+        """Returns the turn's payer for a mandate; with keys to pay, it makes allowances' payments itself."""
         payer = self._payers.get(mandate_id)
         if payer is None:
             credentials, journal = await self._means()
@@ -180,7 +180,7 @@ class Purse:
         return payer
 
     async def _means(self) -> "tuple[Credentials, AllowanceJournal] | tuple[None, None]":
-        """What this process has to pay with by itself; nothing where it holds no keys."""
+        """Returns what this process can pay with itself; nothing if it holds no keys."""
         try:
             from waystation.buyer.allowance.journal import AllowanceJournal
             from waystation.buyer.credentials import open_credentials
@@ -199,6 +199,6 @@ class Purse:
         await self._opened.aclose()
 
     def _money_id(self, kind: str, key: str | list[str]) -> str:
-        """Never from the attempt: a retry must find what was begun."""
+        """Returns an id that doesn't depend on the attempt: a retry must find what was begun."""
         parts = json.dumps([self._spender.session_id, self._spender.turn_id, kind, key])
         return f"{kind}-{hashlib.sha256(parts.encode()).hexdigest()[:40]}"

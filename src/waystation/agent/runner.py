@@ -45,7 +45,7 @@ MAX_RETRY_PAUSE_SECONDS = 5.0
 
 
 class RunsTurns(Protocol):
-    """An ``Agent``, as far as its runner is concerned."""
+    """What a runner needs of an ``Agent``."""
 
     @property
     def name(self) -> str:
@@ -78,7 +78,7 @@ class Runner:
 
 
 class _Attempt:
-    """One attempt: the agent's function beside everything that may end it."""
+    """One attempt: the agent's function, and everything that may end it."""
 
     def __init__(
         self, agent: RunsTurns, given: TurnInput, client: Client, ingest: IngestConnection, settings: Settings
@@ -107,6 +107,8 @@ class _Attempt:
             self._task.cancel()
         try:
             result = await self._task
+            # Within this block: a result that is no JSON, or nested too deeply, fails the turn for good.
+            return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
         except asyncio.CancelledError as error:
             if not self._stopped and not activity.is_cancelled() and not activity.is_worker_shutdown():
                 raise ApplicationError(
@@ -121,8 +123,6 @@ class _Attempt:
             logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
             await self._flush()
             raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from error
-        else:
-            return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
         finally:
             self._writer.close()
 
@@ -146,7 +146,7 @@ class _Attempt:
         return result
 
     async def _conversation(self) -> list[Message]:
-        """What was said so far. A turn that begins while the API or Temporal is away waits for it."""
+        """Returns what was said so far; waits while the API or Temporal can't be reached."""
         backoff = Backoff(MIN_RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
         while True:
             try:
@@ -159,7 +159,7 @@ class _Attempt:
         ]
 
     async def _wind_down(self) -> TurnResult:
-        """Stopped, by a person or by Temporal: makes durable what is on screens, and says so."""
+        """Ends a turn that a person or Temporal has stopped, after making durable what viewers see."""
         if self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task], timeout=STOP_FLUSH_SECONDS)
@@ -196,7 +196,7 @@ async def _beat() -> None:
 def workers(
     temporal: TemporalClient, agents: Sequence[RunsTurns], runner: Runner, settings: Settings
 ) -> list[Worker]:
-    """A Temporal worker for each agent, on the agent's own task queue."""
+    """Returns a Temporal worker for each agent, on the agent's own task queue."""
     return [
         Worker(
             temporal,

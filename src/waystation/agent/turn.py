@@ -1,7 +1,7 @@
 """A turn of an agent, and what it can do.
 
-A turn survives everything but its own process: should that die, another process starts the
-turn anew, and what the first had left unfinished is superseded.
+A turn survives everything but the death of its own process: then another process starts the turn again, and
+what the first left unfinished is superseded.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ MAX_ERROR_CHARACTERS = 2_000
 
 
 class RetryTurn(Exception):
-    """Raise it in a turn to have the turn tried again (up to the session's limit)."""
+    """Raise this in a turn to have the turn tried again (up to the session's limit)."""
 
 
 class SubAgentFailed(WaystationError):
@@ -40,7 +40,7 @@ class SubAgentFailed(WaystationError):
 
 @dataclass(frozen=True)
 class Steering:
-    """A message that came while the turn ran, and that the turn has taken up."""
+    """A message that arrived while the turn was running, and that the turn has taken up."""
 
     id: str
     text: str
@@ -55,7 +55,10 @@ class SubAgent:
         self._finished = finished
 
     async def result(self) -> JsonValue:
-        """Waits for its end and returns its result; raises ``SubAgentFailed``.
+        """Waits for its end and returns its result.
+
+        Raises:
+            SubAgentFailed: The sub-agent failed or was stopped.
 
         >>> answer = await sub_agent.result()  # doctest: +SKIP
         """
@@ -76,10 +79,10 @@ class MessageWriter:
         self._writer = writer
 
     async def write(self, text: str) -> None:
-        """Appends text: on every screen at once, durable within a moment."""
+        """Appends text: viewers see it immediately, and it is durable within a moment."""
         if not text:
             return
-        # Half a surrogate pair can't be encoded; it never was a character.
+        # Half a surrogate pair can't be encoded, and was never a character.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if self.length + len(text) > MAX_MESSAGE_CHARACTERS:
             raise ValueError(f"A message has at most {MAX_MESSAGE_CHARACTERS} characters; start another one.")
@@ -117,7 +120,7 @@ class Turn:
         self.parent_turn_id = given.parent_turn_id
         self.conversation = list(conversation)
         self.written = [m for m in conversation if m.turn_id == self.id and m.actor.id == self.agent]
-        """Messages that an earlier attempt of this turn has completed: they stand, don't write them again."""
+        """Messages that an earlier attempt of this turn completed; they stand, so don't write them again."""
         self.session = session
         self._writer = writer
         self._purse = purse
@@ -140,7 +143,7 @@ class Turn:
         await self._open.write(text)
 
     async def end_message(self) -> None:
-        """Completes the message that ``write`` has begun; the next ``write`` begins another.
+        """Completes the message that ``write`` began; the next ``write`` begins another.
 
         >>> await turn.end_message()  # doctest: +SKIP
         """
@@ -150,7 +153,7 @@ class Turn:
 
     @asynccontextmanager
     async def message(self, *, kind: str | None = None, **data: JsonValue) -> AsyncIterator[MessageWriter]:
-        """A message of its own, completed when the block ends; ``kind`` may be ``reasoning``.
+        """Opens a separate message, completed when the block ends; ``kind`` may be ``reasoning``.
 
         >>> async with turn.message(kind="reasoning") as thoughts:  # doctest: +SKIP
         ...     await thoughts.write("Let me see.")
@@ -168,7 +171,10 @@ class Turn:
         await self._writer.write(DATA_PREFIX + name, data)
 
     async def flush(self) -> None:
-        """Waits until everything written so far is durable. Raises ``ConflictError`` when the turn is over.
+        """Waits until everything written so far is durable.
+
+        Raises:
+            ConflictError: The turn is over.
 
         >>> await turn.flush()  # doctest: +SKIP
         """
@@ -202,10 +208,10 @@ class Turn:
         await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
-        """Starts a sub-agent that writes to this session itself, behind what the turn has written so far.
+        """Starts a sub-agent that writes to this session itself, after what the turn has written so far.
 
-        ``key`` (by default agent and text) makes it idempotent: a turn that is tried again gets
-        the sub-agent of the first try, with its result.
+        ``key`` (by default agent and text) makes it idempotent: a turn that is tried again gets the first
+        attempt's sub-agent, with its result.
 
         >>> researcher = await turn.spawn("researcher", "Find the price.")  # doctest: +SKIP
         """
@@ -229,7 +235,7 @@ class Turn:
     async def search_products(
         self, seller: str, query: str = "", *, feed: str = "catalog", limit: int = 20
     ) -> tuple[FoundProduct, ...]:
-        """Products from a seller's feed that match all words of the query.
+        """Returns products from a seller's feed that match every word of the query.
 
         >>> found = await turn.search_products("https://shop.example", "red mug")  # doctest: +SKIP
         """
@@ -247,15 +253,15 @@ class Turn:
     ) -> PurchaseView:
         """Buys ``{item id: quantity}`` and waits for the end: completed, rejected, refused, …
 
-        There is no place for a price: the seller's checkout states it, the mandate bounds it and
-        a person approves the cart. ``key`` names the purchase within the turn; by default it is the
-        turn's first, second, … one, whatever it is for. ``details`` are further fields of
-        ``PurchaseRequest``. If the turn is stopped, a purchase that nobody has approved is canceled; one
-        that was approved runs on, and the session tells its end.
+        There is no parameter for a price: the seller's checkout states it, the mandate bounds it and a
+        person approves the cart. ``key`` names the purchase within the turn; by default it is the turn's
+        first, second, … purchase, whatever it is for. ``details`` are further fields of
+        ``PurchaseRequest``. If the turn is stopped, a purchase that nobody has approved is canceled; an
+        approved one continues, and the session says how it ended.
 
         Raises:
-            ConflictError: an earlier attempt of the turn bought something else at this place, as can happen
-                where several run at once; give each a ``key``.
+            ConflictError: An earlier attempt of the turn bought something else in this place, as can happen
+                if several purchases run at the same time; give each a ``key``.
 
         >>> view = await turn.buy("https://shop.example", {"mug": 2}, mandate_id="m-1")  # doctest: +SKIP
         """
@@ -274,10 +280,13 @@ class Turn:
         content: bytes = b"",
         key: str | None = None,
     ) -> Paid:
-        """Makes a request and pays for it if it must be paid for (HTTP 402), up to ``max_price``.
+        """Makes a request, and pays for it if it must be paid for (HTTP 402), up to ``max_price``.
 
-        The same request in the same turn is paid once and gives its answer again; give a ``key`` to
-        pay for it anew. Raises ``PaymentRefusedError``.
+        The same request in the same turn is paid once, and a repeat returns the same answer; pass a ``key``
+        to pay for it again.
+
+        Raises:
+            PaymentRefusedError: The request got no answer; names the rule and says whether money moved.
 
         >>> paid = await turn.fetch(url, max_price=Money(amount=50, currency="usd"), mandate_id="m-1")
         ... # doctest: +SKIP
@@ -305,8 +314,8 @@ class Turn:
     ) -> AsyncIterator[str]:
         """Reserves a budget for one seller, for many small payments by ``fetch`` within the block.
 
-        The same seller in the same turn is the same allowance, also when the turn is tried again;
-        give a ``key`` for another one.
+        The same seller in the same turn means the same allowance, even when the turn is tried again; pass a
+        ``key`` for another one.
 
         >>> async with turn.allowance(api, budget=dollars, max_price=cents, mandate_id="m-1"):
         ...     paid = await turn.fetch(url, max_price=cents, mandate_id="m-1")  # doctest: +SKIP
@@ -341,7 +350,7 @@ class Turn:
     def hear(self, frame: Control) -> None:
         """Takes what the API tells the turn; called by the runner."""
         match frame:
-            # After a reconnect the API tells of all the turn's steers again.
+            # After a reconnect, the API sends all the turn's steers again.
             case SteerFrame() if frame.steer_id not in self._steers_seen:
                 self._steers_seen.add(frame.steer_id)
                 self._steers.append(frame)

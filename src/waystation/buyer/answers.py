@@ -1,7 +1,7 @@
-"""Large answers to paid requests: in pieces, encrypted, in the same external storage as payloads.
+"""Stores large answers to paid requests in pieces, encrypted, in the same external storage as payloads.
 
-A piece is a Temporal payload like any other, sealed by the client's own codec and kept by its storage
-driver under the workflow that asked, so keys, retention and pruning are those of all payloads.
+Each piece is an ordinary Temporal payload: the client's codec encrypts it, and its storage driver keeps it
+under the workflow that asked. Keys, retention and pruning are therefore the same as for all payloads.
 """
 
 import base64
@@ -24,9 +24,9 @@ from temporalio.converter import (
 from waystation.models.payments import HttpAnswer
 
 MAX_INLINE_ANSWER_BYTES: Final = 256 * 1024
-"""Up to this size an answer travels inside the history."""
+"""An answer up to this size is kept in the history itself."""
 MAX_UNSTORED_ANSWER_BYTES: Final = 1024 * 1024
-"""Without external storage nothing larger is taken: Temporal allows 2 MB in a payload."""
+"""Without external storage, larger answers are refused: Temporal allows 2 MB in a payload."""
 MAX_STORED_ANSWER_BYTES: Final = 64 * 1024 * 1024
 PIECE_BYTES: Final = 1024 * 1024
 MAX_PIECES: Final = MAX_STORED_ANSWER_BYTES // PIECE_BYTES + 1
@@ -34,7 +34,7 @@ MAX_PIECES: Final = MAX_STORED_ANSWER_BYTES // PIECE_BYTES + 1
 
 @dataclass(frozen=True)
 class KeptAnswer:
-    """A body that was read to its end: inline, or behind a reference."""
+    """A body that was read in full: inline, or behind a reference."""
 
     inline: bytes
     reference: str | None
@@ -43,10 +43,10 @@ class KeptAnswer:
 
 
 class AnswerStore:
-    """Reads answer bodies into storage and out of it again."""
+    """Writes answer bodies to storage and reads them back."""
 
     def __init__(self, converter: DataConverter, *, namespace: str = "default") -> None:
-        """``converter`` is the Temporal client's: its codec seals, its external storage keeps."""
+        """Takes the Temporal client's ``converter``: its codec encrypts, its external storage stores."""
         self._codec = converter.payload_codec
         storage = converter.external_storage
         self._driver: StorageDriver | None = storage.drivers[0] if storage is not None else None
@@ -58,12 +58,12 @@ class AnswerStore:
 
     @property
     def limit_text(self) -> str:
-        """What to say of an answer that is too large."""
+        """The message for an answer that is too large."""
         advice = "; set WAYSTATION_STORAGE_DIR for larger ones" if self._driver is None else ""
         return f"the answer is larger than {self._limit_bytes} bytes{advice}"
 
     async def keep(self, chunks: AsyncIterator[bytes], owner: str) -> KeptAnswer | None:
-        """Reads a body, in bounded memory; None when it is too large.
+        """Reads a body in bounded memory; returns None if it is too large.
 
         ``owner`` is the workflow that the stored pieces belong to.
         """
@@ -85,10 +85,10 @@ class AnswerStore:
         return KeptAnswer(bytes(buffer), reference, size, digest.hexdigest())
 
     async def body(self, answer: HttpAnswer) -> bytes:
-        """The whole body of an answer.
+        """Returns the whole body of an answer.
 
         Raises:
-            LookupError: it lies in storage that this process doesn't have, or was changed there.
+            LookupError: The body is in storage that this process doesn't have, or was changed there.
         """
         if answer.body_ref is None:
             return base64.b64decode(answer.body_base64)
@@ -99,7 +99,7 @@ class AnswerStore:
         return body
 
     async def _reference(self, claims: list[dict[str, str]], owner: str) -> str:
-        """One claim for the list of claims, so that a reference stays small."""
+        """Returns one claim for the list of claims, so that a reference stays small."""
         return json.dumps(await self._store(json.dumps(claims).encode(), owner))
 
     async def _store(self, piece: bytes, owner: str) -> dict[str, str]:
@@ -115,7 +115,7 @@ class AnswerStore:
 
     async def _retrieve(self, claim: dict[str, str]) -> bytes:
         if self._driver is None:
-            raise LookupError("the answer lies in external storage; set WAYSTATION_STORAGE_DIR here too")
+            raise LookupError("the answer is in external storage; set WAYSTATION_STORAGE_DIR here too")
         found = await self._driver.retrieve(
             StorageDriverRetrieveContext(), [StorageDriverClaim(claim_data=claim)]
         )

@@ -1,4 +1,4 @@
-"""From a seller's checkout session to the facts that decide a purchase. Pure."""
+"""Reduces a seller's checkout session to the facts that decide a purchase. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -107,8 +107,8 @@ def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
 def choose_handler(session: CheckoutSession) -> PaymentHandler | None:
     """Returns the seller's first handler that takes a shared payment token for a stated account.
 
-    Handlers for cards that the seller has saved itself, or that want raw card data, are of no use here.
-    A lower ``display_order`` goes first; handlers without one count as 0, and equals stay as listed.
+    Handlers for cards that the seller itself has saved, or that require raw card data, can't be used.
+    A lower ``display_order`` goes first; handlers without one count as 0, and ties keep the listed order.
     """
     payment = session.capabilities.payment
     usable = [

@@ -1,7 +1,7 @@
-"""What asking a chain can come to, for those who need no wallet to be told."""
+"""The error of asking a chain, in a module of its own for callers that need no wallet."""
 
 from waystation.errors import WaystationError
 
 
 class ChainUnavailableError(WaystationError, RuntimeError):
-    """The chain endpoint doesn't answer, or not as JSON-RPC does."""
+    """The chain endpoint doesn't answer, or its answer isn't JSON-RPC."""

@@ -1,8 +1,8 @@
-"""Payment credentials for HTTP 402: mint one for exactly an offer, and learn what became of it.
+"""Payment credentials for HTTP 402: mints one for exactly one offer, and finds out what became of it.
 
-Minting is deterministic: the same call gives the same token (by the processor's idempotency key) or
-the same signature (its nonce comes from the key). So a repeat can't pay twice, and the processor or
-the chain is asked, never the server, whether money moved.
+Minting is deterministic: the same call returns the same token (by the processor's idempotency key) or the
+same signature (its nonce comes from the key), so a repeat can't pay twice. The processor or the chain,
+never the server, is asked whether money moved.
 """
 
 from contextlib import AsyncExitStack
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from waystation.buyer.wallet import Wallet
 
 CHAIN_MARGIN_SECONDS: Final = 60
-"""After its end an authorization may still sit in a block that we don't see yet."""
+"""An expired authorization may still be in a block that we don't see yet."""
 
 
 class NotMintedError(WaystationError):
@@ -50,7 +50,7 @@ class Credentials:
     """Mints and closes credentials, by card through the processor and in tokens through the wallet."""
 
     def __init__(self, *, processor: stripe.StripeClient | None, wallet: "Wallet | None") -> None:
-        """Without ``processor`` nothing is paid by card, without ``wallet`` nothing in tokens."""
+        """Without ``processor``, nothing is paid by card; without ``wallet``, nothing in tokens."""
         self._tokens = Tokens(processor) if processor is not None else None
         self._wallet = wallet
 
@@ -62,7 +62,7 @@ class Credentials:
     def read_offers(
         self, request: PaidHttpRequest, headers: tuple[HeaderPair, ...], *, at: datetime
     ) -> ProbeAnswer:
-        """The offers of a 402 answer, and which of them this side could pay."""
+        """Returns the offers of a 402 answer that this side could pay, and why it can't pay the others."""
         parsed = http402.parse_offers(headers, now=at)
         usable, unusable = [], list(parsed.refused)
         for offer in parsed.offers:
@@ -84,11 +84,11 @@ class Credentials:
         return None if self._wallet.can_pay(offer) else f"the wallet may not spend {offer.price.currency}"
 
     async def mint(self, call: MintCall) -> MintedCredential:
-        """Issues a token or signs an authorization for exactly the offer. Sends nothing to the server.
+        """Issues a token or signs an authorization for exactly this offer. Sends nothing to the server.
 
         Raises:
-            NotMintedError: final.
-            stripe.StripeError: what the processor says.
+            NotMintedError: This side can't pay the offer; final.
+            stripe.StripeError: The processor issued no token.
         """
         if call.offer.rail is Rail.MPP_STRIPE:
             return await self._issue(call)
@@ -124,10 +124,10 @@ class Credentials:
         )
 
     async def close(self, offer: Offer, credential: MintedCredential, *, key: str) -> ClosedCredential:
-        """Asks processor or chain what became of a credential; an unused token is revoked.
+        """Asks the processor or the chain what became of a credential, and revokes an unused token.
 
         Raises:
-            ProcessorUnavailableError, stripe.StripeError: no clear word.
+            ProcessorUnavailableError, stripe.StripeError: There was no clear answer.
         """
         if offer.rail is Rail.MPP_STRIPE:
             return await self._close_token(credential, key)
@@ -147,10 +147,10 @@ class Credentials:
         return ClosedCredential(money_moved="no", source="processor")
 
     async def authorization_was_used(self, offer: Offer, *, key: str) -> bool | None:
-        """Whether the signature that ``key`` stands for moved money already; None where nobody can say.
+        """Returns whether the signature made for ``key`` has moved money; None if nobody can tell.
 
         Raises:
-            ProcessorUnavailableError: the chain's endpoint doesn't answer.
+            ProcessorUnavailableError: The chain's endpoint doesn't answer.
         """
         if self._wallet is None:
             return None
@@ -178,9 +178,9 @@ class Credentials:
 
 
 async def open_credentials(settings: Settings, resources: AsyncExitStack) -> Credentials:
-    """Opens what the settings can pay with; ``resources`` closes it.
+    """Opens whatever the settings provide to pay with; ``resources`` closes it.
 
-    The wallet's libraries are loaded where there is a wallet, and nowhere else.
+    The wallet's libraries are loaded only if there is a wallet.
     """
     processor, money = None, settings.money
     if money.stripe_key is not None:

@@ -1,6 +1,6 @@
 """The HTTP side of paid requests: what is sent, and how an answer is read.
 
-The same for a worker's activities and for an agent's process that pays by itself.
+Shared by a worker's activities and by agent processes that make their own payments.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ _UNKEPT_HEADERS: Final = frozenset({"set-cookie", "connection", "transfer-encodi
 
 
 class ServerUnavailableError(WaystationError):
-    """No answer, a 5xx, or asked to come back later: nobody knows what became of the request."""
+    """No answer, a 5xx, or told to come back later: nobody knows what became of the request."""
 
     def __init__(self, message: str, *, code: str = "no_answer", wait: timedelta | None = None) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class PaidHttp:
         allowed: Sequence[Network] = (),
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """``transport`` takes the place of the network (and of the check of addresses) in tests."""
+        """In tests, ``transport`` replaces the network (and the address check)."""
         self._http = checked_client(allowed, transport=transport)
         self._owns_transport = transport is None
         self._answers = answers
@@ -79,10 +79,13 @@ class PaidHttp:
             await self._http.aclose()
 
     async def ask(self, request: PaidHttpRequest, owner: str) -> "Asked":
-        """Makes the request without paying; redirects are followed within the origin.
+        """Makes the request without paying, and follows redirects within the origin.
 
-        ``owner`` is the workflow that a large answer is kept for. Raises
-        ``RequestInvalidError`` or ``ServerUnavailableError``.
+        ``owner`` is the workflow that a large answer is stored for.
+
+        Raises:
+            RequestInvalidError: The request can't be made, or leads to another origin.
+            ServerUnavailableError: The server didn't answer, or failed.
         """
         for _ in range(MAX_REDIRECTS + 1):
             check_transport(request.url)
@@ -109,10 +112,12 @@ class PaidHttp:
     async def send(
         self, request: PaidHttpRequest, offer: Offer, credential: MintedCredential, *, key: str, owner: str
     ) -> RedeemAnswer:
-        """Sends the request with its credential. Redirects are not followed: a credential goes to the
-        origin that asked for it.
+        """Sends the request with its credential.
 
-        Raises ``ServerUnavailableError``: nobody knows whether money moved.
+        Redirects are not followed: a credential goes only to the origin that asked for it.
+
+        Raises:
+            ServerUnavailableError: Nobody knows whether money moved.
         """
         check_transport(request.url)
         headers = {
@@ -136,7 +141,7 @@ class PaidHttp:
         return RedeemAnswer(kind="answered", answer=answer, receipt=receipt)
 
     def _build(self, request: PaidHttpRequest, ours: Mapping[str, str]) -> httpx.Request:
-        """The caller's request with our headers, which the caller can't set."""
+        """Returns the caller's request with our headers, which the caller can't set."""
         theirs = [(n, v) for n, v in request.headers if n.lower() not in _HEADERS_OF_OURS]
         body = base64.b64decode(request.body_base64)
         built = self._http.build_request(request.method, request.url, headers=theirs, content=body)
@@ -146,7 +151,7 @@ class PaidHttp:
 
     @contextlib.asynccontextmanager
     async def _answering(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-        """Sends a request and gives the streamed answer."""
+        """Sends a request and yields the streamed answer."""
         try:
             async with asyncio.timeout(WHOLE_ANSWER_TIMEOUT_SECONDS):
                 response = await self._http.send(request, stream=True)
@@ -164,7 +169,7 @@ class PaidHttp:
             ) from None
 
     async def _read(self, response: httpx.Response, owner: str) -> HttpAnswer | None:
-        """The whole answer, large ones into the store; None when it is too large to take at all."""
+        """Returns the whole answer, storing a large body apart; None if it is too large to accept."""
         kept = await self._answers.keep(response.aiter_bytes(), owner)
         if kept is None:
             return None
@@ -179,7 +184,7 @@ class PaidHttp:
 
 
 class Asked:
-    """What came back for the bare request: an answer, or the headers of a 402."""
+    """What the bare request brought back: an answer, or the headers of a 402."""
 
     def __init__(
         self,
@@ -198,11 +203,11 @@ def _redirect_within_origin(request: PaidHttpRequest, response: httpx.Response) 
     if origin_of(target) != origin_of(request.url):
         raise RequestInvalidError(
             "redirected_elsewhere",
-            f"the server redirects to another origin ({origin_of(target)}); ask for that URL if you mean it",
+            f"the server redirects to another origin ({origin_of(target)}); request that URL if you mean it",
         )
     if request.method not in ("GET", "HEAD"):
         raise RequestInvalidError(
-            "redirected", "the server redirects a request that isn't GET; ask for the new URL"
+            "redirected", "the server redirects a request that isn't GET; request the new URL"
         )
     return request.model_copy(update={"url": target})
 
@@ -214,7 +219,7 @@ def _unavailable(response: httpx.Response, what: str) -> ServerUnavailableError:
 
 
 def retry_after(value: str | None) -> timedelta | None:
-    """``Retry-After`` in whole seconds, bounded; dates and nonsense count as absent."""
+    """Returns ``Retry-After`` in whole seconds, bounded; dates and invalid values count as absent."""
     if value is None or not value.strip().isdigit():
         return None
     return timedelta(seconds=min(int(value), MAX_RETRY_AFTER_SECONDS))
@@ -233,7 +238,7 @@ def _kept_headers(response: httpx.Response) -> tuple[HeaderPair, ...]:
 
 
 def _payment_problem(answer: HttpAnswer) -> str | None:
-    """The last part of the answer's ``paymentauth.org`` problem type, or None."""
+    """Returns the last part of the answer's ``paymentauth.org`` problem type, or None."""
     kinds = [value for name, value in answer.headers if name.lower() == "content-type"]
     if not any("problem+json" in kind for kind in kinds):
         return None
@@ -241,5 +246,5 @@ def _payment_problem(answer: HttpAnswer) -> str | None:
 
 
 def now() -> datetime:
-    """The clock of paid requests, in UTC."""
+    """Returns the present time in UTC, by the clock of paid requests."""
     return datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""Where requests may go: public addresses, and private networks that a setting names. How long they may take.
+"""Where requests may go (public addresses, and private networks that a setting names), and for how long.
 
-Addresses are checked when a connection is made, so that neither a name that resolves to another
-address the second time nor a redirect leads into a private network.
+Addresses are checked when a connection is made, so neither a redirect nor a name that resolves to another
+address the second time can lead into a private network.
 """
 
 import asyncio
@@ -18,20 +18,24 @@ from waystation.buyer.origins import RequestInvalidError
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 READ_TIMEOUT_SECONDS: Final = 40.0
-"""A server settles within its answer, and stock servers wait 30 seconds for that."""
+"""A server settles before it answers, and stock servers wait up to 30 seconds for that."""
 WHOLE_ANSWER_TIMEOUT_SECONDS: Final = 55.0
-"""However slowly the bytes drip."""
+"""However slowly the bytes arrive."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """``["127.0.0.0/8", "::1/128"]`` as networks. Raises ValueError for what is none."""
+    """Returns texts such as ``["127.0.0.0/8", "::1/128"]`` as networks.
+
+    Raises:
+        ValueError: A text is not a network.
+    """
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 def is_public(address: str, allowed: Sequence[Network] = ()) -> bool:
-    """Whether requests may go to an address: a public one, or one of the allowed networks."""
+    """Returns whether requests may go to an address: a public one, or one in an allowed network."""
     ip: Any = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None)
     ip = mapped or ip
@@ -48,7 +52,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, allowed: Sequence[Network]) -> None:
         self._allowed = tuple(allowed)
-        self._inner: Any = httpcore.AnyIOBackend()  # its type is not the same where anyio is missing
+        self._inner: Any = httpcore.AnyIOBackend()  # its type differs where anyio is missing
 
     async def connect_tcp(
         self,
@@ -88,7 +92,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 
 
 class CheckedTransport(httpx.AsyncHTTPTransport):
-    """httpx's own transport, which connects to public addresses and to ``allowed`` networks alone.
+    """httpx's own transport, which connects only to public addresses and ``allowed`` networks.
 
     Raises ``RequestInvalidError`` (``private_address``) before anything is sent.
     """
@@ -109,11 +113,11 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
 def checked_client(
     allowed: Sequence[Network] = (), *, transport: httpx.AsyncBaseTransport | None = None
 ) -> httpx.AsyncClient:
-    """A client for servers that agents name: it goes where ``CheckedTransport`` lets it, follows no
-    redirects and keeps no cookies.
+    """Returns a client for servers that agents name; it follows no redirects and keeps no cookies.
 
-    One client makes the requests of all agents: what a server remembers of one is no other's.
-    ``transport`` takes the place of the network (and of the check of addresses) in tests.
+    It goes only where ``CheckedTransport`` lets it. All agents share one client, so what a server sets for
+    one agent must not be sent for another. In tests, ``transport`` replaces the network (and the address
+    check).
     """
     return httpx.AsyncClient(
         transport=transport or CheckedTransport(allowed),

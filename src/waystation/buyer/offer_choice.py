@@ -1,4 +1,4 @@
-"""Which of a server's offers to take: pure, and the same for single requests and allowances."""
+"""Chooses which of a server's offers to take. Pure, and the same for single requests and allowances."""
 
 from collections.abc import Sequence
 
@@ -23,10 +23,10 @@ def choose_offer(
     rails: Sequence[Rail],
     expected_payee: str | None,
 ) -> Offer:
-    """The offer to take: within price, currency and payee, of the preferred rail, the cheapest.
+    """Returns the offer to take: within price, currency and payee, the cheapest on the preferred rail.
 
     Raises:
-        OfferRefused: naming the rule that stands against every offer.
+        OfferRefused: No offer can be taken; ``rule`` says why.
     """
     usable = [offer for offer in offers if offer.rail in rails]
     if not usable:
@@ -36,16 +36,16 @@ def choose_offer(
     if not in_currency:
         asked = ", ".join(sorted({offer.price.currency for offer in usable}))
         raise OfferRefused(
-            "other_currency", f"the server asks for {asked}, the price was limited in {max_price.currency}"
+            "other_currency", f"the server asks for {asked}, but max_price is in {max_price.currency}"
         )
     to_payee = [offer for offer in in_currency if expected_payee in (None, offer.payee)]
     if not to_payee:
-        raise OfferRefused("other_payee", "the server wants the money for another payee than expected")
+        raise OfferRefused("other_payee", "the server names another payee than expected")
     affordable = [offer for offer in to_payee if offer.price <= max_price]
     if not affordable:
         least = min(offer.price.amount for offer in to_payee)
         raise OfferRefused(
             "price_too_high",
-            f"the server asks for {least}, at most {max_price.amount} may be paid; raise max_price",
+            f"the server asks for {least}, but at most {max_price.amount} may be paid; raise max_price",
         )
     return min(affordable, key=lambda offer: (rails.index(offer.rail), offer.price.amount))

@@ -1,7 +1,7 @@
-"""Where a URL leads, as mandates name sellers. Pure: nothing is resolved or sent.
+"""The origin of a URL, as mandates name sellers. Pure: nothing is resolved or sent.
 
-URLs are parsed by httpx, which also sends the requests: what is compared with a mandate must be what is
-called, and two parsers differ.
+URLs are parsed by httpx, which also sends the requests: the origin compared with a mandate must be the one
+that is called, and two parsers differ.
 """
 
 import ipaddress

@@ -3,10 +3,10 @@
     payer = Payer(temporal, mandate_id="mandate-1", agent="researcher")
     answer = await payer.fetch("https://api.example/report", max_price=Money(amount=50, currency="usd"))
 
-What needs no payment costs one round trip and touches no workflow. What does is paid by
-a ``PaidRequest`` workflow, or within an ``Allowance`` where one is open for the seller.
-Prices, payees and amounts come from the server's challenge alone, never from a model.
-No request leaves for a seller that the mandate doesn't name, nor for a private network.
+A request that needs no payment costs one round trip and touches no workflow. Any other is paid by a
+``PaidRequest`` workflow, or within an ``Allowance`` if one is open for the seller. Prices, payees and
+amounts come only from the server's challenge, never from a model. Nothing is sent to a seller that the
+mandate doesn't name, or into a private network.
 """
 
 import asyncio
@@ -19,11 +19,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from waystation.buyer.allowance.opening import MeansToPay, OpenAllowance, open_allowance
 from waystation.buyer.answers import MAX_STORED_ANSWER_BYTES, AnswerStore
 from waystation.buyer.networks import (
     CONNECT_TIMEOUT_SECONDS,
@@ -33,13 +34,11 @@ from waystation.buyer.networks import (
     Network,
 )
 from waystation.buyer.origins import RequestInvalidError, origin_of
-from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.buyer.outcomes import HolderRefusedError
 from waystation.errors import WaystationError
 from waystation.models.mandates import MandateView
 from waystation.models.money import Money
 from waystation.models.payments import (
-    AllowanceAnswer,
-    AllowancePayment,
     AllowanceStart,
     AllowanceView,
     HttpAnswer,
@@ -53,12 +52,10 @@ from waystation.models.payments import (
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 if TYPE_CHECKING:
-    from waystation.buyer.allowance.holder import AllowanceHolder
     from waystation.buyer.allowance.journal import AllowanceJournal
     from waystation.buyer.credentials import Credentials
 
 PAID_REQUEST_WORKFLOW: Final = "PaidRequest"
-ALLOWANCE_WORKFLOW: Final = "Allowance"
 PAYMENT_ID_EXTENSION: Final = "waystation.payment_id"
 """httpx request extension that names a payment, so that a repeated request isn't paid twice."""
 ALL_RAILS: Final = (Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM)
@@ -69,9 +66,9 @@ _UNSENT_HEADERS: Final = frozenset(
 
 
 class PaymentRefusedError(WaystationError):
-    """No answer for the request. ``rule`` is stable; ``money_moved`` says ``no``, ``yes`` or ``unknown``."""
+    """The request got no answer. ``rule`` is stable; ``money_moved`` is ``no``, ``yes`` or ``unknown``."""
 
-    def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str) -> None:
+    def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str | None) -> None:
         super().__init__(message)
         self.rule = rule
         self.money_moved = money_moved
@@ -80,12 +77,12 @@ class PaymentRefusedError(WaystationError):
 
 @dataclass(frozen=True)
 class Paid:
-    """What a payment brought."""
+    """The answer to a request, and how it was paid for."""
 
     response: httpx.Response
     receipt: Receipt | None
     payment_id: str | None
-    """None when nothing had to be paid."""
+    """None if nothing had to be paid."""
     money_moved: MoneyMoved
 
 
@@ -107,10 +104,10 @@ class Payer:
         journal: "AllowanceJournal | None" = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """With ``credentials`` and ``journal`` this process pays from its allowances by itself.
+        """Takes ``credentials`` and ``journal`` to make the payments of its allowances in this process.
 
-        Both belong to the caller. ``allowed_networks`` are private ones that may be asked all the
-        same; ``transport`` takes the place of the network in tests.
+        Both belong to the caller. ``allowed_networks`` are private networks that may be called anyway;
+        in tests, ``transport`` replaces the network.
         """
         self._client = client
         self._mandate_id, self._agent = mandate_id, agent
@@ -125,8 +122,10 @@ class Payer:
             follow_redirects=False,
         )
         self._answers = AnswerStore(client.data_converter, namespace=client.namespace)
-        self._credentials, self._journal = credentials, journal
-        self._allowances: dict[str, _OpenAllowance] = {}
+        self._means: MeansToPay | None = None
+        if credentials is not None and journal is not None and credentials.can_pay:
+            self._means = MeansToPay(credentials, journal, self._answers, self._transport)
+        self._allowances: dict[str, OpenAllowance] = {}
         self._sellers: frozenset[str] | None = None
 
     async def close(self) -> None:
@@ -144,20 +143,20 @@ class Payer:
         content: bytes = b"",
         payment_id: str | None = None,
     ) -> Paid:
-        """Makes a request and pays for it if it must be paid for.
+        """Makes a request, and pays for it if it must be paid for.
 
-        Give ``payment_id`` where the same call may be made again (a retried turn): the
-        payment is then made once and its answer given again.
+        Pass ``payment_id`` if the same call may be made again (by a retried turn): it is then paid once, and
+        a repeat returns the same answer.
 
         Raises:
-            PaymentRefusedError: with the rule, and whether money moved.
-            httpx.HTTPError: the server can't be reached; nothing was paid.
+            PaymentRefusedError: The request got no answer; names the rule and says whether money moved.
+            httpx.HTTPError: The server can't be reached; nothing was paid.
         """
         await self.check_seller(url)
         try:
             response = await self._ask(method, url, headers, content)
         except RequestInvalidError as error:
-            raise PaymentRefusedError(error.rule, str(error), "no", payment_id or "") from None
+            raise PaymentRefusedError(error.rule, str(error), "no", payment_id) from None
         if response.status_code != 402:
             return Paid(response, None, None, "no")
         request = PaidHttpRequest(
@@ -172,7 +171,7 @@ class Payer:
     async def _ask(
         self, method: str, url: str, headers: Mapping[str, str] | None, content: bytes
     ) -> httpx.Response:
-        """The answer to the bare request, in bounded memory and time; of a 402 its headers alone."""
+        """Returns the answer to the bare request, in bounded memory and time; of a 402, only its headers."""
         body = bytearray()
         try:
             async with (
@@ -198,7 +197,7 @@ class Payer:
         )
 
     async def check_seller(self, url: str) -> None:
-        """Whether the mandate allows this origin; asked before anything is sent there.
+        """Checks that the mandate allows this origin, before anything is sent there.
 
         Raises:
             PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``.
@@ -211,13 +210,13 @@ class Payer:
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
                 raise PaymentRefusedError(
-                    "mandate_not_found", f"there is no mandate {self._mandate_id}; ask for one", "no", ""
+                    "mandate_not_found", f"there is no mandate {self._mandate_id}; ask for one", "no", None
                 ) from None
             self._sellers = frozenset(view.terms.sellers)  # a mandate's terms never change
         origin = origin_of(url)
         if not self._sellers & {"*", origin}:
             raise PaymentRefusedError(
-                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", ""
+                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", None
             )
 
     async def pay(
@@ -228,7 +227,7 @@ class Payer:
         max_price: Money,
         payment_id: str | None = None,
     ) -> Paid:
-        """Pays for a request whose 402 answer is at hand. See ``fetch``."""
+        """Pays for a request whose 402 answer the caller already has. See ``fetch``."""
         allowance = self._allowances.get(origin_of(request.url))
         if allowance is not None:
             return await self._pay_within(allowance, request, first_answer, max_price, payment_id)
@@ -278,7 +277,7 @@ class Payer:
                 "answered", start_workflow_operation=operation, result_type=PaidRequestView
             )
         except WorkflowAlreadyStartedError:
-            pass  # closed already: its result is the answer
+            pass  # already closed: its result is the answer
         except RPCError as error:
             if error.status not in (RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.NOT_FOUND):
                 raise
@@ -302,11 +301,11 @@ class Payer:
     ) -> AsyncIterator[str]:
         """Reserves a budget for one seller; payments to it are fast until the block ends.
 
-        ``seller`` is a web origin (``https://api.example``). A process that dies inside the block
-        goes on with the same ``allowance_id``, or leaves an allowance that settles itself.
+        ``seller`` is a web origin (``https://api.example``). If the process dies inside the block, it can
+        continue with the same ``allowance_id``; otherwise the allowance settles itself.
 
         Raises:
-            PaymentRefusedError: another process pays from this allowance.
+            PaymentRefusedError: Another process pays from this allowance.
         """
         workflow_id = allowance_id or f"allowance-{uuid.uuid4().hex}"
         start = AllowanceStart(
@@ -320,71 +319,28 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: answers are given again
-            await self._client.start_workflow(
-                ALLOWANCE_WORKFLOW,
-                {"start": start.model_dump(mode="json")},
-                id=workflow_id,
-                task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={"session_id": self._session_id, "agent": self._agent},
+        try:
+            opened = await open_allowance(
+                self._client, workflow_id, start, task_queue=self._task_queue, means=self._means
             )
-        opened = _OpenAllowance(workflow_id, await self._holder(workflow_id, start))
+        except HolderRefusedError as refused:
+            raise PaymentRefusedError(refused.rule, str(refused), "no", workflow_id) from None
         self._allowances[seller] = opened
         try:
             yield workflow_id
         finally:
             del self._allowances[seller]
-            if opened.holder is not None:
-                await opened.holder.finish()
-            await self._settle(workflow_id)
-
-    async def _holder(self, allowance_id: str, start: AllowanceStart) -> "AllowanceHolder | None":
-        """This process as the allowance's holder, where it has what it takes to pay."""
-        if self._credentials is None or self._journal is None or not self._credentials.can_pay:
-            return None
-        # Only a process that pays by itself needs the payment libraries.
-        from waystation.buyer.allowance.holder import AllowanceHolder
-        from waystation.buyer.allowance.lease import report_what_was_left
-        from waystation.buyer.http import PaidHttp
-
-        await self._journal.open()
-        await report_what_was_left(
-            self._client, journal=self._journal, credentials=self._credentials, but=allowance_id
-        )
-        holder = AllowanceHolder(
-            self._client,
-            allowance_id,
-            start,
-            journal=self._journal,
-            http=PaidHttp(answers=self._answers, transport=self._transport),
-            credentials=self._credentials,
-        )
-        try:
-            await holder.open()
-        except HolderRefusedError as refused:
-            if refused.rule != CLOSED:
-                raise PaymentRefusedError(refused.rule, str(refused), "no", allowance_id) from None
-        return holder
-
-    async def _settle(self, allowance_id: str) -> None:
-        try:
-            handle = self._client.get_workflow_handle(allowance_id)
-            await handle.signal("settle", {"by": self._agent})
-        except RPCError as error:  # it has ended and settled by itself
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
+            await opened.settle()
 
     async def settled(self, allowance_id: str) -> AllowanceView:
-        """The final balance of an allowance, once it is settled."""
+        """Returns the final balance of an allowance, once it is settled."""
         handle = self._client.get_workflow_handle(allowance_id, result_type=AllowanceView)
         view: AllowanceView = await handle.result()
         return view
 
     async def _pay_within(
         self,
-        allowance: "_OpenAllowance",
+        allowance: OpenAllowance,
         request: PaidHttpRequest,
         first_answer: tuple[tuple[str, str], ...],
         max_price: Money,
@@ -393,10 +349,7 @@ class Payer:
         key = payment_id or uuid.uuid4().hex
         name = f"{allowance.id}:{key}"
         try:
-            if allowance.holder is not None:
-                answer = await allowance.holder.pay(request, first_answer, key=key, max_price=max_price)
-            else:
-                answer = await self._ask_to_pay(allowance.id, key, request, first_answer)
+            answer = await allowance.pay(request, first_answer, key=key, max_price=max_price)
         except (HolderRefusedError, RequestInvalidError) as refused:
             raise PaymentRefusedError(refused.rule, str(refused), "no", name) from None
         if answer.answer is None:
@@ -405,33 +358,6 @@ class Payer:
             raise PaymentRefusedError(rule, message, answer.money_moved, name)
         response = await self._response(answer.answer, request)
         return Paid(response, answer.receipt, name, answer.money_moved)
-
-    async def _ask_to_pay(
-        self,
-        allowance_id: str,
-        key: str,
-        request: PaidHttpRequest,
-        first_answer: tuple[tuple[str, str], ...],
-    ) -> AllowanceAnswer:
-        """The allowance's workflow pays, for a process that holds nothing that pays."""
-        payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
-        handle = self._client.get_workflow_handle(allowance_id)
-        try:
-            answer: AllowanceAnswer = await handle.execute_update(
-                "pay", payment, id=f"pay-{key}", result_type=AllowanceAnswer
-            )
-        except WorkflowUpdateFailedError as failed:
-            cause = failed.cause
-            rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
-            raise HolderRefusedError(rule, str(cause)) from None
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-            made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
-            if made is None:
-                raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
-            return made
-        return answer
 
     async def _response(self, answer: HttpAnswer, request: PaidHttpRequest) -> httpx.Response:
         headers = [(name, value) for name, value in answer.headers if name.lower() not in _BODY_HEADERS]
@@ -443,23 +369,15 @@ class Payer:
         )
 
 
-@dataclass(frozen=True)
-class _OpenAllowance:
-    """An allowance that payments go through; with a holder they are made in this process."""
-
-    id: str
-    holder: "AllowanceHolder | None"
-
-
 class PayingTransport(httpx.AsyncBaseTransport):
     """Lets existing httpx code pay without knowing it.
 
         httpx.AsyncClient(transport=PayingTransport(payer, max_price=Money(amount=50, currency="usd")))
 
-    A 402 is paid at most once, up to ``max_price``; when it isn't paid, the caller gets
-    ``PaymentRefusedError``. Redirects stay with the client: a request that it sends to
-    another origin is a request of its own, with its own price. All requests must be to sellers
-    of the mandate; mount it for those alone where a client calls others too.
+    A 402 is paid at most once, up to ``max_price``; if it isn't paid, the caller gets
+    ``PaymentRefusedError``. Redirects are left to the client: a request that it sends to another origin is a
+    separate request with its own price. All requests must go to sellers of the mandate; if a client calls
+    others too, mount the transport for the mandate's sellers only.
     """
 
     def __init__(
@@ -470,7 +388,7 @@ class PayingTransport(httpx.AsyncBaseTransport):
         self._inner = inner or CheckedTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends a request, and pays where the answer is 402."""
+        """Sends a request, and pays if the answer is 402."""
         await self._payer.check_seller(str(request.url))
         content = await request.aread()
         response = await self._inner.handle_async_request(request)

@@ -1,7 +1,7 @@
-"""Finding products in a seller's ACP feed: discovery, free of any transaction.
+"""Finds products in a seller's ACP feed, without any transaction.
 
-What comes back is for reading and choosing. Only an item's id and a quantity go into a purchase;
-its price there is what the seller's checkout states, whatever a feed or a model says.
+The results are for reading and choosing. Only an item's id and a quantity go into a purchase; its price
+there is what the seller's checkout states, whatever a feed or a model says.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ class FoundProduct(Frozen):
     title: str
     description: str = ""
     amount: int | None = None
-    """Minor units, for showing only."""
+    """Minor units, for display only."""
     currency: str | None = None
     available: bool = True
 
@@ -45,9 +45,10 @@ async def search_products(
     http: httpx.AsyncClient | None = None,
     settings: MoneySettings,
 ) -> tuple[FoundProduct, ...]:
-    """Products of a seller (a web origin) whose words hold all words of the query, in the feed's order.
+    """Returns the products of a seller (a web origin) that contain every word of the query, in feed order.
 
-    Raises ``ProductSearchFailed``.
+    Raises:
+        ProductSearchFailed: The feed can't be read.
     """
     credential = settings.seller_credentials.get(seller) or settings.seller_default_credential
     headers = {acp.HEADER_API_VERSION: acp.API_VERSION, "Accept": "application/json"}
@@ -57,7 +58,7 @@ async def search_products(
     try:
         base = await _base_url(client, seller)
         if urlsplit(base).netloc != urlsplit(seller).netloc:
-            headers.pop(acp.HEADER_AUTHORIZATION, None)  # the credential is for this origin alone
+            headers.pop(acp.HEADER_AUTHORIZATION, None)  # the credential is for this origin only
         raw = await _get(client, f"{base}/feeds/{feed}/products", headers, "the product feed")
         products = acp.read_products(raw).products
     except acp.ProtocolViolationError as violation:

@@ -1,7 +1,7 @@
 """Shared payment tokens at the processor: issue, read, revoke, through Stripe's own client.
 
-Against Stripe or the sandbox processor by settings alone (``waystation.stripe_http.open_stripe``). Every POST
-carries an explicit idempotency key; the client's own retries are off.
+Settings alone decide between Stripe and the sandbox processor (``waystation.stripe_http.open_stripe``). Every
+POST carries an explicit idempotency key; the client's own retries are off.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _ISSUED: Final = "/v1/shared_payment/issued_tokens"
 
 
 class ProcessorUnavailableError(WaystationError):
-    """Processor or chain gave no clear word; ask again."""
+    """The processor or the chain gave no clear answer; ask again."""
 
 
 class _Limits(FrozenOpen):
@@ -39,7 +39,7 @@ class _Details(FrozenOpen):
 
 
 class IssuedToken(FrozenOpen):
-    """What the processor says of an issued token, as far as it decides anything. ``id`` *is* the secret."""
+    """What the processor says of an issued token, reduced to what decides. ``id`` *is* the secret."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -108,15 +108,15 @@ class Tokens:
         key: str,
         with_sdk: bool = False,
     ) -> TokenAnswer:
-        """Issues a token for one payee, one currency and at most ``max_amount``, until a moment.
+        """Issues a token for one payee, one currency and at most ``max_amount``, valid until ``expires_at``.
 
         Args:
-            external_id: what it pays for, at the payee's.
-            with_sdk: whether a person can be led through an authentication by Stripe's SDK.
+            external_id: the payee's own id for what is paid.
+            with_sdk: whether Stripe's SDK can lead a person through an authentication.
 
         Raises:
-            stripe.StripeError: what the processor says.
-            ProcessorUnavailableError: its answer has another shape than documented.
+            stripe.StripeError: The processor issued no token.
+            ProcessorUnavailableError: Its answer isn't shaped as documented.
         """
         return await self._ask(
             "post",
@@ -140,11 +140,11 @@ class Tokens:
         return await self._ask("get", _path(token_id))
 
     async def revoke(self, token_id: str, *, key: str) -> TokenAnswer:
-        """Revokes a token, and returns its state after that, which tells whether it was spent before."""
+        """Revokes a token and returns its state afterwards, which tells whether it had been spent."""
         try:
             return await self._ask("post", f"{_path(token_id)}/revoke", key)
         except stripe.InvalidRequestError as error:
-            if error.http_status == 409:  # a request with the same key is under way
+            if error.http_status == 409:  # a request with the same key is still in progress
                 raise
         # Already deactivated: consumed, expired or revoked. Reading tells which.
         return await self.read(token_id)
@@ -158,10 +158,10 @@ class Tokens:
         )
         try:
             token = IssuedToken.model_validate(response.data)
-            _ = token.expires_at  # out of a calendar's range, it is none
+            _ = token.expires_at  # raises if it is out of the calendar's range
         except (ValidationError, ValueError, OverflowError, OSError):
             raise ProcessorUnavailableError(
-                "the processor's answer about a payment token has another shape than expected"
+                "the processor's answer about a payment token isn't shaped as expected"
             ) from None
         headers: Mapping[str, str] = response.headers
         return TokenAnswer(token=token, request_id=headers.get("request-id") or headers.get("Request-Id"))

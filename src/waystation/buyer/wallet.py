@@ -12,12 +12,11 @@ from typing import Self
 
 import httpx
 from eth_abi.abi import encode
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from pydantic import SecretStr
 
 from waystation.buyer.chain import ChainUnavailableError
+from waystation.foreign_json import read_json
 from waystation.models.payments import MintedCredential, Offer, Rail
 from waystation.protocols import http402
 from waystation.protocols.http402 import WireError
@@ -27,17 +26,18 @@ from waystation.protocols.http402.eip3009 import (
     TokenAsset,
     authorization_message,
 )
+from waystation.protocols.http402.ethereum import Account, LocalAccount
 from waystation.settings import WalletSettings
 
 DEFAULT_AUTHORIZATION_SECONDS = 300
 MAX_AUTHORIZATION_SECONDS = 900
-"""How long a signed authorization may live, whatever the seller would like."""
+"""How long a signed authorization may live, whatever the seller asks for."""
 RPC_TIMEOUT_SECONDS = 10.0
 _AUTHORIZATION_STATE = keccak(text="authorizationState(address,bytes32)")[:4]
 
 
 class Wallet:
-    """Signs payments for offers that were checked against a price and a mandate before."""
+    """Signs payments for offers that have been checked against a price and a mandate."""
 
     def __init__(
         self,
@@ -64,7 +64,11 @@ class Wallet:
 
     @classmethod
     def from_settings(cls, settings: WalletSettings) -> Self | None:
-        """Returns the configured wallet, or None without one. Raises ValueError for half a configuration."""
+        """Returns the configured wallet, or None if there is none.
+
+        Raises:
+            ValueError: The configuration is incomplete.
+        """
         if settings.private_key is not None:
             return cls(_account(settings.private_key), rpc_url=settings.rpc_url)
         if settings.keystore is None:
@@ -75,16 +79,20 @@ class Wallet:
 
     @classmethod
     def from_keystore(cls, path: Path, passphrase: SecretStr, *, rpc_url: str | None = None) -> Self:
-        """Opens an encrypted keystore. Raises ValueError for a wrong passphrase."""
+        """Opens an encrypted keystore.
+
+        Raises:
+            ValueError: The file is not a keystore, or the passphrase is wrong.
+        """
         try:
             key = Account.decrypt(json.loads(path.read_text()), passphrase.get_secret_value())
         except ValueError:
-            raise ValueError(f"{path} is no keystore, or the passphrase is wrong") from None
+            raise ValueError(f"{path} is not a keystore, or the passphrase is wrong") from None
         return cls(Account.from_key(key), rpc_url=rpc_url)
 
     @classmethod
     def create_keystore(cls, path: Path, passphrase: SecretStr, *, rpc_url: str | None = None) -> Self:
-        """Makes a new key and writes it encrypted, readable by its owner alone."""
+        """Makes a new key and writes it, encrypted, to a file that only its owner can read."""
         account: LocalAccount = Account.create()
         encrypted = json.dumps(Account.encrypt(account.key, passphrase.get_secret_value()))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,15 +107,17 @@ class Wallet:
         return str(self._account.address)
 
     def can_pay(self, offer: Offer) -> bool:
-        """Whether the offer asks for a token that this wallet may spend."""
+        """Returns whether the offer asks for a token that this wallet may spend."""
         return offer.rail is not Rail.MPP_STRIPE and offer.price.currency in self._assets
 
     def mint(self, offer: Offer, *, key: str, now: datetime | None = None) -> MintedCredential:
         """Signs one authorization for an offer.
 
-        The nonce comes from ``key`` alone (x402) or the challenge (MPP), so signing twice
-        for one payment can't settle twice. Raises ``WireError`` for an offer
-        the wallet can't pay.
+        The nonce comes only from ``key`` (x402) or from the challenge (MPP), so two signatures for one
+        payment can't both settle.
+
+        Raises:
+            WireError: The wallet can't pay the offer.
         """
         asset = self._assets.get(offer.price.currency)
         if asset is None:
@@ -154,7 +164,7 @@ class Wallet:
 
     @staticmethod
     def nonce(offer: Offer, key: str) -> str:
-        """The EIP-3009 nonce of the authorization that pays an offer under a key."""
+        """Returns the EIP-3009 nonce of the authorization that pays an offer under a key."""
         if offer.rail is Rail.MPP_EVM:
             return http402.mpp_evm_nonce(offer.challenge_id, offer.realm)
         return "0x" + keccak(text=key).hex()
@@ -164,10 +174,12 @@ class Wallet:
         return "0x" + bytes(signed.signature).hex()
 
     async def was_used(self, currency: str, payer: str, nonce: str) -> bool | None:
-        """Whether an authorization moved money, by the token contract itself.
+        """Returns whether an authorization moved money, according to the token contract itself.
 
-        None when no chain endpoint is configured. Raises ``ChainUnavailableError``
-        when it doesn't answer.
+        Returns None if no chain endpoint is configured.
+
+        Raises:
+            ChainUnavailableError: The endpoint doesn't answer.
         """
         asset = self._assets.get(currency)
         if self._rpc_url is None or asset is None:
@@ -178,8 +190,9 @@ class Wallet:
         try:
             if self._rpc is None:  # made here, in the event loop that uses it
                 self._rpc = httpx.AsyncClient(transport=self._rpc_transport, timeout=RPC_TIMEOUT_SECONDS)
-            answer = (await self._rpc.post(self._rpc_url, json=body)).json()
-            return int(answer["result"], 16) != 0
+            answer = read_json((await self._rpc.post(self._rpc_url, json=body)).content)
+            result = answer["result"] if isinstance(answer, dict) else None
+            return int(str(result), 16) != 0
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ChainUnavailableError(
                 f"the chain endpoint gave no usable answer ({type(error).__name__}); "

@@ -7,8 +7,8 @@
     ...         async for event in session.events():
     ...             print(event.type)
 
-A connection that is lost is made again and continues where it was; ``events`` ends when the
-session is closed and read to its end.
+A lost connection is made again and continues where it was; ``events`` ends when the session is closed and has
+been read to its end.
 """
 
 import os
@@ -74,7 +74,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections; sessions go on without us."""
+        """Closes the connections; sessions continue without them."""
         if self._owns_http:
             await self._http.aclose()
 
@@ -87,7 +87,7 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         message: str | None = None,
     ) -> "Session":
-        """Starts a session, or attaches to the one that has this ``session_id`` already.
+        """Starts a session, or attaches to the one that already has this ``session_id``.
 
         >>> session = await client.start("assistant", session_id="order-17")  # doctest: +SKIP
         """
@@ -102,7 +102,7 @@ class Client:
         return Session(self, started.session_id)
 
     def attach(self, session_id: str) -> "Session":
-        """A session by its id, from any device. Nothing is asked of the API yet.
+        """Returns a session by its id, from any device. Does not call the API yet.
 
         >>> session = client.attach("order-17")  # doctest: +SKIP
         """
@@ -111,7 +111,7 @@ class Client:
     async def list(
         self, *, limit: int = 50, cursor: str | None = None, only_open: bool = False
     ) -> SessionList:
-        """Sessions, newest first, one page at a time.
+        """Returns sessions, newest first, one page at a time.
 
         >>> page = await client.list(only_open=True)  # doctest: +SKIP
         """
@@ -131,7 +131,12 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One call of the HTTP API. Raises ``ApiError`` for a refusal, ``ConnectionLost`` for no answer."""
+        """Makes one call to the HTTP API.
+
+        Raises:
+            ApiError: The API refused.
+            ConnectionLost: There was no answer.
+        """
         try:
             response = await self._http.request(
                 method,
@@ -204,7 +209,7 @@ class Session:
     async def stop(
         self, *, turn_id: str | None = None, reason: str | None = None, wait_seconds: float = 10.0
     ) -> ControlAnswer:
-        """Stops the agent; the answer says if it was stopped and where that is recorded.
+        """Stops the agent; the answer says whether it was stopped, and where that is recorded.
 
         >>> (await session.stop()).outcome  # doctest: +SKIP
         'stopped'
@@ -231,14 +236,14 @@ class Session:
     # People
 
     async def join(self) -> Recorded:
-        """Takes part in the session.
+        """Joins the session.
 
         >>> await session.join()  # doctest: +SKIP
         """
         return await self._client.request("POST", f"{self._path}/participants", Recorded, {})
 
     async def people(self) -> People:
-        """Who takes part, and who is connected now.
+        """Returns who takes part, and who is connected now.
 
         >>> (await session.people()).present  # doctest: +SKIP
         """
@@ -261,14 +266,14 @@ class Session:
     # Reading
 
     async def snapshot(self) -> Snapshot:
-        """What the session is doing now.
+        """Returns what the session is doing now.
 
         >>> (await session.snapshot()).status  # doctest: +SKIP
         """
         return await self._client.request("GET", self._path, Snapshot)
 
     async def replay(self, *, after: int = 0, limit: int = 1_000) -> ReplayPage:
-        """One page of durable events.
+        """Returns one page of durable events.
 
         >>> page = await session.replay(after=120)  # doctest: +SKIP
         """
@@ -276,7 +281,7 @@ class Session:
         return await self._client.request("GET", f"{self._path}/replay", ReplayPage, query=query)
 
     async def load(self) -> Transcript:
-        """Fetches the whole transcript in one go; ``events`` then continues after it.
+        """Fetches the whole transcript in one request; ``events`` then continues after it.
 
         >>> for message in await session.load():  # doctest: +SKIP
         ...     print(message.actor.role, message.text)
@@ -286,11 +291,14 @@ class Session:
         return self.transcript
 
     async def events(self, *, after: int | None = None) -> AsyncGenerator[Event | LiveDelta]:
-        """Events as they come, resuming by itself whenever the connection is lost.
+        """Yields events as they come, and resumes by itself whenever the connection is lost.
 
-        Durable events arrive once each and in order; live deltas ahead of them, of which the
-        transcript keeps what is new. Starts after ``after``, by default after what the transcript
-        holds. Ends when the session is closed; raises ``ApiError`` when it is refused for good.
+        Durable events arrive once each and in order. Live deltas arrive ahead of them; the transcript keeps
+        what is new in them. Starts after ``after``, by default after what the transcript holds. Ends when
+        the session is closed.
+
+        Raises:
+            ApiError: The API refuses for good.
 
         >>> async for event in session.events():  # doctest: +SKIP
         ...     print(session.transcript.messages[-1].text)
@@ -341,7 +349,7 @@ class Session:
             if block.id:
                 self.transcript.advance(int(block.id))
             return None
-        # httpx-sse remembers the last id for blocks that carry none: the event itself tells.
+        # httpx-sse repeats the last id on blocks that carry none, so the event itself has to tell.
         if block.data.startswith('{"seq":'):
             event = Event.model_validate_json(block.data)
             return event if self.transcript.apply(event) else None
@@ -360,9 +368,9 @@ class Session:
         turn_id: str | None = None,
         attempt: int = 0,
     ) -> int:
-        """Writes events as an agent; returns up to which item they are durable.
+        """Writes events as an agent; returns the number of the last item that is durable.
 
-        ``writer`` and each item's ``n`` make it idempotent: write the same again after a failure.
+        ``writer`` and each item's ``n`` make it idempotent: after a failure, write the same again.
 
         >>> await session.write("cron-1", [{"n": 1, "type": "data.progress",
         ...     "data": {"percent": 40}}])  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Paid requests (HTTP 402) through Waystation's API: looking at them, and deciding.
+"""Paid requests (HTTP 402) through Waystation's API: makes them, looks at them, decides on them.
 
 >>> async with Client() as client:  # doctest: +SKIP
 ...     view = await Payments(client).payment("payment-1")
@@ -16,47 +16,47 @@ POLL_SECONDS: Final = 20
 
 
 class Payments:
-    """What agents, people and services can do about paid requests. Which of it, their key decides."""
+    """What agents, people and services can do about paid requests; their key decides what they may."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     async def start(self, start: PaidRequestStart, *, payment_id: str | None = None) -> PaidRequestView:
-        """Make a paid request; the same ``payment_id`` again gives the same one."""
+        """Makes a paid request; the same ``payment_id`` again returns the same one."""
         body = {"payment_id": payment_id, "request": start.model_dump(mode="json")}
         return await self._client.request("POST", "/payments", PaidRequestView, body)
 
     async def payment(self, payment_id: str, *, wait: bool = False) -> PaidRequestView:
-        """The payment as it stands; with ``wait``, once it is final or some seconds are over."""
+        """Returns the payment as it stands; with ``wait``, once it is final or some seconds have passed."""
         query = {"wait_seconds": str(POLL_SECONDS)} if wait else None
         return await self._client.request("GET", f"/payments/{payment_id}", PaidRequestView, query=query)
 
     async def approve(self, payment_id: str, digest: str) -> PaidRequestView:
-        """Approve the terms with this digest. Other terms are refused as ``stale-digest``."""
+        """Approves the terms with this digest. Other terms are refused as ``stale-digest``."""
         return await self._post(payment_id, "approve", {"digest": digest})
 
     async def reject(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
-        """Say no."""
+        """Rejects the payment."""
         return await self._post(payment_id, "reject", {"reason": reason})
 
     async def cancel(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
-        """Stop it, if nothing was sent yet."""
+        """Stops the payment, if nothing was sent yet."""
         return await self._post(payment_id, "cancel", {"reason": reason})
 
     async def audit(self, payment_id: str) -> AuditTrail:
-        """Every step."""
+        """Returns every step of a payment."""
         return await self._client.request("GET", f"/payments/{payment_id}/audit", AuditTrail)
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
-        """What is spent and held of an allowance."""
+        """Returns what is spent and held of an allowance."""
         return await self._client.request("GET", f"/allowances/{allowance_id}", AllowanceView)
 
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
-        """Every payment and step of an allowance."""
+        """Returns every payment and step of an allowance."""
         return await self._client.request("GET", f"/allowances/{allowance_id}/audit", AuditTrail)
 
     async def settle(self, allowance_id: str, *, reason: str = "") -> AllowanceView:
-        """End an allowance: what was spent is committed, the rest goes back."""
+        """Ends an allowance: what was spent is committed, the rest is released."""
         return await self._client.request(
             "POST", f"/allowances/{allowance_id}/settle", AllowanceView, {"reason": reason}
         )

@@ -29,13 +29,13 @@ POLL_SECONDS: Final = 20
 """How long one request waits for a purchase to end; well below the clients' own timeout."""
 
 PAUSE_SECONDS: Final = 0.5
-"""Before the API is asked again when it was away."""
+"""The pause before the API is asked again after it was unreachable."""
 
 _QUANTITIES: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, int])
 
 
 class Buying:
-    """What agents, people and services can do about money. Which of it, their key decides."""
+    """What agents, people and services can do about money; their key decides what they may."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -43,16 +43,16 @@ class Buying:
     # Mandates
 
     async def grant(self, terms: MandateTerms, *, mandate_id: str | None = None) -> MandateView:
-        """Grant a mandate; the same ``mandate_id`` again gives the same one."""
+        """Grants a mandate; the same ``mandate_id`` again returns the same one."""
         body = {"mandate_id": mandate_id, "terms": terms.model_dump(mode="json")}
         return await self._client.request("POST", "/mandates", MandateView, body)
 
     async def mandate(self, mandate_id: str) -> MandateView:
-        """Terms and balance."""
+        """Returns a mandate's terms and balance."""
         return await self._client.request("GET", f"/mandates/{mandate_id}", MandateView)
 
     async def revoke(self, mandate_id: str, *, reason: str = "") -> MandateView:
-        """Take a mandate back."""
+        """Revokes a mandate."""
         return await self._client.request(
             "POST", f"/mandates/{mandate_id}/revoke", MandateView, {"reason": reason}
         )
@@ -70,10 +70,10 @@ class Buying:
         purchase_id: str | None = None,
         **details: Any,
     ) -> PurchaseView:
-        """Start a purchase of ``{item id: quantity}``. There is no place for a price: sellers state it.
+        """Starts a purchase of ``{item id: quantity}``. There is no parameter for a price: sellers state it.
 
         ``details`` are further fields of ``PurchaseRequest`` (buyer, fulfillment_details, …).
-        Give a ``purchase_id`` to be able to repeat the call safely.
+        Pass a ``purchase_id`` to be able to repeat the call safely.
         """
         wanted = tuple(
             ItemWanted(id=item, quantity=n) for item, n in _QUANTITIES.validate_python(items).items()
@@ -91,21 +91,21 @@ class Buying:
         return await self.start(request, purchase_id=purchase_id)
 
     async def start(self, request: PurchaseRequest, *, purchase_id: str | None = None) -> PurchaseView:
-        """Start a purchase; the same ``purchase_id`` again gives the same one."""
+        """Starts a purchase; the same ``purchase_id`` again returns the same one."""
         body = {"purchase_id": purchase_id, "request": request.model_dump(mode="json", exclude_none=True)}
         return await self._client.request("POST", "/purchases", PurchaseView, body)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
-        """The purchase as it stands."""
+        """Returns the purchase as it stands."""
         return await self._client.request("GET", f"/purchases/{purchase_id}", PurchaseView)
 
     async def wait(
         self, purchase_id: str, *, within_seconds: float = 3600, or_for_a_person: bool = False
     ) -> PurchaseView:
-        """The purchase once it is final, or as it stands after ``within_seconds``.
+        """Returns the purchase once it is final, or as it stands after ``within_seconds``.
 
-        Goes on through lost connections until then. With ``or_for_a_person`` also as soon as somebody
-        has to do something (approve, authenticate, …).
+        Keeps waiting through lost connections until then. With ``or_for_a_person``, also returns as soon as
+        somebody has to do something (approve, authenticate, …).
         """
         deadline = time.monotonic() + within_seconds
         while True:
@@ -127,23 +127,23 @@ class Buying:
                 return view
 
     async def approve(self, purchase_id: str, digest: str) -> PurchaseView:
-        """Approve the cart with this digest. A changed cart is refused as ``stale-digest``."""
+        """Approves the cart with this digest. A changed cart is refused as ``stale-digest``."""
         return await self._post(purchase_id, "approve", {"digest": digest})
 
     async def reject(self, purchase_id: str, *, reason: str = "") -> PurchaseView:
-        """Say no."""
+        """Rejects the purchase."""
         return await self._post(purchase_id, "reject", {"reason": reason})
 
     async def revise(self, purchase_id: str, **changes: object) -> PurchaseView:
-        """Change items, address, fulfillment option or discount codes."""
+        """Changes items, address, fulfillment option or discount codes."""
         return await self._post(purchase_id, "revise", changes)
 
     async def cancel(self, purchase_id: str, *, reason: str = "") -> PurchaseView:
-        """Stop it, if it is not too late."""
+        """Stops the purchase, if it is not too late."""
         return await self._post(purchase_id, "cancel", {"reason": reason})
 
     async def audit(self, purchase_id: str) -> AuditTrail:
-        """Every step."""
+        """Returns every step of a purchase."""
         return await self._client.request("GET", f"/purchases/{purchase_id}/audit", AuditTrail)
 
     async def _post(self, purchase_id: str, what: str, body: Mapping[str, object]) -> PurchaseView:

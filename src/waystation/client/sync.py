@@ -1,12 +1,12 @@
-"""The client without ``async``, for scripts and notebooks' cells run as scripts.
+"""The client without ``async``, for scripts and for notebook cells run as scripts.
 
     >>> with SyncClient() as client:  # doctest: +SKIP
     ...     session = client.start("assistant", message="Hello!")
     ...     for event in session.events():
     ...         print(event.type)
 
-Every call runs the asynchronous client on an event loop of its own, so it can't be used where
-a loop is running already; use ``Client`` there.
+Every call runs the asynchronous client on an event loop of its own, so it can't be used where a loop is
+already running; use ``Client`` there.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class SyncClient:
-    """As ``Client``, blocking.
+    """A blocking ``Client``.
 
     >>> client = SyncClient("http://127.0.0.1:8470", api_key)  # doctest: +SKIP
     """
@@ -44,7 +44,7 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections; sessions go on without us.
+        """Closes the connections; sessions continue without them.
 
         >>> client.close()  # doctest: +SKIP
         """
@@ -59,7 +59,7 @@ class SyncClient:
         return self._runner.run(work)
 
     def start(self, agent: str, **options: Any) -> "SyncSession":
-        """Starts a session, or attaches to the one that has this ``session_id`` already.
+        """Starts a session, or attaches to the one that already has this ``session_id``.
 
         Takes the options of ``start``.
 
@@ -68,14 +68,14 @@ class SyncClient:
         return SyncSession(self, self.run(self._client.start(agent, **options)))
 
     def attach(self, session_id: str) -> "SyncSession":
-        """A session by its id. Nothing is asked of the API yet.
+        """Returns a session by its id. Does not call the API yet.
 
         >>> session = client.attach("order-17")  # doctest: +SKIP
         """
         return SyncSession(self, self._client.attach(session_id))
 
     def list(self, *, limit: int = 50, cursor: str | None = None, only_open: bool = False) -> SessionList:
-        """Sessions, newest first, one page at a time.
+        """Returns sessions, newest first, one page at a time.
 
         >>> client.list(only_open=True).sessions  # doctest: +SKIP
         """
@@ -83,7 +83,7 @@ class SyncClient:
 
 
 class SyncSession:
-    """As ``Session``, blocking; ``session`` is the asynchronous one.
+    """A blocking ``Session``; ``session`` is the asynchronous one.
 
     >>> session = client.attach("order-17")  # doctest: +SKIP
     """
@@ -142,28 +142,28 @@ class SyncSession:
         return self._client.run(self.session.release())
 
     def people(self) -> People:
-        """Who takes part, and who is connected now.
+        """Returns who takes part, and who is connected now.
 
         >>> session.people().present  # doctest: +SKIP
         """
         return self._client.run(self.session.people())
 
     def snapshot(self) -> Snapshot:
-        """What the session is doing now.
+        """Returns what the session is doing now.
 
         >>> session.snapshot().status  # doctest: +SKIP
         """
         return self._client.run(self.session.snapshot())
 
     def replay(self, *, after: int = 0, limit: int = 1_000) -> ReplayPage:
-        """One page of durable events.
+        """Returns one page of durable events.
 
         >>> session.replay(after=120).events  # doctest: +SKIP
         """
         return self._client.run(self.session.replay(after=after, limit=limit))
 
     def load(self) -> Transcript:
-        """Fetches the whole transcript in one go.
+        """Fetches the whole transcript in one request.
 
         >>> for message in session.load():  # doctest: +SKIP
         ...     print(message.text)
@@ -171,7 +171,7 @@ class SyncSession:
         return self._client.run(self.session.load())
 
     def events(self, *, after: int | None = None) -> Iterator[Event | LiveDelta]:
-        """Events as they come, resuming by itself; ends when the session is closed.
+        """Yields events as they come, and resumes by itself; ends when the session is closed.
 
         >>> for event in session.events():  # doctest: +SKIP
         ...     print(event.type)
@@ -195,5 +195,5 @@ class SyncSession:
 
 
 async def _make(url: str | None, api_key: str | None) -> Client:
-    """Makes the client on the loop that it will live on."""
+    """Makes the client on the loop that will use it."""
     return Client(url, api_key)

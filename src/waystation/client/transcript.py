@@ -1,7 +1,7 @@
-"""A client's view of a session, right after any interleaving of drops, repeats and reorderings.
+"""A client's view of a session, correct after any interleaving of drops, repeats and reorderings.
 
-Durable events come numbered and in order; live deltas come early and may be lost, doubled or
-late. Text is *placed* at its offset, never appended, so that both can be fed in as they come.
+Durable events arrive numbered and in order; live deltas arrive early and may be lost, doubled or late. Text
+is *placed* at its offset, never appended, so both can be fed in as they arrive.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ MAX_HELD_PIECES = 1_000
 class Message:
     """One message of the transcript.
 
-    ``finish`` tells why it ended early (``stopped``, ``failed``), ``kind`` what it is where it
-    isn't an ordinary answer (``reasoning``, say).
+    ``finish`` says why it ended early (``stopped``, ``failed``); ``kind`` says what it is if it isn't an
+    ordinary answer (``reasoning``, for example).
     """
 
     id: str
@@ -82,13 +82,13 @@ class Transcript:
 
     @property
     def messages(self) -> list[Message]:
-        """All messages, in the order in which they were begun; ones known only live come last."""
+        """All messages, in the order in which they began; those known only live come last."""
         return sorted(
             self._messages.values(), key=lambda message: (message.order is None, message.order or 0)
         )
 
     def load(self, view: TranscriptView) -> None:
-        """Takes over a whole transcript fetched in one go, unless more is known here already."""
+        """Takes over a whole transcript that was fetched, unless more is already known here."""
         if view.cursor < self.cursor:
             return
         self.cursor = view.cursor
@@ -113,11 +113,11 @@ class Transcript:
         }
 
     def advance(self, seq: int) -> None:
-        """The durable log up to ``seq`` holds nothing that is not here already (an ``id``-only block)."""
+        """Learns that everything in the durable log up to ``seq`` is already here (an ``id``-only block)."""
         self.cursor = max(self.cursor, seq)
 
     def place(self, delta: LiveDelta) -> bool:
-        """Takes in a live delta; false if it says nothing new."""
+        """Takes in a live delta; returns False if it says nothing new."""
         if delta.turn_id in self.ended_turns:
             return False
         message = self._message(delta.message_id, delta.actor, delta.turn_id)
@@ -128,7 +128,7 @@ class Transcript:
         return len(message.text) > before
 
     def apply(self, event: Event) -> bool:
-        """Takes in a durable event; false if it was known (a repeat after a reconnect)."""
+        """Takes in a durable event; returns False if it was known (a repeat after a reconnect)."""
         if event.seq <= self.cursor:
             return False
         self.cursor = event.seq
@@ -141,7 +141,7 @@ class Transcript:
         return True
 
     def _drop_ghosts(self, turn_id: str) -> None:
-        """What an attempt has shown and never made durable (its process died) was never said."""
+        """Drops what an attempt showed but never made durable (its process died): it was never said."""
         self._messages = {
             key: message
             for key, message in self._messages.items()

@@ -410,7 +410,7 @@ class Dev:
 Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting again continues.
 
   Console        {self.console_url()}
-  API            {self.url}   (documentation: {self.url}/docs)
+  API            {self.url}   (OpenAPI: {self.url}/openapi.json)
   Temporal       127.0.0.1:{self.temporal_port}
   API key        {self.state.key("service")}{self._sandbox_lines()}
 

@@ -1,4 +1,4 @@
-"""The one way to a Temporal client: same data converter, same settings, in every process."""
+"""The only way to get a Temporal client: the same data converter and settings in every process."""
 
 import dataclasses
 from contextlib import AsyncExitStack
@@ -15,10 +15,12 @@ from waystation.temporal.storage import FolderStorageDriver
 
 
 async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool = False) -> Client:
-    """A Temporal client. What it holds open (S3) is closed with ``resources``.
+    """Returns a Temporal client; ``resources`` closes what it holds open (S3).
 
-    With ``lazy`` it connects at its first call, so that a process can start while Temporal is
-    down. Raises ``RuntimeError`` when Temporal can't be reached otherwise.
+    With ``lazy`` it connects at its first call, so that a process can start while Temporal is down.
+
+    Raises:
+        RuntimeError: Temporal can't be reached; never with ``lazy``.
     """
     config: dict[str, Any] = {"target_host": "127.0.0.1:7233", **ClientConfig.load_client_connect_config()}
     config["data_converter"] = await data_converter(settings, resources)
@@ -26,10 +28,12 @@ async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool =
 
 
 async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataConverter:
-    """Pydantic payloads, encrypted where keys are set; large ones in external storage where one is set.
+    """Returns a converter for pydantic payloads, with encryption and external storage if they are set.
 
-    What goes to external storage is encrypted before. Raises ``EncryptionKeyError`` for an
-    unusable key.
+    Payloads are encrypted before they go to external storage.
+
+    Raises:
+        EncryptionKeyError: A key can't be used.
     """
     converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
     if keys := settings.encryption_keys:

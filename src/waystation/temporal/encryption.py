@@ -54,15 +54,15 @@ class PayloadDecryptionError(WaystationError, RuntimeError):
 
 
 def generate_key() -> str:
-    """A fresh 256-bit key as URL-safe base64, ready for the settings."""
+    """Returns a fresh 256-bit key as URL-safe base64, ready for the settings."""
     return base64.urlsafe_b64encode(os.urandom(KEY_LENGTH_BYTES)).decode()
 
 
 def parse_key(text: str) -> tuple[str, bytes]:
-    """Read one ``<key id>:<32 bytes as base64>`` and give ``(key id, key)``.
+    """Parses one ``<key id>:<32 bytes as base64>`` and returns ``(key id, key)``.
 
     Raises:
-        EncryptionKeyError: saying which part is wrong and how to make a good key.
+        EncryptionKeyError: Says which part is wrong and how to make a good key.
     """
     key_id, separator, encoded = text.strip().partition(":")
     if not separator or not _KEY_ID.match(key_id):
@@ -105,14 +105,14 @@ class EncryptionCodec(PayloadCodec):
         return f"EncryptionCodec(active_key_id={self._active_key_id!r}, known={sorted(self._ciphers)!r})"
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encrypt each payload whole, metadata included."""
+        """Encrypts each payload whole, metadata included."""
         return [self._encrypt(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decrypt what is encrypted; pass the rest through.
+        """Decrypts what is encrypted, and passes the rest through.
 
         Raises:
-            PayloadDecryptionError: naming the key id that is missing, or that the bytes were changed.
+            PayloadDecryptionError: Names the key id that is missing, or says that the bytes were changed.
         """
         return [self._decrypt(payload) for payload in payloads]
 
@@ -148,13 +148,13 @@ class EncryptionCodec(PayloadCodec):
 
 
 def encryption_codec(keys: Sequence[str]) -> EncryptionCodec:
-    """The codec for keys as they stand in the settings, newest first.
+    """Returns the codec for the keys in the settings, newest first.
 
     Args:
         keys: ``<key id>:<base64 of 32 bytes>`` each. The first one encrypts; all of them decrypt.
 
     Raises:
-        EncryptionKeyError: no key, an unreadable one, or one id given twice.
+        EncryptionKeyError: There is no key, an unreadable one, or one id twice.
     """
     if not keys:
         raise EncryptionKeyError(f"no encryption key is configured; {_HOW_TO_MAKE_A_KEY}")
@@ -166,7 +166,7 @@ def encryption_codec(keys: Sequence[str]) -> EncryptionCodec:
 
 
 def encrypting_data_converter(codec: PayloadCodec) -> DataConverter:
-    """Pydantic payloads, encrypted, with failure messages and stack traces encrypted too."""
+    """Returns a converter that encrypts pydantic payloads, and failure messages and stack traces too."""
     return DataConverter(
         payload_converter_class=SharedPydanticPayloadConverter,
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,

@@ -1,7 +1,7 @@
 """Names that two processes must agree on: task queues, workflow ids, types of errors."""
 
 SESSION_TASK_QUEUE = "waystation"
-"""Where the workers of ``worker.py`` take up workflows and their activities."""
+"""Where the workers of ``worker.py`` get workflows and their activities."""
 
 RUN_TURN_ACTIVITY = "run_turn"
 """The activity in which an agent's process runs one attempt of a turn."""
@@ -13,16 +13,16 @@ TURN_WORKFLOW = "AgentTurn"
 
 
 def agent_task_queue(agent: str) -> str:
-    """The task queue on which processes that run this agent take up its turns."""
+    """Returns the task queue from which processes that run this agent take its turns."""
     return f"waystation-agent-{agent}"
 
 
 def turn_workflow_id(session_id: str, turn_id: str) -> str:
-    """The id of a turn's workflow; a session's own id can't contain the slash."""
+    """Returns the id of a turn's workflow; a session's own id can't contain the slash."""
     return f"{session_id}/{turn_id}"
 
 
-# Types of application errors, raised in one process and told apart in another.
+# Types of application errors, raised in one process and matched in another.
 RETRY_TURN = "RetryTurn"
 WORKER_SHUTDOWN = "WorkerShutdown"
 AGENT_FAILED = "AgentFailed"
@@ -39,7 +39,7 @@ UNKNOWN_TURN = "UnknownTurn"
 SPAWN_REFUSED = "SpawnRefused"
 MESSAGE_ID_TAKEN = "MessageIdTaken"
 
-# Of a decision on a purchase or payment that does not count.
+# For a decision on a purchase or payment that does not count.
 NOT_AWAITING_APPROVAL = "NotAwaitingApproval"
 ALREADY_DECIDED = "AlreadyDecided"
 STALE_DIGEST = "StaleDigest"

@@ -11,9 +11,9 @@ def _made_once() -> PydanticPayloadConverter:
 
 
 class SharedPydanticPayloadConverter(PydanticPayloadConverter):
-    """Pydantic payloads, by converters that are made once and keep the validators they have built.
+    """Converts pydantic payloads, with converters that are made once and keep the validators they built.
 
-    With external storage Temporal's SDK makes a payload converter for every call, each with an empty cache.
+    With external storage, Temporal's SDK makes a payload converter for every call, each with an empty cache.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Where payloads too large for Temporal's history go: a local folder.
+"""Stores payloads too large for Temporal's history in a local folder.
 
-A driver for the SDK's own external storage. Files are named by the hash of what is in them,
-under the workflow they belong to, so that storing again is harmless and a workflow's files can
-be removed with it (``waystation storage prune``).
+A driver for the SDK's own external storage. Files are named by the hash of their contents, under the workflow
+they belong to, so storing one again is harmless and a workflow's files can be removed with it
+(``waystation storage prune``).
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class FolderStorageDriver(StorageDriver):
         return Payload.FromString(path.read_bytes())
 
     def owners(self) -> dict[str, Path]:
-        """The folders by the id of the workflow they belong to."""
+        """Returns the folders by the id of the workflow they belong to."""
         from urllib.parse import unquote
 
         return {unquote(path.name): path for path in self._folder.iterdir() if path.is_dir()}
@@ -87,12 +87,12 @@ class FolderStorageDriver(StorageDriver):
 
 @dataclass(frozen=True)
 class Pruned:
-    """What ``prune`` has removed, or would have."""
+    """What ``prune`` removed, or would have removed."""
 
     files: int = 0
     size_bytes: int = 0
     unknown_workflows: int = 0
-    """Workflows that Temporal no longer knows; nothing of theirs that is old enough is kept."""
+    """Workflows that Temporal no longer knows; everything of theirs that is old enough goes."""
 
     def __add__(self, other: "Pruned") -> "Pruned":
         return Pruned(
@@ -107,16 +107,18 @@ async def prune(
 ) -> Pruned:
     """Removes stored payloads that no history needs any more. Running it twice is harmless.
 
-    - of a workflow that Temporal no longer knows: what is older than ``retention``;
-    - of one that it knows: what is older, by ``retention``, than the start of its current run,
-      since a run takes nothing but its own input from the run before;
-    - payloads that clients stored without saying for whom (large signals, say): what is older, by
-      ``retention``, than the start of the oldest run that Temporal still has.
+    - For a workflow that Temporal no longer knows: what is older than ``retention``.
+    - For one that it knows: what is older, by ``retention``, than the start of its current run, since a run
+      takes only its own input from the run before.
+    - For payloads that clients stored without naming a workflow (large signals, for example): what is older,
+      by ``retention``, than the start of the oldest run that Temporal still has.
 
-    The folder must serve one namespace only, and ``retention`` must not be shorter than that
-    namespace's own, or histories of earlier runs can't be read to their end. Raises ``ValueError``
-    for a retention below ``MIN_RETENTION_HOURS``, ``RPCError`` when Temporal can't be asked:
-    what isn't known to be unneeded stays.
+    The folder must serve one namespace only, and ``retention`` must not be shorter than that namespace's
+    own, or histories of earlier runs can't be read to their end.
+
+    Raises:
+        ValueError: The retention is below ``MIN_RETENTION_HOURS``.
+        RPCError: Temporal can't be asked. What isn't known to be unneeded stays.
     """
     if retention < timedelta(hours=MIN_RETENTION_HOURS):
         raise ValueError(f"The retention is at least {MIN_RETENTION_HOURS} h: newer payloads may be in use.")
@@ -135,7 +137,7 @@ async def prune(
 
 
 async def _run_start(client: Client, workflow_id: str) -> datetime | None:
-    """When the workflow's current run began; none if Temporal doesn't know the workflow."""
+    """Returns when the workflow's current run began; None if Temporal doesn't know the workflow."""
     try:
         return (await client.get_workflow_handle(workflow_id).describe()).start_time
     except RPCError as error:
@@ -158,7 +160,7 @@ def _remove_older(folder: Path, cutoff: datetime, *, dry_run: bool) -> Pruned:
         if not dry_run:
             path.unlink(missing_ok=True)
     if not dry_run:
-        # Fails, as it should, while anything is left in it or has just come.
+        # Fails, as it should, if anything is left in it or has just arrived.
         with contextlib.suppress(OSError):
             folder.rmdir()
     return removed
@@ -166,7 +168,7 @@ def _remove_older(folder: Path, cutoff: datetime, *, dry_run: bool) -> Pruned:
 
 def _older(folder: Path, cutoff: datetime) -> Iterator[tuple[Path, int]]:
     for path in folder.iterdir():
-        # Looked at one by one, just before each goes: storing the same again renews a file.
+        # Checked one by one, just before each is removed: storing the same again renews a file.
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             if datetime.fromtimestamp(status.st_mtime, UTC) < cutoff:

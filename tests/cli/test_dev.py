@@ -68,7 +68,7 @@ async def test_sigterm_ends_everything_within_seconds(own: DevProcess) -> None:
     own.process.popen.terminate()
     assert own.process.popen.wait(20) == 0
     assert not [pid for pid in children if alive(pid)]
-    assert "sessions continue when you start it again" in own.process.output
+    assert "sessions continue when you restart it" in own.process.output
 
 
 def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:

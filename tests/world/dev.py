@@ -35,7 +35,7 @@ class Dev:
         def runs() -> bool:
             if process.ended:
                 raise AssertionError(f"waystation dev has ended:\n{process.output}")
-            return "Waystation runs" in process.output
+            return "Waystation is running" in process.output
 
         await eventually(runs, within=START_SECONDS, what="waystation dev runs")
         return self

@@ -61,8 +61,8 @@ async def _running(say: Say) -> AsyncIterator[Counting]:
         settings: dict[str, str] = {}
         redis_port = None
         try:
-            _, redis_port = await resources.enter_async_context(redis_streams.server(folder))
-            settings["redis_url"] = f"redis://127.0.0.1:{redis_port}/0"
+            redis = resources.enter_context(redis_streams.server(folder))
+            redis_port, settings["redis_url"] = redis.port, redis.url
         except FileNotFoundError as missing:
             say(f"  Redis is left out, and so are its commands: {missing}")
         metrics_port = free_port()

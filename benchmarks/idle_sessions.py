@@ -8,7 +8,7 @@ from benchmarks.ours import Waystation, each, running, send
 from benchmarks.processes import memory_bytes
 from benchmarks.readers import reading
 from benchmarks.scenario import OURS, Column, Row, Say, Scenario, Size
-from tests.support import Process
+from tests.world.process import Process
 from waystation.client import Session
 
 STEPS = {

@@ -15,7 +15,8 @@ from benchmarks.figures import rounded
 from benchmarks.ours import Waystation, close, each, patiently, running
 from benchmarks.peers import redis_streams
 from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
-from tests.support import Process, eventually
+from tests.support import eventually
+from tests.world.process import Process
 from waystation.client import Session
 
 PROCESSES = ("worker", "API", "agent", "Temporal", "Redis")
@@ -86,8 +87,8 @@ async def run(size: Size, say: Say) -> list[Row]:
         settings = {}
         redis: Process | None = None
         try:
-            redis, port = await resources.enter_async_context(redis_streams.server(folder))
-            settings["redis_url"] = f"redis://127.0.0.1:{port}/0"
+            redis = resources.enter_context(redis_streams.server(folder))
+            settings["redis_url"] = redis.url
         except FileNotFoundError as missing:
             say(f"  Redis is left out: {missing}")
         system = await resources.enter_async_context(running(**settings))

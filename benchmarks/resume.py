@@ -17,8 +17,8 @@ from benchmarks.peers.workflow_streams import WorkflowStreams, end
 from benchmarks.peers.workflow_streams_worker import TOPIC
 from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
 from benchmarks.systems import running
-from tests.stack import KEYS
 from tests.support import eventually
+from tests.world.stack import KEYS
 from waystation.client import Session
 from waystation.models.events import Event, EventType
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.dev_process import COMMAND, DevProcess, Terminal, run
+from tests.cli.commands import DevProcess, Terminal, run
 from tests.support import eventually
+from tests.world.dev import COMMAND
 from waystation.agents.demo import WORDS
 
 

@@ -5,7 +5,7 @@ import random
 
 
 class Backoff:
-    """Pauses that double up to a limit, with jitter, so that not everybody comes back together after an outage.
+    """Pauses that double up to a limit, with jitter, so that callers do not all come back together.
 
     >>> pauses = Backoff(0.1, 5.0)
     >>> await pauses.wait()  # doctest: +SKIP

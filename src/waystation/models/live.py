@@ -35,7 +35,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """Somebody is stopping the session: show nothing live until it is known whether the stop counts."""
+    """Somebody is stopping the session: show nothing live until it is known whether the stop was taken."""
 
     by: str
     """The stop's request id."""
@@ -44,7 +44,7 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The stop counts: show nothing live until the log says what was stopped."""
+    """The stop was taken: show nothing live until the log says what was stopped."""
 
     by: str
     kind: Literal["stopped"] = "stopped"

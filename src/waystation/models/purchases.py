@@ -65,8 +65,8 @@ PurchaseStatus = Literal[
 """Where a purchase stands; the last six are final.
 
 ``completed``: paid and ordered. ``canceled``: somebody asked for it. ``rejected``: by an approver.
-``refused``: one of our rules, the mandate's or the seller's ruled it out. ``expired``: nobody decided in time.
-``failed``: the seller or the processor failed.
+``refused``: one of our rules, the mandate's or the seller's ruled it out. ``expired``: nobody decided in
+time. ``failed``: the seller or the processor failed.
 """
 
 WAITS_FOR_A_PERSON: Final[frozenset[PurchaseStatus]] = frozenset(

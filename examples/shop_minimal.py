@@ -51,7 +51,7 @@ class TeaShop(Merchant):
         return Quote(lines=tuple(lines), options=(post,))
 
     async def place_order(self, order: NewOrder) -> PlacedOrder:
-        # Called once more after a crash: the order id tells that it is the same order.
+        # Called again after a crash: the same order id means the same order.
         return PlacedOrder(permalink_url=f"{BASE_URL}/orders/{order.order_id}")
 
 

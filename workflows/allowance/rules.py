@@ -6,11 +6,11 @@ allows beyond what was reported.
 """
 
 from collections.abc import Mapping
-from typing import Final, Self
+from dataclasses import dataclass, replace
+from typing import Final
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
-from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits
 from waystation.models.payments import (
     AllowanceAnswer,
@@ -27,11 +27,16 @@ PORTION_PAYMENTS: Final = 50
 vanishes costs at most."""
 
 
-class UnknownLeaseError(Exception):
+class ReportRefusedError(Exception):
+    """A report that this allowance can't count; nothing of it was."""
+
+
+class UnknownLeaseError(ReportRefusedError):
     """A report about a lease that this allowance never gave."""
 
 
-class LeaseRecord(Frozen):
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
     """One holder's part of the budget, in minor units."""
 
     number: int
@@ -43,9 +48,14 @@ class LeaseRecord(Frozen):
     """Of the payments reported so far."""
     ends_at_seconds: int = 0
 
+    def __post_init__(self) -> None:
+        """Asserts what must hold of every lease; a failure is a bug of ours, never a holder's doing."""
+        assert 0 <= self.reported <= self.granted, "a lease takes no report of more than it granted"
 
-class Ledger(Frozen):
-    """All sums of an allowance, in minor units."""
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All sums of an allowance, in minor units of its one currency."""
 
     budget: MinorUnits
     settled: MinorUnits = 0
@@ -57,8 +67,14 @@ class Ledger(Frozen):
     lost: tuple[LeaseRecord, ...] = ()
     """Leases whose holder vanished: all that was granted counts as spent until they report."""
     leases: int = 0
-    keys: tuple[str, ...] = Field(default=())
+    keys: tuple[str, ...] = ()
     """Of payments that the workflow itself made."""
+
+    def __post_init__(self) -> None:
+        """Asserts what must hold of every ledger; a failure is a bug of ours."""
+        assert self.settled >= 0, "what was spent stays spent"
+        assert self.paying >= 0, "no more is given back than was held"
+        assert self.left >= 0, "spent + held never exceeds the budget"
 
     @property
     def spent(self) -> int:
@@ -69,7 +85,7 @@ class Ledger(Frozen):
     @property
     def held(self) -> int:
         """What may be spent at this moment."""
-        ahead = max(self.lease.granted - self.lease.reported, 0) if self.lease else 0
+        ahead = self.lease.granted - self.lease.reported if self.lease else 0
         return self.paying + ahead
 
     @property
@@ -77,47 +93,48 @@ class Ledger(Frozen):
         """What nobody holds and nobody has spent."""
         return self.budget - self.spent - self.held
 
-    def hold(self, amount: int) -> Self:
-        """Holds room for a payment of the workflow (or gives it back, with a negative amount)."""
-        if amount > self.left:
-            raise ValueError("more is held than the budget has left")
-        return self.model_copy(update={"paying": self.paying + amount})
+    def hold(self, amount: int) -> "Ledger":
+        """Holds room for a payment of the workflow itself. ``left`` must have it."""
+        return replace(self, paying=self.paying + amount)
 
-    def spend(self, key: str, amount: int) -> Self:
-        """Records a payment of the workflow itself."""
-        update = {
-            "settled": self.settled + amount,
-            "payments": self.payments + (amount > 0),
-            "keys": (*self.keys, key),
-        }
-        return self.model_copy(update=update)
+    def settle(self, key: str, *, held: int, amount: int) -> "Ledger":
+        """Records a payment of the workflow itself, for which ``held`` was held."""
+        assert 0 <= amount <= held, "a payment costs no more than was held for it"
+        return replace(
+            self,
+            paying=self.paying - held,
+            settled=self.settled + amount,
+            payments=self.payments + (amount > 0),
+            keys=(*self.keys, key),
+        )
 
-    def new_lease(self, holder: str) -> Self:
+    def new_lease(self, holder: str) -> "Ledger":
         """The next holder, with nothing granted yet."""
+        assert self.lease is None, "one process at a time holds an allowance"
         record = LeaseRecord(number=self.leases + 1, holder=holder)
-        return self.model_copy(update={"lease": record, "leases": self.leases + 1})
+        return replace(self, lease=record, leases=record.number)
 
-    def extend(self, ends_at_seconds: int, max_price: int) -> Self:
+    def extend(self, ends_at_seconds: int, max_price: int) -> "Ledger":
         """The lease until a later moment, with a full portion ahead of what was reported."""
         if self.lease is None:
             return self
         ahead = self.lease.granted - self.lease.reported
         portion = max_price * PORTION_PAYMENTS if self.payments < MAX_PAYMENTS else 0
-        more = min(max(portion - ahead, 0), self.left)
-        update = {"granted": self.lease.granted + more, "ends_at_seconds": ends_at_seconds}
-        return self.model_copy(update={"lease": self.lease.model_copy(update=update)})
+        granted = self.lease.granted + min(max(portion - ahead, 0), self.left)
+        return replace(self, lease=replace(self.lease, granted=granted, ends_at_seconds=ends_at_seconds))
 
-    def lose_lease(self) -> Self:
+    def lose_lease(self) -> "Ledger":
         """Nobody answers for the lease: all of it counts as spent."""
         if self.lease is None:
             return self
-        return self.model_copy(update={"lease": None, "lost": (*self.lost, self.lease)})
+        return replace(self, lease=None, lost=(*self.lost, self.lease))
 
-    def take_report(self, report: AllowanceReport) -> tuple[Self, tuple[ReportedPayment, ...]]:
+    def take_report(self, report: AllowanceReport) -> tuple["Ledger", tuple[ReportedPayment, ...]]:
         """The ledger after a report, and which of its payments are news.
 
         Raises:
             UnknownLeaseError: there was no such lease.
+            ReportRefusedError: more is reported than the lease allowed. All that it granted stays counted.
         """
         known = [*self.lost, *([self.lease] if self.lease else [])]
         record = next((one for one in known if one.number == report.lease), None)
@@ -126,23 +143,24 @@ class Ledger(Frozen):
                 return self, ()  # it has ended in order; its last report is repeated
             raise UnknownLeaseError(f"there is no lease {report.lease} of this allowance")
         fresh = tuple(one for one in report.payments if one.number > record.last_number)
-        changed = record.model_copy(
-            update={
-                "reported": record.reported + sum(one.amount for one in fresh),
-                "last_number": fresh[-1].number if fresh else record.last_number,
-            }
-        )
+        reported = record.reported + sum(one.amount for one in fresh)
+        if reported > record.granted:
+            raise ReportRefusedError(
+                f"lease {record.number} allowed {record.granted}, and {reported} is reported as spent"
+            )
+        last_number = fresh[-1].number if fresh else record.last_number
+        changed = replace(record, reported=reported, last_number=last_number)
         payments = self.payments + sum(one.amount > 0 for one in fresh)
-        return self._replace(changed, final=report.final).model_copy(update={"payments": payments}), fresh
+        return replace(self._replace(changed, final=report.final), payments=payments), fresh
 
-    def _replace(self, record: LeaseRecord, *, final: bool) -> Self:
+    def _replace(self, record: LeaseRecord, *, final: bool) -> "Ledger":
         settled = self.settled + record.reported if final else self.settled
         if self.lease is not None and self.lease.number == record.number:
-            return self.model_copy(update={"lease": None if final else record, "settled": settled})
-        lost = tuple(record if one.number == record.number else one for one in self.lost)
+            return replace(self, lease=None if final else record, settled=settled)
+        others = tuple(record if one.number == record.number else one for one in self.lost)
         if final:
-            lost = tuple(one for one in lost if one.number != record.number)
-        return self.model_copy(update={"lost": lost, "settled": settled})
+            others = tuple(one for one in others if one.number != record.number)
+        return replace(self, lost=others, settled=settled)
 
 
 def newest_answers(answers: Mapping[str, AllowanceAnswer], limit_bytes: int) -> dict[str, AllowanceAnswer]:

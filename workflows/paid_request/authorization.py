@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     from activities.contract import CommitFor, ReleaseFor, ReserveFor
     from waystation.buyer.origins import origin_of
+    from waystation.buyer.outcomes import counts_as_spent
     from waystation.models.decisions import Reject
     from waystation.models.mandates import (
         CommitRequest,
@@ -105,8 +106,7 @@ class PaymentAuthorization:
         journal, held = self._journal, self._journal.state.reservation
         if held is None:
             return
-        price = held.amount.amount
-        amount = price if closed.amount is None else min(closed.amount, price)
+        amount = counts_as_spent(held.amount, closed)
         request = CommitRequest(key=held.key, amount=amount)
         try:
             await mandates.commit(CommitFor(mandate_id=journal.start.mandate_id, request=request))

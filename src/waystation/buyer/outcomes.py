@@ -3,6 +3,7 @@
 from typing import Final
 
 from waystation.errors import WaystationError
+from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
     ClosedCredential,
@@ -26,14 +27,21 @@ class HolderRefusedError(WaystationError):
         self.rule = rule
 
 
+def counts_as_spent(price: Money, closed: ClosedCredential) -> int:
+    """Returns what counts as spent, in minor units: what moved, or the price where nobody can rule it out.
+
+    Never more than the price, which is all that was held for it.
+    """
+    if closed.money_moved == "no":
+        return 0
+    return price.amount if closed.amount is None else min(closed.amount, price.amount)
+
+
 def allowance_answer(
     offer: Offer, credential: MintedCredential, redeemed: RedeemAnswer | None, closed: ClosedCredential
 ) -> AllowanceAnswer:
-    """Returns the outcome; an amount counts as spent if it moved, or if nobody can rule that out."""
+    """Returns what a payment came to."""
     answer, refusal = (redeemed.answer, None) if redeemed else (None, None)
-    amount = 0
-    if closed.money_moved != "no":
-        amount = offer.price.amount if closed.amount is None else closed.amount
     if answer is None:
         moved = {"no": "no money moved", "yes": "the money moved", "unknown": "money may have moved"}
         kind = redeemed.kind if redeemed else "silent"
@@ -48,7 +56,7 @@ def allowance_answer(
         receipt = receipt.model_copy(update={"matches_payment": matches})
     return AllowanceAnswer(
         money_moved=closed.money_moved,
-        amount=amount,
+        amount=counts_as_spent(offer.price, closed),
         answer=answer,
         receipt=receipt,
         refusal=refusal,

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 
 from tests.buyer.bench import AGENT, API, USDC, Bench, eventually, has_credential, times, usd
 from tests.buyer.evil import EvilServer, ask, stripe_challenge
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.payer import Payer, PaymentRefusedError
 from waystation.models.money import Money
-from waystation.models.payments import Rail
+from waystation.models.payments import AllowanceReport, Rail, ReportedPayment
 from workflows import policies
 from workflows.allowance import Allowance
 from workflows.trail import verify
@@ -44,6 +46,20 @@ async def holding(bench: Bench, mandate: str, path: Path, **more: Any) -> AsyncI
 
 
 _left_open: list[Any] = []
+
+
+def reported(number: int, amount: int) -> ReportedPayment:
+    return ReportedPayment(
+        number=number,
+        key=f"k{number}",
+        url=f"{API}/v1/reports/r",
+        method="GET",
+        rail=Rail.MPP_STRIPE,
+        price=usd(amount),
+        payee="bn_1",
+        amount=amount,
+        money_moved="yes",
+    )
 
 
 async def enter(agent: Payer, seller: str, **more: Any) -> None:
@@ -439,3 +455,28 @@ async def test_with_a_holder_the_workflow_itself_does_not_pay(bench: Bench, tmp_
         with pytest.raises(PaymentRefusedError) as refused:
             await blind.fetch(f"{API}/v1/reports/r", max_price=usd(50))
     assert refused.value.rule == "AllowanceLeased"
+
+
+async def test_a_report_of_more_than_was_leased_is_refused_and_all_of_the_lease_counts(
+    quick_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LEASE_LIFETIME", 3), ("LEASE_GRACE", 0), ("LOST_HOLDER_PATIENCE", 1)):
+        monkeypatch.setattr(policies, name, timedelta(seconds=seconds))
+    monkeypatch.setattr("workflows.allowance.rules.PORTION_PAYMENTS", 2)
+    bench = quick_bench
+    mandate = await bench.mandate(usd(1_000))
+    async with holding(bench, mandate, tmp_path / "journal") as agent:
+        await enter(agent, API, budget=usd(300), max_price=usd(50), allowance_id="a-liar")
+        await crash(agent)
+    allowance = bench.temporal.get_workflow_handle("a-liar")
+    too_much = AllowanceReport(lease=1, payments=(reported(1, 101),), final=True)
+    for _ in range(2):
+        with pytest.raises(WorkflowUpdateFailedError) as failed:
+            await allowance.execute_update("report", too_much)
+        assert isinstance(failed.value.cause, ApplicationError)
+        assert failed.value.cause.type == "AllowanceReportRefused"
+    await allowance.signal("settle", {"by": "alice"})
+    assert (await agent.settled("a-liar")).spent == 100
+    assert await bench.balance(mandate) == (100, 0)
+    trail = await allowance.query(Allowance.audit)
+    assert [entry.action for entry in trail.entries].count("report.refused") == 2

@@ -1,11 +1,12 @@
 """The arithmetic of an allowance holds under any interleaving of leases, reports, losses and payments."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceReport, Rail, ReportedPayment
-from workflows.allowance.rules import Ledger
+from workflows.allowance.rules import Ledger, ReportRefusedError
 
 BUDGET, PRICE = 1_000, 7
 
@@ -74,7 +75,7 @@ def test_the_truth_never_exceeds_what_the_ledger_counts_nor_that_the_budget(
         elif step == "late" and lost:
             ledger, _ = ledger.take_report(lost[0].report(final=True))
         elif step == "own" and lease is None and amount <= ledger.left:
-            ledger = ledger.hold(amount).hold(-amount).spend(f"o{end}", amount)
+            ledger = ledger.hold(amount).settle(f"o{end}", held=amount, amount=amount)
             own += amount
         truth = own + sum(one.spent for one in holders)
         assert truth <= ledger.spent + ledger.held <= BUDGET
@@ -98,3 +99,21 @@ def test_a_late_report_gives_back_what_was_counted_for_lost() -> None:
     assert ledger.spent == 50 * PRICE
     ledger, _ = ledger.take_report(AllowanceReport(lease=1, payments=(paid(1, 5),), final=True))
     assert (ledger.spent, ledger.left) == (5, BUDGET - 5)
+
+
+def test_a_report_of_more_than_was_granted_changes_nothing() -> None:
+    ledger = Ledger(budget=BUDGET).new_lease("h").extend(1, PRICE)
+    assert ledger.lease is not None
+    too_much = paid(1, ledger.lease.granted + 1)
+    for before in (ledger, ledger.lose_lease()):
+        with pytest.raises(ReportRefusedError, match="is reported as spent"):
+            before.take_report(AllowanceReport(lease=1, payments=(too_much,), final=True))
+
+
+def test_a_ledger_never_counts_below_what_is_held_or_above_the_budget() -> None:
+    with pytest.raises(AssertionError, match="exceeds the budget"):
+        Ledger(budget=BUDGET).hold(BUDGET + 1)
+    with pytest.raises(AssertionError, match="costs no more"):
+        Ledger(budget=BUDGET).hold(5).settle("k", held=5, amount=6)
+    with pytest.raises(AssertionError, match="than was held"):
+        Ledger(budget=BUDGET).hold(5).settle("k", held=6, amount=6)

@@ -1,0 +1,114 @@
+"""The payments that an allowance makes itself, for processes that hold nothing that pays."""
+
+import asyncio
+from typing import Final
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    import workflows.allowance.rules as allowance_rules
+    import workflows.paid_request.rules as rules
+    import workflows.policies as policies
+    from activities.contract import AllowanceCall, PaidRequestCalls
+    from waystation.buyer.origins import origin_of
+    from waystation.models.mandates import ReserveAnswer
+    from waystation.models.payments import AllowanceAnswer, AllowancePayment, PaymentRefusal
+    from workflows.allowance.journal import ALLOWANCE_CLOSED, ALLOWANCE_EXHAUSTED, AllowanceJournal
+    from workflows.allowance.leases import ALLOWANCE_LEASED
+    from workflows.calls import CallFailure, call_options, durable
+    from workflows.keys import step_key
+    from workflows.paid_request.calls import CLOSE
+    from workflows.refusals import refusal
+
+ANSWER_FORGOTTEN = "AllowanceAnswerForgotten"
+
+_PAY: Final = call_options(
+    policies.ALLOWANCE_CALL_TIMEOUT, policies.REDEEM_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+)
+
+
+class AllowancePayments:
+    """Pays one request after the other, or several at once, each in one activity."""
+
+    def __init__(self, journal: AllowanceJournal) -> None:
+        self._journal = journal
+        self._under_way: set[str] = set()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a payment is being made."""
+        return bool(self._under_way)
+
+    async def pay(self, payment: AllowancePayment) -> AllowanceAnswer:
+        """Pays and gives the answer; the same key again gives the same one.
+
+        Raises:
+            ApplicationError: ``AllowanceClosed``, ``AllowanceExhausted``, ``AllowanceLeased``,
+                ``AllowanceAnswerForgotten``; nothing was begun.
+        """
+        journal, key = self._journal, payment.key
+        await workflow.wait_condition(lambda: key not in self._under_way)
+        known = journal.state.answers.get(key)
+        if known is not None:
+            return known
+        reserved = self._check(payment)
+        most = journal.start.max_price.amount
+        self._under_way.add(key)
+        journal.count(journal.state.ledger.hold(most))
+        try:
+            answer = await self._paid(self._call(payment, reserved))
+        finally:
+            self._under_way.discard(key)
+        journal.count(journal.state.ledger.settle(key, held=most, amount=answer.amount))
+        journal.calls_in_run += 1
+        journal.answer(key, answer)
+        journal.note("payment.made", journal.start.agent, allowance_rules.audited_answer(payment, answer))
+        journal.announce([allowance_rules.shown_answer(payment, answer, journal.start.budget.currency)])
+        return answer
+
+    def _check(self, payment: AllowancePayment) -> ReserveAnswer:
+        journal, ledger, start = self._journal, self._journal.state.ledger, self._journal.start
+        reserved = journal.check_open()
+        if ledger.lease is not None:
+            raise refusal(ALLOWANCE_LEASED, "a process holds this allowance and pays by itself")
+        if payment.key in ledger.keys:
+            raise refusal(ANSWER_FORGOTTEN, f"'{payment.key}' was paid long ago and its answer isn't kept")
+        if origin_of(payment.request.url) != start.seller:
+            raise refusal(ALLOWANCE_CLOSED, f"this allowance is for {start.seller} alone")
+        if ledger.left < start.max_price.amount:
+            raise refusal(
+                ALLOWANCE_EXHAUSTED, f"{ledger.left} of the budget is left, one payment may cost more"
+            )
+        return reserved
+
+    def _call(self, payment: AllowancePayment, reserved: ReserveAnswer) -> AllowanceCall:
+        journal, start, now = self._journal, self._journal.start, workflow.now()
+        return AllowanceCall(
+            payment=payment,
+            payment_id=step_key(journal.id, payment.key),
+            max_price=start.max_price,
+            rails=start.rails,
+            expected_payee=start.expected_payee,
+            payment_method=start.payment_method or next(iter(reserved.payment_methods), None),
+            at=now,
+            expires_at=min(now + policies.CREDENTIAL_LIFETIME, reserved.valid_until),
+        )
+
+    async def _paid(self, call: AllowanceCall) -> AllowanceAnswer:
+        try:
+            return await durable(PaidRequestCalls.pay_within_allowance, call, _PAY)
+        except CallFailure as failure:
+            return await self._find_truth(call, failure)
+        except asyncio.CancelledError:
+            return await self._find_truth(call, None)
+
+    async def _find_truth(self, call: AllowanceCall, failure: CallFailure | None) -> AllowanceAnswer:
+        """No answer came: what the processor or chain says; what nobody knows counts as spent."""
+        try:
+            return await durable(PaidRequestCalls.close_within_allowance, call, CLOSE)
+        except CallFailure as unclear:
+            why = PaymentRefusal(rule=unclear.code, message=str(failure or unclear))
+            if unclear.kind in rules.NEVER_MINTED:
+                # Not even the credential could be had: a final refusal to mint means that none exists.
+                return AllowanceAnswer(money_moved="no", refusal=why)
+            return AllowanceAnswer(money_moved="unknown", amount=call.max_price.amount, refusal=why)

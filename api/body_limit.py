@@ -30,7 +30,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > MAX_BODY_BYTES:
-                # Not a Problem: FastAPI makes a 400 of what it doesn't know.
+                # Not a Problem: FastAPI turns exceptions it doesn't know into a 400.
                 problem = _problem()
                 raise HTTPException(problem.status, problem.detail)
             return message

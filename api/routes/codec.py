@@ -23,13 +23,13 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 @router.post("/decode", summary="Decrypt payloads")
 async def decode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
-    """Payloads in Temporal's JSON form, decrypted; only for operators."""
+    """Returns payloads in Temporal's JSON form, decrypted; only for operators."""
     return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=True)
 
 
 @router.post("/encode", summary="Encrypt payloads")
 async def encode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
-    """Payloads in Temporal's JSON form, encrypted; only for operators."""
+    """Returns payloads in Temporal's JSON form, encrypted; only for operators."""
     return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=False)
 
 

@@ -194,4 +194,6 @@ def _choose(steps: PaymentSteps, call: AllowanceCall) -> MintCall | AllowanceAns
 
 def _owner() -> str:
     """Returns the workflow that a large answer is stored for."""
-    return activity.info().workflow_id or ""
+    workflow_id = activity.info().workflow_id
+    assert workflow_id is not None, "payments are made by workflows"
+    return workflow_id

@@ -19,11 +19,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateFailedError
+from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from waystation.buyer.allowance.opening import MeansToPay, OpenAllowance, open_allowance
 from waystation.buyer.answers import MAX_STORED_ANSWER_BYTES, AnswerStore
 from waystation.buyer.networks import (
     CONNECT_TIMEOUT_SECONDS,
@@ -33,13 +34,11 @@ from waystation.buyer.networks import (
     Network,
 )
 from waystation.buyer.origins import RequestInvalidError, origin_of
-from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.buyer.outcomes import HolderRefusedError
 from waystation.errors import WaystationError
 from waystation.models.mandates import MandateView
 from waystation.models.money import Money
 from waystation.models.payments import (
-    AllowanceAnswer,
-    AllowancePayment,
     AllowanceStart,
     AllowanceView,
     HttpAnswer,
@@ -53,12 +52,10 @@ from waystation.models.payments import (
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 if TYPE_CHECKING:
-    from waystation.buyer.allowance.holder import AllowanceHolder
     from waystation.buyer.allowance.journal import AllowanceJournal
     from waystation.buyer.credentials import Credentials
 
 PAID_REQUEST_WORKFLOW: Final = "PaidRequest"
-ALLOWANCE_WORKFLOW: Final = "Allowance"
 PAYMENT_ID_EXTENSION: Final = "waystation.payment_id"
 """httpx request extension that names a payment, so that a repeated request isn't paid twice."""
 ALL_RAILS: Final = (Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM)
@@ -71,7 +68,7 @@ _UNSENT_HEADERS: Final = frozenset(
 class PaymentRefusedError(WaystationError):
     """The request got no answer. ``rule`` is stable; ``money_moved`` is ``no``, ``yes`` or ``unknown``."""
 
-    def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str) -> None:
+    def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str | None) -> None:
         super().__init__(message)
         self.rule = rule
         self.money_moved = money_moved
@@ -125,8 +122,10 @@ class Payer:
             follow_redirects=False,
         )
         self._answers = AnswerStore(client.data_converter, namespace=client.namespace)
-        self._credentials, self._journal = credentials, journal
-        self._allowances: dict[str, _OpenAllowance] = {}
+        self._means: MeansToPay | None = None
+        if credentials is not None and journal is not None and credentials.can_pay:
+            self._means = MeansToPay(credentials, journal, self._answers, self._transport)
+        self._allowances: dict[str, OpenAllowance] = {}
         self._sellers: frozenset[str] | None = None
 
     async def close(self) -> None:
@@ -157,7 +156,7 @@ class Payer:
         try:
             response = await self._ask(method, url, headers, content)
         except RequestInvalidError as error:
-            raise PaymentRefusedError(error.rule, str(error), "no", payment_id or "") from None
+            raise PaymentRefusedError(error.rule, str(error), "no", payment_id) from None
         if response.status_code != 402:
             return Paid(response, None, None, "no")
         request = PaidHttpRequest(
@@ -211,13 +210,13 @@ class Payer:
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
                 raise PaymentRefusedError(
-                    "mandate_not_found", f"there is no mandate {self._mandate_id}; ask for one", "no", ""
+                    "mandate_not_found", f"there is no mandate {self._mandate_id}; ask for one", "no", None
                 ) from None
             self._sellers = frozenset(view.terms.sellers)  # a mandate's terms never change
         origin = origin_of(url)
         if not self._sellers & {"*", origin}:
             raise PaymentRefusedError(
-                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", ""
+                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", None
             )
 
     async def pay(
@@ -320,61 +319,18 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: it still returns its answers
-            await self._client.start_workflow(
-                ALLOWANCE_WORKFLOW,
-                {"start": start.model_dump(mode="json")},
-                id=workflow_id,
-                task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={"session_id": self._session_id, "agent": self._agent},
+        try:
+            opened = await open_allowance(
+                self._client, workflow_id, start, task_queue=self._task_queue, means=self._means
             )
-        opened = _OpenAllowance(workflow_id, await self._holder(workflow_id, start))
+        except HolderRefusedError as refused:
+            raise PaymentRefusedError(refused.rule, str(refused), "no", workflow_id) from None
         self._allowances[seller] = opened
         try:
             yield workflow_id
         finally:
             del self._allowances[seller]
-            if opened.holder is not None:
-                await opened.holder.finish()
-            await self._settle(workflow_id)
-
-    async def _holder(self, allowance_id: str, start: AllowanceStart) -> "AllowanceHolder | None":
-        """Makes this process the allowance's holder and returns it; None if it can't pay."""
-        if self._credentials is None or self._journal is None or not self._credentials.can_pay:
-            return None
-        # Only a process that makes its own payments needs the payment libraries.
-        from waystation.buyer.allowance.holder import AllowanceHolder
-        from waystation.buyer.allowance.lease import report_what_was_left
-        from waystation.buyer.http import PaidHttp
-
-        await self._journal.open()
-        await report_what_was_left(
-            self._client, journal=self._journal, credentials=self._credentials, but=allowance_id
-        )
-        holder = AllowanceHolder(
-            self._client,
-            allowance_id,
-            start,
-            journal=self._journal,
-            http=PaidHttp(answers=self._answers, transport=self._transport),
-            credentials=self._credentials,
-        )
-        try:
-            await holder.open()
-        except HolderRefusedError as refused:
-            if refused.rule != CLOSED:
-                raise PaymentRefusedError(refused.rule, str(refused), "no", allowance_id) from None
-        return holder
-
-    async def _settle(self, allowance_id: str) -> None:
-        try:
-            handle = self._client.get_workflow_handle(allowance_id)
-            await handle.signal("settle", {"by": self._agent})
-        except RPCError as error:  # it has already ended and settled
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
+            await opened.settle()
 
     async def settled(self, allowance_id: str) -> AllowanceView:
         """Returns the final balance of an allowance, once it is settled."""
@@ -384,7 +340,7 @@ class Payer:
 
     async def _pay_within(
         self,
-        allowance: "_OpenAllowance",
+        allowance: OpenAllowance,
         request: PaidHttpRequest,
         first_answer: tuple[tuple[str, str], ...],
         max_price: Money,
@@ -393,10 +349,7 @@ class Payer:
         key = payment_id or uuid.uuid4().hex
         name = f"{allowance.id}:{key}"
         try:
-            if allowance.holder is not None:
-                answer = await allowance.holder.pay(request, first_answer, key=key, max_price=max_price)
-            else:
-                answer = await self._ask_to_pay(allowance.id, key, request, first_answer)
+            answer = await allowance.pay(request, first_answer, key=key, max_price=max_price)
         except (HolderRefusedError, RequestInvalidError) as refused:
             raise PaymentRefusedError(refused.rule, str(refused), "no", name) from None
         if answer.answer is None:
@@ -406,33 +359,6 @@ class Payer:
         response = await self._response(answer.answer, request)
         return Paid(response, answer.receipt, name, answer.money_moved)
 
-    async def _ask_to_pay(
-        self,
-        allowance_id: str,
-        key: str,
-        request: PaidHttpRequest,
-        first_answer: tuple[tuple[str, str], ...],
-    ) -> AllowanceAnswer:
-        """Asks the allowance's workflow to pay, for a process without credentials."""
-        payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
-        handle = self._client.get_workflow_handle(allowance_id)
-        try:
-            answer: AllowanceAnswer = await handle.execute_update(
-                "pay", payment, id=f"pay-{key}", result_type=AllowanceAnswer
-            )
-        except WorkflowUpdateFailedError as failed:
-            cause = failed.cause
-            rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
-            raise HolderRefusedError(rule, str(cause)) from None
-        except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:
-                raise
-            made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
-            if made is None:
-                raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
-            return made
-        return answer
-
     async def _response(self, answer: HttpAnswer, request: PaidHttpRequest) -> httpx.Response:
         headers = [(name, value) for name, value in answer.headers if name.lower() not in _BODY_HEADERS]
         return httpx.Response(
@@ -441,14 +367,6 @@ class Payer:
             content=await self._answers.body(answer),
             request=httpx.Request(request.method, request.url),
         )
-
-
-@dataclass(frozen=True)
-class _OpenAllowance:
-    """An allowance that payments go through; with a holder, this process makes them."""
-
-    id: str
-    holder: "AllowanceHolder | None"
 
 
 class PayingTransport(httpx.AsyncBaseTransport):

@@ -77,8 +77,8 @@ async def crash(agent: Payer) -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-    assert agent._journal is not None
-    await agent._journal.close()
+    assert agent._means is not None
+    await agent._means.journal.close()
 
 
 def all_of(folder: Path) -> bytes:

@@ -22,7 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.allowance.journal import AllowanceJournal, JournalPayment
 from waystation.buyer.allowance.lease import MADE_ELSEWHERE, HeldLease, pause_seconds
-from waystation.buyer.allowance.payments import PaymentLimits, PaymentSteps, mint_call, mint_key
+from waystation.buyer.allowance.payments import PaymentLimits, PaymentSteps, mint_call
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
@@ -67,9 +67,9 @@ class AllowanceHolder:
         credentials: Credentials,
     ) -> None:
         self._id, self._start = allowance_id, start
-        self._credentials, self._journal = credentials, journal
+        self._journal = journal
         self._steps = PaymentSteps(http, credentials, owner=allowance_id)
-        self._lease = HeldLease(client, allowance_id, journal=journal, credentials=credentials)
+        self._lease = HeldLease(client, allowance_id, journal=journal, steps=self._steps)
         self._paying: dict[str, asyncio.Task[AllowanceAnswer]] = {}
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,7 +160,7 @@ class AllowanceHolder:
         if not self._lease.terms.after_loss or offer.rail is Rail.MPP_STRIPE:
             return
         if offer.rail is Rail.X402_EXACT:
-            used = await self._credentials.authorization_was_used(offer, key=mint_key(self._payment_key(key)))
+            used = await self._steps.authorization_was_used(offer, self._payment_key(key))
             if used is False:
                 return
         raise HolderRefusedError(

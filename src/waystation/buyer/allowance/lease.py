@@ -16,8 +16,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.allowance.journal import AllowanceJournal, JournalLockedError, JournalPayment
+from waystation.buyer.allowance.payments import PaymentSteps
 from waystation.buyer.credentials import Credentials, NotMintedError
-from waystation.buyer.http import now
+from waystation.buyer.http import PaidHttp, now
 from waystation.buyer.outcomes import CLOSED, LEASED, HolderRefusedError, allowance_answer
 from waystation.buyer.tokens import ProcessorUnavailableError
 from waystation.models.payments import (
@@ -57,11 +58,11 @@ class HeldLease:
     """One lease in this machine's journal: what is counted against it, and what is reported."""
 
     def __init__(
-        self, client: Client, allowance_id: str, *, journal: AllowanceJournal, credentials: Credentials
+        self, client: Client, allowance_id: str, *, journal: AllowanceJournal, steps: PaymentSteps
     ) -> None:
         self.handle = client.get_workflow_handle(allowance_id)
         self.id = allowance_id
-        self.journal, self.credentials = journal, credentials
+        self.journal, self.steps = journal, steps
         self.closing = False
         self.answered = 0
         """Payments that processor or chain was not asked about yet."""
@@ -139,7 +140,7 @@ class HeldLease:
         """The credential of a payment, or why there is none and never will be."""
         for attempt in range(PROCESSOR_ATTEMPTS):
             try:
-                return await self.credentials.mint(payment.mint)
+                return await self.steps.mint(payment.mint)
             except NotMintedError as error:
                 return unpaid(error.rule, str(error))
             except stripe.StripeError as error:
@@ -168,16 +169,13 @@ class HeldLease:
         closed = ClosedCredential(money_moved="unknown", source="nobody")
         for attempt in range(PROCESSOR_ATTEMPTS):
             try:
-                closed = await self._ask(payment, credential)
+                closed = await self.steps.ask(payment.mint, credential)
                 break
             except (stripe.StripeError, ProcessorUnavailableError):
                 await asyncio.sleep(pause_seconds(attempt))
         outcome = allowance_answer(payment.mint.offer, credential, redeemed, closed)
         done = payment.model_copy(update={"credential": credential, "redeemed": redeemed})
         return await self.record(done, outcome)
-
-    async def _ask(self, payment: JournalPayment, credential: MintedCredential) -> ClosedCredential:
-        return await self.credentials.close(payment.mint.offer, credential, key=payment.mint.payment_id)
 
     async def record(self, payment: JournalPayment, outcome: AllowanceAnswer) -> AllowanceAnswer:
         """The last word on a payment, numbered for the report."""
@@ -208,7 +206,7 @@ class HeldLease:
                     "report", AllowanceReport(lease=number, payments=payments, final=final and last)
                 )
                 if batch:
-                    await self.journal.reported(self.id, number, batch[-1].number or 0)
+                    await self.journal.reported(self.id, number, payments[-1].number)
                 if last:
                     return
 
@@ -234,7 +232,7 @@ class HeldLease:
             if credential is None:
                 continue
             try:
-                closed = await self._ask(payment, credential)
+                closed = await self.steps.ask(payment.mint, credential)
             except (stripe.StripeError, ProcessorUnavailableError):
                 closed = ClosedCredential(money_moved="unknown", source="nobody")
             if closed.money_moved == "unknown" and closed.source == "nobody" and not self.closing:
@@ -272,7 +270,7 @@ _FINAL: Final = (
 
 
 async def report_what_was_left(
-    client: Client, *, journal: AllowanceJournal, credentials: Credentials, but: str
+    client: Client, *, journal: AllowanceJournal, http: PaidHttp, credentials: Credentials, but: str
 ) -> None:
     """Ends and reports what processes of this machine have left behind; ``but`` is taken up by itself.
 
@@ -282,7 +280,8 @@ async def report_what_was_left(
     for allowance_id, number in (await journal.unfinished()).items():
         if allowance_id == but:
             continue
-        lease = HeldLease(client, allowance_id, journal=journal, credentials=credentials)
+        steps = PaymentSteps(http, credentials, owner=allowance_id)
+        lease = HeldLease(client, allowance_id, journal=journal, steps=steps)
         try:
             await lease.take_up(number)
         except JournalLockedError:
@@ -297,23 +296,22 @@ def unpaid(rule: str, message: str) -> AllowanceAnswer:
 
 
 def _reported(payment: JournalPayment) -> ReportedPayment:
-    outcome = payment.outcome
-    offer = payment.mint.offer
-    answer = outcome.answer if outcome else None
-    receipt = outcome.receipt if outcome else None
+    outcome, number, offer = payment.outcome, payment.number, payment.mint.offer
+    assert outcome is not None, "a payment is reported once it is closed"
+    assert number is not None, "a closed payment has its number"
     return ReportedPayment(
-        number=payment.number or 0,
+        number=number,
         key=payment.key,
         url=payment.request.url,
         method=payment.request.method,
         rail=offer.rail,
         price=offer.price,
         payee=offer.payee,
-        amount=outcome.amount if outcome else 0,
-        money_moved=outcome.money_moved if outcome else "unknown",
-        rule=outcome.refusal.rule if outcome and outcome.refusal else None,
-        answer_sha256=answer.body_sha256 if answer else None,
-        receipt=receipt.reference if receipt else None,
+        amount=outcome.amount,
+        money_moved=outcome.money_moved,
+        rule=outcome.refusal.rule if outcome.refusal else None,
+        answer_sha256=outcome.answer.body_sha256 if outcome.answer else None,
+        receipt=outcome.receipt.reference if outcome.receipt else None,
         credential=payment.credential.fingerprint if payment.credential else None,
     )
 

@@ -16,6 +16,7 @@ from waystation.buyer.outcomes import allowance_answer
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
+    ClosedCredential,
     HeaderPair,
     MintCall,
     MintedCredential,
@@ -100,9 +101,16 @@ class PaymentSteps:
             request, call.offer, credential, key=f"{call.payment_id}:request", owner=self._owner
         )
 
+    async def ask(self, call: MintCall, credential: MintedCredential) -> ClosedCredential:
+        """Asks the processor or the chain whether money moved, and revokes an unused token."""
+        return await self._credentials.close(call.offer, credential, key=call.payment_id)
+
     async def close(
         self, call: MintCall, credential: MintedCredential, redeemed: RedeemAnswer | None
     ) -> AllowanceAnswer:
-        """Asks the processor or the chain what the payment came to, and revokes an unused token."""
-        closed = await self._credentials.close(call.offer, credential, key=call.payment_id)
-        return allowance_answer(call.offer, credential, redeemed, closed)
+        """Returns what a payment came to, by the word of processor or chain."""
+        return allowance_answer(call.offer, credential, redeemed, await self.ask(call, credential))
+
+    async def authorization_was_used(self, offer: Offer, payment_id: str) -> bool | None:
+        """Returns whether the signature for a payment was used on chain; ``None`` where nobody can tell."""
+        return await self._credentials.authorization_was_used(offer, key=mint_key(payment_id))

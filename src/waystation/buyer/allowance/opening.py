@@ -1,0 +1,142 @@
+"""Opens an allowance and pays through it: by a holder in this process, or else by the workflow."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import httpx
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from waystation.buyer.answers import AnswerStore
+from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.models.money import Money
+from waystation.models.payments import (
+    AllowanceAnswer,
+    AllowancePayment,
+    AllowanceStart,
+    HeaderPair,
+    PaidHttpRequest,
+)
+
+if TYPE_CHECKING:
+    from waystation.buyer.allowance.holder import AllowanceHolder
+    from waystation.buyer.allowance.journal import AllowanceJournal
+    from waystation.buyer.credentials import Credentials
+
+ALLOWANCE_WORKFLOW: Final = "Allowance"
+
+
+@dataclass(frozen=True)
+class MeansToPay:
+    """What a process needs to make an allowance's payments itself."""
+
+    credentials: "Credentials"
+    journal: "AllowanceJournal"
+    answers: AnswerStore
+    transport: httpx.AsyncBaseTransport
+
+
+class OpenAllowance:
+    """An allowance that payments go through, until it is settled."""
+
+    def __init__(
+        self, client: Client, allowance_id: str, start: AllowanceStart, holder: "AllowanceHolder | None"
+    ) -> None:
+        self.id = allowance_id
+        self.holder = holder
+        self._client, self._start = client, start
+
+    async def pay(
+        self, request: PaidHttpRequest, first_answer: tuple[HeaderPair, ...], *, key: str, max_price: Money
+    ) -> AllowanceAnswer:
+        """Pays one request; the same ``key`` again gives the same answer.
+
+        Raises:
+            HolderRefusedError: Nothing was begun; names the rule.
+            RequestInvalidError: The request may not be sent.
+        """
+        if self.holder is not None:
+            return await self.holder.pay(request, first_answer, key=key, max_price=max_price)
+        payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
+        handle = self._client.get_workflow_handle(self.id)
+        try:
+            answer: AllowanceAnswer = await handle.execute_update(
+                "pay", payment, id=f"pay-{key}", result_type=AllowanceAnswer
+            )
+        except WorkflowUpdateFailedError as failed:
+            cause = failed.cause
+            rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
+            raise HolderRefusedError(rule, str(cause)) from None
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
+            if made is None:
+                raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
+            return made
+        return answer
+
+    async def settle(self) -> None:
+        """Reports for the last time, and lets the workflow commit what was spent."""
+        if self.holder is not None:
+            await self.holder.finish()
+        handle = self._client.get_workflow_handle(self.id)
+        try:
+            await handle.signal("settle", {"by": self._start.agent})
+        except RPCError as error:  # it has already ended and settled
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+
+
+async def open_allowance(
+    client: Client,
+    allowance_id: str,
+    start: AllowanceStart,
+    *,
+    task_queue: str,
+    means: MeansToPay | None,
+) -> OpenAllowance:
+    """Starts an allowance, or finds the one with this id; with ``means``, this process becomes its holder.
+
+    Raises:
+        HolderRefusedError: Another process pays from it.
+    """
+    with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: it still returns its answers
+        await client.start_workflow(
+            ALLOWANCE_WORKFLOW,
+            {"start": start.model_dump(mode="json")},
+            id=allowance_id,
+            task_queue=task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            memo={"session_id": start.session_id, "agent": start.agent},
+        )
+    holder = await _hold(client, allowance_id, start, means) if means else None
+    return OpenAllowance(client, allowance_id, start, holder)
+
+
+async def _hold(
+    client: Client, allowance_id: str, start: AllowanceStart, means: MeansToPay
+) -> "AllowanceHolder":
+    # Only a process that makes its own payments needs the payment libraries.
+    from waystation.buyer.allowance.holder import AllowanceHolder
+    from waystation.buyer.allowance.lease import report_what_was_left
+    from waystation.buyer.http import PaidHttp
+
+    await means.journal.open()
+    http = PaidHttp(answers=means.answers, transport=means.transport)
+    await report_what_was_left(
+        client, journal=means.journal, http=http, credentials=means.credentials, but=allowance_id
+    )
+    holder = AllowanceHolder(
+        client, allowance_id, start, journal=means.journal, http=http, credentials=means.credentials
+    )
+    try:
+        await holder.open()
+    except HolderRefusedError as refused:
+        if refused.rule != CLOSED:  # a closed one still returns the answers that this machine has
+            raise
+    return holder

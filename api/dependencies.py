@@ -51,10 +51,22 @@ Money = Annotated[MoneyParts, Depends(_money)]
 SessionPath = Annotated[str, Depends(_session_id)]
 
 
+async def authenticate(request: Request) -> Principal:
+    """Returns the caller of a request; the route's door has asked before, and that answer holds."""
+    known: Principal | None = getattr(request.state, "caller", None)
+    if known is None:
+        known = await _parts(request).auth.authenticate(
+            request, session_id=request.path_params.get("session_id")
+        )
+        request.state.caller = known
+    return known
+
+
 async def _caller(
-    request: Request, parts: Parts, _: Annotated[object, Security(HTTPBearer(auto_error=False))]
+    caller: Annotated[Principal, Depends(authenticate)],
+    _: Annotated[object, Security(HTTPBearer(auto_error=False))],
 ) -> Principal:
-    return await parts.auth.authenticate(request, session_id=request.path_params.get("session_id"))
+    return caller
 
 
 Caller = Annotated[Principal, Depends(_caller)]

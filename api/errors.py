@@ -83,6 +83,10 @@ class Conflict(Problem):
     status, code, title = 409, "conflict", "Conflicts with the session's state"
 
 
+class SlowRequest(Problem):
+    status, code, title = 408, "body-too-slow", "The request took too long"
+
+
 class TooLarge(Problem):
     status, code, title = 413, "body-too-large", "The request is too large"
 

@@ -8,8 +8,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from api import errors
+from api.answer_headers import AnswerHeaders
 from api.auth import Authenticator
-from api.body_limit import BodyLimit
 from api.dependencies import ApiParts
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
@@ -52,9 +52,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="Durable sessions for AI agents, and agents that can pay.",
         lifespan=lifespan,
+        # Their pages run scripts of a CDN, on the origin of the console's sign-in. The document itself stays.
+        docs_url=None,
+        redoc_url=None,
     )
     errors.install(app)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(AnswerHeaders)
     app.add_middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES)
     if settings.allowed_origins:
         app.add_middleware(

@@ -5,7 +5,6 @@ Acknowledgements, stops, steers and the ends of sub-agents go down the socket on
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -18,6 +17,7 @@ from api.errors import Conflict, Forbidden, Invalid, Problem, Unauthenticated
 from api.gateways.sessions import Gateway
 from api.live.channels import Channel, Channels, check_write
 from api.live.feeds import is_terminal
+from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.events import Event, EventType, Role, Write
 from waystation.models.ingest import (
     AckFrame,
@@ -165,9 +165,10 @@ class AgentConnection:
 
     def _refuse(self, problem: Problem, raw: str) -> None:
         writer = request = None
-        with contextlib.suppress(ValueError, AttributeError):
-            frame = json.loads(raw)
-            writer, request = frame.get("writer"), frame.get("request")
+        with contextlib.suppress(ForeignJsonError):
+            frame = read_json(raw)
+            if isinstance(frame, dict):
+                writer, request = frame.get("writer"), frame.get("request")
         self.tell(
             ProblemFrame(
                 writer=writer if isinstance(writer, str) else None,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query
 
 from api.auth import Principal
 from api.dependencies import Caller, Money
+from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Conflict
 from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
 from api.routes.paid_requests import CancelPayment
@@ -18,7 +19,7 @@ from waystation.models.events import SessionId
 from waystation.models.payments import AllowanceView
 from waystation.models.trail import AuditTrail
 
-router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["payments"])
 
 AllowanceId = Annotated[SessionId, Path(description="The allowance's id, which is its Temporal workflow id.")]
 

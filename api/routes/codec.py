@@ -5,45 +5,43 @@ temporal workflow show -w <id> --codec-endpoint http://127.0.0.1:8470/codec --co
 
 import json
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from google.protobuf import json_format
 from temporalio.api.common.v1 import Payloads
 from temporalio.converter import PayloadCodec
 
 from api.auth import Principal
 from api.dependencies import Caller, Parts
+from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Forbidden, Invalid
 from waystation.models.base import JsonObject
 from waystation.temporal.encryption import PayloadDecryptionError
 
-router = APIRouter(responses=PROBLEM_RESPONSES, tags=["operations"], prefix="/codec")
-
-MAX_BODY_BYTES = 16 * 1024 * 1024
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["operations"], prefix="/codec")
 
 
 @router.post("/decode", summary="Decrypt payloads")
-async def decode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
+@takes_body_of(MAX_BATCH_BODY_BYTES)
+async def decode(body: JsonObject, caller: Caller, parts: Parts) -> JsonObject:
     """Returns payloads in Temporal's JSON form, decrypted; only for operators."""
-    return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=True)
+    return await _coded(body, caller, parts.gateway.client.data_converter.payload_codec, decoding=True)
 
 
 @router.post("/encode", summary="Encrypt payloads")
-async def encode(request: Request, caller: Caller, parts: Parts) -> JsonObject:
+@takes_body_of(MAX_BATCH_BODY_BYTES)
+async def encode(body: JsonObject, caller: Caller, parts: Parts) -> JsonObject:
     """Returns payloads in Temporal's JSON form, encrypted; only for operators."""
-    return await _coded(request, caller, parts.gateway.client.data_converter.payload_codec, decoding=False)
+    return await _coded(body, caller, parts.gateway.client.data_converter.payload_codec, decoding=False)
 
 
 async def _coded(
-    request: Request, caller: Principal, codec: PayloadCodec | None, *, decoding: bool
+    body: JsonObject, caller: Principal, codec: PayloadCodec | None, *, decoding: bool
 ) -> JsonObject:
     if caller.role != "operator" or caller.sessions is not None:
         raise Forbidden("Only operators read and write payloads.")
-    body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise Invalid("Too many payloads at once.", code="too-large")
     payloads = Payloads()
     try:
-        json_format.Parse(body, payloads, ignore_unknown_fields=True)
+        json_format.ParseDict(body, payloads, ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise Invalid('Give {"payloads": [...]} in Temporal\'s JSON form.') from error
     if codec is not None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from api import metrics
 from api.auth import Action
 from api.dependencies import Caller, Parts, SessionPath
+from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Problem, Unavailable
 from api.live.agents import AgentConnection
 from api.live.channels import check_write
@@ -17,7 +18,7 @@ from waystation.models.events import MAX_NAME_CHARACTERS, Actor, Identifier, Ite
 
 POST_TIMEOUT_SECONDS = 10.0
 
-router = APIRouter()
+router = APIRouter(route_class=DoorRoute)
 
 
 @router.websocket("/ingest")
@@ -60,6 +61,7 @@ class Accepted(Frozen):
 @router.post(
     "/sessions/{session_id}/events", responses=PROBLEM_RESPONSES, tags=["agents"], summary="Write events"
 )
+@takes_body_of(MAX_BATCH_BODY_BYTES)
 async def post_events(session_id: SessionPath, body: PostedEvents, caller: Caller, parts: Parts) -> Accepted:
     """Writes events for an agent without a socket, and answers once they are durable."""
     caller.require(Action.WRITE, session_id)

@@ -7,13 +7,14 @@ from pydantic import Field
 
 from api.auth import Principal
 from api.dependencies import Caller, Money
+from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
 from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 
-router = APIRouter(responses=PROBLEM_RESPONSES, tags=["mandates"])
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["mandates"])
 
 MandateId = Annotated[SessionId, Path(description="The mandate's id, which is its Temporal workflow id.")]
 

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.dependencies import Parts
+from api.door import DoorRoute
 
 READY_TIMEOUT_SECONDS = 2.0
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(route_class=DoorRoute, tags=["operations"])
 
 
 @router.get("/health", summary="Is the process alive")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.auth import Action, Principal
 from api.dependencies import Caller, Money
+from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
 from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, NotFound
 from api.routes.mandates import require_spender
@@ -24,7 +25,7 @@ from waystation.models.events import SessionId
 from waystation.models.payments import PaidRequestStart, PaidRequestView
 from waystation.models.trail import AuditTrail
 
-router = APIRouter(responses=PROBLEM_RESPONSES, tags=["payments"])
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["payments"])
 
 PaymentId = Annotated[SessionId, Path(description="The payment's id, which is its Temporal workflow id.")]
 
@@ -56,6 +57,7 @@ class CancelPayment(Frozen):
 
 
 @router.post("/payments", status_code=201, summary="Make a paid request")
+@takes_body_of(MAX_TEXT_BODY_BYTES)
 async def start(body: StartPayment, caller: Caller, money: Money, response: Response) -> PaidRequestView:
     """Starts a paid request, or answers 200 with the one that already has this id (idempotent)."""
     session_id = body.request.session_id

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.auth import Action, Principal
 from api.dependencies import Caller, Money, Parts
+from api.door import DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
 from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, sees
 from api.routes.mandates import require_spender
@@ -44,7 +45,7 @@ from waystation.protocols.acp.webhooks import (
     verify_webhook,
 )
 
-router = APIRouter(responses=PROBLEM_RESPONSES, tags=["purchases"])
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["purchases"])
 
 PurchaseId = Annotated[SessionId, Path(description="The purchase's id, which is its Temporal workflow id.")]
 
@@ -221,11 +222,10 @@ async def _tell(
 
 
 @router.post(acp.WEBHOOK_PATH, status_code=200, summary="Receive an order event (ACP)")
+@takes_body_of(acp.MAX_BODY_BYTES)
 async def order_event(request: Request, parts: Parts, money: Money) -> dict[str, str]:
     """Takes a seller's ``order_create`` or ``order_update``; its signature is its credential."""
     body = await request.body()
-    if len(body) > acp.MAX_BODY_BYTES:
-        raise Invalid("The event is too large.", code="too-large")
     signature = request.headers.get(acp.HEADER_MERCHANT_SIGNATURE)
     seller, sent_at = _sender(money, body, signature)
     try:

@@ -9,6 +9,7 @@ from temporalio.workflow import UpdateMethodMultiParam
 
 from api.auth import Action, Principal, check_session_id, speaker
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
+from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
 from waystation.client.transcript import Transcript
 from waystation.models.live import Tick
@@ -43,12 +44,13 @@ from workflows.session import AgentSession
 
 Argument = TypeVar("Argument")
 
-router = APIRouter(responses=PROBLEM_RESPONSES)
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES)
 
 MAX_LISTED = 100
 
 
 @router.post("/sessions", status_code=201, tags=["sessions"], summary="Start a session")
+@takes_body_of(MAX_TEXT_BODY_BYTES)
 async def start(body: StartRequest, caller: Caller, parts: Parts, response: Response) -> Started:
     """Starts a session, or answers 200 with the one that already has this id (idempotent)."""
     caller.require(Action.START)
@@ -211,6 +213,7 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
 
 
 @router.post("/sessions/{session_id}/messages", status_code=202, tags=["control"], summary="Send a message")
+@takes_body_of(MAX_TEXT_BODY_BYTES)
 async def send_message(session_id: SessionPath, body: MessageRequest, caller: Caller, parts: Parts) -> Sent:
     """Sends a message; ``on_busy`` says what happens to it while a turn is running."""
     return await parts.control.send(session_id, body, caller)
@@ -223,6 +226,7 @@ async def stop(session_id: SessionPath, body: StopRequest, caller: Caller, parts
 
 
 @router.post("/sessions/{session_id}/steer", tags=["control"], summary="Steer the agent")
+@takes_body_of(MAX_TEXT_BODY_BYTES)
 async def steer(session_id: SessionPath, body: SteerRequest, caller: Caller, parts: Parts) -> ControlAnswer:
     """Offers a message to the running turn, and returns whether it was consumed or queued."""
     return await parts.control.steer(session_id, body, caller)

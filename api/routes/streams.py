@@ -7,7 +7,6 @@ whose JSON has a ``type``.
 
 import asyncio
 import contextlib
-import json
 import uuid
 from typing import Annotated
 
@@ -16,17 +15,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
+from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
 from api.live.feeds import Feed
 from api.live.subscription import Subscription
+from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.purchases import PurchaseView
 from waystation.models.requests import ControlAnswer
 from waystation.models.sessions import Sent
 from waystation.models.socket import ApproveCommand, Command, SendCommand, SteerCommand, StopCommand
 
-router = APIRouter()
+router = APIRouter(route_class=DoorRoute)
 
 MAX_COMMAND_BYTES = 2 * 1024 * 1024
 MAX_COMMANDS_AT_ONCE = 32
@@ -190,9 +191,10 @@ class ClientSocket:
 def _request_of(raw: str) -> str | None:
     """Returns the id to answer under, even if the rest of the command is malformed."""
     try:
-        request = json.loads(raw)["request"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        command = read_json(raw)
+    except ForeignJsonError:
         return None
+    request = command.get("request") if isinstance(command, dict) else None
     return request if isinstance(request, str) else None
 
 

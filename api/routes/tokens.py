@@ -4,10 +4,11 @@ from fastapi import APIRouter, Request, Response
 
 from api.auth import COOKIE, MAX_TOKEN_LIFETIME_SECONDS, Action, Token, TokenRequest
 from api.dependencies import Caller, Parts, SessionPath
+from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Forbidden
 from waystation.models.base import Frozen
 
-router = APIRouter(responses=PROBLEM_RESPONSES, tags=["credentials"])
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["credentials"])
 
 
 class Me(Frozen):

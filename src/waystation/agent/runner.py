@@ -107,6 +107,8 @@ class _Attempt:
             self._task.cancel()
         try:
             result = await self._task
+            # Within this block: a result that is no JSON, or nested too deeply, fails the turn for good.
+            return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
         except asyncio.CancelledError as error:
             if not self._stopped and not activity.is_cancelled() and not activity.is_worker_shutdown():
                 raise ApplicationError(
@@ -121,8 +123,6 @@ class _Attempt:
             logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
             await self._flush()
             raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from error
-        else:
-            return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
         finally:
             self._writer.close()
 

@@ -12,12 +12,11 @@ from typing import Self
 
 import httpx
 from eth_abi.abi import encode
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 from pydantic import SecretStr
 
 from waystation.buyer.chain import ChainUnavailableError
+from waystation.foreign_json import read_json
 from waystation.models.payments import MintedCredential, Offer, Rail
 from waystation.protocols import http402
 from waystation.protocols.http402 import WireError
@@ -27,6 +26,7 @@ from waystation.protocols.http402.eip3009 import (
     TokenAsset,
     authorization_message,
 )
+from waystation.protocols.http402.ethereum import Account, LocalAccount
 from waystation.settings import WalletSettings
 
 DEFAULT_AUTHORIZATION_SECONDS = 300
@@ -190,8 +190,9 @@ class Wallet:
         try:
             if self._rpc is None:  # made here, in the event loop that uses it
                 self._rpc = httpx.AsyncClient(transport=self._rpc_transport, timeout=RPC_TIMEOUT_SECONDS)
-            answer = (await self._rpc.post(self._rpc_url, json=body)).json()
-            return int(answer["result"], 16) != 0
+            answer = read_json((await self._rpc.post(self._rpc_url, json=body)).content)
+            result = answer["result"] if isinstance(answer, dict) else None
+            return int(str(result), 16) != 0
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ChainUnavailableError(
                 f"the chain endpoint gave no usable answer ({type(error).__name__}); "

@@ -1,11 +1,17 @@
 """The base of every contract model: immutable, and closed to unknown fields."""
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+
+from waystation.foreign_json import check_nesting
 
 JsonObject = dict[str, JsonValue]
 """A JSON object as Python values."""
+
+BoundedJson = Annotated[JsonValue, AfterValidator(check_nesting)]
+BoundedObject = Annotated[JsonObject, AfterValidator(check_nesting)]
+"""JSON that somebody else made, on its way in: what is taken must survive every envelope on its way out."""
 
 
 class Frozen(BaseModel):

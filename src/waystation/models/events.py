@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_serializer
 
-from waystation.models.base import Frozen, FrozenOpen
+from waystation.foreign_json import check_nesting
+from waystation.models.base import BoundedObject, Frozen, FrozenOpen
 
 MAX_ID_CHARACTERS = 128
 MAX_NAME_CHARACTERS = 200
@@ -133,6 +134,7 @@ def is_encodable(value: object) -> bool:
 
 
 def _check_message_data(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    check_nesting(data)
     if taken := RESERVED_MESSAGE_KEYS & data.keys():
         raise ValueError(f"data can't have the keys {', '.join(sorted(taken))}; choose others")
     if data and len(json.dumps(data)) > MAX_DATA_BYTES:
@@ -204,7 +206,7 @@ class Item(Frozen):
     n: int = Field(ge=1)
     type: str = Field(max_length=80)
     message_id: Identifier | None = None
-    data: dict[str, JsonValue] = Field(default_factory=dict)
+    data: BoundedObject = Field(default_factory=dict)
 
 
 class Write(Frozen):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from waystation.models.base import Frozen, FrozenOpen
+from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen
 from waystation.models.events import (
     MAX_MESSAGE_CHARACTERS,
     MAX_NAME_CHARACTERS,
@@ -135,7 +135,7 @@ class NoteEvent(Frozen):
     """One event of a ``note``: its type is one of the money family."""
 
     type: str
-    data: dict[str, JsonValue] = Field(default_factory=dict)
+    data: BoundedObject = Field(default_factory=dict)
 
 
 class Outcome(FrozenOpen):
@@ -264,7 +264,7 @@ class TurnResult(FrozenOpen):
     """What an agent's process says of a turn that it has run."""
 
     outcome: Literal["completed", "stopped"]
-    result: JsonValue = None
+    result: BoundedJson = None
 
 
 class TurnEnded(Frozen):
@@ -272,7 +272,7 @@ class TurnEnded(Frozen):
 
     turn_id: Identifier
     outcome: Literal["completed", "stopped", "failed"]
-    result: JsonValue = None
+    result: BoundedJson = None
     code: str | None = None
     detail: str | None = None
 

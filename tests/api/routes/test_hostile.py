@@ -2,19 +2,26 @@
 
 import asyncio
 import contextlib
+import functools
+import importlib
 import json
+import pkgutil
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIWebSocketRoute
 from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.stack import KEYS, Stack
+from api import routes
+from api.door import DoorRoute
 from tests.support import eventually
+from tests.world.stack import KEYS, Stack
 from waystation.client import Client
 from waystation.models.sessions import Snapshot
 from waystation.settings import ApiKey
@@ -50,15 +57,102 @@ async def answer_to(stack: Stack, head: str, body: Iterable[bytes] = ()) -> tupl
         writer.close()
 
 
-async def test_a_body_that_is_declared_too_large_is_not_read(stack: Stack) -> None:
-    status, problem = await answer_to(stack, f"POST /sessions HTTP/1.1\r\nContent-Length: {10**12}")
+AS_SERVICE = f"Authorization: Bearer {KEYS['service']}"
+LIMITS = {"/tokens": 256 * 1024, "/sessions": 4 * 1024 * 1024, "/sessions/s/events": 16 * 1024 * 1024}
+
+
+@pytest.mark.parametrize(("path", "limit"), LIMITS.items())
+async def test_a_body_that_is_declared_too_large_is_not_read(stack: Stack, path: str, limit: int) -> None:
+    head = f"POST {path} HTTP/1.1\r\n{AS_SERVICE}\r\nContent-Length: {limit + 1}"
+    status, problem = await answer_to(stack, head)
     assert (status, problem["code"]) == (413, "body-too-large")
 
 
-async def test_a_body_without_a_declared_length_is_read_up_to_the_bound(stack: Stack) -> None:
-    endless = (b"10000\r\n" + CHUNK + b"\r\n" for _ in range(16 * 16 + 1))
-    status, problem = await answer_to(stack, "POST /sessions HTTP/1.1\r\nTransfer-Encoding: chunked", endless)
+@pytest.mark.parametrize(("path", "limit"), LIMITS.items())
+async def test_a_body_without_a_declared_length_is_read_up_to_the_bound(
+    stack: Stack, path: str, limit: int
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\n{AS_SERVICE}\r\nTransfer-Encoding: chunked"
+    endless = (b"10000\r\n" + CHUNK + b"\r\n" for _ in range(limit // len(CHUNK) + 1))
+    status, problem = await answer_to(stack, head, endless)
     assert (status, problem["code"]) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+async def test_who_calls_is_known_before_a_body_is_read(stack: Stack, head: str) -> None:
+    status, problem = await answer_to(stack, f"POST /sessions HTTP/1.1\r\n{head}")
+    assert (status, problem["code"]) == (401, "unauthenticated")
+
+
+def test_every_route_is_behind_the_door() -> None:
+    modules = [
+        importlib.import_module(f"api.routes.{one.name}") for one in pkgutil.iter_modules(routes.__path__)
+    ]
+    found = [route for module in modules if hasattr(module, "router") for route in module.router.routes]
+    assert len(found) > 40
+    assert {type(route) for route in found} <= {DoorRoute, APIWebSocketRoute}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/openapi.json", "/sessions", "/console/main.js", "/docs", "/x"]
+)
+async def test_every_answer_says_that_it_is_no_page_of_others(http: httpx.AsyncClient, path: str) -> None:
+    answer = await http.get(path)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert (answer.status_code == 404) == (path == "/docs")
+
+
+async def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.door.BODY_TIMEOUT_SECONDS", 0.1)
+    app = FastAPI()
+    router = APIRouter(route_class=DoorRoute)
+
+    @router.post("/")
+    async def take(body: dict[str, Any]) -> dict[str, Any]:
+        return body
+
+    app.include_router(router)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        answer = await client.post("/", content=endless(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 408
+
+
+DEEP_TEXT = "[" * 70_000
+NESTED = json.dumps(functools.reduce(lambda inner, _: {"a": inner}, range(40), cast(Any, 1)))
+
+
+@pytest.mark.parametrize("body", [DEEP_TEXT, NESTED, '{"a": "\\ud83d"}', '{"a": NaN}', "{", "\xff"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sessions",
+        "/sessions/s/messages",
+        "/sessions/s/events",
+        "/sessions/s/steer",
+        "/tokens",
+        "/mandates",
+        "/purchases",
+        "/payments",
+        "/purchases/p/revise",
+        "/codec/decode",
+        "/agentic_checkout/webhooks/order_events",
+    ],
+)
+async def test_json_that_cannot_be_read_is_refused_at_every_door(stack: Stack, path: str, body: str) -> None:
+    for key in ("service", "operator"):
+        headers = {"Authorization": f"Bearer {KEYS[key]}", "Content-Type": "application/json"}
+        async with httpx.AsyncClient(base_url=stack.url, timeout=20) as client:
+            answer = await client.post(path, content=body.encode("latin-1"), headers=headers)
+            assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+            assert (await client.get("/health")).status_code == 200
 
 
 async def test_a_stream_ends_with_the_token_that_opened_it(client: Client, http: httpx.AsyncClient) -> None:

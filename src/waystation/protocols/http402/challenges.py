@@ -4,27 +4,27 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import rfc8785
-from mpp import Challenge, Credential
+from mpp import Challenge
 from x402.extensions.payment_identifier import (
     PAYMENT_IDENTIFIER,
     declare_payment_identifier_extension,
     is_valid_payment_id,
 )
 
+from waystation.foreign_json import read_json
 from waystation.models.base import JsonObject
 from waystation.protocols.http402.wire import (
     X402_VERSION,
-    MppParseError,
     WireError,
     as_object,
     as_text,
     decode_json_header,
+    parse_mpp_credential,
     parse_time,
 )
 
@@ -109,7 +109,7 @@ def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: Reque
         InvalidChallenge: The challenge wasn't issued by this server for this request.
     """
     try:
-        credential = Credential.from_authorization(value)
+        credential = parse_mpp_credential(value)
         echo = credential.challenge
         terms = _decode_b64url_json(as_text(echo.request, "request"))
         opaque = {
@@ -127,7 +127,7 @@ def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: Reque
             meta=opaque,
             header=echo.header,
         )
-    except (MppParseError, WireError, rfc8785.CanonicalizationError, ValueError, TypeError):
+    except (WireError, rfc8785.CanonicalizationError, ValueError, TypeError):
         raise MalformedCredential("the Payment credential can't be read") from None
     if not hmac.compare_digest(issued.id.encode(), echo.id.encode()):
         raise InvalidChallenge("the challenge was not issued by this server")
@@ -143,8 +143,8 @@ def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: Reque
 
 def _decode_b64url_json(value: str) -> JsonObject:
     try:
-        decoded = json.loads(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
+        decoded = read_json(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
+    except (binascii.Error, ValueError):
         raise WireError("not base64url of JSON") from None
     if not isinstance(decoded, dict):
         raise WireError("not a JSON object")

@@ -6,9 +6,7 @@ Pure. An authorization is a dict of strings as it goes over the wire:
 
 from dataclasses import dataclass
 
-from eth_account import Account
-from eth_account.messages import SignableMessage, encode_typed_data
-
+from waystation.protocols.http402.ethereum import Account, SignableMessage, encode_typed_data
 from waystation.protocols.http402.wire import evm_asset
 
 

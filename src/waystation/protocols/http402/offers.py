@@ -22,7 +22,6 @@ from waystation.protocols.http402.wire import (
     NETWORK,
     PAYMENT_REQUIRED,
     X402_VERSION,
-    MppParseError,
     WireError,
     as_object,
     decode_json_header,
@@ -86,7 +85,7 @@ def read_offer(wire: str, index: int, *, mpp: bool) -> Offer:
     """
     try:
         return _mpp_offer(wire) if mpp else _x402_offer(wire, index)
-    except (MppParseError, ValidationError, rfc8785.CanonicalizationError, RecursionError) as error:
+    except (ValidationError, rfc8785.CanonicalizationError) as error:
         raise WireError(f"malformed payment challenge ({type(error).__name__})") from None
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from datetime import UTC
 
-from mpp import Receipt as MppReceipt
 from pydantic import ValidationError
 
 from waystation.models.payments import Rail, Receipt
@@ -11,9 +10,9 @@ from waystation.protocols.http402.wire import (
     MAX_HEADER_CHARACTERS,
     PAYMENT_RECEIPT,
     PAYMENT_RESPONSE,
-    MppParseError,
     WireError,
     decode_json_header,
+    parse_mpp_receipt,
 )
 
 
@@ -24,14 +23,14 @@ def parse_receipt(headers: Iterable[tuple[str, str]], rail: Rail) -> Receipt | N
         if rail is Rail.X402_EXACT:
             return _x402_receipt(values.get(PAYMENT_RESPONSE))
         return _mpp_receipt(values.get(PAYMENT_RECEIPT), rail)
-    except (MppParseError, WireError, ValidationError):
+    except (WireError, ValidationError):
         return None
 
 
 def _mpp_receipt(value: str | None, rail: Rail) -> Receipt | None:
     if value is None or len(value) > MAX_HEADER_CHARACTERS:
         return None
-    receipt = MppReceipt.from_payment_receipt(value)
+    receipt = parse_mpp_receipt(value)
     return Receipt(
         rail=rail,
         status=receipt.status,

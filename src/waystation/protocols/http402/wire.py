@@ -5,14 +5,17 @@ import binascii
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import mpp
 import rfc8785
 from eth_utils.address import to_checksum_address
 from mpp import Challenge, Credential
+from mpp import Receipt as MppReceipt
 
+from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 
@@ -31,8 +34,9 @@ NETWORK = re.compile(r"eip155:[1-9][0-9]{0,17}")
 
 MppChallenge = Challenge
 MppCredential = Credential
-MppParseError: Final[type[Exception]] = mpp.ParseError  # type: ignore[attr-defined]  # absent from __all__ only
-"""What ``mpp`` raises for a header that it can't read."""
+_MppParseError: Final[type[Exception]] = mpp.ParseError  # type: ignore[attr-defined]  # absent from __all__ only
+
+Parsed = TypeVar("Parsed")
 
 
 class WireError(ValueError):
@@ -45,10 +49,34 @@ def parse_mpp_challenge(wire: str) -> Challenge:
     Raises:
         WireError: The header doesn't say what its protocol asks for.
     """
+    return _read_mpp(Challenge.from_www_authenticate, wire, "challenge")
+
+
+def parse_mpp_credential(wire: str) -> Credential:
+    """Reads an MPP credential.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
+    return _read_mpp(Credential.from_authorization, wire, "credential")
+
+
+def parse_mpp_receipt(wire: str) -> MppReceipt:
+    """Reads an MPP receipt.
+
+    Raises:
+        WireError: The header doesn't say what its protocol asks for.
+    """
+    return _read_mpp(MppReceipt.from_payment_receipt, wire, "receipt")
+
+
+def _read_mpp(read: Callable[[str], Parsed], wire: str, what: str) -> Parsed:
     try:
-        return Challenge.from_www_authenticate(wire)
-    except MppParseError as error:
-        raise WireError(f"malformed MPP challenge: {error}") from None
+        return read(wire)
+    except _MppParseError as error:
+        raise WireError(f"malformed MPP {what}: {error}") from None
+    except RecursionError:
+        raise WireError(f"malformed MPP {what}: nested too deeply") from None
 
 
 def as_object(value: object, what: str) -> JsonObject:
@@ -139,9 +167,9 @@ def decode_json_header(value: str) -> JsonObject:
     if len(value) > MAX_HEADER_CHARACTERS * 4:
         raise WireError("x402 header is too long")
     try:
-        decoded = json.loads(base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True))
+        decoded = read_json(base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True))
         rfc8785.dumps(decoded)
-    except (binascii.Error, ValueError, RecursionError, rfc8785.CanonicalizationError):
+    except (binascii.Error, ValueError, rfc8785.CanonicalizationError):
         raise WireError("x402 header is not base64 of JSON") from None
     if not isinstance(decoded, dict):
         raise WireError("x402 header is not a JSON object")
@@ -167,9 +195,10 @@ def problem(slug: str, status: int, detail: str, **more: str) -> JsonObject:
 def problem_slug(body: bytes) -> str | None:
     """Returns the slug of a Payment problem, such as ``payment-expired``; None for any other body."""
     try:
-        kind = json.loads(body)["type"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        problem = read_json(body)
+    except ForeignJsonError:
         return None
+    kind = problem.get("type") if isinstance(problem, dict) else None
     if not isinstance(kind, str) or not kind.startswith(PROBLEM_BASE):
         return None
     return kind.removeprefix(PROBLEM_BASE)[:64]

@@ -1,13 +1,13 @@
 """Shapes from JSON: unknown fields ignored, known ones held to the protocol."""
 
-import json
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from pydantic import (
     JsonValue,
     ValidationError,
 )
 
+from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.protocols.acp.shapes.base import MAX_BODY_BYTES, AcpModel, ProtocolViolationError
 from waystation.protocols.acp.shapes.discovery import Discovery
 from waystation.protocols.acp.shapes.errors import ErrorBody
@@ -22,15 +22,10 @@ def decode_json(raw: bytes | str, what: str) -> JsonValue:
     """Returns a JSON document as Python values. Refuses NaN."""
     if len(raw) > MAX_BODY_BYTES:
         raise ProtocolViolationError(what, [("$", f"larger than {MAX_BODY_BYTES} bytes")])
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
     try:
-        decoded: JsonValue = json.loads(raw, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        raise ProtocolViolationError(what, [("$", "not a JSON document")]) from None
-    return decoded
+        return read_json(raw)
+    except ForeignJsonError as error:
+        raise ProtocolViolationError(what, [("$", str(error))]) from None
 
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:

@@ -1,0 +1,68 @@
+"""The one way in which JSON from outside is read: bounded in depth, strict, and safe for the process.
+
+``json.loads`` recurses once for each level; a document of 70,000 brackets can end a process whose recursion
+limit some library has raised. The parser used here stops by itself at 200 levels, whatever that limit is.
+"""
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from pydantic import JsonValue
+from pydantic_core import from_json
+
+MAX_NESTING: Final = 32
+"""Arrays and objects within one another. Envelopes add a few levels; parsers on the way stop at 200."""
+
+Value = TypeVar("Value")
+
+
+class ForeignJsonError(ValueError):
+    """A text from outside is not JSON, or is nested too deeply."""
+
+
+def read_json(raw: bytes | str) -> JsonValue:
+    """Returns a document as Python values. Refuses NaN and infinities, and half a surrogate pair.
+
+    >>> read_json(b'{"a": [1, 2]}')
+    {'a': [1, 2]}
+    >>> read_json("[" * 70_000)
+    Traceback (most recent call last):
+    ...
+    waystation.foreign_json.ForeignJsonError: nested more than 32 levels deep
+
+    Raises:
+        ForeignJsonError: It is not JSON, or is nested more than ``MAX_NESTING`` levels deep.
+    """
+    try:
+        value: JsonValue = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        if "recursion" in str(error):
+            raise ForeignJsonError(_TOO_DEEP) from None
+        raise ForeignJsonError("not a JSON document") from None
+    openings = raw.count("[") + raw.count("{") if isinstance(raw, str) else raw.count(b"[") + raw.count(b"{")
+    return check_nesting(value) if openings > MAX_NESTING else value
+
+
+def check_nesting(value: Value) -> Value:
+    """Returns the value, if nothing in it is nested more than ``MAX_NESTING`` levels deep.
+
+    Raises:
+        ForeignJsonError: It is.
+    """
+    level: Sequence[object] = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [inner for container in level for inner in _inside(container)]
+        if not level:
+            return value
+    raise ForeignJsonError(_TOO_DEEP)
+
+
+def _inside(value: object) -> Sequence[object]:
+    if isinstance(value, dict):
+        return [*value.values()] or [None]
+    if isinstance(value, list | tuple):
+        return value or [None]
+    return ()
+
+
+_TOO_DEEP: Final = f"nested more than {MAX_NESTING} levels deep"

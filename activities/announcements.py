@@ -13,8 +13,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.contract import AnnouncementCalls, PurchaseNote, Told
 from activities.heartbeats import heartbeating
 from waystation.models.live import Tick, encode
+from waystation.models.sessions import Note
 from waystation.settings import Settings
-from waystation.temporal.names import ANNOUNCE_ACTIVITY
+from waystation.temporal.calls import tell
+from waystation.temporal.messages import ANNOUNCE, SESSION_NOTE
 
 Announce = Callable[[str], Awaitable[None]]
 CHANNEL_PREFIX = "waystation:session:"
@@ -27,7 +29,7 @@ class Announcements:
     def __init__(self, announce: Announce) -> None:
         self._announce = announce
 
-    @activity.defn(name=ANNOUNCE_ACTIVITY)
+    @activity.defn(name=ANNOUNCE.name)
     async def announce(self, session_id: str) -> None:
         """Hints that the session has news. Failures are logged and forgotten."""
         try:
@@ -50,8 +52,8 @@ class PurchaseAnnouncements(AnnouncementCalls):
     async def announce_purchase(self, call: PurchaseNote) -> Told:
         """Signals ``note`` to the session's workflow."""
         try:
-            payload = {"key": call.note.key, "events": list(call.note.events)}
-            await self._client.get_workflow_handle(call.session_id).signal("note", payload)
+            note = Note.model_validate(call.note.model_dump())
+            await tell(self._client.get_workflow_handle(call.session_id), SESSION_NOTE, note)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return "closed" if "already completed" in str(error) else "unknown"

@@ -23,14 +23,20 @@ from activities.contract import (
     ReserveFor,
 )
 from activities.heartbeats import heartbeating
-from waystation.models.base import Frozen
-from waystation.models.mandates import (
-    MandateView,
-    Reservation,
-    ReserveAnswer,
+from waystation.models.mandates import MandateView, Reservation, ReserveAnswer
+from waystation.temporal.calls import ask, update
+from waystation.temporal.messages import (
+    MANDATE_BALANCE,
+    MANDATE_COMMIT,
+    MANDATE_REFUND,
+    MANDATE_RELEASE,
+    MANDATE_RESERVE,
+    MANDATE_STANDING,
 )
+from waystation.temporal.tokens import UpdateName
 
-_Result = TypeVar("_Result")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 MAX_UPDATES_AT_ONCE: Final = 4
 """The most updates under way to one mandate from one worker."""
@@ -60,7 +66,7 @@ class MandateActivities(MandateCalls):
         """
         handle = self._client.get_workflow_handle(question.mandate_id)
         try:
-            standing: MandateView = await handle.query("standing", result_type=MandateView)
+            standing = await ask(handle, MANDATE_STANDING)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise _not_found(question.mandate_id) from None
@@ -76,7 +82,7 @@ class MandateActivities(MandateCalls):
             ApplicationError: The mandate refused; type ``MandateRefused``, final, with the rule's name.
         """
         try:
-            return await self._update(call.mandate_id, "reserve", call.request, ReserveAnswer)
+            return await self._update(call.mandate_id, MANDATE_RESERVE, call.request)
         except _MandateGoneError:
             raise _not_found(call.mandate_id) from None
 
@@ -85,7 +91,7 @@ class MandateActivities(MandateCalls):
     async def commit_to_mandate(self, call: CommitFor) -> Reservation:
         """Records what was spent."""
         try:
-            return await self._update(call.mandate_id, "commit", call.request, Reservation)
+            return await self._update(call.mandate_id, MANDATE_COMMIT, call.request)
         except _MandateGoneError:
             return await self._read_settled(call.mandate_id, call.request.key, "committed")
 
@@ -94,7 +100,7 @@ class MandateActivities(MandateCalls):
     async def refund_to_mandate(self, call: RefundFor) -> Reservation | None:
         """Records what has come back. A mandate that has ended takes nothing back."""
         try:
-            return await self._update(call.mandate_id, "refund", call.request, Reservation)
+            return await self._update(call.mandate_id, MANDATE_REFUND, call.request)
         except _MandateGoneError:
             return None
 
@@ -103,7 +109,7 @@ class MandateActivities(MandateCalls):
     async def release_to_mandate(self, call: ReleaseFor) -> Reservation | None:
         """Releases room. A mandate that has ended needs nothing back."""
         try:
-            return await self._update(call.mandate_id, "release", call.request, Reservation)
+            return await self._update(call.mandate_id, MANDATE_RELEASE, call.request)
         except _MandateGoneError:
             return None
 
@@ -119,23 +125,22 @@ class MandateActivities(MandateCalls):
             raise
         return description.status == WorkflowExecutionStatus.RUNNING
 
-    async def _update(self, mandate_id: str, name: str, request: Frozen, result: type[_Result]) -> _Result:
+    async def _update(self, mandate_id: str, name: UpdateName[Argument, Result], request: Argument) -> Result:
         handle = self._client.get_workflow_handle(mandate_id)
         try:
             async with self._turn(mandate_id):
-                answer: _Result = await handle.execute_update(name, request, result_type=result)
+                return await update(handle, name, request)
         except WorkflowUpdateFailedError as failed:
             raise _final(failed) from None
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise _MandateGoneError(mandate_id) from None
             raise
-        return answer
 
     async def _read_settled(self, mandate_id: str, key: str, state: str) -> Reservation:
         """Returns a reservation from an ended mandate's last balance, for a commit whose answer was lost."""
         handle = self._client.get_workflow_handle(mandate_id)
-        balance: MandateView = await handle.query("balance", result_type=MandateView)
+        balance = await ask(handle, MANDATE_BALANCE)
         for reservation in balance.reservations:
             if reservation.key == key and reservation.state == state:
                 return reservation

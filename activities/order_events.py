@@ -1,15 +1,14 @@
 """Tells a seller's order webhooks which purchase they belong to."""
 
-from typing import Final
-
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from activities.contract import OrderRoute, OrderRoutingCalls
 from activities.heartbeats import heartbeating
-
-ORDER_EVENTS_WORKFLOW: Final = "OrderEvents"
+from waystation.models.purchases import OrderBinding, OrderEventsStart
+from waystation.temporal.calls import start_workflow, tell
+from waystation.temporal.messages import ORDER_EVENTS, ORDER_EVENTS_BIND
 
 
 class OrderRouting(OrderRoutingCalls):
@@ -25,14 +24,15 @@ class OrderRouting(OrderRoutingCalls):
 
         It sleeps until the first webhook arrives, and costs nothing until then.
         """
-        bound = {"purchase_id": call.purchase_id}
         try:
-            await self._client.start_workflow(
-                ORDER_EVENTS_WORKFLOW,
-                bound,
+            await start_workflow(
+                self._client,
+                ORDER_EVENTS,
+                OrderEventsStart(purchase_id=call.purchase_id),
                 id=call.route_id,
                 task_queue=activity.info().task_queue,
                 start_delay=call.lasts,
             )
         except WorkflowAlreadyStartedError:
-            await self._client.get_workflow_handle(call.route_id).signal("bind", bound)
+            handle = self._client.get_workflow_handle(call.route_id)
+            await tell(handle, ORDER_EVENTS_BIND, OrderBinding(purchase_id=call.purchase_id))

@@ -20,7 +20,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import Invalid, Problem, Unavailable, refusal
+from waystation.temporal.calls import tell
 from waystation.temporal.encryption import PayloadDecryptionError
+from waystation.temporal.tokens import SignalName
 
 MAX_UPDATE_ATTEMPTS = 4
 UPDATE_PAUSE_SECONDS = 0.05
@@ -106,10 +108,10 @@ class Calls:
             lambda: execute_update(handle, update, argument, self.timeout, update_id=update_id),
         )
 
-    async def signal(self, workflow_id: str, name: str, argument: object) -> None:
+    async def signal(self, workflow_id: str, signal: SignalName[Argument], argument: Argument) -> None:
         """Sends a signal."""
         handle = self.client.get_workflow_handle(workflow_id)
-        await self.guarded(workflow_id, lambda: handle.signal(name, argument, rpc_timeout=self.timeout))
+        await self.guarded(workflow_id, lambda: tell(handle, signal, argument, rpc_timeout=self.timeout))
 
     def _problem(self, error: RPCError, workflow_id: str) -> Problem:
         if error.status == RPCStatusCode.NOT_FOUND:

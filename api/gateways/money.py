@@ -27,18 +27,22 @@ from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequ
 from waystation.models.purchases import (
     Cart,
     OrderEventReceived,
+    OrderEventsStart,
     OutcomeWanted,
     PurchaseRequest,
     PurchaseView,
 )
 from waystation.models.trail import AuditTrail
 from waystation.settings import ANY_AGENT, MoneySettings
+from waystation.temporal.calls import start_and_tell
+from waystation.temporal.messages import MANDATE_REVOKE, ORDER_EVENTS, ORDER_EVENTS_DELIVER
 from waystation.temporal.names import SESSION_TASK_QUEUE
+from waystation.temporal.tokens import SignalName
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
-from workflows.purchase.order_events import OrderEvents, OrderEventsStart, order_events_id
+from workflows.purchase.order_events import order_events_id
 from workflows.waiting import APPROVAL, WAITS_FOR
 
 T = TypeVar("T")
@@ -106,7 +110,7 @@ class MoneyGateway:
         )
 
     async def revoke(self, mandate_id: str, request: RevokeRequest) -> None:
-        await self._calls.signal(mandate_id, "revoke", request)
+        await self._calls.signal(mandate_id, MANDATE_REVOKE, request)
 
     # Purchases
 
@@ -190,8 +194,8 @@ class MoneyGateway:
                 conflict.extra["cart"] = fresh.cart.model_dump(mode="json") if fresh.cart else None
             raise
 
-    async def tell(self, purchase_id: str, signal: str, argument: object) -> None:
-        await self._calls.signal(purchase_id, signal, argument)
+    async def tell(self, workflow_id: str, signal: SignalName[Argument], argument: Argument) -> None:
+        await self._calls.signal(workflow_id, signal, argument)
 
     # Paid requests
 
@@ -267,13 +271,14 @@ class MoneyGateway:
         route = order_events_id(seller, event.order.checkout_id)
 
         async def call() -> None:
-            await self._client.start_workflow(
-                OrderEvents.run,
+            await start_and_tell(
+                self._client,
+                ORDER_EVENTS,
                 OrderEventsStart(),
+                ORDER_EVENTS_DELIVER,
+                event,
                 id=route,
                 task_queue=self._queue,
-                start_signal="deliver",
-                start_signal_args=[event],
                 rpc_timeout=self._calls.timeout,
             )
 

@@ -25,7 +25,9 @@ from waystation.models.sessions import (
     Spawned,
     StartSession,
 )
+from waystation.temporal.messages import SESSION_PUBLISH
 from waystation.temporal.names import SESSION_CLOSED, SESSION_TASK_QUEUE, SESSION_WORKFLOW
+from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
 T = TypeVar("T")
@@ -136,7 +138,7 @@ class Gateway:
 
     async def publish(self, session_id: str, publish: Publish) -> None:
         """Hands a batch of writes to the session."""
-        await self.signal(session_id, "publish", publish)
+        await self.signal(session_id, SESSION_PUBLISH, publish)
 
     async def send(self, session_id: str, message: SendMessage) -> Sent:
         """Sends a message; its id makes that idempotent."""
@@ -146,9 +148,9 @@ class Gateway:
         """Starts a sub-agent; its key makes that idempotent."""
         return await self.update(session_id, AgentSession.spawn, spawn)
 
-    async def signal(self, session_id: str, name: str, argument: object) -> None:
+    async def signal(self, session_id: str, signal: SignalName[Argument], argument: Argument) -> None:
         """Signals the session."""
-        await self._calls.signal(session_id, name, argument)
+        await self._calls.signal(session_id, signal, argument)
 
     async def update(
         self,

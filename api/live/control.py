@@ -16,6 +16,7 @@ from waystation.models.live import NotStopped, Stopped, Stopping, Tick
 from waystation.models.purchases import PurchaseView
 from waystation.models.requests import ControlAnswer, MessageRequest, SteerRequest, StopRequest
 from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop
+from waystation.temporal.messages import SESSION_STEER, SESSION_STOP
 
 _SETTLING = TERMINAL_TURN_TYPES | {
     EventType.AGENT_FINISHED,
@@ -60,7 +61,7 @@ class Control:
             try:
                 self._bus.publish(session_id, Stopping(request_id))
                 try:
-                    await self._gateway.signal(session_id, "stop", stop)
+                    await self._gateway.signal(session_id, SESSION_STOP, stop)
                 except Problem:
                     self._bus.publish(session_id, NotStopped(request_id))
                     raise
@@ -79,7 +80,7 @@ class Control:
         async with self._feeds.use(session_id) as feed:
             feed.watch(seen.append)
             try:
-                await self._gateway.signal(session_id, "steer", steer)
+                await self._gateway.signal(session_id, SESSION_STEER, steer)
                 self._bus.publish(session_id, Tick())
                 outcome = await self._settled(feed, seen, request_id, body.wait_seconds, stopping=False)
             finally:

@@ -18,6 +18,7 @@ from waystation.models.decisions import Cancel
 from waystation.models.events import SessionId
 from waystation.models.payments import AllowanceView
 from waystation.models.trail import AuditTrail
+from waystation.temporal.messages import ALLOWANCE, ALLOWANCE_SETTLE
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["payments"])
 
@@ -32,7 +33,7 @@ async def list_allowances(
     session_id: str | None = None,
 ) -> list[AllowanceView]:
     """Returns allowances, newest first; a session token sees those of its own sessions."""
-    ids = await money.gateway.listed_for(caller, "Allowance", limit, session_id)
+    ids = await money.gateway.listed_for(caller, ALLOWANCE.name, limit, session_id)
     return await money.gateway.readable(money.gateway.allowance(one) for one in ids)
 
 
@@ -57,7 +58,7 @@ async def settle(
     view = await _visible(allowance_id, caller, money)
     if not view.open:
         raise Conflict("The allowance is settled already.", code="ended")
-    await money.gateway.tell(allowance_id, "settle", Cancel(by=caller.subject, reason=body.reason))
+    await money.gateway.tell(allowance_id, ALLOWANCE_SETTLE, Cancel(by=caller.subject, reason=body.reason))
     return await money.gateway.allowance(allowance_id)
 
 

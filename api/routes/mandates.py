@@ -13,6 +13,7 @@ from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
+from waystation.temporal.names import MANDATE_WORKFLOW
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["mandates"])
 
@@ -63,7 +64,7 @@ async def list_mandates(
     if caller.role not in ("operator", "service"):
         owner = caller.subject
     wanted = {name: value for name, value in (("owner", owner), ("agent", agent)) if value is not None}
-    ids = await money.gateway.listed("Mandate", limit, wanted)
+    ids = await money.gateway.listed(MANDATE_WORKFLOW, limit, wanted)
     found = await money.gateway.readable(money.gateway.mandate(one) for one in ids)
     return [_for(caller, mandate) for mandate in found]
 

@@ -24,6 +24,7 @@ from waystation.models.decisions import (
 from waystation.models.events import SessionId
 from waystation.models.payments import PaidRequestStart, PaidRequestView
 from waystation.models.trail import AuditTrail
+from waystation.temporal.messages import PAID_REQUEST, PAID_REQUEST_CANCEL
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["payments"])
 
@@ -82,7 +83,7 @@ async def list_payments(
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PaidRequestView]:
     """Returns paid requests, newest first, without answers; session tokens see their own sessions'."""
-    ids = await money.gateway.listed_for(caller, "PaidRequest", limit, session_id, waiting=waiting)
+    ids = await money.gateway.listed_for(caller, PAID_REQUEST.name, limit, session_id, waiting=waiting)
     views = await money.gateway.readable(money.gateway.payment(one) for one in ids)
     return [view.model_copy(update={"answer": None}) for view in views]
 
@@ -130,7 +131,7 @@ async def cancel(payment_id: PaymentId, body: CancelPayment, caller: Caller, mon
     view = await _visible(payment_id, caller, money)
     if view.final:
         raise Conflict(f"The payment is {view.status} already.", code="ended")
-    await money.gateway.tell(payment_id, "cancel", Cancel(by=caller.subject, reason=body.reason))
+    await money.gateway.tell(payment_id, PAID_REQUEST_CANCEL, Cancel(by=caller.subject, reason=body.reason))
     return await money.gateway.payment(payment_id)
 
 

@@ -7,7 +7,7 @@ never does, and neither does a service's.
 import hashlib
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -44,6 +44,16 @@ from waystation.protocols.acp.webhooks import (
     InvalidSignatureError,
     verify_webhook,
 )
+from waystation.temporal.messages import (
+    PURCHASE_AUTHENTICATION_RESULT,
+    PURCHASE_CANCEL,
+    PURCHASE_RETRY_PAYMENT,
+    PURCHASE_REVISE,
+)
+from waystation.temporal.names import PURCHASE_WORKFLOW
+from waystation.temporal.tokens import SignalName
+
+Argument = TypeVar("Argument")
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["purchases"])
 
@@ -124,7 +134,7 @@ async def list_purchases(
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PurchaseView]:
     """Returns purchases, newest first; a session token sees those of its own sessions."""
-    ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id, waiting=waiting)
+    ids = await money.gateway.listed_for(caller, PURCHASE_WORKFLOW, limit, session_id, waiting=waiting)
     found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
     return [view for view in found if sees(caller, view)]
 
@@ -180,14 +190,14 @@ async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, mone
 async def revise(purchase_id: PurchaseId, body: ReviseBody, caller: Caller, money: Money) -> PurchaseView:
     """Changes what is wanted; any approval is void, and is asked for again."""
     given = {name: getattr(body, name) for name in body.model_fields_set}
-    return await _tell(purchase_id, "revise", Revise(by=caller.subject, **given), caller, money)
+    return await _tell(purchase_id, PURCHASE_REVISE, Revise(by=caller.subject, **given), caller, money)
 
 
 @router.post("/purchases/{purchase_id}/cancel", status_code=202, summary="Cancel the purchase")
 async def cancel(purchase_id: PurchaseId, body: CancelBody, caller: Caller, money: Money) -> PurchaseView:
     """Stops the purchase if it is not too late; ``GET`` returns the outcome."""
     wish = Cancel(by=caller.subject, reason=body.reason)
-    return await _tell(purchase_id, "cancel", wish, caller, money)
+    return await _tell(purchase_id, PURCHASE_CANCEL, wish, caller, money)
 
 
 @router.post("/purchases/{purchase_id}/retry", status_code=202, summary="Try the payment again")
@@ -195,7 +205,7 @@ async def retry(purchase_id: PurchaseId, body: RetryBody, caller: Caller, money:
     """Tries again after a decline, with another method of the mandate if one is given."""
     caller.require(Action.APPROVE)
     wish = RetryPayment(by=caller.subject, payment_method=body.payment_method)
-    return await _tell(purchase_id, "retry_payment", wish, caller, money)
+    return await _tell(purchase_id, PURCHASE_RETRY_PAYMENT, wish, caller, money)
 
 
 @router.post("/purchases/{purchase_id}/authentication", status_code=202, summary="Report a 3DS result")
@@ -205,11 +215,11 @@ async def authentication(
     """Takes the outcome of the card issuer's authentication from whoever ran it with the person."""
     if caller.role not in ("approver", "client", "service"):
         raise Forbidden(f"The role '{caller.role}' does not report authentications.")
-    return await _tell(purchase_id, "authentication_result", body, caller, money)
+    return await _tell(purchase_id, PURCHASE_AUTHENTICATION_RESULT, body, caller, money)
 
 
 async def _tell(
-    purchase_id: str, signal: str, argument: object, caller: Principal, money: MoneyParts
+    purchase_id: str, signal: SignalName[Argument], argument: Argument, caller: Principal, money: MoneyParts
 ) -> PurchaseView:
     view = await money.gateway.visible(purchase_id, caller)
     if view.final:

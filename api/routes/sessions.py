@@ -40,6 +40,7 @@ from waystation.models.sessions import (
     StartSession,
     TakeOver,
 )
+from waystation.temporal.messages import SESSION_CLOSE
 from workflows.session import AgentSession
 
 Argument = TypeVar("Argument")
@@ -154,7 +155,7 @@ async def close(
 ) -> Snapshot:
     """Stops what runs and closes the session; what was said stays readable."""
     caller.require(Action.CLOSE, session_id)
-    await parts.gateway.signal(session_id, "close", Close(actor=caller.actor, reason=reason))
+    await parts.gateway.signal(session_id, SESSION_CLOSE, Close(actor=caller.actor, reason=reason))
     parts.bus.publish(session_id, Tick())
     return await parts.gateway.snapshot(session_id)
 

@@ -15,7 +15,8 @@ from tests.support import eventually
 from tests.world.temporal import TemporalServer
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult
-from waystation.temporal.names import RUN_TURN_ACTIVITY, agent_task_queue
+from waystation.temporal.messages import RUN_TURN
+from waystation.temporal.names import agent_task_queue
 from worker import build_worker
 from workflows.session import AgentSession, SessionInput
 
@@ -64,7 +65,7 @@ async def running(
     client = await Client.connect(server.address, data_converter=converter)
     name, queue = f"bot-{uuid.uuid4().hex[:8]}", f"test-{uuid.uuid4().hex}"
 
-    @activity.defn(name=RUN_TURN_ACTIVITY)
+    @activity.defn(name=RUN_TURN.name)
     async def run_turn(turn: TurnInput) -> TurnResult:
         session = client.get_workflow_handle(turn.session_id)
         size = BIG_CHARACTERS if turn.text == "big" else MESSAGE_CHARACTERS

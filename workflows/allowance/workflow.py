@@ -19,20 +19,20 @@ import asyncio
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from waystation.models.base import Frozen
     from waystation.models.decisions import Cancel
     from waystation.models.mandates import RevokeRequest
     from waystation.models.payments import (
         AllowanceAnswer,
         AllowanceLease,
+        AllowanceOpening,
         AllowancePayment,
         AllowanceReport,
-        AllowanceStart,
         AllowanceView,
         LeaseRequest,
         PaymentRefusal,
     )
     from waystation.models.trail import AuditTrail
+    from waystation.temporal.messages import ALLOWANCE
     from workflows.allowance.authorization import AllowanceAuthorization
     from workflows.allowance.journal import AllowanceJournal
     from workflows.allowance.leases import ALLOWANCE_LEASED, AllowanceLeases
@@ -49,14 +49,13 @@ MAX_REMEMBERED_ANSWER_BYTES = 512 * 1024
 """Answers that the next run still gives again; of older payments it knows that they were made."""
 
 
-class AllowanceRun(Frozen):
+class AllowanceRun(AllowanceOpening):
     """What starts a run; ``state`` carries it over."""
 
-    start: AllowanceStart
     state: AllowanceState | None = None
 
 
-@workflow.defn(name="Allowance")
+@workflow.defn(name=ALLOWANCE.name)
 class Allowance:
     """One budget at one seller. Its workflow id is the root of its payments' idempotency keys."""
 

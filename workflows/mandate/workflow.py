@@ -30,6 +30,9 @@ with workflow.unsafe.imports_passed_through():
         ReserveRequest,
         RevokeRequest,
     )
+    from waystation.temporal.calls import tell_workflow
+    from waystation.temporal.messages import HOLDER_MANDATE_REVOKED
+    from waystation.temporal.names import MANDATE_WORKFLOW
     from workflows.arguments import drop_unless
     from workflows.mandate.rules import MandateLedger, MandateRefusal
     from workflows.refusals import require
@@ -51,7 +54,7 @@ class MandateStart(Frozen):
     ledger: MandateLedger | None = None
 
 
-@workflow.defn(name="Mandate", failure_exception_types=[ValidationError])
+@workflow.defn(name=MANDATE_WORKFLOW, failure_exception_types=[ValidationError])
 class Mandate:
     """Keeps spent + reserved within the cap. Its workflow id is the mandate's id."""
 
@@ -199,8 +202,7 @@ class Mandate:
             if holder is None:
                 continue
             try:
-                handle = workflow.get_external_workflow_handle(holder)
-                await handle.signal("mandate_revoked", self._ledger.revoked)
+                await tell_workflow(holder, HOLDER_MANDATE_REVOKED, self._ledger.revoked)
             except ApplicationError:
                 workflow.logger.info("a holder of a revoked mandate is gone", extra={"holder": holder})
 

@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.mandates import RevokeRequest
     from waystation.models.payments import Offer, PaidRequestStart, PaidRequestView, ProbeAnswer
     from waystation.models.trail import AuditTrail
+    from waystation.temporal.messages import PAID_REQUEST
     from workflows.arguments import drop_unless
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
@@ -40,7 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.refusals import require
 
 
-@workflow.defn(name="PaidRequest")
+@workflow.defn(name=PAID_REQUEST.name)
 class PaidRequest:
     """One paid request. Its workflow id is the payment's id and the root of its idempotency keys."""
 

@@ -14,24 +14,12 @@ from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
-    from waystation.models.base import Frozen
-    from waystation.models.purchases import OrderEventReceived
+    from waystation.models.purchases import OrderBinding, OrderEventReceived, OrderEventsStart
+    from waystation.temporal.calls import tell_workflow
+    from waystation.temporal.messages import ORDER_EVENTS, PURCHASE_ORDER_EVENT
     from workflows.arguments import drop_unless
 
 MAX_EVENTS_WAITING = 100
-
-
-class Binding(Frozen):
-    """Signal ``bind``: this purchase owns the checkout."""
-
-    purchase_id: str
-
-
-class OrderEventsStart(Frozen):
-    """What carries over into a new run."""
-
-    purchase_id: str | None = None
-    waiting: tuple[OrderEventReceived, ...] = ()
 
 
 def order_events_id(seller: str, checkout_id: str) -> str:
@@ -40,7 +28,7 @@ def order_events_id(seller: str, checkout_id: str) -> str:
     return f"order-events-{digest[:40]}"
 
 
-@workflow.defn(name="OrderEvents")
+@workflow.defn(name=ORDER_EVENTS.name)
 class OrderEvents:
     """Keeps events and forwards them; lives as long as a purchase follows its order."""
 
@@ -61,17 +49,16 @@ class OrderEvents:
                 return forwarded
             while self._waiting and self._purchase_id is not None:
                 event = self._waiting.pop(0)
-                handle = workflow.get_external_workflow_handle(self._purchase_id)
                 with contextlib.suppress(FailureError):  # the purchase has ended
-                    await handle.signal("order_event", event)
+                    await tell_workflow(self._purchase_id, PURCHASE_ORDER_EVENT, event)
                     forwarded += 1
             if workflow.info().is_continue_as_new_suggested():
                 carried = OrderEventsStart(purchase_id=self._purchase_id, waiting=tuple(self._waiting))
                 workflow.continue_as_new(carried)
 
     @workflow.signal
-    @drop_unless(Binding)
-    def bind(self, binding: Binding) -> None:
+    @drop_unless(OrderBinding)
+    def bind(self, binding: OrderBinding) -> None:
         """Binds the checkout to a purchase; the first one stays."""
         self._purchase_id = self._purchase_id or binding.purchase_id
 

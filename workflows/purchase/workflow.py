@@ -36,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
         Revise,
     )
     from waystation.models.trail import AuditTrail
+    from waystation.temporal.names import PURCHASE_WORKFLOW
     from workflows.arguments import drop_unless
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
@@ -67,7 +68,7 @@ class PurchaseStart(Frozen):
     """How many notes the session was sent by earlier runs."""
 
 
-@workflow.defn(name="Purchase", failure_exception_types=[ValidationError])
+@workflow.defn(name=PURCHASE_WORKFLOW, failure_exception_types=[ValidationError])
 class Purchase:
     """One purchase. Its workflow id is the purchase's id, and the root of its idempotency keys."""
 

@@ -6,6 +6,7 @@ as new while its agent keeps running.
 
 import asyncio
 from datetime import timedelta
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutType
@@ -17,17 +18,20 @@ with workflow.unsafe.imports_passed_through():
 
     from waystation.models.base import Frozen
     from waystation.models.sessions import SessionLimits, TurnAttempt, TurnEnded, TurnInput, TurnResult
-    from waystation.temporal.names import (
-        ANNOUNCE_ACTIVITY,
-        RETRY_TURN,
-        RUN_TURN_ACTIVITY,
-        TURN_WORKFLOW,
-        WORKER_SHUTDOWN,
-        agent_task_queue,
+    from waystation.temporal.calls import start_activity, tell_workflow
+    from waystation.temporal.messages import (
+        ANNOUNCE,
+        RUN_TURN,
+        SESSION_TURN_ATTEMPT,
+        SESSION_TURN_ENDED,
     )
+    from waystation.temporal.names import RETRY_TURN, TURN_WORKFLOW, WORKER_SHUTDOWN, agent_task_queue
+    from waystation.temporal.tokens import SignalName
     from workflows.policies import ANNOUNCE_TIMEOUT, ONE_ATTEMPT, RETRY_PAUSE
 
 MAX_DETAIL_CHARACTERS = 2_000
+
+Report = TypeVar("Report", TurnAttempt, TurnEnded)
 
 
 class TurnPlan(Frozen):
@@ -51,13 +55,10 @@ class AgentTurn:
 
     @workflow.run
     async def run(self, plan: TurnPlan) -> None:
-        session = workflow.get_external_workflow_handle(plan.turn.session_id)
-        ended = await self._run_attempts(plan, session)
-        await _report(session, "turn_ended", ended)
+        ended = await self._run_attempts(plan)
+        await _report(plan.turn.session_id, SESSION_TURN_ENDED, ended)
 
-    async def _run_attempts(
-        self, plan: TurnPlan, session: workflow.ExternalWorkflowHandle[object]
-    ) -> TurnEnded:
+    async def _run_attempts(self, plan: TurnPlan) -> TurnEnded:
         turn_id, attempt, failures = plan.turn.turn_id, 1, 0
         while True:
             try:
@@ -73,7 +74,7 @@ class AgentTurn:
                     turn_id=turn_id, attempt=attempt, code=failure.code, detail=failure.detail
                 )
                 try:
-                    await _report(session, "turn_attempt", retried)
+                    await _report(plan.turn.session_id, SESSION_TURN_ATTEMPT, retried)
                     await workflow.sleep(RETRY_PAUSE * failures)
                 except asyncio.CancelledError:
                     return TurnEnded(turn_id=turn_id, outcome="stopped")
@@ -82,10 +83,9 @@ class AgentTurn:
 
     async def _run_attempt(self, plan: TurnPlan, attempt: int) -> TurnResult:
         limits = plan.limits
-        activity = workflow.start_activity(
-            RUN_TURN_ACTIVITY,
+        activity = start_activity(
+            RUN_TURN,
             plan.turn.model_copy(update={"attempt": attempt}),
-            result_type=TurnResult,
             task_queue=agent_task_queue(plan.turn.agent),
             schedule_to_start_timeout=timedelta(seconds=limits.agent_start_timeout_seconds),
             start_to_close_timeout=timedelta(seconds=limits.turn_timeout_seconds),
@@ -107,22 +107,20 @@ class AgentTurn:
             raise _explain(error, plan) from error
 
 
-async def _report(
-    session: workflow.ExternalWorkflowHandle[object], signal: str, report: TurnAttempt | TurnEnded
-) -> None:
+async def _report(session_id: str, signal: SignalName[Report], report: Report) -> None:
     """Tells the session, then the API processes that the session has news."""
     try:
-        await session.signal(signal, report)
-        await workflow.execute_activity(
-            ANNOUNCE_ACTIVITY,
-            session.id,
+        await tell_workflow(session_id, signal, report)
+        await start_activity(
+            ANNOUNCE,
+            session_id,
             schedule_to_close_timeout=ANNOUNCE_TIMEOUT,
             retry_policy=ONE_ATTEMPT,
         )
     except ApplicationError:
-        workflow.logger.warning("The session %s no longer exists", session.id)
+        workflow.logger.warning("The session %s no longer exists", session_id)
     except ActivityError:
-        workflow.logger.info("Nobody was told of news in %s; the API's poll will find it", session.id)
+        workflow.logger.info("Nobody was told of news in %s; the API's poll will find it", session_id)
 
 
 def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:

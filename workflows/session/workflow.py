@@ -42,6 +42,8 @@ with workflow.unsafe.imports_passed_through():
         TurnEnded,
     )
     from waystation.temporal import names
+    from waystation.temporal.calls import tell_workflow
+    from waystation.temporal.messages import PURCHASE_TURN_STOPPED
     from workflows.arguments import drop_unless
     from workflows.refusals import refusal, require
     from workflows.session.log import LogState, SessionLog
@@ -166,7 +168,7 @@ class AgentSession:
         """A purchase whose turn was stopped ends, unless somebody has approved it; it decides that itself."""
         wish = Cancel(by="session", reason="the turn was stopped")
         try:
-            await workflow.get_external_workflow_handle(purchase_id).signal("turn_stopped", wish)
+            await tell_workflow(purchase_id, PURCHASE_TURN_STOPPED, wish)
         except TemporalError:
             workflow.logger.info("The purchase %s has ended already", purchase_id)
 

@@ -26,10 +26,10 @@ from waystation.models.ingest import FencedFrame, OpenFrame, StopFrame
 from waystation.models.sessions import TurnInput, TurnResult
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
+from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import (
     AGENT_FAILED,
     RETRY_TURN,
-    RUN_TURN_ACTIVITY,
     WORKER_SHUTDOWN,
     agent_task_queue,
 )
@@ -66,7 +66,7 @@ class Runner:
         self._agents = {agent.name: agent for agent in agents}
         self._client, self._ingest, self._settings = client, ingest, settings
 
-    @activity.defn(name=RUN_TURN_ACTIVITY)
+    @activity.defn(name=RUN_TURN.name)
     async def run_turn(self, given: TurnInput) -> TurnResult:
         """Runs one attempt of a turn to its end, a stop, or the process's shutdown."""
         beating = asyncio.create_task(_beat())

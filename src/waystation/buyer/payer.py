@@ -16,10 +16,10 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
-from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -36,7 +36,6 @@ from waystation.buyer.networks import (
 from waystation.buyer.origins import RequestInvalidError, origin_of
 from waystation.buyer.outcomes import HolderRefusedError
 from waystation.errors import WaystationError
-from waystation.models.mandates import MandateView
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceStart,
@@ -49,13 +48,14 @@ from waystation.models.payments import (
     Rail,
     Receipt,
 )
+from waystation.temporal.calls import ask, result_of, start_and_update
+from waystation.temporal.messages import ALLOWANCE, MANDATE_BALANCE, PAID_REQUEST, PAID_REQUEST_ANSWERED
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 if TYPE_CHECKING:
     from waystation.buyer.allowance.journal import AllowanceJournal
     from waystation.buyer.credentials import Credentials
 
-PAID_REQUEST_WORKFLOW: Final = "PaidRequest"
 PAYMENT_ID_EXTENSION: Final = "waystation.payment_id"
 """httpx request extension that names a payment, so that a repeated request isn't paid twice."""
 ALL_RAILS: Final = (Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM)
@@ -205,7 +205,7 @@ class Payer:
         if self._sellers is None:
             handle = self._client.get_workflow_handle(self._mandate_id)
             try:
-                view: MandateView = await handle.query("balance", result_type=MandateView)
+                view = await ask(handle, MANDATE_BALANCE)
             except RPCError as error:
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
@@ -262,30 +262,24 @@ class Payer:
 
     async def _answered(self, workflow_id: str, start: PaidRequestStart) -> PaidRequestView:
         """Starts the payment, or finds the one with this id, and waits for its answer."""
-        operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
-            PAID_REQUEST_WORKFLOW,
-            start,
-            id=workflow_id,
-            task_queue=self._task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            result_type=PaidRequestView,
-            memo={"session_id": self._session_id, "agent": self._agent},
-        )
         try:
-            answered: PaidRequestView = await self._client.execute_update_with_start_workflow(
-                "answered", start_workflow_operation=operation, result_type=PaidRequestView
+            return await start_and_update(
+                self._client,
+                PAID_REQUEST,
+                start,
+                PAID_REQUEST_ANSWERED,
+                id=workflow_id,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                memo={"session_id": self._session_id, "agent": self._agent},
             )
         except WorkflowAlreadyStartedError:
             pass  # already closed: its result is the answer
         except RPCError as error:
             if error.status not in (RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.NOT_FOUND):
                 raise
-        else:
-            return answered
-        handle = self._client.get_workflow_handle(workflow_id, result_type=PaidRequestView)
-        found: PaidRequestView = await handle.result()
-        return found
+        return await result_of(self._client, PAID_REQUEST, workflow_id)
 
     # Budgets
 
@@ -334,9 +328,7 @@ class Payer:
 
     async def settled(self, allowance_id: str) -> AllowanceView:
         """Returns the final balance of an allowance, once it is settled."""
-        handle = self._client.get_workflow_handle(allowance_id, result_type=AllowanceView)
-        view: AllowanceView = await handle.result()
-        return view
+        return await result_of(self._client, ALLOWANCE, allowance_id)
 
     async def _pay_within(
         self,

@@ -268,6 +268,12 @@ class AllowanceStart(Frozen):
     turn_id: str | None = None
 
 
+class AllowanceOpening(Frozen):
+    """What a client starts an Allowance workflow with; a run adds its state."""
+
+    start: AllowanceStart
+
+
 class LeaseRequest(Frozen):
     """Update ``lease``: a process that can make payments itself takes over the allowance.
 

@@ -333,6 +333,19 @@ class OrderEventReceived(Frozen):
     order: OrderFacts
 
 
+class OrderBinding(Frozen):
+    """Signal ``bind``: this purchase owns the checkout."""
+
+    purchase_id: str
+
+
+class OrderEventsStart(Frozen):
+    """What starts an OrderEvents workflow, and what carries over into a new run."""
+
+    purchase_id: str | None = None
+    waiting: tuple[OrderEventReceived, ...] = ()
+
+
 class OutcomeWanted(Frozen):
     """Update ``outcome``: wait for the end, or also for the next thing that a person has to do."""
 

@@ -1,15 +1,16 @@
-"""Names that two processes must agree on: task queues, workflow ids, types of errors."""
+"""Names that two processes must agree on: task queues, workflow ids, types of errors.
+
+What carries an argument or a result is in ``messages``, with its types.
+"""
 
 SESSION_TASK_QUEUE = "waystation"
 """Where the workers of ``worker.py`` get workflows and their activities."""
 
-RUN_TURN_ACTIVITY = "run_turn"
-"""The activity in which an agent's process runs one attempt of a turn."""
-
-ANNOUNCE_ACTIVITY = "announce"
-
+# Workflows that are started by their class, and found in lists by their name.
 SESSION_WORKFLOW = "AgentSession"
 TURN_WORKFLOW = "AgentTurn"
+MANDATE_WORKFLOW = "Mandate"
+PURCHASE_WORKFLOW = "Purchase"
 
 
 def agent_task_queue(agent: str) -> str:

@@ -39,7 +39,8 @@ from waystation.models.sessions import (
     TurnInput,
     TurnResult,
 )
-from waystation.temporal.names import RUN_TURN_ACTIVITY, agent_task_queue
+from waystation.temporal.messages import RUN_TURN
+from waystation.temporal.names import agent_task_queue
 from worker import WORKFLOW_RUNNER, WORKFLOWS, build_worker
 from workflows.session import AgentSession, SessionInput
 
@@ -113,7 +114,7 @@ def replayer() -> Replayer:
 async def agent_of(client: Client, run: RunTurn) -> AsyncIterator[str]:
     name = f"bot-{uuid.uuid4().hex[:8]}"
 
-    @activity.defn(name=RUN_TURN_ACTIVITY)
+    @activity.defn(name=RUN_TURN.name)
     async def run_turn(turn: TurnInput) -> TurnResult:
         return await run(turn)
 

@@ -39,6 +39,8 @@ from waystation.models.payments import (
     Rail,
     RedeemAnswer,
 )
+from waystation.temporal.calls import update
+from waystation.temporal.messages import ALLOWANCE_UNTIL_CLOSING
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +266,7 @@ class AllowanceHolder:
         """Learns at once that the allowance was settled or its mandate revoked."""
         while not self._lease.closing:
             try:
-                closing: bool = await self._lease.handle.execute_update("until_closing", result_type=bool)
+                closing = await update(self._lease.handle, ALLOWANCE_UNTIL_CLOSING)
                 self._lease.closing = self._lease.closing or closing
             except WorkflowUpdateFailedError:
                 await asyncio.sleep(REPORT_PAUSE_SECONDS)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import stripe
 from temporalio.client import Client, WorkflowUpdateFailedError
@@ -34,7 +34,12 @@ from waystation.models.payments import (
     RedeemAnswer,
     ReportedPayment,
 )
+from waystation.temporal.calls import update
+from waystation.temporal.messages import ALLOWANCE_LEASE, ALLOWANCE_REPORT
 from waystation.temporal.retention import DEFAULT_RETENTION_HOURS
+from waystation.temporal.tokens import UpdateName
+
+Argument = TypeVar("Argument")
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +113,7 @@ class HeldLease:
         except JournalLockedError as error:
             raise HolderRefusedError(LEASED, str(error)) from None
         try:
-            await self._update("lease", LeaseRequest(holder=self.journal.id))
+            await self._update(ALLOWANCE_LEASE, LeaseRequest(holder=self.journal.id))
             await self._resume(self.terms.number)
             await self.journal.begin(self.id, self.terms.number)
         except BaseException:
@@ -203,7 +208,7 @@ class HeldLease:
                 last = len(batch) < MAX_REPORTED_AT_ONCE
                 payments = tuple(map(_reported, batch))
                 await self._update(
-                    "report", AllowanceReport(lease=number, payments=payments, final=final and last)
+                    ALLOWANCE_REPORT, AllowanceReport(lease=number, payments=payments, final=final and last)
                 )
                 if batch:
                     await self.journal.reported(self.id, number, payments[-1].number)
@@ -241,12 +246,10 @@ class HeldLease:
             await self.record(payment, outcome)
             self.answered -= 1
 
-    async def _update(self, name: str, argument: LeaseRequest | AllowanceReport) -> None:
+    async def _update(self, name: UpdateName[Argument, AllowanceLease], argument: Argument) -> None:
         asked_seconds = time.monotonic()
         try:
-            terms: AllowanceLease = await self.handle.execute_update(
-                name, argument, result_type=AllowanceLease
-            )
+            terms = await update(self.handle, name, argument)
         except WorkflowUpdateFailedError as failed:
             cause = failed.cause
             rule = (cause.type if isinstance(cause, ApplicationError) else None) or UNREACHABLE

@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import httpx
 from temporalio.client import Client, WorkflowUpdateFailedError
@@ -12,21 +12,23 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.models.decisions import Cancel
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
+    AllowanceOpening,
     AllowancePayment,
     AllowanceStart,
     HeaderPair,
     PaidHttpRequest,
 )
+from waystation.temporal.calls import ask, start_workflow, tell, update
+from waystation.temporal.messages import ALLOWANCE, ALLOWANCE_ANSWER, ALLOWANCE_PAY, ALLOWANCE_SETTLE
 
 if TYPE_CHECKING:
     from waystation.buyer.allowance.holder import AllowanceHolder
     from waystation.buyer.allowance.journal import AllowanceJournal
     from waystation.buyer.credentials import Credentials
-
-ALLOWANCE_WORKFLOW: Final = "Allowance"
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ class OpenAllowance:
         payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
         handle = self._client.get_workflow_handle(self.id)
         try:
-            answer: AllowanceAnswer = await handle.execute_update(
-                "pay", payment, id=f"pay-{key}", result_type=AllowanceAnswer
-            )
+            return await update(handle, ALLOWANCE_PAY, payment, update_id=f"pay-{key}")
         except WorkflowUpdateFailedError as failed:
             cause = failed.cause
             rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
@@ -73,11 +73,10 @@ class OpenAllowance:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
+            made = await ask(handle, ALLOWANCE_ANSWER, key)
             if made is None:
                 raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
             return made
-        return answer
 
     async def settle(self) -> None:
         """Reports for the last time, and lets the workflow commit what was spent."""
@@ -85,7 +84,7 @@ class OpenAllowance:
             await self.holder.finish()
         handle = self._client.get_workflow_handle(self.id)
         try:
-            await handle.signal("settle", {"by": self._start.agent})
+            await tell(handle, ALLOWANCE_SETTLE, Cancel(by=self._start.agent))
         except RPCError as error:  # it has already ended and settled
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
@@ -105,9 +104,10 @@ async def open_allowance(
         HolderRefusedError: Another process pays from it.
     """
     with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: it still returns its answers
-        await client.start_workflow(
-            ALLOWANCE_WORKFLOW,
-            {"start": start.model_dump(mode="json")},
+        await start_workflow(
+            client,
+            ALLOWANCE,
+            AllowanceOpening(start=start),
             id=allowance_id,
             task_queue=task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

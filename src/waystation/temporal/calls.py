@@ -1,0 +1,175 @@
+"""Calls through typed names: the only place where a message's name is handed to Temporal's SDK as text."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from types import NoneType
+from typing import Any, Required, TypedDict, TypeVar, Unpack, overload
+
+from temporalio import workflow
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+
+from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
+
+Argument = TypeVar("Argument")
+Told = TypeVar("Told")
+Result = TypeVar("Result")
+Returned = TypeVar("Returned")
+
+
+class StartOptions(TypedDict, total=False):
+    """How a workflow is started: options of Temporal's SDK."""
+
+    id: Required[str]
+    task_queue: Required[str]
+    id_reuse_policy: WorkflowIDReusePolicy
+    memo: Mapping[str, object]
+    start_delay: timedelta
+
+
+# From a client
+
+
+async def tell(
+    handle: WorkflowHandle[Any, Any],
+    signal: SignalName[Argument],
+    argument: Argument,
+    *,
+    rpc_timeout: timedelta | None = None,
+) -> None:
+    """Sends a signal."""
+    await handle.signal(signal.name, argument, rpc_timeout=rpc_timeout)
+
+
+@overload
+async def ask(
+    handle: WorkflowHandle[Any, Any], query: QueryName[None, Result], argument: None = None
+) -> Result: ...
+
+
+@overload
+async def ask(
+    handle: WorkflowHandle[Any, Any], query: QueryName[Argument, Result], argument: Argument
+) -> Result: ...
+
+
+async def ask(
+    handle: WorkflowHandle[Any, Any], query: QueryName[Argument, Result], argument: Argument | None = None
+) -> Result:
+    """Returns the answer to a query."""
+    answer: Result = await handle.query(
+        query.name, args=_given(query.argument, argument), result_type=query.result
+    )
+    return answer
+
+
+@overload
+async def update(
+    handle: WorkflowHandle[Any, Any],
+    name: UpdateName[None, Result],
+    argument: None = None,
+    *,
+    update_id: str | None = None,
+) -> Result: ...
+
+
+@overload
+async def update(
+    handle: WorkflowHandle[Any, Any],
+    name: UpdateName[Argument, Result],
+    argument: Argument,
+    *,
+    update_id: str | None = None,
+) -> Result: ...
+
+
+async def update(
+    handle: WorkflowHandle[Any, Any],
+    name: UpdateName[Argument, Result],
+    argument: Argument | None = None,
+    *,
+    update_id: str | None = None,
+) -> Result:
+    """Executes an update and returns its result; the same ``update_id`` again returns the same one."""
+    result: Result = await handle.execute_update(
+        name.name, args=_given(name.argument, argument), id=update_id, result_type=name.result
+    )
+    return result
+
+
+async def start_workflow(
+    client: Client,
+    name: WorkflowName[Argument, Returned],
+    argument: Argument,
+    *,
+    id_conflict_policy: WorkflowIDConflictPolicy = WorkflowIDConflictPolicy.UNSPECIFIED,
+    **options: Unpack[StartOptions],
+) -> None:
+    """Starts a workflow."""
+    await client.start_workflow(name.name, argument, id_conflict_policy=id_conflict_policy, **options)
+
+
+async def start_and_tell(
+    client: Client,
+    name: WorkflowName[Argument, Returned],
+    argument: Argument,
+    signal: SignalName[Told],
+    told: Told,
+    *,
+    rpc_timeout: timedelta | None = None,
+    **options: Unpack[StartOptions],
+) -> None:
+    """Sends a signal to a workflow, which is started first if it isn't running."""
+    await client.start_workflow(
+        name.name,
+        argument,
+        start_signal=signal.name,
+        start_signal_args=[told],
+        rpc_timeout=rpc_timeout,
+        **options,
+    )
+
+
+async def start_and_update(
+    client: Client,
+    name: WorkflowName[Argument, Returned],
+    argument: Argument,
+    update_name: UpdateName[None, Result],
+    *,
+    id_conflict_policy: WorkflowIDConflictPolicy,
+    **options: Unpack[StartOptions],
+) -> Result:
+    """Starts a workflow, or finds the one with this id as the policy says, and executes an update of it."""
+    operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+        name.name, argument, result_type=name.result, id_conflict_policy=id_conflict_policy, **options
+    )
+    result: Result = await client.execute_update_with_start_workflow(
+        update_name.name, start_workflow_operation=operation, result_type=update_name.result
+    )
+    return result
+
+
+async def result_of(client: Client, name: WorkflowName[Argument, Result], workflow_id: str) -> Result:
+    """Waits for a workflow's end and returns its result."""
+    result: Result = await client.get_workflow_handle(workflow_id, result_type=name.result).result()
+    return result
+
+
+# From a workflow
+
+
+async def tell_workflow(workflow_id: str, signal: SignalName[Argument], argument: Argument) -> None:
+    """Sends a signal from one workflow to another."""
+    await workflow.get_external_workflow_handle(workflow_id).signal(signal.name, argument)
+
+
+def start_activity(
+    name: ActivityName[Argument, Result], argument: Argument, **options: Unpack[workflow.ActivityConfig]
+) -> workflow.ActivityHandle[Result]:
+    """Starts an activity and returns its handle, which can be awaited."""
+    return workflow.start_activity(name.name, argument, result_type=name.result, **options)
+
+
+def _given(kind: type[Argument], argument: Argument | None) -> list[Argument | None]:
+    """Returns the arguments for the SDK, which tells no argument from ``None``."""
+    return [] if kind is NoneType else [argument]

@@ -1,0 +1,149 @@
+"""Every message that workflows take, and what else is called by its name, with its types.
+
+The names are fixed: recorded histories, running processes of an older release and people with Temporal's
+command line use them. A handler's name is that of its method, and ``tests/temporal/test_names.py`` compares
+it and its types with the token. Where a result may be missing, the token's declared type says so.
+"""
+
+from types import NoneType
+from typing import Final
+
+from waystation.models.decisions import Approve, Cancel, Decision, Reject
+from waystation.models.events import Publish
+from waystation.models.mandates import (
+    CommitRequest,
+    MandateView,
+    RefundRequest,
+    ReleaseRequest,
+    Reservation,
+    ReserveAnswer,
+    ReserveRequest,
+    RevokeRequest,
+)
+from waystation.models.payments import (
+    AllowanceAnswer,
+    AllowanceLease,
+    AllowanceOpening,
+    AllowancePayment,
+    AllowanceReport,
+    AllowanceView,
+    LeaseRequest,
+    PaidRequestStart,
+    PaidRequestView,
+)
+from waystation.models.purchases import (
+    AuthenticationDone,
+    Cart,
+    OrderBinding,
+    OrderEventReceived,
+    OrderEventsStart,
+    OutcomeWanted,
+    PurchaseView,
+    RetryPayment,
+    Revise,
+)
+from waystation.models.sessions import (
+    Close,
+    Membership,
+    Note,
+    Outcome,
+    Recorded,
+    ReplayPage,
+    SendMessage,
+    Sent,
+    Snapshot,
+    Spawn,
+    Spawned,
+    Steer,
+    Stop,
+    TakeOver,
+    TurnAttempt,
+    TurnEnded,
+    TurnInput,
+    TurnResult,
+)
+from waystation.models.trail import AuditTrail
+from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
+
+# Sessions and their turns
+
+SESSION_PUBLISH: Final = SignalName("publish", Publish)
+SESSION_NOTE: Final = SignalName("note", Note)
+SESSION_TURN_ATTEMPT: Final = SignalName("turn_attempt", TurnAttempt)
+SESSION_TURN_ENDED: Final = SignalName("turn_ended", TurnEnded)
+SESSION_STOP: Final = SignalName("stop", Stop)
+SESSION_STEER: Final = SignalName("steer", Steer)
+SESSION_CLOSE: Final = SignalName("close", Close)
+SESSION_SEND: Final = UpdateName("send", SendMessage, Sent)
+SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
+SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
+SESSION_LEAVE: Final = UpdateName("leave", Membership, Recorded)
+SESSION_TAKE_OVER: Final = UpdateName("take_over", TakeOver, Recorded)
+SESSION_RELEASE: Final = UpdateName("release", TakeOver, Recorded)
+SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
+"""Its argument is the cursor; how many events a page has is the handler's second one, with a default."""
+SESSION_SNAPSHOT: Final = QueryName("snapshot", NoneType, Snapshot)
+SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", str, Outcome)
+
+RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
+"""The activity in which an agent's process runs one attempt of a turn."""
+
+ANNOUNCE: Final = ActivityName("announce", str, NoneType)
+"""Its argument is the id of the session that has news."""
+
+# Mandates
+
+MANDATE_RESERVE: Final = UpdateName("reserve", ReserveRequest, ReserveAnswer)
+MANDATE_COMMIT: Final = UpdateName("commit", CommitRequest, Reservation)
+MANDATE_RELEASE: Final = UpdateName("release", ReleaseRequest, Reservation)
+MANDATE_REFUND: Final = UpdateName("refund", RefundRequest, Reservation)
+MANDATE_REVOKE: Final = SignalName("revoke", RevokeRequest)
+MANDATE_STANDING: Final = QueryName("standing", NoneType, MandateView)
+MANDATE_BALANCE: Final = QueryName("balance", NoneType, MandateView)
+
+HOLDER_MANDATE_REVOKED: Final = SignalName("mandate_revoked", RevokeRequest)
+"""What a mandate tells everything that holds a reservation: purchases, paid requests and allowances."""
+
+# Purchases
+
+PURCHASE_APPROVE: Final = SignalName("approve", Approve)
+PURCHASE_REJECT: Final = SignalName("reject", Reject)
+PURCHASE_DECIDE: Final = UpdateName("decide", Decision, PurchaseView)
+PURCHASE_OUTCOME: Final = UpdateName("outcome", OutcomeWanted, PurchaseView)
+PURCHASE_REVISE: Final = SignalName("revise", Revise)
+PURCHASE_CANCEL: Final = SignalName("cancel", Cancel)
+PURCHASE_TURN_STOPPED: Final = SignalName("turn_stopped", Cancel)
+PURCHASE_AUTHENTICATION_RESULT: Final = SignalName("authentication_result", AuthenticationDone)
+PURCHASE_RETRY_PAYMENT: Final = SignalName("retry_payment", RetryPayment)
+PURCHASE_ORDER_EVENT: Final = SignalName("order_event", OrderEventReceived)
+PURCHASE_STATUS: Final = QueryName("status", NoneType, PurchaseView)
+PURCHASE_CART: Final[QueryName[None, Cart | None]] = QueryName("cart", NoneType, Cart)
+PURCHASE_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)
+
+ORDER_EVENTS: Final = WorkflowName("OrderEvents", OrderEventsStart, int)
+ORDER_EVENTS_BIND: Final = SignalName("bind", OrderBinding)
+ORDER_EVENTS_DELIVER: Final = SignalName("deliver", OrderEventReceived)
+
+# Paid requests
+
+PAID_REQUEST: Final = WorkflowName("PaidRequest", PaidRequestStart, PaidRequestView)
+PAID_REQUEST_APPROVE: Final = SignalName("approve", Approve)
+PAID_REQUEST_REJECT: Final = SignalName("reject", Reject)
+PAID_REQUEST_DECIDE: Final = UpdateName("decide", Decision, PaidRequestView)
+PAID_REQUEST_CANCEL: Final = SignalName("cancel", Cancel)
+PAID_REQUEST_ANSWERED: Final = UpdateName("answered", NoneType, PaidRequestView)
+PAID_REQUEST_OUTCOME: Final = UpdateName("outcome", NoneType, PaidRequestView)
+PAID_REQUEST_STATUS: Final = QueryName("status", NoneType, PaidRequestView)
+PAID_REQUEST_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)
+
+# Allowances
+
+ALLOWANCE: Final = WorkflowName("Allowance", AllowanceOpening, AllowanceView)
+ALLOWANCE_LEASE: Final = UpdateName("lease", LeaseRequest, AllowanceLease)
+ALLOWANCE_REPORT: Final = UpdateName("report", AllowanceReport, AllowanceLease)
+ALLOWANCE_UNTIL_CLOSING: Final = UpdateName("until_closing", NoneType, bool)
+ALLOWANCE_PAY: Final = UpdateName("pay", AllowancePayment, AllowanceAnswer)
+ALLOWANCE_SETTLE: Final = SignalName("settle", Cancel)
+ALLOWANCE_STATUS: Final = QueryName("status", NoneType, AllowanceView)
+ALLOWANCE_ANSWER: Final[QueryName[str, AllowanceAnswer | None]] = QueryName("answer", str, AllowanceAnswer)
+ALLOWANCE_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)

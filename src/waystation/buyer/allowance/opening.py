@@ -1,6 +1,5 @@
 """Opens an allowance and pays through it: by a holder in this process, or else by the workflow."""
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,12 +10,13 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.answers import AnswerStore
-from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.buyer.outcomes import CLOSED, ID_TAKEN, HolderRefusedError
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
     AllowancePayment,
     AllowanceStart,
+    AllowanceView,
     HeaderPair,
     PaidHttpRequest,
 )
@@ -60,7 +60,7 @@ class OpenAllowance:
         """
         if self.holder is not None:
             return await self.holder.pay(request, first_answer, key=key, max_price=max_price)
-        payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
+        payment = AllowancePayment(key=key, request=request, first_answer=first_answer, max_price=max_price)
         handle = self._client.get_workflow_handle(self.id)
         try:
             answer: AllowanceAnswer = await handle.execute_update(
@@ -74,6 +74,10 @@ class OpenAllowance:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
+            if made is not None and made.request_digest != request.digest():
+                raise HolderRefusedError(
+                    "key_reused", f"'{key}' names another request; choose another key"
+                ) from None
             if made is None:
                 raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
             return made
@@ -102,18 +106,26 @@ async def open_allowance(
     """Starts an allowance, or finds the one with this id; with ``means``, this process becomes its holder.
 
     Raises:
-        HolderRefusedError: Another process pays from it.
+        HolderRefusedError: Another process pays from it, or the id names another allowance.
     """
-    with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: it still returns its answers
+    try:
         await client.start_workflow(
             ALLOWANCE_WORKFLOW,
             {"start": start.model_dump(mode="json")},
             id=allowance_id,
             task_queue=task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             memo={"session_id": start.session_id, "agent": start.agent},
         )
+    except WorkflowAlreadyStartedError:
+        # This process has died, or somebody else chose the same id. A settled one still returns its answers.
+        handle = client.get_workflow_handle(allowance_id)
+        view: AllowanceView = await handle.query("status", result_type=AllowanceView)
+        if view.start_digest != start.digest():
+            raise HolderRefusedError(
+                ID_TAKEN, f"'{allowance_id}' is another allowance; choose another id"
+            ) from None
     holder = await _hold(client, allowance_id, start, means) if means else None
     return OpenAllowance(client, allowance_id, start, holder)
 

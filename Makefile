@@ -1,11 +1,10 @@
-# Everything here sets itself up: a virtual environment in .venv with the pinned dependencies,
-# made once and again only when pyproject.toml or constraints.txt change.
+# Every target first sets up a virtual environment in .venv with the pinned dependencies, unless it is there and
+# neither pyproject.toml nor constraints.txt has changed.
 #
 #   make demo    sessions and payments on real parts, in about a minute
 #   make test    the tests
 #   make dev     everything on this machine, until Ctrl-C
 #   make lint    style, borders make types   type checkers          make bench   benchmarks
-#
 # PYTHON=/path/to/python3.12 chooses the Python; ARGS="…" is passed on.
 
 PYTHON ?=
@@ -13,7 +12,7 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# A virtual environment survives neither being moved with its folder nor the loss of its Python.
+# A virtual environment breaks when its folder is moved or its Python is removed.
 CHECKED := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(RUN) -c pass 2>/dev/null || rm -f $(READY))
 
 .PHONY: demo test dev lint types mypy pyright bench setup clean
@@ -40,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	  echo "$$python can't make virtual environments: its 'venv' package is missing (Debian: apt install python3-venv)." >&2; \
 	  exit 1; \
 	fi; \
-	echo "Setting up $(VENV) with $$("$$python" --version); this is done once and takes a minute or two."; \
+	echo "Setting up $(VENV) with $$("$$python" --version); this happens once and takes a minute or two."; \
 	"$$python" -m venv --clear $(VENV); \
 	if ! $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' >$(VENV)/install.log 2>&1; then \
 	  grep -v '^WARNING' $(VENV)/install.log | tail -n 15 >&2; \
@@ -56,8 +55,8 @@ demo: $(READY)
 dev: $(READY)
 	@$(RUN) -m waystation dev $(ARGS)
 
-# Tests of one file share servers, so a file stays on one process. Those that assert how fast
-# something is have the machine to themselves afterwards; 5 is pytest's code for "there are none".
+# Tests of one file share servers, so a file stays on one process. Tests that assert speed run afterwards, alone on
+# the machine; 5 is pytest's exit code for "no tests".
 test: $(READY)
 	@$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ]
 	@$(RUN) -m pytest -m "alone and not slow" $(ARGS) || [ $$? -eq 5 ]

@@ -1,9 +1,8 @@
 """Carries the server folders into the wheel as data under ``waystation/_server/``.
 
-They keep their plain import names (``workflows``, ``activities``, ``api``) in a
-checkout. In site-packages those names belong to others (LlamaIndex installs a
-``workflows``), so the wheel ships them where only ``waystation dev|worker|api``
-looks. An editable install uses the checkout itself and needs no copy.
+They keep their plain import names (``workflows``, ``activities``, ``api``) in a checkout. In site-packages
+other packages own those names (LlamaIndex installs a ``workflows``), so the wheel puts them where only
+``waystation dev|worker|api`` looks. An editable install uses the checkout itself and needs no copy.
 """
 
 from pathlib import Path

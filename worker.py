@@ -1,4 +1,4 @@
-"""Registers workflows and activities on their task queue; nothing else. Run: ``waystation worker``."""
+"""Registers workflows and activities on their task queue, and nothing else. Run: ``waystation worker``."""
 
 import asyncio
 import logging
@@ -34,12 +34,12 @@ WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLO
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)
 STICKY_TIMEOUT = timedelta(seconds=5)
 """How long a task waits for the worker that has its workflow in memory before any worker may take it.
-With the default of 10 seconds a session's log stands still for so long when that worker has died; much
-less, and a worker that is merely busy loses its workflows to others, who must read them anew."""
+With the default of 10 seconds a session's log stalls for that long when that worker has died; with much less,
+a worker that is merely busy loses its workflows to others, which must read them again."""
 
 WORKFLOW_RUNNER = SandboxedWorkflowRunner(
-    # The models and the pure modules are deterministic: loading them again for every workflow
-    # would cost memory and time and protect from nothing.
+    # The models and the pure modules are deterministic: reloading them for every workflow would cost memory
+    # and time and protect against nothing.
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
         "pydantic", "pydantic_core", "annotated_types", "waystation"
     )
@@ -55,7 +55,7 @@ def build_worker(
     workflow_runner: WorkflowRunner = WORKFLOW_RUNNER,
     **options: object,
 ) -> Worker:
-    """The worker with all workflows, and ``money``'s activities; ``options`` go to Temporal's ``Worker``."""
+    """Returns a worker with all workflows; ``options`` go to Temporal's ``Worker``."""
     return Worker(
         client,
         task_queue=task_queue,
@@ -69,7 +69,7 @@ def build_worker(
 
 
 async def run(settings: Settings) -> None:
-    """Works until told to stop by SIGINT or SIGTERM."""
+    """Runs the worker until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -84,8 +84,8 @@ async def run(settings: Settings) -> None:
             *await open_purchase_activities(client, settings.money, resources, news=Announcements(announce)),
             *await open_paid_request_activities(client, settings, resources),
         ]
-        # The workflow sandbox is for finding what isn't deterministic, and tests run under it; here it would
-        # take a fifth of the worker's time and find nothing.
+        # The workflow sandbox finds non-deterministic code, and tests run in it; here it would take a fifth
+        # of the worker's time and find nothing.
         async with build_worker(client, announce, money=money, workflow_runner=UnsandboxedWorkflowRunner()):
             if not (settings.storage_dir or settings.storage_s3_bucket):
                 logger.warning(
@@ -99,7 +99,7 @@ async def run(settings: Settings) -> None:
 def main() -> None:
     """Entry point of ``waystation worker``."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    for chatty in ("httpx", "stripe"):  # a line or two for each request
+    for chatty in ("httpx", "stripe"):  # a line or two per request
         logging.getLogger(chatty).setLevel(logging.WARNING)
     install_redaction()
     uvloop.run(run(Settings()))

@@ -14,8 +14,8 @@ from temporalio.client import Client as TemporalClient
 from benchmarks.readers import STAMP, Readings, Subscription
 from benchmarks.scenario import OURS
 from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed, warm_up
-from tests.stack import KEYS, Stack
-from tests.support import TemporalServer
+from tests.world.stack import KEYS, Stack, running_stack
+from tests.world.temporal import running_temporal
 from waystation.client import Client, Session
 from waystation.errors import ConflictError, TryLater
 from waystation.temporal.names import turn_workflow_id
@@ -123,15 +123,10 @@ async def running(
     """Starts all of it, Temporal with its database in a file as ``waystation dev`` has it."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(TemporaryDirectory()))
-        temporal = TemporalServer(folder, durable=True, options=temporal_options)
-        resources.callback(temporal.kill)
-        await temporal.ready()
-        stack = Stack(folder, temporal, **settings)
-        resources.callback(stack.stop)
-        stack.run_api()
-        stack.run_worker()
-        stack.run_agent(*agents)
-        await stack.ready()
+        temporal = await resources.enter_async_context(
+            running_temporal(folder, durable=True, options=temporal_options)
+        )
+        stack = await resources.enter_async_context(running_stack(folder, temporal, *agents, **settings))
         client = await resources.enter_async_context(stack.client())
         system = Waystation(stack, client, await TemporalClient.connect(temporal.address))
         await warm_up(system)

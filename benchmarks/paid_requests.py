@@ -3,7 +3,6 @@
 python -m benchmarks --only paid_requests
 """
 
-import sys
 import tempfile
 import time
 import uuid
@@ -26,7 +25,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from benchmarks.figures import percentile, rounded
 from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
-from tests.support import Process, TemporalServer, eventually, free_port
+from tests.world.payment_processes import WALLET_KEY, PaymentProcesses
+from tests.world.temporal import running_temporal
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.networks import read_networks
@@ -47,7 +47,6 @@ with warnings.catch_warnings():
     from x402.http.clients.httpx import x402AsyncTransport
     from x402.mechanisms.evm.exact import ExactEvmClientScheme
 
-KEY = "0x" + "22" * 32
 AIM_WORKFLOW, AIM_ALLOWANCE = 3.0, 1.3
 WARM_UP = 5
 ROUND = 10
@@ -59,55 +58,9 @@ Request = Callable[[str], Awaitable[str | None]]
 BARE, EACH, HOLDER, WORKFLOW = "bare", "workflow each", "within an allowance", "allowance, keys at the worker"
 
 
-class Machine:
-    """The processes under measurement."""
-
-    def __init__(self, folder: Path) -> None:
-        processor, api = free_port(), free_port()
-        self.queue = f"bench-{uuid.uuid4().hex[:6]}"
-        self.processor_url, self.api_url = f"http://127.0.0.1:{processor}", f"http://127.0.0.1:{api}"
-        self.temporal = TemporalServer(folder)
-        python = (sys.executable, "-m")
-        self.processes = [
-            Process(
-                *python, "waystation.sandbox.processor", "--port", str(processor),
-                "--data", str(folder / "processor"), log=folder / "processor.log",
-            ),
-            Process(
-                *python, "waystation.sandbox.paid_api", "--port", str(api), "--data", str(folder / "paid"),
-                "--processor", self.processor_url, log=folder / "api.log",
-            ),
-        ]  # fmt: skip
-        self._worker = (
-            *python, "tests.workflows.paid_request.worker_process", "--temporal", self.temporal.address,
-            "--processor", self.processor_url, "--queue", self.queue, "--key", KEY,
-            "--rpc", f"{self.api_url}/facilitator/rpc", "--as-deployed",
-        )  # fmt: skip
-        self._log = folder / "worker.log"
-
-    async def ready(self) -> Client:
-        await self.temporal.ready()
-        self.processes.append(Process(*self._worker, log=self._log))
-        async with httpx.AsyncClient(trust_env=False) as http:
-            for url in (self.processor_url, self.api_url):
-
-                async def answers(url: str = url) -> bool:
-                    try:
-                        return (await http.get(f"{url}/sandbox/health")).is_success
-                    except httpx.HTTPError:
-                        return False
-
-                await eventually(answers, within=30)
-        return await Client.connect(self.temporal.address, data_converter=pydantic_data_converter)
-
-    def stop(self) -> None:
-        for process in (*self.processes, self.temporal):
-            process.kill()
-
-
-def bare_card(machine: Machine) -> tuple[httpx.AsyncClient, Request]:
+def bare_card(machine: PaymentProcesses) -> tuple[httpx.AsyncClient, Request]:
     """pympp's own client, issuing a token for each challenge."""
-    agent, _ = open_stripe("sk_test_agent", api_base=machine.processor_url)
+    agent, _ = open_stripe("sk_test_agent", api_base=machine.processor.url)
 
     async def create_token(parameters: Any) -> str:
         answer = await agent.raw_request_async(
@@ -130,31 +83,31 @@ def bare_card(machine: Machine) -> tuple[httpx.AsyncClient, Request]:
     ).client(trust_env=False)
 
     async def make(name: str) -> None:
-        (await client.get(f"{machine.api_url}/v1/reports/{name}")).raise_for_status()
+        (await client.get(f"{machine.api.url}/v1/reports/{name}")).raise_for_status()
 
     return client, make
 
 
-def bare_tokens(machine: Machine) -> tuple[httpx.AsyncClient, Request]:
+def bare_tokens(machine: PaymentProcesses) -> tuple[httpx.AsyncClient, Request]:
     """x402's own client."""
     x402 = x402Client()
-    x402.register(USDC_BASE_SEPOLIA.network, ExactEvmClientScheme(Account.from_key(KEY)))
+    x402.register(USDC_BASE_SEPOLIA.network, ExactEvmClientScheme(Account.from_key(WALLET_KEY)))
     client = httpx.AsyncClient(transport=x402AsyncTransport(x402, httpx.AsyncHTTPTransport()))
 
     async def make(name: str) -> None:
-        (await client.get(f"{machine.api_url}/v1/quotes/{name}")).raise_for_status()
+        (await client.get(f"{machine.api.url}/v1/quotes/{name}")).raise_for_status()
 
     return client, make
 
 
-async def open_mandate(client: Client, machine: Machine, cap: Money) -> str:
+async def open_mandate(client: Client, machine: PaymentProcesses, cap: Money) -> str:
     terms = MandateTerms(
         owner="bench",
         agent="agent",
         cap=cap,
         approval_threshold=cap.amount,
         valid_until=datetime.now(UTC) + timedelta(hours=1),
-        sellers=(machine.api_url,),
+        sellers=(machine.api.url,),
         payment_methods=("pm_card_visa",),
     )
     mandate_id = f"mandate-{uuid.uuid4().hex[:8]}"
@@ -201,7 +154,9 @@ async def counts(client: Client, workflow_ids: list[str]) -> Counter[str]:
     return found
 
 
-async def way_to_pay(machine: Machine, client: Client, rail: str, requests: int, folder: Path) -> list[Row]:
+async def way_to_pay(
+    machine: PaymentProcesses, client: Client, rail: str, requests: int, folder: Path
+) -> list[Row]:
     """The rows of one way to pay."""
     card = rail == "card"
     currency = "usd" if card else USDC_BASE_SEPOLIA.currency
@@ -209,8 +164,8 @@ async def way_to_pay(machine: Machine, client: Client, rail: str, requests: int,
     most = Money(amount=price, currency=currency)
     budget = Money(amount=price * (requests + 2 * WARM_UP), currency=currency)
     cap = Money(amount=budget.amount * 8, currency=currency)
-    agent, connections = open_stripe("sk_test_agent", api_base=machine.processor_url)
-    settings = WalletSettings(private_key=SecretStr(KEY), rpc_url=f"{machine.api_url}/facilitator/rpc")
+    agent, connections = open_stripe("sk_test_agent", api_base=machine.processor.url)
+    settings = WalletSettings(private_key=SecretStr(WALLET_KEY), rpc_url=machine.api.rpc)
     wallet = Wallet.from_settings(settings)
     async with AsyncExitStack() as stack:
         bare_client, bare = bare_card(machine) if card else bare_tokens(machine)
@@ -232,7 +187,7 @@ async def way_to_pay(machine: Machine, client: Client, rail: str, requests: int,
 
         def paying(payer: Payer) -> Request:
             async def make(name: str) -> str | None:
-                paid = await payer.fetch(f"{machine.api_url}{path}{name}", max_price=most)
+                paid = await payer.fetch(f"{machine.api.url}{path}{name}", max_price=most)
                 paid.response.raise_for_status()
                 return paid.payment_id
 
@@ -242,10 +197,10 @@ async def way_to_pay(machine: Machine, client: Client, rail: str, requests: int,
         alone, asking = await payer(EACH), await payer(WORKFLOW)
         holding = await payer(HOLDER, credentials=credentials, journal=journal)
         in_holder = await stack.enter_async_context(
-            holding.allowance(machine.api_url, budget=budget, max_price=most)
+            holding.allowance(machine.api.url, budget=budget, max_price=most)
         )
         in_workflow = await stack.enter_async_context(
-            asking.allowance(machine.api_url, budget=budget, max_price=most)
+            asking.allowance(machine.api.url, budget=budget, max_price=most)
         )
         columns = {BARE: bare, HOLDER: paying(holding), WORKFLOW: paying(asking), EACH: paying(alone)}
         taken_ms, last = await measure(columns, requests)
@@ -278,26 +233,27 @@ async def way_to_pay(machine: Machine, client: Client, rail: str, requests: int,
 async def run(size: Size, say: Say) -> list[Row]:
     """Both ways to pay, on processes of their own."""
     requests = REQUESTS[size]
-    with tempfile.TemporaryDirectory() as folder:
-        machine = Machine(Path(folder))
-        try:
-            client = await machine.ready()
-            rows: list[Row] = []
-            for rail in ("card", "x402"):
-                say(f"{requests} requests by {rail}, four columns taking turns")
-                rows += await way_to_pay(machine, client, rail, requests, Path(folder))
-            return rows
-        finally:
-            machine.stop()
+    async with AsyncExitStack() as resources:
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
+        temporal = await resources.enter_async_context(running_temporal(folder))
+        machine = await resources.enter_async_context(
+            PaymentProcesses(folder, temporal.address, as_deployed=True)
+        )
+        client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
+        rows: list[Row] = []
+        for rail in ("card", "x402"):
+            say(f"{requests} requests by {rail}, four columns taking turns")
+            rows += await way_to_pay(machine, client, rail, requests, folder)
+        return rows
 
 
 SCENARIO = Scenario(
     name="paid_requests",
     title="Paid requests",
-    shows="""From the call to the answer in hand, one request after the other, for an API that answers 402:
+    shows="""From the call to the received answer, one request after the other, for an API that returns 402:
         with a workflow for each payment, within an allowance whose holder has the keys to pay, within one
         that the worker pays from, and with the bare client (`pympp` for cards, `x402` for tokens) on the
-        same sandbox. All processes run on the same machine and the columns take turns.""",
+        same sandbox. All processes run on the same machine and the variants take turns.""",
     does_not_show=(
         "A network: each hop here costs a fraction of a millisecond, and all have the same hops to make.",
         "A real processor or chain, which take hundreds of milliseconds and would make the ratios smaller.",

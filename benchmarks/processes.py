@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tests.support import Process
+from tests.world.process import Process
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 

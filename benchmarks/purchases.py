@@ -13,7 +13,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from temporalio.client import Client as TemporalClient
 
 from benchmarks.processes import cpu_seconds
 from benchmarks.scenario import OURS, Aim, Chart, Column, Row, Say, Scenario, Size
-from tests.stack import Stack
-from tests.support import TemporalServer
-from tests.workflows.purchase.support import BUYER, DETAILS, Processor
-from tests.workflows.purchase.town import API_KEY, Shop
+from tests.workflows.purchase.support import BUYER, DETAILS
+from tests.world.sandbox import Processor, Shop, running_processor, running_shop
+from tests.world.stack import Stack
+from tests.world.temporal import TemporalServer, running_temporal
 from waystation.client.purchases import Buying
 from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
@@ -38,6 +39,7 @@ from workflows.purchase.order_events import order_events_id
 from workflows.trail import verify
 
 BARE = "bare ACP loop"
+API_KEY = "key-of-the-agent"
 ITEM = "mug_blue"
 OPTION = "ship_standard"
 AT_ONCE = 20
@@ -58,36 +60,14 @@ _COUNTED = {
 Purchase = Callable[[], Awaitable[str]]
 
 
+@dataclass(frozen=True)
 class Machine:
     """The processes under measurement."""
 
-    def __init__(self, folder: Path) -> None:
-        self.temporal = TemporalServer(folder)
-        self.processor = Processor(folder)
-        self.shop = Shop(folder, self.processor)
-        self.stack = Stack(
-            folder,
-            self.temporal,
-            stripe_key="sk_test_agent",
-            stripe_api_base=self.processor.url,
-            seller_default_credential=API_KEY,
-        )
-
-    async def ready(self) -> None:
-        """Starts what waits for Temporal, and waits for all of it."""
-        await self.temporal.ready()
-        self.stack.run_api()
-        self.stack.run_worker()
-        await self.stack.ready()
-        await self.processor.ready()
-        await self.shop.ready()
-        await self.shop.tell(f"/sandbox/stock/{ITEM}/1000000")
-
-    def stop(self) -> None:
-        """Ends all of it."""
-        self.stack.stop()
-        for process in (self.shop, self.processor, self.temporal):
-            process.kill()
+    temporal: TemporalServer
+    processor: Processor
+    shop: Shop
+    stack: Stack
 
     def cpu_seconds(self) -> dict[str, float]:
         """User and system time of each process so far."""
@@ -103,13 +83,27 @@ class Machine:
 @asynccontextmanager
 async def machine() -> AsyncIterator[Machine]:
     """All processes, ready, and ended afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = Machine(Path(folder))
-        try:
-            await running.ready()
-            yield running
-        finally:
-            running.stop()
+    async with AsyncExitStack() as resources:
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
+        temporal = await resources.enter_async_context(running_temporal(folder))
+        processor = resources.enter_context(running_processor(folder))
+        shop = resources.enter_context(
+            running_shop(folder, processor, "--recovery-after-seconds", "3", "--api-key", API_KEY)
+        )
+        shop.stock(ITEM, 1_000_000)
+        stack = resources.enter_context(
+            Stack(
+                folder,
+                temporal,
+                stripe_key="sk_test_agent",
+                stripe_api_base=processor.url,
+                seller_default_credential=API_KEY,
+            )
+        )
+        stack.run_api()
+        stack.run_worker()
+        await stack.ready()
+        yield Machine(temporal, processor, shop, stack)
 
 
 @asynccontextmanager
@@ -364,10 +358,10 @@ SCENARIO = Scenario(
     name="purchases",
     title="Purchases",
     shows="""
-        One purchase over ACP from `POST /purchases` to its receipt, through the HTTP API, approved as soon
-        as a person is asked: everything but the person. The peer buys the same from the same shop with the
-        same processor in a bare loop: create, update, token, complete. Nothing is written down there, nobody
-        is asked, and a crash loses it.
+        One purchase over ACP from `POST /purchases` to its receipt, through the HTTP API, approved as soon as
+        a person is asked: everything except the person. The peer buys the same from the same shop with the
+        same processor in a bare loop: create, update, token, complete. It records nothing, asks nobody, and a
+        crash loses it.
         """,
     does_not_show=(
         "A network, or a real seller: the sandbox answers in milliseconds, real ones in hundreds.",

@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.peers import durable_streams
 from benchmarks.scenario import OURS, Column, Row, Scenario, Size
-from tests.support import ROOT, TEMPORAL
+from tests.support import ROOT
+from tests.world.temporal import TEMPORAL
 
 RESULTS = Path(__file__).parent / "results"
 WORSE_BY = 0.2

@@ -11,7 +11,7 @@ agent = Agent("parrot")
 
 @agent.turn
 async def answer(turn: Turn) -> None:
-    """Says it all again, word by word, and takes up steers on the way."""
+    """Repeats everything, word by word, and takes steers along the way."""
     async with turn.tool("count", {"text": turn.text}) as call:
         call.result = len(turn.text.split())
     for word in turn.text.split():

@@ -1,10 +1,10 @@
-"""Starts a session (or attaches to it), and prints the answer as it comes.
+"""Starts a session (or attaches to it) and prints the answer as it arrives.
 
-Run beside ``waystation dev --agent parrot:agent``:
+Run it alongside ``waystation dev --agent parrot:agent``:
 
     python watch.py hello "Polly wants a cracker"
 
-Cut the connection, end it and start it again: it continues where it was.
+Cut the connection, or stop it and start it again: it continues where it was.
 """
 
 import asyncio

@@ -1,25 +1,20 @@
 """Servers that the whole test run shares: started once, real, and ended with it."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from temporalio.client import Client as TemporalClient
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from tests.stack import Stack, start_stack
-from tests.support import TemporalServer
+from tests.world.stack import Stack, running_stack
+from tests.world.temporal import TemporalServer, running_temporal
 from waystation.client import Client
 
 
 @pytest.fixture(scope="session")
 async def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TemporalServer]:
-    server = TemporalServer(Path(tmp_path_factory.mktemp("temporal")))
-    try:
-        await server.ready()
+    async with running_temporal(tmp_path_factory.mktemp("temporal")) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +27,8 @@ async def stack(
     temporal_server: TemporalServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
     """A Waystation that all tests share; they kill none of it."""
-    stack = await start_stack(Path(tmp_path_factory.mktemp("stack")), temporal_server)
-    try:
+    async with running_stack(tmp_path_factory.mktemp("stack"), temporal_server) as stack:
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from benchmarks.peers import producer
 from benchmarks.peers.producer import Plan
 from benchmarks.readers import Readings, Subscription
 from benchmarks.streaming import Load, subscribed
-from tests.support import Process, eventually, free_port
+from tests.support import eventually, free_port
+from tests.world.process import Process
 
 PACKAGE = "@durable-streams/server"
 VERSION = "0.3.7"
@@ -91,8 +92,7 @@ async def running(folder: Path) -> AsyncIterator[DurableStreams]:
     _, module = _install()
     port = free_port()
     data = folder / "durable-streams"
-    server = Process("node", str(_RUN), str(module), str(port), str(data), log=folder / "durable-streams.log")
-    try:
+    with Process("node", str(_RUN), str(module), str(port), str(data), log=folder / "durable-streams.log"):
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
 
@@ -104,5 +104,3 @@ async def running(folder: Path) -> AsyncIterator[DurableStreams]:
 
             await eventually(answers, within=30)
             yield DurableStreams(port, http)
-    finally:
-        server.kill()

@@ -11,7 +11,8 @@ import httpx
 from benchmarks.peers.plain_sse_server import END
 from benchmarks.readers import Readings, Subscription
 from benchmarks.streaming import RATE_PER_SECOND, Load, subscribed
-from tests.support import Process, eventually, free_port
+from tests.support import eventually, free_port
+from tests.world.process import Process
 
 
 class PlainSse:
@@ -49,8 +50,7 @@ async def running(folder: Path) -> AsyncIterator[PlainSse]:
     """Starts the server."""
     port = free_port()
     command = (sys.executable, "-m", "benchmarks.peers.plain_sse_server", str(port))
-    server = Process(*command, log=folder / "plain-sse.log")
-    try:
+    with Process(*command, log=folder / "plain-sse.log"):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
 
             async def answers() -> bool:
@@ -61,5 +61,3 @@ async def running(folder: Path) -> AsyncIterator[PlainSse]:
 
             await eventually(answers, within=30)
             yield PlainSse(port, http)
-    finally:
-        server.kill()

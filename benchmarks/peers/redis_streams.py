@@ -2,17 +2,15 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
-
-from redis.asyncio import Redis
 
 from benchmarks.peers import producer
 from benchmarks.peers.producer import Plan
 from benchmarks.readers import Readings, Subscription
 from benchmarks.resp import command
 from benchmarks.streaming import Load, subscribed
-from tests.support import Process, eventually, free_port, redis_server
+from tests.world.redis import RedisServer, running_redis
 
 
 class RedisStreams:
@@ -47,37 +45,13 @@ class RedisStreams:
         return await subscribed(subscriptions, load, lambda: self.write(keys, tokens=load.tokens))
 
 
-@asynccontextmanager
-async def server(folder: Path, *options: str) -> AsyncIterator[tuple[Process, int]]:
-    """A Redis server; raises ``FileNotFoundError`` where there is none to start."""
-    binary = redis_server()
-    if binary is None:
-        raise FileNotFoundError("redis-server is not installed")
-    port = free_port()
-    process = Process(
-        binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder),
-        "--maxclients", "10000", *options, log=folder / f"redis-{port}.log",
-    )  # fmt: skip
-    redis = Redis(port=port)
-
-    async def answers() -> bool:
-        try:
-            return bool(await redis.ping())
-        except OSError:
-            return False
-        except Exception as error:
-            return not type(error).__module__.startswith("redis")
-
-    try:
-        await eventually(answers, within=10)
-        yield process, port
-    finally:
-        await redis.aclose()
-        process.kill()
+def server(folder: Path, *options: str) -> AbstractContextManager[RedisServer]:
+    """A Redis server for many clients; raises ``FileNotFoundError`` where there is none to start."""
+    return running_redis(folder, "--maxclients", "10000", *options)
 
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[RedisStreams]:
     """Starts it."""
-    async with server(folder, "--appendonly", "yes") as (_, port):
-        yield RedisStreams(port)
+    with server(folder, "--appendonly", "yes") as redis:
+        yield RedisStreams(redis.port)

@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from benchmarks.peers.workflow_streams_worker import TASK_QUEUE, TOPIC, Plan, StreamedAgent
 from benchmarks.readers import Readings
 from benchmarks.streaming import DEADLINE_MARGIN_SECONDS, RATE_PER_SECOND, BrokenSystem, Load, warm_up
-from tests.support import Process
+from tests.world.process import Process
 
 MAX_SUBSCRIBERS = 25
 MAX_STREAMS = 50
@@ -93,8 +93,7 @@ async def end(streams: Sequence[Stream]) -> None:
 async def running(folder: Path, temporal_address: str) -> AsyncIterator[WorkflowStreams]:
     """Starts its worker as a process of its own."""
     command = (sys.executable, "-m", "benchmarks.peers.workflow_streams_worker", temporal_address)
-    worker = Process(*command, log=folder / "workflow-streams.log")
-    try:
+    with Process(*command, log=folder / "workflow-streams.log") as worker:
         peer = WorkflowStreams(await Client.connect(temporal_address))
         try:
             await warm_up(peer)
@@ -102,5 +101,3 @@ async def running(folder: Path, temporal_address: str) -> AsyncIterator[Workflow
             broken.add_note(worker.output[-3_000:])
             raise
         yield peer
-    finally:
-        worker.kill()

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.stack import Stack
 from tests.support import eventually
+from tests.world.stack import Stack
 from waystation.client import Client, Session
 
 

@@ -10,7 +10,7 @@ from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner
 
 from tests.buyer.bench import Bench
-from tests.support import TemporalServer
+from tests.world.temporal import TemporalServer
 from waystation.buyer import credentials
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from workflows import policies

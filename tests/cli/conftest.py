@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.dev_process import DevProcess
+from tests.cli.commands import DevProcess
 
 OWN_AGENT = """
 from waystation.agent import Agent, Turn
@@ -23,9 +23,5 @@ async def answer(turn: Turn) -> None:
 async def dev(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevProcess]:
     folder = Path(tmp_path_factory.mktemp("dev"))
     (folder / "my_agents.py").write_text(OWN_AGENT)
-    dev = DevProcess(folder, "--agent", "my_agents:agent")
-    try:
-        await dev.start()
+    async with DevProcess(folder, "--agent", "my_agents:agent") as dev:
         yield dev
-    finally:
-        dev.stop()

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import httpx
 import pytest
 
-from tests.cli.dev_process import DevProcess, alive, descendants, parent_of, run
+from tests.cli.commands import DevProcess, alive, descendants, parent_of, run
 from tests.support import eventually, free_port
 from waystation.agents.demo import WORDS
 
@@ -21,12 +21,8 @@ CHILDREN = ("temporal", "worker", "api", "agents")
 
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
-    dev = DevProcess(tmp_path)
-    try:
-        await dev.start()
+    async with DevProcess(tmp_path) as dev:
         yield dev
-    finally:
-        dev.stop()
 
 
 async def mid_answer(dev: DevProcess, session_id: str) -> None:
@@ -36,7 +32,6 @@ async def mid_answer(dev: DevProcess, session_id: str) -> None:
 
 async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevProcess) -> None:
     await mid_answer(own, "survivor")
-    assert own.process is not None
     children = descendants(own.process.popen.pid)
     assert {own.pid(name) for name in CHILDREN} <= children
 
@@ -69,12 +64,11 @@ async def test_a_killed_child_is_started_again_and_takes_its_command_along(own: 
 
 
 async def test_sigterm_ends_everything_within_seconds(own: DevProcess) -> None:
-    assert own.process is not None
     children = descendants(own.process.popen.pid)
     own.process.popen.terminate()
     assert own.process.popen.wait(20) == 0
     assert not [pid for pid in children if alive(pid)]
-    assert "sessions continue when you start it again" in own.process.output
+    assert "sessions continue when you restart it" in own.process.output
 
 
 def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
@@ -87,7 +81,6 @@ def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
 
 
 def test_the_console_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
-    assert dev.process is not None
     found = re.search(r"Console +(http://\S+)", dev.process.output)
     assert found
     address, _, fragment = found[1].partition("#/?")
@@ -137,9 +130,7 @@ def test_dev_ends_with_the_reason_when_an_agent_cannot_be_loaded(tmp_path: Path)
 
 
 async def test_without_the_sandbox_the_rest_runs(tmp_path: Path) -> None:
-    dev = DevProcess(tmp_path, "--no-sandbox")
-    try:
-        await dev.start()
+    async with DevProcess(tmp_path, "--no-sandbox") as dev:
         assert [name for name in ("processor", "shop", "paid-api") if dev.pid(name)] == []
         assert all(dev.pid(name) for name in CHILDREN)
         dev.session("start", "demo", "--id", "alone", "-m", "tokens=3 rate=0")
@@ -149,5 +140,3 @@ async def test_without_the_sandbox_the_rest_runs(tmp_path: Path) -> None:
             "--seller", "https://shop.example", "--payment-method", "pm_card_visa", cwd=tmp_path,
         )  # fmt: skip
         assert granted.returncode == 0, granted.stderr
-    finally:
-        dev.stop()

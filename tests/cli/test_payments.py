@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.dev_process import DevProcess, run
+from tests.cli.commands import DevProcess, run
 from tests.support import eventually
 from waystation.client import Client
 from waystation.client.payments import Payments

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.dev_process import COMMAND, DevProcess, Terminal, run
+from tests.cli.commands import DevProcess, Terminal, run
 from tests.support import eventually
+from tests.world.dev import COMMAND
 from waystation.agents.demo import WORDS
 
 
@@ -91,7 +92,7 @@ async def test_tail_shows_a_live_answer_and_ctrl_c_leaves_the_agent_running(dev:
         shown = " ".join(terminal.text.split())
 
     assert terminal.code == 0
-    assert f"Left {session_id}; the agent goes on." in shown
+    assert f"Left {session_id}; the agent keeps running." in shown
     assert "Traceback" not in shown
     tip = dev.events(session_id)[-1]["seq"]
     await eventually(lambda: dev.events(session_id)[-1]["seq"] > tip, what="the agent still writes")

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import ROOT, TemporalServer
+from tests.support import ROOT
+from tests.world.temporal import TemporalServer
 
 RUN = "from waystation.cli.storage import storage_app; storage_app()"
 

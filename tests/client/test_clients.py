@@ -10,9 +10,9 @@ import pytest
 from api.errors import TooMany
 from api.live.bus import MemoryBus
 from api.live.feeds import Feed
-from tests.stack import KEYS, Stack
 from tests.support import eventually
 from tests.workflows.session.test_failures import Watcher, begin, check, words
+from tests.world.stack import KEYS, Stack
 from waystation.client import Client
 from waystation.models.events import Event, EventType, LiveDelta
 from waystation.settings import Settings

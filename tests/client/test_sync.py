@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.stack import KEYS, Stack
+from tests.world.stack import KEYS, Stack
 from waystation.client.sync import SyncClient
 from waystation.errors import ApiError
 from waystation.models.events import Event, LiveDelta

@@ -2,14 +2,13 @@
 
 import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, async_playwright
 
 from tests.console.people import Console, open_console
-from tests.end_to_end.shop_front import MoneyStack, start_money_stack
-from tests.support import TemporalServer
+from tests.world.money_stack import MoneyStack, running_money_stack
+from tests.world.temporal import TemporalServer, running_temporal
 
 AGENTS = (
     "waystation.agents.demo:agent",
@@ -35,24 +34,17 @@ async def temporal_server_of_console(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[TemporalServer]:
     """Of its own: two stacks on one server would share the workers' task queue, and not the keys."""
-    server = TemporalServer(Path(tmp_path_factory.mktemp("console-temporal")))
-    try:
-        await server.ready()
+    async with running_temporal(tmp_path_factory.mktemp("console-temporal")) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
 async def town(
     browser: Browser, temporal_server_of_console: TemporalServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[MoneyStack]:
-    folder = Path(tmp_path_factory.mktemp("console"))
-    stack = await start_money_stack(folder, temporal_server_of_console, AGENTS)
-    try:
+    folder = tmp_path_factory.mktemp("console")
+    async with running_money_stack(folder, temporal_server_of_console, *AGENTS) as stack:
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture

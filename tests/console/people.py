@@ -7,8 +7,8 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect
 
-from tests.end_to_end.shop_front import MoneyStack
-from tests.stack import KEYS
+from tests.world.money_stack import MoneyStack
+from tests.world.stack import KEYS
 from waystation.client import Client, Session
 
 PATIENCE_MS = 30_000

@@ -9,7 +9,7 @@ from typing import Any
 from playwright.async_api import Page, Route, expect
 
 from tests.console.people import Console, until
-from tests.end_to_end.shop_front import Talk
+from tests.end_to_end.talk import Talk
 from tests.support import eventually
 from waystation.models.trail import AuditTrail
 from workflows.trail import verify

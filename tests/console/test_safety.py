@@ -9,8 +9,8 @@ from playwright.async_api import expect
 
 from tests.console.people import Console, until
 from tests.console.test_streaming import ready
-from tests.end_to_end.shop_front import MoneyStack
 from tests.support import ROOT
+from tests.world.money_stack import MoneyStack
 from waystation.models.events import MAX_MESSAGE_CHARACTERS
 
 MAX_RENDERING_MILLISECONDS = 2_000

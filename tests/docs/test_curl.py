@@ -10,8 +10,8 @@ from temporalio.client import Client as TemporalClient
 
 from tests.docs.support import blocks
 from tests.docs.test_complete import sections
-from tests.stack import KEYS, Stack
 from tests.support import environment, eventually
+from tests.world.stack import KEYS, Stack
 from waystation.client import Client
 from waystation.temporal.names import SESSION_TASK_QUEUE
 

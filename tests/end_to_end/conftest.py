@@ -1,23 +1,23 @@
 """One stack with its sandbox for all tests here."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.shop_front import MoneyStack, start_money_stack
-from tests.support import TemporalServer
+from tests.world.money_stack import MoneyStack, running_money_stack
+from tests.world.temporal import TemporalServer, running_temporal
+
+AGENTS = ("waystation.agents.shopper:agent", "tests.end_to_end.liar:agent")
 
 
 @pytest.fixture(scope="session")
 async def shared_money(
     temporal_server_of_money: TemporalServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[MoneyStack]:
-    stack = await start_money_stack(Path(tmp_path_factory.mktemp("money")), temporal_server_of_money)
-    try:
+    async with running_money_stack(
+        tmp_path_factory.mktemp("money"), temporal_server_of_money, *AGENTS
+    ) as stack:
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture(scope="session")
@@ -25,12 +25,8 @@ async def temporal_server_of_money(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[TemporalServer]:
     """Of its own: two stacks on one server would share the workers' task queue, and not the keys."""
-    server = TemporalServer(Path(tmp_path_factory.mktemp("money-temporal")))
-    try:
-        await server.ready()
+    async with running_temporal(tmp_path_factory.mktemp("money-temporal")) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from typing import Any
 from websockets.asyncio.client import connect
 
 from tests.end_to_end.liar import INJECTION
-from tests.end_to_end.shop_front import MoneyStack, Talk
-from tests.stack import KEYS
+from tests.end_to_end.talk import Talk
 from tests.support import eventually
+from tests.world.money_stack import MoneyStack
+from tests.world.stack import KEYS
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from workflows.trail import verify
 

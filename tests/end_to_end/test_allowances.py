@@ -7,8 +7,8 @@ import httpx
 import pytest
 from temporalio.client import Client as TemporalClient
 
-from tests.end_to_end.shop_front import MoneyStack
 from tests.support import eventually
+from tests.world.money_stack import MoneyStack
 from waystation.errors import ConflictError
 from waystation.temporal.names import SESSION_TASK_QUEUE
 

@@ -5,8 +5,6 @@ Needs ``anvil`` (``npm install @foundry-rs/anvil``) on the path or in ``WAYSTATI
 """
 
 import asyncio
-import os
-import shutil
 import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,7 +22,8 @@ from x402.schemas import SettleRequest, SettleResponse, VerifyRequest, VerifyRes
 
 from tests.buyer.bench import Bench, has_credential, times
 from tests.seller.paywall.support import REALM, RECIPIENT, SECRET
-from tests.support import Process, eventually, free_port
+from tests.support import eventually
+from tests.world.anvil import ANVIL, NO_ANVIL, running_anvil
 from waystation.buyer.wallet import Wallet
 from waystation.models.money import Money
 from waystation.models.payments import Rail
@@ -38,14 +37,13 @@ with warnings.catch_warnings():
     from x402.mechanisms.evm import FacilitatorWeb3Signer
     from x402.mechanisms.evm.exact import ExactEvmFacilitatorScheme
 
-ANVIL = os.environ.get("WAYSTATION_ANVIL") or shutil.which("anvil")
 CHAIN_ID = 84532
 RICH_KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 """Anvil's first account, the same everywhere and worth nothing."""
 HOLDINGS = 1_000_000
 
 pytestmark = [
-    pytest.mark.skipif(ANVIL is None, reason="anvil isn't installed (npm install @foundry-rs/anvil)"),
+    pytest.mark.skipif(ANVIL is None, reason=NO_ANVIL),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
@@ -53,11 +51,8 @@ pytestmark = [
 class LocalChain:
     """Anvil with one token on it."""
 
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        command = [str(ANVIL), "--port", str(port), "--chain-id", str(CHAIN_ID), "--silent"]
-        self.process = Process(*command, log=folder / "anvil.log")
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.http = httpx.AsyncClient(trust_env=False)
         self.rich = Account.from_key(RICH_KEY).address
         self.token = ""
@@ -104,17 +99,17 @@ class LocalChain:
 
     async def close(self) -> None:
         await self.http.aclose()
-        self.process.kill()
 
 
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[LocalChain]:
-    made = LocalChain(tmp_path)
-    try:
-        await made.ready()
-        yield made
-    finally:
-        await made.close()
+    with running_anvil(tmp_path, CHAIN_ID) as anvil:
+        made = LocalChain(anvil.url)
+        try:
+            await made.ready()
+            yield made
+        finally:
+            await made.close()
 
 
 def real_facilitator(chain: LocalChain) -> FastAPI:

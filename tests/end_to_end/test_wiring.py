@@ -6,9 +6,11 @@ import json
 import re
 import subprocess
 
-from tests.end_to_end.shop_front import PERSON, MoneyStack, Talk
-from tests.stack import KEYS
-from tests.support import TEMPORAL, eventually
+from tests.end_to_end.talk import Talk
+from tests.support import eventually
+from tests.world.money_stack import PERSON, MoneyStack
+from tests.world.stack import KEYS
+from tests.world.temporal import TEMPORAL
 from worker import PAID_REQUEST_WORKFLOWS, PURCHASE_WORKFLOWS
 
 ROUTES = {

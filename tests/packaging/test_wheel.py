@@ -6,14 +6,15 @@ import re
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
 
-from tests.support import ROOT, Process, eventually, free_port
+from tests.support import ROOT, eventually
+from tests.world.dev import Dev
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -167,26 +168,19 @@ def test_the_neighbours_package_stays_its_own(full: Environment, tmp_path: Path)
 
 
 @pytest.fixture
-def dev(full: Environment, tmp_path: Path) -> Iterator[Process]:
+async def dev(full: Environment, tmp_path: Path) -> AsyncIterator[Dev]:
     (tmp_path / "mine.py").write_text(OWN_AGENT)
     # A module of a person's own that is called like one of ours must harm nobody.
     (tmp_path / "api.py").write_text("raise RuntimeError('not this one')")
-    log = tmp_path / "dev.log"
-    ports = ("--port", str(free_port()), "--temporal-port", str(free_port()))
-    command = (str(full.folder / "bin" / "waystation"), "dev", "--agent", "mine:agent", *ports)
-    process = Process(*command, log=log, cwd=tmp_path)
-    try:
-        yield process
-    finally:
-        process.terminate()
+    command = (str(full.folder / "bin" / "waystation"),)
+    async with Dev(tmp_path, "--agent", "mine:agent", command=command) as dev:
+        yield dev
 
 
 async def test_dev_starts_from_another_folder_and_answers(
-    full: Environment, dev: Process, tmp_path: Path
+    full: Environment, dev: Dev, tmp_path: Path
 ) -> None:
-    await eventually(lambda: "Waystation runs" in dev.output, within=60, what=f"dev runs: {dev.output}")
-
-    found = re.search(r"Console +(http://[^#]+)", dev.output)
+    found = re.search(r"Console +(http://[^#]+)", dev.process.output)
     assert found
     async with httpx.AsyncClient(base_url=found[1]) as http:
         assert "<title>Waystation</title>" in (await http.get("/")).text

@@ -14,7 +14,8 @@ import httpx
 import pytest
 import stripe
 
-from tests.sandbox.servers import Server, ledger_of, wait_until
+from tests.support import wait_until
+from tests.world.sandbox import Processor, running_processor
 from waystation.sandbox.ledger import Ledger, StripeRefusal
 from waystation.stripe_http import open_stripe
 
@@ -26,7 +27,7 @@ Json = dict[str, Any]
 class Account:
     """Stripe's client for one account of the sandbox."""
 
-    def __init__(self, server: Server, key: str) -> None:
+    def __init__(self, server: Processor, key: str) -> None:
         self.client, self.http = open_stripe(key, api_base=server.url)
 
     async def raw(self, method: str, path: str, *, key: str | None = None, **params: Any) -> Json:
@@ -60,14 +61,14 @@ class Account:
         )
 
 
-Opener = Callable[[Server, str], Account]
+Opener = Callable[[Processor, str], Account]
 
 
 @pytest.fixture
 async def open_account() -> AsyncIterator[Opener]:
     opened: list[Account] = []
 
-    def open_one(server: Server, key: str) -> Account:
+    def open_one(server: Processor, key: str) -> Account:
         opened.append(Account(server, key))
         return opened[-1]
 
@@ -77,13 +78,15 @@ async def open_account() -> AsyncIterator[Opener]:
 
 
 @pytest.fixture
-async def accounts(processor_server: Server, open_account: Opener) -> AsyncIterator[tuple[Account, Account]]:
+async def accounts(
+    processor_server: Processor, open_account: Opener
+) -> AsyncIterator[tuple[Account, Account]]:
     yield open_account(processor_server, AGENT), open_account(processor_server, SHOP)
     processor_server.heal()
 
 
-def charges_of(server: Server, intent: str) -> list[Json]:
-    entries: Any = ledger_of(server)["entries"]
+def charges_of(server: Processor, intent: str) -> list[Json]:
+    entries: Any = server.books()["entries"]
     return [entry for entry in entries if entry["payment_intent"] == intent and entry["kind"] == "charge"]
 
 
@@ -94,7 +97,7 @@ async def refusal(work: Any) -> stripe.StripeError:
 
 
 async def test_a_token_is_charged_once_and_consumed(
-    accounts: tuple[Account, Account], processor_server: Server
+    accounts: tuple[Account, Account], processor_server: Processor
 ) -> None:
     agent, shop = accounts
     token = await agent.issue()
@@ -120,11 +123,11 @@ async def test_a_token_is_charged_once_and_consumed(
 
 
 async def test_more_than_the_token_allows_is_refused_with_stripes_text(
-    accounts: tuple[Account, Account], processor_server: Server
+    accounts: tuple[Account, Account], processor_server: Processor
 ) -> None:
     agent, shop = accounts
     token = await agent.issue(2500)
-    before = len(ledger_of(processor_server)["entries"])  # type: ignore[arg-type]
+    before = len(processor_server.books()["entries"])
     error = await refusal(shop.charge(token, 5000))
     assert isinstance(error, stripe.InvalidRequestError)
     assert error.http_status == 400
@@ -133,12 +136,12 @@ async def test_more_than_the_token_allows_is_refused_with_stripes_text(
         "The requested amount is greater than the remaining amount capturable "
         "with this shared payment granted token."
     )
-    assert len(ledger_of(processor_server)["entries"]) == before  # type: ignore[arg-type]
+    assert len(processor_server.books()["entries"]) == before
     assert (await shop.charge(token, 2500))["status"] == "succeeded"
 
 
 async def test_the_other_limits_of_a_token(
-    accounts: tuple[Account, Account], processor_server: Server, open_account: Opener
+    accounts: tuple[Account, Account], processor_server: Processor, open_account: Opener
 ) -> None:
     agent, shop = accounts
     token = await agent.issue()
@@ -219,7 +222,7 @@ async def test_bad_parameters_name_the_parameter(
     assert error.param == param
 
 
-async def test_preview_version_and_key_are_needed(processor_server: Server, open_account: Opener) -> None:
+async def test_preview_version_and_key_are_needed(processor_server: Processor, open_account: Opener) -> None:
     shop = open_account(processor_server, SHOP)
     error = await refusal(
         shop.client.raw_request_async(
@@ -234,7 +237,7 @@ async def test_preview_version_and_key_are_needed(processor_server: Server, open
 
 
 async def test_declines_carry_the_intent_and_leave_the_token_usable(
-    accounts: tuple[Account, Account], processor_server: Server
+    accounts: tuple[Account, Account], processor_server: Processor
 ) -> None:
     agent, shop = accounts
     token = await agent.issue(card="pm_card_chargeDeclinedInsufficientFunds")
@@ -265,7 +268,7 @@ async def test_declines_carry_the_intent_and_leave_the_token_usable(
     assert len(charges_of(processor_server, intent["id"])) == 1
 
 
-async def test_3ds_needs_a_proof(accounts: tuple[Account, Account], processor_server: Server) -> None:
+async def test_3ds_needs_a_proof(accounts: tuple[Account, Account], processor_server: Processor) -> None:
     agent, shop = accounts
     intent = await shop.charge(await agent.issue(card="pm_card_threeDSecure2Required"))
     assert intent["status"] == "requires_action"
@@ -277,7 +280,7 @@ async def test_3ds_needs_a_proof(accounts: tuple[Account, Account], processor_se
     assert len(charges_of(processor_server, intent["id"])) == 1
 
 
-async def test_idempotency_is_stripes(accounts: tuple[Account, Account], processor_server: Server) -> None:
+async def test_idempotency_is_stripes(accounts: tuple[Account, Account], processor_server: Processor) -> None:
     agent, shop = accounts
     token, key = await agent.issue(), secrets.token_hex(8)
     first = await shop.charge(token, key=key)
@@ -296,7 +299,7 @@ async def test_idempotency_is_stripes(accounts: tuple[Account, Account], process
 
 
 async def test_a_key_in_flight_is_409(
-    accounts: tuple[Account, Account], processor_server: Server, open_account: Opener
+    accounts: tuple[Account, Account], processor_server: Processor, open_account: Opener
 ) -> None:
     agent, shop = accounts
     token, key = await agent.issue(), secrets.token_hex(8)
@@ -319,7 +322,7 @@ async def test_a_key_in_flight_is_409(
 
 @pytest.mark.parametrize("trouble", [{"kind": "lose_answer"}, {"kind": "error", "when": "after"}])
 async def test_a_lost_answer_is_found_again_by_the_key(
-    accounts: tuple[Account, Account], processor_server: Server, trouble: Json
+    accounts: tuple[Account, Account], processor_server: Processor, trouble: Json
 ) -> None:
     agent, shop = accounts
     token, key = await agent.issue(), secrets.token_hex(8)
@@ -336,7 +339,7 @@ async def test_a_lost_answer_is_found_again_by_the_key(
 
 
 async def test_an_error_before_the_work_charges_nothing(
-    accounts: tuple[Account, Account], processor_server: Server
+    accounts: tuple[Account, Account], processor_server: Processor
 ) -> None:
     agent, shop = accounts
     token, key = await agent.issue(), secrets.token_hex(8)
@@ -348,7 +351,7 @@ async def test_an_error_before_the_work_charges_nothing(
 
 
 async def test_refunds_never_exceed_the_charge(
-    accounts: tuple[Account, Account], processor_server: Server
+    accounts: tuple[Account, Account], processor_server: Processor
 ) -> None:
     agent, shop = accounts
     intent = await shop.charge(await agent.issue())
@@ -420,7 +423,7 @@ async def test_the_test_helper_grants_to_the_caller(accounts: tuple[Account, Acc
     ],
 )
 async def test_the_issuer_chooses_how_a_person_authenticates(
-    accounts: tuple[Account, Account], processor_server: Server, asked: Json, kind: str
+    accounts: tuple[Account, Account], processor_server: Processor, asked: Json, kind: str
 ) -> None:
     agent, _ = accounts
     token = await agent.raw(
@@ -460,7 +463,7 @@ async def test_card_numbers_are_refused(accounts: tuple[Account, Account]) -> No
     assert (await agent.issue(card=made["id"])).startswith("spt_")
 
 
-async def test_each_side_has_its_events(processor_server: Server, open_account: Opener) -> None:
+async def test_each_side_has_its_events(processor_server: Processor, open_account: Opener) -> None:
     agent, shop = (open_account(processor_server, f"sk_test_{who}") for who in ("eventful", "shop"))
     token = await agent.issue()
     await shop.charge(token)
@@ -514,7 +517,7 @@ class _Receiver:
         self.thread.join()
 
 
-async def test_events_are_signed_and_sent_again(processor_server: Server, open_account: Opener) -> None:
+async def test_events_are_signed_and_sent_again(processor_server: Processor, open_account: Opener) -> None:
     account = open_account(processor_server, "sk_test_hooked")
     receiver = _Receiver()
     try:
@@ -546,7 +549,7 @@ async def test_events_are_signed_and_sent_again(processor_server: Server, open_a
 
 
 async def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path, open_account: Opener) -> None:
-    with Server("waystation.sandbox.processor", tmp_path) as server:
+    with running_processor(tmp_path) as server:
         agent, shop = open_account(server, AGENT), open_account(server, SHOP)
         for moment in ("before", "after"):
             token, key = await agent.issue(), secrets.token_hex(8)
@@ -554,8 +557,8 @@ async def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path, open_acc
             with pytest.raises(stripe.APIConnectionError):
                 await shop.charge(token, key=key)
             server.wait_dead()
-            server.start()
-            entries: Any = ledger_of(server)["entries"]
+            server.start().wait()
+            entries: Any = server.books()["entries"]
             assert len([entry for entry in entries if entry["token"] == token]) == (moment == "after")
             paid = await shop.charge(token, key=key)
             assert paid["status"] == "succeeded"
@@ -563,11 +566,11 @@ async def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path, open_acc
 
 
 async def test_two_charges_of_one_token_at_once(
-    accounts: tuple[Account, Account], processor_server: Server
+    accounts: tuple[Account, Account], processor_server: Processor
 ) -> None:
     agent, shop = accounts
     token = await agent.issue()
     results = await asyncio.gather(*(shop.charge(token) for _ in range(5)), return_exceptions=True)
     assert len([one for one in results if isinstance(one, dict)]) == 1
-    entries: Any = ledger_of(processor_server)["entries"]
+    entries: Any = processor_server.books()["entries"]
     assert len([entry for entry in entries if entry["token"] == token]) == 1

@@ -11,7 +11,8 @@ from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
 from api.gateways.calls import execute_update
-from tests.support import TemporalServer, eventually
+from tests.support import eventually
+from tests.world.temporal import TemporalServer
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult
 from waystation.temporal.names import RUN_TURN_ACTIVITY, agent_task_queue

@@ -14,8 +14,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
-from tests.support import TemporalServer, eventually
+from tests.support import eventually
 from tests.temporal.support import BIG_CHARACTERS, running
+from tests.world.temporal import TemporalServer
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter
 from waystation.temporal.names import SESSION_FULL

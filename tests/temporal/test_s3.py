@@ -1,40 +1,36 @@
 """The SDK's own S3 driver, as the settings build it, against moto's S3 server."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.support import TemporalServer, eventually
+from tests.support import eventually
 from tests.temporal.support import running
+from tests.world.s3 import running_s3
+from tests.world.temporal import TemporalServer
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter
 
 aioboto3 = pytest.importorskip("aioboto3", reason="needs the extra 's3'")
-moto_server = pytest.importorskip("moto.server", reason="needs moto[server]")
+pytest.importorskip("moto.server", reason="needs moto[server]")
 
 BUCKET = "payloads"
 
 
 @pytest.fixture
 async def s3(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    await asyncio.to_thread(server.start)
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    try:
+    async with running_s3() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         async with aioboto3.Session().client("s3") as client:
             await client.create_bucket(
                 Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
             )
         yield
-    finally:
-        await asyncio.to_thread(server.stop)
 
 
 async def keys() -> list[str]:

@@ -1,11 +1,11 @@
 """Language models as session agents, over pydantic-ai (extra ``llm``).
 
-An agent of one's own, with tools and instructions, is wrapped by ``llm_agent``:
+Wrap your own agent, with tools and instructions, with ``llm_agent``:
 
     agent = llm_agent("shopper", pydantic_ai.Agent("anthropic:claude-sonnet-4-5", tools=[...]))
 
-Everything a session offers works: text and reasoning stream, tool calls are shown, what people
-say in the meantime reaches the model with its next request, and a stop ends the request at once.
+Everything a session offers works: text and reasoning are streamed, tool calls are shown, what people say in
+the meantime reaches the model with its next request, and a stop ends the request immediately.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ from waystation.errors import WaystationError
 from waystation.models.events import MAX_MESSAGE_CHARACTERS, Role
 
 MAX_HISTORY_MESSAGES = 200
-"""The newest messages of a session that the model is given; older ones are left out."""
+"""How many of a session's newest messages the model is given; older ones are left out."""
 MAX_SHOWN_BYTES = 32_768
-"""The most JSON of a tool's arguments or answer that a session shows; the model gets all of it."""
+"""The most JSON of a tool's arguments or result that a session shows; the model gets all of it."""
 _PREVIEW_CHARACTERS = 4_000
 
 Prompt: TypeAlias = str | Sequence[ai.UserContent]
-"""What a model is asked: text, or text with pictures and files."""
+"""What a model is asked: text, or text with images and files."""
 
 
 class ModelFailed(WaystationError):
@@ -63,7 +63,7 @@ _TRANSIENT = (
     ModelServerError,
     ModelUnavailableError,
 )
-"""Failures at the provider that the same request may not meet again."""
+"""Provider failures that may not recur for the same request."""
 
 
 def llm_agent(
@@ -74,16 +74,16 @@ def llm_agent(
     prompt: Callable[[Turn], Prompt] | None = None,
     max_history_messages: int = MAX_HISTORY_MESSAGES,
 ) -> Agent:
-    """A session agent over a pydantic-ai agent.
+    """Returns a session agent that runs a pydantic-ai agent.
 
-    ``deps`` makes the dependencies of a turn; by default they are the ``Turn`` itself, so that a
-    tool can ``ctx.deps.spawn(…)`` or ``ctx.deps.emit(…)``. ``prompt`` makes what the model is asked
-    of a turn (to add pictures named in ``turn.data``, say), by default its text.
+    ``deps`` makes a turn's dependencies; by default they are the ``Turn`` itself, so that a
+    tool can ``ctx.deps.spawn(…)`` or ``ctx.deps.emit(…)``. ``prompt`` makes the prompt from a turn (to add
+    images named in ``turn.data``, for example); by default it is the turn's text.
 
     A turn's result is ``{"model", "usage": {"requests", "input_tokens", "output_tokens",
-    "tool_calls"}}``, with ``output`` beside it where that isn't on screens already: a structured
-    output, or a sub-agent's answer to its parent. A provider's passing failure (rate limit, outage)
-    has the turn tried again, unless a tool has run: that would run twice.
+    "tool_calls"}}``, with ``output`` added if it isn't already on screens: a structured output, or a
+    sub-agent's answer to its parent. A provider's transient failure (rate limit, outage) retries the turn,
+    unless a tool has run: it would run twice.
 
     >>> agent = llm_agent("helper", pydantic_ai.Agent("test", instructions="Be brief."))
     >>> agent.name
@@ -100,7 +100,7 @@ def llm_agent(
                 prompt(turn) if prompt else turn.text,
                 message_history=history,
                 deps=deps(turn) if deps else turn,
-                # The session's log keeps no system prompts: each run brings the agent's own.
+                # The session's log keeps no system prompts: each run adds the agent's own.
                 capabilities=[ReinjectSystemPrompt()],
                 infer_name=False,
             ) as run:
@@ -151,13 +151,13 @@ async def _drive(run: "AgentRun[Any, Any]", turn: Turn, screen: "_Screen") -> No
             async with node.stream(run.ctx) as steps:
                 async for event in steps:
                     await screen.show(event)
-            # What came during the last request still turns the run towards another one.
+            # What arrived during the last request still causes another one.
             await steering.take_up(run)
         node = await run.next(node)
 
 
 class _Steers:
-    """Passes each steer on once, also when it is told twice (after a reconnect)."""
+    """Passes on each steer once, even if it arrives twice (after a reconnect)."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
@@ -175,7 +175,7 @@ class _Steers:
 
 
 class _Screen:
-    """Writes a run's events to the session: one message a part, tools as they are called."""
+    """Writes a run's events to the session: one message per part, tools as they are called."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
@@ -222,7 +222,7 @@ class _Screen:
 
     async def _write(self, text: str) -> None:
         while text:
-            # Begun with its first character: a part that stays empty leaves no empty message.
+            # Started with its first character, so that an empty part leaves no empty message.
             if self._writer is None:
                 kind = "reasoning" if self._part and self._part[1] == "reasoning" else None
                 self._message = self._turn.message(kind=kind)
@@ -235,7 +235,7 @@ class _Screen:
             text = text[room:]
 
     async def end_part(self) -> None:
-        """Completes the message of the part that is being written."""
+        """Completes the message of the part being written."""
         self._part = None
         await self._end_message()
 
@@ -264,9 +264,9 @@ class _Screen:
             await shown.__aexit__(type(error), error, None)
 
     async def close(self, error: Exception | None = None) -> None:
-        """Lets go of what a stop or a failure has left open; tools that were at work show the error.
+        """Releases what a stop or a failure left open; tools that were running show the error.
 
-        A message that is left open ends with its turn, and keeps its text.
+        A message left open ends with its turn and keeps its text.
         """
         why = error or asyncio.CancelledError()
         blocks = [self._message, *(shown for shown, _ in self._calls.values())]
@@ -280,12 +280,12 @@ class _Screen:
 def conversation_of(
     turn: Turn, *, limit: int = MAX_HISTORY_MESSAGES
 ) -> tuple[list[ai.ModelMessage], list[str]]:
-    """The session so far as pydantic-ai's history, and the steers that an earlier attempt took up.
+    """Returns the session so far as pydantic-ai's history, and the steers that an earlier attempt took.
 
-    A sub-agent gets its task and nothing else. The agent's own messages are the model's; what
-    people, operators and other agents said are the user's, with the speaker's name where it isn't
-    plain. Messages that wait for turns of their own are left out, and so is what an earlier attempt
-    of this turn answered: the answer is given anew.
+    A sub-agent gets its task and nothing else. The agent's own messages are the model's; messages from
+    people, operators and other agents are the user's, with the speaker's name where it isn't obvious.
+    Messages waiting for their own turns are left out, and so is what an earlier attempt of this turn
+    answered: the answer is given again.
     """
     if turn.parent_turn_id:
         return [], []
@@ -311,7 +311,7 @@ def conversation_of(
 
 
 def _message_of(turn: Turn) -> str | None:
-    """The id of the message that the turn answers."""
+    """Returns the id of the message that the turn answers."""
     asking = (m.id for m in reversed(turn.conversation) if m.turn_id is None and m.text == turn.text)
     return getattr(turn, "message_id", None) or next(asking, None)
 
@@ -334,7 +334,7 @@ def _said_by(role: Role, name: str, text: str, *, always: bool = False) -> str:
 
 
 def shown_json(value: Any) -> JsonValue:
-    """A tool's arguments or answer as a session shows them: JSON, and no more than fits an event.
+    """Returns a tool's arguments or result as a session shows them: JSON, and no more than fits in an event.
 
     >>> shown_json({"when": __import__("datetime").date(2026, 1, 2)})
     {'when': '2026-01-02'}

@@ -1,1 +1,1 @@
-"""Agents that ship: a deterministic one for demos and tests, and one over pydantic-ai."""
+"""Agents included in the package: deterministic ones for demos and tests, and one over pydantic-ai."""

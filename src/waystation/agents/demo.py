@@ -1,21 +1,21 @@
 """A deterministic agent: no model, no key, the same words every time.
 
-What it does is written in the message, as words of the form ``name=value``, or in the data sent
-with it, as ``{"name": value}``:
+The message tells it what to do, as words of the form ``name=value``, or the data sent with it, as ``{"name":
+value}``:
 
     tokens=200      how many words to stream (default 60)
-    rate=50         words a second (default 25; 0 is as fast as possible)
+    rate=50         words per second (default 25; 0 is as fast as possible)
     tool=search     call a tool of this name first
-    spawn=2         start so many researchers and wait for them
-    crash=30        kill its own process after so many words, at the first attempt only
-    fail=30         raise an error after so many words
-    retry=30        ask for another attempt after so many words, at the first one only
-    retries=2       at the first so many attempts
-    messages=3      so many messages instead of one
-    think=10        so many words of reasoning first
-    quote=operator  repeat first what the last message of someone with this role said
+    spawn=2         start this many researchers and wait for them
+    crash=30        kill its own process after this many words, on the first attempt only
+    fail=30         raise an error after this many words
+    retry=30        ask for another attempt after this many words, on the first one only
+    retries=2       on this many first attempts
+    messages=3      this many messages instead of one
+    think=10        this many words of reasoning first
+    quote=operator  first repeat the last message of someone with this role
 
-Steers are taken up between words and said so in the answer.
+Steers are taken between words and mentioned in the answer.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
     WAYSTATION_LLM_MODEL=openai:gpt-5.2 OPENAI_API_KEY=… waystation agent waystation.agents.llm:agent
 
-Any model that pydantic-ai knows, with the user's own key. An agent of one's own, with tools and
-instructions, is wrapped by ``llm_agent``.
+Any model that pydantic-ai supports, with the user's own key. To use your own agent, with tools and
+instructions, wrap it with ``llm_agent``.
 """
 
 import os
@@ -24,11 +24,11 @@ DEFAULT_INSTRUCTIONS = "You are a helpful assistant. Answer briefly and say so w
 
 
 def default_agent() -> Agent:
-    """The agent that the environment describes; raises ``AttributeError`` saying what is missing.
+    """Returns the agent that the environment describes; raises ``AttributeError`` saying what is missing.
 
     ``WAYSTATION_LLM_MODEL`` names the model, ``WAYSTATION_LLM_NAME`` the agent (``assistant``),
-    ``WAYSTATION_LLM_INSTRUCTIONS`` what the model is told. The provider's key comes from the
-    provider's own variable, ``OPENAI_API_KEY`` for instance.
+    ``WAYSTATION_LLM_INSTRUCTIONS`` the model's instructions. The provider's key comes from the provider's own
+    variable, such as ``OPENAI_API_KEY``.
 
     >>> default_agent().name  # doctest: +SKIP
     'assistant'
@@ -36,7 +36,7 @@ def default_agent() -> Agent:
     model = os.environ.get(MODEL_VARIABLE)
     if not model:
         raise AttributeError(
-            f"{MODEL_VARIABLE} is not set; name a model that pydantic-ai knows, e.g. openai:gpt-5.2"
+            f"{MODEL_VARIABLE} is not set; name a model that pydantic-ai supports, e.g. openai:gpt-5.2"
         )
     instructions = os.environ.get(INSTRUCTIONS_VARIABLE) or DEFAULT_INSTRUCTIONS
     try:
@@ -47,7 +47,7 @@ def default_agent() -> Agent:
 
 
 def __getattr__(name: str) -> Agent:
-    """``agent``, built when it is first asked for: importing this module needs no model."""
+    """Builds ``agent`` on first access, so that importing this module needs no model."""
     if name != "agent":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()["agent"] = built = default_agent()

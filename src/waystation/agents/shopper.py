@@ -1,8 +1,8 @@
-"""A deterministic agent that spends: no model, no key. What to do is in the message's data.
+"""A deterministic agent that spends: no model, no key. The message's data says what to do.
 
     {"seller": "http://…", "search": "red mug", "quantity": 2, "mandate": "m-1"}    search, then buy
     {"fetch": "http://…", "max_amount": 50, "currency": "usd", "mandate": "m-1"}    fetch, and pay
-    {… "crash": "after"}                     kill its own process when it is paid, at the first attempt only
+    {… "crash": "after"}                     kill its own process once it is paid, on the first attempt only
 
 ``details`` are further fields of a purchase (buyer, fulfillment_details, …).
 """
@@ -21,7 +21,7 @@ agent = Agent("shopper")
 
 @agent.turn
 async def run(turn: Turn) -> JsonValue:
-    """Fetches or buys, as the data says, and says what came of it."""
+    """Fetches or buys, as the data says, and reports the outcome."""
     if "fetch" in turn.data:
         return await fetch(turn)
     if "seller" in turn.data:
@@ -31,7 +31,7 @@ async def run(turn: Turn) -> JsonValue:
 
 
 async def buy(turn: Turn) -> JsonValue:
-    """Searches the seller's feed and buys what it finds first: by its id, with no price of our own."""
+    """Searches the seller's feed and buys the first item found, by its id and without naming a price."""
     seller, query = str(turn.data["seller"]), str(turn.data.get("search", ""))
     async with turn.tool("search_products", {"seller": seller, "query": query}) as call:
         found = [one for one in await turn.search_products(seller, query) if one.available]
@@ -57,7 +57,7 @@ async def buy(turn: Turn) -> JsonValue:
 
 
 async def fetch(turn: Turn) -> JsonValue:
-    """Fetches a URL and pays for it where it must be paid for."""
+    """Fetches a URL and pays for it if it must be paid for."""
     amount = turn.data.get("max_amount", 0)
     paid = await turn.fetch(
         str(turn.data["fetch"]),

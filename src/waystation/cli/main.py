@@ -48,10 +48,10 @@ def _fail(message: str, code: int = 1) -> typer.Exit:
 
 
 def server_folder() -> Path:
-    """The folder that holds ``workflows``, ``activities``, ``api`` and ``worker.py``.
+    """Returns the folder that holds ``workflows``, ``activities``, ``api`` and ``worker.py``.
 
-    In a wheel it lies inside this package, so that their names can't clash with anybody's;
-    in a checkout it is the root.
+    In a wheel it is inside this package, so that their names can't clash with anyone else's; in a checkout it
+    is the root.
     """
     here = Path(__file__).resolve().parent.parent
     for folder in (here / "_server", here.parent.parent):
@@ -78,7 +78,7 @@ def _log() -> None:
 @app.command()
 def dev(
     agent: Annotated[
-        list[str], typer.Option(help="An agent to run beside the demo's, as module:attribute.")
+        list[str], typer.Option(help="An agent to run alongside the demo's, as module:attribute.")
     ] = [],  # noqa: B006
     state: Annotated[
         Path, typer.Option(help="Where everything is kept.", envvar=STATE_VARIABLE)
@@ -125,7 +125,7 @@ def api() -> None:
         port=settings.port,
         log_level="warning",
         access_log=False,
-        # Longer than clients and load balancers keep a connection: a request must not meet one that closes.
+        # Longer than clients and load balancers keep a connection, so that no request meets one being closed.
         timeout_keep_alive=75,
         # Streams would otherwise hold up the shutdown forever.
         timeout_graceful_shutdown=3,
@@ -154,7 +154,7 @@ def agent(references: Annotated[list[str], typer.Argument(help="Agents as module
 
 
 def _load(reference: str) -> object:
-    """What ``module:attribute`` refers to. Trying again would not help: hence the exit code."""
+    """Returns what ``module:attribute`` refers to. The exit code says that trying again would not help."""
     module, _, attribute = reference.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute or "agent")
@@ -163,7 +163,7 @@ def _load(reference: str) -> object:
             traceback.print_exc()
         raise _fail(
             f"can't load the agent '{reference}' ({type(error).__name__}: {error}). "
-            "Give it as module:attribute; modules are looked for in this folder too.",
+            "Give it as module:attribute; modules in this folder are found too.",
             os.EX_CONFIG,
         ) from error
 
@@ -225,7 +225,7 @@ for _name, _app in (
 
 
 def _money_client() -> Client:
-    """Beside a ``waystation dev`` one acts as the person who may approve, not as the service."""
+    """Returns a client that, with ``waystation dev`` running, acts as the approver, not as the service."""
     if os.environ.get("WAYSTATION_API_KEY"):
         return Client()
     state = _money_state.get()
@@ -256,7 +256,7 @@ def session_start(
     context: typer.Context,
     agent: Annotated[str, typer.Argument(help="The agent's name.")] = "demo",
     session_id: Annotated[
-        str | None, typer.Option("--id", help="Choose the id, to make this idempotent.")
+        str | None, typer.Option("--id", help="The session's id; choosing it makes this idempotent.")
     ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="The first message.")] = None,
     title: Annotated[str | None, typer.Option(help="A title for lists.")] = None,
@@ -277,7 +277,7 @@ def session_send(
     session_id: SessionArgument,
     text: str,
     on_busy: Annotated[
-        OnBusy, typer.Option(help="What becomes of the message while a turn runs.")
+        OnBusy, typer.Option(help="What happens to the message while a turn runs.")
     ] = OnBusy.QUEUE,
 ) -> None:
     """Send a message."""
@@ -292,7 +292,7 @@ def session_send(
 
 @session_app.command("stop")
 def session_stop(context: typer.Context, session_id: SessionArgument) -> None:
-    """Stop the agent and say what came of it."""
+    """Stop the agent and print the outcome."""
 
     async def work() -> None:
         async with _client(context) as client:
@@ -303,7 +303,7 @@ def session_stop(context: typer.Context, session_id: SessionArgument) -> None:
 
 @session_app.command("steer")
 def session_steer(context: typer.Context, session_id: SessionArgument, text: str) -> None:
-    """Steer the running turn and say if it was consumed or queued."""
+    """Steer the running turn and print whether the steer was consumed or queued."""
 
     async def work() -> None:
         async with _client(context) as client:
@@ -318,7 +318,7 @@ def session_replay(
     session_id: SessionArgument,
     after: Annotated[int, typer.Option(help="Events after this seq.")] = 0,
 ) -> None:
-    """Print the durable events, one JSON object a line."""
+    """Print the durable events, one JSON object per line."""
 
     async def work() -> None:
         async with _client(context) as client:
@@ -334,7 +334,7 @@ def session_replay(
 
 @session_app.command("tail")
 def session_tail(context: typer.Context, session_id: SessionArgument) -> None:
-    """Follow a session live; it goes on when you leave."""
+    """Follow a session live; it continues when you leave."""
     from waystation.cli.tail import tail
 
     async def work() -> None:
@@ -345,6 +345,6 @@ def session_tail(context: typer.Context, session_id: SessionArgument) -> None:
         _run(work())
     except KeyboardInterrupt:
         typer.echo(
-            f"\nLeft {session_id}; the agent goes on. "
-            f"Come back with: {command_name()} session tail {session_id}"
+            f"\nLeft {session_id}; the agent keeps running. "
+            f"To return: {command_name()} session tail {session_id}"
         )

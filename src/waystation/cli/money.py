@@ -17,10 +17,10 @@ from waystation.models.payments import PaidRequestView
 from waystation.models.purchases import PurchaseView
 from waystation.models.trail import AuditTrail
 
-mandate_app = typer.Typer(no_args_is_help=True, help="Grant, look at and revoke mandates.")
-allowance_app = typer.Typer(no_args_is_help=True, help="Look at and settle allowances.")
-payment_app = typer.Typer(no_args_is_help=True, help="Look at and decide on paid requests (HTTP 402).")
-purchase_app = typer.Typer(no_args_is_help=True, help="Look at and decide on purchases.")
+mandate_app = typer.Typer(no_args_is_help=True, help="Grant, show and revoke mandates.")
+allowance_app = typer.Typer(no_args_is_help=True, help="Show and settle allowances.")
+payment_app = typer.Typer(no_args_is_help=True, help="Show and decide on paid requests (HTTP 402).")
+purchase_app = typer.Typer(no_args_is_help=True, help="Show and decide on purchases.")
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ PaymentArgument = Annotated[str, typer.Argument(help="The payment's id.")]
 Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
 
 new_client: Callable[[], Client] = Client
-"""How commands get their client; the command line's entry point puts its own here."""
+"""How commands get their client; the command line's entry point replaces it with its own."""
 
 
 def _run(work: Callable[[Buying], Coroutine[object, None, T]]) -> T:
@@ -60,18 +60,20 @@ def _print(model: BaseModel) -> None:
 
 @mandate_app.command("create")
 def mandate_create(
-    owner: Annotated[str, typer.Option(help="Who grants: your own id at the API.")],
+    owner: Annotated[str, typer.Option(help="Who grants it: your own id at the API.")],
     agent: Annotated[str, typer.Option(help="The agent that may spend.")],
-    cap: Annotated[int, typer.Option(help="All it may spend, in minor units (cents).")],
+    cap: Annotated[int, typer.Option(help="The most it may spend, in minor units (cents).")],
     seller: Annotated[list[str], typer.Option(help="An allowed seller's origin; repeat it, or '*' for any.")],
     payment_method: Annotated[list[str], typer.Option(help="A saved payment method's id; tried in order.")],
     currency: Annotated[str, typer.Option(help="ISO 4217 in lower case.")] = "usd",
     days: Annotated[int, typer.Option(help="How long it is valid.")] = 30,
-    per_payment_cap: Annotated[int | None, typer.Option(help="The most for one payment.")] = None,
+    per_payment_cap: Annotated[int | None, typer.Option(help="The maximum for one payment.")] = None,
     approval_threshold: Annotated[
         int, typer.Option(help="Above this a person approves each cart; 0 means always.")
     ] = 0,
-    mandate_id: Annotated[str | None, typer.Option("--id", help="Choose the id, to repeat safely.")] = None,
+    mandate_id: Annotated[
+        str | None, typer.Option("--id", help="The mandate's id; choosing it makes repeating safe.")
+    ] = None,
 ) -> None:
     """Grant a mandate and print it."""
     try:
@@ -103,7 +105,7 @@ def mandate_show(mandate_id: MandateArgument) -> None:
 
 @mandate_app.command("revoke")
 def mandate_revoke(mandate_id: MandateArgument, reason: Reason = "") -> None:
-    """Take a mandate back."""
+    """Revoke a mandate."""
     _print(_run(lambda buying: buying.revoke(mandate_id, reason=reason)))
 
 
@@ -131,7 +133,7 @@ def purchase_approve(
 
 @purchase_app.command("reject")
 def purchase_reject(purchase_id: PurchaseArgument, reason: Reason = "") -> None:
-    """Say no; everything is undone."""
+    """Reject the cart; everything is undone."""
     _print(_run(lambda buying: buying.reject(purchase_id, reason=reason)))
 
 
@@ -153,7 +155,7 @@ def purchase_audit(
 
 @payment_app.command("show")
 def payment_show(payment_id: PaymentArgument) -> None:
-    """Print a paid request with its terms and its answer."""
+    """Print a paid request with its terms and its response."""
     _print(_pay(lambda payments: payments.payment(payment_id)))
 
 
@@ -175,13 +177,13 @@ def payment_approve(
 
 @payment_app.command("reject")
 def payment_reject(payment_id: PaymentArgument, reason: Reason = "") -> None:
-    """Say no; nothing is paid."""
+    """Reject the terms; nothing is paid."""
     _print(_pay(lambda payments: payments.reject(payment_id, reason=reason)))
 
 
 @payment_app.command("cancel")
 def payment_cancel(payment_id: PaymentArgument, reason: Reason = "") -> None:
-    """Stop a paid request, if nothing was sent yet."""
+    """Stop a paid request, if nothing has been sent yet."""
     _print(_pay(lambda payments: payments.cancel(payment_id, reason=reason)))
 
 
@@ -196,13 +198,13 @@ def payment_audit(
 
 @allowance_app.command("show")
 def allowance_show(allowance_id: AllowanceArgument) -> None:
-    """Print what is spent and held of an allowance."""
+    """Print how much of an allowance is spent and held."""
     _print(_pay(lambda payments: payments.allowance(allowance_id)))
 
 
 @allowance_app.command("settle")
 def allowance_settle(allowance_id: AllowanceArgument, reason: Reason = "") -> None:
-    """End an allowance: what was spent is committed, the rest goes back."""
+    """End an allowance: what was spent is committed, the rest is returned."""
     _print(_pay(lambda payments: payments.settle(allowance_id, reason=reason)))
 
 

@@ -1,4 +1,4 @@
-"""``waystation storage``: looks after payloads that are kept outside Temporal's history."""
+"""``waystation storage``: manages payloads stored outside Temporal's history."""
 
 import asyncio
 import os
@@ -15,26 +15,26 @@ from waystation.temporal.retention import DEFAULT_RETENTION_HOURS, MIN_RETENTION
 if TYPE_CHECKING:
     from waystation.temporal.storage import Pruned
 
-storage_app = typer.Typer(no_args_is_help=True, help="Look after stored payloads.")
+storage_app = typer.Typer(no_args_is_help=True, help="Manage stored payloads.")
 
 
 @storage_app.callback()
 def _group() -> None:
-    """Keeps ``prune`` a command of its own, also while it is the only one."""
+    """Keeps ``prune`` a subcommand even while it is the only one."""
 
 
 @storage_app.command("prune")
 def storage_prune(
     folder: Annotated[
-        Path | None, typer.Option(help="The folder; by default WAYSTATION_STORAGE_DIR's.")
+        Path | None, typer.Option(help="The folder; WAYSTATION_STORAGE_DIR by default.")
     ] = None,
     retention_hours: Annotated[
         int,
         typer.Option(
-            min=MIN_RETENTION_HOURS, help="Keep what is younger; not less than the namespace's own retention."
+            min=MIN_RETENTION_HOURS, help="Keep what is newer; not less than the namespace's own retention."
         ),
     ] = DEFAULT_RETENTION_HOURS,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only print what would be removed.")] = False,
 ) -> None:
     """Remove payloads that no workflow's history needs any more."""
     from temporalio.service import RPCError
@@ -55,8 +55,8 @@ def storage_prune(
 def _leave(code: int) -> NoReturn:
     """Ends the process without Python's finalization.
 
-    A thread of Temporal's client may still be handing over its last answer, and one that does
-    so while Python finalizes aborts the process (seen in 3 of 100 runs against a closed port).
+    A thread of Temporal's client may still be delivering its last result, and doing so while Python finalizes
+    aborts the process (seen in 3 of 100 runs against a closed port).
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -71,7 +71,7 @@ async def _prune(folder: Path | None, retention: timedelta, *, dry_run: bool) ->
     settings = Settings()
     folder = folder or settings.storage_dir
     if folder is None or not folder.is_dir():
-        raise RuntimeError("there is no folder of payloads; set WAYSTATION_STORAGE_DIR or give --folder.")
+        raise RuntimeError("there is no payload folder; set WAYSTATION_STORAGE_DIR or give --folder.")
     async with AsyncExitStack() as resources:
         client = await connect(settings, resources)
         return await prune(folder, client, retention=retention, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""A live transcript in the terminal; plain lines where the output is none."""
+"""A live transcript in the terminal; plain lines if the output is not one."""
 
 import asyncio
 import re
@@ -28,12 +28,12 @@ SAY_LOST_AFTER_SECONDS = 0.5
 BORDER_COLUMNS = 4
 BORDER_LINES = 2
 MIN_LINES = 3
-# What a terminal takes for commands: an agent's text must not move the cursor or worse.
+# Characters that a terminal treats as commands: an agent's text must not move the cursor, or worse.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 async def tail(session: Session, console: Console | None = None) -> None:
-    """Prints what was said, then follows until the session is closed or the caller is cancelled."""
+    """Prints what was said so far, then follows until the session is closed or the caller is cancelled."""
     console = console or Console(highlight=False)
     await session.load()
     if not console.is_terminal:
@@ -53,14 +53,14 @@ async def tail(session: Session, console: Console | None = None) -> None:
             refreshing.cancel()
             with suppress(asyncio.CancelledError):
                 await refreshing
-            # What is being written vanishes with the live display: leave it as it is now.
+            # Unfinished messages vanish with the live display: print them as they are now.
             live.update(Group())
             view.leave()
     console.print(Text("The session is closed.", style="dim"))
 
 
 class _View:
-    """What has been printed for good, and what is still growing below it."""
+    """Finished messages, printed once, and unfinished ones below them."""
 
     def __init__(self, session: Session, console: Console, live: Live | None = None) -> None:
         self._session, self._console, self._live = session, console, live
@@ -71,13 +71,13 @@ class _View:
         self._lost = False
 
     def take(self, event: object) -> None:
-        """Takes in an event that the session has just received."""
+        """Shows an event that the session has just received."""
         if isinstance(event, Event) and event.type not in _QUIET:
             self._print(self._line(event), soft_wrap=not self._console.is_terminal)
         self.settle()
 
     def settle(self) -> None:
-        """Finished messages scroll up; those being written stay at the bottom and grow."""
+        """Prints finished messages, which scroll up; unfinished ones stay at the bottom and grow."""
         for message in self._session.transcript:
             if message.status == "streaming":
                 self._seen[message.id] = message.text
@@ -87,12 +87,12 @@ class _View:
         self._changed = True
 
     def leave(self) -> None:
-        """Prints what is still being written."""
+        """Prints unfinished messages."""
         for message in self._streaming():
             self._console.print(_panel(message, message.text + " …"))
 
     async def keep_fresh(self, live: Live) -> None:
-        """Draws what is being written, no more often than a person can see."""
+        """Redraws unfinished messages, no more often than a person can see."""
         while True:
             if self._session.connected:
                 self._last_connected = time.monotonic()
@@ -117,8 +117,8 @@ class _View:
             self._print(Text(f"{title}: {_clean(text)}"), soft_wrap=True)
 
     def _print(self, renderable: RenderableType, *, soft_wrap: bool = False) -> None:
-        # Printing draws the live display again below what is printed: a message that has just
-        # been finished must not be in it any more.
+        # Printing redraws the live display below the printed text, so a message that has just finished must
+        # no longer be in it.
         if self._live is not None:
             self._live.update(self._growing(), refresh=True)
         self._console.print(renderable, soft_wrap=soft_wrap)
@@ -131,11 +131,11 @@ class _View:
         lines = max(MIN_LINES, self._console.height // max(len(streaming), 1) - BORDER_LINES - 1)
         parts: list[RenderableType] = [_panel(message, self._end(message, lines)) for message in streaming]
         if self._lost:
-            parts.append(Text("No connection; trying again …", style="bold red"))
+            parts.append(Text("No connection; retrying …", style="bold red"))
         return Group(*parts)
 
     def _end(self, message: Message, lines: int) -> str:
-        """As much of the end as the terminal has room for: that is where the news is."""
+        """Returns as much of the end as fits in the terminal: that is where the news is."""
         width = max(self._console.width - BORDER_COLUMNS, 1)
         text = _clean(message.text[-lines * width :])
         wrapped = Text(text).wrap(self._console, width)

@@ -1,7 +1,7 @@
 """``waystation demo``: sessions and payments on real parts, in about a minute.
 
-chapters.py is what happens, stage.py the parts it happens on, devices.py who watches, wire.py
-the network between, screen.py what a person sees.
+chapters.py has what happens, stage.py the parts it runs on, devices.py who watches, wire.py the network
+between them, screen.py what a person sees.
 """
 
 import logging
@@ -20,7 +20,7 @@ from waystation.errors import WaystationError
 
 
 async def run_demo(server_folder: Path) -> int:
-    """Plays all chapters; answers 0 only if every check of every chapter held."""
+    """Plays all chapters; returns 0 only if every check of every chapter passed."""
     begin = time.monotonic()
     screen = Screen(Console(highlight=False))
     folder = Path(tempfile.mkdtemp(prefix="waystation-demo-"))
@@ -28,8 +28,8 @@ async def run_demo(server_folder: Path) -> int:
     screen.opening()
     try:
         async with Stage(folder, server_folder, screen) as stage:
-            screen.say(f"Everything runs, after {time.monotonic() - begin:.0f} s.")
-            screen.address("Watch it in a browser, while it runs:", stage.console_url)
+            screen.say(f"Everything is running, after {time.monotonic() - begin:.0f} s.")
+            screen.address("Watch it in a browser while it runs:", stage.console_url)
             for number, chapter in enumerate(CHAPTERS, 1):
                 screen.begin_chapter(number, len(CHAPTERS), chapter.title, chapter.about)
                 async with stage.showing():
@@ -45,7 +45,7 @@ async def run_demo(server_folder: Path) -> int:
 
 
 def _log_to(path: Path) -> None:
-    """What the parts have to say of being killed goes to a file, not across the screen."""
+    """Sends what the parts log about being killed to a file instead of the screen."""
     logger = logging.getLogger("waystation")
     logger.addHandler(logging.FileHandler(path))
     logger.propagate = False

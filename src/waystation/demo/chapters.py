@@ -28,7 +28,7 @@ class Chapter:
 
 
 def spoken(words: int) -> str:
-    """What the deterministic agent says, word for word, in an answer of so many words."""
+    """Returns what the deterministic agent says, word for word, in an answer of so many words."""
     return "".join(word + " " for word in islice(cycle(WORDS), words))
 
 
@@ -40,7 +40,7 @@ async def resume(stage: Stage) -> None:
     stage.wire.cut()
     had = len(stage.phone.answer(turn))
     stage.screen.say(f"The phone's connection is reset at {had} characters; no new one gets through.")
-    await stage.until(lambda: len(stage.laptop.answer(turn)) > had + 80, "the laptop goes on")
+    await stage.until(lambda: len(stage.laptop.answer(turn)) > had + 80, "the laptop keeps receiving")
     missed = len(stage.laptop.answer(turn)) - len(stage.phone.answer(turn))
     await stage.wire.mend()
     stage.screen.say(f"The network is back. The phone missed {missed} characters and resumes by itself.")
@@ -54,7 +54,7 @@ async def resume(stage: Stage) -> None:
 
 
 async def steer(stage: Stage) -> None:
-    """A steer is taken up by the running turn."""
+    """The running turn takes a steer."""
     turn = await stage.ask("Tell me more.", tokens=40, rate=16)
     await stage.until(lambda: len(stage.laptop.answer(turn)) > 60, "the answer begins")
     answer = await stage.laptop.session.steer("and mention the weather")
@@ -65,23 +65,25 @@ async def steer(stage: Stage) -> None:
     )
     stage.screen.check(
         "[steered: and mention the weather]" in stage.phone.answer(turn),
-        "the same answer goes on with it: no new turn, nothing interrupted",
+        "the same answer continues with it: no new turn, nothing interrupted",
     )
 
 
 async def stop(stage: Stage) -> None:
-    """A stop says what came of it, and no text follows."""
+    """A stop returns its outcome, and no text follows."""
     async with Witness(stage.client, stage.laptop.session) as witness:
         turn = await stage.ask("Count the stars, please.", tokens=1_000, rate=40)
-        await stage.until(lambda: len(stage.phone.answer(turn)) > 200, "the answer runs")
+        await stage.until(lambda: len(stage.phone.answer(turn)) > 200, "the answer is streaming")
         answer = await stage.phone.session.stop(reason="that is enough")
-        stage.screen.say(f"The phone's stop is answered: {answer.outcome}, recorded as event {answer.seq}.")
+        stage.screen.say(
+            f"The API answers the phone's stop: {answer.outcome}, recorded as event {answer.seq}."
+        )
         await stage.ended(turn)
         await stage.until(
             lambda: witness.after(lambda block: block.get("seq") == answer.seq) is not None,
             "the witness sees the stop's event",
         )
-        # Unstopped, the agent would write forty words meanwhile.
+        # Without the stop, the agent would write forty words in this time.
         await asyncio.sleep(SILENCE_SECONDS)
         later = witness.after(lambda block: block.get("seq") == answer.seq) or []
     stage.screen.check(
@@ -97,26 +99,26 @@ async def stop(stage: Stage) -> None:
 
 
 async def sub_agents(stage: Stage) -> None:
-    """Sub-agents write to the same session themselves."""
+    """Sub-agents write to the same session directly."""
     turn = await stage.ask("Look into two questions for me.", tokens=12, rate=12, spawn=2)
     await stage.ended(turn)
     for device in stage.devices:
         answers = [device.answer(f"{turn}.{number}") for number in (1, 2)]
         stage.screen.check(
             all(answers) and len(set(answers)) == 2,
-            f"{device.name} shows the researchers' own messages beside the agent's",
+            f"{device.name} shows the researchers' own messages next to the agent's",
         )
     stage.screen.check(
         stage.laptop.count(EventType.AGENT_SPAWNED) == 2 == stage.laptop.count(EventType.AGENT_FINISHED),
         "two started, two finished, and their results reached the agent that asked",
     )
     stage.screen.check(
-        "My researchers report" in stage.laptop.answer(turn), "which goes on with what they found"
+        "My researchers report" in stage.laptop.answer(turn), "which continues with what they found"
     )
 
 
 async def takeover(stage: Stage) -> None:
-    """A person takes the agent's place, and gives it back."""
+    """A person takes the agent's place and hands it back."""
     turn = await stage.ask("Where is my parcel?", tokens=len(WORDS), rate=16)
     await stage.until(lambda: len(stage.laptop.answer(turn)) > 60, "the agent begins to answer")
     taken = await stage.operator.take_over(reason="a person should answer this")
@@ -131,7 +133,7 @@ async def takeover(stage: Stage) -> None:
     )
     await asyncio.sleep(SILENCE_SECONDS)
     released = await stage.operator.release()
-    stage.screen.say("Grace hands back; the agent continues with what was said.")
+    stage.screen.say("Grace hands back; the agent continues from what was said.")
     next_turn = turn_of(queued)
     await stage.ended(next_turn)
     between = [
@@ -152,7 +154,7 @@ async def takeover(stage: Stage) -> None:
 
 
 async def crash(stage: Stage) -> None:
-    """The agent's process is killed in mid-answer; the turn is tried again."""
+    """The agent's process is killed mid-answer; the turn is retried."""
     turn = await stage.ask("And what if your process dies?", tokens=len(WORDS), rate=18)
     await stage.until(lambda: len(stage.laptop.answer(turn)) > 100, "the answer runs")
     pid = stage.dev.pid("agents")
@@ -160,8 +162,8 @@ async def crash(stage: Stage) -> None:
         raise DemoFailed("The agents' process isn't running.")
     os.kill(pid, signal.SIGKILL)
     stage.screen.say(f"kill -9 {pid}: the agent's process is gone. Temporal misses its heartbeat …")
-    await stage.until(lambda: stage.phone.count(EventType.TURN_RETRIED, turn), "the turn is tried again")
-    stage.screen.say("… and has another process try the turn again; the torn text is superseded.")
+    await stage.until(lambda: stage.phone.count(EventType.TURN_RETRIED, turn), "the turn is retried")
+    stage.screen.say("… and has another process retry the turn; the unfinished text is superseded.")
     await stage.ended(turn)
     await stage.until(lambda: stage.dev.pid("agents") not in (None, pid), "another process runs")
     stage.screen.check(
@@ -170,7 +172,7 @@ async def crash(stage: Stage) -> None:
     )
     stage.screen.check(
         all(device.answer(turn) == spoken(len(WORDS)) for device in stage.devices),
-        "the second attempt's answer is whole",
+        "the second attempt's answer is complete",
     )
     stage.screen.check(
         stage.terminal_events(turn) == [EventType.TURN_COMPLETED], "the turn ended exactly once, as completed"
@@ -179,12 +181,12 @@ async def crash(stage: Stage) -> None:
 
 
 async def close(stage: Stage) -> None:
-    """The session is closed; clients read to its end and are told not to come back."""
+    """The session is closed; clients read to its end and are told not to reconnect."""
     await stage.operator.close()
     await stage.until(lambda: all(device.ended for device in stage.devices), "both streams end")
     stage.screen.check(
         all(device.events[-1].type == EventType.SESSION_CLOSED for device in stage.devices),
-        "both streams ended with session.closed and were not opened again",
+        "both streams ended with session.closed and were not reopened",
     )
     page = await stage.laptop.session.replay()
     stage.screen.check(page.closed and bool(page.events), "what was said stays readable")
@@ -194,16 +196,16 @@ async def close(stage: Stage) -> None:
 CHAPTERS = (
     Chapter(
         "Two screens, one network failure",
-        "An agent streams to Ada's laptop and phone. The phone's TCP connection is cut in mid-answer.",
+        "An agent streams to Ada's laptop and phone. The phone's TCP connection is cut mid-answer.",
         resume,
     ),
-    Chapter("Steer", "Ada adds a wish while the agent is answering.", steer),
-    Chapter("Stop", "A stop is a message of its own, not a connection that closes.", stop),
+    Chapter("Steer", "Ada adds a request while the agent is answering.", steer),
+    Chapter("Stop", "A stop is a separate message, not a closed connection.", stop),
     Chapter(
         "Several agents", "The agent starts two researchers; they write to the session directly.", sub_agents
     ),
     Chapter("A person takes over", "Grace, an operator, answers in the agent's place.", takeover),
-    Chapter("kill -9", "The agent's process is killed in mid-answer.", crash),
+    Chapter("kill -9", "The agent's process is killed mid-answer.", crash),
     Chapter(
         "A purchase",
         "An agent finds a book, a person approves the cart; then the seller asks for too much.",
@@ -211,7 +213,7 @@ CHAPTERS = (
     ),
     Chapter(
         "Paid requests",
-        "An API answers 402. The agent pays within its mandate: by card token, on chain, and once only.",
+        "An API returns 402. The agent pays within its mandate: by card token, on chain, and only once.",
         money.paid_requests,
     ),
     Chapter("The end", "The session is closed for everyone.", close),

@@ -1,4 +1,4 @@
-"""Who watches the session: people's devices, and a witness that believes nobody."""
+"""Who watches the session: people's devices, and a witness that trusts nobody."""
 
 import asyncio
 import json
@@ -13,9 +13,9 @@ from waystation.models.events import Event, EventType
 
 
 class Device:
-    """A person's screen: an ordinary client, which also notes whatever should not happen.
+    """A person's screen: an ordinary client that also records whatever should not happen.
 
-    ``faults`` says where a text that was on the screen changed other than by growing.
+    ``faults`` says where text on the screen changed other than by growing.
     """
 
     def __init__(self, name: str, session: Session) -> None:
@@ -58,18 +58,18 @@ class Device:
         self._shown[message.id] = message.text
 
     def turn_page(self) -> None:
-        """Begins an empty screen."""
+        """Starts an empty screen."""
         self.page = []
 
     def count(self, event_type: EventType, turn_id: str | None = None) -> int:
-        """How many events of a type have come, of one turn or of all."""
+        """Returns how many events of a type arrived, in one turn or in all."""
         return sum(
             event.type == event_type and (turn_id is None or event.turn_id == turn_id)
             for event in self.events
         )
 
     def answer(self, turn_id: str | None) -> str:
-        """What agents have said in a turn, as this device shows it."""
+        """Returns what agents said in a turn, as this device shows it."""
         return "".join(
             message.text
             for message in self.session.transcript
@@ -77,12 +77,12 @@ class Device:
         )
 
     def texts(self) -> list[tuple[str, str, str]]:
-        """Every message by id, status and text, in order."""
+        """Returns every message's id, status and text, in order."""
         return [(message.id, message.status, message.text) for message in self.session.transcript]
 
 
 class Witness:
-    """Takes every block off the wire as it is, with none of a client's clean-up."""
+    """Records every block on the wire as it is, without any of a client's cleanup."""
 
     def __init__(self, client: Client, session: Session) -> None:
         self._client, self._session = client, session
@@ -107,7 +107,7 @@ class Witness:
                     self.blocks.append(json.loads(block.data))
 
     def after(self, holds: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]] | None:
-        """What came after the first block for which this holds; none if it never came."""
+        """Returns what came after the first block for which this holds; ``None`` if it never came."""
         for position, block in enumerate(self.blocks):
             if holds(block):
                 return self.blocks[position + 1 :]

@@ -1,4 +1,4 @@
-"""The chapters about money: a purchase that a person approves, and requests that answer 402."""
+"""The chapters about money: a purchase that a person approves, and requests that get a 402."""
 
 import asyncio
 import uuid
@@ -60,7 +60,7 @@ class Till:
         return sent.turn_id
 
     async def until(self, kind: str, turn_id: str | None = None, *, after: int = 0) -> Event:
-        """The first event of a kind. Raises ``DemoFailed`` when it doesn't come."""
+        """Returns the first event of a kind. Raises ``DemoFailed`` if it doesn't arrive."""
 
         async def look() -> Event:
             async for event in self.session.events(after=after):
@@ -72,10 +72,10 @@ class Till:
         try:
             return await asyncio.wait_for(look(), PATIENCE_SECONDS)
         except TimeoutError:
-            raise DemoFailed(f"{kind} did not come within {PATIENCE_SECONDS:.0f} s.") from None
+            raise DemoFailed(f"{kind} did not arrive within {PATIENCE_SECONDS:.0f} s.") from None
 
     async def charges(self) -> list[int]:
-        """Every charge in the processor's own ledger, in cents."""
+        """Returns every charge in the processor's own ledger, in cents."""
         ledger = (await self.http.get(f"{self.sandbox.url('processor')}/sandbox/ledger")).json()
         return [entry["amount"] for entry in ledger["entries"] if entry["kind"] == "charge"]
 
@@ -85,7 +85,7 @@ async def till(stage: Stage) -> AsyncIterator[Till]:
     """Opens a session with the shopper."""
     sandbox, keys = stage.dev.sandbox, stage.dev.state
     if sandbox is None:
-        raise DemoFailed("The sandbox doesn't run.")
+        raise DemoFailed("The sandbox isn't running.")
     async with (
         Client(stage.dev.url, keys.key("service")) as service,
         Client(stage.dev.url, keys.key("approver")) as person,
@@ -96,7 +96,7 @@ async def till(stage: Stage) -> AsyncIterator[Till]:
 
 
 async def purchase(stage: Stage) -> None:
-    """An agent finds, a person approves, the processor enforces."""
+    """An agent finds an item, a person approves the cart, the processor enforces the limit."""
     async with till(stage) as shop:
         mandate = await shop.mandate(10_000, 0)
         view = await _buy(stage, shop, mandate)
@@ -143,15 +143,15 @@ async def _overcharge(stage: Stage, shop: Till, mandate: str) -> None:
     balance = await shop.buying.mandate(mandate)
     stage.screen.check(
         not view.money_moved and await shop.charges() == [2_500],
-        "50 dollars on a 25 dollar token were refused by the processor: nothing more was charged",
+        "the processor refused 50 dollars on a 25 dollar token: nothing more was charged",
     )
     stage.screen.check(
-        (balance.spent.amount, balance.reserved.amount) == (2_500, 0), "and the mandate's room is free again"
+        (balance.spent.amount, balance.reserved.amount) == (2_500, 0), "and the mandate has that room again"
     )
 
 
 async def paid_requests(stage: Stage) -> None:
-    """APIs that answer 402, paid by token and on chain, and once only."""
+    """APIs that return 402, paid by token and on chain, and only once."""
     async with till(stage) as shop:
         api = shop.sandbox.url("paid-api")
         before = len(await shop.charges())
@@ -172,7 +172,7 @@ async def paid_requests(stage: Stage) -> None:
         again = await _fetch(
             shop, fetch=f"{api}/v1/reports/crash", max_amount=50, mandate=mandate, crash="after"
         )
-        stage.screen.say(f"The agent's process {pid} died after paying; the turn was tried again: {again}")
+        stage.screen.say(f"The agent's process {pid} died after paying; the turn was retried: {again}")
         stage.screen.check(
             stage.dev.pid("agents") != pid and "All there is to know" in again, "the answer wasn't lost"
         )

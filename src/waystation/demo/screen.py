@@ -1,4 +1,4 @@
-"""What a person sees of the demo: two devices side by side, or plain lines without a terminal."""
+"""What a person sees in the demo: two devices side by side, or plain lines without a terminal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ MAX_PANE_LINES = 14
 MIN_PANE_LINES = 6
 MIN_PANE_COLUMNS = 10
 OTHER_LINES = 8
-"""Lines of the terminal that the chapter's heading and news need."""
+"""Terminal lines that the chapter's heading and news need."""
 BORDER_COLUMNS = 4
 PLAIN_PROGRESS_CHARACTERS = 100
-"""Without a terminal, progress is told each time an answer has grown by so much."""
+"""Without a terminal, progress is printed each time an answer has grown by this much."""
 
 
 class Screen:
-    """Prints chapters, news, devices and checks; remembers whether a check failed."""
+    """Prints chapters, news, devices and checks; counts failed checks."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,7 +39,7 @@ class Screen:
     # Words
 
     def opening(self) -> None:
-        """Says what is about to happen."""
+        """Prints what is about to happen."""
         self._console.print(
             Text.assemble(
                 ("Waystation", "bold"),
@@ -48,23 +48,23 @@ class Screen:
         )
 
     def begin_chapter(self, number: int, of: int, title: str, about: str) -> None:
-        """A heading, and what to look for."""
+        """Prints a heading, and what to look for."""
         self._told = 0
         self._console.print()
         self._console.print(Rule(Text(f"{number} of {of}  {title}", style="bold"), align="left"))
         self._console.print(Text(about, style="dim"))
 
     def say(self, news: str) -> None:
-        """Something that happens now."""
+        """Prints something that has just happened."""
         self._console.print(Text.assemble(("▸ ", "bold blue"), news))
 
     def address(self, words: str, url: str) -> None:
-        """A URL on a line of its own, never broken: it must stay whole when it is copied."""
+        """Prints a URL on its own line, unbroken, so that it can be copied."""
         self.say(words)
         self._console.print(Text(f"  {url}"), soft_wrap=True)
 
     def check(self, holds: bool, claim: str, details: Sequence[str] = ()) -> None:
-        """A claim, and whether it is so; printed when the chapter ends."""
+        """Records a claim and whether it holds; printed when the chapter ends."""
         self._checks.append((holds, claim))
         self._checks += [(holds, f"  {detail}") for detail in details]
         self.passed += holds
@@ -78,17 +78,17 @@ class Screen:
         self._checks.clear()
 
     def closing(self, seconds: float, kept: Path | None) -> None:
-        """Sums up, and says where to go from here."""
+        """Prints the result, and what to try next."""
         self.end_chapter()
         self._console.print()
         if kept:
             self._console.print(Text(f"{self.failed} of the claims did not hold.", style="bold red"))
-            self._console.print(f"What the processes said is in {kept / 'logs'}.")
+            self._console.print(f"The processes' logs are in {kept / 'logs'}.")
             return
         self._console.print(
             Text.assemble(
                 (f"All {self.passed} claims held", "bold green"),
-                f", in {seconds:.0f} s. Yours to try: ",
+                f", in {seconds:.0f} s. Try it yourself: ",
                 ("make dev", "bold"),
                 " runs all of this until you stop it.",
             )
@@ -100,7 +100,7 @@ class Screen:
     def live(
         self, devices: Sequence[Device], connected: Callable[[Device], bool]
     ) -> Iterator[Callable[[], None]]:
-        """Shows devices side by side; yields what is to be called to show them as they are now."""
+        """Shows devices side by side; yields the function that redraws them."""
         if not self._console.is_terminal:
             yield lambda: self._tell(devices)
             for line in devices[0].page:
@@ -166,7 +166,7 @@ _NEWS: dict[str, Callable[[Event], str]] = {
     EventType.TURN_RETRIED: lambda event: f"↻ attempt {event.data.get('attempt')}: {event.data.get('code')}",
     EventType.STOP_REQUESTED: lambda event: f"■ {_who(event)} presses stop",
     EventType.STEER_RECEIVED: lambda event: f"↪ {_who(event)}: {event.data.get('text')}",
-    EventType.STEER_CONSUMED: lambda event: f"↪ taken up by {_who(event)}",
+    EventType.STEER_CONSUMED: lambda event: f"↪ taken by {_who(event)}",
     EventType.TAKEOVER_STARTED: lambda event: f"☎ {_who(event)} takes over",
     EventType.TAKEOVER_RELEASED: lambda event: f"☎ {_who(event)} hands back",
     EventType.SESSION_CLOSED: lambda event: f"{_who(event)} has closed the session",

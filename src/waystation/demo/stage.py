@@ -1,4 +1,4 @@
-"""The parts the demo plays on: what ``waystation dev`` starts, and the people in front of it."""
+"""The parts the demo runs on: what ``waystation dev`` starts, and the people in front of it."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from waystation.models.sessions import Sent
 FRAME_SECONDS = 0.08
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 30.0
-"""Nothing in the demo takes so long on a machine that can show it at all."""
+"""Nothing in the demo takes this long on a machine that can run it at all."""
 
 
 class DemoFailed(Exception):
@@ -34,10 +34,10 @@ class _Token(BaseModel):
 
 
 class Stage:
-    """A dev environment of its own on free ports, one session in it, and who takes part.
+    """A separate dev environment on free ports, with one session and its participants.
 
-    ``laptop`` and ``phone`` are Ada's, who asks; ``wire`` is the phone's network. ``operator`` is
-    Grace. Each has a session token of her own, as in a real product.
+    ``laptop`` and ``phone`` belong to Ada, who asks; ``wire`` is the phone's network. ``operator`` is
+    Grace. Each has her own session token, as in a real product.
     """
 
     laptop: Device
@@ -84,11 +84,12 @@ class Stage:
         return self.laptop, self.phone
 
     async def ask(self, text: str, **script: int | str) -> str:
-        """Ada asks, from her laptop; answers the turn's id. ``script`` tells the agent what to do."""
+        """Sends Ada's question from her laptop; returns the turn's id. ``script`` tells the agent what to
+        do."""
         return turn_of(await self.laptop.session.send(text, data={**script}))
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
-        """Waits until something holds. Raises ``DemoFailed`` with ``what`` did not happen."""
+        """Waits until a condition holds. Raises ``DemoFailed``, naming ``what``, if it doesn't."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             if time.monotonic() > deadline:
@@ -106,7 +107,7 @@ class Stage:
             )
 
     def terminal_events(self, turn_id: str) -> list[str]:
-        """The types of the events that ended a turn: there must be exactly one."""
+        """Returns the types of the events that ended a turn: there must be exactly one."""
         return [
             event.type
             for event in self.laptop.events
@@ -114,7 +115,7 @@ class Stage:
         ]
 
     async def ledger(self) -> Transcript:
-        """The transcript that the workflow's own replay makes, read from its beginning."""
+        """Returns the transcript built from the workflow's own replay, read from its beginning."""
         transcript, after, more = Transcript(), 0, True
         while more:
             page = await self.laptop.session.replay(after=after)
@@ -135,7 +136,7 @@ class Stage:
         )
         faults = [fault for device in self.devices for fault in device.faults]
         self.screen.check(
-            not faults, "on neither screen was a character ever lost, doubled or out of place", faults
+            not faults, "on neither screen was a character ever lost, repeated or out of place", faults
         )
 
     @asynccontextmanager
@@ -159,7 +160,7 @@ class Stage:
                 refresh()
 
     def end_chapter(self) -> None:
-        """Prints what the chapter's checks have found."""
+        """Prints the chapter's checks."""
         self.screen.end_chapter()
 
     def _connected(self, device: Device) -> bool:
@@ -167,7 +168,7 @@ class Stage:
 
 
 def turn_of(sent: Sent) -> str:
-    """The turn that answers a message."""
+    """Returns the turn that answers a message."""
     if sent.turn_id is None:
         raise DemoFailed(f"The message was {sent.status}, but no turn answers it.")
     return sent.turn_id

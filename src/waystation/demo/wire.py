@@ -20,21 +20,21 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """The API's address by way of this wire."""
+        """The API's address through this wire."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def whole(self) -> bool:
-        """Whether connections can be made at the moment."""
+        """Whether connections can currently be made."""
         return self._server is not None
 
     async def mend(self) -> None:
-        """Lets connections through (again), on the same port as before."""
+        """Accepts connections (again), on the same port as before."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """Resets every connection, with what is on its way in it, and lets no new one through."""
+        """Resets every connection, dropping data in transit, and accepts no new one."""
         if self._server:
             self._server.close()
             self._server = None
@@ -43,7 +43,7 @@ class Wire:
         self._transports.clear()
 
     async def close(self) -> None:
-        """Cuts it and waits until nothing of it is left."""
+        """Cuts it and waits until all its tasks have ended."""
         self.cut()
         for task in self._links:
             task.cancel()

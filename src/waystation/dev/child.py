@@ -1,9 +1,8 @@
 """Runs a command that must not outlive its parent: ``python -m waystation.dev.child PID_FILE COMMAND …``.
 
-The parent holds the other end of standard input. When the parent is gone, however it went
-(kill -9 too), that pipe closes and the command is ended. On Linux the kernel sees to it as well
-that the command goes when this process is killed. The command's process id is in ``PID_FILE``
-for as long as it runs.
+The parent holds the other end of standard input. When the parent dies, even by kill -9, that pipe closes and
+the command is killed. On Linux the kernel also kills the command when this process is killed. ``PID_FILE``
+holds the command's process id while it runs.
 """
 
 import contextlib
@@ -36,7 +35,7 @@ def main() -> int:
     def watch_parent() -> None:
         while os.read(0, 1_024):
             pass
-        # Whoever killed the parent that way meant all of it.
+        # Whoever killed the parent that way meant to kill everything.
         with contextlib.suppress(ProcessLookupError):
             child.kill()
 

@@ -1,4 +1,4 @@
-"""What processes on one machine know of each other: the state folder and how to be called."""
+"""What processes on one machine share: the state folder and the command's name."""
 
 import contextlib
 import json
@@ -10,11 +10,11 @@ from pathlib import Path
 DEFAULT_STATE_FOLDER = Path(".waystation")
 CLIENT_FILE = "client.json"
 APPROVER_KEY = "approver_key"
-"""Under this name the state folder has the key of the person who may approve purchases."""
+"""The name under which the state folder has the key of the person who may approve purchases."""
 
 
 def read_dev_environment(folder: Path) -> dict[str, str]:
-    """What ``waystation dev`` has left for clients in its state folder; empty where there is none."""
+    """Returns what ``waystation dev`` left for clients in its state folder; empty if there is none."""
     with contextlib.suppress(OSError, ValueError):
         values: dict[str, str] = json.loads((folder / CLIENT_FILE).read_text())
         return values
@@ -22,7 +22,7 @@ def read_dev_environment(folder: Path) -> dict[str, str]:
 
 
 def write_private(path: Path, content: object) -> None:
-    """Writes JSON that nobody else may read; whole or not at all, also when killed meanwhile."""
+    """Writes JSON that nobody else may read, atomically even when killed."""
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -32,7 +32,7 @@ def write_private(path: Path, content: object) -> None:
 
 
 def command_name() -> str:
-    """How a person calls this command line: plainly, or by its path where it isn't on theirs."""
+    """Returns how a person runs this command line: by name, or by its path if it isn't on ``PATH``."""
     if shutil.which("waystation"):
         return "waystation"
     beside = Path(sys.executable).with_name("waystation")

@@ -1,4 +1,4 @@
-"""Ports on this machine for servers that are started, killed and started again on the same one."""
+"""Ports on this machine for servers that are started, killed and restarted on the same port."""
 
 import random
 import socket
@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from typing import Final
 
 BELOW_OUTGOING: Final = range(15_000, 30_000)
-"""Below the ranges from which systems take the ports of outgoing connections (Linux: from 32768,
-macOS and Windows: from 49152). A port from there can go to somebody's connection while its server
-is down, even to the very client that tries to reach the server, and then the server can't come back."""
+"""Ports below the ranges that systems use for outgoing connections (Linux: from 32768, macOS and Windows:
+from 49152). A port in those ranges can be taken by a connection while its server is down, even by the client
+that tries to reach the server, and then the server can't restart."""
 
 ATTEMPTS: Final = 1_000
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` different ports of 127.0.0.1 on which nothing listens now.
+    """Returns ``count`` different ports of 127.0.0.1 on which nothing is listening.
 
     Raises:
         OSError: almost every port is in use.

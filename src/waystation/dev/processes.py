@@ -1,6 +1,6 @@
 """Everything on one machine: Temporal's dev server, worker, API, agents and sandbox as child processes.
 
-State is kept in a folder, so that killing and starting it again continues every session.
+State is kept in a folder, so every session continues after it is killed and restarted.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ START_TIMEOUT_SECONDS = 40.0
 MIN_RESTART_PAUSE_SECONDS = 1.0
 MAX_RESTART_PAUSE_SECONDS = 15.0
 HEALTHY_AFTER_SECONDS = 30.0
-"""A process that has run so long is started again without delay growing."""
+"""The restart delay is reset for a process that has run this long."""
 STOP_TIMEOUT_SECONDS = 8.0
 LOCK_TIMEOUT_SECONDS = 5.0
-"""How long to wait for the processes of a killed predecessor to be gone."""
+"""How long to wait for a killed predecessor's processes to exit."""
 MAX_QUOTED_LOG_BYTES = 2_000
 EXIT_MISCONFIGURED = os.EX_CONFIG
 """The exit code of a process that would fail the same way again."""
@@ -52,8 +52,8 @@ DEMO_AGENTS = (
     "waystation.agents.shopper:agent",
 )
 DEV_SERVER_OPTIONS = (
-    # By default Temporal lets one query wait while a workflow is busy and refuses a second, which
-    # clients then try again after a whole second.
+    # By default Temporal queues one query while a workflow is busy and refuses a second one, which clients
+    # retry only after a whole second.
     "--dynamic-config-value", "history.MaxBufferedQueryCount=1000",
     "--dynamic-config-value", "frontend.namespaceRPS=100000",
     # A shard looks for new work at most 20 times a second by default. A cluster has hundreds of shards;
@@ -74,7 +74,7 @@ class DevError(WaystationError):
 class DevState:
     """The state folder: keys, database, stored payloads, logs, process ids.
 
-    One ``waystation dev`` at a time uses it: two servers on one database would spoil it.
+    Only one ``waystation dev`` uses it at a time: two servers would corrupt one database.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,10 +97,10 @@ class DevState:
         return made
 
     async def lock(self) -> int:
-        """Takes the folder for this process and the children that are given the handle it answers.
+        """Locks the folder for this process and its children, and returns the handle to pass to them.
 
-        After a kill -9 the lock stays with the children until the last of them is gone.
-        Raises ``DevError`` when another one keeps it.
+        After a kill -9 the children hold the lock until the last of them exits. Raises ``DevError`` if
+        another ``waystation dev`` holds it.
         """
         self._lock = self._lock or (self.folder / "run" / "lock").open("a")
         deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
@@ -124,19 +124,19 @@ class DevState:
             self._lock = None
 
     def pid_file(self, name: str) -> Path:
-        """Where the process id of a child is, for as long as it runs."""
+        """Returns the file that holds a child's process id while it runs."""
         return self.folder / "run" / f"{name}.pid"
 
     def log_file(self, name: str) -> Path:
-        """Where a child's output goes."""
+        """Returns the file for a child's output."""
         return self.folder / "logs" / f"{name}.log"
 
     def key(self, role: str) -> str:
-        """The API key of a role."""
+        """Returns the API key of a role."""
         return self._secrets[f"{role}_key"]
 
     def environment(self, port: int, temporal_port: int) -> dict[str, str]:
-        """The settings with which the child processes run."""
+        """Returns the child processes' settings."""
         keys = [
             {"id": f"dev-{role}", "role": role, "sha256": hash_api_key(self.key(role)), "agents": ["*"]}
             for role in ROLES
@@ -156,7 +156,7 @@ class DevState:
         }
 
     def write_client_environment(self, url: str) -> None:
-        """Lets ``waystation session …`` in the same folder find its way."""
+        """Writes what ``waystation session …`` in the same folder needs to connect."""
         values = {
             "WAYSTATION_URL": url,
             "WAYSTATION_API_KEY": self.key("service"),
@@ -166,7 +166,7 @@ class DevState:
 
 
 def find_temporal() -> str:
-    """The ``temporal`` binary: beside this Python, or on the path."""
+    """Returns the ``temporal`` binary: next to this Python, or on the path."""
     beside = Path(sys.executable).with_name("temporal")
     found = str(beside) if beside.is_file() else shutil.which("temporal")
     if not found:
@@ -175,7 +175,7 @@ def find_temporal() -> str:
 
 
 def check_port(port: int, option: str) -> None:
-    """Raises ``DevError`` if something listens on the port already."""
+    """Raises ``DevError`` if something is already listening on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -185,7 +185,7 @@ def check_port(port: int, option: str) -> None:
 
 
 class Child:
-    """A child process that is started again when it dies, and dies with us."""
+    """A child process that is restarted when it dies, and dies with us."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the command itself, if it runs."""
+        """The process id of the command itself, if it is running."""
         with contextlib.suppress(OSError, ValueError):
             return int(self._pid_file.read_text())
         return None
@@ -218,7 +218,7 @@ class Child:
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                # -P: nothing in the person's folder may stand in for a standard module.
+                # -P: no file in the user's folder may shadow a standard module.
                 "-P",
                 "-m",
                 "waystation.dev.child",
@@ -230,7 +230,7 @@ class Child:
                 env={**os.environ, **self._env},
                 cwd=self._cwd,
                 pass_fds=(self._lock,),
-                # Ctrl-C is ours to handle: children end in order.
+                # We handle Ctrl-C ourselves, so that children end in order.
                 start_new_session=True,
             )
 
@@ -246,7 +246,7 @@ class Child:
                 return
             if time.monotonic() - begin > HEALTHY_AFTER_SECONDS:
                 pause = MIN_RESTART_PAUSE_SECONDS
-            logger.warning("%s has ended (%s); starting it again. Its log: %s", self.name, code, self._log)
+            logger.warning("%s exited (%s); restarting it. Its log: %s", self.name, code, self._log)
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_RESTART_PAUSE_SECONDS)
             if self._stopping:
@@ -254,7 +254,7 @@ class Child:
             await self._spawn()
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """Returns the last line of its log."""
         with self._log.open("rb") as file:
             file.seek(max(0, self._log.stat().st_size - MAX_QUOTED_LOG_BYTES))
             lines = file.read().decode(errors="replace").strip().splitlines()
@@ -298,9 +298,9 @@ class Dev:
         self.children: list[Child] = []
 
     def console_url(self, path: str = "/") -> str:
-        """The console at a view, with the keys of the three kinds of people who use it.
+        """Returns the console's address at a view, with the keys of the three kinds of people who use it.
 
-        They are in the fragment, which a browser sends to nobody.
+        They are in the fragment, which a browser never sends.
         """
         return f"{self.url}/#{path}?" + "&".join(f"token={self.state.key(role)}" for role in CONSOLE_ROLES)
 
@@ -318,7 +318,7 @@ class Dev:
             if not stop.is_set():
                 self._check_configuration()
             if not self._quiet:
-                print("Stopping; sessions continue when you start it again.", flush=True)
+                print("Stopping; sessions continue when you restart it.", flush=True)
         finally:
             await self.stop()
 
@@ -357,7 +357,7 @@ class Dev:
         self.state.unlock()
 
     def pid(self, name: str) -> int | None:
-        """The process id of a child (``temporal``, ``worker``, ``api``, ``agents``, …), if it runs."""
+        """Returns a child's process id if it is running; names are ``temporal``, ``worker``, ``api``, …."""
         return next((child.pid for child in self.children if child.name == name), None)
 
     def _sandbox_lines(self) -> str:
@@ -387,7 +387,7 @@ class Dev:
         while not await asyncio.to_thread(ready):
             self._check_configuration()
             if time.monotonic() > deadline:
-                raise DevError(f"{what} did not start; look into {self.state.folder / 'logs'}.")
+                raise DevError(f"{what} did not start; see the logs in {self.state.folder / 'logs'}.")
             await asyncio.sleep(0.1)
 
     def _check_configuration(self) -> None:
@@ -407,14 +407,14 @@ class Dev:
             command += f" --state {given}"
         print(
             f"""
-Waystation runs. Its state is in {self.state.folder}; Ctrl-C stops it, starting again continues.
+Waystation is running. Its state is in {self.state.folder}. Ctrl-C stops it; restart it to continue.
 
   Console        {self.console_url()}
   API            {self.url}   (OpenAPI: {self.url}/openapi.json)
   Temporal       127.0.0.1:{self.temporal_port}
   API key        {self.state.key("service")}{self._sandbox_lines()}
 
-Try, in another terminal in this folder:
+In another terminal in this folder, try:
   {command} start demo --id hello --message "tokens=100"
   {command} tail hello
 """,
@@ -423,7 +423,7 @@ Try, in another terminal in this folder:
 
 
 async def _first(*tasks: asyncio.Task[T]) -> asyncio.Task[T]:
-    """The task that is done first, the others cancelled; raises what it raised."""
+    """Returns the task that finishes first and cancels the others; raises what it raised."""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

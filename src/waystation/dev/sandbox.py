@@ -1,4 +1,4 @@
-"""The sandbox of ``waystation dev``: processor, shop and paid API, and how the others find them."""
+"""The sandbox of ``waystation dev``: processor, shop and paid API, and how other processes find them."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ PARTS: Final = ("processor", "shop", "paid-api")
 
 
 class Sandbox:
-    """Three servers on ports and with keys that are chosen once and kept in the state folder."""
+    """Three servers whose ports and keys are chosen once and kept in the state folder."""
 
     def __init__(self, folder: Path, api_url: str) -> None:
         self._folder, self._api_url = folder, api_url
@@ -30,15 +30,15 @@ class Sandbox:
         write_private(folder / SANDBOX_FILE, {"ports": self._ports, "secrets": self._secrets})
 
     def url(self, part: str) -> str:
-        """Where ``processor``, ``shop`` or ``paid-api`` is."""
+        """Returns the URL of ``processor``, ``shop`` or ``paid-api``."""
         return f"http://127.0.0.1:{self._ports[part]}"
 
     def health_urls(self) -> list[str]:
-        """What answers once a part is ready."""
+        """Returns the URLs that respond once each part is ready."""
         return [f"{self.url(part)}/sandbox/health" for part in PARTS]
 
     def commands(self) -> dict[str, tuple[list[str], dict[str, str]]]:
-        """By part: what to run, and its environment (secrets stay out of command lines)."""
+        """Returns, by part, the command and its environment (secrets stay out of command lines)."""
         processor = ["--processor", self.url("processor")]
         shop = [*processor, "--webhook-url", self._api_url + WEBHOOK_PATH]
         shop_env = {
@@ -57,7 +57,7 @@ class Sandbox:
         return [sys.executable, "-m", module, "--port", str(self._ports[part]), "--data", data, *options]
 
     def worker_environment(self) -> dict[str, str]:
-        """With which the worker buys at the shop and pays at the paid API."""
+        """Returns the settings with which the worker buys at the shop and pays at the paid API."""
         return {
             **self.agent_environment(),
             "WAYSTATION_STRIPE_KEY": "sk_test_agent",
@@ -67,11 +67,11 @@ class Sandbox:
         }
 
     def agent_environment(self) -> dict[str, str]:
-        """With which agents search the shop; they hold nothing that pays."""
+        """Returns the settings with which agents search the shop; they hold nothing that pays."""
         return {"WAYSTATION_SELLER_CREDENTIALS": json.dumps({self.url("shop"): self._secrets["shop_key"]})}
 
     def api_environment(self) -> dict[str, str]:
-        """With which the API knows the shop's webhooks."""
+        """Returns the settings with which the API recognizes the shop's webhooks."""
         return {
             "WAYSTATION_SELLER_WEBHOOK_SECRETS": json.dumps(
                 {self.url("shop"): [self._secrets["webhook_secret"]]}
@@ -87,7 +87,7 @@ def _load(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _ports(known: dict[str, str]) -> dict[str, str]:
-    """The ports of last time where they are free; a part whose port is taken moves."""
+    """Returns the previous ports where they are free; a part whose port is taken moves."""
     ports: dict[str, str] = {}
     for part, other in zip(PARTS, free_ports(len(PARTS)), strict=True):
         port = int(known.get(part, other))

@@ -2,8 +2,8 @@
 
 from temporalio.client import Client as TemporalClient
 
-from tests.stack import Stack
 from tests.support import eventually
+from tests.world.stack import Stack
 from waystation.client import Client
 
 

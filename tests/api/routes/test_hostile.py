@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 
 from api import routes
 from api.door import DoorRoute
-from tests.stack import KEYS, Stack
 from tests.support import eventually
+from tests.world.stack import KEYS, Stack
 from waystation.client import Client
 from waystation.models.sessions import Snapshot
 from waystation.settings import ApiKey

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 from typer.testing import CliRunner
@@ -21,9 +20,12 @@ from api.gateways.sessions import Gateway
 from api.live.control import Control
 from api.main import create_app
 from api.routes import codec, mandates, purchases
-from tests.support import TEMPORAL, TemporalServer, eventually, free_port
+from tests.support import eventually
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
-from tests.workflows.purchase.support import BUYER, DETAILS, Processor
+from tests.workflows.purchase.support import BUYER, DETAILS
+from tests.world.sandbox import Processor
+from tests.world.temporal import TEMPORAL, TemporalServer
+from tests.world.uvicorn import served
 from waystation.agent.money import Purse, Spender
 from waystation.cli import money as money_cli
 from waystation.client import Client
@@ -347,15 +349,9 @@ async def test_signed_webhooks_change_the_order_and_others_do_not(api: Api) -> N
 @pytest.fixture
 async def url(api: Api) -> AsyncIterator[str]:
     """The same API on a real port."""
-    port = free_port()
     transport: Any = api.http._transport
-    config = uvicorn.Config(transport.app, host="127.0.0.1", port=port, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    await eventually(lambda: server.started, what="the API listens")
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await task
+    async with served(transport.app) as address:
+        yield address
 
 
 async def test_operators_can_read_histories_with_the_command_line(

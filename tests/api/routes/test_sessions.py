@@ -10,8 +10,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.stack import KEYS, Stack
 from tests.support import eventually
+from tests.world.stack import KEYS, Stack
 from waystation.client import Client, Session
 from waystation.errors import ApiError
 from waystation.models.events import Event

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 
 from tests.seller.paywall.support import REALM, RECIPIENT, SECRET, usdc
+from tests.world.uvicorn import serve
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.seller.paywall import EvmRail, Paywall
 from waystation.seller.paywall.redis_journal import RedisJournal
@@ -55,7 +55,7 @@ def main() -> None:
     for name in ("redis", "prefix", "facilitator"):
         parser.add_argument(f"--{name}", required=True)
     options = parser.parse_args()
-    uvicorn.run(create_app(options), host="127.0.0.1", port=options.port, log_level="warning")
+    serve(create_app(options), options.port)
 
 
 if __name__ == "__main__":

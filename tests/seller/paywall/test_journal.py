@@ -1,18 +1,13 @@
 """Both journals: one writer wins, what is acknowledged stays, replicas see each other."""
 
 import asyncio
-import shutil
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.support import free_port
+from tests.world.redis import NO_REDIS, REDIS, running_redis
 from waystation.models.money import Money
 from waystation.models.payments import Rail
 from waystation.seller.paywall.entries import Charge, Entry, EntryState, Lease, StoredAnswer
@@ -42,34 +37,11 @@ ANSWER = StoredAnswer(status=200, headers=(), body_base64="")
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server isn't installed")
-    port = free_port()
+    if REDIS is None:
+        pytest.skip(NO_REDIS)
     folder = tmp_path_factory.mktemp("redis")
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    server = subprocess.Popen(
-        [binary, *options, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
-    )
-    try:
-        _wait_for_redis(port)
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_for_redis(port: int) -> None:
-    deadline = time.monotonic() + 10
-    with Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-            except RedisConnectionError:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                return
+    with running_redis(folder, "--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -11,7 +11,6 @@ import httpx
 import jsonschema
 from referencing import Registry, Resource
 
-from tests.sandbox.servers import HTTP, Server
 from waystation.protocols.acp import API_VERSION
 from waystation.stripe_http import open_stripe
 
@@ -191,50 +190,3 @@ def total(session: Json) -> int:
 def codes(session: Json) -> list[str]:
     """The codes of a session's messages."""
     return [message.get("code", message["type"]) for message in session["messages"]]
-
-
-def entries_of(processor: Server, checkout_id: str) -> list[Json]:
-    """What the processor's ledger says of a checkout."""
-    books = HTTP.get(f"{processor.url}/sandbox/ledger").json()
-    intents = {
-        one["id"]
-        for one in books["payment_intents"]
-        if one["metadata"].get("acp_checkout_session_id") == checkout_id
-    }
-    return [one for one in books["entries"] if one["payment_intent"] in intents]
-
-
-class Shop(Server):
-    """The sandbox shop as a process, with its switches."""
-
-    def __init__(self, data: Path, processor: Server, *options: str) -> None:
-        super().__init__("waystation.sandbox.shop", data, "--processor", processor.url, *options)
-        self.processor = processor
-
-    def behave(self, **behaviour: Any) -> None:
-        HTTP.post(f"{self.url}/sandbox/behaviour", json=behaviour).raise_for_status()
-
-    def state(self) -> Json:
-        found: Json = HTTP.get(f"{self.url}/sandbox/state").json()
-        return found
-
-    def stock(self, item: str, on_hand: int) -> None:
-        HTTP.post(f"{self.url}/sandbox/stock/{item}/{on_hand}").raise_for_status()
-
-    def order(self, order_id: str, action: str, **params: Any) -> Json:
-        url = f"{self.url}/sandbox/orders/{order_id}/{action}"
-        answer = HTTP.post(url, params=params)
-        answer.raise_for_status()
-        changed: Json = answer.json()
-        return changed
-
-    def status(self, checkout_id: str) -> str:
-        """A checkout's status, for waiting on it."""
-        headers = {"Authorization": "Bearer sandbox-agent-key", "API-Version": API_VERSION}
-        return str(HTTP.get(f"{self.url}/checkout_sessions/{checkout_id}", headers=headers).json()["status"])
-
-    def sales_of(self, checkout_id: str) -> list[Json]:
-        return [sale for sale in self.state()["sales"] if sale["checkout"] == checkout_id]
-
-    def entries_of(self, checkout_id: str, kind: str = "charge") -> list[Json]:
-        return [entry for entry in entries_of(self.processor, checkout_id) if entry["kind"] == kind]

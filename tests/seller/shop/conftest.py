@@ -2,18 +2,19 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.sandbox.servers import Server, processor
-from tests.seller.shop.agent import Agent, Shop
+from tests.seller.shop.agent import Agent
+from tests.world.sandbox import Processor, Shop, running_processor, running_shop
 
 
 @pytest.fixture(scope="session")
-def seller_processor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from processor(tmp_path_factory.mktemp("seller_processor"))
+def seller_processor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processor]:
+    with running_processor(tmp_path_factory.mktemp("seller_processor")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def shop_server(tmp_path_factory: pytest.TempPathFactory, seller_processor: Server) -> Iterator[Shop]:
-    with Shop(tmp_path_factory.mktemp("shop"), seller_processor) as server:
+def shop_server(tmp_path_factory: pytest.TempPathFactory, seller_processor: Processor) -> Iterator[Shop]:
+    with running_shop(tmp_path_factory.mktemp("shop"), seller_processor) as server:
         yield server
 
 

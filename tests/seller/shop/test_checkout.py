@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.seller.shop.agent import ADDRESS, BUYER, NO_SPEC, SPEC, Agent, Shop, check, codes, payment, total
+from tests.seller.shop.agent import ADDRESS, BUYER, NO_SPEC, SPEC, Agent, check, codes, payment, total
+from tests.world.sandbox import Shop
 from waystation.protocols import acp
 from waystation.protocols.acp.totals import problems_of_totals
 

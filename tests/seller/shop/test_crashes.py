@@ -12,15 +12,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox.servers import Server, wait_until
-from tests.seller.shop.agent import Agent, Shop, total
+from tests.seller.shop.agent import Agent, total
+from tests.support import wait_until
+from tests.world.sandbox import Processor, Shop, running_processor, running_shop
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Server, Shop]]:
+def pair(tmp_path: Path) -> Iterator[tuple[Processor, Shop]]:
     with (
-        Server("waystation.sandbox.processor", tmp_path / "processor") as processor,
-        Shop(tmp_path / "shop", processor, "--recovery-after-seconds", "1") as shop,
+        running_processor(tmp_path) as processor,
+        running_shop(tmp_path, processor, "--recovery-after-seconds", "1") as shop,
     ):
         yield processor, shop
 
@@ -41,7 +42,9 @@ SHOP_DEATHS: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     "death", SHOP_DEATHS, ids=["before charge", "after charge", "on arrival", "on answer"]
 )
-async def test_kill_9_of_the_shop_then_the_same_key(pair: tuple[Server, Shop], death: dict[str, Any]) -> None:
+async def test_kill_9_of_the_shop_then_the_same_key(
+    pair: tuple[Processor, Shop], death: dict[str, Any]
+) -> None:
     processor, shop = pair
     async with Agent(shop.url, processor.url) as agent:
         session = await agent.ready(("print_last", 1))
@@ -54,7 +57,7 @@ async def test_kill_9_of_the_shop_then_the_same_key(pair: tuple[Server, Shop], d
         shop.wait_dead()
         charged = len(shop.entries_of(session["id"]))
         assert charged == (death.get("die_in") == "place_order" or death.get("when") == "after")
-        shop.start()
+        shop.start().wait()
         done = await agent.complete(session["id"], token, key=key)
         assert (done.status_code, done.json()["status"]) == (200, "completed")
         assert len(shop.entries_of(session["id"])) == 1
@@ -63,14 +66,16 @@ async def test_kill_9_of_the_shop_then_the_same_key(pair: tuple[Server, Shop], d
         assert shop.state()["stock"]["print_last"] == 0
 
 
-async def test_kill_9_of_the_shop_after_the_charge_and_nobody_asks_again(pair: tuple[Server, Shop]) -> None:
+async def test_kill_9_of_the_shop_after_the_charge_and_nobody_asks_again(
+    pair: tuple[Processor, Shop],
+) -> None:
     processor, shop = pair
     async with Agent(shop.url, processor.url) as agent:
         session = await agent.ready(("mug_blue", 1))
         shop.behave(die_in="place_order")
         await _dies(agent, session["id"], await agent.token(total(session)), secrets.token_hex(8))
         shop.wait_dead()
-        shop.start()
+        shop.start().wait()
         wait_until(lambda: shop.status(session["id"]) == "completed", "the shop finds the charge by itself")
         assert len(shop.sales_of(session["id"])) == 1
         assert len(shop.entries_of(session["id"])) == 1
@@ -78,7 +83,7 @@ async def test_kill_9_of_the_shop_after_the_charge_and_nobody_asks_again(pair: t
 
 @pytest.mark.parametrize("call", ["POST /v1/payment_intents$", "POST .*/confirm", "GET /v1/shared_payment"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_kill_9_of_the_processor(pair: tuple[Server, Shop], call: str, moment: str) -> None:
+async def test_kill_9_of_the_processor(pair: tuple[Processor, Shop], call: str, moment: str) -> None:
     processor, shop = pair
     async with Agent(shop.url, processor.url) as agent:
         session = await agent.ready(("mug_blue", 1))
@@ -89,14 +94,14 @@ async def test_kill_9_of_the_processor(pair: tuple[Server, Shop], call: str, mom
         processor.wait_dead()
         dead = await agent.complete(session["id"], token, key=key)
         assert dead.status_code == 503
-        processor.start()
+        processor.start().wait()
         done = await agent.complete(session["id"], token, key=key)
         assert done.json()["status"] == "completed"
         assert len(shop.entries_of(session["id"])) == 1
         assert len(shop.sales_of(session["id"])) == 1
 
 
-async def test_a_payment_that_never_reached_the_processor_is_undone(pair: tuple[Server, Shop]) -> None:
+async def test_a_payment_that_never_reached_the_processor_is_undone(pair: tuple[Processor, Shop]) -> None:
     processor, shop = pair
     async with Agent(shop.url, processor.url) as agent:
         session = await agent.ready(("print_last", 1))
@@ -105,7 +110,7 @@ async def test_a_payment_that_never_reached_the_processor_is_undone(pair: tuple[
         assert (await agent.complete(session["id"], token)).status_code == 503
         processor.wait_dead()
         assert (await agent.read(session["id"]))["status"] == "complete_in_progress"
-        processor.start()
+        processor.start().wait()
         wait_until(lambda: shop.status(session["id"]) == "ready_for_payment", "the shop undoes the attempt")
         assert shop.state()["reservations"] == []
         again = await agent.read(session["id"])
@@ -118,7 +123,7 @@ async def test_a_payment_that_never_reached_the_processor_is_undone(pair: tuple[
 
 @pytest.mark.parametrize("token", ["another", "none"])
 async def test_a_charge_that_arrives_late_finds_its_intent_canceled(
-    pair: tuple[Server, Shop], token: str
+    pair: tuple[Processor, Shop], token: str
 ) -> None:
     """The shop dies while its charge is still on the way, and goes on without it."""
     processor, shop = pair
@@ -130,7 +135,7 @@ async def test_a_charge_that_arrives_late_finds_its_intent_canceled(
         await asyncio.to_thread(wait_until, lambda: processor.striking() == 1, "the charge is on its way")
         shop.kill()
         await on_the_way
-        shop.start()
+        shop.start().wait()
         if token == "another":
             assert (await agent.complete(session["id"], fresh)).json()["status"] == "completed"
         else:
@@ -167,7 +172,7 @@ async def _until_over(agent: Agent, checkout_id: str, token: str, key: str) -> s
 
 
 @pytest.mark.timeout(60 + 10 * ROUNDS)
-async def test_kill_9_at_random_moments(pair: tuple[Server, Shop]) -> None:
+async def test_kill_9_at_random_moments(pair: tuple[Processor, Shop]) -> None:
     """Shop, processor or both die at any moment of a payment, sometimes twice.
 
     ``WAYSTATION_CRASH_ROUNDS`` sets the number of payments.
@@ -186,7 +191,10 @@ async def test_kill_9_at_random_moments(pair: tuple[Server, Shop]) -> None:
                 victims = chance.choice(([shop], [processor], [shop, processor]))
                 for victim in victims:
                     victim.kill()
-                await asyncio.gather(*(asyncio.to_thread(victim.start) for victim in victims))
+                for victim in victims:
+                    victim.start()
+                for victim in victims:
+                    await victim.ready()
             told = f"round {number}, seed {seed}"
             assert await buying == "completed", told
             assert len(shop.entries_of(session["id"])) == 1, told

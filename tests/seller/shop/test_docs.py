@@ -1,19 +1,16 @@
 """docs/selling.md says what is there, and its example sells."""
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.sandbox.servers import Server, wait_until
 from tests.seller.shop.agent import ADDRESS, BUYER, Agent, total
 from tests.support import ROOT, free_port
+from tests.world.sandbox import Processor
+from tests.world.uvicorn import running_uvicorn
 from waystation.sandbox.catalog import Stockroom
 from waystation.sandbox.shop import Behaviour
 from waystation.sandbox.shop import Shop as ShopMerchant
@@ -53,31 +50,21 @@ def test_the_page_names_every_route(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def tea_shop(tmp_path: Path, seller_processor: Server) -> Iterator[str]:
+async def tea_shop(tmp_path: Path, seller_processor: Processor) -> AsyncIterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
-        **os.environ,
         "SHOP_URL": url,
         "SHOP_DB": str(tmp_path / "tea.db"),
         "STRIPE_API_BASE": seller_processor.url,
     }
-    command = [sys.executable, "-m", "uvicorn", "examples.shop_minimal:app", "--port", str(port)]
-    process = subprocess.Popen([*command, "--log-level", "warning"], cwd=ROOT, env=environment)
-
-    def answers() -> bool:
-        try:
-            return httpx.get(f"{url}/.well-known/acp.json", trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
-
-    wait_until(answers, "the example answers")
-    yield url
-    process.terminate()
-    process.wait()
+    async with running_uvicorn(
+        "examples.shop_minimal:app", tmp_path, health="/.well-known/acp.json", port=port, env=environment
+    ):
+        yield url
 
 
-async def test_the_example_sells(tea_shop: str, seller_processor: Server) -> None:
+async def test_the_example_sells(tea_shop: str, seller_processor: Processor) -> None:
     async with Agent(tea_shop, seller_processor.url, api_key="agent-key") as agent:
         feed = (await agent.send("GET", "/feeds/catalog/products")).json()
         tea = feed["products"][0]["variants"][0]["id"]

@@ -16,8 +16,8 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from tests.sandbox.servers import Server
-from tests.seller.shop.agent import BUYER, Agent, Json, codes, entries_of, payment, total
+from tests.seller.shop.agent import BUYER, Agent, Json, codes, payment, total
+from tests.world.sandbox import Processor
 from waystation.protocols import acp
 from waystation.seller import (
     Basket,
@@ -76,7 +76,7 @@ class Bookshop(Merchant):
 class Running:
     """A seller in an app, reached without a socket."""
 
-    def __init__(self, merchant: Merchant, processor: Server, store: Path, **settings: Any) -> None:
+    def __init__(self, merchant: Merchant, processor: Processor, store: Path, **settings: Any) -> None:
         self.settings = SellerSettings(
             base_url="https://books.example/acp",
             merchant_id="profile_test_books",
@@ -91,7 +91,7 @@ class Running:
         self.seller.mount(self.app, prefix="/acp")
 
     @contextlib.asynccontextmanager
-    async def agent(self, processor: Server, key: str = "key-one") -> AsyncIterator[Agent]:
+    async def agent(self, processor: Processor, key: str = "key-one") -> AsyncIterator[Agent]:
         one = Agent("https://books.example", processor.url, key)
         await one.http.aclose()
         transport = httpx.ASGITransport(self.app)
@@ -107,7 +107,7 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    processor: Server, store: Path, merchant: Bookshop | None = None, **settings: Any
+    processor: Processor, store: Path, merchant: Bookshop | None = None, **settings: Any
 ) -> AsyncIterator[tuple[Running, Bookshop, Agent]]:
     shop = merchant or Bookshop()
     one = Running(shop, processor, store, **settings)
@@ -121,7 +121,7 @@ async def paid(agent: Agent, session: Json, **more: Any) -> httpx.Response:
     )
 
 
-async def test_the_discovery_document_stays_at_the_root(seller_processor: Server, tmp_path: Path) -> None:
+async def test_the_discovery_document_stays_at_the_root(seller_processor: Processor, tmp_path: Path) -> None:
     async with running(seller_processor, tmp_path / "s.db") as (one, _, _agent):
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(one.app), base_url="https://books.example"
@@ -130,7 +130,7 @@ async def test_the_discovery_document_stays_at_the_root(seller_processor: Server
         assert found.api_base_url == "https://books.example/acp"
 
 
-async def test_identities_are_kept_apart(seller_processor: Server, tmp_path: Path) -> None:
+async def test_identities_are_kept_apart(seller_processor: Processor, tmp_path: Path) -> None:
     async with (
         running(seller_processor, tmp_path / "s.db") as (one, _, agent),
         one.agent(seller_processor, "key-two") as other,
@@ -146,7 +146,7 @@ async def test_identities_are_kept_apart(seller_processor: Server, tmp_path: Pat
 
 
 async def test_an_order_that_is_refused_after_the_charge_is_refunded(
-    seller_processor: Server, tmp_path: Path
+    seller_processor: Processor, tmp_path: Path
 ) -> None:
     async with running(seller_processor, tmp_path / "s.db") as (_, shop, agent):
         shop.refuse = True
@@ -154,12 +154,12 @@ async def test_an_order_that_is_refused_after_the_charge_is_refunded(
         answer = await paid(agent, session)
         assert (answer.json()["status"], codes(answer.json())) == ("canceled", ["conflict"])
         assert "refunded" in answer.json()["messages"][0]["content"]
-        moved = [(one["kind"], one["amount"]) for one in entries_of(seller_processor, session["id"])]
+        moved = [(one["kind"], one["amount"]) for one in seller_processor.entries_of(session["id"])]
         assert moved == [("charge", 1000), ("refund", 1000)]
 
 
 async def test_a_merchant_that_fails_after_the_charge_is_asked_again(
-    seller_processor: Server, tmp_path: Path
+    seller_processor: Processor, tmp_path: Path
 ) -> None:
     async with running(seller_processor, tmp_path / "s.db") as (_, shop, agent):
         shop.fail_times = 1
@@ -173,7 +173,7 @@ async def test_a_merchant_that_fails_after_the_charge_is_asked_again(
         assert len(shop.orders) == 1
 
 
-async def test_two_workers_on_one_store(seller_processor: Server, tmp_path: Path) -> None:
+async def test_two_workers_on_one_store(seller_processor: Processor, tmp_path: Path) -> None:
     """Two processes share no locks; the versions in the store and the one PaymentIntent have to do."""
     store = tmp_path / "s.db"
     async with (
@@ -190,11 +190,11 @@ async def test_two_workers_on_one_store(seller_processor: Server, tmp_path: Path
             assert final["status"] == "completed"
             orders = {answer.json()["order"]["id"] for answer in answers if "order" in answer.json()}
             assert orders <= {final["order"]["id"]}
-            assert len(entries_of(seller_processor, session["id"])) == 1
+            assert len(seller_processor.entries_of(session["id"])) == 1
         assert len(set(shop_a.orders + shop_b.orders)) == 10
 
 
-async def test_free_goods_need_no_charge(seller_processor: Server, tmp_path: Path) -> None:
+async def test_free_goods_need_no_charge(seller_processor: Processor, tmp_path: Path) -> None:
     async with running(seller_processor, tmp_path / "s.db") as (_, shop, agent):
         shop.price = 0
         session = await agent.create(("b", 1), buyer=BUYER)
@@ -203,7 +203,7 @@ async def test_free_goods_need_no_charge(seller_processor: Server, tmp_path: Pat
 
 
 async def test_checkouts_expire(
-    seller_processor: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seller_processor: Processor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(seller_processor, tmp_path / "s.db", checkout_lifetime_seconds=60) as (one, _, agent):
         first, second = [await agent.create(("b", 1), buyer=BUYER) for _ in range(2)]
@@ -217,7 +217,7 @@ async def test_checkouts_expire(
         assert (await agent.read(second["id"]))["status"] == "expired"
 
 
-async def test_a_stale_version_is_not_saved(seller_processor: Server, tmp_path: Path) -> None:
+async def test_a_stale_version_is_not_saved(seller_processor: Processor, tmp_path: Path) -> None:
     async with running(seller_processor, tmp_path / "s.db") as (one, _, agent):
         session = await agent.create(("b", 1))
         checkout = await one.seller.store.checkout(session["id"])
@@ -242,7 +242,7 @@ async def test_what_is_past_its_time_is_dropped(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_claims_of_a_killed_process_are_free_again(seller_processor: Server, tmp_path: Path) -> None:
+async def test_claims_of_a_killed_process_are_free_again(seller_processor: Processor, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db")
     await store.open()
     assert (await store.claim("scope", "key", "print")).outcome == "new"
@@ -271,7 +271,7 @@ async def test_claims_of_a_killed_process_are_free_again(seller_processor: Serve
 
 
 async def test_logs_never_show_a_token(
-    seller_processor: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    seller_processor: Processor, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     async with running(seller_processor, tmp_path / "s.db") as (_, shop, agent):
@@ -289,14 +289,14 @@ async def test_logs_never_show_a_token(
         assert secret not in logged
 
 
-async def test_a_processor_that_hangs(seller_processor: Server, tmp_path: Path) -> None:
+async def test_a_processor_that_hangs(seller_processor: Processor, tmp_path: Path) -> None:
     async with running(seller_processor, tmp_path / "s.db", stripe_timeout_seconds=1) as (_, _shop, agent):
         session = await agent.create(("b", 1), buyer=BUYER)
         key, token = secrets.token_hex(4), await agent.token(total(session), seller="profile_test_books")
         seller_processor.trouble(kind="hang", when="after", match="POST .*/confirm")
         assert (await agent.complete(session["id"], token, key=key)).status_code == 503
         assert (await agent.complete(session["id"], token, key=key)).json()["status"] == "completed"
-        assert len(entries_of(seller_processor, session["id"])) == 1
+        assert len(seller_processor.entries_of(session["id"])) == 1
 
 
 async def test_settings_never_show_their_secrets() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.seller.shop.agent import Agent, Shop, codes, total
+from tests.seller.shop.agent import Agent, codes, total
+from tests.world.sandbox import Shop
 
 OVER_LIMIT = (
     "The requested amount is greater than the remaining amount capturable "

@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox.servers import Server, wait_until
-from tests.seller.shop.agent import Agent, Shop, check, total
+from tests.seller.shop.agent import Agent, check, total
+from tests.support import wait_until
+from tests.world.sandbox import Processor, Shop, running_shop
 from waystation.protocols import acp
 from waystation.protocols.acp.webhooks import InvalidSignatureError, verify_webhook
 from waystation.seller.shop.webhooks import MAX_WAIT_MS, wait_ms
@@ -64,9 +65,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def hooked(tmp_path: Path, seller_processor: Server, receiver: Receiver) -> Iterator[Shop]:
+def hooked(tmp_path: Path, seller_processor: Processor, receiver: Receiver) -> Iterator[Shop]:
     options = ("--webhook-url", receiver.url, "--webhook-secret", SECRET)
-    with Shop(tmp_path, seller_processor, *options) as shop:
+    with running_shop(tmp_path, seller_processor, *options) as shop:
         yield shop
 
 
@@ -129,7 +130,7 @@ async def test_events_survive_kill_9_of_the_shop(hooked: Shop, receiver: Receive
         hooked.kill()
         receiver.failures_left = 0
         attempts = len(receiver.received)
-        hooked.start()
+        hooked.start().wait()
         wait_until(lambda: len(receiver.received) > attempts, "the event is sent again after the restart")
         assert {event["type"] for event in receiver.taken()} == {"order_create"}
         assert len({headers["request-id"] for headers, _ in receiver.received}) == 1

@@ -4,19 +4,19 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.contract import CommitFor, ReleaseFor, ReserveFor
 from activities.mandates import MandateActivities
-from tests.support import TEMPORAL, eventually
+from tests.support import eventually
+from tests.world.temporal import TEMPORAL
+from tests.world.time_skipping import running_time_skipping
 from waystation.models.mandates import (
     CommitRequest,
     MandateTerms,
@@ -207,12 +207,9 @@ async def test_a_long_life_is_renewed_and_nothing_is_forgotten(
 
 
 @pytest.fixture(scope="session")
-async def skipping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WorkflowEnvironment]:
-    path = Path(TEMPORAL).with_name("temporal-test-server")
-    async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=str(path), data_converter=pydantic_data_converter
-    ) as env:
-        yield env
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    async with running_time_skipping() as server:
+        yield server
 
 
 async def test_it_expires_and_releases_by_itself(skipping: WorkflowEnvironment) -> None:

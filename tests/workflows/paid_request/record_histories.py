@@ -15,7 +15,8 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.buyer.bench import AGENT, API, USDC, Bench, has_credential, times, usd
-from tests.support import ROOT, TemporalServer, anonymous
+from tests.support import ROOT, anonymous
+from tests.world.temporal import running_temporal
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.payer import Payer
 from waystation.models.decisions import Approve
@@ -106,13 +107,9 @@ async def record(folder: Path, client: Client) -> None:
 async def main() -> None:
     """Starts a Temporal server, records, stops it."""
     with tempfile.TemporaryDirectory() as folder:
-        server = TemporalServer(Path(folder))
-        try:
-            await server.ready()
+        async with running_temporal(Path(folder)) as server:
             client = await Client.connect(server.address, data_converter=pydantic_data_converter)
             await record(Path(folder), client)
-        finally:
-            server.kill()
 
 
 if __name__ == "__main__":

@@ -7,21 +7,20 @@ A few runs by default; ``WAYSTATION_CRASH_RUNS=100`` for as many as you like, an
 import asyncio
 import os
 import random
-import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from tests.buyer.bench import AGENT, USDC, usd
-from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
+from tests.support import eventually
+from tests.world.payment_processes import PaymentProcesses
+from tests.world.temporal import TemporalServer
 from waystation.buyer.networks import read_networks
 from waystation.buyer.payer import Payer
 from waystation.models.mandates import MandateTerms, MandateView
@@ -35,109 +34,38 @@ SEED = int(os.environ.get("WAYSTATION_CRASH_SEED", str(random.SystemRandom().ran
 MARGIN_AFTER_THE_END = 1.2
 """Kills come within this much of what a payment takes, so that most of them hit it under way."""
 OUTCOME_SECONDS = 90
-KEY = "0x" + "11" * 32
-
-
-class Town:
-    """The processes of a paid request, each of which can be killed and started again."""
-
-    def __init__(self, folder: Path, temporal_address: str) -> None:
-        self.temporal_address = temporal_address
-        self.queue = f"crash-{uuid.uuid4().hex[:8]}"
-        processor, api = free_port(), free_port()
-        self.processor_url, self.api_url = f"http://127.0.0.1:{processor}", f"http://127.0.0.1:{api}"
-        python = (sys.executable, "-m")
-        self.processes = {
-            "processor": Process(
-                *python, "waystation.sandbox.processor", "--port", str(processor),
-                "--data", str(folder / "processor"), log=folder / "processor.log",
-            ),
-            "api": Process(
-                *python, "waystation.sandbox.paid_api", "--port", str(api), "--data", str(folder / "paid"),
-                "--processor", self.processor_url, "--lease-seconds", "1", log=folder / "api.log",
-            ),
-            "worker": Process(
-                *python, "tests.workflows.paid_request.worker_process", "--temporal", temporal_address,
-                "--processor", self.processor_url, "--queue", self.queue, "--key", KEY,
-                "--rpc", f"{self.api_url}/facilitator/rpc",
-                log=folder / "worker.log",
-            ),
-        }  # fmt: skip
-        self.http = httpx.AsyncClient(trust_env=False, timeout=20)
-
-    async def ready(self) -> None:
-        for url in (self.processor_url, self.api_url):
-            await eventually(lambda url=url: self._answers(url), within=START_SECONDS, what=f"{url} answers")
-
-    async def _answers(self, url: str) -> bool:
-        try:
-            return (await self.http.get(f"{url}/sandbox/health")).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def crash(self, name: str) -> None:
-        """kill -9, and a new start."""
-        self.processes[name].kill()
-        self.processes[name].start()
-
-    async def charges(self) -> dict[str, list[int]]:
-        """Amounts charged, by the payment that the token was issued for."""
-        ledger = (await self.http.get(f"{self.processor_url}/sandbox/ledger")).json()
-        self.tokens: list[dict[str, Any]] = ledger["tokens"]
-        found: dict[str, list[int]] = {}
-        for token in self.tokens:
-            payment = token["shared_metadata"]["purchase_id"]
-            captured = token["usage_details"]["amount_captured"]["value"]
-            found.setdefault(payment, []).extend([captured] if captured else [])
-        entries = [entry for entry in ledger["entries"] if entry["kind"] == "charge"]
-        assert sum(entry["amount"] for entry in entries) == sum(map(sum, found.values()))
-        return found
-
-    async def transfers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (
-            await self.http.get(f"{self.api_url}/facilitator/sandbox/transfers")
-        ).json()
-        return found
-
-    async def close(self) -> None:
-        await self.http.aclose()
-        for process in self.processes.values():
-            process.kill()
 
 
 @pytest.fixture(scope="module")
-async def town(
+async def parts(
     tmp_path_factory: pytest.TempPathFactory, temporal_server: TemporalServer
-) -> AsyncIterator[Town]:
-    made = Town(tmp_path_factory.mktemp("town"), temporal_server.address)
-    try:
-        await made.ready()
-        yield made
-    finally:
-        await made.close()
+) -> AsyncIterator[PaymentProcesses]:
+    folder = tmp_path_factory.mktemp("payments")
+    async with PaymentProcesses(folder, temporal_server.address, lease_seconds=1) as parts:
+        yield parts
 
 
-async def open_mandate(temporal: Client, town: Town, cap: Money) -> str:
+async def open_mandate(temporal: Client, parts: PaymentProcesses, cap: Money) -> str:
     terms = MandateTerms(
         owner="alice",
         agent=AGENT,
         cap=cap,
         approval_threshold=cap.amount,
         valid_until=datetime.now(UTC) + timedelta(hours=3),
-        sellers=(town.api_url,),
+        sellers=(parts.api.url,),
         payment_methods=("pm_card_visa",),
     )
     mandate_id = f"mandate-{uuid.uuid4().hex[:8]}"
     await temporal.start_workflow(
-        Mandate.run, MandateStart(terms=terms), id=mandate_id, task_queue=town.queue
+        Mandate.run, MandateStart(terms=terms), id=mandate_id, task_queue=parts.queue
     )
     return mandate_id
 
 
 async def start(
-    temporal: Client, town: Town, mandate: str, path: str, price: Money
+    temporal: Client, parts: PaymentProcesses, mandate: str, path: str, price: Money
 ) -> WorkflowHandle[PaidRequest, PaidRequestView]:
-    request = PaidHttpRequest(url=town.api_url + path)
+    request = PaidHttpRequest(url=parts.api.url + path)
     begun = PaidRequestStart(
         request=request,
         max_price=price,
@@ -146,14 +74,14 @@ async def start(
         rails=(Rail.MPP_STRIPE, Rail.X402_EXACT),
     )
     return await temporal.start_workflow(
-        PaidRequest.run, begun, id=f"pay-{uuid.uuid4().hex[:8]}", task_queue=town.queue
+        PaidRequest.run, begun, id=f"pay-{uuid.uuid4().hex[:8]}", task_queue=parts.queue
     )
 
 
-async def how_long(temporal: Client, town: Town, mandate: str, path: str, price: Money) -> float:
+async def how_long(temporal: Client, parts: PaymentProcesses, mandate: str, path: str, price: Money) -> float:
     """Seconds that a payment takes on this machine, now."""
     began = time.perf_counter()
-    handle = await start(temporal, town, mandate, f"{path}{uuid.uuid4().hex[:6]}", price)
+    handle = await start(temporal, parts, mandate, f"{path}{uuid.uuid4().hex[:6]}", price)
     assert (await handle.result()).status == "delivered"
     return time.perf_counter() - began
 
@@ -164,15 +92,17 @@ async def balance(temporal: Client, mandate: str) -> MandateView:
 
 
 @pytest.mark.timeout(120 + RUNS * OUTCOME_SECONDS)
-async def test_kill_9_at_random_points_charges_once_and_delivers(temporal: Client, town: Town) -> None:
+async def test_kill_9_at_random_points_charges_once_and_delivers(
+    temporal: Client, parts: PaymentProcesses
+) -> None:
     dice = random.Random(SEED)
     print(f"{RUNS} runs, WAYSTATION_CRASH_SEED={SEED}")
-    warming = await open_mandate(temporal, town, usd(50 * 2))
-    await how_long(temporal, town, warming, "/v1/reports/", usd(50))  # the worker is up
-    latest = MARGIN_AFTER_THE_END * await how_long(temporal, town, warming, "/v1/reports/", usd(50))
-    dollars = await open_mandate(temporal, town, usd(50 * RUNS))
-    tokens = await open_mandate(temporal, town, Money(amount=1_000 * RUNS, currency=USDC))
-    paid_before = await town.charges()
+    warming = await open_mandate(temporal, parts, usd(50 * 2))
+    await how_long(temporal, parts, warming, "/v1/reports/", usd(50))  # the worker is up
+    latest = MARGIN_AFTER_THE_END * await how_long(temporal, parts, warming, "/v1/reports/", usd(50))
+    dollars = await open_mandate(temporal, parts, usd(50 * RUNS))
+    tokens = await open_mandate(temporal, parts, Money(amount=1_000 * RUNS, currency=USDC))
+    paid_before = parts.charges()
     by_card: list[str] = []
     in_tokens = hits = 0
     failed: Counter[str] = Counter()
@@ -182,9 +112,9 @@ async def test_kill_9_at_random_points_charges_once_and_delivers(temporal: Clien
         where = f"run {run}: {victim} killed after {delay:.3f} s, {'card' if card else 'tokens'}, seed {SEED}"
         path = f"/v1/reports/r{run}" if card else f"/v1/quotes/q{run}"
         price = usd(50) if card else Money(amount=1_000, currency=USDC)
-        handle = await start(temporal, town, dollars if card else tokens, path, price)
+        handle = await start(temporal, parts, dollars if card else tokens, path, price)
         await asyncio.sleep(delay)  # not to wait for something, but to hit any point
-        town.crash(victim)
+        parts.crash(victim)
         hits += (await handle.describe()).status == WorkflowExecutionStatus.RUNNING
         view = await asyncio.wait_for(handle.result(), OUTCOME_SECONDS)
         if (view.status, view.money_moved) == ("failed", "no"):
@@ -198,12 +128,12 @@ async def test_kill_9_at_random_points_charges_once_and_delivers(temporal: Clien
             in_tokens += 1
     paid = len(by_card) + in_tokens
     print(f"{hits} under way when killed; {paid} paid and delivered, failed without money: {dict(failed)}")
-    await town.ready()
-    charges = {payment: amounts for payment, amounts in (await town.charges()).items() if amounts}
+    await parts.ready()
+    charges = {payment: amounts for payment, amounts in parts.charges().items() if amounts}
     ours = {payment: amounts for payment, amounts in charges.items() if payment not in paid_before}
     assert ours == {payment: [50] for payment in by_card}
-    assert len(await town.transfers()) == in_tokens
-    assert [token["id"] for token in town.tokens if token["status"] != "deactivated"] == []
+    assert len(parts.api.transfers()) == in_tokens
+    assert [token["id"] for token in parts.tokens() if token["status"] != "deactivated"] == []
     for mandate, spent in ((dollars, 50 * len(by_card)), (tokens, 1_000 * in_tokens)):
         view_of = await balance(temporal, mandate)
         assert (view_of.spent.amount, view_of.reserved.amount) == (spent, 0)
@@ -223,61 +153,59 @@ async def test_kill_9_at_random_points_charges_once_and_delivers(temporal: Clien
     ],
 )
 async def test_a_server_that_dies_in_the_middle_of_a_call(
-    temporal: Client, town: Town, server: str, match: str, when: str
+    temporal: Client, parts: PaymentProcesses, server: str, match: str, when: str
 ) -> None:
-    await town.ready()
-    mandate = await open_mandate(temporal, town, usd(50))
-    url = town.processor_url if server == "processor" else town.api_url
-    trouble = {"match": match, "kind": "die", "when": when}
-    assert (await town.http.post(f"{url}/sandbox/troubles", json=trouble)).status_code == 201
-    handle = await start(temporal, town, mandate, f"/v1/reports/{uuid.uuid4().hex[:6]}", usd(50))
-    process = town.processes[server]
-    await eventually(lambda: process.popen.poll() is not None, what=f"{server} has died")
+    await parts.ready()
+    mandate = await open_mandate(temporal, parts, usd(50))
+    process = parts.processor if server == "processor" else parts.api
+    process.trouble(match=match, kind="die", when=when)
+    handle = await start(temporal, parts, mandate, f"/v1/reports/{uuid.uuid4().hex[:6]}", usd(50))
+    await eventually(lambda: process.ended, what=f"{server} has died")
     process.start()
     view = await asyncio.wait_for(handle.result(), OUTCOME_SECONDS)
     assert (view.status, view.money_moved) == ("delivered", "yes")
-    await town.ready()
-    assert (await town.charges())[handle.id] == [50]
-    assert [token["id"] for token in town.tokens if token["status"] != "deactivated"] == []
+    await parts.ready()
+    assert parts.charges()[handle.id] == [50]
+    assert [token["id"] for token in parts.tokens() if token["status"] != "deactivated"] == []
     assert (await balance(temporal, mandate)).spent.amount == 50
 
 
 @pytest.mark.timeout(120 + RUNS * OUTCOME_SECONDS)
-async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(temporal: Client, town: Town) -> None:
+async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(
+    temporal: Client, parts: PaymentProcesses
+) -> None:
     dice = random.Random(SEED + 1)
     payments = max(4, RUNS // 4)
-    await town.ready()
-    warming = await open_mandate(temporal, town, usd(50 * 2))
-    await how_long(temporal, town, warming, "/v1/reports/", usd(50))  # the worker is up
-    latest = await how_long(temporal, town, warming, "/v1/reports/", usd(50))
-    before = sum(map(sum, (await town.charges()).values()))
-    mandate = await open_mandate(temporal, town, usd(50 * payments))
+    await parts.ready()
+    warming = await open_mandate(temporal, parts, usd(50 * 2))
+    await how_long(temporal, parts, warming, "/v1/reports/", usd(50))  # the worker is up
+    latest = await how_long(temporal, parts, warming, "/v1/reports/", usd(50))
+    before = sum(map(sum, parts.charges().values()))
+    mandate = await open_mandate(temporal, parts, usd(50 * payments))
     agent = Payer(
         temporal,
         mandate_id=mandate,
         agent=AGENT,
-        task_queue=town.queue,
+        task_queue=parts.queue,
         rails=(Rail.MPP_STRIPE,),
         allowed_networks=read_networks(["127.0.0.0/8"]),
     )
     budget = usd(50 * payments)
-    async with agent.allowance(town.api_url, budget=budget, max_price=usd(50)) as allowance:
+    async with agent.allowance(parts.api.url, budget=budget, max_price=usd(50)) as allowance:
         for number in range(payments):
-            url = f"{town.api_url}/v1/reports/{allowance}-{number}"
-            await eventually(
-                lambda: town._answers(town.api_url), within=START_SECONDS, what="the API answers"
-            )
+            url = f"{parts.api.url}/v1/reports/{allowance}-{number}"
+            await parts.api.ready()
             paying = asyncio.create_task(agent.fetch(url, max_price=usd(50), payment_id=f"call-{number}"))
             await asyncio.sleep(dice.uniform(0, latest))  # to hit any point
             victim = dice.choice(["worker", "worker", "processor"])
-            town.crash(victim)
+            parts.crash(victim)
             paid = await asyncio.wait_for(paying, OUTCOME_SECONDS)
             assert paid.response.status_code == 200, f"payment {number}, {victim} killed, seed {SEED}"
     view = await asyncio.wait_for(agent.settled(allowance), OUTCOME_SECONDS)
-    await town.ready()
+    await parts.ready()
     assert view.spent == 50 * payments
-    assert sum(map(sum, (await town.charges()).values())) - before == 50 * payments
-    assert [token["id"] for token in town.tokens if token["status"] != "deactivated"] == []
+    assert sum(map(sum, parts.charges().values())) - before == 50 * payments
+    assert [token["id"] for token in parts.tokens() if token["status"] != "deactivated"] == []
     final = await balance(temporal, mandate)
     assert (final.spent.amount, final.reserved.amount) == (50 * payments, 0)
     await agent.close()
@@ -286,55 +214,47 @@ async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(temporal
 @pytest.mark.timeout(180 + RUNS * OUTCOME_SECONDS)
 @pytest.mark.parametrize("card", [True, False], ids=["card", "tokens"])
 async def test_kill_9_of_the_holder_of_an_allowance(
-    temporal: Client, town: Town, tmp_path: Path, card: bool
+    temporal: Client, parts: PaymentProcesses, tmp_path: Path, card: bool
 ) -> None:
     """It is killed and started again until all its payments are made: each is charged once."""
     dice = random.Random(SEED + 2 + card)
     payments = max(6, RUNS // 2)
-    await town.ready()
+    await parts.ready()
     price = usd(50) if card else Money(amount=1_000, currency=USDC)
     budget = Money(amount=price.amount * payments, currency=price.currency)
-    mandate = await open_mandate(temporal, town, budget)
+    mandate = await open_mandate(temporal, parts, budget)
     allowance = f"held-{uuid.uuid4().hex[:8]}"
-    transfers = len(await town.transfers())
-    options = {
-        "temporal": town.temporal_address, "processor": town.processor_url, "queue": town.queue, "key": KEY,
-        "rpc": f"{town.api_url}/facilitator/rpc", "mandate": mandate, "agent": AGENT,
-        "seller": town.api_url, "path": "/v1/reports/" if card else "/v1/quotes/",
-        "allowance": allowance, "currency": price.currency,
-        "rail": Rail.MPP_STRIPE if card else Rail.X402_EXACT,
-        "journal": str(tmp_path / "journal"), "price": str(price.amount), "payments": str(payments),
-    }  # fmt: skip
-    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    holder = Process(
-        sys.executable,
-        "-m",
-        "tests.workflows.paid_request.holder_process",
-        *flags,
-        log=tmp_path / "holder.log",
+    transfers = len(parts.api.transfers())
+    holder = parts.holder(
+        tmp_path,
+        mandate=mandate,
+        agent=AGENT,
+        path="/v1/reports/" if card else "/v1/quotes/",
+        allowance=allowance,
+        rail=Rail.MPP_STRIPE if card else Rail.X402_EXACT,
+        price=price,
+        payments=payments,
     )
     kills = 0
-    try:
-        while holder.popen.poll() is None:
+    with holder:
+        while not holder.ended:
             await asyncio.sleep(dice.uniform(0.8, 3.0))  # to hit any point, its start included
-            if kills < payments and holder.popen.poll() is None:
+            if kills < payments and not holder.ended:
                 kills += 1
                 holder.kill()
                 if dice.random() < 0.2:
-                    town.crash("processor")
-                    await town.ready()
+                    parts.crash("processor")
+                    await parts.ready()
                 holder.start()
         assert holder.popen.returncode == 0, holder.output[-2000:]
-    finally:
-        holder.kill()
     view: AllowanceView = await temporal.get_workflow_handle(allowance, result_type=AllowanceView).result()
     print(f"{payments} payments, {kills} kills, seed {SEED}")
     assert (view.spent, view.held) == (budget.amount, 0)
     if card:
-        charged = {key: sums for key, sums in (await town.charges()).items() if key.startswith(allowance)}
+        charged = {key: sums for key, sums in parts.charges().items() if key.startswith(allowance)}
         assert charged == {f"{allowance}:call-{n}": [50] for n in range(payments)}
-        assert [token["id"] for token in town.tokens if token["status"] != "deactivated"] == []
+        assert [token["id"] for token in parts.tokens() if token["status"] != "deactivated"] == []
     else:
-        assert len(await town.transfers()) - transfers == payments
+        assert len(parts.api.transfers()) - transfers == payments
     final = await balance(temporal, mandate)
     assert (final.spent.amount, final.reserved.amount) == (budget.amount, 0)

@@ -1,7 +1,7 @@
 """The processor's process, a bendable seller, and a worker with encryption, shared by all tests here."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -10,10 +10,11 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.registration import open_purchase_activities
-from tests.support import TemporalServer
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
-from tests.workflows.purchase.support import Buyer, Processor
+from tests.workflows.purchase.support import Buyer
 from tests.workflows.purchase.town import Town
+from tests.world.sandbox import Processor, running_processor
+from tests.world.temporal import TemporalServer
 from waystation.settings import MoneySettings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
@@ -22,13 +23,9 @@ SHOP_KEY = "key-of-the-agent-at-the-shop"
 
 
 @pytest.fixture(scope="session")
-async def processor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processor]:
-    process = Processor(tmp_path_factory.mktemp("processor"))
-    try:
-        await process.ready()
-        yield process
-    finally:
-        process.kill()
+def processor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processor]:
+    with running_processor(tmp_path_factory.mktemp("processor")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +39,7 @@ async def seller(scripted: ScriptedSeller, processor: Processor) -> AsyncIterato
     scripted.reset()
     yield scripted
     scripted.reset()
-    await processor.calm()
+    processor.heal()
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +75,7 @@ def buyer(encrypted: Client, purchase_queue: str, seller: ScriptedSeller) -> Buy
 
 
 @pytest.fixture(scope="session")
-async def town(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Town]:
+async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     # A server of its own: its worker takes up what its API starts, on the queue that all stacks share.
-    folder = tmp_path_factory.mktemp("town")
-    built = Town(folder, TemporalServer(folder))
-    try:
-        await built.open()
-        yield built
-    finally:
-        built.close()
+    async with Town(tmp_path_factory.mktemp("town")) as town:
+        yield town

@@ -13,9 +13,11 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from tests.support import TemporalServer, anonymous
+from tests.support import anonymous
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
-from tests.workflows.purchase.support import Bought, Buyer, Processor
+from tests.workflows.purchase.support import Bought, Buyer
+from tests.world.sandbox import Processor, running_processor
+from tests.world.temporal import running_temporal
 from waystation.models.decisions import Cancel
 from waystation.models.purchases import Revise
 from workflows.purchase import Purchase
@@ -61,29 +63,28 @@ SCENES: dict[str, Any] = {
 }
 
 
-async def main() -> None:
+async def record(client: Client, processor: Processor) -> None:
+    """Writes the histories of every scene."""
     from tests.workflows.purchase.test_time import working
 
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        temporal, processor = TemporalServer(Path(scratch)), Processor(Path(scratch))
-        try:
-            await temporal.ready()
-            await processor.ready()
+    async with ScriptedSeller(processor.url).served() as seller, working(client, processor) as queue:
+        buyer = Buyer(client, queue, seller.origin)
+        for name, play in SCENES.items():
+            bought = await play(buyer)
+            for kind, handle in (("purchase", bought.handle), ("mandate", bought.mandate)):
+                history = await client.get_workflow_handle(handle.id).fetch_history()
+                (FOLDER / f"{kind}-{name}.json").write_text(anonymous(history.to_json()) + "\n")
+
+
+async def main() -> None:
+    """Starts Temporal and the processor, records, stops them."""
+    with tempfile.TemporaryDirectory() as folder, running_processor(Path(folder)) as processor:
+        async with running_temporal(Path(folder)) as temporal:
             client = await Client.connect(
                 temporal.address, data_converter=pydantic_data_converter, identity="recorder"
             )
-            async with ScriptedSeller(processor.url).served() as seller, working(client, processor) as queue:
-                buyer = Buyer(client, queue, seller.origin)
-                for name, play in SCENES.items():
-                    bought = await play(buyer)
-                    for kind, handle in (("purchase", bought.handle), ("mandate", bought.mandate)):
-                        history = await client.get_workflow_handle(handle.id).fetch_history()
-                        text = anonymous(history.to_json())
-                        (FOLDER / f"{kind}-{name}.json").write_text(text + "\n")
-        finally:
-            processor.kill()
-            temporal.kill()
+            await record(client, processor)
     print(f"recorded {len(list(FOLDER.glob('*.json')))} histories")
 
 

@@ -9,18 +9,17 @@ import asyncio
 import contextlib
 import copy
 import json
-import socket
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import stripe
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.world.uvicorn import served
 from waystation.stripe_http import open_stripe
 
 PRICES = {"mug": 900, "tea": 450, "ebook": 1200}
@@ -257,17 +256,11 @@ class ScriptedSeller:
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator["ScriptedSeller"]:
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            self.origin = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            server = uvicorn.Server(uvicorn.Config(self.app(), log_level="warning", lifespan="off"))
-            task = asyncio.create_task(server.serve(sockets=[listening]))
-            try:
+        try:
+            async with served(self.app()) as self.origin:
                 yield self
-            finally:
-                server.should_exit = True
-                await task
-                await self._connections.close_async()
+        finally:
+            await self._connections.close_async()
 
 
 AUTHENTICATION = {

@@ -1,17 +1,14 @@
-"""What tests of purchases share: the processor's process, a buyer's side, ways to ask and to wait."""
+"""What tests of purchases share: a buyer's side, ways to ask and to wait."""
 
-import sys
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import httpx
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
-from tests.support import PATIENCE_SECONDS, START_SECONDS, Process, eventually, free_port
+from tests.support import PATIENCE_SECONDS, eventually
 from waystation.models.decisions import Approve
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.purchases import OutcomeWanted, PurchaseRequest, PurchaseView
@@ -30,48 +27,6 @@ ADDRESS = {
 }
 BUYER = {"email": "alice@example.com", "first_name": "Alice", "last_name": "Example"}
 DETAILS = {"name": "Alice Example", "email": "alice@example.com", "address": ADDRESS}
-
-
-class Processor(Process):
-    """The sandbox processor in a process of its own; its ledger survives kill -9."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        super().__init__(
-            sys.executable, "-m", "waystation.sandbox.processor",
-            "--port", str(self.port), "--data", str(folder / "processor"),
-            log=folder / "processor.log",
-        )  # fmt: skip
-
-    async def ready(self) -> None:
-        await eventually(self._healthy, within=START_SECONDS, what="the processor answers")
-
-    async def _healthy(self) -> bool:
-        try:
-            async with httpx.AsyncClient() as http:
-                return (await http.get(f"{self.url}/sandbox/health")).is_success
-        except httpx.HTTPError:
-            return False
-
-    async def books(self) -> dict[str, Any]:
-        async with httpx.AsyncClient() as http:
-            answer = await http.get(f"{self.url}/sandbox/ledger", timeout=30)
-            answer.raise_for_status()
-            found: dict[str, Any] = answer.json()
-            return found
-
-    async def tokens_of(self, purchase_id: str) -> list[dict[str, Any]]:
-        tokens = (await self.books())["tokens"]
-        return [one for one in tokens if one["shared_metadata"].get("purchase_id") == purchase_id]
-
-    async def arm(self, **trouble: Any) -> None:
-        async with httpx.AsyncClient() as http:
-            (await http.post(f"{self.url}/sandbox/troubles", json=trouble)).raise_for_status()
-
-    async def calm(self) -> None:
-        async with httpx.AsyncClient() as http:
-            (await http.delete(f"{self.url}/sandbox/troubles")).raise_for_status()
 
 
 @dataclass

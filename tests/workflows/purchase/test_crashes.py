@@ -17,7 +17,8 @@ from temporalio.client import Client
 
 from tests.support import eventually
 from tests.workflows.purchase.support import Bought
-from tests.workflows.purchase.town import API_KEY, Town, buy_and_approve, start
+from tests.workflows.purchase.town import Town, buy_and_approve, start
+from tests.world.purchase_processes import SHOP_KEY
 from waystation.models.decisions import Cancel
 from workflows.purchase import Purchase
 
@@ -30,7 +31,7 @@ DECLINES = SEED % 3 == 0
 
 async def check_books(town: Town, mandates: list[Any], purchases: list[Bought]) -> dict[str, int]:
     views = [await bought.view() for bought in purchases]
-    books, state = await town.processor.books(), await town.shop.state()
+    books, state = town.processor.books(), town.shop.state()
     charges: dict[str, int] = {}
     for entry in books["entries"]:
         if entry["kind"] == "charge":
@@ -79,7 +80,7 @@ async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town) -> None:
     purchases: list[Bought] = []
     struck: Counter[str] = Counter()
     while len(purchases) < RUNS:
-        await town.shop.tell("/sandbox/stock/mug_blue/1000")
+        town.shop.stock("mug_blue", 1_000)
         batch, clients = [], []
         for number in range(min(AT_ONCE, RUNS - len(purchases))):
             items = [{"id": chance.choice(["mug_blue", "ebook_tides"]), "quantity": chance.randint(1, 3)}]
@@ -112,9 +113,9 @@ async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town) -> None:
 @pytest.mark.parametrize("moment", ["reserve", "place_order"])
 async def test_a_shop_that_dies_before_or_after_the_charge(town: Town, moment: str) -> None:
     mandate = await town.buyer.mandate(approval_threshold=50_000)
-    await town.shop.tell("/sandbox/behaviour", die_in=moment)
+    town.shop.behave(die_in=moment)
     bought = await start(town, mandate, [{"id": "ebook_tides"}])
-    await eventually(lambda: town.shop.popen.poll() is not None, what="the shop has died")
+    await eventually(lambda: town.shop.ended, what="the shop has died")
     town.shop.start()
     await town.shop.ready()
     await bought.until("completed", within=60)
@@ -127,7 +128,7 @@ async def test_no_token_is_readable_anywhere(town: Town) -> None:
     mandate = await town.buyer.mandate(approval_threshold=50_000)
     bought = await start(town, mandate, [{"id": "ebook_tides"}])
     await bought.until("completed", within=60)
-    tokens = [one["id"] for one in (await town.processor.books())["tokens"]]
+    tokens = [one["id"] for one in town.processor.books()["tokens"]]
     assert tokens
     raw = await Client.connect(town.temporal.address)
     searched = 0
@@ -148,4 +149,4 @@ async def test_no_token_is_readable_anywhere(town: Town) -> None:
     for file in files:
         content = file.read_bytes()
         assert not any(token.encode() in content for token in tokens), file.name
-        assert API_KEY.encode() not in content, file.name
+        assert SHOP_KEY.encode() not in content, file.name

@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import httpx
 import pytest
 
 from tests.support import eventually
-from tests.workflows.purchase.support import Bought, Processor
+from tests.workflows.purchase.support import Bought
 from tests.workflows.purchase.test_crashes import check_books, settled
-from tests.workflows.purchase.town import Shop, Town, start
+from tests.workflows.purchase.town import Town, start
+from tests.world.sandbox import Processor, Shop
 from waystation.client.purchases import Buying
 from waystation.errors import ConflictError
 
@@ -64,11 +64,6 @@ VICTIMS = {
 """Which calls are under way when each is killed; the worker's quick ones have a test of their own."""
 
 
-async def armed(server: Shop | Processor) -> int:
-    async with httpx.AsyncClient() as http:
-        return len((await http.get(f"{server.url}/sandbox/troubles")).json())
-
-
 class Parking:
     """Purchases that stand still, each in a call of its own."""
 
@@ -85,24 +80,17 @@ class Parking:
         )
         trouble = {"match": call.match, "kind": "hang", "when": self.moment}
         if not asks:
-            await self._arm(server, trouble)
+            server.trouble(**trouble)
         items = MUG if name == "select" else BOOK
         bought = await start(self.town, mandate, items, revision_timeout_seconds=0)
         self.bought.append((bought, call))
         if asks:
             await bought.until("awaiting_approval")
-            await self._arm(server, trouble)
+            server.trouble(**trouble)
             await bought.approve()
 
-        async def parked() -> bool:
-            # Not by how many stand still: a call within a task is given up after a second.
-            return await armed(server) == 0
-
-        await eventually(parked, what=f"a purchase stands still in {name}")
-
-    async def _arm(self, server: Shop | Processor, trouble: dict[str, Any]) -> None:
-        async with httpx.AsyncClient() as http:
-            (await http.post(f"{server.url}/sandbox/troubles", json=trouble)).raise_for_status()
+        # Not by how many stand still: a call within a task is given up after a second.
+        await eventually(lambda: not server.armed(), what=f"a purchase stands still in {name}")
 
     async def check(self) -> None:
         """Each ends as it would have without the kill, and the books are right."""
@@ -115,8 +103,8 @@ class Parking:
 
 @pytest.fixture
 async def stocked(town: Town) -> Town:
-    await town.shop.tell("/sandbox/behaviour")
-    await town.shop.tell("/sandbox/stock/mug_blue/1000")
+    town.shop.behave()
+    town.shop.stock("mug_blue", 1_000)
     return town
 
 

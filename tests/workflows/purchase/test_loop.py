@@ -8,9 +8,11 @@ from starlette.responses import JSONResponse
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from tests.support import TEMPORAL, eventually
+from tests.support import eventually
 from tests.workflows.purchase.scripted_seller import ScriptedSeller, completed, message
-from tests.workflows.purchase.support import Bought, Buyer, Processor
+from tests.workflows.purchase.support import Bought, Buyer
+from tests.world.sandbox import Processor
+from tests.world.temporal import TEMPORAL
 from waystation.models.decisions import (
     Approve,
     Cancel,
@@ -43,14 +45,14 @@ PROOF = {
 async def nothing_happened(bought: Bought, processor: Processor) -> None:
     """No charge, no reservation, no token that could still be charged."""
     assert await bought.balance() == (0, 0)
-    for token in await processor.tokens_of(bought.id):
+    for token in processor.tokens_of(bought.id):
         assert token["status"] == "deactivated"
         assert token["usage_details"]["amount_captured"]["value"] == 0
 
 
 async def paid_once(bought: Bought, processor: Processor, amount: int) -> None:
     captured = [
-        token["usage_details"]["amount_captured"]["value"] for token in await processor.tokens_of(bought.id)
+        token["usage_details"]["amount_captured"]["value"] for token in processor.tokens_of(bought.id)
     ]
     assert [value for value in captured if value] == [amount]
     assert await bought.balance() == (amount, 0)
@@ -84,7 +86,7 @@ async def test_an_approved_purchase_is_paid_once_and_the_books_are_right(
     assert view.receipt is not None
     assert (view.receipt.amount, view.receipt.approved_by) == (TOTAL, "alice")
     await paid_once(bought, processor, TOTAL)
-    [token] = await processor.tokens_of(bought.id)
+    [token] = processor.tokens_of(bought.id)
     assert token["deactivated_reason"] == "consumed"
     assert token["usage_limits"]["max_amount"] == TOTAL
     assert token["seller_details"]["network_business_profile"] == "profile_test_shop"
@@ -403,7 +405,7 @@ async def test_after_a_decline_the_next_method_of_the_mandate_is_tried(
     assert view.status == "completed"
     assert view.payment_tries == 2
     await paid_once(bought, processor, TOTAL)
-    reasons = sorted(token["deactivated_reason"] for token in await processor.tokens_of(bought.id))
+    reasons = sorted(token["deactivated_reason"] for token in processor.tokens_of(bought.id))
     assert reasons == ["consumed", "revoked"]
 
 
@@ -438,7 +440,7 @@ async def test_a_seller_that_charges_and_says_declined_is_not_paid_twice(
     bought = await buyer.buy(terms=AUTO)
     assert (await bought.outcome()).status == "completed"
     await paid_once(bought, processor, TOTAL)
-    assert len(await processor.tokens_of(bought.id)) == 1
+    assert len(processor.tokens_of(bought.id)) == 1
 
 
 async def test_a_declined_card_with_nobody_to_ask_ends_the_purchase(

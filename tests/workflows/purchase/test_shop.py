@@ -19,10 +19,10 @@ MUGS = [{"id": "mug_blue", "quantity": 2}]
 
 @pytest.fixture
 async def shop(town: Town) -> AsyncIterator[Town]:
-    await town.shop.tell("/sandbox/behaviour")
-    await town.shop.tell("/sandbox/stock/mug_blue/1000")
+    town.shop.behave()
+    town.shop.stock("mug_blue", 1_000)
     yield town
-    await town.shop.tell("/sandbox/behaviour")
+    town.shop.behave()
 
 
 async def buy(town: Town, items: list[dict[str, Any]], terms: Any = None, **changes: Any) -> Bought:
@@ -31,8 +31,8 @@ async def buy(town: Town, items: list[dict[str, Any]], terms: Any = None, **chan
 
 
 async def charged(town: Town, bought: Bought) -> int:
-    tokens = {one["id"] for one in await town.processor.tokens_of(bought.id)}
-    entries = (await town.processor.books())["entries"]
+    tokens = {one["id"] for one in town.processor.tokens_of(bought.id)}
+    entries = town.processor.books()["entries"]
     return sum(one["amount"] for one in entries if one["kind"] == "charge" and one["token"] in tokens)
 
 
@@ -58,7 +58,7 @@ async def test_goods_of_both_kinds_by_the_option_asked_for(shop: Town) -> None:
 
 @pytest.mark.parametrize("how", ["total", "currency", "quantity", "missing_totals", "amount_as_text"])
 async def test_tampered_answers_are_refused(shop: Town, how: str) -> None:
-    await shop.shop.tell("/sandbox/behaviour", tamper=how)
+    shop.shop.behave(tamper=how)
     bought = await buy(shop, MUGS)
     view = await bought.until("refused")
     assert rule_of(view)
@@ -67,17 +67,17 @@ async def test_tampered_answers_are_refused(shop: Town, how: str) -> None:
 
 
 async def test_fifty_dollars_on_a_twenty_five_dollar_token_are_refused(shop: Town) -> None:
-    await shop.shop.tell("/sandbox/behaviour", overcharge_by=2_500)
+    shop.shop.behave(overcharge_by=2_500)
     bought = await buy(shop, MUGS, revision_timeout_seconds=0)
     view = await bought.until("failed")
     assert rule_of(view) == "payment_declined"
     assert await charged(shop, bought) == 0
     assert await bought.balance() == (0, 0)
-    assert all(one["status"] == "deactivated" for one in await shop.processor.tokens_of(bought.id))
+    assert all(one["status"] == "deactivated" for one in shop.processor.tokens_of(bought.id))
 
 
 async def test_a_second_charge_on_the_same_token_is_refused(shop: Town) -> None:
-    await shop.shop.tell("/sandbox/behaviour", charge_twice=True)
+    shop.shop.behave(charge_twice=True)
     bought = await buy(shop, MUGS)
     view = await bought.until("completed")
     assert view.cart is not None
@@ -87,7 +87,7 @@ async def test_a_second_charge_on_the_same_token_is_refused(shop: Town) -> None:
 async def test_a_price_raised_after_the_approval_is_approved_anew(shop: Town) -> None:
     bought = await buy(shop, MUGS, {})
     first = await bought.until("awaiting_approval")
-    await shop.shop.tell("/sandbox/behaviour", raise_prices_by=100)
+    shop.shop.behave(raise_prices_by=100)
     await bought.approve()
 
     async def asked_again() -> bool:
@@ -142,7 +142,7 @@ async def test_a_card_that_wants_3ds_before_there_is_a_token_to_charge(shop: Tow
     assert view.next_action is not None
     assert view.next_action.type == "use_stripe_sdk"
     assert view.payment_tries == 0
-    [token] = await shop.processor.tokens_of(bought.id)
+    [token] = shop.processor.tokens_of(bought.id)
     assert (token["status"], await charged(shop, bought)) == ("requires_action", 0)
     async with httpx.AsyncClient() as http:
         page = f"{shop.processor.url}/sandbox/next_actions/{view.next_action.value}"
@@ -151,7 +151,7 @@ async def test_a_card_that_wants_3ds_before_there_is_a_token_to_charge(shop: Tow
     view = await bought.until("completed")
     assert view.cart is not None
     assert (await charged(shop, bought), view.next_action) == (view.cart.total, None)
-    assert len(await shop.processor.tokens_of(bought.id)) == 1
+    assert len(shop.processor.tokens_of(bought.id)) == 1
 
 
 async def test_nobody_authenticates(shop: Town) -> None:
@@ -159,7 +159,7 @@ async def test_nobody_authenticates(shop: Town) -> None:
     bought = await buy(shop, MUGS, {**AUTO, "payment_methods": methods}, approval_timeout_seconds=2)
     view = await bought.until("expired")
     assert rule_of(view) == "authentication_expired"
-    assert all(one["status"] == "deactivated" for one in await shop.processor.tokens_of(bought.id))
+    assert all(one["status"] == "deactivated" for one in shop.processor.tokens_of(bought.id))
     assert await bought.balance() == (0, 0)
 
 

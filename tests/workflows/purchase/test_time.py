@@ -5,7 +5,6 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,16 +12,17 @@ import pytest
 from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.checkouts import SellerCredentials
 from activities.registration import purchase_activities
-from tests.support import TEMPORAL, eventually
+from tests.support import eventually
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
-from tests.workflows.purchase.support import Buyer, Processor
+from tests.workflows.purchase.support import Buyer
 from tests.workflows.purchase.test_loop import AUTO, TOTAL, nothing_happened, paid_once
+from tests.world.sandbox import Processor
+from tests.world.time_skipping import running_time_skipping
 from waystation.models.purchases import OrderEventReceived, Revise
 from waystation.stripe_http import open_stripe
 from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
@@ -48,11 +48,8 @@ async def working(client: Client, processor: Processor, **options: Any) -> Async
 
 @pytest.fixture
 async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    path = Path(TEMPORAL).with_name("temporal-test-server")
-    async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=str(path), data_converter=pydantic_data_converter
-    ) as env:
-        yield env
+    async with running_time_skipping() as server:
+        yield server
 
 
 async def test_an_approval_that_nobody_gives_expires(

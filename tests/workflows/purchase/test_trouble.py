@@ -8,8 +8,9 @@ import stripe
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from tests.workflows.purchase.scripted_seller import ScriptedSeller, handler, totals
-from tests.workflows.purchase.support import Buyer, Processor
+from tests.workflows.purchase.support import Buyer
 from tests.workflows.purchase.test_loop import AUTO, TOTAL, nothing_happened, paid_once
+from tests.world.sandbox import Processor
 
 
 def with_line(session: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -107,7 +108,7 @@ async def test_each_lie_is_refused_by_name_and_nothing_is_charged(
     assert (view.status, view.refusal.rule if view.refusal else None) == ("refused", rule)
     assert view.refusal is not None
     assert view.refusal.message
-    assert await processor.tokens_of(bought.id) == []
+    assert processor.tokens_of(bought.id) == []
     await nothing_happened(bought, processor)
     assert "purchase.refusal" in await bought.actions()
 
@@ -241,24 +242,24 @@ async def test_a_wish_to_cancel_during_the_payment_comes_too_late(
 async def test_a_lost_answer_of_the_processor_makes_no_second_token(
     buyer: Buyer, seller: ScriptedSeller, processor: Processor, trouble: str, when: str
 ) -> None:
-    await processor.arm(match=r"POST /v1/shared_payment/issued_tokens$", kind=trouble, when=when, times=2)
+    processor.trouble(match=r"POST /v1/shared_payment/issued_tokens$", kind=trouble, when=when, times=2)
     bought = await buyer.buy(terms=AUTO)
     assert (await bought.outcome()).status == "completed"
-    assert len(await processor.tokens_of(bought.id)) == 1
+    assert len(processor.tokens_of(bought.id)) == 1
     await paid_once(bought, processor, TOTAL)
 
 
 async def test_a_lost_answer_to_the_revocation_is_found_by_asking_again(
     buyer: Buyer, seller: ScriptedSeller, processor: Processor
 ) -> None:
-    await processor.arm(match=r"POST .*/revoke$", kind="lose_answer", times=1)
+    processor.trouble(match=r"POST .*/revoke$", kind="lose_answer", times=1)
     bought = await buyer.buy(
         terms={**AUTO, "payment_methods": ["pm_card_chargeDeclined"]}, revision_timeout_seconds=0
     )
     view = await bought.outcome()
     assert (view.status, view.refusal.rule if view.refusal else None) == ("failed", "payment_declined")
     await nothing_happened(bought, processor)
-    [token] = await processor.tokens_of(bought.id)
+    [token] = processor.tokens_of(bought.id)
     assert token["deactivated_reason"] == "revoked"
 
 

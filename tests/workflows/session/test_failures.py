@@ -13,8 +13,10 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError, RPCStatusCode
 
-from tests.stack import Stack, start_stack
-from tests.support import Process, TemporalServer, eventually, free_port, redis_server
+from tests.support import eventually, free_port
+from tests.world.redis import NO_REDIS, REDIS, running_redis
+from tests.world.stack import Stack, running_stack
+from tests.world.temporal import running_temporal
 from waystation.agents.demo import TEXT
 from waystation.client import Client, Session
 from waystation.client.transcript import Transcript
@@ -121,24 +123,19 @@ async def check(watchers: list[Watcher], session: Session) -> list[Event]:
 @pytest.fixture(scope="module")
 async def durable(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack that tests may kill, with Temporal's state in a file."""
-    folder = Path(tmp_path_factory.mktemp("durable"))
-    temporal = TemporalServer(folder, durable=True)
-    stack: Stack | None = None
-    try:
-        await temporal.ready()
-        stack = await start_stack(folder, temporal, **LIMITS)
+    folder = tmp_path_factory.mktemp("durable")
+    async with (
+        running_temporal(folder, durable=True) as temporal,
+        running_stack(folder, temporal, **LIMITS) as stack,
+    ):
         yield stack
-    finally:
-        if stack:
-            stack.stop()
-        temporal.kill()
 
 
 @pytest.fixture
 async def own(durable: Stack) -> Stack:
     """The same, whole again after whatever the last test did to it."""
     for process in (durable.temporal, *durable.processes):
-        if process.popen.poll() is not None:
+        if process.ended:
             process.start()
     await durable.ready()
     return durable
@@ -345,50 +342,41 @@ async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) 
 
 
 @pytest.mark.alone
+@pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
 async def test_two_apis_with_redis_which_is_killed_and_comes_back(tmp_path: Path) -> None:
-    binary = redis_server()
-    if binary is None:
-        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
     # Of its own: two stacks on one server would share the workers' task queue, and not the keys.
-    temporal = TemporalServer(tmp_path)
-    port = free_port()
-    redis = Process(
-        binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", log=tmp_path / "redis.log"
-    )
-    stack = Stack(tmp_path, temporal, redis_url=f"redis://127.0.0.1:{port}/0", **LIMITS)
-    try:
-        await temporal.ready()
-        stack.run_api()
-        second = free_port()
-        stack.run_api(second)
-        stack.run_worker()
-        stack.run_agent(port=second)
-        await stack.ready()
-        await stack.ready(second)
-        async with stack.client() as client:
-            # The client is on the first API, the agent on the second.
-            session, watchers = await begin(client, "tokens=100 rate=50", watchers=1)
-            await watchers[0].until("turn.completed")
-            live = [event for event in watchers[0].seen if isinstance(event, LiveDelta)]
-            assert len(live) > 70, "deltas come live from the other process"
-            await check(watchers, session)
-            await watchers[0].stop()
-            redis.kill()
-            session, watchers = await begin(client, "tokens=200 rate=50", watchers=1)
-            await watchers[0].until_text(200)
-            redis.start()
-            await watchers[0].until("turn.completed")
-            await check(watchers, session)
-            assert watchers[0].text() == words(200)
-            await watchers[0].stop()
+    async with running_temporal(tmp_path) as temporal:
+        with (
+            running_redis(tmp_path) as redis,
+            Stack(tmp_path, temporal, redis_url=redis.url, **LIMITS) as stack,
+        ):
+            stack.run_api()
+            second = free_port()
+            stack.run_api(second)
+            stack.run_worker()
+            stack.run_agent(port=second)
             await stack.ready()
             await stack.ready(second)
-            session, watchers = await begin(client, "tokens=100 rate=50", watchers=1)
-            await watchers[0].until("turn.completed")
-            live = [event for event in watchers[0].seen if isinstance(event, LiveDelta)]
-            assert len(live) > 70, "and live again once Redis is back"
-            await watchers[0].stop()
-    finally:
-        stack.stop()
-        redis.kill()
-        temporal.kill()
+            async with stack.client() as client:
+                # The client is on the first API, the agent on the second.
+                session, watchers = await begin(client, "tokens=100 rate=50", watchers=1)
+                await watchers[0].until("turn.completed")
+                live = [event for event in watchers[0].seen if isinstance(event, LiveDelta)]
+                assert len(live) > 70, "deltas come live from the other process"
+                await check(watchers, session)
+                await watchers[0].stop()
+                redis.kill()
+                session, watchers = await begin(client, "tokens=200 rate=50", watchers=1)
+                await watchers[0].until_text(200)
+                redis.start()
+                await watchers[0].until("turn.completed")
+                await check(watchers, session)
+                assert watchers[0].text() == words(200)
+                await watchers[0].stop()
+                await stack.ready()
+                await stack.ready(second)
+                session, watchers = await begin(client, "tokens=100 rate=50", watchers=1)
+                await watchers[0].until("turn.completed")
+                live = [event for event in watchers[0].seen if isinstance(event, LiveDelta)]
+                assert len(live) > 70, "and live again once Redis is back"
+                await watchers[0].stop()

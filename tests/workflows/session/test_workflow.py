@@ -18,7 +18,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer, Worker
 
-from tests.support import TEMPORAL, TemporalServer, anonymous, eventually
+from tests.support import anonymous, eventually
+from tests.world.temporal import TEMPORAL, TemporalServer
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import (
     MAX_PARTICIPANTS,

@@ -1,29 +1,39 @@
 """A whole Waystation of real processes, for tests that kill parts of it."""
 
 import json
-import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self, TypeVar
 
-import httpx
-
-from tests.support import ROOT, START_SECONDS, Process, TemporalServer, eventually, free_port
+from tests.support import free_port
+from tests.world.agent import AgentProcess
+from tests.world.api import ApiProcess
+from tests.world.process import LOGGED_CHARACTERS, Process
+from tests.world.temporal import TemporalServer
+from tests.world.worker import WorkerProcess
 from waystation.client import Client
 from waystation.settings import hash_api_key
 from waystation.temporal.encryption import generate_key
 
 ROLES = ("service", "agent", "operator", "approver", "client")
 KEYS = {role: f"ws_{role}_key_for_tests_only" for role in ROLES}
-COMMAND = (sys.executable, "-m", "waystation")
 AGENTS = ("waystation.agents.demo:agent", "waystation.agents.demo:researcher")
+
+Part = Literal["api", "worker", "agent"]
+Started = TypeVar("Started", bound=Process)
 
 
 class Stack:
-    """Temporal, worker, API processes and an agent process, each of which can be killed and started."""
+    """Worker, API processes and an agent process beside a Temporal; each can be killed and started.
+
+    As a context manager it ends all that it started, but not Temporal.
+    """
 
     def __init__(self, folder: Path, temporal: TemporalServer, **settings: Any) -> None:
         self.folder, self.temporal = folder, temporal
         self.processes: list[Process] = []
+        self.apis: dict[int, ApiProcess] = {}
         self.settings = {f"WAYSTATION_{name.upper()}": str(value) for name, value in settings.items()}
         self.ports: list[int] = []
         self.encryption_key = f"tests:{generate_key()}"
@@ -40,7 +50,6 @@ class Stack:
         return {
             "TEMPORAL_ADDRESS": self.temporal.address,
             "WAYSTATION_URL": f"http://127.0.0.1:{port}",
-            "WAYSTATION_PORT": str(port),
             "WAYSTATION_API_KEY": KEYS[role],
             "WAYSTATION_API_KEYS": json.dumps(keys),
             "WAYSTATION_TOKEN_SECRETS": json.dumps(["a secret of thirty-two bytes or more"]),
@@ -53,58 +62,60 @@ class Stack:
             **self.settings,
         }
 
-    def _run(self, name: str, *command: str, port: int, role: str = "agent") -> Process:
-        log = self.folder / f"{name}.log"
-        process = Process(*COMMAND, *command, log=log, env=self.env(port, role), cwd=ROOT)
-        self.processes.append(process)
-        return process
+    def more_env(self, part: Part) -> dict[str, str]:
+        """What one part gets beside what all have."""
+        return {}
 
-    def run_api(self, port: int | None = None) -> Process:
+    def run_api(self, port: int | None = None) -> ApiProcess:
         port = port or free_port()
         if port not in self.ports:
             self.ports.append(port)
-        return self._run(f"api-{port}", "api", port=port, role="service")
+        env = {**self.env(port, "service"), **self.more_env("api")}
+        self.apis[port] = self._run(ApiProcess(self.folder, env=env, port=port, name=f"api-{port}"))
+        return self.apis[port]
 
-    def run_worker(self) -> Process:
-        return self._run("worker", "worker", port=self.ports[0])
+    def run_worker(self) -> WorkerProcess:
+        env = {**self.env(self.ports[0], "agent"), **self.more_env("worker")}
+        return self._run(WorkerProcess(self.folder, env=env))
 
-    def run_agent(self, *references: str, port: int | None = None) -> Process:
-        return self._run("agent", "agent", *(references or AGENTS), port=port or self.ports[0])
+    def run_agent(self, *references: str, port: int | None = None) -> AgentProcess:
+        env = {**self.env(port or self.ports[0], "agent"), **self.more_env("agent")}
+        return self._run(AgentProcess(self.folder, *(references or AGENTS), env=env))
+
+    def _run(self, process: Started) -> Started:
+        self.processes.append(process)
+        return process.start()
 
     async def ready(self, port: int | None = None) -> None:
         """Waits until an API serves, and its live bus is up."""
-        url = f"http://127.0.0.1:{port or self.ports[0]}/ready"
-
-        # One client for all tries: making one costs more than the processes that start can spare.
-        async with httpx.AsyncClient() as http:
-
-            async def answers() -> bool:
-                try:
-                    return (await http.get(url)).is_success
-                except httpx.TransportError:
-                    return False
-
-            await eventually(answers, within=START_SECONDS, what=f"{url} answers\n{self.logs()}")
+        try:
+            await self.apis[port or self.ports[0]].ready()
+        except AssertionError as error:
+            error.add_note(self.logs())
+            raise
 
     def logs(self) -> str:
-        return "\n".join(f"--- {p.log.name}\n{p.output[-3000:]}" for p in self.processes)
+        return "\n".join(f"--- {p.log.name}\n{p.output[-LOGGED_CHARACTERS:]}" for p in self.processes)
 
     def client(self, role: str = "service", port: int | None = None) -> Client:
         return Client(f"http://127.0.0.1:{port or self.ports[0]}", KEYS[role])
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for process in reversed(self.processes):
             process.kill()
 
 
-async def start_stack(folder: Path, temporal: TemporalServer, **settings: Any) -> Stack:
-    stack = Stack(folder, temporal, **settings)
-    stack.run_api()
-    stack.run_worker()
-    stack.run_agent()
-    try:
+@asynccontextmanager
+async def running_stack(
+    folder: Path, temporal: TemporalServer, *agents: str, **settings: Any
+) -> AsyncIterator[Stack]:
+    """A stack of one each, ready."""
+    with Stack(folder, temporal, **settings) as stack:
+        stack.run_api()
+        stack.run_worker()
+        stack.run_agent(*agents)
         await stack.ready()
-    except BaseException:
-        stack.stop()
-        raise
-    return stack
+        yield stack

@@ -1,6 +1,6 @@
 """A worker for mandates and purchases in a process of its own, so that tests can kill it.
 
-Reads what it needs from the environment; run with ``python -m tests.workflows.purchase.worker_process``.
+Reads what it needs from the environment; run with ``python -m tests.world.purchase_worker``.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""``waystation dev`` as a real process in a folder of its own, and commands run beside it."""
+"""Commands run beside a ``waystation dev``, in a terminal or not."""
 
 import fcntl
 import os
@@ -10,16 +10,15 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.support import START_SECONDS, Process, eventually, free_port
+from tests.support import START_SECONDS
+from tests.world.dev import COMMAND, Dev
 from waystation.dev.local import read_dev_environment
 
-COMMAND = (sys.executable, "-m", "waystation")
 COLUMNS, LINES = 110, 40
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -42,38 +41,8 @@ def run(*arguments: str, cwd: Path, within: float = START_SECONDS) -> subprocess
     )
 
 
-class DevProcess:
-    """A ``waystation dev``, which can be killed and started again in the same folder."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder = folder
-        self.port, self.temporal_port = free_port(), free_port()
-        self._options = options
-        self.process: Process | None = None
-
-    async def start(self) -> Process:
-        log = self.folder / f"dev-{time.monotonic_ns()}.log"
-        ports = ("--port", str(self.port), "--temporal-port", str(self.temporal_port))
-        self.process = Process(*COMMAND, "dev", *ports, *self._options, log=log, cwd=self.folder)
-        await eventually(
-            lambda: "Waystation runs" in log.read_text() or self._ended(),
-            within=START_SECONDS,
-            what="waystation dev runs",
-        )
-        return self.process
-
-    def _ended(self) -> bool:
-        assert self.process is not None
-        if self.process.popen.poll() is not None:
-            raise AssertionError(f"waystation dev has ended:\n{self.process.output}")
-        return False
-
-    def stop(self) -> int:
-        return self.process.terminate() if self.process else 0
-
-    def pid(self, name: str) -> int | None:
-        path = self.folder / ".waystation" / "run" / f"{name}.pid"
-        return int(path.read_text()) if path.exists() and path.read_text().strip() else None
+class DevProcess(Dev):
+    """A ``waystation dev``, and what its sessions hold."""
 
     def session(self, *arguments: str) -> str:
         """The output of ``waystation session …``, which must succeed."""

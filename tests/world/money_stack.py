@@ -1,8 +1,6 @@
-"""A whole Waystation beside the sandbox, and the people and agents in front of it."""
+"""A whole Waystation beside the sandbox, and the people in front of it."""
 
-import json
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,41 +9,43 @@ from typing import Any
 
 import httpx
 
-from tests.stack import COMMAND, KEYS, Stack
-from tests.support import START_SECONDS, Process, TemporalServer, eventually, free_port
-from waystation.client import Client, Session
+from tests.support import START_SECONDS, eventually, free_port
+from tests.world.sandbox import dev_sandbox
+from tests.world.stack import KEYS, Part, Stack
+from tests.world.temporal import TemporalServer
 from waystation.client.payments import Payments
 from waystation.client.purchases import Buying
 from waystation.dev.sandbox import Sandbox
-from waystation.models.events import Event
 
-AGENTS = ("waystation.agents.shopper:agent", "tests.end_to_end.liar:agent")
 PERSON = "test-approver"
 """Whose key the tests approve with."""
 
 
 class MoneyStack(Stack):
-    """Temporal, worker, API and agents as in ``Stack``, and the sandbox's three servers."""
+    """Worker, API and agents as in ``Stack``, and the sandbox's three servers."""
 
-    sandbox: Sandbox
+    def __init__(self, folder: Path, temporal: TemporalServer) -> None:
+        super().__init__(folder, temporal)
+        self.port = free_port()
+        self.sandbox = Sandbox(folder, f"http://127.0.0.1:{self.port}")
 
-    def _run(self, name: str, *command: str, port: int, role: str = "agent") -> Process:
-        log = self.folder / f"{name}.log"
-        extra = {
-            "worker": self.sandbox.worker_environment,
-            "agent": self.sandbox.agent_environment,
-        }.get(command[0], self.sandbox.api_environment)()
-        process = Process(*COMMAND, *command, log=log, env={**self.env(port, role), **extra})
-        self.processes.append(process)
-        return process
+    def more_env(self, part: Part) -> dict[str, str]:
+        match part:
+            case "api":
+                return self.sandbox.api_environment()
+            case "worker":
+                return self.sandbox.worker_environment()
+            case "agent":
+                return self.sandbox.agent_environment()
 
     def run_sandbox(self) -> None:
-        for name, (command, env) in self.sandbox.commands().items():
-            self.processes.append(Process(*command, log=self.folder / f"{name}.log", env=env))
+        for process in dev_sandbox(self.sandbox, self.folder):
+            self._run(process)
 
-    async def until_ready(self) -> None:
-        await self.ready()
-        async with httpx.AsyncClient() as http:
+    async def ready(self, port: int | None = None) -> None:
+        """Waits until an API and the sandbox serve."""
+        await super().ready(port)
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
 
             async def answers(url: str) -> bool:
                 try:
@@ -103,49 +103,15 @@ class MoneyStack(Stack):
         return str(answer.json()["mandate_id"])
 
 
-async def start_money_stack(
-    folder: Path, temporal: TemporalServer, agents: tuple[str, ...] = AGENTS
-) -> MoneyStack:
-    stack = MoneyStack(folder, temporal)
-    port = free_port()
-    stack.sandbox = Sandbox(folder, f"http://127.0.0.1:{port}")
-    try:
-        stack.run_api(port)
+@asynccontextmanager
+async def running_money_stack(
+    folder: Path, temporal: TemporalServer, *agents: str
+) -> AsyncIterator[MoneyStack]:
+    """A stack and its sandbox, ready."""
+    with MoneyStack(folder, temporal) as stack:
+        stack.run_api(stack.port)
         stack.run_worker()
         stack.run_agent(*agents)
         stack.run_sandbox()
-        await stack.until_ready()
-    except BaseException:
-        stack.stop()
-        raise
-    return stack
-
-
-class Talk:
-    """A session with an agent, as its readers see it."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    @classmethod
-    async def begin(cls, client: Client, agent: str) -> "Talk":
-        return cls(await client.start(agent, session_id=f"s-{uuid.uuid4().hex}"))
-
-    async def ask(self, text: str = "Please.", **data: Any) -> str:
-        sent = await self.session.send(text, data=data)
-        assert sent.turn_id
-        return sent.turn_id
-
-    async def events(self) -> list[Event]:
-        return list((await self.session.replay()).events)
-
-    async def until(self, type_: str, match: Callable[[Event], bool] = lambda event: True) -> Event:
-        async def found() -> Event | None:
-            return next((one for one in await self.events() if one.type == type_ and match(one)), None)
-
-        seen: Event = await eventually(found, within=40, what=f"{type_} in the session")
-        return seen
-
-
-def wire(value: Any) -> str:
-    return json.dumps(value, default=str)
+        await stack.ready()
+        yield stack

@@ -1,0 +1,71 @@
+"""Servers are started in ``tests/world`` alone: how each is started, awaited and ended stands in one place.
+
+Listeners that a test answers by hand (``asyncio.start_server``, ``http.server``) are no servers of this kind.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.support import called, name_of, tree
+from tests.support import ROOT
+
+WORLD = ROOT / "tests" / "world"
+STARTERS = {"Popen", "start_time_skipping", "start_local", "ThreadedMotoServer"}
+UVICORN = {"Server", "run"}
+COMMANDS = {"redis-server", "start-dev", "temporal-test-server"}
+EXCEPTIONS = {
+    "benchmarks/peers/durable_streams.py": "another product, which nothing but the benchmark compares with",
+    "benchmarks/peers/plain_sse.py": "a server of the benchmark's own",
+    "benchmarks/peers/plain_sse_server.py": "the same server, which is that process",
+    "benchmarks/peers/workflow_streams.py": "another product's worker",
+    "benchmarks/recording.py": "asks Redis for its version",
+}
+
+
+def processes() -> set[str]:
+    """The names of the world's classes that are a process."""
+    classes = [
+        node for path in WORLD.glob("*.py") for node in tree(path).body if isinstance(node, ast.ClassDef)
+    ]
+    found = {"Process"}
+    while more := {one.name for one in classes if {ast.unparse(base) for base in one.bases} & found} - found:
+        found |= more
+    return found
+
+
+PROCESSES = processes()
+
+
+def started(path: Path) -> Iterator[str]:
+    """What a file does that starts a server."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            whole = ast.unparse(node.func)
+            of_uvicorn = whole.startswith("uvicorn.") and called(node) in UVICORN
+            if called(node) in STARTERS | PROCESSES or of_uvicorn:
+                yield f"{node.lineno}: {whole}"
+        elif isinstance(node, ast.Constant) and node.value in COMMANDS:
+            yield f"{node.lineno}: {node.value}"
+
+
+def files() -> list[Path]:
+    """Every file of tests and benchmarks that is not the world, nor this one."""
+    found = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [path for path in found if WORLD not in path.parents and path != Path(__file__)]
+
+
+@pytest.mark.parametrize("path", files(), ids=name_of)
+def test_servers_are_started_in_the_world_alone(path: Path) -> None:
+    assert bool(list(started(path))) == (name_of(path) in EXCEPTIONS), list(started(path))
+
+
+def test_the_starts_are_recognized() -> None:
+    assert {"TemporalServer", "ApiProcess", "WorkerProcess", "AgentProcess", "Shop"} <= PROCESSES
+    everything = {line.partition(": ")[2] for path in WORLD.glob("*.py") for line in started(path)}
+    assert {
+        "TemporalServer", "redis-server", "start-dev", "uvicorn.Server", "uvicorn.run", "Processor",
+        "subprocess.Popen", "WorkflowEnvironment.start_time_skipping", "ThreadedMotoServer", "ApiProcess",
+    } <= everything  # fmt: skip

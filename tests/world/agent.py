@@ -1,0 +1,44 @@
+"""Agents in processes of their own."""
+
+from pathlib import Path
+
+from tests.world.process import Process, python
+from waystation.models.money import Money
+
+
+class AgentProcess(Process):
+    """``waystation agent``."""
+
+    def __init__(self, folder: Path, *references: str, env: dict[str, str]) -> None:
+        super().__init__(*python("waystation", "agent", *references), log=folder / "agent.log", env=env)
+
+
+class HolderProcess(Process):
+    """An agent that pays ``payments`` requests from an allowance which it holds, and ends with 0."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        temporal: str,
+        queue: str,
+        processor: str,
+        wallet_key: str,
+        rpc: str,
+        mandate: str,
+        agent: str,
+        seller: str,
+        path: str,
+        allowance: str,
+        rail: str,
+        price: Money,
+        payments: int,
+    ) -> None:
+        options = {
+            "temporal": temporal, "queue": queue, "processor": processor, "key": wallet_key, "rpc": rpc,
+            "mandate": mandate, "agent": agent, "seller": seller, "path": path, "allowance": allowance,
+            "rail": rail, "currency": price.currency, "price": price.amount, "payments": payments,
+            "journal": folder / "journal",
+        }  # fmt: skip
+        flags = (part for name, value in options.items() for part in (f"--{name}", value))
+        super().__init__(*python("tests.world.allowance_holder", *flags), log=folder / "holder.log")

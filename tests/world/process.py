@@ -1,0 +1,102 @@
+"""A child process, which tests kill and start again."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar, Self
+
+import httpx
+
+from tests.support import PATIENCE_SECONDS, ROOT, START_SECONDS, eventually
+
+LOGGED_CHARACTERS = 3_000
+"""How much of its log a server that doesn't come up leaves with the error."""
+
+
+def python(module: str, *arguments: object) -> tuple[str, ...]:
+    """The command that runs a module."""
+    return (sys.executable, "-m", module, *map(str, arguments))
+
+
+class Process:
+    """A child process with its output in a file; as a context manager it is killed for good at the end."""
+
+    def __init__(self, *command: str, log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+        self.command, self.log, self.env, self.cwd = command, log, env or {}, cwd
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        with self.log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                self.command, stdout=output, stderr=output, env={**os.environ, **self.env}, cwd=self.cwd
+            )
+        return self
+
+    @property
+    def popen(self) -> subprocess.Popen[bytes]:
+        assert self._popen is not None, "it was never started"
+        return self._popen
+
+    @property
+    def ended(self) -> bool:
+        return self.popen.poll() is not None
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """kill -9, as a power cut would; nothing if it was never started."""
+        if self._popen is not None and not self.ended:
+            self.popen.send_signal(signal.SIGKILL)
+            self.popen.wait()
+
+    def terminate(self, within: float = PATIENCE_SECONDS) -> int:
+        self.popen.terminate()
+        return self.popen.wait(within)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+class HttpProcess(Process):
+    """A process that serves HTTP on a port of its own, and says when it does."""
+
+    health: ClassVar[str] = "/health"
+
+    def __init__(
+        self,
+        *command: str,
+        log: Path,
+        port: int,
+        env: dict[str, str] | None = None,
+        health: str | None = None,
+    ) -> None:
+        super().__init__(*command, log=log, env=env)
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._health_url = self.url + (health or self.health)
+
+    async def ready(self) -> None:
+        """Waits until it serves; fails at once when it has ended."""
+        # Loading the certificates of the machine costs more than the processes that start can spare.
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+
+            async def answers() -> bool:
+                if self.ended:
+                    raise AssertionError(f"{self.command} has ended")
+                try:
+                    return (await http.get(self._health_url)).is_success
+                except httpx.TransportError:
+                    return False
+
+            try:
+                await eventually(answers, within=START_SECONDS, what=f"{self._health_url} answers")
+            except AssertionError as error:
+                error.add_note(self.output[-LOGGED_CHARACTERS:])
+                raise

@@ -1,0 +1,51 @@
+"""Temporal's dev server."""
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.support import START_SECONDS, eventually, free_port
+from tests.world.process import Process
+from waystation.dev.processes import DEV_SERVER_OPTIONS
+
+TEMPORAL = str(Path(sys.executable).with_name("temporal"))
+"""Its command line, which is the server as well."""
+
+
+class TemporalServer(Process):
+    """With a database file its state survives kill -9."""
+
+    def __init__(self, folder: Path, *, durable: bool = False, options: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        database = ("--db-filename", str(folder / "temporal.db")) if durable else ()
+        super().__init__(
+            TEMPORAL, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self.port),
+            "--log-level", "error", *DEV_SERVER_OPTIONS, *options, *database,
+            log=folder / "temporal.log",
+        )  # fmt: skip
+
+    async def ready(self) -> None:
+        from temporalio.client import Client  # a library that benchmarks of other systems do without
+
+        async def answers() -> bool:
+            try:
+                client = await Client.connect(self.address)
+                return await client.count_workflows("") is not None
+            except Exception:
+                if self.ended:
+                    raise AssertionError(f"Temporal has ended:\n{self.output[-2000:]}") from None
+                return False
+
+        await eventually(answers, within=START_SECONDS, what="Temporal's dev server answers")
+
+
+@asynccontextmanager
+async def running_temporal(
+    folder: Path, *, durable: bool = False, options: Sequence[str] = ()
+) -> AsyncIterator[TemporalServer]:
+    """A server that answers."""
+    with TemporalServer(folder, durable=durable, options=options) as server:
+        await server.ready()
+        yield server

@@ -1,0 +1,21 @@
+"""Temporal's test server, which skips the time in which nothing happens."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from tests.world.temporal import TEMPORAL
+
+TEST_SERVER = Path(TEMPORAL).with_name("temporal-test-server")
+
+
+@asynccontextmanager
+async def running_time_skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """A server and a client of it; time passes in ``sleep`` and while a result is awaited."""
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=str(TEST_SERVER), data_converter=pydantic_data_converter
+    ) as environment:
+        yield environment

@@ -74,13 +74,12 @@ class OpenAllowance:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             made: AllowanceAnswer | None = await handle.query("answer", key, result_type=AllowanceAnswer)
-            if made is not None and made.request_digest != request.digest():
-                raise HolderRefusedError(
-                    "key_reused", f"'{key}' names another request; choose another key"
-                ) from None
             if made is None:
                 raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
-            return made
+            answer = made
+        # Temporal, too, gives the first answer again for a key, whatever the request is now.
+        if answer.request_digest != request.digest():
+            raise HolderRefusedError("key_reused", f"'{key}' names another request; choose another key")
         return answer
 
     async def settle(self) -> None:

@@ -43,9 +43,9 @@ SCENARIO = Scenario(
     name="continuation",
     title="Continue-as-new under load",
     shows="""
-        Ten sessions stream 50 tokens a second each and continue as new after so many history events, in the
-        middle of their answers. In production that happens after thousands of events; here it is forced, to
-        see whether a screen notices.
+        Ten sessions stream 50 tokens a second each and continue as new after a given number of history
+        events, mid-answer. In production that happens after thousands of events; here it is forced, to see
+        whether a screen notices.
         """,
     does_not_show=(
         """A large state: what is carried over grows with the conversation, and above a threshold goes to

@@ -149,15 +149,15 @@ SCENARIO = Scenario(
     name="cost",
     title="What a turn costs",
     shows="""
-        Five sessions with one turn each, 50 tokens a second, one subscriber each. Ours with two API processes
-        and Redis between them: the agent writes to one, the subscribers read from the other. Temporal's
-        actions are counted by the server's own metric, histories by what it says of their size (payloads
-        encrypted), Redis' commands and bytes by Redis. All numbers are for one session with its turn. A turn
-        of one token is what every turn costs; the difference is what tokens cost.
+        Five sessions with one turn each, 50 tokens a second, one subscriber each. Ours runs with two API
+        processes and Redis between them: the agent writes to one, the subscribers read from the other.
+        Temporal's actions are counted by the server's own metric, history sizes as the server reports them
+        (payloads encrypted), Redis commands and bytes by Redis. All numbers are for one session with its
+        turn. A turn of one token shows what every turn costs; the difference shows what tokens cost.
         """,
     does_not_show=(
         "Temporal Cloud's bill: its rules for actions are its own, and retries or other regions change them.",
-        "Sessions that no one watches, or that many watch: a process asks once, however many clients it has.",
+        "Sessions watched by nobody, or by many: a process queries once, however many clients it has.",
     ),
     keys=(Column("tokens", "tokens in the turn"),),
     columns=(

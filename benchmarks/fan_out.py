@@ -23,14 +23,13 @@ SCENARIO = Scenario(
     name="fan_out",
     title="Fan-out of one session",
     shows="""
-        One session of 50 tokens a second, watched by many. Every subscriber counts: a percentile is over all
-        tokens at all subscribers. The peers are those of the latency scenario; each system is one server
-        process.
+        One session of 50 tokens a second, watched by many. Percentiles are over all tokens at all
+        subscribers. The peers are those of the latency scenario; each system is one server process.
         """,
     does_not_show=(
         """The server alone: 1,000 subscribers at 50 tokens/s are 50,000 writes and 50,000 reads a second on
-        the same cores. The readers are bare sockets in processes of their own that look into what they read
-        only after the end, and still they take their share.""",
+        the same cores. The readers are bare sockets in separate processes that parse what they read only at
+        the end, and they still take their share.""",
         """More than one API process: ours spreads subscribers over as many as there are, with Redis between
         them.""",
     ),

@@ -58,7 +58,7 @@ async def _followed(system: Waystation, followed: Sequence[Session], count: int)
 
 
 async def _wake(sessions: Sequence[Session]) -> float:
-    """How long the oldest sessions take to accept a message; the worker has to read them anew."""
+    """Returns how long the oldest sessions take to accept a message; the worker has to read them again."""
     times = []
     for session in sessions:
         began = time.perf_counter()
@@ -77,7 +77,7 @@ def _parts(system: Waystation) -> list[tuple[str, Process]]:
 
 
 def kilobytes_per_session(rows: Sequence[Row]) -> dict[str, float]:
-    """By process: what a session more takes, from the slope over the rows.
+    """Returns, by process, what one more session takes, from the slope over the rows.
 
     The worker's is taken while its cache fills (``worker``) and after (``worker, full``); ``api,
     followed`` is what a session with an open stream takes in the API.
@@ -103,13 +103,13 @@ def _notes(rows: list[Row]) -> list[str]:
     found = kilobytes_per_session(rows)
     each_kb = found["worker"]
     text = (
-        f"By the slope, an idle session takes {each_kb:.0f} kB of a worker while it is among the "
+        f"From the slope, an idle session takes {each_kb:.0f} kB of a worker while it is among the "
         f"{CACHED_WORKFLOWS:,} that a worker keeps (**{_per_gb(each_kb)} per GB**), and "
         f"{max(found['api'], 0):.1f} kB of the API."
     )
     if "worker, full" in found:
         text += (
-            f" Beyond these, {max(found['worker, full'], 0):.1f} kB each: a worker forgets those that have "
+            f" Beyond these, {max(found['worker, full'], 0):.1f} kB each: a worker evicts those that have "
             "been idle longest and reads their history again when they wake, so idle sessions are bounded by "
             "Temporal's database and not by memory."
         )
@@ -131,17 +131,17 @@ SCENARIO = Scenario(
     name="idle_sessions",
     title="Idle sessions and memory",
     shows="""
-        Sessions that have been started and are waiting for a first message: the resident memory of the
-        worker, the API and Temporal's dev server, with more and more of them; then the same with an open
-        event stream to the last of them. `wake` is how long the oldest sessions take to accept a message.
+        Sessions have been started and wait for a first message: the resident memory of the worker, the API
+        and Temporal's dev server, with more and more sessions; then the same with an open event stream to the
+        last of them. `wake` is how long the oldest sessions take to accept a message.
         """,
     does_not_show=(
         """Temporal's dev server is not a cluster: it keeps SQLite and all services in one process, and its
-        memory says nothing of Cassandra's or PostgreSQL's.""",
+        memory says nothing about Cassandra's or PostgreSQL's.""",
         "Conversations: a session's memory in the worker grows with its log.",
-        """Ten thousand sessions where the table ends earlier: a machine that takes too long to start them
-        leaves the last step out, and then the slope is all that is said of more.""",
-        """Memory given back: resident memory is what the process has asked for, with what Python and the
+        """Ten thousand sessions if the table ends earlier: a machine that takes too long to start them skips
+        the last step, and then only the slope says anything about larger numbers.""",
+        """Released memory: resident memory is what the process has requested, including what Python and the
         allocator hold in reserve.""",
     ),
     keys=(Column("sessions", "sessions"), Column("followed", "with a client")),

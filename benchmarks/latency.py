@@ -43,20 +43,20 @@ SCENARIO = Scenario(
     title="Latency from publish to screen",
     shows="""
         Each session has one agent that writes 50 tokens a second and one subscriber. A token's latency is
-        from the agent's `write` to the bytes at the subscriber's socket; agents and subscribers are
-        processes of their own. Peers, in the same rounds: `temporalio.contrib.workflow_streams` on the same
-        Temporal server (its documented 100 ms batches); the Durable Streams reference server with its
-        files; Redis Streams read with `XREAD BLOCK` straight from Redis, append-only file on; and plain
-        server-sent events from memory, which keep nothing and show what starlette does on this machine.
-        History events are those of the single session, whose turn has 1,000 tokens.
+        from the agent's `write` to the bytes at the subscriber's socket; agents and subscribers are separate
+        processes. Peers, in the same rounds: `temporalio.contrib.workflow_streams` on the same Temporal
+        server (its documented 100 ms batches); the Durable Streams reference server with its files; Redis
+        Streams read with `XREAD BLOCK` straight from Redis, append-only file on; and plain server-sent events
+        from memory, which keep nothing and show what starlette does on this machine. History events are those
+        of the single session, whose turn has 1,000 tokens.
         """,
     does_not_show=(
-        """A network: everything is on one machine, so what it costs to be far away is missing everywhere.""",
-        """A server each: all processes of a system, and its subscribers, share the cores. From some number of
-        sessions on it is their sum that is measured.""",
-        """The same promises: plain events are lost with their process; Redis and Durable Streams keep tokens
-        but know no turns, stops or fences; ours shows a token before it is durable, and its durable copy
-        follows within a third of a second or so.""",
+        """A network: everything is on one machine, so no result includes the cost of distance.""",
+        """Separate servers: all processes of a system, and its subscribers, share the cores. Beyond some
+        number of sessions, their sum is measured.""",
+        """The same guarantees: plain events are lost with their process; Redis and Durable Streams keep
+        tokens but know no turns, stops or fences; ours shows a token before it is durable, and its durable
+        copy follows within a third of a second or so.""",
     ),
     keys=(Column("sessions", "sessions"),),
     columns=(*LATENCY_COLUMNS, HISTORY_COLUMN),

@@ -250,10 +250,10 @@ async def run(size: Size, say: Say) -> list[Row]:
 SCENARIO = Scenario(
     name="paid_requests",
     title="Paid requests",
-    shows="""From the call to the answer in hand, one request after the other, for an API that answers 402:
+    shows="""From the call to the received answer, one request after the other, for an API that returns 402:
         with a workflow for each payment, within an allowance whose holder has the keys to pay, within one
         that the worker pays from, and with the bare client (`pympp` for cards, `x402` for tokens) on the
-        same sandbox. All processes run on the same machine and the columns take turns.""",
+        same sandbox. All processes run on the same machine and the variants take turns.""",
     does_not_show=(
         "A network: each hop here costs a fraction of a millisecond, and all have the same hops to make.",
         "A real processor or chain, which take hundreds of milliseconds and would make the ratios smaller.",

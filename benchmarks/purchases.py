@@ -358,10 +358,10 @@ SCENARIO = Scenario(
     name="purchases",
     title="Purchases",
     shows="""
-        One purchase over ACP from `POST /purchases` to its receipt, through the HTTP API, approved as soon
-        as a person is asked: everything but the person. The peer buys the same from the same shop with the
-        same processor in a bare loop: create, update, token, complete. Nothing is written down there, nobody
-        is asked, and a crash loses it.
+        One purchase over ACP from `POST /purchases` to its receipt, through the HTTP API, approved as soon as
+        a person is asked: everything except the person. The peer buys the same from the same shop with the
+        same processor in a bare loop: create, update, token, complete. It records nothing, asks nobody, and a
+        crash loses it.
         """,
     does_not_show=(
         "A network, or a real seller: the sandbox answers in milliseconds, real ones in hundreds.",

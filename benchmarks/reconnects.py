@@ -87,9 +87,9 @@ SCENARIO = Scenario(
     name="reconnects",
     title="A reconnect storm",
     shows="""
-        All clients of one session connect in the same moment and ask for what they missed: one answer of
+        All clients of one session connect at the same moment and ask for what they missed: one answer of
         2,000 tokens. Time is from the first connect to when a client has everything. For ours the next answer
-        is being streamed meanwhile, at 50 tokens/s to each client that is back. `queries` is how often the
+        is streaming in the meantime, at 50 tokens/s to each reconnected client. `queries` is how often the
         session's workflow was asked for it, per storm.
         """,
     does_not_show=(

@@ -152,24 +152,23 @@ SCENARIO = Scenario(
     name="recovery",
     title="Recovery after kill -9",
     shows="""
-        Five sessions stream 50 tokens a second each, every one with a client that reconnects by itself.
-        A process is killed and started again at once, as a supervisor would do it. `screen` is the
-        longest pause of text on any of the five screens, `durable` the longest pause between durable
-        events there. The start of the process is part of both. With one process of each kind: the worst
-        case.
+        Five sessions stream 50 tokens a second each, each with a client that reconnects by itself. A process
+        is killed and restarted immediately, as a supervisor would do. `screen` is the longest pause of text
+        on any of the five screens, `durable` the longest pause between durable events there. Both include the
+        start of the process. There is one process of each kind: the worst case.
         """,
     does_not_show=(
-        """What a second process of the kind does: with two workers, APIs or agents the other one takes
-        over, and no start is waited for.""",
+        """What a second process of the kind does: with two workers, APIs or agents the other one takes over
+        without waiting for a start.""",
         """The agent's pause is its heartbeat timeout (5 seconds by default, a setting): Temporal can't know
-        earlier that a silent process is dead. The turn then begins anew.""",
-        """Screens that stand still while the worker is away: its pause is the log's alone. A task that the
-        dead worker had begun is given to another one only after the task's 10 seconds; others wait 5 seconds
-        for the worker that had their workflow in memory.""",
-        """A server that is up at once: most of the API's pause is Python loading it, and clients try again
+        earlier that a silent process is dead. The turn then starts again.""",
+        """Screens that stall while the worker is down: only the log pauses. A task that the dead worker had
+        started goes to another one only after the task's 10 seconds; others wait 5 seconds for the worker
+        that had their workflow in memory.""",
+        """A server that starts instantly: most of the API's pause is Python loading it, and clients retry
         after a second.""",
         "A lost machine or disk. Temporal's dev server keeps its state in a file that survives the kill.",
-        "A peer: none of them starts a writer again, so there is nothing to wait for.",
+        "A peer: none of them restarts a writer, so there is nothing to wait for.",
     ),
     keys=(Column("killed", "killed"),),
     columns=(

@@ -1,6 +1,6 @@
-"""What a run is told as: tables on the terminal, and docs/benchmarks.md with its plots.
+"""How a run is reported: tables on the terminal, and docs/benchmarks.md with its plots.
 
-The page is made from the recorded runs and from nothing else, so it can be made again at any time.
+The page is made only from the recorded runs, so it can be remade at any time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from tests.support import ROOT
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
 IMPROVEMENTS = Path(__file__).with_name("improvements.md")
-"""Written by hand: what measuring has found and what was done about it, with before and after."""
+"""Written by hand: what the measurements found and what was done about it, before and after."""
 WORSE = "▼"
 
 INTRODUCTION = """# Benchmarks
@@ -28,20 +28,20 @@ Made by `make bench` from `benchmarks/results/*.json`; don't edit it by hand.
 ```sh
 make bench                                # everything, about 35 minutes
 make bench ARGS="--only latency fan_out"  # some scenarios
-make bench ARGS="--size long"             # the sizes that take longer, too
+make bench ARGS="--size long"             # also the sizes that take longer
 make bench ARGS="--size quick"            # does it run? nothing is recorded
-make bench ARGS="--render"                # this page from what is recorded
+make bench ARGS="--render"                # remakes this page from recorded runs
 ```
 
-Ours and the peers run in the same rounds on the same machine, and where both need Temporal, on the same
-server. Numbers have three significant figures. A peer's number is followed by how many times ours it is.
-▼ marks what of ours is worse than in the last recorded run by a fifth or more. What it all would cost on a
-real cluster is worked out in [scaling.md](scaling.md).
+Ours and the peers run in the same rounds on the same machine and, where both need Temporal, on the same
+server. Numbers have three significant figures. A peer's number is followed by its ratio to ours. ▼ marks our
+own results that are worse than in the last recorded run by a fifth or more. [scaling.md](scaling.md) works
+out what a real cluster would cost.
 """
 
 
 def show(scenario: Scenario, recorded: Recorded, console: Console) -> None:
-    """Prints a run as a table, with its aims and what has become worse."""
+    """Prints a run as a table, with its aims and what became worse."""
     head, *body = table(scenario, recorded)
     printed = Table(title=f"{scenario.title} ({recorded['seconds']} s)")
     for index, title in enumerate(head):
@@ -62,7 +62,7 @@ def page(runs: Sequence[tuple[Scenario, Recorded]]) -> str:
     parts = [INTRODUCTION, *_at_a_glance(runs)]
     for scenario, recorded in runs:
         parts += _section(scenario, recorded)
-    parts += ["## What was held back\n", IMPROVEMENTS.read_text()]
+    parts += ["## Bottlenecks removed\n", IMPROVEMENTS.read_text()]
     return "\n".join(parts)
 
 
@@ -78,7 +78,7 @@ def write(runs: Sequence[tuple[Scenario, Recorded]]) -> None:
 
 
 def table(scenario: Scenario, recorded: Recorded) -> list[list[str]]:
-    """Header and rows as text."""
+    """Returns header and rows as text."""
     rows: list[Row] = recorded["rows"]
     marked = {(identity(scenario, c.row), c.column.key) for c in changes(scenario, recorded)}
     ours = {identity(scenario, row)[1:]: row for row in rows if row["system"] == OURS}
@@ -110,7 +110,7 @@ def _short(ratio: float) -> float:
 
 
 def aim_lines(scenario: Scenario, rows: Sequence[Row]) -> Iterator[str]:
-    """Each aim with what was measured, and whether it is met."""
+    """Yields each aim with what was measured, and whether it is met."""
     titles = {column.key: column.title for column in (*scenario.keys, *scenario.columns)}
     for aim in scenario.aims:
         row = _row_of(aim, rows)
@@ -126,7 +126,7 @@ def aim_lines(scenario: Scenario, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def met(aim: Aim, value: float) -> bool:
-    """Whether a measured value is what the aim promises."""
+    """Returns whether a measured value meets the aim."""
     return value <= aim.limit if aim.kind == "at most" else value >= aim.limit
 
 
@@ -136,19 +136,19 @@ def _row_of(aim: Aim, rows: Sequence[Row]) -> Row | None:
 
 
 def changes(scenario: Scenario, recorded: Recorded) -> list[Change]:
-    """What has become worse since the run that this one is compared with."""
+    """Returns what became worse since the run that this one is compared with."""
     previous = recorded.get("previous")
     return list(worse(scenario, recorded["rows"], previous["rows"])) if previous else []
 
 
 def told(scenario: Scenario, change: Change) -> str:
-    """A change in words."""
+    """Returns a change in words."""
     where = ", ".join(f"{change.row[key.key]} {key.title}" for key in scenario.keys if key.key in change.row)
     return f"{scenario.title}, {where}: {change.column.title} {change.now} (was {change.before})"
 
 
 def plots(scenario: Scenario, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """File names and drawings."""
+    """Yields file names and drawings."""
     titles = {column.key: column.title for column in (*scenario.keys, *scenario.columns)}
     for index, chart in enumerate(scenario.charts, 1):
         if drawing := _plot(chart, rows, titles):
@@ -186,12 +186,12 @@ def _at_a_glance(runs: Sequence[tuple[Scenario, Recorded]]) -> Iterator[str]:
     if not compared:
         yield "Nothing is compared: there is no earlier recorded run of the same size on the same machine.\n"
     elif found:
-        yield "Worse than in the run before by a fifth or more:\n\n" + "\n".join(
+        yield "Worse than in the previous run by a fifth or more:\n\n" + "\n".join(
             f"- {WORSE} {line}" for line in found
         )
         yield ""
     else:
-        yield f"Nothing is worse by a fifth than in the run before ({len(compared)} scenarios compared).\n"
+        yield f"Nothing is worse by a fifth than in the previous run ({len(compared)} scenarios compared).\n"
 
 
 def _anchor(title: str) -> str:
@@ -211,7 +211,7 @@ def _section(scenario: Scenario, recorded: Recorded) -> Iterator[str]:
         yield f"{note}\n"
     for index, (file, _) in enumerate(plots(scenario, recorded["rows"])):
         yield f"![{scenario.charts[index].title}]({PLOTS.name}/{file})\n"
-    yield "It does not show:\n"
+    yield "What this does not show:\n"
     yield from (f"- {_flat(line)}" for line in scenario.does_not_show)
     yield f"\n{_circumstances(recorded)}\n"
 

@@ -171,12 +171,12 @@ SCENARIO = Scenario(
     title="Resume",
     shows="""
         A client that has nothing fetches a whole conversation: half of its tokens from a person, half from
-        the agent. Ours as the transcript in one answer, the same compressed, and as the event stream from the
-        beginning. The peers hold the same number of tokens and are read from the beginning by an ordinary
-        client. Median of 5 reads, connection kept.
+        the agent. Ours is fetched as the transcript in one response, the same compressed, and as the event
+        stream from the beginning. The peers hold the same number of tokens and are read from the beginning by
+        an ordinary client. Median of 5 reads over a kept-alive connection.
         """,
     does_not_show=(
-        """Structure: ours answers messages with their authors; the logs of Durable Streams and Redis are the
+        """Structure: ours returns messages with their authors; the logs of Durable Streams and Redis are the
         bare text, written without a pause, and `workflow_streams` has no messages either.""",
         "A cold API: the worker has the session's workflow in memory, as for any session in use.",
     ),

@@ -22,7 +22,7 @@ BYTES_PER_GB = 1_000_000_000
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is assumed of the people who use it, and of machines; change it and make the page again."""
+    """What is assumed about users and machines; change it and remake the page."""
 
     sessions: int = 1_000_000
     """Open, each with one client connected."""
@@ -40,7 +40,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Measured:
-    """What recorded runs say of one session, turn, purchase."""
+    """What recorded runs say about one session, turn and purchase."""
 
     turn: Row
     """A turn of one token."""
@@ -258,7 +258,7 @@ def _page(found: Measured | None, given: Assumptions) -> Iterator[str]:
 def _costs(found: Measured) -> Iterator[str]:
     yield "## What things cost\n"
     yield (
-        "Counted on one machine, with two API processes and Redis between them. A turn costs the first "
+        "Measured on one machine, with two API processes and Redis between them. A turn costs the first "
         "column, whatever its length, and the second for every thousand tokens at 50 tokens a second.\n"
     )
     yield "| | every turn | 1,000 tokens |\n|---|---:|---:|"
@@ -268,7 +268,7 @@ def _costs(found: Measured) -> Iterator[str]:
     if found.purchase is not None:
         yield f"One purchase: {_money(found.purchase)}.\n"
     if found.paid_request is not None:
-        yield f"One paid request with a workflow of its own: {_money(found.paid_request)}.\n"
+        yield f"One paid request with its own workflow: {_money(found.paid_request)}.\n"
 
 
 def _money(row: Row) -> str:
@@ -284,7 +284,7 @@ def _million(found: Measured, given: Assumptions) -> Iterator[str]:
         f"Assumed: each session is open and has one client connected; a turn of {given.tokens_per_turn} "
         f"tokens every {given.seconds_between_turns} seconds at {given.tokens_per_second} tokens a second; "
         f"{given.purchases_per_session_hour} purchases and {given.paid_requests_per_session_hour} paid "
-        f"requests a session and hour; histories kept for {given.retention_days} days; cores and memory "
+        f"requests per session and hour; histories kept for {given.retention_days} days; cores and memory "
         f"planned to be {given.busy_share:.0%} busy; a core of Redis serves "
         f"{given.redis_commands_per_second_per_core:,} commands a second. These are `Assumptions` in "
         "`benchmarks/scaling.py`.\n"
@@ -308,22 +308,22 @@ COSTS = {
 
 LIMITS = """## What limits what
 
-- **Sessions that do nothing** cost a row in Temporal's database, and memory only while a worker happens to
-  remember them. Any number of them is idle.
+- **Idle sessions** cost a row in Temporal's database, and memory only while a worker still caches them. There
+may be any number of them.
 - **Open connections** cost API memory. API processes share nothing but Redis: add processes.
 - **Streaming** costs Temporal actions: a signal for each durable batch, and a query of each API process that
-  follows the session. A longer `WAYSTATION_DURABLE_INTERVAL_MS` divides the signals and delays only what
-  is durable; screens are fed by the live path. A namespace has a limit of actions a second; one that is too
-  small slows durability and leaves the screens alone.
+  follows the session. A longer `WAYSTATION_DURABLE_INTERVAL_MS` reduces the signals in proportion and delays
+  only durability; the live path feeds the screens. A namespace has a limit of actions a second; if it is too
+  small, durability slows down but screens don't.
 - **Redis** carries every live delta once, and to each API process that has a client of the session.
-  Sessions are channels, so several Redis servers would divide it; today there is one for an installation.
-- **One session** is one workflow: it takes in a few signals a second and serves one query at a time.
+  Sessions are channels, so several Redis servers could share the load; today an installation has one.
+- **One session** is one workflow: it accepts a few signals a second and serves one query at a time.
   Its readers are the API processes, not the clients.
 
 ## What this does not show
 
 - A real cluster: nothing here has been run on one. Temporal's own processors and its database are left out of
-  the arithmetic, as what the dev server uses says nothing of them.
-- Peaks: everything is an average over the day that is assumed.
+the arithmetic, because the dev server's usage says nothing about them.
+- Peaks: everything is an average over the assumed day.
 - A model's tokens, which cost more than all of this.
 """

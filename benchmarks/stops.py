@@ -80,12 +80,12 @@ SCENARIO = Scenario(
     shows="""
         Sessions stream 50 tokens a second each; 50 of them are stopped, one after the other. Measured
         from the request to the last live delta at the subscriber's socket, to `turn.stopped` there
-        (what was written before the stop is complete by then), and to its answer. `after the answer`
-        counts the streams on which a delta still arrived later than that.
+        (what was written before the stop is complete by then), and to the response. `after the answer` counts
+        the streams on which a delta arrived even later.
         """,
     does_not_show=(
-        "A peer: none of them has a stop. Closing a connection ends no writer.",
-        "What a model's provider charges for until it notices: that is the agent's own code.",
+        "A peer: none of them has a stop. Closing a connection doesn't stop a writer.",
+        "What a model's provider charges until it notices: that depends on the agent's own code.",
     ),
     keys=(Column("sessions", "sessions streaming"),),
     columns=(

@@ -22,7 +22,7 @@ HTTP_TIMEOUT_SECONDS = 1.0
 
 
 class Announcements:
-    """The ``announce`` activity, over Redis where there is one, else over HTTP to the one API process."""
+    """The ``announce`` activity, over Redis if there is one, else over HTTP to the only API process."""
 
     def __init__(self, announce: Announce) -> None:
         self._announce = announce
@@ -62,7 +62,7 @@ class PurchaseAnnouncements(AnnouncementCalls):
 
 
 def over_http(settings: Settings, client: httpx.AsyncClient) -> Announce:
-    """Announces to the API at ``settings.url``."""
+    """Returns a function that announces to the API at ``settings.url``."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
 
     async def announce(session_id: str) -> None:
@@ -77,7 +77,7 @@ def over_http(settings: Settings, client: httpx.AsyncClient) -> Announce:
 
 
 def over_redis(url: str) -> tuple[Announce, Callable[[], Awaitable[None]]]:
-    """Announces on the live bus; also returns what closes the connection."""
+    """Returns a function that announces on the live bus, and one that closes its connection."""
     from redis.asyncio import Redis
 
     redis = Redis.from_url(

@@ -52,7 +52,7 @@ class SellerCredentials:
         """Returns the credential for one seller.
 
         Raises:
-            ApplicationError: final, saying which setting is missing.
+            ApplicationError: There is none; final, and says which setting is missing.
         """
         found = self._by_origin.get(origin, self._default)
         if found is None:

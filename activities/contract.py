@@ -46,7 +46,7 @@ from waystation.models.trail import NoteEvents
 # Types of failures
 
 SELLER_UNAVAILABLE: Final = "SellerUnavailable"
-"""Retryable: no answer, a 5xx, or asked to come back later. After a completion: the outcome is unknown."""
+"""Retryable: no answer, a 5xx, or told to come back later. After a completion: the outcome is unknown."""
 
 SELLER_REFUSED: Final = "SellerRefused"
 """Final: a 4xx. ``details``: code, HTTP status, param."""
@@ -73,7 +73,7 @@ CREDENTIAL_NOT_MINTED: Final = "CredentialNotMinted"
 
 
 class ReserveFor(Frozen):
-    """A reservation wanted from one mandate."""
+    """A reservation to make from one mandate."""
 
     mandate_id: str
     request: ReserveRequest
@@ -87,14 +87,14 @@ class CommitFor(Frozen):
 
 
 class RefundFor(Frozen):
-    """Money of a payment made under one mandate that has come back."""
+    """Money that has come back from a payment made under one mandate."""
 
     mandate_id: str
     request: RefundRequest
 
 
 class ReleaseFor(Frozen):
-    """A reservation given back to one mandate."""
+    """A reservation to release to one mandate."""
 
     mandate_id: str
     request: ReleaseRequest
@@ -117,37 +117,37 @@ class MandateCalls(Protocol):
 
     @activity.defn
     async def read_mandate(self, question: MandateQuestion) -> MandateView:
-        """The mandate as it stands, without its reservations."""
+        """Returns the mandate as it stands, without its reservations."""
         ...
 
     @activity.defn
     async def reserve_from_mandate(self, call: ReserveFor) -> ReserveAnswer:
-        """Reserve, or confirm a reservation."""
+        """Reserves an amount, or confirms its reservation."""
         ...
 
     @activity.defn
     async def commit_to_mandate(self, call: CommitFor) -> Reservation:
-        """Record what was spent."""
+        """Records what was spent."""
         ...
 
     @activity.defn
     async def refund_to_mandate(self, call: RefundFor) -> Reservation | None:
-        """Note what has come back. A mandate that has ended takes nothing back."""
+        """Records what has come back. A mandate that has ended takes nothing back."""
         ...
 
     @activity.defn
     async def release_to_mandate(self, call: ReleaseFor) -> Reservation | None:
-        """Give room back. A mandate that has ended needs nothing back."""
+        """Releases room. A mandate that has ended needs nothing back."""
         ...
 
     @activity.defn
     async def holder_is_running(self, question: HolderQuestion) -> bool:
-        """Whether the workflow that holds a reservation is still open."""
+        """Returns whether the workflow that holds a reservation is still open."""
         ...
 
 
 class OpenCheckout(Frozen):
-    """Create a checkout for a request."""
+    """A checkout to create for a request."""
 
     request: PurchaseRequest
     purchase_id: str
@@ -163,19 +163,19 @@ class CheckoutRef(Frozen):
 
 
 class ChangeCheckout(Frozen):
-    """State the whole request again, with the fulfillment options to select."""
+    """A change of a checkout: the whole request again, with the fulfillment options to select."""
 
     checkout: CheckoutRef
     request: PurchaseRequest
     select: tuple[CartFulfillment, ...] = ()
     restate: bool = False
-    """Send items, buyer, address and codes again, not only the selection."""
+    """Whether items, buyer, address and codes are sent again, and not only the selection."""
 
     idempotency_key: str
 
 
 class CompleteCheckout(Frozen):
-    """Pay a checkout with a token."""
+    """A checkout to pay with a token."""
 
     checkout: CheckoutRef
     request: PurchaseRequest
@@ -186,7 +186,7 @@ class CompleteCheckout(Frozen):
 
 
 class CancelCheckout(Frozen):
-    """Give a checkout up."""
+    """A checkout to give up."""
 
     checkout: CheckoutRef
     reason: str
@@ -198,27 +198,27 @@ class CheckoutCalls(Protocol):
 
     @activity.defn
     async def open_checkout(self, call: OpenCheckout) -> CheckoutAnswer:
-        """Find the seller's API by its discovery document and create a checkout there."""
+        """Finds the seller's API by its discovery document and creates a checkout there."""
         ...
 
     @activity.defn
     async def update_checkout(self, call: ChangeCheckout) -> CheckoutAnswer:
-        """Change a checkout (``POST /checkout_sessions/{id}``)."""
+        """Changes a checkout (``POST /checkout_sessions/{id}``)."""
         ...
 
     @activity.defn
     async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
-        """Read a checkout (``GET /checkout_sessions/{id}``)."""
+        """Reads a checkout (``GET /checkout_sessions/{id}``)."""
         ...
 
     @activity.defn
     async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
-        """Pay and order (``POST /checkout_sessions/{id}/complete``)."""
+        """Pays and orders (``POST /checkout_sessions/{id}/complete``)."""
         ...
 
     @activity.defn
     async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
-        """Cancel a checkout. One already closed (405) is read instead; one that is gone gives ``None``."""
+        """Cancels a checkout. One already closed (405) is read instead; returns ``None`` if it is gone."""
         ...
 
 
@@ -230,7 +230,7 @@ class PurchaseNote(Frozen):
 
 
 Told = Literal["told", "closed", "unknown"]
-"""What became of telling a session; ``unknown``: there is none of that id."""
+"""Whether a session was told; ``unknown``: there is none with that id."""
 
 
 class AnnouncementCalls(Protocol):
@@ -238,7 +238,7 @@ class AnnouncementCalls(Protocol):
 
     @activity.defn
     async def announce_purchase(self, call: PurchaseNote) -> Told:
-        """Signal ``note`` to the session's workflow."""
+        """Signals ``note`` to the session's workflow."""
         ...
 
 
@@ -256,12 +256,12 @@ class OrderRoutingCalls(Protocol):
 
     @activity.defn
     async def route_order_events(self, call: OrderRoute) -> None:
-        """Start the checkout's ``OrderEvents`` workflow, or bind the one that a webhook has started."""
+        """Starts the checkout's ``OrderEvents`` workflow, or binds the one that a webhook started."""
         ...
 
 
 class IssueToken(Frozen):
-    """A token for exactly one total, one payee, one currency, until a moment."""
+    """A token to issue for exactly one total, payee and currency, valid until a given moment."""
 
     payment_method: str
     payee: str
@@ -279,7 +279,7 @@ class TokenRef(Frozen):
 
 
 class RevokeToken(Frozen):
-    """Take a token back."""
+    """A token to revoke."""
 
     token: PaymentToken
     idempotency_key: str
@@ -290,29 +290,29 @@ class PaymentTokenCalls(Protocol):
 
     @activity.defn
     async def issue_payment_token(self, call: IssueToken) -> PaymentToken:
-        """Issue a token (``POST /v1/shared_payment/issued_tokens``)."""
+        """Issues a token (``POST /v1/shared_payment/issued_tokens``)."""
         ...
 
     @activity.defn
     async def read_payment_token(self, call: TokenRef) -> PaymentToken:
-        """What the processor says of a token (``GET …/{id}``)."""
+        """Returns what the processor says of a token (``GET …/{id}``)."""
         ...
 
     @activity.defn
     async def revoke_payment_token(self, call: RevokeToken) -> PaymentToken:
-        """Revoke a token; its state after that tells whether it was spent before."""
+        """Revokes a token; its state afterwards tells whether it had been spent."""
         ...
 
 
 class ReadOffers(Frozen):
-    """The headers of a 402 answer that somebody already has."""
+    """The headers of a 402 answer that the caller already has."""
 
     request: PaidHttpRequest
     headers: tuple[HeaderPair, ...]
 
 
 class RedeemCall(Frozen):
-    """Send the request with its credential."""
+    """A request to send with its credential."""
 
     request: PaidHttpRequest
     offer: Offer
@@ -321,7 +321,7 @@ class RedeemCall(Frozen):
 
 
 class CloseCall(Frozen):
-    """Find out whether a credential moved money, and make sure that it never will if it didn't."""
+    """A credential to close: find out whether it moved money, and if not, make sure it never will."""
 
     offer: Offer
     credential: MintedCredential
@@ -329,7 +329,7 @@ class CloseCall(Frozen):
 
 
 class AllowanceCall(Frozen):
-    """One payment within an allowance. Everything that shapes its credential comes in."""
+    """One payment within an allowance, with everything that shapes its credential."""
 
     payment: AllowancePayment
     payment_id: str
@@ -346,35 +346,35 @@ class PaidRequestCalls(Protocol):
 
     @activity.defn
     async def probe_paid_resource(self, request: PaidHttpRequest) -> ProbeAnswer:
-        """Make the request without paying."""
+        """Makes the request without paying."""
         ...
 
     @activity.defn
     async def read_payment_offers(self, call: ReadOffers) -> ProbeAnswer:
-        """Read the offers of a 402 answer that came before."""
+        """Reads the offers of an earlier 402 answer."""
         ...
 
     @activity.defn
     async def mint_payment_credential(self, call: MintCall) -> MintedCredential:
-        """Issue a token or sign an authorization for exactly the offer. Sends nothing to the server."""
+        """Issues a token or signs an authorization for exactly this offer. Sends nothing to the server."""
         ...
 
     @activity.defn
     async def redeem_payment_credential(self, call: RedeemCall) -> RedeemAnswer:
-        """Send the request with the credential; again for a lost answer, always the same one."""
+        """Sends the request with the credential; after a lost answer, the same credential again."""
         ...
 
     @activity.defn
     async def close_payment_credential(self, call: CloseCall) -> ClosedCredential:
-        """Ask the processor or the chain what became of a credential; revoke an unused token."""
+        """Asks the processor or the chain what became of a credential, and revokes an unused token."""
         ...
 
     @activity.defn
     async def pay_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
-        """Choose, mint, send and close in one go."""
+        """Chooses, mints, sends and closes in one call."""
         ...
 
     @activity.defn
     async def close_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
-        """After a payment got no answer: whether it moved money, and make sure that it never will."""
+        """Finds out whether a payment without an answer moved money, and makes sure it never will."""
         ...

@@ -1,6 +1,6 @@
 """The one place that decides whether a failed call to a seller or processor is tried again.
 
-Activities raise what these functions give; clients' own retries are off. A failure is
+Activities raise what these functions return; clients' own retries are off. A failure is
 *retryable* (Temporal tries again by the workflow's policy, after ``Retry-After`` if the
 peer asked for that) or *final*. Texts never hold tokens, keys or bodies.
 """
@@ -32,7 +32,7 @@ _IN_FLIGHT: Final = "idempotency_in_flight"
 
 
 def seller_unreachable(error: httpx.HTTPError, what: str) -> ApplicationError:
-    """No HTTP answer at all."""
+    """Returns the failure for no HTTP answer at all."""
     return ApplicationError(
         f"the seller did not answer the {what} ({type(error).__name__}); it is tried again",
         type=SELLER_UNAVAILABLE,
@@ -40,12 +40,12 @@ def seller_unreachable(error: httpx.HTTPError, what: str) -> ApplicationError:
 
 
 def seller_out_of_bounds(error: RequestInvalidError) -> ApplicationError:
-    """Nothing was sent: the seller is where requests must not go."""
+    """Returns the failure for a seller where requests must not go: nothing was sent."""
     return ApplicationError(str(error), error.rule, type=SELLER_REFUSED, non_retryable=True)
 
 
 def seller_error(response: httpx.Response, body: bytes, what: str) -> ApplicationError:
-    """An HTTP status other than 2xx."""
+    """Returns the failure for an HTTP status other than 2xx."""
     error = read_error(body)
     code = error.code if error else f"http_{response.status_code}"
     said = f": {redact(error.message)[:MAX_TEXT_CHARS]}" if error else ""
@@ -60,12 +60,12 @@ def seller_error(response: httpx.Response, body: bytes, what: str) -> Applicatio
 
 
 def seller_violation(error: ProtocolViolationError) -> ApplicationError:
-    """An answer that breaks the protocol; the text names places and rules, never values."""
+    """Returns the failure for an answer that breaks the protocol; names places and rules, never values."""
     return ApplicationError(redact(str(error)), type=SELLER_ANSWER_INVALID, non_retryable=True)
 
 
 def processor_error(error: stripe.StripeError, what: str) -> ApplicationError:
-    """Whatever Stripe's client raises."""
+    """Returns the failure for whatever Stripe's client raises."""
     said = redact(str(error.user_message or type(error).__name__))[:MAX_TEXT_CHARS]
     message = f"the processor did not {what}: {said}"
     status, code, param = error.http_status, error.code, getattr(error, "param", None)
@@ -86,7 +86,7 @@ def processor_error(error: stripe.StripeError, what: str) -> ApplicationError:
 
 
 def retry_after(value: str | None) -> timedelta | None:
-    """``Retry-After`` in whole seconds, bounded; dates and nonsense count as absent."""
+    """Returns ``Retry-After`` in whole seconds, bounded; dates and invalid values count as absent."""
     if value is None or not value.strip().isdigit():
         return None
     return timedelta(seconds=min(int(value), MAX_RETRY_AFTER_SECONDS))

@@ -13,7 +13,7 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[object]])
 
 
 def heartbeating(method: Method) -> Method:
-    """Heartbeats while the activity runs. Short activities, which are most, never get to it."""
+    """Makes an activity heartbeat while it runs. Most are short and end before the first beat."""
 
     @functools.wraps(method)
     async def alive(*args: object, **kwargs: object) -> object:

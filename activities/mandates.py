@@ -33,7 +33,7 @@ from waystation.models.mandates import (
 _Result = TypeVar("_Result")
 
 MAX_UPDATES_AT_ONCE: Final = 4
-"""To one mandate from one worker."""
+"""The most updates under way to one mandate from one worker."""
 
 
 class MandateActivities(MandateCalls):
@@ -44,7 +44,7 @@ class MandateActivities(MandateCalls):
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def _turn(self, mandate_id: str) -> asyncio.Semaphore:
-        """A turn at a mandate: Temporal refuses more than ten updates of one workflow at a time."""
+        """Returns a turn at a mandate: Temporal refuses more than ten updates of one workflow at a time."""
         turn = self._turns.get(mandate_id)
         if turn is None:
             turn = self._turns[mandate_id] = asyncio.Semaphore(MAX_UPDATES_AT_ONCE)
@@ -53,10 +53,10 @@ class MandateActivities(MandateCalls):
     @activity.defn
     @heartbeating
     async def read_mandate(self, question: MandateQuestion) -> MandateView:
-        """The mandate as it stands, without its reservations.
+        """Returns the mandate as it stands, without its reservations.
 
         Raises:
-            ApplicationError: type ``MandateRefused``, final, if there is none.
+            ApplicationError: There is none; type ``MandateRefused``, final.
         """
         handle = self._client.get_workflow_handle(question.mandate_id)
         try:
@@ -70,10 +70,10 @@ class MandateActivities(MandateCalls):
     @activity.defn
     @heartbeating
     async def reserve_from_mandate(self, call: ReserveFor) -> ReserveAnswer:
-        """Reserve, or confirm a reservation.
+        """Reserves an amount, or confirms its reservation.
 
         Raises:
-            ApplicationError: type ``MandateRefused``, final, with the rule's name.
+            ApplicationError: The mandate refused; type ``MandateRefused``, final, with the rule's name.
         """
         try:
             return await self._update(call.mandate_id, "reserve", call.request, ReserveAnswer)
@@ -83,7 +83,7 @@ class MandateActivities(MandateCalls):
     @activity.defn
     @heartbeating
     async def commit_to_mandate(self, call: CommitFor) -> Reservation:
-        """Record what was spent."""
+        """Records what was spent."""
         try:
             return await self._update(call.mandate_id, "commit", call.request, Reservation)
         except _MandateGoneError:
@@ -92,7 +92,7 @@ class MandateActivities(MandateCalls):
     @activity.defn
     @heartbeating
     async def refund_to_mandate(self, call: RefundFor) -> Reservation | None:
-        """Note what has come back. A mandate that has ended takes nothing back."""
+        """Records what has come back. A mandate that has ended takes nothing back."""
         try:
             return await self._update(call.mandate_id, "refund", call.request, Reservation)
         except _MandateGoneError:
@@ -101,7 +101,7 @@ class MandateActivities(MandateCalls):
     @activity.defn
     @heartbeating
     async def release_to_mandate(self, call: ReleaseFor) -> Reservation | None:
-        """Give room back. A mandate that has ended needs nothing back."""
+        """Releases room. A mandate that has ended needs nothing back."""
         try:
             return await self._update(call.mandate_id, "release", call.request, Reservation)
         except _MandateGoneError:
@@ -110,7 +110,7 @@ class MandateActivities(MandateCalls):
     @activity.defn
     @heartbeating
     async def holder_is_running(self, question: HolderQuestion) -> bool:
-        """Whether the workflow that holds a reservation is still open."""
+        """Returns whether the workflow that holds a reservation is still open."""
         try:
             description = await self._client.get_workflow_handle(question.workflow_id).describe()
         except RPCError as error:
@@ -133,7 +133,7 @@ class MandateActivities(MandateCalls):
         return answer
 
     async def _read_settled(self, mandate_id: str, key: str, state: str) -> Reservation:
-        """After a mandate has ended, a commit whose first answer was lost is found in its last balance."""
+        """Returns a reservation from an ended mandate's last balance, for a commit whose answer was lost."""
         handle = self._client.get_workflow_handle(mandate_id)
         balance: MandateView = await handle.query("balance", result_type=MandateView)
         for reservation in balance.reservations:
@@ -148,7 +148,7 @@ class MandateActivities(MandateCalls):
 
 
 class _MandateGoneError(Exception):
-    """The mandate's workflow is closed or was never there."""
+    """The mandate's workflow is closed or never existed."""
 
 
 def _not_found(mandate_id: str) -> ApplicationError:
@@ -164,7 +164,7 @@ def _final(failed: WorkflowUpdateFailedError) -> ApplicationError:
     cause = failed.cause
     if isinstance(cause, ApplicationError) and cause.type == MANDATE_REFUSED:
         return ApplicationError(cause.message, *cause.details, type=MANDATE_REFUSED, non_retryable=True)
-    # The only other way for an update to fail is that the mandate ended under it.
+    # The only other way for an update to fail is for the mandate to end in the meantime.
     return ApplicationError(
         "the mandate did not take the update; it is tried again", type="MandateUnavailable"
     )

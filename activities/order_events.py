@@ -21,7 +21,7 @@ class OrderRouting(OrderRoutingCalls):
     @activity.defn
     @heartbeating
     async def route_order_events(self, call: OrderRoute) -> None:
-        """Starts the checkout's ``OrderEvents`` workflow, or binds the one that a webhook has started.
+        """Starts the checkout's ``OrderEvents`` workflow, or binds the one that a webhook started.
 
         It sleeps until the first webhook arrives, and costs nothing until then.
         """

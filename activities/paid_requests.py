@@ -1,4 +1,4 @@
-"""Activities of a paid request: ask for the price, mint one credential, send it, learn the truth.
+"""Activities of a paid request: ask for the price, mint one credential, send it, find out the truth.
 
 Each is safe to run again: minting is deterministic (same key, same token or
 signature), sending repeats the same credential, closing only reads and revokes.
@@ -41,14 +41,14 @@ from waystation.models.payments import (
 HEARTBEAT_SECONDS: Final = 1.0
 
 SERVER_UNAVAILABLE: Final = contract.SELLER_UNAVAILABLE
-"""Retryable: no answer, a 5xx, or asked to come back later."""
+"""Retryable: no answer, a 5xx, or told to come back later."""
 
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[object]])
 
 
 def _acting(method: Method) -> Method:
-    """Heartbeats while the activity runs, so that a killed worker is missed in seconds; names failures."""
+    """Makes an activity heartbeat, so that a killed worker is missed in seconds, and names its failures."""
 
     @functools.wraps(method)
     async def act(*args: object, **kwargs: object) -> object:
@@ -94,7 +94,7 @@ class PaidRequestActivities(PaidRequestCalls):
     @activity.defn
     @_acting
     async def probe_paid_resource(self, request: PaidHttpRequest) -> ProbeAnswer:
-        """Make the request without paying.
+        """Makes the request without paying.
 
         Raises:
             ApplicationError: ``PaidRequestInvalid`` (final) or ``SellerUnavailable``.
@@ -107,24 +107,24 @@ class PaidRequestActivities(PaidRequestCalls):
     @activity.defn
     @_acting
     async def read_payment_offers(self, call: ReadOffers) -> ProbeAnswer:
-        """Read the offers of a 402 answer that came before."""
+        """Reads the offers of an earlier 402 answer."""
         check_transport(call.request.url)
         return self._credentials.read_offers(call.request, call.headers, at=now())
 
     @activity.defn
     @_acting
     async def mint_payment_credential(self, call: MintCall) -> MintedCredential:
-        """Issue a token or sign an authorization for exactly the offer. Sends nothing to the server.
+        """Issues a token or signs an authorization for exactly this offer. Sends nothing to the server.
 
         Raises:
-            ApplicationError: ``CredentialNotMinted`` (final), or what the processor says.
+            ApplicationError: ``CredentialNotMinted`` (final), or the processor's failure.
         """
         return await self._credentials.mint(call)
 
     @activity.defn
     @_acting
     async def redeem_payment_credential(self, call: RedeemCall) -> RedeemAnswer:
-        """Send the request with the credential; again for a lost answer, always the same one.
+        """Sends the request with the credential; after a lost answer, the same credential again.
 
         Raises:
             ApplicationError: ``SellerUnavailable`` (retryable): nobody knows whether money moved.
@@ -134,7 +134,7 @@ class PaidRequestActivities(PaidRequestCalls):
     @activity.defn
     @_acting
     async def close_payment_credential(self, call: CloseCall) -> ClosedCredential:
-        """Ask the processor or the chain what became of a credential; revoke an unused token.
+        """Asks the processor or the chain what became of a credential, and revokes an unused token.
 
         Raises:
             ApplicationError: ``ProcessorUnavailable`` (retryable).
@@ -146,12 +146,12 @@ class PaidRequestActivities(PaidRequestCalls):
     @activity.defn
     @_acting
     async def pay_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
-        """Choose, mint, send and close in one go.
+        """Chooses, mints, sends and closes in one call.
 
-        Safe to run again: key and time fix the credential, so a second run sends the same.
+        Safe to run again: key and time fix the credential, so a second run sends the same one.
 
         Raises:
-            ApplicationError: retryable while the server or the processor is in trouble.
+            ApplicationError: The server or the processor is in trouble; retryable.
         """
         steps = self._steps()
         chosen = _choose(steps, call)
@@ -164,7 +164,7 @@ class PaidRequestActivities(PaidRequestCalls):
     @activity.defn
     @_acting
     async def close_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
-        """After a payment got no answer: whether it moved money, and make sure that it never will."""
+        """Finds out whether a payment without an answer moved money, and makes sure it never will."""
         steps = self._steps()
         chosen = _choose(steps, call)
         if isinstance(chosen, AllowanceAnswer):
@@ -193,7 +193,7 @@ def _choose(steps: PaymentSteps, call: AllowanceCall) -> MintCall | AllowanceAns
 
 
 def _owner() -> str:
-    """The workflow that a large answer is kept for."""
+    """Returns the workflow that a large answer is stored for."""
     workflow_id = activity.info().workflow_id
     assert workflow_id is not None, "payments are made by workflows"
     return workflow_id

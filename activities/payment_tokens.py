@@ -62,7 +62,7 @@ class PaymentTokenActivities(PaymentTokenCalls):
     @activity.defn
     @heartbeating
     async def revoke_payment_token(self, call: RevokeToken) -> PaymentToken:
-        """Revokes a token; its state after that tells whether it was spent before."""
+        """Revokes a token; its state afterwards tells whether it had been spent."""
         return await _answered(
             "revoke the payment token", self._tokens.revoke(call.token.id, key=call.idempotency_key)
         )

@@ -75,7 +75,7 @@ async def open_purchase_activities(
 ) -> Activities:
     """Returns the same from the settings; what they hold open is closed with ``resources``.
 
-    Without a processor's key mandates work, and purchases are refused at the payment.
+    Without a processor key, mandates work, but purchases are refused when it comes to paying.
     """
     allowed = read_networks(settings.allowed_networks)
     http = await resources.enter_async_context(checked_client(allowed))
@@ -90,7 +90,7 @@ async def open_purchase_activities(
 
 
 def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activities:
-    """All activities of paid requests and allowances, from parts at hand."""
+    """Returns all activities of paid requests and allowances, made from the parts given."""
     paid = PaidRequestActivities(http, credentials)
     return (
         paid.probe_paid_resource,
@@ -106,10 +106,10 @@ def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activit
 async def open_paid_request_activities(
     client: Client, settings: Settings, resources: AsyncExitStack
 ) -> Activities:
-    """The same from the settings; what they hold open is closed with ``resources``.
+    """Returns the same from the settings; what they hold open is closed with ``resources``.
 
-    Large answers go to the client's own external storage, sealed by its codec. Without a
-    processor's key or a wallet nothing is paid that way: such offers are not taken.
+    Large answers go to the client's own external storage, encrypted by its codec. Without a processor key or
+    a wallet, nothing is paid that way: such offers are not taken.
     """
     answers = AnswerStore(client.data_converter, namespace=client.namespace)
     http = PaidHttp(answers=answers, allowed=read_networks(settings.money.allowed_networks))

@@ -81,7 +81,7 @@ class Principal(Frozen):
         return Actor(id=self.subject, role=_SPEAKS_AS.get(self.role, Role.USER), name=self.name)
 
     def seconds_left(self) -> float | None:
-        """Returns how long what this caller has opened may stay open; null for no end."""
+        """Returns how long what this caller has opened may stay open; None if there is no limit."""
         return None if self.expires_at is None else max(self.expires_at - time.time(), 0.0)
 
     @property
@@ -111,7 +111,7 @@ class Principal(Frozen):
 
 
 class TokenRequest(Frozen):
-    """The body of ``POST /tokens``. ``sessions`` is null for all of them, for those who look after them."""
+    """The body of ``POST /tokens``. ``sessions`` is null for all of them: operators and approvers only."""
 
     role: TokenRole
     sessions: tuple[SessionId, ...] | None = Field(min_length=1, max_length=MAX_SESSIONS_PER_TOKEN)
@@ -135,7 +135,7 @@ class Token(Frozen):
 
 
 class TakenOnce(Protocol):
-    """What makes a one-time ticket one: the live bus, over all processes."""
+    """What makes a ticket good only once: the live bus, across all processes."""
 
     async def claim(self, key: str, lifetime_seconds: int) -> bool:
         """Returns True for the first to claim ``key``."""
@@ -227,7 +227,7 @@ class Authenticator:
                     "role": claims["role"],
                     "name": claims.get("name"),
                     "sessions": None if claims["sessions"] is None else frozenset(_texts(claims["sessions"])),
-                    # A ticket is for a moment; the connection it opens is for as long as its owner's token.
+                    # A ticket lasts a moment; the connection it opens lasts as long as its owner's token.
                     "expires_at": claims["until"] if use == "ticket" else claims["exp"],
                 }
             )

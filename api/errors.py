@@ -57,7 +57,7 @@ class Problem(Exception):
         }
 
     def headers(self) -> dict[str, str]:
-        """Returns the headers that the answer carries besides."""
+        """Returns the additional headers of the answer."""
         return {}
 
 
@@ -128,7 +128,7 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
 
 
 def refusal(error: ApplicationError) -> Problem:
-    """Returns what a workflow has refused, as a problem."""
+    """Returns a workflow's refusal as a problem."""
     problem, code = _REFUSALS.get(error.type or "", (Invalid, "invalid"))
     return problem(error.message, code=code)
 

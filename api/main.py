@@ -38,7 +38,7 @@ MIN_COMPRESSED_BYTES = 1_024
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The ASGI application, with ``settings`` or those of the environment."""
+    """Returns the ASGI application, with ``settings`` or those of the environment."""
     settings = settings or Settings()
 
     @asynccontextmanager
@@ -87,7 +87,7 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     bus: LiveBus = RedisBus(settings.redis_url.get_secret_value()) if settings.redis_url else MemoryBus()
     await bus.start()
     resources.push_async_callback(bus.stop)
-    # Lazily: the API answers 503 while Temporal is down, and starts while it is.
+    # Lazily: while Temporal is down, the API still starts, and answers 503.
     client = await connect(settings, resources, lazy=True)
     gateway = Gateway(client, settings.temporal_timeout_seconds)
     money = MoneyGateway(client, settings.temporal_timeout_seconds)

@@ -38,7 +38,7 @@ export class Api {
         people.push({ token, ...(await request("GET", "/me", { token })) });
       } catch (error) {
         refusal = error;
-        // A server that is away has refused nothing.
+        // A server that can't be reached has refused nothing.
         if (error.status !== 401) throw error;
       }
     }
@@ -98,7 +98,7 @@ export class Api {
   /** Calls a route as whoever may do the `action` there. */
   async call(action, method, path, body, signal) {
     const person = this.person(action, /^\/sessions\/([^/?]+)/.exec(path)?.[1]);
-    if (!person) throw new Refusal(403, { code: "forbidden", detail: `Nobody whom you are signed in as may ${action} here.` });
+    if (!person) throw new Refusal(403, { code: "forbidden", detail: `None of your roles may ${action} here.` });
     return this.as(person, method, path, body, signal);
   }
 

@@ -13,7 +13,7 @@ const OLDER_EVENTS = 2_000;
 const PAGE_EVENTS = 2_000;
 const MIN_PAUSE_MS = 500;
 const MAX_PAUSE_MS = 10_000;
-/** The server gives a sign of life every 15 seconds; without two of them the line is dead. */
+/** The server sends a heartbeat every 15 seconds; if two are missing, the connection is dead. */
 const SILENCE_MS = 35_000;
 const WATCH_MS = 1_000;
 /** Browsers open six connections to a server at most; hidden tabs let go of theirs. */
@@ -201,7 +201,7 @@ export class Follow {
 
   #checkSilence() {
     if (this.connection && Date.now() - this.heard > SILENCE_MS) {
-      this.#drop("Nothing has been heard from the server for a while; reconnecting.");
+      this.#drop("The server has been silent for a while; reconnecting.");
     }
   }
 

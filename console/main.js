@@ -3,8 +3,7 @@
 import { Api } from "./api.js";
 import { h } from "./dom.js";
 
-/**
- * Views are loaded when they are first looked at. Ids become parts of the paths that are called, so
+/** Views are loaded on first use. Ids become parts of the paths that are called, so
  * nothing else may pass for one: an address that somebody sends must not lead a click astray.
  */
 const ROUTES = [
@@ -37,7 +36,7 @@ async function route() {
   const { path, query } = address();
   const given = query.getAll("token");
   if (given.length) {
-    // Out of the address at once, so that it is in no history, bookmark or screenshot.
+    // Removed from the address immediately, so that it is in no history, bookmark or screenshot.
     history.replaceState(null, "", `#${path || "/"}`);
     return signIn(given);
   }
@@ -60,7 +59,7 @@ function display(view, path = null) {
   shown = { path, view };
   document.title = `${view.title} · Waystation`;
   app.replaceChildren(bar(path), h("main", { id: "main", tabindex: "-1", class: view.class ?? "page" }, view.element));
-  // What had the focus is gone; a screen reader goes on with the new view.
+  // The focused element is gone; a screen reader continues with the new view.
   if (moves) document.getElementById("main").focus({ preventScroll: true });
   view.shown?.();
 }
@@ -85,7 +84,7 @@ function people() {
 }
 
 function notFound() {
-  return h("div", { class: "empty" }, h("h1", {}, "There is no such page"), h("p", {}, h("a", { href: "#/" }, "To the beginning")));
+  return h("div", { class: "empty" }, h("h1", {}, "There is no such page"), h("p", {}, h("a", { href: "#/" }, "Back to the start")));
 }
 
 function notLoaded() {
@@ -119,7 +118,7 @@ function showSignIn(error = null) {
     } },
     h("img", { src: "/console/icon.svg", alt: "", width: "48", height: "48" }),
     h("h1", {}, "Waystation"),
-    h("p", {}, "Open the address that you were given, or enter a token. ", h("code", {}, "waystation dev"), " prints an address that signs you in."),
+    h("p", {}, "Open the address you were given, or enter a token. ", h("code", {}, "waystation dev"), " prints an address that signs you in."),
     h("label", { for: "token" }, "Token"),
     field,
     error && h("p", { class: "problem", role: "alert" }, away ? error.message : "This token is unknown or has expired. Ask for a new one."),

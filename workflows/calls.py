@@ -2,7 +2,7 @@
 
 - ``durable`` is an activity of its own: what led to it is in the history before it begins. For what moves
   money or room.
-- ``quick`` tries the activity once within the workflow task, which spares two round trips to Temporal. Only
+- ``quick`` tries the activity once within the workflow task, which saves two round trips to Temporal. Only
   for calls that may be made twice, and made for nothing if this worker dies. What takes longer or fails for
   the moment becomes an ordinary activity with the same key: a mandate's own workflow may be waiting for the
   very slot that this task takes up.
@@ -75,10 +75,10 @@ async def durable(
 async def quick(
     method: Callable[[Self, Argument], Awaitable[Result]], call: Argument, options: CallOptions
 ) -> Result:
-    """Returns the result of an activity, from within this task if it can be had at once.
+    """Returns the result of an activity, from within this task if that works immediately.
 
-    A peer that asks for a pause is given it before the second try, and any other failure the policy's first
-    interval: at once would ask a peer again that has just said that it can't.
+    Before the second try it waits for the pause that the peer asked for, or else for the policy's first
+    interval: an immediate retry would ask a peer that has just said it can't.
 
     Raises:
         CallFailure: it failed for good, or gave no answer in time.

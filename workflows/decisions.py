@@ -13,10 +13,10 @@ from workflows.refusals import refusal
 
 
 def the_one_in(decision: Decision) -> Approve | Reject:
-    """The approval or rejection.
+    """Returns the approval or rejection.
 
     Raises:
-        ApplicationError: ``InvalidDecision`` where there are both or none.
+        ApplicationError: ``InvalidDecision`` if there are both or neither.
     """
     wanted = decision.approve or decision.reject
     if wanted is None or (decision.approve and decision.reject):
@@ -34,7 +34,7 @@ def check_decision(
     approvers: Sequence[str],
     digest: str | None,
 ) -> None:
-    """Whether a decision on ``what`` counts; without ``approvers`` anybody but the agent may decide.
+    """Checks that a decision on ``what`` counts; without ``approvers``, anybody but the agent may decide.
 
     Raises:
         ApplicationError: ``AlreadyDecided``, ``NotAwaitingApproval``, ``NotAnApprover``, ``StaleDigest``.
@@ -42,11 +42,11 @@ def check_decision(
     if decided_by is not None:
         raise refusal(ALREADY_DECIDED, f"{decided_by} has already decided")
     if status != "awaiting_approval":
-        raise refusal(NOT_AWAITING_APPROVAL, f"the {what} is {status}, nothing waits for approval")
+        raise refusal(NOT_AWAITING_APPROVAL, f"the {what} is {status}; nothing waits for approval")
     if wanted.approver == agent or (approvers and wanted.approver not in approvers):
         raise refusal(NOT_AN_APPROVER, f"{wanted.approver} may not decide on this {what}")
     if wanted.digest is not None and wanted.digest != digest:
         raise refusal(
             STALE_DIGEST,
-            f"the {what} has changed, this digest is of other terms; look again and decide with its digest",
+            f"the {what} has changed, and this digest is of other terms; look again and use the new digest",
         )

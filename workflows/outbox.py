@@ -1,8 +1,8 @@
 """Notes from a workflow that moves money to the session that watches it.
 
-Best effort: the workflow itself keeps the truth. What holds of the way there: in order, several notes in one
-signal, bounded, and an end once the session is closed. A run ends or continues as new only when the outbox is
-empty, so that what waits is never sent again under the key of something else.
+Best effort: the workflow itself keeps the truth. Delivery is in order, several notes to a signal, bounded,
+and ends once the session is closed. A run ends or continues as new only when the outbox is empty, so that
+what waits is never sent again under the key of something else.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.keys import note_key
 
 MAX_EVENTS_IN_NOTE: Final = 100
-"""A session takes no more in one note."""
+"""The most events that a session takes in one note."""
 MAX_EVENTS_WAITING: Final = 1_000
-"""Kept while the session takes nothing; older ones go first."""
+"""The most events kept while the session takes nothing; the oldest are dropped first."""
 
 _ANNOUNCE: Final = call_options(policies.PURCHASE_NOTE_TIMEOUT, policies.PURCHASE_NOTE_RETRY)
 
@@ -63,7 +63,7 @@ class Outbox:
             del self._waiting[:surplus]
 
     def start(self) -> "asyncio.Task[None]":
-        """Begins to send, beside the workflow's own work; the caller cancels the task in the end."""
+        """Starts sending alongside the workflow's own work; the caller cancels the task in the end."""
         return asyncio.create_task(self._pump())
 
     async def _pump(self) -> None:

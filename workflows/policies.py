@@ -14,7 +14,7 @@ ANNOUNCE_TIMEOUT = timedelta(seconds=2)
 """Telling the API that there is something new is a courtesy: its fallback poll finds it anyway."""
 
 RETRY_PAUSE = timedelta(seconds=1)
-"""Between attempts of a turn that asked to be tried again; grows by itself with each attempt."""
+"""Between attempts of a turn that asked to be tried again; grows with each failure."""
 
 # Mandates and purchases
 
@@ -30,7 +30,7 @@ MANDATE_CALL_RETRY: Final = RetryPolicy(
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=10),
 )
-"""Without an end: the mandate is our own and comes back, and what was spent must be recorded."""
+"""No end: the mandate is our own and comes back, and what was spent must be recorded."""
 
 SELLER_CALL_TIMEOUT: Final = timedelta(seconds=30)
 """Longer than any seller may take to price a cart; also what a killed worker costs at most."""
@@ -86,7 +86,7 @@ TOKEN_REVOKE_RETRY: Final = RetryPolicy(
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=60),
 )
-"""Without an end: whether money moved hangs on the answer, and room is given back only after it."""
+"""No end: whether money moved depends on the answer, and room is released only after it."""
 
 PURCHASE_NOTE_TIMEOUT: Final = timedelta(seconds=5)
 PURCHASE_NOTE_RETRY: Final = RetryPolicy(
@@ -107,7 +107,7 @@ HOLD_MARGIN: Final = timedelta(hours=1)
 """A reservation outlives the wait for approval by this much; the mandate extends it while we run."""
 
 APPROVAL_LIFETIME: Final = timedelta(hours=1)
-"""A person's yes is asked for again when it has not led to a payment by then."""
+"""A person's approval is asked for again if it has not led to a payment by then."""
 
 CONFIRM_GIVE_UP: Final = timedelta(minutes=5)
 """After this long without a clear answer the token is revoked, which tells for sure whether money moved."""
@@ -125,7 +125,7 @@ MIN_ESCALATION_POLL: Final = timedelta(seconds=2)
 """A person at the seller's page takes minutes; the seller is not asked more often than this."""
 
 MIN_AUTHENTICATION_POLL: Final = timedelta(seconds=1)
-"""A person at the bank's page; the processor is ours to ask a little more often."""
+"""A person at the bank's page; the processor may be asked a little more often."""
 
 
 # Paid requests
@@ -170,7 +170,7 @@ LATE_REDEEM_RETRY: Final = RetryPolicy(
     maximum_interval=timedelta(minutes=5),
     maximum_attempts=20,
 )
-"""The money moved and the answer is owed: asked for during an hour and more before a person must look."""
+"""The money moved and the answer is owed: asked for over an hour or more before a person must look."""
 
 ALLOWANCE_CALL_TIMEOUT: Final = timedelta(seconds=130)
 """Minting, sending and closing in one call; each part gives up earlier by itself."""
@@ -186,7 +186,7 @@ LOST_HOLDER_PATIENCE: Final = timedelta(hours=1)
 
 CLOSE_CALL_TIMEOUT: Final = timedelta(seconds=45)
 CLOSE_CALL_RETRY: Final = TOKEN_REVOKE_RETRY
-"""Often: whether money moved hangs on the answer, and room is given back only after it."""
+"""Often: whether money moved depends on the answer, and room is released only after it."""
 
 CLOSE_GIVE_UP: Final = timedelta(hours=24)
 """After a day without a word from processor or chain the amount counts as spent and a person must look."""
@@ -198,4 +198,4 @@ AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
 """After its end a signed authorization may still sit in a block that the chain endpoint has not seen."""
 
 CHALLENGE_MARGIN: Final = timedelta(seconds=20)
-"""A challenge this close to its end is asked for anew (at the same terms) before anything is minted."""
+"""A challenge this close to its end is asked for again (at the same terms) before anything is minted."""

@@ -78,7 +78,7 @@ def verify(entries: Sequence[AuditEntry]) -> bool:
 
 
 def canonical(facts: object) -> str:
-    """Returns JSON with sorted keys and no blanks: the text that digests and hashes are taken of."""
+    """Returns JSON with sorted keys and no blanks: the text that digests and hashes cover."""
     return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -12,6 +12,6 @@ _STATUS = "awaiting_approval"
 
 
 def mark_waiting(before: str, after: str) -> None:
-    """To be called when the status changes."""
+    """Updates the memo when the status changes."""
     if before != after and _STATUS in (before, after):
         workflow.upsert_memo({WAITS_FOR: APPROVAL if after == _STATUS else None})

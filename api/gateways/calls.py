@@ -24,7 +24,7 @@ from waystation.temporal.encryption import PayloadDecryptionError
 
 MAX_UPDATE_ATTEMPTS = 4
 UPDATE_PAUSE_SECONDS = 0.05
-"""Before an update is repeated, times the attempts made: the task that dropped it is repeated immediately."""
+"""The pause before an update is repeated, times the attempts made: its task is repeated immediately."""
 
 _NEVER_CONNECTED = "Failed client connect"
 _TASK_FAILED = "workflow task failure"
@@ -35,22 +35,22 @@ Result = TypeVar("Result")
 
 
 class Wording(NamedTuple):
-    """What callers are told of one kind of workflow."""
+    """What callers are told about one kind of workflow."""
 
     unknown: Callable[[str], Problem]
-    """There is none of this id."""
+    """There is none with this id."""
     unreadable: Callable[[str], Problem]
     """It was encrypted with a key that this process doesn't have."""
     ended: Callable[[], Problem]
-    """It takes nothing more."""
+    """It accepts nothing more."""
     not_taken: str
-    """Its worker failed with the request."""
+    """Its worker failed on the request."""
     no_worker: str
-    """Nobody works for it, or not in time."""
+    """No worker serves it, or none did in time."""
 
 
 class Calls:
-    """Bounds a call in time, and maps what Temporal says to problems: in one place for all gateways."""
+    """Bounds calls in time and maps Temporal's errors to problems, in one place for all gateways."""
 
     def __init__(self, client: Client, timeout_seconds: float, wording: Wording) -> None:
         self.client = client
@@ -60,13 +60,13 @@ class Calls:
     async def guarded(
         self, workflow_id: str, call: Callable[[], Awaitable[Result]], *, within: timedelta | None = None
     ) -> Result:
-        """Returns what the call does; ``within`` bounds what takes many requests, such as a list.
+        """Returns what the call returns; ``within`` bounds one that takes many requests, such as a list.
 
         Raises:
-            Problem: what went wrong, and what to do.
+            Problem: Says what went wrong, and what to do.
         """
         try:
-            # Over all: an update is several calls, each with a time of its own.
+            # One limit over everything: an update is several calls, each with its own timeout.
             async with asyncio.timeout((within or self.timeout).total_seconds()):
                 return await call()
         except TimeoutError as error:
@@ -87,7 +87,7 @@ class Calls:
         except RPCError as error:
             raise self._problem(error, workflow_id) from error
         except RuntimeError as error:
-            # What the SDK raises where it has never been connected.
+            # What the SDK raises if it has never been connected.
             if _NEVER_CONNECTED not in str(error):
                 raise
             raise _unreachable() from error
@@ -100,7 +100,7 @@ class Calls:
         *,
         update_id: str | None = None,
     ) -> Result:
-        """Executes an update, and again when Temporal drops it untouched."""
+        """Executes an update, and repeats it if Temporal drops it unprocessed."""
         return await self.guarded(
             handle.id,
             lambda: execute_update(handle, update, argument, self.timeout, update_id=update_id),
@@ -133,7 +133,7 @@ async def execute_update(
     *,
     update_id: str | None = None,
 ) -> Result:
-    """Executes an update, and again when Temporal drops it untouched.
+    """Executes an update, and repeats it if Temporal drops it unprocessed.
 
     A workflow that continues as new while a signal arrives fails its task and repeats it. Temporal then
     refuses the updates that came with that task instead of handing them to the next one.

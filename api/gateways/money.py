@@ -48,11 +48,11 @@ Argument = TypeVar("Argument")
 MAX_OUTCOME_WAIT_SECONDS = 30
 MAX_LISTED = 100
 LIST_TIMEOUT = timedelta(seconds=20)
-"""Over all pages that are read to find so many."""
+"""The limit over all pages that are read to find that many."""
 
 
 class NotFound(Problem):
-    """No such mandate or purchase, or out of the caller's sight."""
+    """There is no such mandate or purchase, or the caller may not see it."""
 
     status, code, title = 404, "not-found", "Not found"
 
@@ -68,14 +68,14 @@ def _unreadable(workflow_id: str) -> Problem:
 _WORDING: Final = Wording(
     unknown=_unknown,
     unreadable=_unreadable,
-    ended=lambda: Conflict("It has ended and takes nothing more.", code="ended"),
-    not_taken="The purchase did not take the request; try again.",
+    ended=lambda: Conflict("It has ended and accepts nothing more.", code="ended"),
+    not_taken="The purchase did not accept the request; try again.",
     no_worker="No worker answered in time; is 'waystation worker' running?",
 )
 
 
 def sees(caller: Principal, view: PurchaseView) -> bool:
-    """Whether a caller may see a purchase: within its sessions, or of an agent that it speaks for."""
+    """Returns whether a caller may see a purchase: of its sessions, or of an agent that it speaks for."""
     if caller.sessions is not None:
         return view.request.session_id in caller.sessions
     return caller.role != "agent" or caller.speaks_for(view.request.agent.id)
@@ -94,7 +94,7 @@ class MoneyGateway:
     # Mandates
 
     async def create_mandate(self, mandate_id: str | None, terms: MandateTerms) -> tuple[str, bool]:
-        """The mandate's id, and whether it is new."""
+        """Starts a mandate; returns its id, and whether it is new."""
         wanted = mandate_id or f"mandate-{uuid.uuid4()}"
         memo = {"owner": terms.owner, "agent": terms.agent}
         return await self._start(wanted, Mandate.run, MandateStart(terms=terms), memo)
@@ -111,7 +111,7 @@ class MoneyGateway:
     # Purchases
 
     async def start_purchase(self, purchase_id: str | None, request: PurchaseRequest) -> tuple[str, bool]:
-        """The purchase's id, and whether it is new."""
+        """Starts a purchase; returns its id, and whether it is new."""
         wanted = purchase_id or f"purchase-{uuid.uuid4()}"
         memo = {
             "session_id": request.session_id,
@@ -122,7 +122,7 @@ class MoneyGateway:
         return await self._start(wanted, Purchase.run, PurchaseStart(request=request), memo)
 
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
-        """Whether the purchase was started with this very request."""
+        """Returns whether the purchase was started with exactly this request."""
         handle = self._client.get_workflow_handle(purchase_id)
         found = await self._calls.guarded(
             purchase_id, lambda: handle.describe(rpc_timeout=self._calls.timeout)
@@ -136,12 +136,16 @@ class MoneyGateway:
         )
 
     async def check_visible(self, purchase_id: str, caller: Principal) -> None:
-        """Like ``visible``, without asking anything for a caller who may see them all."""
+        """Checks as ``visible`` does, but asks nothing for a caller who may see them all."""
         if caller.sessions is not None or (caller.role == "agent" and not caller.speaks_for(ANY_AGENT)):
             await self.visible(purchase_id, caller)
 
     async def visible(self, purchase_id: str, caller: Principal) -> PurchaseView:
-        """Returns a purchase that the caller may see. Raises ``NotFound`` for any other."""
+        """Returns a purchase that the caller may see.
+
+        Raises:
+            NotFound: There is no such purchase, or the caller may not see it.
+        """
         view = await self.purchase(purchase_id)
         if sees(caller, view):
             return view
@@ -164,7 +168,7 @@ class MoneyGateway:
     async def outcome(
         self, purchase_id: str, wait_seconds: float, *, or_for_a_person: bool = False
     ) -> PurchaseView:
-        """The view once the purchase is final (or a person is wanted), or as it stands in the end."""
+        """Returns the view once the purchase is final (or needs a person), or as it stands by then."""
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
         wanted = OutcomeWanted(or_for_a_person=or_for_a_person)
         try:
@@ -192,7 +196,7 @@ class MoneyGateway:
     # Paid requests
 
     async def start_payment(self, payment_id: str | None, start: PaidRequestStart) -> tuple[str, bool]:
-        """The payment's id, and whether it is new."""
+        """Starts a paid request; returns its id, and whether it is new."""
         wanted = payment_id or f"payment-{uuid.uuid4()}"
         memo = {"session_id": start.session_id, "agent": start.agent}
         return await self._start(wanted, PaidRequest.run, start, memo)
@@ -212,7 +216,7 @@ class MoneyGateway:
                 conflict.extra["digest"] = (await self.payment(payment_id)).terms_digest
             raise
         except Unavailable:
-            # The answer waits for what follows; where that takes long, the decision may count all the same.
+            # The answer waits for what follows; even if that takes too long, the decision may have counted.
             view = await self.payment(payment_id)
             if not _is_decided(view, decision):
                 raise
@@ -237,7 +241,7 @@ class MoneyGateway:
         )
 
     async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
-        """The view once the payment is final, or as it stands after ``wait_seconds``."""
+        """Returns the view once the payment is final, or as it stands after ``wait_seconds``."""
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
         try:
             view: PaidRequestView = await handle.execute_update(
@@ -248,7 +252,7 @@ class MoneyGateway:
         return view
 
     async def session_of(self, payment_id: str) -> str | None:
-        """The session that a payment or allowance was started for."""
+        """Returns the session that a payment or allowance was started for."""
         handle = self._client.get_workflow_handle(payment_id)
         found = await self._calls.guarded(
             payment_id, lambda: handle.describe(rpc_timeout=self._calls.timeout)
@@ -259,7 +263,7 @@ class MoneyGateway:
     # Webhooks and lists
 
     async def deliver_order_event(self, seller: str, event: OrderEventReceived) -> None:
-        """Hand a webhook over; it waits if the purchase has not claimed its checkout yet."""
+        """Hands over a webhook, which waits if the purchase has not claimed its checkout yet."""
         route = order_events_id(seller, event.order.checkout_id)
 
         async def call() -> None:
@@ -277,7 +281,7 @@ class MoneyGateway:
 
     @staticmethod
     async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
-        """What can be read of a list: one workflow of a forgotten key must not make it all fail."""
+        """Returns what can be read of a list: one workflow with a forgotten key must not fail it all."""
         found = []
         for look in looks:
             with contextlib.suppress(NotFound):
@@ -293,9 +297,9 @@ class MoneyGateway:
         *,
         waiting: bool = False,
     ) -> list[str]:
-        """Ids, newest first, of what belongs to a session, or to those that the caller's token is for.
+        """Returns ids, newest first, of what belongs to a session, or to those of the caller's token.
 
-        With ``waiting`` only of what waits for an approver, as far as Temporal's lists know it yet.
+        With ``waiting``, only of what waits for an approver, as far as Temporal's lists know yet.
         """
         further = {WAITS_FOR: APPROVAL} if waiting else {}
         if caller.sessions is None:
@@ -309,7 +313,7 @@ class MoneyGateway:
         return ids[:limit]
 
     async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
-        """Ids, newest first, whose memo holds all of ``wanted``."""
+        """Returns ids, newest first, of workflows whose memo holds all of ``wanted``."""
         status = "ExecutionStatus='Running'" if WAITS_FOR in wanted else "ExecutionStatus!='ContinuedAsNew'"
         query = f"WorkflowType='{workflow}' AND {status}"
 

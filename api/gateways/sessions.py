@@ -46,8 +46,8 @@ _WORDING: Final = Wording(
     unknown=UnknownSession,
     unreadable=_unreadable,
     ended=_closed,
-    not_taken="The session did not take the request; try again.",
-    no_worker="No worker took up the session in time; is 'waystation worker' running?",
+    not_taken="The session did not accept the request; try again.",
+    no_worker="No worker answered for the session in time; is 'waystation worker' running?",
 )
 
 
@@ -66,7 +66,7 @@ class Gateway:
     async def start(
         self, session_id: str, start: StartSession, *, task_queue: str = SESSION_TASK_QUEUE
     ) -> bool:
-        """Starts the session; false if it exists already (then nothing changes)."""
+        """Starts the session; returns False if it already exists (then nothing changes)."""
 
         async def call() -> bool:
             try:
@@ -89,15 +89,15 @@ class Gateway:
     async def list_sessions(
         self, limit: int, cursor: str | None, *, only_open: bool
     ) -> tuple[list[ListedSession], str | None]:
-        """A page of sessions, newest first, and the cursor of the next page."""
+        """Returns a page of sessions, newest first, and the cursor of the next page."""
         query = f"WorkflowType='{SESSION_WORKFLOW}'" + (" AND ExecutionStatus='Running'" if only_open else "")
-        # A session that has continued as new is one session, not one a run.
+        # A session that has continued as new is one session, not one per run.
         query += " AND ExecutionStatus!='ContinuedAsNew'"
         try:
             token = b64decode(cursor, altchars=b"-_", validate=True) if cursor else None
         except ValueError as error:
             raise Invalid(
-                "The cursor is not one of ours; leave it out to begin anew.", code="wrong-cursor"
+                "The cursor did not come from this API; leave it out to start over.", code="wrong-cursor"
             ) from error
 
         async def call() -> tuple[list[ListedSession], str | None]:
@@ -163,7 +163,7 @@ class Gateway:
 
     async def _query(self, session_id: str, query: Callable[[], Awaitable[T]]) -> T:
         async def call() -> T:
-            # Waiting for its turn is part of a request's time.
+            # The wait for a turn counts towards the request's time.
             async with self._one_at_a_time(session_id):
                 return await _hedged(query)
 
@@ -171,7 +171,7 @@ class Gateway:
 
     @asynccontextmanager
     async def _one_at_a_time(self, session_id: str) -> AsyncIterator[None]:
-        """While a workflow is busy, Temporal lets only so many queries wait (one, by default)."""
+        """Lets queries through singly: while a workflow is busy, Temporal lets few wait (one, by default)."""
         lock, users = self._queries.get(session_id, (asyncio.Lock(), 0))
         self._queries[session_id] = (lock, users + 1)
         try:
@@ -186,10 +186,10 @@ class Gateway:
 
 
 async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
-    """Asks once more when the answer is slow, and takes whichever comes first.
+    """Asks once more if the answer is slow, and returns whichever comes first.
 
-    A query that Temporal has refused because another process's query is waiting is tried again
-    by the SDK only after a second; a fresh one gets through at once.
+    If Temporal refuses a query because another process's query is waiting, the SDK tries it again only after
+    a second; a fresh one gets through immediately.
     """
     first = asyncio.ensure_future(call())
     tasks = {first}

@@ -72,7 +72,7 @@ class Channel:
         )
 
     def fenced(self, turn_id: str | None, attempt: int) -> bool:
-        """Returns whether the turn is known to have gone on to a later attempt.
+        """Returns whether the turn is known to have moved on to a later attempt.
 
         An earlier one says nothing: this process may not have read yet that this attempt has begun.
         """
@@ -150,7 +150,7 @@ def _check_delta(item: Item, text: object) -> None:
 
 
 def _not_encodable() -> Invalid:
-    return Invalid("The data has half a surrogate pair in it, which is no character; leave it out.")
+    return Invalid("The data contains half a surrogate pair, which is not a character; leave it out.")
 
 
 def _too_long() -> Invalid:

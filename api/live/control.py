@@ -31,7 +31,7 @@ class Control:
         self._feeds, self._bus, self._gateway, self._money = feeds, bus, gateway, money
 
     async def send(self, session_id: str, body: MessageRequest, caller: Principal) -> Sent:
-        """Sends a message; ``on_busy`` says what becomes of it while a turn runs."""
+        """Sends a message; ``on_busy`` says what happens to it while a turn is running."""
         caller.require(Action.SEND, session_id)
         sent = await self._gateway.send(
             session_id,
@@ -49,7 +49,7 @@ class Control:
     async def stop(self, session_id: str, body: StopRequest, caller: Principal) -> ControlAnswer:
         """Stops a turn, and returns the outcome and the seq at which it is recorded.
 
-        Screens stand still from the moment of the request, not only once a busy Temporal has taken it.
+        Viewers see nothing more from the moment of the request, even if a busy Temporal takes it later.
         """
         caller.require(Action.SEND, session_id)
         request_id = body.request_id or f"stop-{uuid.uuid4().hex}"

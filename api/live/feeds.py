@@ -146,7 +146,7 @@ class Feed:
         return subscription
 
     def release(self, subscription: Subscription) -> None:
-        """Frees a client's place."""
+        """Releases a client's place."""
         if subscription in self._open:
             self._open.remove(subscription)
             metrics.SUBSCRIBERS.dec()
@@ -266,7 +266,7 @@ class Feed:
                 await asyncio.sleep(READ_RETRY_SECONDS)
                 self._urgent.set()
             except Exception:
-                # A reader that died would leave its clients in the dark without a word.
+                # A reader that died would leave its clients waiting without notice.
                 logger.exception("Reading %s failed; trying again", self.session_id)
                 await asyncio.sleep(READ_RETRY_SECONDS)
                 self._urgent.set()

@@ -8,7 +8,7 @@ from waystation.models.live import Delta
 MAX_HELD_DELTAS = 256
 """Live text kept while it isn't known whether it may be shown."""
 MAX_STOPPING_SECONDS = 2.0
-"""How long screens stand still for a stop of which nothing more is heard: its API process has died, say."""
+"""How long live text is held for a stop that nothing more is heard of: its API process has died, say."""
 
 
 class Holds:

@@ -1,4 +1,4 @@
-"""Who is connected to a session now, over all API processes. Stored nowhere: each process tells its part."""
+"""Who is connected to a session now, across all API processes. Not stored: each process tells its part."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from waystation.models.requests import PresentPerson
 PRESENCE_INTERVAL_SECONDS = 10.0
 PRESENCE_EXPIRY_SECONDS = 25.0
 PRESENCE_PAUSE_SECONDS = 0.1
-"""Who is connected is told at most this often: everyone is told of everyone."""
+"""Changes in who is connected are told at most this often: everyone is told of everyone."""
 
 _PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
@@ -60,7 +60,7 @@ class Presence:
             self._telling.cancel()
 
     def _tell_soon(self) -> None:
-        # Everyone is told of everyone, so many who come or go together are told of once.
+        # Everyone is told of everyone, so people who come or go together are told of in one message.
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(PRESENCE_PAUSE_SECONDS, self.tell)
 

@@ -31,20 +31,20 @@ async def list_allowances(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
     session_id: str | None = None,
 ) -> list[AllowanceView]:
-    """Allowances, newest first; a session token sees its own sessions'."""
+    """Returns allowances, newest first; a session token sees those of its own sessions."""
     ids = await money.gateway.listed_for(caller, "Allowance", limit, session_id)
     return await money.gateway.readable(money.gateway.allowance(one) for one in ids)
 
 
 @router.get("/allowances/{allowance_id}", summary="Look at an allowance")
 async def show(allowance_id: AllowanceId, caller: Caller, money: Money) -> AllowanceView:
-    """What is spent and held of its budget."""
+    """Returns what is spent and held of its budget."""
     return await _visible(allowance_id, caller, money)
 
 
 @router.get("/allowances/{allowance_id}/audit", summary="Read an allowance's audit trail")
 async def audit(allowance_id: AllowanceId, caller: Caller, money: Money) -> AuditTrail:
-    """Every payment and every step, each chained to the one before by its hash."""
+    """Returns every payment and every step, each chained to the one before by its hash."""
     await _visible(allowance_id, caller, money)
     return await money.gateway.allowance_audit(allowance_id)
 
@@ -53,7 +53,7 @@ async def audit(allowance_id: AllowanceId, caller: Caller, money: Money) -> Audi
 async def settle(
     allowance_id: AllowanceId, body: CancelPayment, caller: Caller, money: Money
 ) -> AllowanceView:
-    """No more payments: what was spent is committed, the rest goes back; ``GET`` tells the outcome."""
+    """Ends the payments: what was spent is committed, the rest released; ``GET`` returns the outcome."""
     view = await _visible(allowance_id, caller, money)
     if not view.open:
         raise Conflict("The allowance is settled already.", code="ended")

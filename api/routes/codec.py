@@ -23,14 +23,14 @@ router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["op
 @router.post("/decode", summary="Decrypt payloads")
 @takes_body_of(MAX_BATCH_BODY_BYTES)
 async def decode(body: JsonObject, caller: Caller, parts: Parts) -> JsonObject:
-    """Payloads in Temporal's JSON form, decrypted; only for operators."""
+    """Returns payloads in Temporal's JSON form, decrypted; only for operators."""
     return await _coded(body, caller, parts.gateway.client.data_converter.payload_codec, decoding=True)
 
 
 @router.post("/encode", summary="Encrypt payloads")
 @takes_body_of(MAX_BATCH_BODY_BYTES)
 async def encode(body: JsonObject, caller: Caller, parts: Parts) -> JsonObject:
-    """Payloads in Temporal's JSON form, encrypted; only for operators."""
+    """Returns payloads in Temporal's JSON form, encrypted; only for operators."""
     return await _coded(body, caller, parts.gateway.client.data_converter.payload_codec, decoding=False)
 
 

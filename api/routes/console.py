@@ -29,7 +29,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    # Asked for again each time, and answered 304: a page never mixes two versions of its modules.
+    # Revalidated each time, and answered 304: a page never mixes two versions of its modules.
     "Cache-Control": "no-cache",
 }
 

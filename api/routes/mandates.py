@@ -20,8 +20,11 @@ MandateId = Annotated[SessionId, Path(description="The mandate's id, which is it
 
 
 class CreateMandate(Frozen):
-    """The body of ``POST /mandates``. A person grants for themselves: ``owner`` must be the caller,
-    unless the caller is a service, which answers for whom it speaks."""
+    """The body of ``POST /mandates``.
+
+    People grant for themselves: ``owner`` must be the caller, unless the caller is a service, which is
+    responsible for whom it speaks for.
+    """
 
     mandate_id: SessionId | None = None
     terms: MandateTerms
@@ -35,11 +38,11 @@ class RevokeMandate(Frozen):
 
 @router.post("/mandates", status_code=201, summary="Grant a mandate")
 async def create(body: CreateMandate, caller: Caller, money: Money, response: Response) -> MandateView:
-    """Grants a mandate, or answers 200 with the one that has this id already (idempotent)."""
+    """Grants a mandate, or answers 200 with the one that already has this id (idempotent)."""
     if caller.role not in ("approver", "service"):
-        raise Forbidden("Only people who may approve (role 'approver') and services grant mandates.")
+        raise Forbidden("Only people who may approve (role 'approver') and services may grant mandates.")
     if caller.role == "approver" and body.terms.owner != caller.subject:
-        raise Forbidden(f"You can only grant for yourself: make 'owner' '{caller.subject}'.")
+        raise Forbidden(f"You can only grant for yourself: set 'owner' to '{caller.subject}'.")
     mandate_id, created = await money.gateway.create_mandate(body.mandate_id, body.terms)
     view = await money.gateway.mandate(mandate_id)
     if not created and view.terms != body.terms:
@@ -56,7 +59,7 @@ async def list_mandates(
     owner: str | None = None,
     agent: str | None = None,
 ) -> list[MandateView]:
-    """Mandates, newest first; those who aren't operators or services see what they granted themselves."""
+    """Returns mandates, newest first; except for operators and services, only those the caller granted."""
     if caller.role not in ("operator", "service"):
         owner = caller.subject
     wanted = {name: value for name, value in (("owner", owner), ("agent", agent)) if value is not None}
@@ -67,13 +70,13 @@ async def list_mandates(
 
 @router.get("/mandates/{mandate_id}", summary="Look at a mandate")
 async def show(mandate_id: MandateId, caller: Caller, money: Money) -> MandateView:
-    """Its terms, and what is spent, reserved and left."""
+    """Returns its terms, and what is spent, reserved and left."""
     return _for(caller, await money.gateway.mandate(mandate_id))
 
 
 @router.post("/mandates/{mandate_id}/revoke", status_code=202, summary="Revoke a mandate")
 async def revoke(mandate_id: MandateId, body: RevokeMandate, caller: Caller, money: Money) -> MandateView:
-    """Takes a mandate back: nothing more is reserved, and purchases that wait end."""
+    """Revokes a mandate: nothing more is reserved, and waiting purchases end."""
     view = await money.gateway.mandate(mandate_id)
     mine = caller.subject == view.terms.owner and caller.role != "agent"
     if not (mine or caller.role in ("operator", "service")):
@@ -93,8 +96,8 @@ def _sees(caller: Principal, view: MandateView) -> bool:
 async def require_spender(caller: Principal, agent: str, mandate_id: str, money: MoneyParts) -> None:
     """Raises unless the caller may spend from a mandate, in an agent's name.
 
-    Services may; an agent's credential in the name of its own agents (that the mandate was given to that one,
-    the mandate itself checks); a client from mandates that it granted or approves for.
+    Services may. An agent's credential may in the name of its own agents; the mandate itself checks that it
+    was given to that agent. A client may from mandates that it granted or approves for.
     """
     if caller.role in ("service", "agent"):
         if not caller.speaks_for(agent):
@@ -109,7 +112,7 @@ async def require_spender(caller: Principal, agent: str, mandate_id: str, money:
 
 
 def _for(caller: Principal, view: MandateView) -> MandateView:
-    """The view without what the caller need not know: agents don't learn how people pay."""
+    """Returns the view without what the caller need not know: agents don't learn how people pay."""
     if not _sees(caller, view):
         raise _hidden(view.mandate_id)
     if caller.role in ("agent", "client"):

@@ -15,13 +15,13 @@ router = APIRouter(route_class=DoorRoute, tags=["operations"])
 
 @router.get("/health", summary="Is the process alive")
 async def health() -> dict[str, str]:
-    """Answers as long as the process does."""
+    """Answers as long as the process is alive."""
     return {"status": "ok"}
 
 
 @router.get("/ready", summary="Can it serve", responses={503: {"description": "Temporal can't be reached"}})
 async def ready(parts: Parts, response: Response) -> dict[str, bool]:
-    """Whether Temporal answers. The live bus is reported too, but losing it only costs latency."""
+    """Returns whether Temporal answers. The live bus is reported too, but losing it only costs latency."""
     try:
         async with asyncio.timeout(READY_TIMEOUT_SECONDS):
             temporal = await parts.gateway.client.service_client.check_health()
@@ -33,5 +33,5 @@ async def ready(parts: Parts, response: Response) -> dict[str, bool]:
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def prometheus() -> Response:
-    """Counters and gauges of this process in Prometheus' text format."""
+    """Returns this process's counters and gauges in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

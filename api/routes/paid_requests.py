@@ -59,7 +59,7 @@ class CancelPayment(Frozen):
 @router.post("/payments", status_code=201, summary="Make a paid request")
 @takes_body_of(MAX_TEXT_BODY_BYTES)
 async def start(body: StartPayment, caller: Caller, money: Money, response: Response) -> PaidRequestView:
-    """Starts a paid request, or answers 200 with the one that has this id already (idempotent)."""
+    """Starts a paid request, or answers 200 with the one that already has this id (idempotent)."""
     session_id = body.request.session_id
     if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
         raise Forbidden("Name the session that this token is for as 'session_id'.")
@@ -81,7 +81,7 @@ async def list_payments(
     session_id: str | None = None,
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PaidRequestView]:
-    """Paid requests, newest first, without their answers; a session token sees its own sessions'."""
+    """Returns paid requests, newest first, without answers; session tokens see their own sessions'."""
     ids = await money.gateway.listed_for(caller, "PaidRequest", limit, session_id, waiting=waiting)
     views = await money.gateway.readable(money.gateway.payment(one) for one in ids)
     return [view.model_copy(update={"answer": None}) for view in views]
@@ -94,7 +94,7 @@ async def show(
     money: Money,
     wait_seconds: Annotated[int, Query(ge=0, le=MAX_OUTCOME_WAIT_SECONDS)] = 0,
 ) -> PaidRequestView:
-    """The payment as it stands; with ``wait_seconds``, once it is final or that time is over."""
+    """Returns the payment as it stands; with ``wait_seconds``, once it is final or that time has passed."""
     view = await _visible(payment_id, caller, money)
     if wait_seconds and not view.final:
         return await money.gateway.payment_outcome(payment_id, wait_seconds)
@@ -103,7 +103,7 @@ async def show(
 
 @router.get("/payments/{payment_id}/audit", summary="Read a payment's audit trail")
 async def audit(payment_id: PaymentId, caller: Caller, money: Money) -> AuditTrail:
-    """Every step, each chained to the one before by its hash."""
+    """Returns every step, each chained to the one before by its hash."""
     await _visible(payment_id, caller, money)
     return await money.gateway.payment_audit(payment_id)
 
@@ -119,14 +119,14 @@ async def approve(
 
 @router.post("/payments/{payment_id}/reject", summary="Reject a payment")
 async def reject(payment_id: PaymentId, body: RejectPayment, caller: Caller, money: Money) -> PaidRequestView:
-    """Says no; nothing is paid."""
+    """Rejects the payment; nothing is paid."""
     wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
     return await _decide(payment_id, Decision(reject=wanted), caller, money)
 
 
 @router.post("/payments/{payment_id}/cancel", status_code=202, summary="Cancel a payment")
 async def cancel(payment_id: PaymentId, body: CancelPayment, caller: Caller, money: Money) -> PaidRequestView:
-    """Stops the payment if nothing was sent yet; ``GET`` tells the outcome."""
+    """Stops the payment if nothing was sent yet; ``GET`` returns the outcome."""
     view = await _visible(payment_id, caller, money)
     if view.final:
         raise Conflict(f"The payment is {view.status} already.", code="ended")

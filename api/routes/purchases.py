@@ -94,7 +94,7 @@ class RetryBody(Frozen):
 
 @router.post("/purchases", status_code=201, summary="Start a purchase")
 async def start(body: StartPurchase, caller: Caller, money: Money, response: Response) -> PurchaseView:
-    """Starts a purchase, or answers 200 with the one that has this id already (idempotent)."""
+    """Starts a purchase, or answers 200 with the one that already has this id (idempotent)."""
     session_id = body.request.session_id
     if caller.sessions is not None and (session_id is None or session_id not in caller.sessions):
         raise Forbidden("Name the session that this token is for as 'session_id'.")
@@ -123,7 +123,7 @@ async def list_purchases(
     session_id: str | None = None,
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PurchaseView]:
-    """Purchases, newest first; a session token sees those of its own sessions."""
+    """Returns purchases, newest first; a session token sees those of its own sessions."""
     ids = await money.gateway.listed_for(caller, "Purchase", limit, session_id, waiting=waiting)
     found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
     return [view for view in found if sees(caller, view)]
@@ -137,9 +137,9 @@ async def show(
     wait_seconds: Annotated[float, Query(ge=0, le=MAX_OUTCOME_WAIT_SECONDS)] = 0,
     or_for_a_person: bool = False,
 ) -> PurchaseView:
-    """The purchase as it stands; with ``wait_seconds``, once it is final or that time is over.
+    """Returns the purchase as it stands; with ``wait_seconds``, once it is final or that time has passed.
 
-    With ``or_for_a_person`` also once somebody has to approve, revise, authenticate or retry.
+    With ``or_for_a_person``, also once somebody has to approve, revise, authenticate or retry.
     """
     if wait_seconds:
         await money.gateway.check_visible(purchase_id, caller)
@@ -149,14 +149,14 @@ async def show(
 
 @router.get("/purchases/{purchase_id}/cart", summary="Look at the cart")
 async def cart(purchase_id: PurchaseId, caller: Caller, money: Money) -> Cart | None:
-    """The cart as the seller last stated it."""
+    """Returns the cart as the seller last stated it."""
     await money.gateway.visible(purchase_id, caller)
     return await money.gateway.cart(purchase_id)
 
 
 @router.get("/purchases/{purchase_id}/audit", summary="Read the audit trail")
 async def audit(purchase_id: PurchaseId, caller: Caller, money: Money) -> AuditTrail:
-    """Every step, each chained to the one before by its hash."""
+    """Returns every step, each chained to the one before by its hash."""
     await money.gateway.visible(purchase_id, caller)
     return await money.gateway.audit(purchase_id)
 
@@ -178,21 +178,21 @@ async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, mone
 
 @router.post("/purchases/{purchase_id}/revise", status_code=202, summary="Change the cart")
 async def revise(purchase_id: PurchaseId, body: ReviseBody, caller: Caller, money: Money) -> PurchaseView:
-    """Changes what is wanted; any approval is void and asked for again."""
+    """Changes what is wanted; any approval is void, and is asked for again."""
     given = {name: getattr(body, name) for name in body.model_fields_set}
     return await _tell(purchase_id, "revise", Revise(by=caller.subject, **given), caller, money)
 
 
 @router.post("/purchases/{purchase_id}/cancel", status_code=202, summary="Cancel the purchase")
 async def cancel(purchase_id: PurchaseId, body: CancelBody, caller: Caller, money: Money) -> PurchaseView:
-    """Stops the purchase if it is not too late; ``GET`` tells the outcome."""
+    """Stops the purchase if it is not too late; ``GET`` returns the outcome."""
     wish = Cancel(by=caller.subject, reason=body.reason)
     return await _tell(purchase_id, "cancel", wish, caller, money)
 
 
 @router.post("/purchases/{purchase_id}/retry", status_code=202, summary="Try the payment again")
 async def retry(purchase_id: PurchaseId, body: RetryBody, caller: Caller, money: Money) -> PurchaseView:
-    """After a decline: tries again, with another method of the mandate if one is given."""
+    """Tries again after a decline, with another method of the mandate if one is given."""
     caller.require(Action.APPROVE)
     wish = RetryPayment(by=caller.subject, payment_method=body.payment_method)
     return await _tell(purchase_id, "retry_payment", wish, caller, money)
@@ -202,7 +202,7 @@ async def retry(purchase_id: PurchaseId, body: RetryBody, caller: Caller, money:
 async def authentication(
     purchase_id: PurchaseId, body: AuthenticationDone, caller: Caller, money: Money
 ) -> PurchaseView:
-    """The outcome of the card issuer's authentication, from whoever ran it with the person."""
+    """Takes the outcome of the card issuer's authentication from whoever ran it with the person."""
     if caller.role not in ("approver", "client", "service"):
         raise Forbidden(f"The role '{caller.role}' does not report authentications.")
     return await _tell(purchase_id, "authentication_result", body, caller, money)
@@ -224,7 +224,7 @@ async def _tell(
 @router.post(acp.WEBHOOK_PATH, status_code=200, summary="Receive an order event (ACP)")
 @takes_body_of(acp.MAX_BODY_BYTES)
 async def order_event(request: Request, parts: Parts, money: Money) -> dict[str, str]:
-    """A seller's ``order_create`` or ``order_update``; its signature is its credential."""
+    """Takes a seller's ``order_create`` or ``order_update``; its signature is its credential."""
     body = await request.body()
     signature = request.headers.get(acp.HEADER_MERCHANT_SIGNATURE)
     seller, sent_at = _sender(money, body, signature)
@@ -239,7 +239,7 @@ async def order_event(request: Request, parts: Parts, money: Money) -> dict[str,
         order=order_facts(event.data),
     )
     await money.gateway.deliver_order_event(seller, received)
-    # Claimed once it is safe with Temporal, which knows it by its id: retries do no harm, replays are told.
+    # Claimed once Temporal has it under its id: retries do no harm, and replays are refused.
     once = hashlib.sha256((signature or "").encode() + body).hexdigest()
     if not await parts.bus.claim(f"webhook:{once}", 2 * WEBHOOK_TOLERANCE_SECONDS):
         raise Conflict("This very delivery has been received already.", code="replayed")
@@ -247,7 +247,7 @@ async def order_event(request: Request, parts: Parts, money: Money) -> dict[str,
 
 
 def _sender(money: MoneyParts, body: bytes, signature: str | None) -> tuple[str, int]:
-    """The seller whose secret made the signature, and its time."""
+    """Returns the seller whose secret made the signature, and its time."""
     reason = "No seller's webhook secret is configured."
     for seller, secrets in money.settings.seller_webhook_secrets.items():
         try:

@@ -52,7 +52,7 @@ MAX_LISTED = 100
 @router.post("/sessions", status_code=201, tags=["sessions"], summary="Start a session")
 @takes_body_of(MAX_TEXT_BODY_BYTES)
 async def start(body: StartRequest, caller: Caller, parts: Parts, response: Response) -> Started:
-    """Starts a session, or answers 200 with the one that has this id already (idempotent)."""
+    """Starts a session, or answers 200 with the one that already has this id (idempotent)."""
     caller.require(Action.START)
     session_id = check_session_id(body.session_id or f"s-{uuid.uuid4().hex}")
     created = await parts.gateway.start(
@@ -67,7 +67,7 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
     )
     sent = None
     if body.message:
-        # Also when the session was there already: the last try may have got no further than that.
+        # Even if the session already existed: an earlier attempt may have got no further than that.
         sent = await _send_first(session_id, body.message, caller, parts)
     response.status_code = 201 if created else 200
     snapshot = await parts.gateway.snapshot(session_id)
@@ -75,7 +75,7 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
 
 
 async def _send_first(session_id: str, text: str, caller: Principal, parts: ApiParts) -> Sent | None:
-    """Sends the first message under an id of its own, so that it is said once."""
+    """Sends the first message under an id of its own, so that it is sent only once."""
     request = MessageRequest(text=text, message_id=f"{session_id}-first")
     try:
         return await send_message(session_id, request, caller, parts)
@@ -94,7 +94,7 @@ async def list_sessions(
     only_open: bool = False,
     live: Annotated[bool, Query(description="Also ask each open session for its snapshot.")] = False,
 ) -> SessionList:
-    """Sessions, newest first; a session token lists just its own."""
+    """Returns sessions, newest first; a session token lists only its own."""
     if caller.sessions is not None:
         caller.require(Action.READ)
         return await _list_own(caller, parts)
@@ -133,14 +133,14 @@ async def _with_snapshot(parts: ApiParts, entry: ListedSession) -> ListedSession
     try:
         snapshot = await parts.gateway.snapshot(entry.session_id)
     except Problem:
-        # It has ended between the list and the look; the list stays true as of its time.
+        # It ended after it was listed; the list is still true as of its time.
         return entry
     return entry.model_copy(update={"snapshot": snapshot})
 
 
 @router.get("/sessions/{session_id}", tags=["sessions"], summary="Look at a session")
 async def snapshot(session_id: SessionPath, caller: Caller, parts: Parts) -> Snapshot:
-    """What the session is doing now."""
+    """Returns what the session is doing now."""
     caller.require(Action.READ, session_id)
     return await parts.gateway.snapshot(session_id)
 
@@ -167,7 +167,7 @@ async def replay(
     after: Annotated[int, Query(ge=0, description="The cursor: events after this seq.")] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_REPLAY_EVENTS)] = MAX_REPLAY_EVENTS,
 ) -> ReplayPage:
-    """One page of durable events. A page is bounded in bytes too: follow ``next_after`` while ``more``."""
+    """Returns one page of durable events, bounded in bytes too: follow ``next_after`` while ``more``."""
     caller.require(Action.READ, session_id)
     page = await parts.gateway.replay(session_id, after, limit)
     if after > page.tip:
@@ -184,7 +184,7 @@ async def replay(
     response_model_exclude_none=True,
 )
 async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> TranscriptView:
-    """Every message, and the cursor at which ``events`` continues: the cheapest way to resume."""
+    """Returns every message, and the cursor at which ``events`` continues: the cheapest way to resume."""
     caller.require(Action.READ, session_id)
     state, after = Transcript(), 0
     while True:
@@ -215,20 +215,20 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
 @router.post("/sessions/{session_id}/messages", status_code=202, tags=["control"], summary="Send a message")
 @takes_body_of(MAX_TEXT_BODY_BYTES)
 async def send_message(session_id: SessionPath, body: MessageRequest, caller: Caller, parts: Parts) -> Sent:
-    """Sends a message; ``on_busy`` says what becomes of it while a turn runs."""
+    """Sends a message; ``on_busy`` says what happens to it while a turn is running."""
     return await parts.control.send(session_id, body, caller)
 
 
 @router.post("/sessions/{session_id}/stop", tags=["control"], summary="Stop the agent")
 async def stop(session_id: SessionPath, body: StopRequest, caller: Caller, parts: Parts) -> ControlAnswer:
-    """Stops a turn and answers with the outcome and the seq at which it is recorded."""
+    """Stops a turn, and returns the outcome and the seq at which it is recorded."""
     return await parts.control.stop(session_id, body, caller)
 
 
 @router.post("/sessions/{session_id}/steer", tags=["control"], summary="Steer the agent")
 @takes_body_of(MAX_TEXT_BODY_BYTES)
 async def steer(session_id: SessionPath, body: SteerRequest, caller: Caller, parts: Parts) -> ControlAnswer:
-    """Offers a message to the running turn; answers whether it was consumed or queued."""
+    """Offers a message to the running turn, and returns whether it was consumed or queued."""
     return await parts.control.steer(session_id, body, caller)
 
 
@@ -252,7 +252,7 @@ async def release(session_id: SessionPath, body: ReasonRequest, caller: Caller, 
 
 @router.get("/sessions/{session_id}/participants", tags=["people"], summary="Who is here")
 async def participants(session_id: SessionPath, caller: Caller, parts: Parts) -> People:
-    """Who takes part in the session, and who is connected now."""
+    """Returns who takes part in the session, and who is connected now."""
     caller.require(Action.READ, session_id)
     async with parts.feeds.use(session_id) as feed:
         view = await parts.gateway.snapshot(session_id)
@@ -265,7 +265,7 @@ async def participants(session_id: SessionPath, caller: Caller, parts: Parts) ->
 
 @router.post("/sessions/{session_id}/participants", tags=["people"], summary="Join")
 async def join(session_id: SessionPath, body: JoinRequest, caller: Caller, parts: Parts) -> Recorded:
-    """Takes part in the session; joining twice is harmless."""
+    """Joins the session; joining twice is harmless."""
     caller.require(Action.JOIN, session_id)
     membership = Membership(participant=speaker(caller, body.actor))
     return await _record(parts, session_id, AgentSession.join, membership)
@@ -273,7 +273,7 @@ async def join(session_id: SessionPath, body: JoinRequest, caller: Caller, parts
 
 @router.delete("/sessions/{session_id}/participants/{participant_id}", tags=["people"], summary="Leave")
 async def leave(session_id: SessionPath, participant_id: str, caller: Caller, parts: Parts) -> Recorded:
-    """Leaves the session; only the role ``service`` may see others out."""
+    """Leaves the session; only the role ``service`` may make others leave."""
     caller.require(Action.JOIN, session_id)
     if participant_id != caller.subject and caller.role != "service":
         raise Forbidden("You can only leave for yourself.")
@@ -294,6 +294,6 @@ async def _record(
 
 @router.post("/sessions/{session_id}/news", status_code=204, tags=["workers"], summary="Announce news")
 async def news(session_id: SessionPath, caller: Caller, parts: Parts) -> None:
-    """A worker says that the session has events of its own making. Only a hint."""
+    """Takes a worker's hint that the session has events of its own making."""
     caller.require(Action.WRITE, session_id)
     parts.bus.publish(session_id, Tick())

@@ -37,7 +37,7 @@ _OBJECT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 
 
 def _cursor(header: str | None, query: str | None) -> int:
-    """Returns where to resume: the header, which browsers send by themselves, goes before the query."""
+    """Returns where to resume: the header, which browsers send by themselves, overrides the query."""
     given = header or query or "0"
     if not given.isascii() or not given.isdigit() or len(given) > 18:
         raise Invalid(
@@ -204,7 +204,7 @@ def _json(value: JsonObject) -> str:
 
 @router.websocket("/sessions/{session_id}/socket")
 async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | None = None) -> None:
-    """Events down; ``send``, ``stop``, ``steer`` and ``approve`` up. docs/http-api.md has the frames."""
+    """Sends events; takes ``send``, ``stop``, ``steer`` and ``approve``. docs/http-api.md has the frames."""
     async with contextlib.AsyncExitStack() as resources:
         try:
             check_session_id(session_id)

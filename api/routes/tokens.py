@@ -24,7 +24,7 @@ class Me(Frozen):
 
 @router.get("/me", summary="Who am I")
 async def me(caller: Caller, response: Response) -> Me:
-    """What the credential of this request is good for, so that a page offers nothing that is refused."""
+    """Returns what this request's credential may do, so that a page offers nothing that is refused."""
     response.headers["Cache-Control"] = "no-store"
     return Me(
         subject=caller.subject,
@@ -38,7 +38,7 @@ async def me(caller: Caller, response: Response) -> Me:
 
 @router.post("/tokens", status_code=201, summary="Mint a session token")
 async def mint(body: TokenRequest, caller: Caller, parts: Parts, response: Response) -> Token:
-    """A short-lived token for one person or agent and particular sessions. Only for the role ``service``."""
+    """Returns a short-lived token for one person or agent and particular sessions. Role ``service`` only."""
     caller.require(Action.MINT)
     response.headers["Cache-Control"] = "no-store"
     return parts.auth.mint(body)
@@ -46,11 +46,11 @@ async def mint(body: TokenRequest, caller: Caller, parts: Parts, response: Respo
 
 @router.post("/sessions/{session_id}/tokens", status_code=201, summary="Get a token for another device")
 async def device_token(session_id: SessionPath, caller: Caller, parts: Parts, response: Response) -> Token:
-    """The caller's own rights in one session, for an hour at most: to go on with it on a phone, say."""
+    """Returns a token with the caller's rights in one session, for an hour at most: for a phone, say."""
     caller.require(Action.READ, session_id)
     if caller.role == "service":
         raise Forbidden(
-            "A service's rights don't belong in a device; mint one for a person with POST /tokens."
+            "A service's rights don't belong on a device; mint one for a person with POST /tokens."
         )
     response.headers["Cache-Control"] = "no-store"
     return parts.auth.mint_for_device(caller, session_id)
@@ -58,7 +58,7 @@ async def device_token(session_id: SessionPath, caller: Caller, parts: Parts, re
 
 @router.post("/sessions/{session_id}/tickets", status_code=201, summary="Get a one-time ticket")
 async def ticket(session_id: SessionPath, caller: Caller, parts: Parts, response: Response) -> Token:
-    """A ticket for one EventSource or WebSocket connection: ``?ticket=…``, good once, for 30 seconds."""
+    """Returns a ticket for one EventSource or WebSocket connection: ``?ticket=…``, good once, for 30 s."""
     caller.require(Action.READ, session_id)
     response.headers["Cache-Control"] = "no-store"
     return parts.auth.mint_ticket(caller, session_id)

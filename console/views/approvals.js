@@ -16,7 +16,7 @@ export function show({ api }) {
   const past = h("ul", { class: "rows" });
   const decided = h("section", { hidden: true }, h("h2", {}, "Decided or under way"), past);
   const status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
-  const limit = h("p", { class: "quiet-text", hidden: true }, `Beside what waits, only the newest ${LISTED} purchases and payments are listed; older ones open from their sessions.`);
+  const limit = h("p", { class: "quiet-text", hidden: true }, `Apart from those awaiting a decision, only the newest ${LISTED} purchases and payments are listed; open older ones from their sessions.`);
   const element = h("div", { class: "approvals" }, h("h1", {}, "Approvals"), status, limit, waiting, decided);
   let entries = [];
   let rounds = 0;

@@ -1,4 +1,4 @@
-/** Purchases and payments as cards: the seller's own statement, and what became of it. */
+/** Purchases and payments as cards: the seller's own statement, and the outcome. */
 
 import { serverNow } from "../clock.js";
 import { h, money, remaining, setClass, setText, time } from "../dom.js";
@@ -7,7 +7,7 @@ export const STATUS = {
   creating: "asking the seller",
   preparing: "being prepared",
   needs_revision: "needs a change",
-  awaiting_approval: "waits for approval",
+  awaiting_approval: "awaiting approval",
   escalated: "continue at the seller",
   paying: "paying",
   authentication_required: "needs authentication",
@@ -60,7 +60,7 @@ export function cartTable(cart) {
         h("th", { scope: "row", colspan: "3" }, total.label), h("td", { class: "amount" }, money(total.amount, currency))))));
 }
 
-/** What the seller says of a line; nothing is reckoned here. */
+/** What the seller states for a line; nothing is computed here. */
 function lineTotal(line) {
   const stated = line.totals?.find((one) => one.type === "total") ?? line.totals?.find((one) => one.type === "subtotal");
   return stated ? stated.amount : null;
@@ -76,7 +76,7 @@ export function deadlineLine(deadline) {
   const element = h("p", { class: "quiet-text" }, "Decide within ", countdown);
   const tick = () => {
     const left = new Date(deadline).getTime() - serverNow();
-    if (left <= 0) setText(element, "The time to decide is over.");
+    if (left <= 0) setText(element, "The time to decide has run out.");
     setText(countdown, remaining(deadline));
     setClass(countdown, "soon", left < 60_000);
   };

@@ -1,15 +1,15 @@
-/** Where people write: also while the agent runs, and where they stop it. */
+/** Where people write, even while the agent runs, and where they stop it. */
 
 import { h, nameOf, setText, uuid } from "../dom.js";
 
 const MODES = [
   ["queue", "Queue", "Waits its turn"],
-  ["interrupt", "Interrupt", "Stops the agent; this is next"],
-  ["steer", "Steer", "Offered to the agent while it goes on"],
+  ["interrupt", "Interrupt", "Stops the agent; this message is next"],
+  ["steer", "Steer", "Offered to the agent while it keeps running"],
 ];
 const STOP_WAIT_SECONDS = 10;
-const SENT = { started: "Sent", queued: "Sent; it waits its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
-const STOPPED = { stopped: "Stopped", already_finished: "It had finished already", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
+const SENT = { started: "Sent", queued: "Sent; waiting its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
+const STOPPED = { stopped: "Stopped", already_finished: "It had already finished", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
 
 export class Composer {
   constructor(api, sessionId, model, { onProblem, onDone, announce }) {
@@ -34,7 +34,7 @@ export class Composer {
     const { takenOverBy } = this.model;
     const { api, sessionId } = this;
     const speaking = takenOverBy && api.people.find((person) => person.subject === takenOverBy.id);
-    // An operator speaks after taking over only.
+    // An operator may speak only after taking over.
     return speaking ?? api.person("send", sessionId, (person) => person.role !== "operator");
   }
 
@@ -43,7 +43,7 @@ export class Composer {
     const running = model.running.length > 0;
     const stopping = model.running.some((turn) => turn.status === "stopping");
     this.modes.hidden = !running || model.takenOverBy !== null;
-    // An interruption is chosen each time anew.
+    // Interrupting must be chosen anew each time.
     if (this.modes.hidden) this.modes.querySelector("input").checked = true;
     this.stop.hidden = !(running && this.api.may("send"));
     this.stop.disabled = this.stopping || stopping;
@@ -57,11 +57,11 @@ export class Composer {
     const { model } = this;
     if (this.refused) return "";
     if (model.closed) return "This session has ended.";
-    if (!this.speaker) return this.api.may("take over") ? "Take over to speak here." : "You may read here.";
+    if (!this.speaker) return this.api.may("take over") ? "Take over to speak here." : "You can only read here.";
     if (model.takenOverBy && this.api.isMe(model.takenOverBy.id)) return "You speak in the agent's place.";
     if (model.takenOverBy) return `${nameOf(model.takenOverBy)} speaks in the agent's place; messages are kept for the agent.`;
     if (this.word) return this.word;
-    return running ? "" : "Enter sends, Shift+Enter begins a line.";
+    return running ? "" : "Enter sends, Shift+Enter starts a new line.";
   }
 
   #grow() {
@@ -87,7 +87,7 @@ export class Composer {
     this.messageId ??= `m-${uuid()}`;
     const messageId = this.messageId;
     const mode = this.modes.hidden ? "queue" : new FormData(this.element).get("mode");
-    // Whoever goes on writing while it is under way writes the next message.
+    // Anything typed while it is being sent belongs to the next message.
     this.text.value = "";
     this.#grow();
     try {

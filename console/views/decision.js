@@ -51,9 +51,9 @@ class DecisionView {
       this.#followSession(view.request?.session_id);
       this.trouble.hidden = true;
     } catch (error) {
-      if (!this.view && !this.shown) this.body.replaceChildren(h("h1", {}, "Not available"), h("p", { class: "problem" }, error.message), h("p", {}, h("a", { href: "#/" }, "To the beginning")));
+      if (!this.view && !this.shown) this.body.replaceChildren(h("h1", {}, "Not available"), h("p", { class: "problem" }, error.message), h("p", {}, h("a", { href: "#/" }, "Back to the start")));
       else {
-        setText(this.trouble, `This may no longer be so. ${error.message}`);
+        setText(this.trouble, `This may be out of date. ${error.message}`);
         this.trouble.hidden = false;
       }
     } finally {
@@ -106,10 +106,10 @@ class DecisionView {
           digest ? digestLine(digest) : null,
           waits && view.approval_deadline ? deadlineLine(view.approval_deadline) : null,
           waits && this.api.may("approve") ? decisionButtons(digest, (verb, body) => this.#decide(verb, body)) : null,
-          waits && !this.api.may("approve") ? h("p", { class: "quiet-text" }, "Only approvers decide.") : null,
+          waits && !this.api.may("approve") ? h("p", { class: "quiet-text" }, "Only approvers can decide.") : null,
           this.notice ? h("p", { class: "problem", role: "alert" }, this.notice) : null,
           ...outcome(view)),
-        this.route === "purchases" ? (mandate ? mandateFacts(mandate) : h("p", { class: "quiet-text" }, "The mandate is shown to its owner and the approvers that it names.")) : null),
+        this.route === "purchases" ? (mandate ? mandateFacts(mandate) : h("p", { class: "quiet-text" }, "Only the mandate's owner and named approvers can see it.")) : null),
       trail(audit, () => this.#save()));
   }
 
@@ -145,7 +145,7 @@ function facts(pairs) {
 function purchaseFacts({ cart, request, messages }) {
   if (!cart) return [facts([["Seller", request.seller], ["Agent", request.agent.name ?? request.agent.id]]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
   return [
-    facts([["Seller", cart.seller], ["Paid to", cart.payee], ["Wanted by", request.agent.name ?? request.agent.id], ["Sent to", shipTo(cart.ship_to)], ["Discounts", (cart.discount_codes ?? []).join(", ")]]),
+    facts([["Seller", cart.seller], ["Paid to", cart.payee], ["Requested by", request.agent.name ?? request.agent.id], ["Sent to", shipTo(cart.ship_to)], ["Discounts", (cart.discount_codes ?? []).join(", ")]]),
     cartTable(cart),
     ...messages.map((message) => h("p", { class: "quiet-text" }, message.text)),
   ];
@@ -170,7 +170,7 @@ function outcome(view) {
   else if (approver) lines.push(`Approved by ${approver}`);
   if (receipt?.paid_at) lines.push(`Paid ${money(receipt.amount, receipt.currency)} at ${time(receipt.paid_at)}`);
   if (order) lines.push(`Order ${order.number ?? order.id}${order.status ? `, ${order.status}` : ""}`);
-  if (moved === true && !receipt) lines.push("Money has moved, and there is no order yet.");
+  if (moved === true && !receipt) lines.push("Money has moved, but there is no order yet.");
   if (typeof moved === "string" && moved !== "no") lines.push(moved === "yes" ? "Money has moved." : "Nobody can say yet whether money has moved.");
   return [...lines.map((line) => h("p", { class: "outcome" }, line)), refusal ? h("p", { class: "problem" }, refusal.message) : null];
 }
@@ -190,7 +190,7 @@ export function mandateFacts(mandate, extra = null) {
     facts([
       ["Spent", amount(spent)], ["Reserved", amount(reserved)], ["Payments", String(mandate.payments)], ["For", terms.agent], ["Granted by", terms.owner],
       ["At most", terms.per_payment_cap == null ? null : `${money(terms.per_payment_cap, terms.cap.currency)} a payment`],
-      ["Asks above", money(terms.approval_threshold, terms.cap.currency)],
+      ["Approval above", money(terms.approval_threshold, terms.cap.currency)],
       ["Sellers", terms.sellers.includes("*") ? "any" : terms.sellers.map((seller) => seller.replace(/^https?:\/\//, "")).join(", ")],
       ["Approvers", terms.approvers.join(", ")], ["Until", dateTime(terms.valid_until)], ["Revoked by", mandate.revoked_by],
       ["Id", h("code", {}, mandate.mandate_id)],
@@ -202,7 +202,7 @@ function trail(audit, save) {
   const whole = audit.entries.every((entry, index) => index === 0 || entry.previous === audit.entries[index - 1].hash);
   return h("section", { class: "trail", "aria-label": "Audit trail" },
     h("header", {}, h("h2", {}, "Audit trail"), h("button", { type: "button", onclick: save }, "Download as JSON")),
-    h("p", { class: whole ? "quiet-text" : "problem" }, whole ? "Each entry names the hash of the one before." : "The chain of hashes is broken."),
+    h("p", { class: whole ? "quiet-text" : "problem" }, whole ? "Each entry has the hash of the one before." : "The chain of hashes is broken."),
     h("ol", {}, ...audit.entries.map((entry) => h("li", {},
       h("details", { class: "fold" },
         h("summary", {}, h("time", { datetime: entry.time }, time(entry.time)), " ", h("b", {}, entry.action), " ", h("span", { class: "quiet-text" }, entry.actor)),

@@ -65,9 +65,9 @@ function drawMessage(parts, item, { model, api }) {
 }
 
 function messageState(message, queued) {
-  if (message.status === "superseded") return "Superseded: this attempt was withdrawn, and the turn was tried again.";
-  if (queued) return "Waits its turn";
-  return { stopped: "Stopped here", failed: "Broken off: the turn failed", completed: "Left unfinished" }[message.data.finish] ?? "";
+  if (message.status === "superseded") return "Superseded: this attempt was withdrawn, and the turn was retried.";
+  if (queued) return "Waiting its turn";
+  return { stopped: "Stopped here", failed: "Cut off: the turn failed", completed: "Left unfinished" }[message.data.finish] ?? "";
 }
 
 function drawSuperseded(text, message) {
@@ -103,7 +103,7 @@ function toolElement() {
 }
 
 function toolState(item) {
-  if (!item.returned) return "runs …";
+  if (!item.returned) return "running …";
   const milliseconds = new Date(item.returned) - new Date(item.time);
   const took = milliseconds < 1000 ? `${milliseconds} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
   return item.error === undefined ? took : `failed after ${took}`;
@@ -150,7 +150,7 @@ function laneElement(turnId, { containers }) {
 // Notices
 
 function drawSteer(element, item) {
-  const became = { received: "offered to the agent", consumed: "taken up", expired: "became the next message" }[item.status];
+  const became = { received: "offered to the agent", consumed: "taken by the agent", expired: "became the next message" }[item.status];
   element.replaceChildren(h("b", {}, `${nameOf(item.actor)} steers`), h("span", { class: "said" }, item.text ?? ""), h("span", { class: "state" }, became ?? ""));
 }
 
@@ -193,7 +193,7 @@ export function noticeText(event) {
     case "takeover.started":
       return `${who} has taken over${data.reason ? `: ${data.reason}` : ""}. The agent's turns wait.`;
     case "takeover.released":
-      return `${who} gave the session back to the agent`;
+      return `${who} handed the session back to the agent`;
     case "participant.joined":
       return `${who} joined`;
     case "participant.left":

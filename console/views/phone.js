@@ -17,9 +17,9 @@ export async function showPhone(api, sessionId) {
     const ends = dateTime(new Date(expiresAt * 1000).toISOString());
     dialog.append(h("div", {},
       h("h2", {}, "Continue on your phone"),
-      h("figure", {}, picture(address), h("figcaption", {}, `Signs you in to this session alone, until ${ends}. Show it to nobody else.`)),
+      h("figure", {}, picture(address), h("figcaption", {}, `Signs you in to this session only, until ${ends}. Don't show it to anyone else.`)),
       isLocal() && h("p", { class: "quiet-text" }, `Another device can't reach ${location.hostname}. Open the console by this machine's name in your network first.`),
-      h("label", {}, "The same as a link ", h("input", { type: "text", readonly: true, value: address, onfocus: (event) => event.target.select() })),
+      h("label", {}, "Or use this link ", h("input", { type: "text", readonly: true, value: address, onfocus: (event) => event.target.select() })),
       h("p", {}, close)));
   } catch (error) {
     dialog.append(h("p", { class: "problem" }, error.message), close);

@@ -183,7 +183,7 @@ class SessionView {
     if (this.asks.dataset.shows === words) return;
     this.asks.dataset.shows = words;
     this.asks.replaceChildren(...waiting.map((item) =>
-      h("p", {}, h("b", {}, item.route === "purchases" ? "A purchase" : "A payment"), " waits for approval. ",
+      h("p", {}, h("b", {}, item.route === "purchases" ? "A purchase" : "A payment"), " is awaiting approval. ",
         h("button", { type: "button", onclick: () => this.jumpTo(item.at) }, "Show"), " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"))));
   }
 
@@ -246,13 +246,13 @@ class SessionView {
     this.composer.refused = state === "refused";
     if (state === "refused") this.#problem({ message: detail });
     if (["offline", "paused", "closed"].includes(state)) {
-      // Who is there is known only while connected.
+      // Presence is known only while connected.
       this.present = [];
       this.#drawPeople();
     }
     if (state === "live" || state === "closed") {
       this.#draw();
-      // What was there before is not announced.
+      // Earlier items are not announced.
       this.readyAt = Math.min(this.readyAt, this.model.cursor);
     }
     this.composer.update();
@@ -267,7 +267,7 @@ class SessionView {
       if (item.message.status !== "completed" || item.message.kind !== "message" || this.api.isMe(item.message.actor.id)) return;
       this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     } else if (item.kind === "notice") this.#announce(noticeText(item.event));
-    else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or payment waits for approval.");
+    else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or payment is awaiting approval.");
     else return;
     this.said.add(key);
   }

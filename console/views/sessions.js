@@ -4,9 +4,9 @@ import { ago, h, nameOf, setText, uuid } from "../dom.js";
 
 const REFRESH_MS = 4_000;
 const PAGE = 50;
-/** A search reads so many pages at most; beyond that the id is the way. */
+/** A search reads at most this many pages; beyond that, use the id. */
 const MAX_PAGES = 20;
-/** So often the older pages are read again, too; the newest one is each time. */
+/** Older pages are reread every this many rounds; the newest one each time. */
 const REREAD_EVERY = 15;
 
 export function show({ api }) {
@@ -74,7 +74,7 @@ class SessionsView {
     if (this.loading) return;
     this.loading = true;
     try {
-      // Somebody may want more while it is being read.
+      // Somebody may ask for more during the read.
       do await this.#load();
       while (this.read < this.pages && !this.stopped);
     } catch (error) {
@@ -92,7 +92,7 @@ class SessionsView {
   async #load() {
     const person = this.api.person("list sessions") ?? this.api.people.find((one) => one.sessions);
     if (!person) {
-      setText(this.status, "You may open sessions by their address, and not list them.");
+      setText(this.status, "You may open sessions by their address, but not list them.");
       this.read = this.pages;
       return;
     }
@@ -154,7 +154,7 @@ class SessionsView {
     if (shown) return `${shown} ${shown === 1 ? "session" : "sessions"}`;
     if (!searched) return "There are no sessions yet.";
     if (!this.hasMore) return "Nothing found.";
-    return this.pages < MAX_PAGES ? "Searching older sessions …" : `Nothing found among the newest ${this.listed.size}. Older ones open by their address.`;
+    return this.pages < MAX_PAGES ? "Searching older sessions …" : `Nothing found among the newest ${this.listed.size}. Open older ones by their address.`;
   }
 }
 

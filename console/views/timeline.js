@@ -76,5 +76,5 @@ function clamp(value, [least, most]) {
 
 function legend() {
   const entry = (kind, text) => h("span", { class: "entry" }, svg("svg", { width: 14, height: 14, class: "chart", "aria-hidden": "true" }, svg("g", { class: kind }, MARKS[kind](7, 7))), text);
-  return h("div", { class: "legend" }, entry("message", "message"), entry("stop", "stop"), entry("steer", "steer"), entry("retry", "tried again"), entry("paid", "paid"), entry("refused", "not paid"));
+  return h("div", { class: "legend" }, entry("message", "message"), entry("stop", "stop"), entry("steer", "steer"), entry("retry", "retried"), entry("paid", "paid"), entry("refused", "not paid"));
 }

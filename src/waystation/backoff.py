@@ -1,11 +1,11 @@
-"""How long to wait before trying again what has failed for a while."""
+"""How long to wait between attempts at something that keeps failing."""
 
 import asyncio
 import random
 
 
 class Backoff:
-    """Pauses that double up to a limit, with jitter: after an outage everybody comes back, but not at once.
+    """Pauses that double up to a limit, with jitter, so that callers do not all come back together.
 
     >>> pauses = Backoff(0.1, 5.0)
     >>> await pauses.wait()  # doctest: +SKIP
@@ -16,10 +16,10 @@ class Backoff:
         self._next = first_seconds
 
     def reset(self) -> None:
-        """It has worked: the next pause is the first again."""
+        """Starts again with the first pause, after a success."""
         self._next = self._first
 
     async def wait(self, *, at_least_seconds: float = 0.0) -> None:
-        """Waits half of the pause up to all of it, after what the server has asked for (``Retry-After``)."""
+        """Waits for half the pause up to all of it, on top of what the server asked for (``Retry-After``)."""
         pause, self._next = self._next, min(self._next * 2, self._max)
         await asyncio.sleep(at_least_seconds + pause * (0.5 + random.random() / 2))  # noqa: S311

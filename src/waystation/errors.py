@@ -1,15 +1,15 @@
 """What Waystation raises in other people's programs. Everything descends from ``WaystationError``.
 
 WaystationError
-├── ConnectionLost      the API can't be reached; retried by itself where that is safe
+├── ConnectionLost      the API can't be reached; retried automatically where that is safe
 └── ApiError            the API has refused: status, code, detail
     ├── NotAllowed      401, 403
     ├── NotFound        404
     ├── ConflictError   409
     ├── InvalidRequest  400, 422
-    └── TryLater        429, 503: the same may work after ``retry_after_seconds``
+    └── TryLater        429, 503: the same request may work after ``retry_after_seconds``
 
-Errors of a party of its own (paying, selling, a model's provider) are defined where they are raised.
+Errors of other areas (paying, selling, a model's provider) are defined where they are raised.
 """
 
 from collections.abc import Mapping
@@ -53,11 +53,14 @@ class InvalidRequest(ApiError):
 
 
 class TryLater(ApiError):
-    """Too much at once, or Temporal is away. Nothing was lost."""
+    """Too much at the same time, or Temporal can't be reached. Nothing was lost."""
 
 
 def seconds_before_retry(error: WaystationError) -> float:
-    """How long to wait at least before the same is asked again; raises the error if it would fail again.
+    """Returns how long to wait at least before trying again.
+
+    Raises:
+        WaystationError: The error itself, if the same would fail again.
 
     >>> seconds_before_retry(TryLater(503, "temporal-unavailable", "try again", 2.0))
     2.0
@@ -82,7 +85,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def problem(status: int, body: Mapping[str, object], retry_after: str | None = None) -> ApiError:
-    """The error that a problem details object stands for."""
+    """Returns the error that a problem details object stands for."""
     seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
     kind = _BY_STATUS.get(status, ApiError)
     return kind(status, str(body.get("code", "error")), str(body.get("detail", "no detail given")), seconds)

@@ -33,12 +33,12 @@ _CHATTY_LOGGERS: Final = (
 
 
 def redact(text: str) -> str:
-    """The same text with every token, processor key and bearer credential blanked."""
+    """Returns the text with every token, processor key and bearer credential blanked."""
     return _SECRETS.sub(REDACTED, text)
 
 
 def fingerprint(secret: str) -> str:
-    """A short one-way name for a secret, to tell two apart in an audit trail."""
+    """Returns a short one-way name for a secret, to tell two apart in an audit trail."""
     return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
@@ -46,7 +46,7 @@ class RedactingFilter(logging.Filter):
     """Blanks secrets in a record's text and arguments before any handler sees it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Redact in place; always let the record through."""
+        """Redacts in place; always lets the record through."""
         message = record.getMessage()
         clean = redact(message)
         if clean != message:
@@ -62,7 +62,7 @@ _FILTER: Final = RedactingFilter()
 
 
 def install_redaction() -> None:
-    """Put the filter on every root handler and on the loggers of the libraries that see tokens.
+    """Puts the filter on every root handler and on the loggers of the libraries that see tokens.
 
     Safe to call again; call it after the handlers are configured.
     """

@@ -30,11 +30,11 @@ class ApiKey(Frozen):
     role: ApiRole
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     agents: tuple[str, ...] = ()
-    """With the role ``agent``: the agents it may spend for, beside the one called ``id``; ``*`` is all."""
+    """With the role ``agent``: the agents it may spend for, besides the one called ``id``; ``*`` is all."""
 
 
 def hash_api_key(key: str) -> str:
-    """What goes into ``WAYSTATION_API_KEYS`` for a key.
+    """Returns what goes into ``WAYSTATION_API_KEYS`` for a key.
 
     Keys are 256-bit random values, so a plain hash is enough: there is nothing to guess.
 
@@ -45,7 +45,7 @@ def hash_api_key(key: str) -> str:
 
 
 MAX_LOG_BYTES_WITHOUT_STORAGE = 1_000_000
-"""Half of what Temporal takes as one payload: there is more in a session's state than its log."""
+"""Half of what Temporal accepts as one payload: a session's state holds more than its log."""
 
 
 class MoneySettings(BaseSettings):
@@ -62,9 +62,9 @@ class MoneySettings(BaseSettings):
     seller_default_credential: SecretStr | None = None
     """The credential for sellers that are not listed; unset refuses them."""
     allowed_networks: tuple[str, ...] = ()
-    """Private networks that payments may go to all the same, as a JSON list: ``["127.0.0.0/8"]``."""
+    """Private networks that payments may go to anyway, as a JSON list: ``["127.0.0.0/8"]``."""
     allowance_journal: Path = Path(".waystation/allowances.sqlite3")
-    """Where a process that pays from an allowance by itself writes its payments down first."""
+    """Where a process that makes an allowance's payments itself records them first."""
     seller_webhook_secrets: dict[str, tuple[SecretStr, ...]] = {}
     """Secrets of order webhooks by seller origin, newest first: ``{"https://shop.example": ["…"]}``."""
 
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     token_secrets: tuple[SecretStr, ...] = ()
     """Secrets that sign session tokens: the first signs, all verify, so that they can be rotated."""
     allowed_origins: tuple[str, ...] = ()
-    """Web origins that may call the API from a browser, beside its own."""
+    """Web origins that may call the API from a browser, besides its own."""
 
     # Payloads
     encryption_keys: tuple[SecretStr, ...] = ()
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     durable_interval_ms: int = Field(default=300, ge=1)
     """The shortest pause between two durable batches of a session."""
     idle_poll_seconds: float = Field(default=15.0, gt=0)
-    """How often a feed looks for news that the live bus has not told it of, while nothing runs."""
+    """How often a feed looks for news that the live bus has not announced, while nothing runs."""
     busy_poll_seconds: float = Field(default=1.0, gt=0)
     """The same while a turn runs."""
     heartbeat_seconds: float = Field(default=15.0, gt=0)
@@ -141,13 +141,13 @@ class Settings(BaseSettings):
     max_subscribers_per_session: int = Field(default=2_000, ge=1)
     """Event streams of one session on one API process."""
     temporal_timeout_seconds: float = Field(default=4.0, gt=0)
-    """After this a request answers 503 if Temporal or its workers don't."""
+    """After this a request returns 503 if Temporal or its workers haven't answered."""
     agent_concurrency: int = Field(default=200, ge=1)
     """Turns that one agent process runs at once."""
 
     @property
     def session_limits(self) -> SessionLimits:
-        """For a new session. Without external storage all of its state is one payload of Temporal's."""
+        """Returns the limits of a new session: without external storage its whole state is one payload."""
         if self.storage_dir or self.storage_s3_bucket:
             return self.limits
         bounded = min(self.limits.max_log_bytes, MAX_LOG_BYTES_WITHOUT_STORAGE)

@@ -14,18 +14,19 @@ RETRY_PAUSE_SECONDS: Final = 0.02
 
 
 async def open_sqlite(path: Path, schema: str = "") -> aiosqlite.Connection:
-    """A connection in autocommit mode, with write-ahead log; every commit is on disk when it returns.
+    """Opens a connection in autocommit mode, with a write-ahead log; a commit is on disk when it returns.
 
-    The folder is made if need be, and the ``schema`` (statements that may be run again) applied.
-    Raises ``sqlite3.OperationalError`` when others hold the file for longer than
-    ``BUSY_TIMEOUT_SECONDS``.
+    Makes the folder if need be, and applies the ``schema`` (statements that may be run again).
+
+    Raises:
+        sqlite3.OperationalError: Others hold the file for longer than ``BUSY_TIMEOUT_SECONDS``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
     try:
         await _use_write_ahead_log(connection)
         # With NORMAL a crash of the process loses nothing; a power cut could lose the last moments. Money
-        # was moved by then, so every commit goes to the disk.
+        # has moved by then, so every commit goes to the disk.
         await connection.execute("PRAGMA synchronous = FULL")
         await connection.executescript(f"BEGIN IMMEDIATE; {schema} COMMIT;")
     except BaseException:
@@ -35,7 +36,7 @@ async def open_sqlite(path: Path, schema: str = "") -> aiosqlite.Connection:
 
 
 async def _use_write_ahead_log(connection: aiosqlite.Connection) -> None:
-    """SQLite refuses this at once, whatever its timeout, while another process does it to a new file."""
+    """Retries: SQLite refuses immediately, whatever its timeout, while another process sets up a new file."""
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:

@@ -1,7 +1,7 @@
 """Stripe's own client over our own httpx connection pool, set up so that a payment is never sent twice.
 
 Why not ``stripe.HTTPXClient``: with httpx 0.28 it passes the form in a way that httpx has deprecated, and it
-can neither take a transport (tests) nor leave the environment's proxies alone.
+can neither take a transport (tests) nor ignore the environment's proxies.
 """
 
 import logging
@@ -23,9 +23,9 @@ _TOKEN = re.compile(r"\b(spt|sk|rk|whsec)_[A-Za-z0-9_]{6,}")
 
 
 class RedactTokens(logging.Filter):
-    """Takes payment tokens and keys out of log records.
+    """Removes payment tokens and keys from log records.
 
-    Both ``stripe`` and ``httpx`` log URLs, and a granted token is read under a URL that contains it; at DEBUG
+    Both ``stripe`` and ``httpx`` log URLs, and a granted token is read at a URL that contains it; at DEBUG
     ``stripe`` logs whole bodies.
     """
 
@@ -77,7 +77,7 @@ def open_stripe(
     transport: httpx.AsyncBaseTransport | None = None,
     timeout_seconds: int = TIMEOUT_SECONDS,
 ) -> tuple[stripe.StripeClient, HttpxClient]:
-    """Stripe's client, retries off, and its connections, which the caller closes with ``close_async()``.
+    """Returns Stripe's client without retries, and its connections; close those with ``close_async()``.
 
     ``api_base`` points it at the sandbox processor instead of Stripe.
     """

@@ -47,7 +47,7 @@ async def test_what_waits_is_listed_however_much_is_newer(console: Console) -> N
 
     await page.route(lambda url: "/purchases?" in url and "waiting" not in url, nothing)
     await page.goto(f"{console.stack.url}/#/approvals")
-    await expect(page.locator(f'a[href="#/purchases/{purchase_id}"]')).to_contain_text("waits for approval")
+    await expect(page.locator(f'a[href="#/purchases/{purchase_id}"]')).to_contain_text("awaiting approval")
 
 
 async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Console, tmp_path: Path) -> None:
@@ -56,11 +56,11 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
     other = await console.page(f"/purchases/{purchase_id}")
     watcher = await console.page(f"/sessions/{talk.session.id}")
     row = one.locator(f'a[href="#/purchases/{purchase_id}"]')
-    await expect(row).to_contain_text("waits for approval")
+    await expect(row).to_contain_text("awaiting approval")
     await expect(row).to_contain_text("25.00")
     await row.click()
     for page in (one, other):
-        await settled(page, "waits for approval")
+        await settled(page, "awaiting approval")
         cart = page.locator(".cart")
         await expect(cart.locator("tbody tr").first).to_contain_text("12.50")
         await expect(cart.locator("tbody tr").first.locator("td").nth(2)).to_have_text("2")
@@ -81,7 +81,7 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
     await expect(card.locator(".pill")).to_have_text("completed")
     await expect(watcher.locator(".asks")).to_be_hidden()
     trail = other.locator(".trail")
-    await expect(trail).to_contain_text("Each entry names the hash of the one before.")
+    await expect(trail).to_contain_text("Each entry has the hash of the one before.")
     await expect(trail).to_contain_text("approval.received")
     async with other.expect_download() as download:
         await other.get_by_role("button", name="Download as JSON").click()
@@ -96,9 +96,9 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
 async def test_a_rejection_in_the_session_is_told_to_everyone(console: Console) -> None:
     talk, purchase_id, _ = await ask_for_books(console)
     other = await console.page(f"/purchases/{purchase_id}")
-    await settled(other, "waits for approval")
+    await settled(other, "awaiting approval")
     page = await console.page(f"/sessions/{talk.session.id}")
-    await expect(page.locator(".asks")).to_contain_text("waits for approval")
+    await expect(page.locator(".asks")).to_contain_text("awaiting approval")
     card = page.locator(".log .card")
     await card.get_by_label("Reason for a rejection").fill("too dear")
     await card.get_by_role("button", name="Reject").click()
@@ -113,14 +113,14 @@ async def test_a_stale_page_can_not_approve_another_cart(console: Console) -> No
     """The digest that the person saw decides, whatever the cart has become."""
     _, purchase_id, asked = await ask_for_books(console)
     page = await console.page(f"/purchases/{purchase_id}")
-    await settled(page, "waits for approval")
+    await settled(page, "awaiting approval")
     await page.route(
         "**/approve", lambda route: route.continue_(post_data=json.dumps({"digest": "sha256:" + "0" * 64}))
     )
     await page.get_by_role("button", name="Approve exactly this").click()
     await expect(page.get_by_role("alert").first).to_contain_text("changed")
     await expect(page.locator(".digest")).to_contain_text(asked["digest"])
-    await settled(page, "waits for approval")
+    await settled(page, "awaiting approval")
     view = (await console.stack.call("service", "GET", f"/purchases/{purchase_id}")).json()
     assert view["approval"] is None
 
@@ -148,7 +148,7 @@ async def test_the_time_to_decide_runs_by_the_server_and_out(console: Console) -
     # This device is an hour late.
     await context.clock.install(time=datetime.now(UTC) - timedelta(hours=1))
     page = await console.page(f"/purchases/{purchase_id}", context=context)
-    await settled(page, "waits for approval")
+    await settled(page, "awaiting approval")
     countdown = page.locator(".countdown")
     await expect(countdown).to_have_class(re.compile(r"\bsoon\b"))
     await expect(countdown).to_have_text(re.compile(r"^\d+ s$"))
@@ -163,12 +163,12 @@ async def test_a_deadline_that_has_passed_says_so(console: Console) -> None:
     context = await console.context()
     await context.clock.install()
     page = await console.page(f"/purchases/{purchase_id}", context=context)
-    await settled(page, "waits for approval")
+    await settled(page, "awaiting approval")
     await context.set_offline(True)
     await page.clock.fast_forward(3_700_000)
-    await expect(page.locator(".decision")).to_contain_text("The time to decide is over.")
+    await expect(page.locator(".decision")).to_contain_text("The time to decide has run out.")
     # Nobody may take what is on the screen for what is true now.
-    await expect(page.locator(".problem[role=status]")).to_contain_text("This may no longer be so.")
+    await expect(page.locator(".problem[role=status]")).to_contain_text("This may be out of date.")
     await context.set_offline(False)
     await page.clock.fast_forward(3_000)
     await expect(page.locator(".problem[role=status]")).to_be_hidden()
@@ -201,7 +201,7 @@ async def test_a_paid_request_is_approved(console: Console) -> None:
     await talk.ask("Fetch it.", fetch=url, max_amount=50, mandate=mandate)
     asked = await talk.until("approval.requested")
     page = await console.page(f"/payments/{asked.data['payment_id']}")
-    await settled(page, "waits for approval")
+    await settled(page, "awaiting approval")
     await expect(page.locator(".facts").first).to_contain_text("0.50")
     await page.get_by_role("button", name="Approve exactly this").click()
     await settled(page, "paid and answered")
@@ -224,6 +224,6 @@ async def test_others_see_and_do_not_decide(console: Console) -> None:
     talk, purchase_id, _ = await ask_for_books(console)
     token = await console.token("client", talk.session.id, "Ada")
     page = await console.page(f"/purchases/{purchase_id}", token)
-    await settled(page, "waits for approval")
-    await expect(page.locator(".decision")).to_contain_text("Only approvers decide.")
+    await settled(page, "awaiting approval")
+    await expect(page.locator(".decision")).to_contain_text("Only approvers can decide.")
     await expect(page.get_by_role("button", name="Approve exactly this")).to_have_count(0)

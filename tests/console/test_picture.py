@@ -98,7 +98,7 @@ async def take(console: Console) -> tuple[bytes, str]:
         **DETAILS,
     }
     assert (await stack.call("service", "POST", "/purchases", {"request": wanted})).status_code == 201
-    await expect(page.locator(".log .card .pill")).to_have_text("waits for approval")
+    await expect(page.locator(".log .card .pill")).to_have_text("awaiting approval")
     await page.get_by_role("button", name="Timeline").click()
     await expect(page.locator("a.approval")).to_have_count(1)
     parts = [

@@ -1,7 +1,7 @@
 """The arithmetic of a mandate, pure: spent + reserved never exceeds the cap.
 
-Every function takes a ledger and gives a new one, or raises ``MandateRefusal``
-and changes nothing. No clock, no I/O: the time comes in as an argument.
+Every function takes a ledger and returns a new one, or raises ``MandateRefusal`` and changes nothing. No
+clock, no I/O: the time is an argument.
 """
 
 from datetime import datetime, timedelta
@@ -73,7 +73,7 @@ class MandateLedger(Frozen):
 
 
 def status_at(ledger: MandateLedger, now: datetime) -> MandateStatus:
-    """Where the mandate stands at ``now``."""
+    """Returns where the mandate stands at ``now``."""
     if ledger.revoked is not None:
         return "revoked"
     if now >= ledger.terms.valid_until:
@@ -86,10 +86,10 @@ def status_at(ledger: MandateLedger, now: datetime) -> MandateStatus:
 def reserve(
     ledger: MandateLedger, request: ReserveRequest, now: datetime
 ) -> tuple[MandateLedger, ReserveAnswer]:
-    """Set an amount aside, or confirm that the same reservation still stands.
+    """Sets an amount aside, or confirms that the same reservation still stands.
 
     Raises:
-        MandateRefusal: with the rule that stands against it.
+        MandateRefusal: A rule of the mandate forbids it; names the rule.
     """
     _check_active(ledger, now)
     held_until = now + timedelta(seconds=request.hold_seconds)
@@ -111,10 +111,10 @@ def reserve(
 
 
 def commit(ledger: MandateLedger, request: CommitRequest, now: datetime) -> tuple[MandateLedger, Reservation]:
-    """Record that the payment was made. Allowed after expiry and revocation too: the money has moved.
+    """Records that the payment was made. Allowed after expiry and revocation too: the money has moved.
 
     Raises:
-        MandateRefusal: unknown or released key, another amount than before, or more than was reserved.
+        MandateRefusal: The key is unknown or released, or the amount differs or exceeds the reservation.
     """
     known = ledger.reservations.get(request.key)
     if known is None:
@@ -141,12 +141,12 @@ def commit(ledger: MandateLedger, request: CommitRequest, now: datetime) -> tupl
 
 
 def refund(ledger: MandateLedger, request: RefundRequest) -> tuple[MandateLedger, Reservation]:
-    """Note what of a payment came back, never more than was paid; the room is free again if the terms say so.
+    """Records what came back of a payment, at most what was paid; the room is free again if the terms say so.
 
     The amount is the sum so far, so the same refund again, or an older one that comes late, changes nothing.
 
     Raises:
-        MandateRefusal: no payment was made under this key, or it is no longer known.
+        MandateRefusal: No payment was made under this key, or it is no longer known.
     """
     known = ledger.reservations.get(request.key)
     if known is None or known.state != "committed":
@@ -165,10 +165,10 @@ def refund(ledger: MandateLedger, request: RefundRequest) -> tuple[MandateLedger
 def release(
     ledger: MandateLedger, request: ReleaseRequest, now: datetime
 ) -> tuple[MandateLedger, Reservation]:
-    """Give the room back. An unknown key is noted as released, so that a reserve overtaken by it is refused.
+    """Releases the room. An unknown key is noted as released, so that a reserve overtaken by it is refused.
 
     Raises:
-        MandateRefusal: the reservation was committed.
+        MandateRefusal: The reservation was committed.
     """
     known = ledger.reservations.get(request.key)
     if known is None:
@@ -187,12 +187,12 @@ def release(
 
 
 def revoke(ledger: MandateLedger, request: RevokeRequest) -> MandateLedger:
-    """Take the mandate back; the first revocation stands."""
+    """Revokes the mandate; the first revocation stands."""
     return ledger if ledger.revoked is not None else ledger.model_copy(update={"revoked": request})
 
 
 def extend_hold(ledger: MandateLedger, key: str, until: datetime) -> MandateLedger:
-    """Keep a hold whose holder is still at work."""
+    """Keeps a hold whose holder is still at work."""
     known = ledger.reservations.get(key)
     if known is None or known.state != "held":
         return ledger
@@ -200,7 +200,7 @@ def extend_hold(ledger: MandateLedger, key: str, until: datetime) -> MandateLedg
 
 
 def view(ledger: MandateLedger, now: datetime, *, with_reservations: bool = True) -> MandateView:
-    """The mandate as people and programs see it."""
+    """Returns the mandate as people and programs see it."""
     reservations = ledger.reservations.values() if with_reservations else ()
     currency = ledger.terms.cap.currency
     return MandateView(
@@ -292,7 +292,7 @@ def _check_allowed(ledger: MandateLedger, request: ReserveRequest) -> None:
     if request.amount.currency != terms.cap.currency:
         raise MandateRefusal(
             "wrong_currency",
-            f"the mandate is in {terms.cap.currency}, not {request.amount.currency}, never converted",
+            f"the mandate is in {terms.cap.currency}, not {request.amount.currency}; nothing is converted",
         )
     if request.agent != terms.agent:
         raise MandateRefusal(

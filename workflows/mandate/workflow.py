@@ -35,10 +35,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.refusals import require
 
 HOLD_EXTENSION_SECONDS = 900
-"""How long a hold goes on when its holder is found at work."""
+"""How long a hold is extended when its holder is found at work."""
 
 CLOSING_GRACE_SECONDS = 3_600
-"""After its end a mandate answers this long, so that late commits still find it."""
+"""After its end, a mandate still answers for this long, so that late commits find it."""
 
 MAX_EVENTS_BEFORE_ROLLOVER = 8_000
 """History events after which the mandate continues as new, whatever the server suggests."""
@@ -64,7 +64,7 @@ class Mandate:
 
     @workflow.run
     async def run(self, start: MandateStart) -> MandateView:
-        """Live until the end of validity and of every hold, then give the final balance."""
+        """Lives until its validity and every hold have ended, then returns the final balance."""
         while not self._is_over():
             wake_at = self._next_deadline()
             wait = max((wake_at - workflow.now()).total_seconds(), 0)
@@ -80,10 +80,10 @@ class Mandate:
 
     @workflow.update
     def reserve(self, request: ReserveRequest) -> ReserveAnswer:
-        """Set an amount aside; the same key again confirms it.
+        """Sets an amount aside; the same key again confirms it.
 
         Raises:
-            ApplicationError: type ``MandateRefused``; details hold the rule's name.
+            ApplicationError: The mandate refuses; type ``MandateRefused``, details hold the rule's name.
         """
         with _refusals():
             self._ledger, answer = rules.reserve(self._ledger, request, workflow.now())
@@ -95,7 +95,7 @@ class Mandate:
 
     @workflow.update
     def commit(self, request: CommitRequest) -> Reservation:
-        """Record a payment that was made."""
+        """Records a payment that was made."""
         with _refusals():
             self._ledger, settled = rules.commit(self._ledger, request, workflow.now())
         return settled
@@ -106,7 +106,7 @@ class Mandate:
 
     @workflow.update
     def release(self, request: ReleaseRequest) -> Reservation:
-        """Give back the room of a payment that was not made."""
+        """Releases the room of a payment that was not made."""
         with _refusals():
             self._ledger, settled = rules.release(self._ledger, request, workflow.now())
         return settled
@@ -117,7 +117,7 @@ class Mandate:
 
     @workflow.update
     def refund(self, request: RefundRequest) -> Reservation:
-        """Note what of a payment has come back."""
+        """Records what has come back of a payment."""
         with _refusals():
             self._ledger, settled = rules.refund(self._ledger, request)
         return settled
@@ -129,21 +129,21 @@ class Mandate:
     @workflow.signal
     @drop_unless(RevokeRequest)
     def revoke(self, request: RevokeRequest) -> None:
-        """Take the mandate back: nothing more can be reserved, and payments under way are told."""
+        """Revokes the mandate: nothing more can be reserved, and payments under way are told."""
         self._ledger = rules.revoke(self._ledger, request)
 
     @workflow.query
     def standing(self) -> MandateView:
-        """The balance without the reservations, of which there may be thousands."""
+        """Returns the balance without the reservations, of which there may be thousands."""
         return rules.view(self._ledger, workflow.now(), with_reservations=False)
 
     @workflow.query
     def balance(self) -> MandateView:
-        """What is spent, reserved and left, and every reservation still remembered."""
+        """Returns what is spent, reserved and left, and every reservation still remembered."""
         return rules.view(self._ledger, workflow.now())
 
     def _has_work(self, wake_at: datetime) -> bool:
-        """Whether the loop has to turn before ``wake_at``; a new, shorter hold moves that forward."""
+        """Returns whether the loop must run before ``wake_at``, as after a new, shorter hold."""
         untold = self._ledger.revoked is not None and not self._told_holders
         return untold or self._should_roll_over() or self._next_deadline() < wake_at
 
@@ -161,7 +161,7 @@ class Mandate:
         return self._ledger.terms.valid_until + timedelta(seconds=CLOSING_GRACE_SECONDS)
 
     def _next_deadline(self) -> datetime:
-        """When the next hold runs out; without holds, when the mandate ends."""
+        """Returns when the next hold runs out; without holds, when the mandate ends."""
         holds = [self._ledger.reservations[key].held_until for key in self._ledger.open_keys]
         return min(holds, default=self._closing_time())
 
@@ -188,7 +188,7 @@ class Mandate:
                 retry_policy=policies.MANDATE_CALL_RETRY,
             )
         except ActivityError:
-            return True  # not knowing is no reason to give room away
+            return True  # if it isn't known, the room must not be given away
 
     async def _tell_holders_of_revocation(self) -> None:
         if self._ledger.revoked is None or self._told_holders:

@@ -37,7 +37,7 @@ class PurchaseEnding:
         self._tokens = tokens
 
     async def finish(self, answer: CheckoutAnswer, order: OrderFacts) -> None:
-        """Paid and ordered: commits, and writes the receipt."""
+        """Ends a purchase that is paid and ordered: commits, and writes the receipt."""
         journal, paid = self._journal, self._paid_cart()
         self._note_other_total(paid, answer)
         await self._authorization.commit()
@@ -119,7 +119,7 @@ class PurchaseEnding:
             journal.note("order.not_followed", "waystation", {"kind": failure.kind})
 
     def _turn_back(self) -> None:
-        """The token was spent after all: find out what became of the order."""
+        """Turns back because the token was spent after all: finds out what became of the order."""
         journal = self._journal
         journal.note("undo.too_late", "processor", {"why": "the token was spent"})
         journal.replace(payment=replace(journal.state.payment, confirm_since=None, confirm_rounds=0))
@@ -131,7 +131,7 @@ class PurchaseEnding:
         self._journal.advance("undoing")
 
     def _paid_cart(self) -> PayableCart:
-        """What the money was for: the cart of the last token or completion."""
+        """Returns what the money was for: the cart of the last token or completion."""
         paid = self._journal.state.payment.cart
         if paid is None:
             raise RuntimeError("no payment was begun")

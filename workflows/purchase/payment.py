@@ -129,7 +129,7 @@ class PurchasePayment:
         self._enter_confirming()
 
     async def _weigh(self, answer: CheckoutAnswer) -> None:
-        """What the seller's word about a completion means."""
+        """Acts on what the seller says about a completion."""
         status = answer.status
         if status is CheckoutStatus.COMPLETED and answer.order is not None:
             await self._ending.finish(answer, answer.order)
@@ -142,7 +142,7 @@ class PurchasePayment:
             self._enter_confirming()
 
     async def _not_completed(self, answer: CheckoutAnswer) -> None:
-        """The seller says there is no order. The processor has the last word on whether money moved."""
+        """Acts on a seller that says there is no order; the processor decides whether money moved."""
         if await self._tokens.retire("the seller did not complete"):
             self._enter_confirming()
             return
@@ -268,7 +268,7 @@ class PurchasePayment:
             await self._weigh(answer)
 
     async def _ask_again(self) -> None:
-        """The same request under the same key: the seller finishes what it began, or says what it said."""
+        """Sends the same request and key: the seller finishes what it began, or answers as before."""
         payment = self._journal.state.payment
         if payment.token is not None and payment.tries > 0:
             await self._complete()

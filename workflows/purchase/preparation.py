@@ -99,7 +99,7 @@ class PurchasePreparation:
                 await self._reserve_and_route()
 
     async def _reserve_and_route(self) -> None:
-        """The checkout is ready: checks the cart, sets the amount aside, and sees who has to agree."""
+        """Checks the cart of a ready checkout, sets the amount aside, and sees who has to agree."""
         journal = self._journal
         payable = rules.check_cart(journal.state.request, self._checkout.answer())
         journal.replace(checkout=replace(journal.state.checkout, payable=payable))
@@ -128,7 +128,7 @@ class PurchasePreparation:
             journal.advance("preparing")
 
     async def await_escalation(self) -> None:
-        """Lets a person go on at the seller's own page; reads until something has changed."""
+        """Lets a person continue at the seller's own page; reads until something has changed."""
         journal, payment = self._journal, self._journal.state.payment
         late = PurchaseRefusal("escalation_expired", "nobody went on at the seller's page in time", "expired")
         until = journal.state.deadline or rules.person_deadline(journal.state, now=workflow.now())
@@ -180,7 +180,7 @@ class PurchasePreparation:
         journal.replace(approval=replace(journal.state.approval, asked_digest=payable.digest))
 
     async def _accept_approval(self, decision: Approve) -> None:
-        """Sees whether cart and mandate still are what the person agreed to."""
+        """Checks that cart and mandate are still what the person agreed to."""
         journal = self._journal
         self._approval.give_by_person(decision.digest, decision.approver)
         held = journal.state.authorization.reservation

@@ -192,7 +192,7 @@ def with_known_handler(answer: CheckoutAnswer, before: CheckoutAnswer | None) ->
 
 
 def states_total(answer: CheckoutAnswer, total: Money) -> bool:
-    """Whether the seller's answer states exactly this total."""
+    """Returns whether the seller's answer states exactly this total."""
     return answer.cart.total == total.amount and answer.cart.currency == total.currency
 
 
@@ -220,7 +220,7 @@ def check_same_deal(known: Cart | None, stated: Cart) -> None:
 
 
 def items_match(request: PurchaseRequest, cart: Cart) -> bool:
-    """Whether the cart holds exactly what was asked for."""
+    """Returns whether the cart holds exactly what was asked for."""
     return _quantities(cart) == {item.id: item.quantity for item in request.items}
 
 

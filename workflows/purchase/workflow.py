@@ -109,13 +109,13 @@ class Purchase:
     @workflow.signal
     @drop_unless(Approve)
     def approve(self, approval: Approve) -> None:
-        """This person agrees to the cart with this digest."""
+        """Takes a person's approval of the cart with this digest."""
         self._inbox.decide(approval)
 
     @workflow.signal
     @drop_unless(Reject)
     def reject(self, rejection: Reject) -> None:
-        """This person says no."""
+        """Takes a person's rejection."""
         self._inbox.decide(rejection)
 
     @workflow.update
@@ -152,19 +152,19 @@ class Purchase:
     @workflow.signal
     @drop_unless(Revise)
     def revise(self, revision: Revise) -> None:
-        """Change what is wanted; any approval is void."""
+        """Changes what is wanted; any approval is void."""
         self._inbox.revise(revision)
 
     @workflow.signal
     @drop_unless(Cancel)
     def cancel(self, cancellation: Cancel) -> None:
-        """Stop, if it is not too late."""
+        """Stops the purchase, if it is not too late."""
         self._inbox.cancel(cancellation)
 
     @workflow.signal
     @drop_unless(Cancel)
     def turn_stopped(self, cancellation: Cancel) -> None:
-        """The turn or session that wanted this is over: stop, unless somebody has approved it."""
+        """Stops the purchase because its turn or session is over, unless somebody has approved it."""
         self._inbox.turn_stopped(cancellation)
 
     @workflow.signal
@@ -176,19 +176,19 @@ class Purchase:
     @workflow.signal
     @drop_unless(AuthenticationDone)
     def authentication_result(self, result: AuthenticationDone) -> None:
-        """The outcome of the issuer's authentication."""
+        """Takes the outcome of the issuer's authentication."""
         self._inbox.authentication_result(result)
 
     @workflow.signal
     @drop_unless(RetryPayment)
     def retry_payment(self, retry: RetryPayment) -> None:
-        """After a decline: try again, perhaps with another method of the mandate."""
+        """Tries again after a decline, perhaps with another method of the mandate."""
         self._inbox.retry_payment(retry)
 
     @workflow.signal
     @drop_unless(OrderEventReceived)
     def order_event(self, event: OrderEventReceived) -> None:
-        """A webhook of the seller about the order, whose signature was checked."""
+        """Takes a webhook of the seller about the order, whose signature was checked."""
         self._inbox.order_event(event)
 
     @workflow.query
@@ -216,7 +216,7 @@ class Purchase:
         except CallFailure as failure:
             self._ending.plan(as_refusal(failure))
         except ValidationError:
-            # A value that fits the protocol but none of our own models: end it in order, don't fall over.
+            # A value that fits the protocol but none of our own models: end it cleanly instead of failing.
             self._ending.plan(
                 PurchaseRefusal("value_out_of_bounds", "a value is beyond our limits", "failed")
             )

@@ -414,13 +414,16 @@ class SessionLog:
     # Reading
 
     def after(self, seq: int) -> Iterator[Event]:
-        """Events after a cursor, oldest first."""
+        """Yields events after a cursor, oldest first."""
         events = self.state.events
         for index in range(bisect_right(events, seq, key=lambda event: event.seq), len(events)):
             yield events[index]
 
     def replay(self, after: int, limit: int, *, closed: bool = False) -> ReplayPage:
-        """One page after a cursor: at most ``limit`` events and about MAX_REPLAY_PAGE_BYTES, at least one."""
+        """Returns one page after a cursor.
+
+        It holds at most ``limit`` events and about MAX_REPLAY_PAGE_BYTES, but at least one event.
+        """
         page = list(_bounded(self.after(max(after, 0)), limit))
         reached = page[-1].seq if page else max(after, 0)
         newest = self.state.events[-1].seq if self.state.events else 0

@@ -96,7 +96,7 @@ class AgentTurn:
         try:
             return await asyncio.shield(activity)
         except asyncio.CancelledError:
-            # The session stops this turn. The agent is told at once over its own connection;
+            # The session stops this turn. The agent is told immediately over its own connection;
             # this makes sure of it, and the grace keeps a hung agent from holding the session.
             activity.cancel()
             await workflow.wait([activity], timeout=limits.stop_grace_seconds)

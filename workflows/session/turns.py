@@ -91,7 +91,7 @@ class TurnsState(BaseModel):
 
 
 class Identity(NamedTuple):
-    """What of a session its turns need to know and never change."""
+    """What turns need to know of their session and never change."""
 
     session_id: str
     agent: str
@@ -130,7 +130,7 @@ class Turns:
 
     @property
     def full(self) -> bool:
-        """Whether the log holds all it may."""
+        """Whether the log is full."""
         return self._log.size_bytes >= self._identity.limits.max_log_bytes
 
     # Refusing
@@ -567,7 +567,7 @@ class Turns:
     # Closing
 
     def _answer_queued(self, operator: Actor) -> None:
-        """What a person has answered in the agent's place, the agent need not answer again."""
+        """Completes waiting turns that a person has answered in the agent's place."""
         for turn_id in list(self.state.queue):
             self._end_turn(
                 self.state.turns[turn_id], "completed", {"answered_by": operator.id}, actor=operator

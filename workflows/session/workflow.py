@@ -315,12 +315,12 @@ class AgentSession:
 
     @workflow.query
     def replay(self, after: int = 0, limit: int = MAX_REPLAY_EVENTS) -> ReplayPage:
-        """Events after a cursor, oldest first, one bounded page at a time."""
+        """Returns events after a cursor, oldest first, one bounded page at a time."""
         return self._log.replay(after, max(1, min(limit, MAX_REPLAY_EVENTS)), closed=self._state.turns.closed)
 
     @workflow.query
     def snapshot(self) -> Snapshot:
-        """What the session is doing now."""
+        """Returns what the session is doing now."""
         turns, people = self._state.turns, self._state.people
         return Snapshot(
             session_id=self._id,
@@ -341,7 +341,7 @@ class AgentSession:
 
     @workflow.query
     def outcome(self, request_id: str) -> Outcome | None:
-        """What became of a stop or steer; null if it is unknown."""
+        """Returns what became of a stop or steer; None if it is unknown."""
         return self._state.turns.outcomes.get(request_id)
 
     def _status(self) -> SessionStatus:

@@ -17,7 +17,7 @@ BoundedObject = Annotated[JsonObject, AfterValidator(check_nesting)]
 class Frozen(BaseModel):
     """An immutable model that refuses unknown fields.
 
-    Bad input must be told what is wrong with it, not be half understood.
+    A sender of bad input must be told what is wrong with it; input is never half understood.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")

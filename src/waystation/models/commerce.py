@@ -1,7 +1,7 @@
-"""What a purchase and an ACP checkout say alike: statuses, people and places, 3-D Secure.
+"""What purchases and ACP checkouts have in common: statuses, people and places, 3-D Secure.
 
-The shapes and the words are those of the Agentic Commerce Protocol (version 2026-04-17). They stand here
-because requests and views of ours carry them; ``waystation.protocols.acp`` builds the wire shapes on them.
+Shapes and names are those of the Agentic Commerce Protocol (version 2026-04-17). They are defined here
+because our own requests and views carry them; ``waystation.protocols.acp`` builds the wire shapes on them.
 """
 
 from collections.abc import Mapping
@@ -100,7 +100,7 @@ class Address(Frozen):
 
 
 class FulfillmentDetails(Frozen):
-    """Where to and to whom."""
+    """Where goods go, and to whom."""
 
     name: Text | None = None
     phone_number: Text | None = None
@@ -202,6 +202,6 @@ class AuthenticationResult(Frozen):
 
 
 def masked_secret(value: SecretStr, info: SerializationInfo) -> str:
-    """Returns the secret in clear to ``AcpModel.wire`` alone, and asterisks to any other dump."""
+    """Returns the secret in clear for ``AcpModel.wire`` only, and asterisks for any other dump."""
     reveal = isinstance(info.context, Mapping) and info.context.get("reveal_credentials") is True
     return value.get_secret_value() if reveal else "**********"

@@ -1,4 +1,4 @@
-"""What a person decides about a purchase or a paid request, and what is kept of the decision."""
+"""A person's decision on a purchase or a paid request, and the record of it."""
 
 from datetime import datetime
 from typing import Annotated

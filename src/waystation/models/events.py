@@ -21,7 +21,7 @@ MAX_NAME_CHARACTERS = 200
 MAX_MESSAGE_CHARACTERS = 262_144
 """The longest message. A longer answer is several messages."""
 MAX_DATA_BYTES = 65_536
-"""The most JSON one event may carry beside its text."""
+"""The most JSON that one event may carry besides its text."""
 MAX_WRITES_PER_PUBLISH = 1_000
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
@@ -106,7 +106,7 @@ AGENT_WRITABLE_TYPES = frozenset(
         EventType.STEER_CONSUMED,
     }
 )
-"""What agents may write, beside ``data.<name>``. Everything else is the workflow's to say."""
+"""What agents may write, besides ``data.<name>``. Only the workflow writes anything else."""
 
 MONEY_TYPES = frozenset(
     {
@@ -121,11 +121,11 @@ MONEY_TYPES = frozenset(
 
 
 RESERVED_MESSAGE_KEYS = frozenset({"text", "started", "kind", "finish"})
-"""What the session itself says of a message; senders' own data can't."""
+"""Keys with which the session itself describes a message; senders' data can't use them."""
 
 
 def is_encodable(value: object) -> bool:
-    """Whether JSON made of this can be sent: half a surrogate pair (``"\\ud83d"``) can't be."""
+    """Returns whether JSON made of this can be sent: half a surrogate pair (``"\\ud83d"``) can't be."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -140,7 +140,7 @@ def _check_message_data(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if data and len(json.dumps(data)) > MAX_DATA_BYTES:
         raise ValueError(f"data has at most {MAX_DATA_BYTES} bytes as JSON; store it and send a link")
     if not is_encodable(data):
-        raise ValueError("data has half a surrogate pair in it, which is no character; leave it out")
+        raise ValueError("data contains half a surrogate pair, which is not a character; leave it out")
     return data
 
 
@@ -149,7 +149,7 @@ MessageData = Annotated[dict[str, JsonValue], AfterValidator(_check_message_data
 
 
 def is_agent_writable(event_type: str) -> bool:
-    """Whether an agent may write an event of this type."""
+    """Returns whether an agent may write an event of this type."""
     return event_type in AGENT_WRITABLE_TYPES or DATA_TYPE.match(event_type) is not None
 
 
@@ -174,7 +174,7 @@ class Event(FrozenOpen):
         return time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
 
     def to_wire(self) -> str:
-        """The JSON that clients receive: no nulls, no empty objects.
+        """Returns the JSON that clients receive: no nulls, no empty objects.
 
         >>> Event(seq=1, time=datetime(2026, 1, 1), type="session.started", actor=SYSTEM).to_wire()
         '{"seq":1,"time":"2026-01-01T00:00:00.000Z","type":"session.started","actor":{"id":"waystation","role":"system"}}'
@@ -183,7 +183,7 @@ class Event(FrozenOpen):
 
 
 class LiveDelta(FrozenOpen):
-    """A delta on its way to screens ahead of the durable log: no number, no promise.
+    """A delta sent to viewers ahead of the durable log: no number, no guarantee.
 
     It may be lost, doubled or reordered: ``offset`` says where its text belongs.
     """
@@ -199,9 +199,8 @@ class LiveDelta(FrozenOpen):
 class Item(Frozen):
     """One thing an agent writes, before the workflow has numbered it.
 
-    ``n`` is the writer's own number: 1, 2, 3, …; where an item stands for several coalesced
-    deltas it is the last one's. The workflow drops numbers it has seen, so sending again is
-    harmless.
+    ``n`` is the writer's own number: 1, 2, 3, …; an item that stands for several coalesced deltas has the
+    last one's. The workflow drops numbers it has seen, so sending again is harmless.
     """
 
     n: int = Field(ge=1)
@@ -213,8 +212,8 @@ class Item(Frozen):
 class Write(Frozen):
     """A run of items by one writer, in order.
 
-    ``turn_id`` and ``attempt`` fence it: what an older attempt writes, or anyone writes after
-    the turn's end, is refused.
+    ``turn_id`` and ``attempt`` fence it: writes by an older attempt, or by anyone after the turn's end, are
+    refused.
     """
 
     writer: Identifier

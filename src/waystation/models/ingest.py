@@ -1,4 +1,4 @@
-"""The frames on an agent's WebSocket. Up goes one frame a message, down a JSON list of frames.
+"""The frames on an agent's WebSocket: one frame per message up, a JSON list of frames down.
 
 docs/ingest.md describes the conversation.
 """
@@ -13,7 +13,7 @@ from waystation.models.sessions import Spawn
 
 
 class OpenFrame(Frozen):
-    """Opens a writer: from now on the agent hears of this turn. Again after a reconnect."""
+    """Opens a writer: from now on the agent hears of this turn. Sent again after a reconnect."""
 
     op: Literal["open"] = "open"
     session_id: SessionId
@@ -22,7 +22,7 @@ class OpenFrame(Frozen):
     turn_id: Identifier | None = None
     attempt: int = Field(default=0, ge=0)
     after: int | None = Field(default=None, ge=0)
-    """Where in the session the turn began: events after it that concern the turn are told first."""
+    """Where in the session the turn began: later events that concern the turn are sent first."""
 
 
 class WriteFrame(Frozen):
@@ -70,7 +70,7 @@ class AckFrame(FrozenOpen):
 
 
 class StopFrame(FrozenOpen):
-    """Someone has stopped the turn: wind down; what is on screens is flushed, nothing more shown."""
+    """Someone has stopped the turn: wind down. What viewers see is flushed; nothing more is shown."""
 
     op: Literal["stop"] = "stop"
     writer: str
@@ -79,7 +79,7 @@ class StopFrame(FrozenOpen):
 
 
 class SteerFrame(FrozenOpen):
-    """Someone steers the turn: take it up by writing ``steer.consumed``, or leave it."""
+    """Someone steers the turn: take it up by writing ``steer.consumed``, or ignore it."""
 
     op: Literal["steer"] = "steer"
     writer: str
@@ -117,7 +117,7 @@ class FinishedFrame(FrozenOpen):
 
 
 class ProblemFrame(FrozenOpen):
-    """A frame was refused; ``retry`` says that the same may work later."""
+    """A frame was refused; ``retry`` says whether the same frame may work later."""
 
     op: Literal["problem"] = "problem"
     writer: str | None = None

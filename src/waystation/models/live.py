@@ -1,7 +1,7 @@
 """What API processes tell each other about a session: live text, hints of news, stops, who is connected.
 
-A frame is a JSON object on one line. Behind that of live text stands the event as clients receive it: it was
-encoded where the agent's write came in, and nobody on its way to a screen encodes or parses it again.
+A frame is a JSON object on one line. In a frame of live text, the event follows as clients receive it: it was
+encoded where the agent's write came in, and is not encoded or parsed again on the way to viewers.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """Somebody stops the session: show nothing live until it is known whether the stop was taken."""
+    """Somebody is stopping the session: show nothing live until it is known whether the stop was taken."""
 
     by: str
     """The stop's request id."""
@@ -52,7 +52,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class NotStopped:
-    """The stop could not be delivered: go on."""
+    """The stop could not be delivered: continue."""
 
     by: str
     kind: Literal["not_stopped"] = "not_stopped"
@@ -80,7 +80,7 @@ LiveMessage = Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere
 
 @dataclass(frozen=True, slots=True)
 class LiveFrame:
-    """A message on its way between processes. ``origin`` is the process that has told itself already."""
+    """A message between processes. ``origin`` is its sender, which has already handled it itself."""
 
     message: Annotated[LiveMessage, Field(discriminator="kind")]
     origin: str = field(default="")
@@ -106,7 +106,7 @@ def decode(raw: bytes) -> LiveFrame | None:
     try:
         frame = _FRAME.validate_json(head)
         if isinstance(frame.message, Delta):
-            # Checked here, once: text that is none would break every socket that it reached.
+            # Checked here, once: bytes that aren't text would break every socket they reached.
             wire.decode()
             return LiveFrame(_with_wire(frame.message, wire), frame.origin)
     except (ValidationError, UnicodeDecodeError):

@@ -91,15 +91,13 @@ class MandateTerms(Frozen):
     approvers: tuple[Name, ...] = Field(default=(), max_length=50)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=MAX_CONSTRAINTS)
     refunds_give_room: bool = True
-    """Whether what a seller says it has refunded may be spent again. It is the seller's word."""
+    """Whether what a seller says it refunded may be spent again. Nobody but the seller vouches for it."""
 
     @field_validator("cap")
     @classmethod
     def _cap_is_positive(cls, cap: Money) -> Money:
         if cap.amount == 0:
-            raise ValueError(
-                "a cap of 0 allows nothing; give the amount that may be spent in all, in minor units"
-            )
+            raise ValueError("a cap of 0 allows nothing; give the total that may be spent, in minor units")
         return cap
 
     @model_validator(mode="after")
@@ -126,10 +124,10 @@ class HeldReservation(Frozen):
 
 
 class ReserveRequest(Frozen):
-    """Set an amount aside for one payment. The same ``key`` again gives the same reservation.
+    """Sets an amount aside for one payment. The same ``key`` again returns the same reservation.
 
-    ``holder`` is the workflow that will commit or release it: while that runs, the hold is
-    kept alive past ``hold_seconds``, so that no room is given away under a payment in flight.
+    ``holder`` is the workflow that will commit or release it: while that runs, the hold is kept past
+    ``hold_seconds``, so that a payment in flight doesn't lose its room.
     """
 
     key: Key
@@ -151,7 +149,7 @@ class Reservation(Frozen):
     seller: Name
     state: ReservationState
     spent: MinorUnits = 0
-    """What was paid, refunds not taken off."""
+    """What was paid, before refunds."""
     refunded: MinorUnits = 0
     holder: Name | None = None
     held_until: datetime
@@ -170,14 +168,14 @@ class ReserveAnswer(Frozen):
 
 
 class CommitRequest(Frozen):
-    """The payment was made: ``amount`` (minor units; by default all of it) is spent, the rest freed."""
+    """The payment was made: ``amount`` (minor units; by default all of it) is spent, the rest released."""
 
     key: Key
     amount: MinorUnits | None = None
 
 
 class RefundRequest(Frozen):
-    """Of a payment that was made, ``amount`` (minor units) has come back by now, all refunds together."""
+    """``amount`` (minor units) of a payment has come back so far, all refunds together."""
 
     key: Key
     amount: PositiveMinorUnits
@@ -191,7 +189,7 @@ class ReleaseRequest(Frozen):
 
 
 class RevokeRequest(Frozen):
-    """The person takes the mandate back. Payments already under way are told."""
+    """The person revokes the mandate. Payments already under way are told."""
 
     by: Name
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
@@ -208,7 +206,7 @@ class MandateView(Frozen):
     reserved: Money
     left: Money
     refunded: Money
-    """What has come back. It is part of what is left, unless the terms keep it out."""
+    """What was refunded. It counts as left to spend, unless the terms exclude it."""
     payments: int
     reservations: tuple[Reservation, ...] = ()
     revoked_by: str | None = None

@@ -17,7 +17,7 @@ from waystation.models.money import MinorUnits, Money
 MAX_URL_CHARACTERS = 8_192
 MAX_REQUEST_HEADERS = 64
 MAX_REQUEST_BODY_BASE64_CHARACTERS = 1_400_000
-"""About 1 MiB of request body; it travels inside the workflow's own payload."""
+"""About 1 MiB of request body, which is part of the workflow's own payload."""
 
 
 class Rail(StrEnum):
@@ -50,7 +50,7 @@ class Offer(Frozen):
     wire_index: int = 0
 
     def same_terms(self, other: "Offer") -> bool:
-        """Whether both ask the same price for the same payee in the same realm."""
+        """Returns whether both ask the same price for the same payee in the same realm."""
         return (self.rail, self.realm, self.price, self.payee) == (
             other.rail,
             other.realm,
@@ -73,7 +73,7 @@ class Receipt(Frozen):
 
 
 class MintedCredential(Frozen):
-    """A payment credential, written down before it is ever sent.
+    """A payment credential, recorded before it is ever sent.
 
     Never logged; the workflow's payload codec encrypts it at rest.
     """
@@ -110,13 +110,13 @@ class PaidHttpRequest(Frozen):
 
 
 class HttpAnswer(Frozen):
-    """An HTTP answer, with its body inline or (when large) stored beside the history."""
+    """An HTTP answer, with its body inline or (if large) stored outside the history."""
 
     status: int
     headers: tuple[HeaderPair, ...]
     body_base64: str = ""
     body_ref: str | None = None
-    """Where a large body lies in the answer store; ``body_base64`` is empty then."""
+    """Where a large body is in the answer store; ``body_base64`` is then empty."""
     body_bytes: int
     body_sha256: str
 
@@ -125,10 +125,10 @@ MoneyMoved = Literal["no", "yes", "unknown"]
 
 
 class ProbeAnswer(Frozen):
-    """What a server answered to the bare request: the thing itself, or its price."""
+    """A server's answer to the bare request: the resource itself, or its price."""
 
     request: PaidHttpRequest
-    """As it was answered in the end: redirects within the origin are followed while nothing is paid."""
+    """As finally answered: redirects within the origin are followed as long as nothing is paid."""
     answer: HttpAnswer | None = None
     """Anything but a 402."""
     offers: tuple[Offer, ...] = ()
@@ -138,7 +138,7 @@ class ProbeAnswer(Frozen):
 
 
 class RedeemAnswer(Frozen):
-    """What came back for a credential. ``refused`` is the server's word only: it may have charged."""
+    """The answer to a credential. ``refused`` is only what the server says: it may have charged."""
 
     kind: Literal["answered", "refused", "redirected", "too_large"]
     answer: HttpAnswer | None = None
@@ -174,11 +174,10 @@ PaidRequestStatus = Literal[
 ]
 """Where a paid request stands; the last six are final.
 
-``free``: answered without payment. ``delivered``: paid and answered. ``refused``: a rule
-of ours, of the mandate or of a person stood against it. ``failed``: the server or the
-processor did not work, and no money moved. ``undelivered``: the money moved and the answer
-never came. ``unknown``: the answer never came and nobody can say whether money moved; it
-counts as spent.
+``free``: answered without payment. ``delivered``: paid and answered. ``refused``: one of our rules, the
+mandate or a person ruled it out. ``failed``: the server or the processor failed, and no money moved.
+``undelivered``: the money moved but the answer never came. ``unknown``: the answer never came and nobody can
+tell whether money moved; it counts as spent.
 """
 
 FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
@@ -189,10 +188,9 @@ FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
 class PaidRequestStart(Frozen):
     """What starts a PaidRequest workflow, whose workflow id is the payment's id.
 
-    ``max_price`` also fixes the currency: offers in another one aren't taken, amounts are
-    never converted. ``rails`` are the acceptable ways to pay, the preferred first.
-    ``first_answer`` are the headers of a 402 answer that the caller already has, which
-    saves asking again.
+    ``max_price`` also fixes the currency: offers in another one aren't taken, and amounts are never
+    converted. ``rails`` are the acceptable ways to pay, preferred ones first. ``first_answer`` holds the
+    headers of a 402 answer that the caller already has, which saves asking again.
     """
 
     request: PaidHttpRequest
@@ -203,11 +201,11 @@ class PaidRequestStart(Frozen):
         default=(Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM), min_length=1, max_length=MAX_RAILS
     )
     expected_payee: str | None = None
-    """Stripe network id or EVM address; anyone else isn't paid."""
+    """Stripe network id or EVM address; nobody else is paid."""
     payment_method: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")] | None = (
         None
     )
-    """Saved payment method to issue the token from; the mandate's first one without it."""
+    """Saved payment method to issue the token from; by default the mandate's first one."""
     first_answer: tuple[HeaderPair, ...] | None = None
     session_id: str | None = None
     turn_id: str | None = None
@@ -247,10 +245,10 @@ MAX_ALLOWANCE_SECONDS = 24 * 3600
 
 
 class AllowanceStart(Frozen):
-    """What starts an Allowance workflow: a budget at one seller, reserved from a mandate at once.
+    """What starts an Allowance workflow: a budget at one seller, reserved from a mandate as a whole.
 
-    Payments within it need no reservation of their own. What was spent is committed when
-    it is settled or ``lifetime_seconds`` have passed; the rest goes back.
+    Payments within it need no reservation of their own. What was spent is committed when the allowance is
+    settled or ``lifetime_seconds`` have passed; the rest is released.
     """
 
     mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -259,7 +257,7 @@ class AllowanceStart(Frozen):
     """Web origin in lower case; no other is paid."""
     budget: Money
     max_price: Money
-    """Of one payment."""
+    """The most that one payment may cost."""
     rails: tuple[Rail, ...] = Field(
         default=(Rail.MPP_STRIPE, Rail.X402_EXACT, Rail.MPP_EVM), min_length=1, max_length=MAX_RAILS
     )
@@ -271,38 +269,38 @@ class AllowanceStart(Frozen):
 
 
 class LeaseRequest(Frozen):
-    """Update ``lease``: a process that can pay by itself takes the allowance over.
+    """Update ``lease``: a process that can make payments itself takes over the allowance.
 
-    ``holder`` names the process's journal, not the process: after a restart it goes on with its lease.
+    ``holder`` names the process's journal, not the process: after a restart it continues its lease.
     """
 
     holder: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
 
 
 class AllowanceLease(Frozen):
-    """What a holder may do, until when. At most one process holds an allowance at a time."""
+    """What a holder may do, and until when. At most one process holds an allowance at a time."""
 
     number: int
-    """Counts the leases of the allowance, from 1."""
+    """The lease's number within the allowance, from 1."""
     may_spend: MinorUnits
-    """Spent and under way together, within this lease; grows with each report."""
+    """The limit on spent and under way together, within this lease; grows with each report."""
     lasts_seconds: int
-    """From when it was asked for."""
+    """Counted from when the lease was asked for."""
     ends_at: AwareDatetime
     """By the workflow's clock; credentials are not made to outlive the mandate."""
     payment_method: str | None
     valid_until: AwareDatetime
     after_loss: bool = False
-    """A holder before this one vanished, and nobody here knows all that it paid for."""
+    """An earlier holder vanished, and nobody here knows everything it paid for."""
     closing: bool = False
-    """No more payments; the holder reports for the last time."""
+    """No more payments; the holder reports one last time."""
 
 
 class ReportedPayment(Frozen):
     """One payment that a holder made, after the processor or chain was asked about it."""
 
     number: int
-    """Counts the payments of the lease, from 1."""
+    """The payment's number within the lease, from 1."""
     key: str
     url: str
     method: str
@@ -330,13 +328,13 @@ class AllowanceReport(Frozen):
     lease: int
     payments: Annotated[tuple[ReportedPayment, ...], Field(max_length=MAX_REPORTED_AT_ONCE)] = ()
     final: bool = False
-    """Nothing more comes: the lease ends, and what it didn't spend is free again."""
+    """Nothing more follows: the lease ends, and what it didn't spend is free again."""
 
 
 class AllowancePayment(Frozen):
     """Update ``pay``: one request within an allowance, whose 402 answer the caller already has.
 
-    The same ``key`` again is the same payment and gives the same answer.
+    The same ``key`` again is the same payment and returns the same answer.
     """
 
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
@@ -364,15 +362,15 @@ class AllowanceView(Frozen):
     budget: Money
     spent: MinorUnits
     held: MinorUnits
-    """For payments under way."""
+    """Set aside for payments under way."""
     payments: int
     holder: str | None = None
-    """The journal of the process that pays from it by itself."""
+    """The journal of the process that makes the payments itself."""
     refusal: PaymentRefusal | None = None
 
 
 class MintCall(Frozen):
-    """One credential for one offer. Everything that shapes it comes in, so a repeat makes the same."""
+    """One credential for one offer. Everything that shapes it is given, so a repeat makes the same one."""
 
     offer: Offer
     payment_id: str

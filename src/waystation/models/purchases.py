@@ -1,7 +1,7 @@
-"""Purchases: what is asked for, the cart as the seller states it, and what is shown of it all.
+"""Purchases: what is asked for, the cart as the seller states it, and what is shown of both.
 
-Nothing here takes a price from the asker. A request names items and quantities; every amount in a ``Cart`` is
-what the seller stated in structured form, in integer minor units.
+No price comes from whoever asks. A request names items and quantities; every amount in a ``Cart`` is what the
+seller stated in structured form, in integer minor units.
 """
 
 from datetime import datetime
@@ -64,9 +64,9 @@ PurchaseStatus = Literal[
 ]
 """Where a purchase stands; the last six are final.
 
-``completed``: paid and ordered. ``canceled``: by someone's wish. ``rejected``: by an
-approver. ``refused``: a rule of ours, of the mandate, or of the seller stood against it.
-``expired``: nobody decided in time. ``failed``: the seller or the processor did not work.
+``completed``: paid and ordered. ``canceled``: somebody asked for it. ``rejected``: by an approver.
+``refused``: one of our rules, the mandate's or the seller's ruled it out. ``expired``: nobody decided in
+time. ``failed``: the seller or the processor failed.
 """
 
 WAITS_FOR_A_PERSON: Final[frozenset[PurchaseStatus]] = frozenset(
@@ -78,7 +78,7 @@ FinalStatus = Literal["completed", "canceled", "rejected", "refused", "expired",
 
 
 class ItemWanted(Frozen):
-    """One item by the seller's id, and how many. There is no place for a price."""
+    """One item by the seller's id, and how many. There is no field for a price."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     quantity: Annotated[StrictInt, Field(ge=1, le=MAX_ITEM_QUANTITY)] = 1
@@ -134,7 +134,7 @@ class PurchaseRequest(Frozen):
 
 
 class CartLine(Frozen):
-    """One position as the seller states it."""
+    """One line as the seller states it."""
 
     line_id: str
     item_id: str
@@ -172,7 +172,7 @@ class FulfillmentGroupFact(Frozen):
 class Cart(Frozen):
     """Exactly what a person approves: who is paid, for what, sent where, and every amount.
 
-    ``payee`` is the seller's account with the payment processor; a payment token works for it alone.
+    ``payee`` is the seller's account with the payment processor; a payment token works for that account only.
     """
 
     checkout_id: str
@@ -277,7 +277,7 @@ class CheckoutAnswer(Frozen):
 
 
 class Revise(Frozen):
-    """Signal ``revise``: change what is wanted. What is not given stays. Any approval is void."""
+    """Signal ``revise``: change what is wanted. What is left out stays. Any approval is void."""
 
     by: Name
     items: tuple[ItemWanted, ...] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
@@ -367,7 +367,7 @@ class PurchaseView(Frozen):
     messages: tuple[CheckoutMessage, ...] = ()
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None
-    """What the seller says of the authentication that it wants."""
+    """What the seller says about the authentication it wants."""
     next_action: "NextAction | None" = None
     """What the processor wants a person to do before it lets the token be charged."""
     options: tuple[CartFulfillment, ...] = ()
@@ -385,7 +385,7 @@ TokenStatus = Literal["active", "requires_action", "deactivated"]
 
 
 class NextAction(Frozen):
-    """What a person has to do before a token can be charged (3-D Secure), as the processor says it.
+    """What a person has to do before a token can be charged (3-D Secure), as the processor states it.
 
     ``redirect_to_url`` has a ``url`` to open; ``use_stripe_sdk`` a ``value`` for Stripe.js
     (``stripe.handleNextAction({hashedValue})``).

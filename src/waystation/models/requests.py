@@ -1,4 +1,4 @@
-"""Bodies and answers of the HTTP API that are not the workflow's own."""
+"""Bodies and answers of the HTTP API, except those that workflows define."""
 
 from datetime import datetime
 from typing import Literal
@@ -25,11 +25,11 @@ class StartRequest(Frozen):
 
     agent: Identifier
     session_id: SessionId | None = None
-    """Chosen by the client, it makes starting idempotent."""
+    """Chosen by the client to make starting idempotent."""
     title: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
     metadata: dict[str, str] = Field(default_factory=dict, max_length=MAX_METADATA_ENTRIES)
     message: str | None = Field(default=None, min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
-    """The first message, sent in the same breath."""
+    """The first message, sent in the same request."""
 
 
 class Started(FrozenOpen):
@@ -46,7 +46,7 @@ class MessageRequest(Frozen):
 
     text: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
     message_id: Identifier | None = None
-    """Chosen by the client, it makes sending idempotent."""
+    """Chosen by the client to make sending idempotent."""
     on_busy: OnBusy = OnBusy.QUEUE
     data: MessageData = Field(default_factory=dict)
     actor: Actor | None = None

@@ -35,7 +35,7 @@ class SessionStatus(StrEnum):
 
 
 class OnBusy(StrEnum):
-    """What becomes of a message that arrives while a turn runs."""
+    """What happens to a message that arrives while a turn is running."""
 
     QUEUE = "queue"
     INTERRUPT = "interrupt"
@@ -261,7 +261,7 @@ class TurnInput(Frozen):
 
 
 class TurnResult(FrozenOpen):
-    """What an agent's process says of a turn when it has run it."""
+    """What an agent's process says of a turn that it has run."""
 
     outcome: Literal["completed", "stopped"]
     result: BoundedJson = None

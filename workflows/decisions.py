@@ -1,6 +1,6 @@
 """A person's decision on a purchase or a paid request: the first that counts stands, others are told why."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from waystation.models.decisions import Approve, Decision, Reject
 from waystation.temporal.names import (
@@ -30,11 +30,13 @@ def check_decision(
     what: str,
     status: str,
     decided_by: str | None,
-    agent: str,
+    wanted_by: Collection[str],
     approvers: Sequence[str],
     digest: str | None,
 ) -> None:
-    """Checks that a decision on ``what`` counts; without ``approvers``, anybody but the agent may decide.
+    """Checks that a decision counts; without ``approvers``, anybody but those who want it may decide.
+
+    ``wanted_by`` are the agent, and whoever has changed what it wants.
 
     Raises:
         ApplicationError: ``AlreadyDecided``, ``NotAwaitingApproval``, ``NotAnApprover``, ``StaleDigest``.
@@ -43,7 +45,7 @@ def check_decision(
         raise refusal(ALREADY_DECIDED, f"{decided_by} has already decided")
     if status != "awaiting_approval":
         raise refusal(NOT_AWAITING_APPROVAL, f"the {what} is {status}; nothing waits for approval")
-    if wanted.approver == agent or (approvers and wanted.approver not in approvers):
+    if wanted.approver in wanted_by or (approvers and wanted.approver not in approvers):
         raise refusal(NOT_AN_APPROVER, f"{wanted.approver} may not decide on this {what}")
     if wanted.digest is not None and wanted.digest != digest:
         raise refusal(

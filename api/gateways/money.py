@@ -1,7 +1,8 @@
 """The API's way to mandates, purchases and paid requests: calls bounded in time, failures as problems."""
 
-import contextlib
+import asyncio
 import hashlib
+import logging
 import uuid
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,9 @@ class NotFound(Problem):
     status, code, title = 404, "not-found", "Not found"
 
 
+logger = logging.getLogger(__name__)
+
+
 def _unknown(workflow_id: str) -> Problem:
     return NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.")
 
@@ -78,11 +82,22 @@ _WORDING: Final = Wording(
 )
 
 
-def sees(caller: Principal, view: PurchaseView) -> bool:
-    """Returns whether a caller may see a purchase: of its sessions, or of an agent that it speaks for."""
-    if caller.sessions is not None:
-        return view.request.session_id in caller.sessions
-    return caller.role != "agent" or caller.speaks_for(view.request.agent.id)
+Spending = PurchaseView | PaidRequestView | AllowanceView
+
+
+def sees(caller: Principal, view: Spending) -> bool:
+    """Whether a caller may see a purchase, payment or allowance: of its sessions and of agents it speaks for.
+
+    Agent and session come from the workflow itself, never from a memo, which whoever starts it may write.
+    """
+    agent: str | None
+    if isinstance(view, PurchaseView):
+        agent, session_id = view.request.agent.id, view.request.session_id
+    else:
+        agent, session_id = view.agent, view.session_id
+    if caller.sessions is not None and session_id not in caller.sessions:
+        return False
+    return caller.role != "agent" or (agent is not None and caller.speaks_for(agent))
 
 
 class MoneyGateway:
@@ -255,15 +270,6 @@ class MoneyGateway:
             return await self.payment(payment_id)
         return view
 
-    async def session_of(self, payment_id: str) -> str | None:
-        """Returns the session that a payment or allowance was started for."""
-        handle = self._client.get_workflow_handle(payment_id)
-        found = await self._calls.guarded(
-            payment_id, lambda: handle.describe(rpc_timeout=self._calls.timeout)
-        )
-        session_id = (await found.memo()).get("session_id")
-        return session_id if isinstance(session_id, str) else None
-
     # Webhooks and lists
 
     async def deliver_order_event(self, seller: str, event: OrderEventReceived) -> None:
@@ -286,11 +292,20 @@ class MoneyGateway:
 
     @staticmethod
     async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
-        """Returns what can be read of a list: one workflow with a forgotten key must not fail it all."""
-        found = []
-        for look in looks:
-            with contextlib.suppress(NotFound):
-                found.append(await look)
+        """What can be read of a list: one workflow that can't be must not take the others along.
+
+        Raises:
+            Unavailable: Not one of them answers.
+        """
+        answers = await asyncio.gather(*looks, return_exceptions=True)
+        failures = [one for one in answers if isinstance(one, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, Problem):
+                raise failure
+            logger.warning("a list leaves out what can't be read: %s", failure)
+        found = [one for one in answers if not isinstance(one, BaseException)]
+        if failures and not found and all(isinstance(one, Unavailable) for one in failures):
+            raise failures[0]  # nobody answers: that is no empty list
         return found
 
     async def listed_for(

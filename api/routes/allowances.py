@@ -12,7 +12,7 @@ from api.auth import Principal
 from api.dependencies import Caller, Money
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Conflict
-from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MoneyParts, NotFound, sees
 from api.routes.paid_requests import CancelPayment
 from waystation.models.decisions import Cancel
 from waystation.models.events import SessionId
@@ -34,7 +34,8 @@ async def list_allowances(
 ) -> list[AllowanceView]:
     """Returns allowances, newest first; a session token sees those of its own sessions."""
     ids = await money.gateway.listed_for(caller, ALLOWANCE.name, limit, session_id)
-    return await money.gateway.readable(money.gateway.allowance(one) for one in ids)
+    found = await money.gateway.readable(money.gateway.allowance(one) for one in ids)
+    return [view for view in found if sees(caller, view)]
 
 
 @router.get("/allowances/{allowance_id}", summary="Look at an allowance")
@@ -64,7 +65,7 @@ async def settle(
 
 async def _visible(allowance_id: str, caller: Principal, money: MoneyParts) -> AllowanceView:
     view = await money.gateway.allowance(allowance_id)
-    if caller.sessions is None or await money.gateway.session_of(allowance_id) in caller.sessions:
+    if sees(caller, view):
         return view
     raise NotFound(
         f"There is no allowance '{allowance_id}', or this token may not see it.", code="unknown-payment"

@@ -11,7 +11,7 @@ from api.auth import Action, Principal
 from api.dependencies import Caller, Money
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, NotFound, sees
 from api.routes.mandates import require_spender
 from waystation.models.base import Frozen
 from waystation.models.decisions import (
@@ -67,8 +67,7 @@ async def start(body: StartPayment, caller: Caller, money: Money, response: Resp
     await require_spender(caller, body.request.agent, body.request.mandate_id, money)
     payment_id, created = await money.gateway.start_payment(body.payment_id, body.request)
     view = await _visible(payment_id, caller, money)
-    wanted = body.request.request
-    if not created and (view.url, view.method) != (wanted.url, wanted.method):
+    if view.start_digest != body.request.digest():
         raise Conflict(f"'{payment_id}' is another payment; choose another id.", code="id-taken")
     response.status_code = 201 if created else 200
     return view
@@ -85,7 +84,7 @@ async def list_payments(
     """Returns paid requests, newest first, without answers; session tokens see their own sessions'."""
     ids = await money.gateway.listed_for(caller, PAID_REQUEST.name, limit, session_id, waiting=waiting)
     views = await money.gateway.readable(money.gateway.payment(one) for one in ids)
-    return [view.model_copy(update={"answer": None}) for view in views]
+    return [view.model_copy(update={"answer": None}) for view in views if sees(caller, view)]
 
 
 @router.get("/payments/{payment_id}", summary="Look at a paid request")
@@ -147,7 +146,7 @@ async def _decide(
 
 async def _visible(payment_id: str, caller: Principal, money: MoneyParts) -> PaidRequestView:
     view = await money.gateway.payment(payment_id)
-    if caller.sessions is None or await money.gateway.session_of(payment_id) in caller.sessions:
+    if sees(caller, view):
         return view
     raise NotFound(
         f"There is no payment '{payment_id}', or this token may not see it.", code="unknown-payment"

@@ -188,7 +188,9 @@ async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, mone
 
 @router.post("/purchases/{purchase_id}/revise", status_code=202, summary="Change the cart")
 async def revise(purchase_id: PurchaseId, body: ReviseBody, caller: Caller, money: Money) -> PurchaseView:
-    """Changes what is wanted; any approval is void, and is asked for again."""
+    """Changes what is wanted; any approval is void and asked for again, of somebody else."""
+    view = await money.gateway.visible(purchase_id, caller)
+    await require_spender(caller, view.request.agent.id, view.request.mandate_id, money)
     given = {name: getattr(body, name) for name in body.model_fields_set}
     return await _tell(purchase_id, PURCHASE_REVISE, Revise(by=caller.subject, **given), caller, money)
 

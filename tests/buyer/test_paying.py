@@ -15,16 +15,16 @@ from tests.buyer.bench import AGENT, API, USDC, Bench, eventually, has_credentia
 from tests.buyer.evil import EvilServer, ask, stripe_challenge
 from waystation.buyer.payer import PAYMENT_ID_EXTENSION, Payer, PayingTransport, PaymentRefusedError
 from waystation.models.money import Money
-from workflows.allowance import Allowance
+from waystation.models.payments import AllowanceStart
+from workflows.allowance import Allowance, AllowanceRun
 
 
 def payer(bench: Bench, mandate: str, **more: Any) -> Payer:
     return Payer(
         bench.temporal,
         mandate_id=mandate,
-        agent=AGENT,
         task_queue=bench.task_queue,
-        **{"transport": bench.network, **more},
+        **{"agent": AGENT, "transport": bench.network, **more},
     )
 
 
@@ -303,3 +303,104 @@ async def test_a_long_allowance_continues_as_new_and_forgets_nothing(
         assert (view.spent, view.payments) == (250, 5)
     assert (await agent.settled(allowance)).spent == 250
     assert await quick_bench.balance(mandate) == (250, 0)
+
+
+async def test_the_lower_limit_holds_within_an_allowance(bench: Bench) -> None:
+    agent = payer(bench, await bench.mandate(usd(1_000)))
+    async with agent.allowance(API, budget=usd(300), max_price=usd(60)):
+        for limit, rule in (
+            (usd(10), "price_too_high"),
+            (Money(amount=60, currency="eur"), "AllowanceLimitRefused"),
+        ):
+            with pytest.raises(PaymentRefusedError) as refused:
+                await agent.fetch(f"{API}/v1/reports/r", max_price=limit)
+            assert (refused.value.rule, refused.value.money_moved) == (rule, "no")
+        await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50))
+    assert await bench.charges() == [50]
+
+
+async def test_the_end_of_an_inner_allowance_leaves_the_outer_one_open(bench: Bench) -> None:
+    mandate = await bench.mandate(usd(1_000))
+    agent = payer(bench, mandate)
+    async with agent.allowance(API, budget=usd(200), max_price=usd(50)) as outer:
+        async with agent.allowance(API, budget=usd(100), max_price=usd(50)) as inner:
+            await agent.fetch(f"{API}/v1/reports/inner", max_price=usd(50))
+        for subject in ("a", "b"):
+            await agent.fetch(f"{API}/v1/reports/{subject}", max_price=usd(50))
+    assert (await agent.settled(inner)).spent == 50
+    assert (await agent.settled(outer)).spent == 100
+    assert await bench.balance(mandate) == (150, 0)
+
+
+@pytest.mark.parametrize(
+    ("terms", "start", "rule"),
+    [
+        ({"constraints": ({"type": "max_payments", "count": 3},)}, {}, "max_payments"),
+        (
+            {"constraints": ({"type": "allowed_protocols", "protocols": ("acp",)},)},
+            {},
+            "protocol_not_allowed",
+        ),
+        ({}, {"payment_method": "pm_card_stolen"}, "payment_method_not_allowed"),
+    ],
+)
+async def test_an_allowance_is_held_to_the_mandates_terms(
+    bench: Bench, terms: dict[str, Any], start: dict[str, Any], rule: str
+) -> None:
+    mandate = await bench.mandate(usd(1_000), **terms)
+    given = {"mandate_id": mandate, "agent": AGENT, "seller": API, "budget": usd(300), "max_price": usd(50)}
+    handle = await bench.temporal.start_workflow(
+        Allowance.run,
+        AllowanceRun(start=AllowanceStart.model_validate(given | start)),
+        id=f"allowance-{uuid.uuid4().hex}",
+        task_queue=bench.task_queue,
+    )
+    view = await handle.result()
+    assert view.refusal is not None
+    assert (view.refusal.rule, view.spent) == (rule, 0)
+    assert await bench.balance(mandate) == (0, 0)
+
+
+async def test_an_allowance_pays_over_the_protocols_that_the_mandate_allows(bench: Bench) -> None:
+    only_mpp = {"constraints": ({"type": "allowed_protocols", "protocols": ("mpp",)},)}
+    agent = payer(bench, await bench.mandate(usd(1_000), **only_mpp))
+    async with agent.allowance(API, budget=usd(300), max_price=usd(50)):
+        await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50))
+    assert await bench.charges() == [50]
+
+
+async def test_an_id_stands_for_one_request_of_one_agent(bench: Bench) -> None:
+    mandate = await bench.mandate(usd(1_000))
+    agent, name = payer(bench, mandate), f"p-{uuid.uuid4().hex[:8]}"
+    url = f"{API}/v1/reports/r"
+    first = await agent.fetch(url, max_price=usd(50), payment_id=name)
+    again = await agent.fetch(url, max_price=usd(50), payment_id=name)
+    assert again.response.content == first.response.content
+    theirs = await bench.mandate(usd(1_000), agent="rival")
+    rival = payer(bench, theirs, agent="rival")
+    for who, other, more in (
+        (agent, f"{API}/v1/reports/other", {}),
+        (agent, url, {"headers": {"accept-language": "fr"}}),
+        (rival, url, {}),
+    ):
+        with pytest.raises(PaymentRefusedError) as refused:
+            await who.fetch(other, max_price=usd(50), payment_id=name, **more)
+        assert (refused.value.rule, refused.value.money_moved) == ("id_taken", "no")
+    assert await bench.charges() == [50]
+
+
+async def test_an_allowances_id_and_its_keys_stand_for_one_thing_each(bench: Bench) -> None:
+    mandate, name = await bench.mandate(usd(1_000)), f"a-{uuid.uuid4().hex[:8]}"
+    agent = payer(bench, mandate)
+    rival = payer(bench, await bench.mandate(usd(1_000), agent="rival"), agent="rival")
+    async with agent.allowance(API, budget=usd(300), max_price=usd(50), allowance_id=name):
+        await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50), payment_id="call-1")
+        with pytest.raises(PaymentRefusedError) as refused:
+            await agent.fetch(f"{API}/v1/reports/other", max_price=usd(50), payment_id="call-1")
+        assert refused.value.rule == "key_reused"
+        for who, budget in ((rival, usd(300)), (payer(bench, mandate), usd(200))):
+            with pytest.raises(PaymentRefusedError) as refused:
+                async with who.allowance(API, budget=budget, max_price=usd(50), allowance_id=name):
+                    raise AssertionError("it is another allowance")
+            assert refused.value.rule == "id_taken"
+    assert await bench.charges() == [50]

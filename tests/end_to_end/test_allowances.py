@@ -28,6 +28,7 @@ async def allowance(money: MoneyStack, mandate: str) -> str:
         "seller": money.sandbox.url("paid-api"),
         "budget": {"amount": 500, "currency": "usd"},
         "max_price": {"amount": 50, "currency": "usd"},
+        "session_id": f"session-of-{allowance_id}",
     }
     temporal = await TemporalClient.connect(money.temporal.address)
     await temporal.start_workflow(
@@ -88,3 +89,50 @@ async def test_a_token_sees_the_allowances_of_its_sessions_only(money: MoneyStac
 
     await eventually(is_listed, what="its own session's token sees it")
     assert await seen_with("another-session") == (404, [])
+
+
+async def test_another_agent_neither_sees_nor_ends_what_this_one_pays(
+    money: MoneyStack, mandate: str, allowance: str
+) -> None:
+    session_id = f"session-of-{allowance}"
+    payment_id = f"payment-{uuid.uuid4().hex}"
+    start: dict[str, Any] = {
+        "request": {"url": f"{money.sandbox.url('paid-api')}/v1/reports/r"},
+        "max_price": {"amount": 50, "currency": "usd"},
+        "mandate_id": mandate,
+        "agent": "shopper",
+        "session_id": session_id,
+    }
+    body = {"payment_id": payment_id, "request": start}
+    assert (await money.call("service", "POST", "/payments", body)).status_code == 201
+    assert (await money.call("service", "POST", "/payments", body)).status_code == 200
+    other_body = {"url": start["request"]["url"], "method": "POST", "body_base64": "aGk="}
+    for change in ({"request": other_body}, {"agent": "rival"}):
+        other = {"payment_id": payment_id, "request": {**start, **change}}
+        answer = await money.call("service", "POST", "/payments", other)
+        assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")
+
+    async def answers_to(agent: str) -> list[int]:
+        body = {"role": "agent", "sessions": [session_id], "subject": agent}
+        token = (await money.call("service", "POST", "/tokens", body)).json()["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=money.url, headers=headers) as http:
+            looks = [
+                await http.get(f"{kind}{path}")
+                for kind in (f"/payments/{payment_id}", f"/allowances/{allowance}")
+                for path in ("", "/audit")
+            ]
+            acts = [
+                await http.post(f"/payments/{payment_id}/cancel", json={}),
+                await http.post(f"/allowances/{allowance}/settle", json={}),
+            ]
+            lists = [await http.get("/payments"), await http.get("/allowances")]
+        if agent == "rival":
+            assert [listed.json() for listed in lists] == [[], []]
+        return [answer.status_code for answer in looks + acts]
+
+    assert await answers_to("rival") == [404] * 6
+    looks_and_acts = await answers_to("shopper")
+    assert looks_and_acts[:4] == [200] * 4
+    assert looks_and_acts[4] in (202, 409)  # canceled, or over already
+    assert looks_and_acts[5] == 202

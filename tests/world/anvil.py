@@ -27,7 +27,7 @@ class AnvilProcess(Process):
 
 @contextmanager
 def running_anvil(folder: Path, chain_id: int) -> Iterator[AnvilProcess]:
-    """Started, and ready when its first call is answered.
+    """Starts a chain, yields it at once, and kills it.
 
     Raises:
         FileNotFoundError: There is none to start.

@@ -41,7 +41,7 @@ class Dev:
         return self
 
     def pid(self, name: str) -> int | None:
-        """The process id of one of its children."""
+        """Returns the process id of one of its children."""
         path = self.folder / ".waystation" / "run" / f"{name}.pid"
         return int(path.read_text()) if path.exists() and path.read_text().strip() else None
 
@@ -56,6 +56,6 @@ class Dev:
         self.end()
 
     def end(self) -> None:
-        """SIGTERM, upon which it ends its children."""
+        """Sends SIGTERM, upon which it ends its children."""
         if self._process is not None and not self._process.ended:
             self._process.terminate()

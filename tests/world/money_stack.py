@@ -107,7 +107,7 @@ class MoneyStack(Stack):
 async def running_money_stack(
     folder: Path, temporal: TemporalServer, *agents: str
 ) -> AsyncIterator[MoneyStack]:
-    """A stack and its sandbox, ready."""
+    """Starts a stack and its sandbox, yields them once both serve, and kills them."""
     with MoneyStack(folder, temporal) as stack:
         stack.run_api(stack.port)
         stack.run_worker()

@@ -76,7 +76,7 @@ class PaymentProcesses:
         price: Money,
         payments: int,
     ) -> HolderProcess:
-        """An agent that pays the API from an allowance which it holds, to be started as a context manager."""
+        """Returns an agent that pays the API from an allowance which it holds, not started yet."""
         return HolderProcess(
             folder,
             temporal=self.temporal_address,
@@ -99,7 +99,7 @@ class PaymentProcesses:
         return found
 
     def charges(self) -> dict[str, list[int]]:
-        """Amounts charged, by the payment that the token was issued for."""
+        """Returns the amounts charged, by the payment that the token was issued for."""
         books = self.processor.books()
         found: dict[str, list[int]] = {}
         for token in books["tokens"]:

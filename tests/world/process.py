@@ -16,7 +16,7 @@ LOGGED_CHARACTERS = 3_000
 
 
 def python(module: str, *arguments: object) -> tuple[str, ...]:
-    """The command that runs a module."""
+    """Returns the command that runs a module."""
     return (sys.executable, "-m", module, *map(str, arguments))
 
 

@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 from typing import Self
 
+from temporalio.client import Client as TemporalClient
+
 from tests.world.api import ApiProcess
 from tests.world.process import HttpProcess
 from tests.world.sandbox import Processor, Shop
@@ -13,7 +15,7 @@ from tests.world.temporal import TemporalServer
 from tests.world.worker import PurchaseWorkerProcess
 from waystation.client import Client
 from waystation.settings import hash_api_key
-from waystation.temporal.encryption import generate_key
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 SHOP_KEY = "key-of-the-agent"
@@ -64,6 +66,8 @@ class PurchaseProcesses:
                 process.start()
             for serving in (self.api, self.processor, self.shop):
                 await serving.ready()
+            converter = encrypting_data_converter(encryption_codec([self.key]))
+            self.client = await TemporalClient.connect(self.temporal.address, data_converter=converter)
         except BaseException:
             self._kill()
             raise

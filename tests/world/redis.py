@@ -45,7 +45,7 @@ class RedisServer(Process):
 
 @contextmanager
 def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """A server that answers.
+    """Starts a server, yields it once it answers, and kills it.
 
     Raises:
         FileNotFoundError: There is none to start.

@@ -63,7 +63,7 @@ class SandboxServer(HttpProcess):
         self.tell("/sandbox/troubles", **trouble)
 
     def striking(self) -> int:
-        """How many requests are being kept in trouble right now."""
+        """Returns how many requests are being kept in trouble right now."""
         return int(self.ask("/sandbox/health")["striking"])
 
     def armed(self) -> list[object]:
@@ -88,7 +88,7 @@ class Processor(SandboxServer):
         return [one for one in tokens if one["shared_metadata"].get("purchase_id") == purchase_id]
 
     def entries_of(self, checkout_id: str) -> list[Json]:
-        """What the ledger says of a checkout."""
+        """Returns what the ledger says of a checkout."""
         books = self.books()
         intents = {
             one["id"]
@@ -124,7 +124,7 @@ class Shop(SandboxServer):
         return changed
 
     def status(self, checkout_id: str) -> str:
-        """A checkout's status, for waiting on it."""
+        """Returns a checkout's status, for waiting on it."""
         headers = {"Authorization": "Bearer sandbox-agent-key", "API-Version": API_VERSION}
         return str(HTTP.get(f"{self.url}/checkout_sessions/{checkout_id}", headers=headers).json()["status"])
 
@@ -175,20 +175,20 @@ def _serving(server: Server) -> Iterator[Server]:
 
 @contextmanager
 def running_processor(folder: Path) -> Iterator[Processor]:
-    """A processor that serves."""
+    """Starts a processor, yields it once it serves, and kills it."""
     with _serving(Processor(folder)) as server:
         yield server
 
 
 @contextmanager
 def running_shop(folder: Path, processor: Processor, *options: str) -> Iterator[Shop]:
-    """A shop that serves."""
+    """Starts a shop, yields it once it serves, and kills it."""
     with _serving(Shop(folder, processor, *options)) as server:
         yield server
 
 
 def dev_sandbox(sandbox: Sandbox, folder: Path) -> list[Process]:
-    """The processes of a sandbox as ``waystation dev`` has it, not started yet."""
+    """Returns the processes of a sandbox as ``waystation dev`` has it, not started yet."""
     return [
         Process(*command, log=folder / f"{name}.log", env=env)
         for name, (command, env) in sandbox.commands().items()

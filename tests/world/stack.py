@@ -63,7 +63,7 @@ class Stack:
         }
 
     def more_env(self, part: Part) -> dict[str, str]:
-        """What one part gets beside what all have."""
+        """Returns what one part gets beside what all have."""
         return {}
 
     def run_api(self, port: int | None = None) -> ApiProcess:
@@ -112,7 +112,7 @@ class Stack:
 async def running_stack(
     folder: Path, temporal: TemporalServer, *agents: str, **settings: Any
 ) -> AsyncIterator[Stack]:
-    """A stack of one each, ready."""
+    """Starts one of each, yields them once the API serves, and kills them."""
     with Stack(folder, temporal, **settings) as stack:
         stack.run_api()
         stack.run_worker()

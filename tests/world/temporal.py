@@ -45,7 +45,7 @@ class TemporalServer(Process):
 async def running_temporal(
     folder: Path, *, durable: bool = False, options: Sequence[str] = ()
 ) -> AsyncIterator[TemporalServer]:
-    """A server that answers."""
+    """Starts a server, yields it once it answers, and kills it."""
     with TemporalServer(folder, durable=durable, options=options) as server:
         await server.ready()
         yield server

@@ -14,7 +14,7 @@ TEST_SERVER = Path(TEMPORAL).with_name("temporal-test-server")
 
 @asynccontextmanager
 async def running_time_skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """A server and a client of it; time passes in ``sleep`` and while a result is awaited."""
+    """Yields a server with a client of it; time passes in ``sleep`` and while a result is awaited."""
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=str(TEST_SERVER), data_converter=pydantic_data_converter
     ) as environment:

@@ -45,7 +45,7 @@ class UvicornProcess(HttpProcess):
 async def running_uvicorn(
     app: str, folder: Path, *, health: str, port: int, env: dict[str, str]
 ) -> AsyncIterator[UvicornProcess]:
-    """One that answers at ``health``."""
+    """Starts the process, yields it once it answers at ``health``, and kills it."""
     with UvicornProcess(app, folder, health=health, port=port, env=env) as process:
         await process.ready()
         yield process

@@ -1,7 +1,8 @@
 """Many small payments to one seller within one reservation."""
 
-from workflows.allowance.workflow import Allowance
+from workflows.allowance.workflow import Allowance, AllowanceRun
 
 __all__ = [
     "Allowance",
+    "AllowanceRun",
 ]

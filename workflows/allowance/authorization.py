@@ -6,9 +6,8 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.mandate.calls as mandates
-    import workflows.paid_request.rules as rules
     import workflows.policies as policies
-    from activities.contract import CommitFor, ReleaseFor, ReserveFor
+    from activities.contract import MANDATE_REFUSED, CommitFor, ReleaseFor, ReserveFor
     from waystation.models.mandates import CommitRequest, ReleaseRequest, ReserveRequest
     from waystation.models.payments import PaymentRefusal
     from workflows.allowance.journal import AllowanceJournal
@@ -43,12 +42,18 @@ class AllowanceAuthorization:
                     amount=start.budget,
                     seller=start.seller,
                     agent=start.agent,
-                    protocol=rules.protocol_of(start.rails[0]),
+                    protocol=start.rails[0].protocol,
+                    other_protocols=tuple(rail.protocol for rail in start.rails[1:]),
+                    many_payments=True,
                     hold_seconds=int(hold.total_seconds()),
                     holder=journal.id,
                 ),
             )
         )
+        if start.payment_method is not None and start.payment_method not in reserved.payment_methods:
+            raise CallFailure(
+                MANDATE_REFUSED, "payment_method_not_allowed", "the mandate doesn't name this payment method"
+            )
         journal.open(reserved)
         budget = start.budget
         journal.note("mandate.reserved", "mandate", {"amount": budget.amount, "currency": budget.currency})

@@ -138,6 +138,9 @@ class AllowanceJournal:
             payments=ledger.payments,
             holder=ledger.lease.holder if ledger.lease else None,
             refusal=state.refusal,
+            agent=self.start.agent,
+            session_id=self.start.session_id,
+            start_digest=self.start.digest(),
         )
 
     def _put(self, after: AllowanceState) -> None:

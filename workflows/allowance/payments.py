@@ -10,8 +10,11 @@ with workflow.unsafe.imports_passed_through():
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
     from activities.contract import AllowanceCall, PaidRequestCalls
+    from waystation.buyer.offer_choice import OfferRefused, lower_limit
     from waystation.buyer.origins import origin_of
+    from waystation.models.base import replaced
     from waystation.models.mandates import ReserveAnswer
+    from waystation.models.money import Money
     from waystation.models.payments import AllowanceAnswer, AllowancePayment, PaymentRefusal
     from workflows.allowance.journal import ALLOWANCE_CLOSED, ALLOWANCE_EXHAUSTED, AllowanceJournal
     from workflows.allowance.leases import ALLOWANCE_LEASED
@@ -21,6 +24,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.refusals import refusal
 
 ANSWER_FORGOTTEN = "AllowanceAnswerForgotten"
+LIMIT_REFUSED = "AllowanceLimitRefused"
+KEY_REUSED = "key_reused"
 
 _PAY: Final = call_options(
     policies.ALLOWANCE_CALL_TIMEOUT, policies.REDEEM_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
@@ -44,22 +49,26 @@ class AllowancePayments:
 
         Raises:
             ApplicationError: ``AllowanceClosed``, ``AllowanceExhausted``, ``AllowanceLeased``,
-                ``AllowanceAnswerForgotten``; nothing was begun.
+                ``AllowanceAnswerForgotten``, ``AllowanceLimitRefused``, ``key_reused``; nothing was begun.
         """
         journal, key = self._journal, payment.key
         await workflow.wait_condition(lambda: key not in self._under_way)
         known = journal.state.answers.get(key)
+        digest = payment.request.digest()
         if known is not None:
+            if known.request_digest != digest:
+                raise refusal(KEY_REUSED, f"'{key}' names another request; choose another key")
             return known
         reserved = self._check(payment)
-        most = journal.start.max_price.amount
+        most = self._limit(payment)
         self._under_way.add(key)
-        journal.count(journal.state.ledger.hold(most))
+        journal.count(journal.state.ledger.hold(most.amount))
         try:
-            answer = await self._paid(self._call(payment, reserved))
+            paid = await self._paid(self._call(payment, most, reserved))
+            answer = replaced(paid, request_digest=digest)
         finally:
             self._under_way.discard(key)
-        journal.count(journal.state.ledger.settle(key, held=most, amount=answer.amount))
+        journal.count(journal.state.ledger.settle(key, held=most.amount, amount=answer.amount))
         journal.calls_in_run += 1
         journal.answer(key, answer)
         journal.note("payment.made", journal.start.agent, allowance_rules.audited_answer(payment, answer))
@@ -75,18 +84,25 @@ class AllowancePayments:
             raise refusal(ANSWER_FORGOTTEN, f"'{payment.key}' was paid long ago and its answer isn't kept")
         if origin_of(payment.request.url) != start.seller:
             raise refusal(ALLOWANCE_CLOSED, f"this allowance is for {start.seller} alone")
-        if ledger.left < start.max_price.amount:
+        if ledger.left < self._limit(payment).amount:
             raise refusal(
                 ALLOWANCE_EXHAUSTED, f"{ledger.left} of the budget is left, one payment may cost more"
             )
         return reserved
 
-    def _call(self, payment: AllowancePayment, reserved: ReserveAnswer) -> AllowanceCall:
+    def _limit(self, payment: AllowancePayment) -> Money:
+        """Returns the most that a payment may cost: the lower of its own limit and the allowance's."""
+        try:
+            return lower_limit(self._journal.start.max_price, payment.max_price)
+        except OfferRefused as refused:
+            raise refusal(LIMIT_REFUSED, str(refused)) from None
+
+    def _call(self, payment: AllowancePayment, most: Money, reserved: ReserveAnswer) -> AllowanceCall:
         journal, start, now = self._journal, self._journal.start, workflow.now()
         return AllowanceCall(
             payment=payment,
             payment_id=step_key(journal.id, payment.key),
-            max_price=start.max_price,
+            max_price=most,
             rails=start.rails,
             expected_payee=start.expected_payee,
             payment_method=start.payment_method or next(iter(reserved.payment_methods), None),

@@ -96,9 +96,11 @@ def reserve(
     known = ledger.reservations.get(request.key)
     if known is not None:
         _check_same(known, request, ledger.terms)
+        _check_terms(ledger.terms, request)
         reservation = known.model_copy(update={"held_until": max(known.held_until, held_until)})
         return _put(ledger, reservation), _answer(ledger, reservation)
-    _check_allowed(ledger, request)
+    _check_terms(ledger.terms, request)
+    _check_room(ledger, request)
     reservation = Reservation(
         key=request.key,
         amount=request.amount.amount,
@@ -285,8 +287,9 @@ def _check_same(known: Reservation, request: ReserveRequest, terms: MandateTerms
         )
 
 
-def _check_allowed(ledger: MandateLedger, request: ReserveRequest) -> None:
-    terms, amount = ledger.terms, request.amount.amount
+def _check_terms(terms: MandateTerms, request: ReserveRequest) -> None:
+    """Holds a request to what the owner allowed, whatever else is held; at every confirmation too."""
+    amount = request.amount.amount
     if amount <= 0:
         raise MandateRefusal("amount_not_positive", "a reservation needs an amount above 0 minor units")
     if request.amount.currency != terms.cap.currency:
@@ -306,7 +309,20 @@ def _check_allowed(ledger: MandateLedger, request: ReserveRequest) -> None:
             f"{amount} is above the {terms.per_payment_cap} {terms.cap.currency} allowed for one payment",
         )
     for constraint in terms.constraints:
-        _check_constraint(constraint, ledger, request)
+        _check_constraint(constraint, request)
+
+
+def _check_room(ledger: MandateLedger, request: ReserveRequest) -> None:
+    """Sees whether one more payment, and its amount, fit beside all that is spent and held."""
+    terms, amount = ledger.terms, request.amount.amount
+    for constraint in terms.constraints:
+        if (
+            isinstance(constraint, MaxPayments)
+            and ledger.payments + len(ledger.open_keys) >= constraint.count
+        ):
+            raise MandateRefusal(
+                "max_payments", f"the mandate allows {constraint.count} payments, all made or under way"
+            )
     if len(ledger.open_keys) >= MAX_OPEN_RESERVATIONS:
         raise MandateRefusal(
             "too_many_reservations", "too many payments are under way; wait for some to finish"
@@ -319,12 +335,12 @@ def _check_allowed(ledger: MandateLedger, request: ReserveRequest) -> None:
         )
 
 
-def _check_constraint(constraint: Constraint, ledger: MandateLedger, request: ReserveRequest) -> None:
+def _check_constraint(constraint: Constraint, request: ReserveRequest) -> None:
     match constraint:
-        case MaxPayments(count=count):
-            if ledger.payments + len(ledger.open_keys) >= count:
+        case MaxPayments():
+            if request.many_payments:
                 raise MandateRefusal(
-                    "max_payments", f"the mandate allows {count} payments, all made or under way"
+                    "max_payments", "the mandate limits the number of payments, so they are made one by one"
                 )
         case AllowedItems(item_ids=allowed):
             wrong = sorted(set(request.item_ids) - set(allowed))
@@ -333,9 +349,11 @@ def _check_constraint(constraint: Constraint, ledger: MandateLedger, request: Re
                     "item_not_allowed", f"the mandate does not cover these items: {wrong or 'none named'}"
                 )
         case AllowedProtocols(protocols=protocols):
-            if request.protocol not in protocols:
+            wrong = sorted({request.protocol, *request.other_protocols} - set(protocols))
+            if wrong:
                 raise MandateRefusal(
-                    "protocol_not_allowed", f"the mandate allows {', '.join(protocols)} only"
+                    "protocol_not_allowed",
+                    f"the mandate allows {', '.join(protocols)} only, not {', '.join(wrong)}",
                 )
         case ShipToCountries(countries=countries):
             if request.ship_to_country is not None and request.ship_to_country.upper() not in countries:

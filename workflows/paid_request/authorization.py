@@ -7,7 +7,6 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.mandate.calls as mandates
-    import workflows.paid_request.rules as rules
     import workflows.policies as policies
     from activities.contract import CommitFor, ReleaseFor, ReserveFor
     from waystation.buyer.origins import origin_of
@@ -58,7 +57,7 @@ class PaymentAuthorization:
                     amount=offer.price,
                     seller=origin_of(journal.state.request.url),
                     agent=start.agent,
-                    protocol=rules.protocol_of(offer.rail),
+                    protocol=offer.rail.protocol,
                     hold_seconds=int(hold.total_seconds()),
                     holder=journal.id,
                 ),

@@ -35,7 +35,7 @@ class PaymentInbox:
                 # Once it is refused, all that is left is to give its room in the mandate back.
                 status=state.status if state.result.refusal is None else "refused",
                 decided_by=decided.approver if decided else None,
-                agent=journal.start.agent,
+                wanted_by=(journal.start.agent,),
                 approvers=state.approval.approvers,
                 digest=state.terms.digest if state.terms else None,
             )

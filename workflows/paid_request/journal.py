@@ -141,6 +141,9 @@ class PaymentJournal:
             answer=state.result.answer,
             refusal=state.result.refusal,
             updated_at=state.updated_at,
+            agent=self.start.agent,
+            session_id=self.start.session_id,
+            start_digest=self.start.digest(),
         )
 
     def _summary(self) -> dict[str, JsonValue]:

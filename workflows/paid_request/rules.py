@@ -4,7 +4,7 @@ No clock, no I/O, no Temporal: everything that decides comes in as an argument.
 """
 
 import hashlib
-from typing import Final, Literal
+from typing import Final
 
 from waystation.buyer import offer_choice
 from waystation.buyer.offer_choice import OfferRefused
@@ -16,7 +16,6 @@ from waystation.models.payments import (
     PaidRequestStatus,
     PaymentRefusal,
     ProbeAnswer,
-    Rail,
     RedeemAnswer,
 )
 from workflows.trail import canonical
@@ -96,11 +95,6 @@ def terms_digest(start: PaidRequestStart, offer: Offer) -> str:
         "payee": offer.payee,
     }
     return "sha256:" + hashlib.sha256(canonical(facts).encode()).hexdigest()
-
-
-def protocol_of(rail: Rail) -> Literal["mpp", "x402"]:
-    """The rail's protocol as mandates name it."""
-    return "x402" if rail is Rail.X402_EXACT else "mpp"
 
 
 def is_final(status: PaidRequestStatus) -> bool:

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         ReserveRequest,
     )
     from waystation.models.money import Money
+    from waystation.models.purchases import PayableCart
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.purchase.journal import Detail, PurchaseJournal
@@ -47,17 +48,18 @@ class PurchaseAuthorization:
         request = self._journal.state.request
         rules.check_request(request, await mandates.read(request.mandate_id))
 
-    async def reserve(self, total: Money) -> None:
+    async def reserve(self, payable: PayableCart) -> None:
         """Reserves, or has the reservation confirmed; both are the same request to the mandate."""
+        total = payable.total
         journal, authorization = self._journal, self._journal.state.authorization
         held = authorization.reservation is not None
         number = authorization.reservations if held else authorization.reservations + 1
         key = step_key(journal.id, "reserve", number)
         # Written down before it is sent: whatever happens now, this key gets released in the end.
-        reservation = HeldReservation(key=key, amount=total)
+        reservation = HeldReservation(key=key, amount=total, digest=payable.digest)
         journal.replace(authorization=replace(authorization, reservation=reservation, reservations=number))
         ask = mandates.confirm if held else mandates.reserve
-        answer = await ask(self._reserve_call(reservation))
+        answer = await ask(self._reserve_call(reservation, payable))
         facts = _facts(answer)
         journal.replace(authorization=replace(journal.state.authorization, mandate=facts))
         if not held:
@@ -79,11 +81,11 @@ class PurchaseAuthorization:
         journal.note("mandate.committed", "mandate", {"key": held.key, "amount": settled.spent})
         journal.replace(authorization=replace(journal.state.authorization, reservation=None, committed=held))
 
-    async def release_other_than(self, total: Money) -> None:
-        """Releases what is held if it is not exactly this total."""
+    async def release_other_than(self, payable: PayableCart) -> None:
+        """Releases what is held for another cart: the mandate's constraints were checked for that one."""
         held = self._journal.state.authorization.reservation
-        if held is not None and held.amount != total:
-            await self.release("the total changed")
+        if held is not None and (held.amount, held.digest) != (payable.total, payable.digest):
+            await self.release("the cart changed")
 
     async def release(self, why: str) -> None:
         """Releases what is held."""
@@ -128,9 +130,8 @@ class PurchaseAuthorization:
         paid, order = self._journal.state.authorization.committed, self._journal.state.completion.order
         return None if paid is None or order is None else rules.refunded_total(order, paid.amount)
 
-    def _reserve_call(self, reservation: HeldReservation) -> ReserveFor:
+    def _reserve_call(self, reservation: HeldReservation, payable: PayableCart) -> ReserveFor:
         request = self._journal.state.request
-        address = request.fulfillment_details.address if request.fulfillment_details else None
         hold = timedelta(seconds=request.approval_timeout_seconds) + policies.HOLD_MARGIN
         return ReserveFor(
             mandate_id=request.mandate_id,
@@ -142,8 +143,8 @@ class PurchaseAuthorization:
                 protocol="acp",
                 hold_seconds=int(hold.total_seconds()),
                 holder=self._journal.id,
-                item_ids=tuple(item.id for item in request.items),
-                ship_to_country=address.country if address else None,
+                item_ids=payable.item_ids,
+                ship_to_country=payable.ship_to_country,
             ),
         )
 

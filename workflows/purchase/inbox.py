@@ -227,7 +227,7 @@ class PurchaseInbox:
             what="purchase",
             status=state.status,
             decided_by=decided_by,
-            agent=state.request.agent.id,
+            wanted_by=(state.request.agent.id, *state.checkout.revised_by),
             approvers=state.authorization.mandate.approvers if state.authorization.mandate else (),
             digest=state.checkout.digest,
         )

@@ -74,7 +74,12 @@ class PurchaseJournal:
         revision = state.inbox.revision
         assert revision is not None, "a revision is applied only when there is one"
         checkout = replace(
-            state.checkout, restate=True, rounds=0, revisions=state.checkout.revisions + 1, payable=None
+            state.checkout,
+            restate=True,
+            rounds=0,
+            revisions=state.checkout.revisions + 1,
+            revised_by=tuple(sorted({*state.checkout.revised_by, revision.by})),
+            payable=None,
         )
         self._put(
             replace(

@@ -103,12 +103,14 @@ class PurchasePreparation:
         journal = self._journal
         payable = rules.check_cart(journal.state.request, self._checkout.answer())
         journal.replace(checkout=replace(journal.state.checkout, payable=payable))
-        await self._authorization.release_other_than(payable.total)
-        await self._authorization.reserve(payable.total)
+        await self._authorization.release_other_than(payable)
+        await self._authorization.reserve(payable)
         self._inbox.raise_if_stopped()
         if self._approval.stands():
             journal.advance("paying")
-        elif self._authorization.mandate().approval_required:
+        elif self._authorization.mandate().approval_required or rules.delivers_elsewhere(
+            journal.state.request, self._checkout.answer().cart
+        ):
             journal.replace(inbox=replace(journal.state.inbox, decision=None))
             journal.await_person("awaiting_approval")
         else:
@@ -183,12 +185,12 @@ class PurchasePreparation:
         """Checks that cart and mandate are still what the person agreed to."""
         journal = self._journal
         self._approval.give_by_person(decision.digest, decision.approver)
-        held = journal.state.authorization.reservation
-        if held is None:
+        held, payable = journal.state.authorization.reservation, journal.state.checkout.payable
+        if held is None or payable is None:
             raise PurchaseRefusal(
                 "reservation_lost", "the amount is no longer set aside; ask again", "failed"
             )
-        answer, _ = await asyncio.gather(self._checkout.read(), self._authorization.reserve(held.amount))
+        answer, _ = await asyncio.gather(self._checkout.read(), self._authorization.reserve(payable))
         self._checkout.take(answer, "checkout.read")
         journal.replace(inbox=replace(journal.state.inbox, decision=None))
         if self._approval.stands() and journal.state.checkout.ready:

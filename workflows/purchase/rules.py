@@ -11,7 +11,7 @@ from typing import Final, Literal, cast
 from pydantic import JsonValue
 
 from waystation.models.base import Frozen
-from waystation.models.commerce import CheckoutStatus
+from waystation.models.commerce import CheckoutStatus, FulfillmentDetails
 from waystation.models.mandates import MandateView
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, Money
 from waystation.models.purchases import (
@@ -157,6 +157,7 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
             "wrong_currency", f"asked for {request.currency}, the seller states {cart.currency}"
         )
     _check_lines(request, cart)
+    _check_country(request, cart)
     if answer.problems:
         shown = "; ".join(answer.problems[:4])
         raise PurchaseRefusal("totals_do_not_add_up", f"the seller's amounts contradict each other: {shown}")
@@ -180,7 +181,41 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
         total=Money(amount=total, currency=cart.currency),
         payee=cart.payee,
         handler=answer.handler_id,
+        item_ids=tuple(sorted(_quantities(cart))),
+        ship_to_country=_country_of(cart.ship_to) or _country_of(request.fulfillment_details),
     )
+
+
+def delivers_elsewhere(request: PurchaseRequest, cart: Cart) -> bool:
+    """Whether the seller's cart goes to other people or places than were asked for; a person must look then.
+
+    Case, blanks and punctuation don't count. A cart that leaves something out is taken to agree.
+    """
+    asked, stated = _destination(request.fulfillment_details), _destination(cart.ship_to)
+    return any(
+        _plain(value) != _plain(asked.get(name)) for name, value in stated.items() if value is not None
+    )
+
+
+def _destination(details: FulfillmentDetails | None) -> dict[str, str | None]:
+    if details is None:
+        return {}
+    address = details.address.model_dump() if details.address else {}
+    return {"recipient": details.name, "email": details.email, **address}
+
+
+def _plain(value: str | None) -> str:
+    return "".join(character for character in (value or "").casefold() if character.isalnum())
+
+
+def _country_of(details: FulfillmentDetails | None) -> str | None:
+    return details.address.country if details and details.address else None
+
+
+def _check_country(request: PurchaseRequest, cart: Cart) -> None:
+    asked, stated = _country_of(request.fulfillment_details), _country_of(cart.ship_to)
+    if asked and stated and _plain(asked) != _plain(stated):
+        raise PurchaseRefusal("country_changed", f"asked for delivery to {asked}, the seller states {stated}")
 
 
 def with_known_handler(answer: CheckoutAnswer, before: CheckoutAnswer | None) -> CheckoutAnswer:

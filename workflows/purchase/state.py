@@ -62,6 +62,8 @@ class CheckoutState:
     rounds: int = 0
     updates: int = 0
     revisions: int = 0
+    revised_by: tuple[str, ...] = ()
+    """Who has changed what is wanted: they don't approve it."""
     cancel_sent: bool = False
 
     @property

@@ -15,6 +15,23 @@ class OfferRefused(WaystationError):
         self.rule = rule
 
 
+def lower_limit(most: Money, wanted: Money | None) -> Money:
+    """Returns the lower of two limits for one payment.
+
+    Raises:
+        OfferRefused: They are in different currencies; amounts are never converted.
+    """
+    if wanted is None:
+        return most
+    if wanted.currency != most.currency:
+        raise OfferRefused(
+            "other_currency",
+            f"max_price is in {wanted.currency}, but the allowance is in {most.currency}; pay without it, "
+            "or open one in that currency",
+        )
+    return min(most, wanted)
+
+
 def choose_offer(
     offers: Sequence[Offer],
     *,

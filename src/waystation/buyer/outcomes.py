@@ -15,6 +15,8 @@ from waystation.models.payments import (
 
 CLOSED: Final = "AllowanceClosed"
 """The allowance takes no more payments."""
+ID_TAKEN: Final = "id_taken"
+"""The id names a payment or allowance that isn't the one wanted."""
 LEASED: Final = "AllowanceLeased"
 """Another process pays from it."""
 

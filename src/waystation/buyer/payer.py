@@ -34,8 +34,9 @@ from waystation.buyer.networks import (
     Network,
 )
 from waystation.buyer.origins import RequestInvalidError, origin_of
-from waystation.buyer.outcomes import HolderRefusedError
+from waystation.buyer.outcomes import ID_TAKEN, HolderRefusedError
 from waystation.errors import WaystationError
+from waystation.models.mandates import AllowedProtocols, MandateTerms
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceStart,
@@ -125,8 +126,8 @@ class Payer:
         self._means: MeansToPay | None = None
         if credentials is not None and journal is not None and credentials.can_pay:
             self._means = MeansToPay(credentials, journal, self._answers, self._transport)
-        self._allowances: dict[str, OpenAllowance] = {}
-        self._sellers: frozenset[str] | None = None
+        self._allowances: dict[str, list[OpenAllowance]] = {}
+        self._terms: MandateTerms | None = None
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -202,7 +203,15 @@ class Payer:
         Raises:
             PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``.
         """
-        if self._sellers is None:
+        terms = await self._mandate_terms()
+        origin = origin_of(url)
+        if not {"*", origin} & set(terms.sellers):
+            raise PaymentRefusedError(
+                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", None
+            )
+
+    async def _mandate_terms(self) -> MandateTerms:
+        if self._terms is None:
             handle = self._client.get_workflow_handle(self._mandate_id)
             try:
                 view = await ask(handle, MANDATE_BALANCE)
@@ -212,12 +221,15 @@ class Payer:
                 raise PaymentRefusedError(
                     "mandate_not_found", f"there is no mandate {self._mandate_id}; ask for one", "no", None
                 ) from None
-            self._sellers = frozenset(view.terms.sellers)  # a mandate's terms never change
-        origin = origin_of(url)
-        if not self._sellers & {"*", origin}:
-            raise PaymentRefusedError(
-                "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", None
-            )
+            self._terms = view.terms  # a mandate's terms never change
+        return self._terms
+
+    async def _allowed_rails(self) -> tuple[Rail, ...]:
+        """Returns the rails that the mandate allows too; all of them where none is, so that it says why."""
+        terms = await self._mandate_terms()
+        allowed = [set(one.protocols) for one in terms.constraints if isinstance(one, AllowedProtocols)]
+        rails = tuple(rail for rail in self._rails if all(rail.protocol in one for one in allowed))
+        return rails or self._rails
 
     async def pay(
         self,
@@ -228,9 +240,9 @@ class Payer:
         payment_id: str | None = None,
     ) -> Paid:
         """Pays for a request whose 402 answer the caller already has. See ``fetch``."""
-        allowance = self._allowances.get(origin_of(request.url))
-        if allowance is not None:
-            return await self._pay_within(allowance, request, first_answer, max_price, payment_id)
+        open_here = self._allowances.get(origin_of(request.url))
+        if open_here:  # the innermost block's
+            return await self._pay_within(open_here[-1], request, first_answer, max_price, payment_id)
         return await self._pay_alone(request, first_answer, max_price, payment_id)
 
     async def _pay_alone(
@@ -252,6 +264,10 @@ class Payer:
             turn_id=self._turn_id,
         )
         view = await self._answered(workflow_id, start)
+        if view.start_digest != start.digest():
+            raise PaymentRefusedError(
+                ID_TAKEN, f"'{workflow_id}' is another payment; choose another id", "no", workflow_id
+            )
         if view.answer is None:
             refusal = view.refusal
             rule = refusal.rule if refusal else view.status
@@ -308,7 +324,7 @@ class Payer:
             seller=seller,
             budget=budget,
             max_price=max_price,
-            rails=self._rails,
+            rails=await self._allowed_rails(),
             lifetime_seconds=int(lifetime.total_seconds()),
             session_id=self._session_id,
             turn_id=self._turn_id,
@@ -319,11 +335,11 @@ class Payer:
             )
         except HolderRefusedError as refused:
             raise PaymentRefusedError(refused.rule, str(refused), "no", workflow_id) from None
-        self._allowances[seller] = opened
+        self._allowances.setdefault(seller, []).append(opened)
         try:
             yield workflow_id
         finally:
-            del self._allowances[seller]
+            self._allowances[seller].remove(opened)
             await opened.settle()
 
     async def settled(self, allowance_id: str) -> AllowanceView:

@@ -121,6 +121,8 @@ class HeldReservation(Frozen):
 
     key: str
     amount: Money
+    digest: str | None = None
+    """Of the cart that it was made for; another cart needs another reservation."""
 
 
 class ReserveRequest(Frozen):
@@ -139,6 +141,10 @@ class ReserveRequest(Frozen):
     holder: Name | None = None
     item_ids: tuple[str, ...] = ()
     ship_to_country: str | None = None
+    many_payments: bool = False
+    """The amount is a budget for any number of payments (an allowance)."""
+    other_protocols: tuple[PaymentProtocol, ...] = ()
+    """Further ways in which the amount may be paid; each must be allowed."""
 
 
 class Reservation(Frozen):

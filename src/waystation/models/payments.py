@@ -5,6 +5,8 @@ Nothing here holds a secret except ``MintedCredential``, which exists only
 inside encrypted workflow payloads.
 """
 
+import hashlib
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -29,6 +31,11 @@ class Rail(StrEnum):
     """MPP method ``evm``, intent ``charge``: an EIP-3009 authorization."""
     X402_EXACT = "x402-exact"
     """x402 version 2, scheme ``exact`` on an EVM network."""
+
+    @property
+    def protocol(self) -> Literal["mpp", "x402"]:
+        """The rail's protocol as mandates name it."""
+        return "x402" if self is Rail.X402_EXACT else "mpp"
 
 
 class Offer(Frozen):
@@ -107,6 +114,17 @@ class PaidHttpRequest(Frozen):
     method: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,16}$")] = "GET"
     headers: tuple[HeaderPair, ...] = Field(default=(), max_length=MAX_REQUEST_HEADERS)
     body_base64: Annotated[str, StringConstraints(max_length=MAX_REQUEST_BODY_BASE64_CHARACTERS)] = ""
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the whole request, but for headers that only trace where it came from."""
+        headers = sorted(
+            (name.lower(), value) for name, value in self.headers if name.lower() not in _TRACING_HEADERS
+        )
+        facts = [self.method, self.url, headers, self.body_base64]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+_TRACING_HEADERS = frozenset({"traceparent", "tracestate", "baggage", "x-request-id", "user-agent"})
 
 
 class HttpAnswer(Frozen):
@@ -211,6 +229,11 @@ class PaidRequestStart(Frozen):
     turn_id: str | None = None
     approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
 
+    def digest(self) -> str:
+        """Returns what a payment's id stands for: who pays, from which mandate, for exactly which request."""
+        facts = [self.mandate_id, self.agent, self.request.digest()]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
 
 class PaymentRefusal(Frozen):
     """Why the request wasn't paid or answered. ``rule`` is stable; ``message`` says what to do."""
@@ -237,6 +260,10 @@ class PaidRequestView(Frozen):
     answer: HttpAnswer | None = None
     refusal: PaymentRefusal | None = None
     updated_at: datetime
+    agent: str | None = None
+    session_id: str | None = None
+    start_digest: str | None = None
+    """What this id stands for; see ``PaidRequestStart.digest``."""
 
 
 # Allowances
@@ -266,6 +293,11 @@ class AllowanceStart(Frozen):
     lifetime_seconds: Annotated[int, Field(ge=1, le=MAX_ALLOWANCE_SECONDS)] = 3600
     session_id: str | None = None
     turn_id: str | None = None
+
+    def digest(self) -> str:
+        """Returns what an allowance's id stands for: whose budget, from which mandate, on which terms."""
+        terms = self.model_dump_json(exclude={"lifetime_seconds", "session_id", "turn_id"})
+        return hashlib.sha256(terms.encode()).hexdigest()
 
 
 class AllowanceOpening(Frozen):
@@ -346,6 +378,8 @@ class AllowancePayment(Frozen):
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
     request: PaidHttpRequest
     first_answer: tuple[HeaderPair, ...]
+    max_price: Money | None = None
+    """Of this payment, in the allowance's currency; the allowance's own limit holds besides."""
 
 
 class AllowanceAnswer(Frozen):
@@ -358,6 +392,8 @@ class AllowanceAnswer(Frozen):
     receipt: Receipt | None = None
     refusal: PaymentRefusal | None = None
     credential_fingerprint: str | None = None
+    request_digest: str | None = None
+    """Of the request that was paid, where the allowance's workflow paid it."""
 
 
 class AllowanceView(Frozen):
@@ -373,6 +409,10 @@ class AllowanceView(Frozen):
     holder: str | None = None
     """The journal of the process that makes the payments itself."""
     refusal: PaymentRefusal | None = None
+    agent: str | None = None
+    session_id: str | None = None
+    start_digest: str | None = None
+    """What this id stands for; see ``AllowanceStart.digest``."""
 
 
 class MintCall(Frozen):

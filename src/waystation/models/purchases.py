@@ -199,6 +199,9 @@ class PayableCart(Frozen):
     """The seller's account with the payment processor."""
     handler: Annotated[str, StringConstraints(min_length=1)]
     """The id of the seller's payment handler that takes the token."""
+    item_ids: tuple[str, ...] = ()
+    ship_to_country: str | None = None
+    """Where the seller's cart sends it, or where it was asked to, if the cart doesn't say."""
 
 
 class CheckoutMessage(Frozen):

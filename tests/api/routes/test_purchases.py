@@ -222,6 +222,10 @@ async def test_nobody_spends_from_the_mandate_of_another(api: Api) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown-purchase")
     assert purchase_id not in (await api.call("rival", "GET", "/purchases", limit=100)).text
     assert (await api.until(purchase_id, "awaiting_approval"))["digest"] == waiting["digest"]
+    revision = {"fulfillment_option": "fast"}
+    for who, code in (("rival", "unknown-purchase"), ("ops", "forbidden")):
+        answer = await api.call(who, "POST", f"/purchases/{purchase_id}/revise", revision)
+        assert (answer.json()["code"], who) == (code, who)
 
 
 async def test_a_client_spends_from_mandates_of_its_own(api: Api) -> None:

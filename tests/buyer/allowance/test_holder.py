@@ -71,7 +71,7 @@ async def enter(agent: Payer, seller: str, **more: Any) -> None:
 
 async def crash(agent: Payer) -> None:
     """What is left when a process dies: nothing in memory, its lock gone, its journal as it was."""
-    for opened in agent._allowances.values():
+    for opened in [one for here in agent._allowances.values() for one in here]:
         assert opened.holder is not None
         running = [*opened.holder._tasks, *opened.holder._paying.values()]
         for task in running:
@@ -355,7 +355,7 @@ async def test_another_machine_waits_for_the_lease_and_never_pays_a_key_twice(
         await agent.fetch(f"{API}/v1/reports/r2", max_price=usd(50), payment_id="call-2")
         view = await bench.temporal.get_workflow_handle("a-lost").query(Allowance.status)
         assert view.spent == 150  # all that the lost holder may have spent
-        await agent._allowances[API].holder.finish()  # type: ignore[union-attr]
+        await agent._allowances[API][0].holder.finish()  # type: ignore[union-attr]
     await bench.temporal.get_workflow_handle("a-lost").signal("settle", {"by": "alice"})
     assert (await agent.settled("a-lost")).spent == 200
     assert await bench.charges() == [50, 50]
@@ -396,7 +396,7 @@ async def test_in_tokens_the_chain_is_asked_before_a_lost_key_is_paid(
             await agent.fetch(f"{API}/v1/quotes/q", max_price=most, payment_id="call-1")
         assert refused.value.rule == "payment_made_elsewhere"
         await agent.fetch(f"{API}/v1/quotes/q2", max_price=most, payment_id="call-2")
-        await agent._allowances[API].holder.finish()  # type: ignore[union-attr]
+        await agent._allowances[API][0].holder.finish()  # type: ignore[union-attr]
     assert await bench.transfers() == 2
 
 
@@ -430,7 +430,7 @@ async def test_a_lease_that_is_about_to_end_is_renewed_before_a_payment(
     mandate = await bench.mandate(usd(1_000))
     async with holding(bench, mandate, tmp_path / "journal") as agent:
         await enter(agent, API, budget=usd(300), max_price=usd(50), allowance_id="a-asleep")
-        holder = agent._allowances[API].holder
+        holder = agent._allowances[API][0].holder
         assert holder is not None
 
         async def ends_soon() -> bool:

@@ -299,3 +299,35 @@ def test_whatever_is_asked_for_only_what_fits_is_reserved(amounts: list[int]) ->
                 rules.reserve(book, wanted(f"k{number}", amount), NOW)
     assert book.reserved <= book.terms.cap.amount
     assert rules.view(book, NOW).left == Money(amount=book.left, currency="usd")
+
+
+ONLY_MUGS = {"constraints": [{"type": "allowed_items", "item_ids": ["mug"]}]}
+ONLY_ACP = {"constraints": [{"type": "allowed_protocols", "protocols": ["acp"]}]}
+ONLY_US = {"constraints": [{"type": "ship_to_countries", "countries": ["US"]}]}
+
+
+@pytest.mark.parametrize(
+    ("terms", "change", "rule"),
+    [
+        (ONLY_MUGS, {"item_ids": ["tea"]}, "item_not_allowed"),
+        (ONLY_MUGS, {"item_ids": []}, "item_not_allowed"),
+        (ONLY_US, {"ship_to_country": "FR"}, "country_not_allowed"),
+        (ONLY_ACP, {"protocol": "mpp"}, "protocol_not_allowed"),
+        (ONLY_ACP, {"other_protocols": ["x402"]}, "protocol_not_allowed"),
+        ({"constraints": [{"type": "max_payments", "count": 9}]}, {"many_payments": True}, "max_payments"),
+        ({}, {"agent": "rival"}, "wrong_agent"),
+    ],
+)
+def test_what_the_owner_allowed_is_checked_when_reserving_and_at_every_confirmation(
+    terms: dict[str, Any], change: dict[str, Any], rule: str
+) -> None:
+    fresh = ledger(**terms)
+    with pytest.raises(rules.MandateRefusal) as refused:
+        rules.reserve(fresh, wanted(**change), NOW)
+    assert refused.value.rule == rule
+    held, _ = rules.reserve(fresh, wanted(), NOW)
+    with pytest.raises(rules.MandateRefusal) as refused:
+        rules.reserve(held, wanted(**change), NOW)
+    assert refused.value.rule == rule
+    confirmed, _ = rules.reserve(held, wanted(), NOW)
+    assert confirmed.reserved == held.reserved

@@ -1,6 +1,7 @@
 """The whole loop against a seller that tests can bend and the sandbox processor's process."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -274,9 +275,16 @@ async def test_a_revision_changes_the_cart_and_asks_again(
     more = Revise.model_validate({"by": "shopper", "items": [{"id": "mug", "quantity": 1}, {"id": "tea"}]})
     await bought.handle.signal(Purchase.revise, more)
     await eventually(lambda: _changed(bought, first.digest), what="the revised cart waits for approval")
-    await bought.handle.signal(Purchase.revise, Revise(by="alice", fulfillment_option="fast"))
+    await bought.handle.signal(Purchase.revise, Revise(by="bob", fulfillment_option="fast"))
     total = 900 + 450 + 135 + 900
     await eventually(lambda: _total_is(bought, total), what="the faster option is in the cart")
+    view = await bought.view()
+    for who in ("shopper", "bob"):  # whoever has changed it does not approve it
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await bought.handle.execute_update(
+                Purchase.decide, Decision(approve=Approve(digest=view.digest or "", approver=who))
+            )
+        assert "may not decide" in str(refused.value.cause)
     await bought.approve()
     assert (await bought.outcome()).status == "completed"
     await paid_once(bought, processor, total)
@@ -482,6 +490,56 @@ async def test_the_mandates_rules_hold_for_the_sellers_total(
     view = await bought.outcome()
     assert (view.status, view.refusal.rule if view.refusal else None) == ("refused", rule)
     assert seller.steps()[-1] == "cancel"
+    await nothing_happened(bought, processor)
+
+
+async def test_a_revision_is_held_to_the_mandates_items_though_the_price_is_the_same(
+    buyer: Buyer, seller: ScriptedSeller, processor: Processor
+) -> None:
+    seller.prices["jar"] = seller.prices["mug"]
+    only_mugs = {"constraints": [{"type": "allowed_items", "item_ids": ["mug"]}]}
+    bought = await buyer.buy(terms=only_mugs)
+    await bought.until("awaiting_approval")
+    other = Revise.model_validate({"by": "bob", "items": [{"id": "jar", "quantity": 2}]})
+    await bought.handle.signal(Purchase.revise, other)
+    view = await bought.outcome()
+    assert (view.status, view.refusal.rule if view.refusal else None) == ("refused", "item_not_allowed")
+    await nothing_happened(bought, processor)
+
+
+def _sent_to(**changed: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def twist(session: dict[str, Any]) -> dict[str, Any]:
+        details = session["fulfillment_details"]
+        session["fulfillment_details"] = {**details, "address": {**details["address"], **changed}}
+        return session
+
+    return twist
+
+
+async def test_a_cart_that_goes_to_somebody_else_waits_for_a_person_in_spite_of_auto_approval(
+    buyer: Buyer, seller: ScriptedSeller, processor: Processor
+) -> None:
+    for step in ("create", "update", "read", "complete"):
+        seller.twists[step] = _sent_to(name="Mallory", line_one="Elsewhere 1")
+    bought = await buyer.buy(terms=AUTO)
+    view = await bought.until("awaiting_approval")
+    assert view.cart is not None
+    assert view.cart.ship_to is not None
+    assert view.cart.ship_to.address is not None
+    assert view.cart.ship_to.address.name == "Mallory"
+    await bought.handle.signal(Purchase.reject, Reject(approver="alice"))
+    assert (await bought.outcome()).status == "rejected"
+    await nothing_happened(bought, processor)
+
+
+async def test_a_cart_that_goes_to_another_country_is_refused(
+    buyer: Buyer, seller: ScriptedSeller, processor: Processor
+) -> None:
+    for step in ("create", "update", "read"):
+        seller.twists[step] = _sent_to(country="FR")
+    bought = await buyer.buy(terms=AUTO)
+    view = await bought.outcome()
+    assert (view.status, view.refusal.rule if view.refusal else None) == ("refused", "country_changed")
     await nothing_happened(bought, processor)
 
 

@@ -3,28 +3,23 @@
 import asyncio
 import uuid
 from datetime import timedelta
-from typing import Any, Self
-
-from temporalio.client import Client
+from functools import cached_property
+from typing import Any
 
 from tests.workflows.purchase.support import Bought, Buyer
 from tests.world.purchase_processes import PurchaseProcesses
 from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, ConnectionLost, TryLater
 from waystation.models.purchases import PurchaseRequest, PurchaseView
-from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
 from workflows.purchase import Purchase, PurchaseStart
 
 
 class Town(PurchaseProcesses):
     """The processes of a purchase, and the buying side."""
 
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        converter = encrypting_data_converter(encryption_codec([self.key]))
-        self.client = await Client.connect(self.temporal.address, data_converter=converter)
-        self.buyer = Buyer(self.client, self.queue, self.shop.url)
-        return self
+    @cached_property
+    def buyer(self) -> Buyer:
+        return Buyer(self.client, self.queue, self.shop.url)
 
 
 async def start(town: Town, mandate: Any, items: list[dict[str, Any]], **changes: Any) -> Bought:

@@ -12,7 +12,6 @@ a second payment for a key even where a journal was lost.
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 from datetime import timedelta
 from typing import Final
@@ -25,6 +24,7 @@ from waystation.buyer.allowance.lease import MADE_ELSEWHERE, HeldLease, pause_se
 from waystation.buyer.allowance.payments import PaymentLimits, PaymentSteps, mint_call
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
+from waystation.buyer.offer_choice import OfferRefused, lower_limit
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
 from waystation.buyer.outcomes import CLOSED, HolderRefusedError, allowance_answer
 from waystation.models.money import Money
@@ -128,7 +128,7 @@ class AllowanceHolder:
     ) -> AllowanceAnswer:
         known = await self._journal.load(self._id, key)
         if known is not None:
-            if _digest(known.request) != _digest(request):
+            if known.request.digest() != request.digest():
                 raise HolderRefusedError("key_reused", f"'{key}' names another request; choose another key")
             if known.outcome is not None:
                 return known.outcome
@@ -147,9 +147,10 @@ class AllowanceHolder:
         check_transport(request.url)
         if origin_of(request.url) != self._start.seller:
             raise HolderRefusedError(CLOSED, f"this allowance is for {self._start.seller} alone")
-        most = self._start.max_price
-        if max_price.currency == most.currency and max_price <= most:
-            most = max_price
+        try:
+            most = lower_limit(self._start.max_price, max_price)
+        except OfferRefused as refused:
+            raise HolderRefusedError(refused.rule, str(refused)) from None
         limits = PaymentLimits(most, self._start.rails, self._start.expected_payee)
         return self._steps.choose(request, first_answer, limits, at=now())
 
@@ -276,7 +277,3 @@ class AllowanceHolder:
                 await asyncio.sleep(REPORT_PAUSE_SECONDS)
         self._tasks.remove(asyncio.current_task())  # type: ignore[arg-type]
         await self.finish()
-
-
-def _digest(request: PaidHttpRequest) -> str:
-    return hashlib.sha256("\n".join((request.method, request.url, request.body_base64)).encode()).hexdigest()

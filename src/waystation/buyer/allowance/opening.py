@@ -1,6 +1,5 @@
 """Opens an allowance and pays through it: by a holder in this process, or else by the workflow."""
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.answers import AnswerStore
-from waystation.buyer.outcomes import CLOSED, HolderRefusedError
+from waystation.buyer.outcomes import CLOSED, ID_TAKEN, HolderRefusedError
 from waystation.models.decisions import Cancel
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -23,7 +22,13 @@ from waystation.models.payments import (
     PaidHttpRequest,
 )
 from waystation.temporal.calls import ask, start_workflow, tell, update
-from waystation.temporal.messages import ALLOWANCE, ALLOWANCE_ANSWER, ALLOWANCE_PAY, ALLOWANCE_SETTLE
+from waystation.temporal.messages import (
+    ALLOWANCE,
+    ALLOWANCE_ANSWER,
+    ALLOWANCE_PAY,
+    ALLOWANCE_SETTLE,
+    ALLOWANCE_STATUS,
+)
 
 if TYPE_CHECKING:
     from waystation.buyer.allowance.holder import AllowanceHolder
@@ -62,10 +67,10 @@ class OpenAllowance:
         """
         if self.holder is not None:
             return await self.holder.pay(request, first_answer, key=key, max_price=max_price)
-        payment = AllowancePayment(key=key, request=request, first_answer=first_answer)
+        payment = AllowancePayment(key=key, request=request, first_answer=first_answer, max_price=max_price)
         handle = self._client.get_workflow_handle(self.id)
         try:
-            return await update(handle, ALLOWANCE_PAY, payment, update_id=f"pay-{key}")
+            answer = await update(handle, ALLOWANCE_PAY, payment, update_id=f"pay-{key}")
         except WorkflowUpdateFailedError as failed:
             cause = failed.cause
             rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
@@ -76,7 +81,11 @@ class OpenAllowance:
             made = await ask(handle, ALLOWANCE_ANSWER, key)
             if made is None:
                 raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
-            return made
+            answer = made
+        # Temporal, too, gives the first answer again for a key, whatever the request is now.
+        if answer.request_digest != request.digest():
+            raise HolderRefusedError("key_reused", f"'{key}' names another request; choose another key")
+        return answer
 
     async def settle(self) -> None:
         """Reports for the last time, and lets the workflow commit what was spent."""
@@ -101,19 +110,27 @@ async def open_allowance(
     """Starts an allowance, or finds the one with this id; with ``means``, this process becomes its holder.
 
     Raises:
-        HolderRefusedError: Another process pays from it.
+        HolderRefusedError: Another process pays from it, or the id names another allowance.
     """
-    with contextlib.suppress(WorkflowAlreadyStartedError):  # settled: it still returns its answers
+    try:
         await start_workflow(
             client,
             ALLOWANCE,
             AllowanceOpening(start=start),
             id=allowance_id,
             task_queue=task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             memo={"session_id": start.session_id, "agent": start.agent},
         )
+    except WorkflowAlreadyStartedError:
+        # This process has died, or somebody else chose the same id. A settled one still returns its answers.
+        handle = client.get_workflow_handle(allowance_id)
+        view = await ask(handle, ALLOWANCE_STATUS)
+        if view.start_digest != start.digest():
+            raise HolderRefusedError(
+                ID_TAKEN, f"'{allowance_id}' is another allowance; choose another id"
+            ) from None
     holder = await _hold(client, allowance_id, start, means) if means else None
     return OpenAllowance(client, allowance_id, start, holder)
 

@@ -130,7 +130,7 @@ async def test_a_charge_that_arrives_late_finds_its_intent_canceled(
     async with Agent(shop.url, processor.url) as agent:
         session = await agent.ready(("mug_blue", 1))
         late, fresh = await agent.token(total(session)), await agent.token(total(session))
-        processor.trouble(kind="slow", match="POST .*/confirm", delay_ms=4_000)
+        processor.trouble(kind="slow", match="POST .*/confirm", delay_ms=12_000)
         on_the_way = asyncio.create_task(_dies(agent, session["id"], late, secrets.token_hex(8)))
         await asyncio.to_thread(wait_until, lambda: processor.striking() == 1, "the charge is on its way")
         shop.kill()

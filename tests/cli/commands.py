@@ -20,6 +20,8 @@ from tests.world.dev import COMMAND, Dev
 from waystation.dev.local import read_dev_environment
 
 COLUMNS, LINES = 110, 40
+MAX_ASKED = 6
+"""An API that waited ten seconds for a worker answers 503, try again; a busy machine takes longer."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -45,27 +47,37 @@ class DevProcess(Dev):
     """A ``waystation dev``, and what its sessions hold."""
 
     def session(self, *arguments: str) -> str:
-        """The output of ``waystation session …``, which must succeed."""
-        done = run("session", *arguments, cwd=self.folder)
+        """The output of ``waystation session …``, which must succeed; asked again while nobody is ready."""
+        for _ in range(MAX_ASKED):
+            done = run("session", *arguments, cwd=self.folder)
+            if "(503 " not in done.stderr:
+                break
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
         """All durable events, asked of the API itself: a process for each look would be slow."""
         found = read_dev_environment(self.folder / ".waystation")
-        headers = {"Authorization": f"Bearer {found['WAYSTATION_API_KEY']}"}
         events: list[dict[str, Any]] = []
         page: dict[str, Any] = {"more": True, "next_after": 0}
         while page["more"]:
-            answer = httpx.get(
-                f"{found['WAYSTATION_URL']}/sessions/{session_id}/replay",
-                params={"after": page["next_after"]},
-                headers=headers,
-                timeout=30,
-            )
+            for _ in range(MAX_ASKED):
+                answer = self._replay(found, session_id, page["next_after"])
+                if answer.status_code != 503:
+                    break
             page = answer.raise_for_status().json()
             events += page["events"]
         return events
+
+    @staticmethod
+    def _replay(found: dict[str, str], session_id: str, after: int) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {found['WAYSTATION_API_KEY']}"}
+        return httpx.get(
+            f"{found['WAYSTATION_URL']}/sessions/{session_id}/replay",
+            params={"after": after},
+            headers=headers,
+            timeout=30,
+        )
 
     def count(self, session_id: str, event_type: str) -> int:
         return sum(event["type"] == event_type for event in self.events(session_id))

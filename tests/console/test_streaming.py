@@ -144,12 +144,13 @@ async def test_what_is_written_while_a_message_is_under_way_is_kept(console: Con
     session = await console.session()
     page = await console.page(f"/sessions/{session.id}")
     await ready(page)
-    let_through = asyncio.Event()
+    let_through, cut_off = asyncio.Event(), asyncio.Event()
 
     async def hold(route: Route) -> None:
         await let_through.wait()
-        await route.continue_()
+        await (route.abort() if cut_off.is_set() else route.continue_())
 
+    # One route throughout: between the removal of one and the next, a request may slip through.
     await page.route("**/messages", hold)
     await ask(page, "tokens=1 rate=0")
     field = page.get_by_label("Message", exact=True)
@@ -160,8 +161,7 @@ async def test_what_is_written_while_a_message_is_under_way_is_kept(console: Con
     await until(page, IDLE)
     await expect(field).to_have_value("And now")
 
-    await page.unroute("**/messages")
-    await page.route("**/messages", lambda route: route.abort())
+    cut_off.set()
     await page.keyboard.press("Enter")
     problem = page.locator(".session-view > .problem")
     await expect(problem).to_contain_text("can't be reached")

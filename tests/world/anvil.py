@@ -14,7 +14,9 @@ NO_ANVIL = "anvil isn't installed (npm install @foundry-rs/anvil)"
 
 
 class AnvilProcess(Process):
-    """Mines every transaction at once."""
+    """Mines every transaction at once. npm's command is a script that starts the program itself."""
+
+    leads_others = True
 
     def __init__(self, binary: str, folder: Path, chain_id: int) -> None:
         port = free_port()

@@ -23,6 +23,9 @@ def python(module: str, *arguments: object) -> tuple[str, ...]:
 class Process:
     """A child process with its output in a file; as a context manager it is killed for good at the end."""
 
+    leads_others: ClassVar[bool] = False
+    """Whether the command starts further processes, which have to end with it."""
+
     def __init__(self, *command: str, log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
         self.command, self.log, self.env, self.cwd = command, log, env or {}, cwd
         self._popen: subprocess.Popen[bytes] | None = None
@@ -30,7 +33,12 @@ class Process:
     def start(self) -> Self:
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
-                self.command, stdout=output, stderr=output, env={**os.environ, **self.env}, cwd=self.cwd
+                self.command,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.env},
+                cwd=self.cwd,
+                start_new_session=self.leads_others,
             )
         return self
 
@@ -50,7 +58,10 @@ class Process:
     def kill(self) -> None:
         """kill -9, as a power cut would; nothing if it was never started."""
         if self._popen is not None and not self.ended:
-            self.popen.send_signal(signal.SIGKILL)
+            if self.leads_others:
+                os.killpg(self.popen.pid, signal.SIGKILL)
+            else:
+                self.popen.send_signal(signal.SIGKILL)
             self.popen.wait()
 
     def terminate(self, within: float = PATIENCE_SECONDS) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import Field
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, replaced
 from waystation.models.mandates import (
     AllowedItems,
     AllowedProtocols,
@@ -97,7 +97,7 @@ def reserve(
     if known is not None:
         _check_same(known, request, ledger.terms)
         _check_terms(ledger.terms, request)
-        reservation = known.model_copy(update={"held_until": max(known.held_until, held_until)})
+        reservation = replaced(known, held_until=max(known.held_until, held_until))
         return _put(ledger, reservation), _answer(ledger, reservation)
     _check_terms(ledger.terms, request)
     _check_room(ledger, request)
@@ -137,7 +137,7 @@ def commit(ledger: MandateLedger, request: CommitRequest, now: datetime) -> tupl
         raise MandateRefusal(
             "commit_exceeds_reservation", f"{amount} cannot be committed: only {known.amount} was reserved"
         )
-    settled = known.model_copy(update={"state": "committed", "spent": amount, "settled_at": now})
+    settled = replaced(known, state="committed", spent=amount, settled_at=now)
     spent, payments = ledger.spent + amount, ledger.payments + 1
     return _put(ledger, settled, spent=spent, payments=payments), settled
 
@@ -158,7 +158,7 @@ def refund(ledger: MandateLedger, request: RefundRequest) -> tuple[MandateLedger
     back = min(request.amount, known.spent) - known.refunded
     if back <= 0:
         return ledger, known
-    settled = known.model_copy(update={"refunded": known.refunded + back})
+    settled = replaced(known, refunded=known.refunded + back)
     room = back if ledger.terms.refunds_give_room else 0
     refunded, spent = ledger.refunded + back, ledger.spent - room
     return _put(ledger, settled, spent=spent, refunded=refunded), settled
@@ -184,13 +184,13 @@ def release(
         )
     if known.state == "released":
         return ledger, known
-    settled = known.model_copy(update={"state": "released", "settled_at": now})
+    settled = replaced(known, state="released", settled_at=now)
     return _put(ledger, settled), settled
 
 
 def revoke(ledger: MandateLedger, request: RevokeRequest) -> MandateLedger:
     """Revokes the mandate; the first revocation stands."""
-    return ledger if ledger.revoked is not None else ledger.model_copy(update={"revoked": request})
+    return ledger if ledger.revoked is not None else replaced(ledger, revoked=request)
 
 
 def extend_hold(ledger: MandateLedger, key: str, until: datetime) -> MandateLedger:
@@ -198,7 +198,7 @@ def extend_hold(ledger: MandateLedger, key: str, until: datetime) -> MandateLedg
     known = ledger.reservations.get(key)
     if known is None or known.state != "held":
         return ledger
-    return _put(ledger, known.model_copy(update={"held_until": max(known.held_until, until)}))
+    return _put(ledger, replaced(known, held_until=max(known.held_until, until)))
 
 
 def view(ledger: MandateLedger, now: datetime, *, with_reservations: bool = True) -> MandateView:
@@ -371,4 +371,4 @@ def _prune(ledger: MandateLedger, now: datetime) -> MandateLedger:
     oldest = sorted(settled, key=lambda r: (r.settled_at or now, r.key))[:excess]
     gone = {r.key for r in oldest if r.settled_at is not None and r.settled_at < horizon}
     kept = {key: r for key, r in ledger.reservations.items() if key not in gone}
-    return ledger.model_copy(update={"reservations": kept})
+    return replaced(ledger, reservations=kept)

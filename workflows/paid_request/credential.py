@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.paid_request.calls as calls
     import workflows.policies as policies
     from activities.contract import CloseCall, RedeemCall
+    from waystation.models.base import replaced
     from waystation.models.mandates import ReserveAnswer
     from waystation.models.payments import (
         ClosedCredential,
@@ -82,7 +83,7 @@ class PaymentCredential:
         if result.receipt is None or closed.source == "nobody":
             return
         matches = closed.money_moved == "yes" if result.receipt.status == "success" else False
-        receipt = result.receipt.model_copy(update={"matches_payment": matches})
+        receipt = replaced(result.receipt, matches_payment=matches)
         self._journal.replace(result=replace(result, receipt=receipt))
 
     def forget(self) -> None:

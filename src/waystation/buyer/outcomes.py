@@ -3,6 +3,7 @@
 from typing import Final
 
 from waystation.errors import WaystationError
+from waystation.models.base import replaced
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
@@ -55,7 +56,7 @@ def allowance_answer(
     receipt = redeemed.receipt if redeemed else None
     if receipt is not None and closed.source != "nobody":
         matches = receipt.status == "success" and closed.money_moved == "yes"
-        receipt = receipt.model_copy(update={"matches_payment": matches})
+        receipt = replaced(receipt, matches_payment=matches)
     return AllowanceAnswer(
         money_moved=closed.money_moved,
         amount=counts_as_spent(offer.price, closed),

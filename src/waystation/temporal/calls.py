@@ -16,6 +16,9 @@ Told = TypeVar("Told")
 Result = TypeVar("Result")
 Returned = TypeVar("Returned")
 
+Handle = WorkflowHandle[Any, Any]
+"""Of a workflow whose class the caller may not know."""
+
 
 class StartOptions(TypedDict, total=False):
     """How a workflow is started: options of Temporal's SDK."""
@@ -31,7 +34,7 @@ class StartOptions(TypedDict, total=False):
 
 
 async def tell(
-    handle: WorkflowHandle[Any, Any],
+    handle: Handle,
     signal: SignalName[Argument],
     argument: Argument,
     *,
@@ -42,20 +45,14 @@ async def tell(
 
 
 @overload
-async def ask(
-    handle: WorkflowHandle[Any, Any], query: QueryName[None, Result], argument: None = None
-) -> Result: ...
+async def ask(handle: Handle, query: QueryName[None, Result], argument: None = None) -> Result: ...
 
 
 @overload
-async def ask(
-    handle: WorkflowHandle[Any, Any], query: QueryName[Argument, Result], argument: Argument
-) -> Result: ...
+async def ask(handle: Handle, query: QueryName[Argument, Result], argument: Argument) -> Result: ...
 
 
-async def ask(
-    handle: WorkflowHandle[Any, Any], query: QueryName[Argument, Result], argument: Argument | None = None
-) -> Result:
+async def ask(handle: Handle, query: QueryName[Argument, Result], argument: Argument | None = None) -> Result:
     """Returns the answer to a query."""
     answer: Result = await handle.query(
         query.name, args=_given(query.argument, argument), result_type=query.result
@@ -65,7 +62,7 @@ async def ask(
 
 @overload
 async def update(
-    handle: WorkflowHandle[Any, Any],
+    handle: Handle,
     name: UpdateName[None, Result],
     argument: None = None,
     *,
@@ -75,7 +72,7 @@ async def update(
 
 @overload
 async def update(
-    handle: WorkflowHandle[Any, Any],
+    handle: Handle,
     name: UpdateName[Argument, Result],
     argument: Argument,
     *,
@@ -84,7 +81,7 @@ async def update(
 
 
 async def update(
-    handle: WorkflowHandle[Any, Any],
+    handle: Handle,
     name: UpdateName[Argument, Result],
     argument: Argument | None = None,
     *,

@@ -27,6 +27,7 @@ from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
 from waystation.buyer.offer_choice import OfferRefused, lower_limit
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
 from waystation.buyer.outcomes import CLOSED, HolderRefusedError, allowance_answer
+from waystation.models.base import replaced
 from waystation.models.money import Money
 from waystation.models.payments import (
     AllowanceAnswer,
@@ -217,7 +218,7 @@ class AllowanceHolder:
             if isinstance(minted, AllowanceAnswer):
                 return await self._lease.record(payment, minted)
             credential = minted
-            payment = payment.model_copy(update={"credential": credential})
+            payment = replaced(payment, credential=credential)
             await self._journal.write(self._id, payment, at=payment.mint.at)
         redeemed = await self._send(payment, credential)
         if redeemed is None or redeemed.answer is None:
@@ -225,8 +226,8 @@ class AllowanceHolder:
         # The price counts at once; processor or chain is asked with the next report.
         believed = ClosedCredential(money_moved="yes", source="nobody")
         outcome = allowance_answer(payment.mint.offer, credential, redeemed, believed)
-        answered = {"state": "answered", "redeemed": redeemed, "outcome": outcome}
-        await self._journal.write(self._id, payment.model_copy(update=answered), at=payment.mint.at)
+        answered = replaced(payment, state="answered", redeemed=redeemed, outcome=outcome)
+        await self._journal.write(self._id, answered, at=payment.mint.at)
         self._lease.answered += 1
         if self._lease.answered >= REPORT_AFTER_PAYMENTS:
             self._due.set()

@@ -21,6 +21,7 @@ from waystation.buyer.credentials import Credentials, NotMintedError
 from waystation.buyer.http import PaidHttp, now
 from waystation.buyer.outcomes import CLOSED, LEASED, HolderRefusedError, allowance_answer
 from waystation.buyer.tokens import ProcessorUnavailableError
+from waystation.models.base import replaced
 from waystation.models.payments import (
     MAX_REPORTED_AT_ONCE,
     AllowanceAnswer,
@@ -179,15 +180,13 @@ class HeldLease:
             except (stripe.StripeError, ProcessorUnavailableError):
                 await asyncio.sleep(pause_seconds(attempt))
         outcome = allowance_answer(payment.mint.offer, credential, redeemed, closed)
-        done = payment.model_copy(update={"credential": credential, "redeemed": redeemed})
+        done = replaced(payment, credential=credential, redeemed=redeemed)
         return await self.record(done, outcome)
 
     async def record(self, payment: JournalPayment, outcome: AllowanceAnswer) -> AllowanceAnswer:
         """The last word on a payment, numbered for the report."""
         number, self._number = self._number, self._number + 1
-        closed = payment.model_copy(
-            update={"state": "closed", "outcome": outcome, "counted": outcome.amount, "number": number}
-        )
+        closed = replaced(payment, state="closed", outcome=outcome, counted=outcome.amount, number=number)
         await self.journal.write(self.id, closed, at=payment.mint.at)
         self.count(outcome.amount - payment.counted)
         return outcome

@@ -143,7 +143,12 @@ def response(problem: Problem) -> Response:
     )
 
 
-_PLAIN_CODES = {404: "not-found", 405: "method-not-allowed", TooLarge.status: TooLarge.code}
+_PLAIN_CODES = {
+    404: "not-found",
+    405: "method-not-allowed",
+    SlowRequest.status: SlowRequest.code,
+    TooLarge.status: TooLarge.code,
+}
 
 
 class _Plain(Problem):

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from api import routes
+from api import errors, routes
 from api.door import DoorRoute
 from tests.support import eventually
 from tests.world.stack import KEYS, Stack
@@ -105,6 +105,7 @@ async def test_every_answer_says_that_it_is_no_page_of_others(http: httpx.AsyncC
 async def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.door.BODY_TIMEOUT_SECONDS", 0.1)
     app = FastAPI()
+    errors.install(app)
     router = APIRouter(route_class=DoorRoute)
 
     @router.post("/")
@@ -120,7 +121,7 @@ async def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.Mon
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
         answer = await client.post("/", content=endless(), headers={"Content-Type": "application/json"})
-    assert answer.status_code == 408
+    assert (answer.status_code, answer.json()["code"]) == (408, "body-too-slow")
 
 
 DEEP_TEXT = "[" * 70_000

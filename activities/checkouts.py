@@ -25,6 +25,7 @@ from activities.contract import (
     OpenCheckout,
 )
 from activities.heartbeats import heartbeating
+from activities.secrets import opened
 from waystation.buyer.carts import answer_from_session
 from waystation.buyer.origins import RequestInvalidError
 from waystation.models.purchases import (
@@ -32,6 +33,7 @@ from waystation.models.purchases import (
     PurchaseRequest,
 )
 from waystation.protocols import acp
+from waystation.temporal.sealing import Vault
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 READ_TIMEOUT_SECONDS: Final = 25
@@ -78,11 +80,13 @@ class CheckoutActivities(CheckoutCalls):
     Args:
         http: a client without retries and without redirects; shared, closed by its owner.
         credentials: what to authenticate with at which seller.
+        vault: opens payment tokens.
     """
 
-    def __init__(self, http: httpx.AsyncClient, credentials: SellerCredentials) -> None:
+    def __init__(self, http: httpx.AsyncClient, credentials: SellerCredentials, vault: Vault) -> None:
         self._http = http
         self._credentials = credentials
+        self._vault = vault
         self._base_urls: dict[str, _Discovered] = {}
 
     @activity.defn
@@ -138,7 +142,7 @@ class CheckoutActivities(CheckoutCalls):
         Any failure other than a clear 4xx leaves the outcome unknown: ask again with the same key, or read.
         """
         request, proof = call.request, call.authentication
-        credential = acp.PaymentCredential(type="spt", token=SecretStr(call.token_id))
+        credential = acp.PaymentCredential(type="spt", token=SecretStr(opened(self._vault, call.token)))
         body = acp.CheckoutCompleteRequest(
             buyer=request.buyer,
             payment_data=acp.PaymentData(

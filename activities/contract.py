@@ -27,13 +27,14 @@ from waystation.models.payments import (
     ClosedCredential,
     HeaderPair,
     MintCall,
-    MintedCredential,
     Offer,
     PaidHttpRequest,
     ProbeAnswer,
     Rail,
     RedeemAnswer,
+    SealedCredential,
 )
+from waystation.models.proofs import ProofQuestion, ProofVerdict, Sealed
 from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
@@ -65,6 +66,9 @@ PAYMENT_METHOD_DECLINED: Final = "PaymentMethodDeclined"
 
 MANDATE_REFUSED: Final = "MandateRefused"
 """Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
+
+SECRET_SEALED: Final = "SecretSealed"
+"""This worker can't seal (final) or open a payment secret; the message says what to set."""
 
 REQUEST_INVALID: Final = "PaidRequestInvalid"
 """Final: the request can't be made at all (no TLS, bad URL). ``details``: the rule's name."""
@@ -146,6 +150,15 @@ class MandateCalls(Protocol):
         ...
 
 
+class ProofCalls(Protocol):
+    """What is asked about who decided."""
+
+    @activity.defn
+    async def check_proof(self, question: ProofQuestion) -> ProofVerdict:
+        """Returns whether a decision about the workflow that asks counts."""
+        ...
+
+
 class OpenCheckout(Frozen):
     """A checkout to create for a request."""
 
@@ -180,7 +193,7 @@ class CompleteCheckout(Frozen):
     checkout: CheckoutRef
     request: PurchaseRequest
     handler_id: str
-    token_id: str = Field(repr=False)
+    token: Sealed = Field(repr=False)
     authentication: AuthenticationDone | None = None
     idempotency_key: str
 
@@ -316,7 +329,7 @@ class RedeemCall(Frozen):
 
     request: PaidHttpRequest
     offer: Offer
-    credential: MintedCredential
+    credential: SealedCredential
     key: str
 
 
@@ -324,7 +337,7 @@ class CloseCall(Frozen):
     """A credential to close: find out whether it moved money, and if not, make sure it never will."""
 
     offer: Offer
-    credential: MintedCredential
+    credential: SealedCredential
     key: str
 
 
@@ -355,7 +368,7 @@ class PaidRequestCalls(Protocol):
         ...
 
     @activity.defn
-    async def mint_payment_credential(self, call: MintCall) -> MintedCredential:
+    async def mint_payment_credential(self, call: MintCall) -> SealedCredential:
         """Issues a token or signs an authorization for exactly this offer. Sends nothing to the server."""
         ...
 

@@ -120,6 +120,7 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.SPAWN_REFUSED: (Conflict, "spawn-refused"),
     names.ALREADY_DECIDED: (Conflict, "already-decided"),
     names.NOT_AN_APPROVER: (Forbidden, "not-an-approver"),
+    names.NOT_PROVEN: (Forbidden, "not-proven"),
     names.NOT_AWAITING_APPROVAL: (Conflict, "not-awaiting-approval"),
     names.STALE_DIGEST: (Conflict, "stale-digest"),
     names.QUEUE_FULL: (TooMany, "queue-full"),

@@ -10,10 +10,10 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import (
         ClosedCredential,
         MintCall,
-        MintedCredential,
         PaidHttpRequest,
         ProbeAnswer,
         RedeemAnswer,
+        SealedCredential,
     )
     from workflows.calls import call_options, durable, quick, settle
 
@@ -54,12 +54,12 @@ async def probe(request: PaidHttpRequest) -> ProbeAnswer:
     return await durable(PaidRequestCalls.probe_paid_resource, request, PROBE)
 
 
-async def mint(call: MintCall) -> MintedCredential:
+async def mint(call: MintCall) -> SealedCredential:
     """Mints a credential."""
     return await durable(PaidRequestCalls.mint_payment_credential, call, MINT)
 
 
-async def mint_at_once(call: MintCall) -> MintedCredential:
+async def mint_at_once(call: MintCall) -> SealedCredential:
     """Mints a credential within the task where that is possible, which spares a round trip.
 
     What it made is in the history before the next step begins. It may run twice, so nothing in the call may

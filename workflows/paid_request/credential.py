@@ -14,10 +14,10 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import (
         ClosedCredential,
         MintCall,
-        MintedCredential,
         Offer,
         PaymentRefusal,
         RedeemAnswer,
+        SealedCredential,
     )
     from workflows.calls import CallFailure
     from workflows.keys import step_key
@@ -53,7 +53,7 @@ class PaymentCredential:
             redeemed = await self._redeem(terms.offer, credential, patiently=True)
         return redeemed, closed
 
-    async def close(self, offer: Offer, credential: MintedCredential) -> ClosedCredential:
+    async def close(self, offer: Offer, credential: SealedCredential) -> ClosedCredential:
         """Returns the processor's or chain's word. A signed authorization is waited out where need be."""
         journal = self._journal
         key = step_key(journal.id, "close", journal.state.credential.minted)
@@ -91,7 +91,7 @@ class PaymentCredential:
         journal = self._journal
         journal.replace(credential=replace(journal.state.credential, current=None, sent=False))
 
-    async def _mint(self, offer: Offer, reserved: ReserveAnswer) -> MintedCredential:
+    async def _mint(self, offer: Offer, reserved: ReserveAnswer) -> SealedCredential:
         journal, start = self._journal, self._journal.start
         method, minted = start.payment_method, journal.state.credential.minted
         if method is not None and method not in reserved.payment_methods:
@@ -113,7 +113,7 @@ class PaymentCredential:
         return credential
 
     async def _redeem(
-        self, offer: Offer, credential: MintedCredential, *, patiently: bool = False
+        self, offer: Offer, credential: SealedCredential, *, patiently: bool = False
     ) -> RedeemAnswer | None:
         """Returns what came back for the credential; ``None`` when nothing did."""
         journal, state = self._journal, self._journal.state

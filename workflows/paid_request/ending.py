@@ -55,7 +55,7 @@ class PaymentEnding:
         if (
             state.terms is not None
             and credential is not None
-            and (state.credential.sent or credential.token_id is not None)
+            and (state.credential.sent or credential.is_token)
         ):
             closed = await self._credential.close(state.terms.offer, credential)
             self._credential.check_receipt(closed)
@@ -98,6 +98,7 @@ def as_refused(failure: CallFailure) -> PaymentRefused:
         contract.SELLER_UNAVAILABLE: "server_unavailable",
         contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
         contract.PROCESSOR_REFUSED: "processor_refused",
+        contract.SECRET_SEALED: "secret_sealed",
     }.get(failure.kind, "call_failed")
     return PaymentRefused(rule, str(failure), "failed")
 

@@ -11,13 +11,13 @@ from waystation.models.decisions import Approve, Cancel, Reject
 from waystation.models.mandates import HeldReservation, RevokeRequest
 from waystation.models.payments import (
     HttpAnswer,
-    MintedCredential,
     MoneyMoved,
     Offer,
     PaidHttpRequest,
     PaidRequestStatus,
     PaymentRefusal,
     Receipt,
+    SealedCredential,
 )
 from workflows.paid_request import rules
 from workflows.trail import Trail
@@ -54,7 +54,7 @@ class CredentialState:
 
     minted: int = 0
     """Numbers the credentials for idempotency keys, so it only ever grows."""
-    current: MintedCredential | None = None
+    current: SealedCredential | None = None
     sent: bool = False
     money_moved: MoneyMoved = "no"
     """The word of processor or chain, once they were asked."""

@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import Offer, PaidRequestStart, PaidRequestView, ProbeAnswer
     from waystation.models.trail import AuditTrail
     from waystation.temporal.messages import PAID_REQUEST
-    from workflows.arguments import drop_unless
+    from workflows.arguments import drop_unless, drop_unless_waiting
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
     from workflows.outbox import Outbox
@@ -77,26 +77,26 @@ class PaidRequest:
     # What people may say
 
     @workflow.signal
-    @drop_unless(Approve)
-    def approve(self, approval: Approve) -> None:
+    @drop_unless_waiting(Approve)
+    async def approve(self, approval: Approve) -> None:
         """This person agrees to the terms with this digest."""
-        self._inbox.decide(approval)
+        await self._inbox.decide(approval)
 
     @workflow.signal
-    @drop_unless(Reject)
-    def reject(self, rejection: Reject) -> None:
+    @drop_unless_waiting(Reject)
+    async def reject(self, rejection: Reject) -> None:
         """This person says no."""
-        self._inbox.decide(rejection)
+        await self._inbox.decide(rejection)
 
     @workflow.update
     async def decide(self, decision: Decision) -> PaidRequestView:
         """Approves or rejects; returns the request once it is under way or undone.
 
         Raises:
-            ApplicationError: ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``, ``NotAnApprover``,
-                ``InvalidDecision``.
+            ApplicationError: ``NotProven``, ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``,
+                ``NotAnApprover``, ``InvalidDecision``.
         """
-        self._inbox.decide(the_one_in(decision), tell=True)
+        await self._inbox.decide(the_one_in(decision), tell=True)
         await workflow.wait_condition(lambda: self._journal.state.status != "awaiting_approval")
         return self.status()
 

@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.models.trail import AuditTrail
     from waystation.temporal.names import PURCHASE_WORKFLOW
-    from workflows.arguments import drop_unless
+    from workflows.arguments import drop_unless, drop_unless_waiting
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
     from workflows.outbox import Outbox
@@ -108,26 +108,26 @@ class Purchase:
     # Signals, updates, queries
 
     @workflow.signal
-    @drop_unless(Approve)
-    def approve(self, approval: Approve) -> None:
+    @drop_unless_waiting(Approve)
+    async def approve(self, approval: Approve) -> None:
         """Takes a person's approval of the cart with this digest."""
-        self._inbox.decide(approval)
+        await self._inbox.decide(approval)
 
     @workflow.signal
-    @drop_unless(Reject)
-    def reject(self, rejection: Reject) -> None:
+    @drop_unless_waiting(Reject)
+    async def reject(self, rejection: Reject) -> None:
         """Takes a person's rejection."""
-        self._inbox.decide(rejection)
+        await self._inbox.decide(rejection)
 
     @workflow.update
-    def decide(self, decision: Decision) -> PurchaseView:
+    async def decide(self, decision: Decision) -> PurchaseView:
         """Approves or rejects, and tells the caller whether it counted.
 
         Raises:
-            ApplicationError: ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``, ``NotAnApprover``,
-                ``InvalidDecision``.
+            ApplicationError: ``NotProven``, ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``,
+                ``NotAnApprover``, ``InvalidDecision``.
         """
-        self._inbox.decide(the_one_in(decision), tell=True)
+        await self._inbox.decide(the_one_in(decision), tell=True)
         return self._journal.view()
 
     @decide.validator
@@ -181,10 +181,10 @@ class Purchase:
         self._inbox.authentication_result(result)
 
     @workflow.signal
-    @drop_unless(RetryPayment)
-    def retry_payment(self, retry: RetryPayment) -> None:
+    @drop_unless_waiting(RetryPayment)
+    async def retry_payment(self, retry: RetryPayment) -> None:
         """Tries again after a decline, perhaps with another method of the mandate."""
-        self._inbox.retry_payment(retry)
+        await self._inbox.retry_payment(retry)
 
     @workflow.signal
     @drop_unless(OrderEventReceived)

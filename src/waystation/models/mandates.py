@@ -17,6 +17,8 @@ MAX_PAYMENT_METHODS: Final = 5
 MAX_HOLD_SECONDS: Final = 90 * 24 * 3600
 MAX_KEY_LENGTH_CHARS: Final = 255
 ANY_SELLER: Final = "*"
+GRANT_NOT_PROVEN: Final = "the grant is not proven"
+"""How the reason begins for which an unproven mandate is revoked."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
@@ -216,3 +218,4 @@ class MandateView(Frozen):
     payments: int
     reservations: tuple[Reservation, ...] = ()
     revoked_by: str | None = None
+    revoked_because: str | None = None

@@ -1,25 +1,38 @@
 """The contract of HTTP 402 payments: offers, receipts, requests and their outcomes.
 
 Amounts are integers of minor units (``Money``).
-Nothing here holds a secret except ``MintedCredential``, which exists only
-inside encrypted workflow payloads.
+Nothing here holds a secret except ``MintedCredential``, which stays in the process that made it: histories have
+a ``SealedCredential``.
 """
 
 import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, SecretStr, StringConstraints, field_serializer
+from pydantic import (
+    AwareDatetime,
+    Field,
+    FieldSerializationInfo,
+    SecretStr,
+    StringConstraints,
+    field_serializer,
+    model_validator,
+)
 
 from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits, Money
+from waystation.models.proofs import FORGOTTEN, Sealed
 
 MAX_URL_CHARACTERS = 8_192
 MAX_REQUEST_HEADERS = 64
 MAX_REQUEST_BODY_BASE64_CHARACTERS = 1_400_000
 """About 1 MiB of request body, which is part of the workflow's own payload."""
+
+
+REVEAL: Final = "reveal the secrets of a credential"
+"""The context of serialization in which a credential shows its secrets."""
 
 
 class Rail(StrEnum):
@@ -80,9 +93,10 @@ class Receipt(Frozen):
 
 
 class MintedCredential(Frozen):
-    """A payment credential, recorded before it is ever sent.
+    """A payment credential as the process that sends it has it. Never logged.
 
-    Never logged; the workflow's payload codec encrypts it at rest.
+    Its secrets are masked wherever it is serialized, in a payload too, but for the context ``REVEAL``: for what is sealed
+    before it is kept.
     """
 
     header: str
@@ -99,8 +113,37 @@ class MintedCredential(Frozen):
     valid_before: datetime | None = None
 
     @field_serializer("value", "token_id")
-    def _reveal(self, value: SecretStr | None) -> str | None:
-        return value.get_secret_value() if value is not None else None
+    def _mask(self, value: SecretStr | None, info: FieldSerializationInfo) -> str | None:
+        if value is None:
+            return None
+        return value.get_secret_value() if info.context == REVEAL else str(value)
+
+
+class SealedCredential(Frozen):
+    """A payment credential in a workflow's history, recorded before it is ever sent.
+
+    What could be spent by whoever reads it is sealed for workers; the rest names it and tells when it ends.
+    """
+
+    sealed: Sealed = Field(repr=False)
+    """A ``MintedCredential`` as JSON."""
+    fingerprint: str
+    is_token: bool = False
+    """Whether it is a shared payment token, which may be charged even unsent."""
+    valid_before: datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forgets_what_is_in_clear(cls, given: object) -> object:
+        """Reads histories of earlier releases, without the credential that they give away."""
+        if isinstance(given, dict) and "value" in given:
+            return {
+                "sealed": FORGOTTEN,
+                "fingerprint": given.get("fingerprint"),
+                "is_token": given.get("token_id") is not None,
+                "valid_before": given.get("valid_before"),
+            }
+        return given
 
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://", max_length=MAX_URL_CHARACTERS)]

@@ -30,6 +30,7 @@ from waystation.models.commerce import (
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
 from waystation.models.money import MinorUnits, Money
+from waystation.models.proofs import FORGOTTEN, Proof, Sealed
 
 MAX_ITEMS: Final = 100
 MAX_ITEM_QUANTITY: Final = 10_000
@@ -322,6 +323,7 @@ class RetryPayment(Frozen):
     payment_method: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")] | None = (
         None
     )
+    proof: Proof | None = None
 
 
 class OrderEventReceived(Frozen):
@@ -413,11 +415,11 @@ class NextAction(Frozen):
 
 
 class PaymentToken(Frozen):
-    """A shared payment token. ``id`` *is* the secret: it goes to the seller and nowhere else."""
+    """A shared payment token. Its id *is* the secret, so histories have it sealed, and only workers open it."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    id: str = Field(repr=False)
+    sealed: Sealed = Field(repr=False)
     fingerprint: str
     """A short one-way name of the token, for the audit trail."""
 
@@ -429,6 +431,14 @@ class PaymentToken(Frozen):
     """What was charged to it so far, if the processor says so."""
 
     request_id: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forgets_what_is_in_clear(cls, given: object) -> object:
+        """Reads histories of earlier releases, without the token that they give away."""
+        if isinstance(given, dict) and "id" in given:
+            return {**{name: value for name, value in given.items() if name != "id"}, "sealed": FORGOTTEN}
+        return given
 
     @property
     def is_spent(self) -> bool:

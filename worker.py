@@ -108,13 +108,14 @@ def _warn_about_money(verifier: Verifier, vault: Vault) -> None:
     """Says what is missing for purchases and payments; sessions need none of it."""
     if verifier.takes_unsigned:
         logger.warning(
-            "WAYSTATION_UNSIGNED_DECISIONS is set: whoever reaches Temporal can approve and grant in any name. "
-            "Only for development."
+            "WAYSTATION_UNSIGNED_DECISIONS is set: whoever reaches Temporal can approve and grant in any "
+            "name. Only for development."
         )
     elif not verifier.knows_keys:
         logger.warning(
-            "No decision key is known, so no approval and no mandate counts. Set WAYSTATION_DECISION_KEYS for "
-            "the API and WAYSTATION_DECISION_PUBLIC_KEYS for workers ('waystation sign new-key' makes a pair)."
+            "No decision key is known, so no approval and no mandate counts. Set WAYSTATION_DECISION_KEYS "
+            "for the API and WAYSTATION_DECISION_PUBLIC_KEYS for workers; 'waystation sign new-key' makes a "
+            "pair."
         )
     if not vault.is_open:
         logger.warning(

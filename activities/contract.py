@@ -67,7 +67,7 @@ PAYMENT_METHOD_DECLINED: Final = "PaymentMethodDeclined"
 MANDATE_REFUSED: Final = "MandateRefused"
 """Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
 
-SECRET_SEALED: Final = "SecretSealed"
+SEALING_FAILED: Final = "SealingFailed"
 """This worker can't seal (final) or open a payment secret; the message says what to set."""
 
 REQUEST_INVALID: Final = "PaidRequestInvalid"

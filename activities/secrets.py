@@ -3,7 +3,7 @@
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.contract import SECRET_SEALED
+from activities.contract import SEALING_FAILED
 from waystation.models.payments import REVEAL, MintedCredential, SealedCredential
 from waystation.models.proofs import Sealed
 from waystation.temporal.sealing import SealError, Vault
@@ -13,7 +13,7 @@ def check_open(vault: Vault) -> None:
     """Checks that what is about to be made can be sealed.
 
     Raises:
-        ApplicationError: ``SecretSealed``: this worker has no key; final.
+        ApplicationError: ``SealingFailed``: this worker has no key; final.
     """
     try:
         vault.check_open()
@@ -33,7 +33,7 @@ def opened(vault: Vault, secret: Sealed) -> str:
     """Returns what was sealed for the workflow that asks.
 
     Raises:
-        ApplicationError: ``SecretSealed``: it is another workflow's (final), or this worker lacks the key.
+        ApplicationError: ``SealingFailed``: it is another workflow's (final), or this worker lacks the key.
     """
     try:
         return vault.open(secret, workflow_id=_workflow_id())
@@ -63,4 +63,4 @@ def _workflow_id() -> str:
 
 
 def _refusal(error: SealError) -> ApplicationError:
-    return ApplicationError(str(error), "secret_sealed", type=SECRET_SEALED, non_retryable=error.final)
+    return ApplicationError(str(error), "sealing_failed", type=SEALING_FAILED, non_retryable=error.final)

@@ -97,8 +97,8 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     signer = signer_from([key.get_secret_value() for key in settings.decision_keys])
     if signer is None:
         logger.warning(
-            "WAYSTATION_DECISION_KEYS is not set: approvals and mandates count only where workers take unsigned "
-            "ones. 'waystation sign new-key' makes a pair of keys."
+            "WAYSTATION_DECISION_KEYS is not set: approvals and mandates count only where workers take "
+            "unsigned ones. 'waystation sign new-key' makes a pair of keys."
         )
     money = MoneyGateway(client, settings.temporal_timeout_seconds, signer=signer)
     feeds = Feeds(gateway, bus, settings)

@@ -37,7 +37,7 @@ def kind_of(wanted: Approve | Reject) -> Literal["approve", "reject"]:
 def refused_entry(
     claimed_by: str, verdict: ProofVerdict, facts: Mapping[str, JsonValue]
 ) -> tuple[str, dict[str, JsonValue]]:
-    """Returns who goes into the trail for a refused decision, and with what: nobody signs for a mere claim."""
+    """Returns who goes into the trail for a refused decision, and with what. A claim is nobody's act."""
     if verdict.valid:
         return claimed_by, {**facts}
     return "unproven", {**facts, "claimed_by": claimed_by, "unproven": verdict.why}

@@ -1,4 +1,4 @@
-"""Whether somebody who may vouch for it has signed a decision. The verdict is recorded, so keys can rotate."""
+"""Whether whoever may vouch for a decision has signed it. The verdict is recorded, so keys can rotate."""
 
 from typing import Final
 

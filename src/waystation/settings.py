@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     unsigned_decisions: bool = False
     """For workers in development: decisions count without a signature."""
     token_keys: tuple[SecretStr, ...] = ()
-    """For workers: a JSON list of ``<id>:<base64 of 32 bytes>``. The first seals payment secrets in histories."""
+    """For workers: a JSON list of ``<id>:<base64 of 32 bytes>``. The first seals payment secrets."""
 
     # Money
     money: MoneySettings = Field(default_factory=MoneySettings)

@@ -98,7 +98,7 @@ def as_refused(failure: CallFailure) -> PaymentRefused:
         contract.SELLER_UNAVAILABLE: "server_unavailable",
         contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
         contract.PROCESSOR_REFUSED: "processor_refused",
-        contract.SECRET_SEALED: "secret_sealed",
+        contract.SEALING_FAILED: "sealing_failed",
     }.get(failure.kind, "call_failed")
     return PaymentRefused(rule, str(failure), "failed")
 

@@ -37,7 +37,7 @@ def as_refusal(failure: CallFailure) -> PurchaseRefusal:
         contract.SELLER_UNAVAILABLE: "seller_unavailable",
         contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
         contract.PROCESSOR_REFUSED: "processor_refused",
-        contract.SECRET_SEALED: "secret_sealed",
+        contract.SEALING_FAILED: "sealing_failed",
     }.get(failure.kind, "call_failed")
     return PurchaseRefusal(rule, str(failure), "failed")
 

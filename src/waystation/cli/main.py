@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from waystation.cli import money as money_cli
+from waystation.cli.sign import sign_app
 from waystation.cli.storage import storage_app
 from waystation.client import Client
 from waystation.dev.local import (
@@ -38,6 +39,7 @@ app = typer.Typer(
 session_app = typer.Typer(no_args_is_help=True)
 app.add_typer(session_app, name="session")
 app.add_typer(storage_app, name="storage")
+app.add_typer(sign_app, name="sign")
 
 _money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)
 

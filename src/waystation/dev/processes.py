@@ -167,7 +167,7 @@ class DevState:
                     "WAYSTATION_DECISION_PUBLIC_KEYS": json.dumps(
                         [Signer.of(self._secrets[DECISION_KEY]).public_key]
                     ),
-                    # Whoever has the state folder has every key anyway, and Temporal's command line is for trying.
+                    # For trying Temporal's command line; whoever is on this machine has every key anyway.
                     "WAYSTATION_UNSIGNED_DECISIONS": "true",
                 }
             case "api":

@@ -1,8 +1,8 @@
 """The contract of HTTP 402 payments: offers, receipts, requests and their outcomes.
 
 Amounts are integers of minor units (``Money``).
-Nothing here holds a secret except ``MintedCredential``, which stays in the process that made it: histories have
-a ``SealedCredential``.
+Nothing here holds a secret except ``MintedCredential``, which stays in the process that made it:
+histories have a ``SealedCredential``.
 """
 
 import hashlib
@@ -95,8 +95,8 @@ class Receipt(Frozen):
 class MintedCredential(Frozen):
     """A payment credential as the process that sends it has it. Never logged.
 
-    Its secrets are masked wherever it is serialized, in a payload too, but for the context ``REVEAL``: for what is sealed
-    before it is kept.
+    Its secrets are masked wherever it is serialized, in a payload too, but in the context ``REVEAL``, for
+    what is sealed before it is kept.
     """
 
     header: str

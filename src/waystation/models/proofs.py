@@ -1,4 +1,4 @@
-"""What makes a person's decision believable to a workflow: a signature of whoever authenticated the person."""
+"""What makes a person's decision believable: the signature of whoever authenticated the person."""
 
 from typing import Annotated, Final, Literal
 

@@ -415,7 +415,7 @@ class NextAction(Frozen):
 
 
 class PaymentToken(Frozen):
-    """A shared payment token. Its id *is* the secret, so histories have it sealed, and only workers open it."""
+    """A shared payment token. Its id *is* the secret: histories have it sealed, and only workers open it."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 

@@ -61,7 +61,8 @@ class Vault:
         """Raises ``SealError`` without a key: ask before a secret is made that couldn't be kept."""
         if self._active is None:
             raise SealError(
-                "this worker has no key for payment tokens; set WAYSTATION_TOKEN_KEYS, the same for all workers"
+                "this worker has no key for payment tokens; set WAYSTATION_TOKEN_KEYS, "
+                "the same for all workers"
             )
 
     def seal(self, secret: str, *, workflow_id: str) -> Sealed:
@@ -89,8 +90,8 @@ class Vault:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise SealError(
-                f"a payment token was sealed with the key '{key_id}', which this worker doesn't have; add it to "
-                "WAYSTATION_TOKEN_KEYS",
+                f"a payment token was sealed with the key '{key_id}', which this worker doesn't have; "
+                "add it to WAYSTATION_TOKEN_KEYS",
                 final=False,
             )
         try:

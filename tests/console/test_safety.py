@@ -76,6 +76,8 @@ LONG_CHARACTERS = MAX_MESSAGE_CHARACTERS // 2
 MAX_GROWTH = 10
 """For a text four times as long. In proportion to the text it is 4, to its square 16."""
 NOISE_MILLISECONDS = 20
+MAX_MEASURED = 5
+"""A busy machine may disturb a measurement; it doesn't disturb five of them in the same way."""
 MAX_ELEMENTS = 31_000
 RENDERED = """
 async ([before, part, after, lengths]) => {
@@ -101,10 +103,13 @@ async def test_the_time_to_draw_a_text_grows_with_its_length_alone(console: Cons
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
     for part in REPEATED:
         for before, after in FRAMES:
-            async with asyncio.timeout(60):
-                lengths = [SHORT_CHARACTERS, LONG_CHARACTERS]
-                short, long = await page.evaluate(RENDERED, [before, part, after, lengths])
-            growth = long["milliseconds"] / max(short["milliseconds"], NOISE_MILLISECONDS)
+            for _ in range(MAX_MEASURED):
+                async with asyncio.timeout(60):
+                    lengths = [SHORT_CHARACTERS, LONG_CHARACTERS]
+                    short, long = await page.evaluate(RENDERED, [before, part, after, lengths])
+                growth = long["milliseconds"] / max(short["milliseconds"], NOISE_MILLISECONDS)
+                if growth < MAX_GROWTH:
+                    break
             assert growth < MAX_GROWTH, (before, part, after)
             assert long["elements"] < MAX_ELEMENTS, (before, part, after)
 

@@ -25,10 +25,11 @@ from activities.contract import (
     OpenCheckout,
 )
 from activities.heartbeats import heartbeating
-from waystation.buyer.carts import answer_from_session
+from waystation.buyer.carts import answer_from_session, placed_from_session
 from waystation.buyer.origins import RequestInvalidError
 from waystation.models.purchases import (
     CheckoutAnswer,
+    OrderPlaced,
     PurchaseRequest,
 )
 from waystation.protocols import acp
@@ -125,15 +126,15 @@ class CheckoutActivities(CheckoutCalls):
 
     @activity.defn
     @heartbeating
-    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
-        """Reads a checkout (``GET /checkout_sessions/{id}``)."""
+    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
+        """Reads a checkout (``GET /checkout_sessions/{id}``). Of a completed one, the order suffices."""
         path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
-        return await self._session(checkout, "GET", path, None, None, "read")
+        return _answer_or_order(checkout, await self._ask(checkout, "GET", path, None, None, "read"))
 
     @activity.defn
     @heartbeating
-    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
-        """Pays and orders (``POST /checkout_sessions/{id}/complete``).
+    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer | OrderPlaced:
+        """Pays and orders (``POST …/complete``). Of a completed checkout, the order suffices.
 
         Any failure other than a clear 4xx leaves the outcome unknown: ask again with the same key, or read.
         """
@@ -151,7 +152,7 @@ class CheckoutActivities(CheckoutCalls):
             else None,
         )
         path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/complete"
-        return await self._session(
+        stated = await self._ask(
             call.checkout,
             "POST",
             path,
@@ -160,10 +161,11 @@ class CheckoutActivities(CheckoutCalls):
             "completion",
             COMPLETE_READ_TIMEOUT_SECONDS,
         )
+        return _answer_or_order(call.checkout, stated)
 
     @activity.defn
     @heartbeating
-    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
+    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | OrderPlaced | None:
         """Cancels a checkout. One already closed (405) is read instead; ``None`` means that it is gone."""
         trace = acp.IntentTrace(reason_code="other", trace_summary=call.reason[:500])
         body = acp.CheckoutCancelRequest(intent_trace=trace)
@@ -206,8 +208,19 @@ class CheckoutActivities(CheckoutCalls):
         body: acp.AcpModel | None,
         idempotency_key: str | None,
         what: str,
-        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
     ) -> CheckoutAnswer:
+        return _answer(at, await self._ask(at, method, path, body, idempotency_key, what))
+
+    async def _ask(
+        self,
+        at: CheckoutRef,
+        method: str,
+        path: str,
+        body: acp.AcpModel | None,
+        idempotency_key: str | None,
+        what: str,
+        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    ) -> "_Stated":
         headers = {
             acp.HEADER_AUTHORIZATION: f"Bearer {self._credentials.bearer_for(at.seller)}",
             acp.HEADER_API_VERSION: acp.API_VERSION,
@@ -223,14 +236,8 @@ class CheckoutActivities(CheckoutCalls):
         )
         if not response.is_success:
             raise failures.seller_error(response, raw, what)
-        try:
-            session = acp.read_session(raw)
-        except acp.ProtocolViolationError as violation:
-            raise failures.seller_violation(violation) from None
-        return answer_from_session(
-            session,
-            seller=at.seller,
-            api_base_url=at.api_base_url,
+        return _Stated(
+            raw,
             request_id=_header(response, acp.HEADER_REQUEST_ID),
             replayed=response.headers.get(acp.HEADER_IDEMPOTENT_REPLAYED) == "true",
         )
@@ -254,6 +261,48 @@ class CheckoutActivities(CheckoutCalls):
             raise failures.seller_out_of_bounds(error) from None
         except httpx.HTTPError as error:
             raise failures.seller_unreachable(error, what) from None
+
+
+class _Stated(NamedTuple):
+    """A session as the seller sent it."""
+
+    raw: bytes
+    request_id: str | None
+    replayed: bool
+
+
+def _answer(at: CheckoutRef, stated: _Stated) -> CheckoutAnswer:
+    """Reads what decides before paying."""
+    try:
+        session = acp.read_session(stated.raw)
+    except acp.ProtocolViolationError as violation:
+        raise failures.seller_violation(violation) from None
+    return answer_from_session(
+        session,
+        seller=at.seller,
+        api_base_url=at.api_base_url,
+        request_id=stated.request_id,
+        replayed=stated.replayed,
+    )
+
+
+def _answer_or_order(at: CheckoutRef, stated: _Stated) -> CheckoutAnswer | OrderPlaced:
+    """Reads what decides, or at least that there is an order."""
+    try:
+        return _answer(at, stated)
+    except ApplicationError:
+        placed = _placed(stated)
+        if placed is None:
+            raise
+        return placed
+
+
+def _placed(stated: _Stated) -> OrderPlaced | None:
+    try:
+        completed = acp.read_completed(stated.raw)
+    except acp.ProtocolViolationError:
+        return None
+    return placed_from_session(completed, request_id=stated.request_id, replayed=stated.replayed)
 
 
 _CAPABILITIES: Final = acp.Capabilities(

@@ -35,13 +35,16 @@ def parse_rfc3339(text: str) -> datetime:
     try:
         local = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=UTC)
         moment = local - _offset(match[8], match[9], match[10])
-        if leap and (moment.hour, moment.minute) != (23, 59):
-            raise ValueError("a leap second is at 23:59:60 UTC")
-        if leap:
-            return moment + timedelta(seconds=1)
-        return moment + timedelta(microseconds=int((match[7] or "0")[:6].ljust(6, "0")))
+        rest = (
+            timedelta(seconds=1) if leap else timedelta(microseconds=int((match[7] or "0")[:6].ljust(6, "0")))
+        )
+        exists = not leap or (moment.hour, moment.minute) == (23, 59)
+        moment += rest
     except (ValueError, OverflowError):
-        raise ValueError("names a moment that doesn't exist") from None
+        exists = False
+    if not exists:
+        raise ValueError("names a moment that doesn't exist")
+    return moment
 
 
 def _offset(sign: str | None, hours: str | None, minutes: str | None) -> timedelta:

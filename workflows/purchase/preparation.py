@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.purchase.rules as rules
     from waystation.models.commerce import CheckoutStatus
     from waystation.models.decisions import Approve
-    from waystation.models.purchases import MAX_PURCHASE_ID_LENGTH_CHARS
+    from waystation.models.purchases import MAX_PURCHASE_ID_LENGTH_CHARS, CheckoutAnswer
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.authorization import PurchaseAuthorization
     from workflows.purchase.checkout import PurchaseCheckout
@@ -140,12 +140,15 @@ class PurchasePreparation:
             self._prepare_anew()
             return
         answer = await self._checkout.look()
-        if answer is None or answer.status is CheckoutStatus.REQUIRES_ESCALATION:
+        if isinstance(answer, str):
             return
-        self._checkout.take(answer, "checkout.read")
-        if answer.status is CheckoutStatus.COMPLETED and answer.order is not None:
-            await self._ending.finish_elsewhere(answer, answer.order)
-        else:
+        order = rules.order_in(answer, self._checkout.ref().checkout_id)
+        if order is not None:
+            if isinstance(answer, CheckoutAnswer):
+                self._checkout.take(answer, "checkout.read")
+            await self._ending.finish_elsewhere(answer, order)
+        elif isinstance(answer, CheckoutAnswer) and answer.status is not CheckoutStatus.REQUIRES_ESCALATION:
+            self._checkout.take(answer, "checkout.read")
             journal.replace(payment=replace(journal.state.payment, confirm_rounds=0))
             self._prepare_anew()
 

@@ -15,6 +15,7 @@ from waystation.models.mandates import HeldReservation
 from waystation.models.money import Money
 from waystation.models.purchases import (
     AuthenticationDone,
+    Charge,
     CheckoutAnswer,
     FinalStatus,
     OrderFacts,
@@ -113,6 +114,8 @@ class PaymentState:
     confirm_since: datetime | None = None
     confirm_rounds: int = 0
     money_moved: bool = False
+    charge: Charge | None = None
+    """The processor's word on what was charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class CompletionState:
     order: OrderFacts | None = None
     order_events: tuple[str, ...] = ()
     order_sent_at: int = 0
+    completed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

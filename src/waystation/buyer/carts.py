@@ -14,18 +14,22 @@ from waystation.models.purchases import (
     OrderAdjustment,
     OrderFacts,
     OrderFulfillment,
+    OrderPlaced,
 )
 from waystation.protocols.acp import (
     CheckoutSession,
+    CompletedSession,
     FulfillmentOption,
     Message,
     MessageInfo,
     Order,
     PaymentHandler,
+    ProtocolViolationError,
     Total,
     TotalType,
 )
 from waystation.protocols.acp.totals import problems_of_totals
+from waystation.rfc3339 import parse_rfc3339
 
 _SELLER_BACKED = ".seller_backed."
 
@@ -38,7 +42,7 @@ def answer_from_session(
     request_id: str | None = None,
     replayed: bool = False,
 ) -> CheckoutAnswer:
-    """Reduces a session that was read strictly. ``seller`` is the origin that was asked."""
+    """Reduces a session to what decides. ``seller`` is the origin that was asked."""
     handler = choose_handler(session)
     metadata = session.authentication_metadata
     return CheckoutAnswer(
@@ -54,12 +58,20 @@ def answer_from_session(
         handler_id=handler.id if handler else None,
         continue_url=session.continue_url,
         authentication=metadata.wire() if metadata else None,
-        order=order_facts(session.order) if session.order else None,
+        order=order_facts(session.order, session.id) if session.order else None,
         expires_at=_earliest(session.expires_at, session.quote_expires_at),
         api_base_url=api_base_url,
         request_id=request_id,
         replayed=replayed,
     )
+
+
+def placed_from_session(
+    session: CompletedSession, *, request_id: str | None = None, replayed: bool = False
+) -> OrderPlaced:
+    """Reduces a completed session to its order."""
+    order = order_facts(session.order, session.id)
+    return OrderPlaced(checkout_id=session.id, order=order, request_id=request_id, replayed=replayed)
 
 
 def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
@@ -73,7 +85,7 @@ def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
             CartFulfillment(
                 type=choice.type,
                 id=choice.option_id,
-                title=option.title if option else choice.option_id,
+                title=(option.title if option else "") or choice.option_id,
                 amount=_price(option.totals) if option else 0,
                 item_ids=tuple(sorted(choice.item_ids)),
             )
@@ -123,12 +135,19 @@ def _display_order(handler: PaymentHandler) -> int:
     return 0 if handler.display_order is None else handler.display_order
 
 
-def order_facts(order: Order) -> OrderFacts:
-    """Reduces an order to what a buyer follows."""
+def order_facts(order: Order, checkout_id: str | None = None) -> OrderFacts:
+    """Reduces an order to what a buyer follows; ``checkout_id`` is its checkout's, where that is known.
+
+    Raises:
+        ProtocolViolationError: Nobody says which checkout the order is of.
+    """
+    of_checkout = checkout_id if checkout_id is not None else order.checkout_session_id
+    if of_checkout is None:
+        raise ProtocolViolationError("the order", [("$.checkout_session_id", "is missing or can't be read")])
     totals = [total.amount for total in order.totals or () if total.type is TotalType.TOTAL]
     return OrderFacts(
         id=order.id,
-        checkout_id=order.checkout_session_id,
+        checkout_id=of_checkout,
         permalink_url=order.permalink_url,
         number=order.order_number,
         status=order.status,
@@ -161,11 +180,15 @@ def order_facts(order: Order) -> OrderFacts:
 
 
 def _offered(option: FulfillmentOption) -> CartFulfillment:
-    return CartFulfillment(type=option.type, id=option.id, title=option.title, amount=_price(option.totals))
+    return CartFulfillment(
+        type=option.type, id=option.id, title=option.title or option.id, amount=_price(option.totals)
+    )
 
 
 def _totals(totals: Iterable[Total]) -> tuple[CartTotal, ...]:
-    return tuple(CartTotal(type=t.type.value, label=t.display_text, amount=t.amount) for t in totals)
+    return tuple(
+        CartTotal(type=t.type.value, label=t.display_text or t.type.value, amount=t.amount) for t in totals
+    )
 
 
 def _price(totals: Iterable[Total]) -> int:
@@ -178,7 +201,7 @@ def _price(totals: Iterable[Total]) -> int:
 def _message(message: Message) -> CheckoutMessage:
     return CheckoutMessage(
         type=message.type,
-        code=None if isinstance(message, MessageInfo) else message.code.value,
+        code=None if isinstance(message, MessageInfo) else str(message.code),
         param=message.param,
         text=message.content,
         resolution=message.resolution,
@@ -186,4 +209,4 @@ def _message(message: Message) -> CheckoutMessage:
 
 
 def _earliest(*moments: str | None) -> datetime | None:
-    return min((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+    return min((parse_rfc3339(moment) for moment in moments if moment), default=None)

@@ -78,15 +78,15 @@ def read_order_event(raw: bytes | str) -> OrderEvent:
 
 
 def read_cart(raw: bytes | str) -> Cart:
-    return read(Cart, raw, "the cart")
+    return read_stated(Cart, raw, "the cart")
 
 
 def read_discovery(raw: bytes | str) -> Discovery:
-    return read(Discovery, raw, "the discovery document")
+    return read_stated(Discovery, raw, "the discovery document")
 
 
 def read_products(raw: bytes | str) -> FeedProducts:
-    return read(FeedProducts, raw, "the product feed")
+    return read_stated(FeedProducts, raw, "the product feed")
 
 
 def read_error(raw: bytes | str) -> ErrorBody | None:

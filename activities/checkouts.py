@@ -25,8 +25,9 @@ from activities.contract import (
     OpenCheckout,
 )
 from activities.heartbeats import heartbeating
-from waystation.buyer.carts import answer_from_session, placed_from_session
+from waystation.buyer.carts import Source, read_answer, read_answer_or_order
 from waystation.buyer.origins import RequestInvalidError
+from waystation.buyer.products import NO_DISCOVERY
 from waystation.models.purchases import (
     CheckoutAnswer,
     OrderPlaced,
@@ -129,7 +130,7 @@ class CheckoutActivities(CheckoutCalls):
     async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
         """Reads a checkout (``GET /checkout_sessions/{id}``). Of a completed one, the order suffices."""
         path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
-        return _answer_or_order(checkout, await self._ask(checkout, "GET", path, None, None, "read"))
+        return await self._session_or_order(checkout, "GET", path, None, None, "read")
 
     @activity.defn
     @heartbeating
@@ -152,7 +153,7 @@ class CheckoutActivities(CheckoutCalls):
             else None,
         )
         path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/complete"
-        stated = await self._ask(
+        return await self._session_or_order(
             call.checkout,
             "POST",
             path,
@@ -161,7 +162,6 @@ class CheckoutActivities(CheckoutCalls):
             "completion",
             COMPLETE_READ_TIMEOUT_SECONDS,
         )
-        return _answer_or_order(call.checkout, stated)
 
     @activity.defn
     @heartbeating
@@ -188,7 +188,7 @@ class CheckoutActivities(CheckoutCalls):
             return cached.base_url
         _require_tls(seller)
         response, body = await self._send("GET", seller + acp.DISCOVERY_PATH, {}, None, "discovery", None)
-        if response.status_code == 404:
+        if response.status_code in NO_DISCOVERY:
             base = seller
         elif response.status_code != 200:
             raise failures.seller_error(response, body, "discovery")
@@ -209,7 +209,27 @@ class CheckoutActivities(CheckoutCalls):
         idempotency_key: str | None,
         what: str,
     ) -> CheckoutAnswer:
-        return _answer(at, await self._ask(at, method, path, body, idempotency_key, what))
+        raw, source = await self._ask(at, method, path, body, idempotency_key, what)
+        try:
+            return read_answer(raw, source)
+        except acp.ProtocolViolationError as violation:
+            raise failures.seller_violation(violation) from None
+
+    async def _session_or_order(
+        self,
+        at: CheckoutRef,
+        method: str,
+        path: str,
+        body: acp.AcpModel | None,
+        idempotency_key: str | None,
+        what: str,
+        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    ) -> CheckoutAnswer | OrderPlaced:
+        raw, source = await self._ask(at, method, path, body, idempotency_key, what, read_timeout_seconds)
+        try:
+            return read_answer_or_order(raw, source)
+        except acp.ProtocolViolationError as violation:
+            raise failures.seller_violation(violation) from None
 
     async def _ask(
         self,
@@ -220,7 +240,7 @@ class CheckoutActivities(CheckoutCalls):
         idempotency_key: str | None,
         what: str,
         read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
-    ) -> "_Stated":
+    ) -> tuple[bytes, Source]:
         headers = {
             acp.HEADER_AUTHORIZATION: f"Bearer {self._credentials.bearer_for(at.seller)}",
             acp.HEADER_API_VERSION: acp.API_VERSION,
@@ -236,8 +256,9 @@ class CheckoutActivities(CheckoutCalls):
         )
         if not response.is_success:
             raise failures.seller_error(response, raw, what)
-        return _Stated(
-            raw,
+        return raw, Source(
+            seller=at.seller,
+            api_base_url=at.api_base_url,
             request_id=_header(response, acp.HEADER_REQUEST_ID),
             replayed=response.headers.get(acp.HEADER_IDEMPOTENT_REPLAYED) == "true",
         )
@@ -261,48 +282,6 @@ class CheckoutActivities(CheckoutCalls):
             raise failures.seller_out_of_bounds(error) from None
         except httpx.HTTPError as error:
             raise failures.seller_unreachable(error, what) from None
-
-
-class _Stated(NamedTuple):
-    """A session as the seller sent it."""
-
-    raw: bytes
-    request_id: str | None
-    replayed: bool
-
-
-def _answer(at: CheckoutRef, stated: _Stated) -> CheckoutAnswer:
-    """Reads what decides before paying."""
-    try:
-        session = acp.read_session(stated.raw)
-    except acp.ProtocolViolationError as violation:
-        raise failures.seller_violation(violation) from None
-    return answer_from_session(
-        session,
-        seller=at.seller,
-        api_base_url=at.api_base_url,
-        request_id=stated.request_id,
-        replayed=stated.replayed,
-    )
-
-
-def _answer_or_order(at: CheckoutRef, stated: _Stated) -> CheckoutAnswer | OrderPlaced:
-    """Reads what decides, or at least that there is an order."""
-    try:
-        return _answer(at, stated)
-    except ApplicationError:
-        placed = _placed(stated)
-        if placed is None:
-            raise
-        return placed
-
-
-def _placed(stated: _Stated) -> OrderPlaced | None:
-    try:
-        completed = acp.read_completed(stated.raw)
-    except acp.ProtocolViolationError:
-        return None
-    return placed_from_session(completed, request_id=stated.request_id, replayed=stated.replayed)
 
 
 _CAPABILITIES: Final = acp.Capabilities(

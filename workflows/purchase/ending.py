@@ -8,6 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
+    import workflows.purchase.charges as charges
     import workflows.purchase.rules as rules
     from waystation.models.decisions import Refusal
     from waystation.models.purchases import (
@@ -85,7 +86,7 @@ class PurchaseEnding:
     async def _book(self, charge: Charge) -> None:
         """Books what an order has cost: what was charged, and the total where nobody can tell."""
         journal, paid = self._journal, self._paid_cart()
-        spent = rules.counts_as_spent(charge, paid.total)
+        spent = charges.counts_as_spent(charge, paid.total)
         if charge.status == "nothing":
             journal.note("purchase.ordered_without_charge", "processor", {"total": paid.total.amount})
             await self._authorization.release("the seller took an order and charged nothing")
@@ -124,7 +125,7 @@ class PurchaseEnding:
         """Ends a purchase whose money moved and whose order never came: a person has to look."""
         journal, paid = self._journal, self._paid_cart()
         charge = journal.state.payment.charge or Charge(status="unknown")
-        spent = rules.counts_as_spent(charge, paid.total)
+        spent = charges.counts_as_spent(charge, paid.total)
         await self._authorization.commit(spent)
         detail: Detail = {"total": paid.total.amount, "charge": charge.status, "booked": spent.amount}
         journal.note("purchase.charged_without_order", "waystation", detail)

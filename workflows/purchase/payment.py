@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     import activities.contract as contract
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
+    import workflows.purchase.charges as charges
     import workflows.purchase.rules as rules
     from activities.contract import CompleteCheckout
     from waystation.models.commerce import CheckoutStatus
@@ -73,6 +74,7 @@ class PurchasePayment:
                 "too_many_payment_tries", "the payment was tried too often; start anew", "failed"
             )
         self._inbox.raise_if_stopped()
+        rules.check_quote(self._checkout.answer(), now=workflow.now())
         payable = self._checkout.payable()
         try:
             token = await self._tokens.fresh(payable, self._authorization.mandate())
@@ -278,7 +280,7 @@ class PurchasePayment:
 
     async def _finished(self, answer: CheckoutAnswer | OrderPlaced) -> bool:
         """Ends the purchase if the checkout has become an order."""
-        order = rules.order_in(answer, self._checkout.ref().checkout_id)
+        order = charges.order_in(answer, self._checkout.ref().checkout_id)
         if order is None:
             return False
         if self._journal.state.payment.tries == 0:

@@ -74,8 +74,12 @@ class CheckoutState:
 
     @property
     def ready(self) -> bool:
-        """Whether the seller says that the checkout can be paid."""
-        return self.answer is not None and self.answer.status is CheckoutStatus.READY_FOR_PAYMENT
+        """Whether the seller says that it can be paid, and none of its messages stands against that."""
+        return (
+            self.answer is not None
+            and self.answer.status is CheckoutStatus.READY_FOR_PAYMENT
+            and not self.answer.hindrances()
+        )
 
 
 @dataclass(frozen=True, slots=True)

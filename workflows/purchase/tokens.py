@@ -11,7 +11,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
-    import workflows.purchase.rules as rules
+    import workflows.purchase.charges as charges
     from activities.contract import IssueToken, RevokeToken
     from waystation.models.purchases import Charge, PayableCart, PaymentToken
     from workflows.calls import CallFailure
@@ -142,7 +142,7 @@ class PurchaseTokens:
     def _take(self, token: PaymentToken) -> Charge:
         """Keeps the processor's word on a token. Money that moved is known to have moved from then on."""
         journal, payment = self._journal, self._journal.state.payment
-        charge = rules.charge_of(token)
+        charge = charges.charge_of(token)
         if charge != payment.charge:
             facts: Detail = {"status": token.status, "reason": token.deactivated_reason}
             detail: Detail = {"token": token.fingerprint, **facts, "captured": token.captured}

@@ -142,6 +142,17 @@ class CartLine(Frozen):
     quantity: StrictInt
     unit_amount: StrictInt | None = None
     totals: tuple["CartTotal", ...] = ()
+    parent_id: str | None = None
+    """The line of the bundle that this is a part of."""
+
+    @property
+    def price(self) -> int | None:
+        """What the line costs as stated, in minor units; ``None`` if it doesn't say."""
+        stated = {total.type: total.amount for total in self.totals}
+        for kind in ("total", "subtotal", "items_base_amount"):
+            if kind in stated:
+                return stated[kind]
+        return None if self.unit_amount is None else self.unit_amount * self.quantity
 
 
 class CartTotal(Frozen):
@@ -158,7 +169,8 @@ class CartFulfillment(Frozen):
     type: FulfillmentType
     id: str
     title: str
-    amount: StrictInt
+    amount: StrictInt | None
+    """``None``: selected, but not among the options that the seller offers, so nobody states its price."""
     item_ids: tuple[str, ...] = ()
 
 
@@ -255,6 +267,26 @@ class OrderFacts(Frozen):
     total: StrictInt | None = None
 
 
+NO_HINDRANCE: Final = frozenset(
+    {
+        "payment_declined",
+        "requires_3ds",
+        "low_stock",
+        "coupon_invalid",
+        "coupon_expired",
+        "discount_code_expired",
+        "discount_code_invalid",
+        "discount_code_already_applied",
+        "discount_code_combination_disallowed",
+        "discount_code_minimum_not_met",
+        "discount_code_user_not_logged_in",
+        "discount_code_user_ineligible",
+        "discount_code_usage_limit_reached",
+    }
+)
+"""Codes of error messages that a checkout may carry and be paid all the same."""
+
+
 class CheckoutAnswer(Frozen):
     """One answer of the seller, read strictly and reduced to what decides."""
 
@@ -267,6 +299,8 @@ class CheckoutAnswer(Frozen):
     """Amounts that contradict each other, as ``<JSONPath> <rule>``."""
 
     handler_id: str | None = None
+    handlers_offered: tuple[str, ...] = ()
+    """The ways to pay that the seller offers, as people are told them."""
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None
     order: OrderFacts | None = None
@@ -278,6 +312,14 @@ class CheckoutAnswer(Frozen):
     def error_codes(self) -> frozenset[str]:
         """Codes of the error messages."""
         return frozenset(m.code for m in self.messages if m.type == "error" and m.code)
+
+    def hindrances(self) -> frozenset[str]:
+        """Codes of the error messages that stand against paying, whatever the status says.
+
+        Not those about an earlier payment, an authentication that comes with the payment, or a discount that
+        the amounts leave out.
+        """
+        return self.error_codes() - NO_HINDRANCE
 
 
 class OrderPlaced(Frozen):

@@ -60,7 +60,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def retry(self) -> None:
-        self.log.supersede_turn_messages("t1", NOW)
+        self.log.supersede_attempt("t1", NOW)
 
     @rule()
     def carry_over(self) -> None:

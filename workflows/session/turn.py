@@ -31,8 +31,6 @@ with workflow.unsafe.imports_passed_through():
 
 MAX_DETAIL_CHARACTERS = 2_000
 
-AGENT_UNAVAILABLE = "agent_unavailable"
-
 Report = TypeVar("Report", TurnAttempt, TurnEnded)
 
 
@@ -74,7 +72,7 @@ class AgentTurn:
                 result = await self._run_attempt(plan, attempt, patient=patient)
             except AttemptFailedError as failure:
                 failures += failure.counts
-                if failure.code == AGENT_UNAVAILABLE:
+                if failure.code == "agent_unavailable":
                     failure.retry = known and not patient
                     patient = True
                 else:
@@ -152,7 +150,7 @@ def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
     if isinstance(cause, ActivityTimeoutError):
         if cause.type == TimeoutType.SCHEDULE_TO_START:
             return AttemptFailedError(
-                AGENT_UNAVAILABLE,
+                "agent_unavailable",
                 f"No process runs the agent '{agent}'. Start one with: waystation agent module:{agent}",
                 retry=False,
                 counts=False,

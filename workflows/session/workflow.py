@@ -56,6 +56,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.turns import Identity, Turns, TurnsState
 
 
+DEADLINES = "session-deadlines"
+"""Runs that began before sessions had deadlines go on without them."""
 CHECK_INHERITED_EVERY = timedelta(minutes=10)
 """How often a run looks whether turns that an earlier run has started are still there."""
 
@@ -146,6 +148,8 @@ class AgentSession:
         deadline, check = self._turns.next_deadline(), self._state.next_check
         if self._inherited and check and (deadline is None or check < deadline):
             deadline = check
+        if deadline and not workflow.patched(DEADLINES):
+            deadline = None
         left = max(deadline - workflow.now(), timedelta(0)) if deadline else None
         try:
             await workflow.wait_condition(self._may_proceed, timeout=left)

@@ -409,4 +409,7 @@ def brief(error: BaseException) -> str:
     """Returns an error as a session's log may hold it: without secrets, bounded."""
     if isinstance(error, asyncio.CancelledError):
         return "canceled"
+    if isinstance(error, BaseExceptionGroup):
+        # "unhandled errors in a TaskGroup" says nothing of what went wrong.
+        return "; ".join(map(brief, error.exceptions))[:MAX_ERROR_CHARACTERS]
     return redact(f"{type(error).__name__}: {error}")[:MAX_ERROR_CHARACTERS]

@@ -189,6 +189,8 @@ def read_result(name: ActivityName[Argument, Result], raw: RawValue) -> Result:
         result: Result = workflow.payload_converter().from_payload(raw.payload, name.result)
     except Exception as error:  # a converter raises what it likes
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    if not isinstance(result, name.result):  # "null" is given back as it is, whatever was wanted
+        raise ValueError(f"it is {result!r}")
     return result
 
 

@@ -18,7 +18,13 @@ with workflow.unsafe.imports_passed_through():
 
     from waystation.models.base import Frozen
     from waystation.models.sessions import SessionLimits, TurnAttempt, TurnEnded, TurnInput, TurnResult
-    from waystation.temporal.calls import read_result, start_activity, start_foreign_activity, tell_workflow
+    from waystation.temporal.calls import (
+        UnreadableResultError,
+        read_result,
+        start_activity,
+        start_foreign_activity,
+        tell_workflow,
+    )
     from waystation.temporal.messages import (
         ANNOUNCE,
         RUN_TURN,
@@ -123,7 +129,7 @@ class AgentTurn:
             if isinstance(error.cause, CancelledError):
                 return TurnResult(outcome="stopped")
             raise _explain(error, plan) from error
-        except ValueError as error:
+        except UnreadableResultError as error:
             detail = f"The agent '{plan.turn.agent}' returned what is no result of a turn: {error}"
             raise AttemptFailedError("agent_error", detail[:MAX_DETAIL_CHARACTERS], retry=False) from error
 

@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
+from waystation.errors import WaystationError
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
 Argument = TypeVar("Argument")
@@ -18,6 +19,10 @@ Returned = TypeVar("Returned")
 
 Handle = WorkflowHandle[Any, Any]
 """Of a workflow whose class the caller may not know."""
+
+
+class UnreadableResultError(WaystationError):
+    """What somebody else's code returned has another shape than it should."""
 
 
 class StartOptions(TypedDict, total=False):
@@ -183,14 +188,14 @@ def read_result(name: ActivityName[Argument, Result], raw: RawValue) -> Result:
     """Returns what an activity returned.
 
     Raises:
-        ValueError: It has another shape.
+        UnreadableResultError: It has another shape.
     """
     try:
         result: Result = workflow.payload_converter().from_payload(raw.payload, name.result)
     except Exception as error:  # a converter raises what it likes
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+        raise UnreadableResultError(f"{type(error).__name__}: {error}") from error
     if not isinstance(result, name.result):  # "null" is given back as it is, whatever was wanted
-        raise ValueError(f"it is {result!r}")
+        raise UnreadableResultError(f"it is {result!r}")
     return result
 
 

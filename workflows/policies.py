@@ -199,3 +199,9 @@ AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
 
 CHALLENGE_MARGIN: Final = timedelta(seconds=20)
 """A challenge this close to its end is asked for again (at the same terms) before anything is minted."""
+
+TURN_REPORT_MARGIN = timedelta(seconds=10)
+"""Beyond the grace of a stop: what a turn's workflow may take to report its end before the session goes on."""
+
+CHECK_TURNS_EVERY = timedelta(minutes=10)
+"""How often a session's run looks whether turns that an earlier run has started are still there."""

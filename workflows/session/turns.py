@@ -29,6 +29,7 @@ from waystation.models.sessions import (
     TurnView,
 )
 from waystation.temporal import names
+from workflows.policies import TURN_REPORT_MARGIN
 from workflows.session.log import SessionLog
 from workflows.session.people import People
 from workflows.session.purchases import Purchases
@@ -39,8 +40,6 @@ MAX_REMEMBERED_REQUESTS = 1_000
 MAX_SPAWN_DEPTH = 5
 MAX_SUB_AGENTS_PER_TURN = 50
 
-REPORT_MARGIN = timedelta(seconds=10)
-"""Beyond the grace of a stop: what a turn's workflow may take to report that it has ended."""
 _SAYS_NOTHING_OF_THE_AGENT = frozenset(
     {"agent_unavailable", "turn_not_started", "turn_lost", "stopped", None}
 )
@@ -412,7 +411,7 @@ class Turns:
             return
         turn.status = "stopping"
         turn.ends_by = (
-            self._now() + timedelta(seconds=self._identity.limits.stop_grace_seconds) + REPORT_MARGIN
+            self._now() + timedelta(seconds=self._identity.limits.stop_grace_seconds) + TURN_REPORT_MARGIN
         )
         self._log.mute(turn_id)
         self._stop_children(turn_id)

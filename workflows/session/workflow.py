@@ -47,6 +47,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import PURCHASE_TURN_STOPPED, TURN_CHECK
     from workflows.arguments import drop_unless
+    from workflows.policies import CHECK_TURNS_EVERY
     from workflows.refusals import refusal, require
     from workflows.session.log import LogState, SessionLog
     from workflows.session.people import People, PeopleState
@@ -58,8 +59,6 @@ with workflow.unsafe.imports_passed_through():
 
 DEADLINES = "session-deadlines"
 """Runs that began before sessions had deadlines go on without them."""
-CHECK_INHERITED_EVERY = timedelta(minutes=10)
-"""How often a run looks whether turns that an earlier run has started are still there."""
 
 
 class SessionState(BaseModel):
@@ -107,7 +106,7 @@ class AgentSession:
             turn_id for turn_id, turn in self._state.turns.turns.items() if turn.status != "queued"
         } - set(self._state.turns.launch)
         if not self._inherited or self._state.next_check is None:
-            self._state.next_check = workflow.now() + CHECK_INHERITED_EVERY
+            self._state.next_check = workflow.now() + CHECK_TURNS_EVERY
         self._turns = Turns(
             self._state.turns,
             Identity(self._id, start.agent, start.limits),
@@ -160,7 +159,7 @@ class AgentSession:
 
     async def _check_inherited(self) -> None:
         """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""
-        self._state.next_check = workflow.now() + CHECK_INHERITED_EVERY
+        self._state.next_check = workflow.now() + CHECK_TURNS_EVERY
         for turn_id in list(self._inherited):
             if turn_id not in self._state.turns.turns:
                 self._inherited.discard(turn_id)

@@ -16,6 +16,12 @@ ANNOUNCE_TIMEOUT = timedelta(seconds=2)
 RETRY_PAUSE = timedelta(seconds=1)
 """Between attempts of a turn that asked to be tried again; grows with each failure."""
 
+TURN_REPORT_MARGIN = timedelta(seconds=10)
+"""What a stopped turn's workflow may take, beyond the grace, to report its end: then the session goes on."""
+
+CHECK_TURNS_EVERY = timedelta(minutes=10)
+"""How often a session's run looks whether turns that an earlier run has started are still there."""
+
 # Mandates and purchases
 
 QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)
@@ -199,9 +205,3 @@ AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
 
 CHALLENGE_MARGIN: Final = timedelta(seconds=20)
 """A challenge this close to its end is asked for again (at the same terms) before anything is minted."""
-
-TURN_REPORT_MARGIN = timedelta(seconds=10)
-"""Beyond the grace of a stop: what a turn's workflow may take to report its end before the session goes on."""
-
-CHECK_TURNS_EVERY = timedelta(minutes=10)
-"""How often a session's run looks whether turns that an earlier run has started are still there."""

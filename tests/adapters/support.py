@@ -35,7 +35,7 @@ class LoggedWriter(Writer):
         self.log, self.opened = log, frame
         self.written: list[Item] = []
 
-    async def write(
+    def put(
         self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
     ) -> None:
         item = Item(n=len(self.written) + 1, type=kind, message_id=message_id, data=data)

@@ -364,7 +364,7 @@ async def test_a_stop_cancels_tools_too() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(running, 1)
     assert cancelled.is_set()
-    assert not stage.of("tool.returned")
+    assert [returned["error"] for returned in stage.of("tool.returned")] == ["canceled"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 from pydantic import JsonValue
-from rich.console import Console
 
 from tests.support import eventually
 from waystation.cli.tail import tail
 from waystation.client import Client, Session
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Event, EventType, LiveDelta, Role
+from waystation.rich_console import CleanConsole
 
 AGENT = Actor(id="a", role=Role.AGENT, name="demo")
 
@@ -52,7 +52,9 @@ class Scripted(Session):
 async def test_a_finished_message_is_printed_whole_and_nothing_older_below_it() -> None:
     screen = Screen()
     async with Client("http://127.0.0.1:9", "unused") as client:
-        await tail(Scripted(client, screen), Console(file=screen, force_terminal=True, width=80, height=24))
+        await tail(
+            Scripted(client, screen), CleanConsole(file=screen, force_terminal=True, width=80, height=24)
+        )
 
     end = screen.text[screen.text.index("Now it is whole") :]
     assert "Not yet all" not in end

@@ -12,6 +12,7 @@ from waystation.models.payments import (
     FINAL_PAID_REQUEST_STATUSES,
     ClosedCredential,
     Offer,
+    PaidHttpRequest,
     PaidRequestStart,
     PaidRequestStatus,
     PaymentRefusal,
@@ -87,7 +88,7 @@ def terms_digest(start: PaidRequestStart, offer: Offer) -> str:
     facts = {
         "method": request.method,
         "url": request.url,
-        "body_sha256": hashlib.sha256(request.body_base64.encode()).hexdigest(),
+        "body_sha256": body_sha256(request),
         "rail": offer.rail,
         "realm": offer.realm,
         "amount": offer.price.amount,
@@ -95,6 +96,11 @@ def terms_digest(start: PaidRequestStart, offer: Offer) -> str:
         "payee": offer.payee,
     }
     return "sha256:" + hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+def body_sha256(request: PaidHttpRequest) -> str:
+    """Returns the SHA-256 of the body in base64, in hex: how people see which body they approve."""
+    return hashlib.sha256(request.body_base64.encode()).hexdigest()
 
 
 def is_final(status: PaidRequestStatus) -> bool:

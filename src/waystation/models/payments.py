@@ -253,6 +253,8 @@ class PaidRequestView(Frozen):
     offer: Offer | None = None
     terms_digest: str | None = None
     """What an approval must name: the digest of price, payee, realm and request."""
+    body_sha256: str | None = None
+    """SHA-256 of the request's body in base64, as the digest covers it; ``None`` without a body."""
     approved_by: str | None = None
     credential_fingerprint: str | None = None
     money_moved: MoneyMoved = "no"

@@ -4,13 +4,41 @@ import { serverNow } from "./clock.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// The same characters as in src/waystation/plain_text.py, and a carriage return: controls, whatever changes the
+// writing direction of what follows, and what has no width and only hides. Joiners stay where they shape letters or
+// join emoji. A pair that isolates a text (see `isolate`) changes nothing around it and stays.
+const HIDDEN = new RegExp(
+  [
+    "[\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u2065\\u206a-\\u206f\\ufeff\\ufff9-\\ufffb\\u{e0000}-\\u{e007f}]",
+    "(?<![\\u0600-\\u1cff\\u2190-\\u2bff\\ufe0f\\u{1f000}-\\u{1faff}])[\\u200c\\u200d]",
+    "[\\u200c\\u200d](?![\\u0600-\\u1cff\\u2190-\\u2bff\\ufe0f\\u{1f000}-\\u{1faff}])",
+  ].join("|"),
+  "gu",
+);
+const ISOLATES = /(\u2068[^\u2066-\u2069]*\u2069)|[\u2066-\u2069]/g;
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+const TEXT_ATTRIBUTES = new Set(["title", "aria-label", "placeholder"]);
+
+/** Text without characters that command or mislead; every text that the page shows goes through here. */
+export function clean(text) {
+  return text.replace(HIDDEN, "").replace(ISOLATES, "$1");
+}
+
+/** A foreign text within a sentence: words written from right to left don't reorder what is around them. */
+export function isolate(text) {
+  return RIGHT_TO_LEFT.test(text) ? `\u2068${clean(text).replace(/[\u2066-\u2069]/g, "")}\u2069` : text;
+}
+
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value === true ? "" : TEXT_ATTRIBUTES.has(name) ? clean(String(value)) : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  for (const child of children.flat()) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : clean(String(child)));
+  }
   return element;
 }
 
@@ -26,7 +54,12 @@ export function svg(tag, attributes = {}, ...children) {
 
 /** Changes an element only where it differs, so that nothing is read out or drawn again in vain. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = clean(String(text ?? ""));
+  if (element.textContent !== shown) element.textContent = shown;
+}
+
+export function setTitle(title) {
+  document.title = clean(`${title} · Waystation`);
 }
 
 export function setClass(element, name, on) {
@@ -34,7 +67,7 @@ export function setClass(element, name, on) {
 }
 
 export function nameOf(actor) {
-  return actor?.name ?? actor?.id ?? "";
+  return isolate(actor?.name ?? actor?.id ?? "");
 }
 
 /** Minor units to what people read, in whole numbers only: 2480 usd is "$24.80". */

@@ -1,7 +1,7 @@
 /** The page: signs people in, and shows the view that the address names. */
 
 import { Api } from "./api.js";
-import { h } from "./dom.js";
+import { h, setTitle } from "./dom.js";
 
 /** Views are loaded on first use. Ids become parts of the paths that are called, so
  * nothing else may pass for one: an address that somebody sends must not lead a click astray.
@@ -57,7 +57,7 @@ function display(view, path = null) {
   const moves = shown !== null;
   shown?.view.stop?.();
   shown = { path, view };
-  document.title = `${view.title} · Waystation`;
+  setTitle(view.title);
   app.replaceChildren(bar(path), h("main", { id: "main", tabindex: "-1", class: view.class ?? "page" }, view.element));
   // The focused element is gone; a screen reader continues with the new view.
   if (moves) document.getElementById("main").focus({ preventScroll: true });
@@ -123,7 +123,7 @@ function showSignIn(error = null) {
     field,
     error && h("p", { class: "problem", role: "alert" }, away ? error.message : "This token is unknown or has expired. Ask for a new one."),
     h("button", { class: "primary", type: "submit" }, "Sign in"));
-  document.title = "Sign in · Waystation";
+  setTitle("Sign in");
   app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, form));
   field.focus();
 }

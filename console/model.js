@@ -8,6 +8,8 @@
 
 import { Transcript } from "./transcript.js";
 
+/** What events say of a purchase or a paid request, and cards show. */
+const MONEY_FACTS = ["cart", "digest", "refusal", "order", "total", "amount", "currency", "seller", "payee", "method", "url", "realm", "rail", "body_sha256", "messages"];
 const TERMINAL = { "turn.completed": "completed", "turn.stopped": "stopped", "turn.failed": "failed" };
 
 /** The turn that started this one: `t1.1` is the first sub-agent of `t1`. */
@@ -259,8 +261,8 @@ export class SessionModel {
     item.id = id;
     item.route = data.purchase_id ? "purchases" : "payments";
     const fresh = seq > item.seq;
-    const { status, cart, deadline, digest, refusal, order, total, amount, currency, seller, payee, url } = data;
-    const given = { cart, digest, refusal, order, total, amount, currency, seller, payee, url, messages: data.messages };
+    const { status, deadline } = data;
+    const given = Object.fromEntries(MONEY_FACTS.map((name) => [name, data[name]]));
     // An older event only fills in what newer ones did not say.
     for (const [name, value] of Object.entries(given)) {
       if (value !== undefined && (fresh || item[name] === undefined)) item[name] = value;

@@ -6,6 +6,7 @@
  */
 
 import { serverNow } from "./clock.js";
+import { isolate, nameOf } from "./dom.js";
 import { parentOf } from "./model.js";
 
 const LONGEST_SILENCE_MS = 8_000;
@@ -85,9 +86,9 @@ function turnBars(turns, rows, scale, now) {
     const free = slots.findIndex((end) => end <= from);
     const slot = free < 0 ? slots.length : free;
     slots[slot] = to;
-    const row = rows.of(`${name}:${slot}`, slot ? `${agent} ${slot + 1}` : agent);
+    const row = rows.of(`${name}:${slot}`, slot ? `${isolate(agent)} ${slot + 1}` : agent);
     const state = turn.ended && ENDS.has(turn.status) ? turn.status : turn.ended ? "completed" : "running";
-    return { row, from, to, kind: "turn", state, seq: turn.beganSeq, label: `Turn ${turn.id} of ${agent}: ${state}` };
+    return { row, from, to, kind: "turn", state, seq: turn.beganSeq, label: `Turn ${turn.id} of ${isolate(agent)}: ${state}` };
   });
 }
 
@@ -111,7 +112,7 @@ function takeoverBars(model, rows, scale, now) {
   const bars = [];
   for (const event of inOrder(model)) {
     if (event.type === "takeover.started") {
-      bars.push({ row: rows.of("people", "People"), from: scale.at(event.time), to: null, kind: "takeover", state: "running", seq: event.seq, label: `${event.actor.name ?? event.actor.id} has taken over` });
+      bars.push({ row: rows.of("people", "People"), from: scale.at(event.time), to: null, kind: "takeover", state: "running", seq: event.seq, label: `${nameOf(event.actor)} has taken over` });
     } else if (event.type === "takeover.released" && bars.length) Object.assign(bars.at(-1), { to: scale.at(event.time), state: "completed" });
   }
   return bars.map((bar) => ({ ...bar, to: Math.max(bar.to ?? scale.at(iso(now)), bar.from + MIN_BAR_MS) }));
@@ -124,7 +125,7 @@ function inOrder(model) {
 const STEPS = new Set(["completed", "delivered", "failed", "refused", "rejected", "payment_declined", "canceled", "expired"]);
 
 function mark(event, model, rows, scale) {
-  const who = event.actor.name ?? event.actor.id;
+  const who = nameOf(event.actor);
   const at = { at: scale.at(event.time), seq: event.seq };
   const { data = {} } = event;
   switch (event.type) {

@@ -1,6 +1,6 @@
 /** Everything that waits for a decision, and what was decided. */
 
-import { ago, h, money, setText } from "../dom.js";
+import { ago, h, isolate, money, setText } from "../dom.js";
 import { statusPill } from "./card.js";
 
 const REFRESH_MS = 3_000;
@@ -73,7 +73,7 @@ export function show({ api }) {
 }
 
 function ofPurchase(view) {
-  const items = view.cart?.lines.map((line) => `${line.quantity} × ${line.name ?? line.item_id}`) ?? view.request.items.map((item) => `${item.quantity} × ${item.id}`);
+  const items = view.cart?.lines.map((line) => `${line.quantity} × ${isolate(line.name ?? line.item_id)}`) ?? view.request.items.map((item) => `${item.quantity} × ${isolate(item.id)}`);
   return { route: "purchases", id: view.purchase_id, status: view.status, updated: view.updated_at, what: items.join(", "), whom: view.request.seller, amount: view.cart?.total, currency: view.request.currency };
 }
 
@@ -91,7 +91,7 @@ function replaceRows(list, entries) {
 
 function row(entry) {
   return h("li", {}, h("a", { href: `#/${entry.route}/${entry.id}` },
-    h("span", { class: "naming" }, h("b", {}, entry.what), h("small", {}, `${entry.whom.replace(/^https?:\/\//, "")} · ${ago(entry.updated)}`)),
+    h("span", { class: "naming" }, h("b", {}, entry.what), h("small", {}, `${isolate(entry.whom.replace(/^https?:\/\//, ""))} · ${ago(entry.updated)}`)),
     entry.amount == null ? null : h("strong", { class: "amount" }, money(entry.amount, entry.currency)),
     statusPill(entry.status)));
 }

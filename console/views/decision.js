@@ -1,9 +1,9 @@
 /** One purchase or payment: what is to be approved, what the mandate leaves, and its trail. */
 
-import { dateTime, h, money, pretty, setText, time } from "../dom.js";
+import { dateTime, h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
 import { Follow } from "../follow.js";
 import { SessionModel } from "../model.js";
-import { cartTable, deadlineLine, decisionButtons, decisionText, digestLine, statusPill } from "./card.js";
+import { cartStatement, deadlineLine, decisionButtons, decisionText, digestLine, facts, statusPill, termsStatement } from "./card.js";
 
 const REFRESH_MS = 2_000;
 
@@ -138,38 +138,23 @@ class DecisionView {
   }
 }
 
-function facts(pairs) {
-  return h("dl", { class: "facts" }, ...pairs.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-}
-
 function purchaseFacts({ cart, request, messages }) {
-  if (!cart) return [facts([["Seller", request.seller], ["Agent", request.agent.name ?? request.agent.id]]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
-  return [
-    facts([["Seller", cart.seller], ["Paid to", cart.payee], ["Requested by", request.agent.name ?? request.agent.id], ["Sent to", shipTo(cart.ship_to)], ["Discounts", (cart.discount_codes ?? []).join(", ")]]),
-    cartTable(cart),
-    ...messages.map((message) => h("p", { class: "quiet-text" }, message.text)),
-  ];
+  const agent = ["Requested by", nameOf(request.agent)];
+  if (!cart) return [facts([["Seller", request.seller], agent]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
+  return [facts([agent]), ...cartStatement(cart), ...messages.map((message) => h("p", { class: "quiet-text" }, message.text))];
 }
 
-function shipTo(details) {
-  if (!details) return null;
-  const address = details.address ?? {};
-  const parts = [details.name ?? address.name, address.line_one, address.line_two, `${address.postal_code ?? ""} ${address.city ?? ""}`.trim(), address.state, address.country];
-  return parts.filter(Boolean).join(", ");
-}
-
-function paymentFacts({ url, method, offer }) {
-  if (!offer) return [facts([["Request", `${method} ${url}`]])];
-  return [facts([["Request", `${method} ${url}`], ["Price", h("strong", {}, money(offer.price.amount, offer.price.currency))], ["Paid to", offer.payee], ["Realm", offer.realm], ["By", offer.rail]])];
+function paymentFacts({ url, method, offer, body_sha256: body }) {
+  return [termsStatement({ ...offer, url, method, body })];
 }
 
 function outcome(view) {
   const { approval, approved_by: approver, refusal, receipt, order, money_moved: moved } = view;
   const lines = [];
   if (approval) lines.push(decisionText({ outcome: "granted", by: approval.approver, auto: approval.auto, time: approval.at }));
-  else if (approver) lines.push(`Approved by ${approver}`);
+  else if (approver) lines.push(`Approved by ${isolate(approver)}`);
   if (receipt?.paid_at) lines.push(`Paid ${money(receipt.amount, receipt.currency)} at ${time(receipt.paid_at)}`);
-  if (order) lines.push(`Order ${order.number ?? order.id}${order.status ? `, ${order.status}` : ""}`);
+  if (order) lines.push(`Order ${isolate(order.number ?? order.id)}${order.status ? `, ${order.status}` : ""}`);
   if (moved === true && !receipt) lines.push("Money has moved, but there is no order yet.");
   if (typeof moved === "string" && moved !== "no") lines.push(moved === "yes" ? "Money has moved." : "Nobody can say yet whether money has moved.");
   return [...lines.map((line) => h("p", { class: "outcome" }, line)), refusal ? h("p", { class: "problem" }, refusal.message) : null];

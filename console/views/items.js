@@ -1,6 +1,6 @@
 /** How the items of a session are drawn: one function for each kind. */
 
-import { h, nameOf, pretty, setClass, setText, time } from "../dom.js";
+import { h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";
 import { render } from "../markdown.js";
 import { drawCard } from "./card.js";
 
@@ -177,21 +177,21 @@ export function noticeText(event) {
     case "session.started":
       return `${who} started the session`;
     case "session.closed":
-      return `${who} closed the session${data.reason ? `: ${data.reason}` : ""}`;
+      return `${who} closed the session${data.reason ? `: ${isolate(data.reason)}` : ""}`;
     case "stop.requested":
       return `${who} pressed stop …`;
     case "turn.stopped": {
       const by = event.asked?.type === "stop.requested" ? ` by ${nameOf(event.asked.actor)}` : "";
-      return `Stopped${by}${data.reason ? `: ${STOP_REASONS[data.reason] ?? data.reason}` : ""}`;
+      return `Stopped${by}${data.reason ? `: ${STOP_REASONS[data.reason] ?? isolate(data.reason)}` : ""}`;
     }
     case "turn.failed":
-      return `The turn failed (${data.code})${data.detail ? `: ${data.detail}` : ""}`;
+      return `The turn failed (${data.code})${data.detail ? `: ${isolate(data.detail)}` : ""}`;
     case "turn.retried":
-      return `Attempt ${data.attempt} begins here (${data.code}${data.detail ? `: ${data.detail}` : ""}); what the last one left unfinished is superseded`;
+      return `Attempt ${data.attempt} begins here (${data.code}${data.detail ? `: ${isolate(data.detail)}` : ""}); what the last one left unfinished is superseded`;
     case "turn.completed":
-      return `${data.answered_by} answered in the agent's place`;
+      return `${isolate(data.answered_by)} answered in the agent's place`;
     case "takeover.started":
-      return `${who} has taken over${data.reason ? `: ${data.reason}` : ""}. The agent's turns wait.`;
+      return `${who} has taken over${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
     case "takeover.released":
       return `${who} handed the session back to the agent`;
     case "participant.joined":

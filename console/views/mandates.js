@@ -41,19 +41,19 @@ function revoker(api, mandate, refresh) {
   const button = h("button", { type: "button", class: "danger" }, "Revoke");
   button.addEventListener("blur", () => {
     delete button.dataset.asked;
-    button.textContent = "Revoke";
+    setText(button, "Revoke");
   });
   button.addEventListener("click", async () => {
     if (!button.dataset.asked) {
       button.dataset.asked = "yes";
-      button.textContent = "Revoke for good?";
+      setText(button, "Revoke for good?");
       return;
     }
     try {
       await api.as(person, "POST", `/mandates/${mandate.mandate_id}/revoke`, { reason: "" });
       await refresh();
     } catch (error) {
-      problem.textContent = error.message;
+      setText(problem, error.message);
       problem.hidden = false;
     }
   });

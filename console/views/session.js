@@ -1,7 +1,7 @@
 /** A session: its live transcript, who is there, the composer, stop, takeover, timeline. */
 
 import { Follow } from "../follow.js";
-import { h, nameOf, setClass, setText } from "../dom.js";
+import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
@@ -177,7 +177,7 @@ class SessionView {
     const name = model.title ?? model.agent ?? this.sessionId;
     setText(this.title, name);
     this.title.title = this.sessionId;
-    document.title = `${name} · Waystation`;
+    setTitle(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
@@ -233,7 +233,7 @@ class SessionView {
   }
 
   #problem(error) {
-    this.problem.textContent = error.message;
+    setText(this.problem, error.message);
     this.problem.hidden = false;
   }
 
@@ -241,7 +241,7 @@ class SessionView {
     this.people.replaceChildren(...this.present.map((person) => {
       const name = this.api.isMe(person.id) ? "You" : nameOf(person);
       const places = person.connections > 1 ? ` in ${person.connections} places` : "";
-      const initials = nameOf(person).split(/[\s._-]+/).map((word) => word[0]).join("").slice(0, 2).toUpperCase();
+      const initials = (person.name ?? person.id).split(/[\s._-]+/).map((word) => word[0]).join("").slice(0, 2).toUpperCase();
       return h("li", { class: `role-${person.role}`, title: `${nameOf(person)} (${person.role})${places}` },
         h("span", { "aria-hidden": "true" }, initials), person.connections > 1 ? h("sup", { "aria-hidden": "true" }, String(person.connections)) : null,
         h("span", { class: "visually-hidden" }, `${name}${places}`));

@@ -1,6 +1,6 @@
 /** The list of sessions: what each is doing now, a search, and a form to start one. */
 
-import { ago, h, nameOf, setText, uuid } from "../dom.js";
+import { ago, h, isolate, nameOf, setText, uuid } from "../dom.js";
 
 const REFRESH_MS = 4_000;
 const PAGE = 50;
@@ -51,7 +51,7 @@ class SessionsView {
         localStorage.setItem("waystation.agent", body.agent);
         location.hash = `#/sessions/${started.session_id}`;
       } catch (error) {
-        problem.textContent = error.message;
+        setText(problem, error.message);
         problem.hidden = false;
         start.disabled = false;
       }
@@ -170,7 +170,7 @@ function rowElement(sessionId) {
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, about), people, status));
   const update = ({ title: given, agent, open, started, snapshot }) => {
     setText(title, given ?? agent ?? sessionId);
-    setText(about, `${ago(started)} · ${given && agent ? `${agent} · ` : ""}${sessionId}`);
+    setText(about, `${ago(started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
     const [words, tone] = doing(open, snapshot);
     setText(status, words);
     status.className = `pill ${tone}`;

@@ -147,6 +147,18 @@ class PaymentJournal:
             start_digest=self.start.digest(),
         )
 
+    def question(self, terms: PinnedTerms) -> dict[str, JsonValue]:
+        """Returns all that the digest of the terms covers, for whoever is asked to approve them."""
+        request = self._state.request
+        facts: dict[str, JsonValue] = {
+            "digest": terms.digest,
+            "method": request.method,
+            "url": request.url,
+            "realm": terms.offer.realm,
+            **offer_facts(terms.offer),
+        }
+        return facts | ({"body_sha256": rules.body_sha256(request)} if request.body_base64 else {})
+
     def _summary(self) -> dict[str, JsonValue]:
         """Returns what a session's reader needs to follow a payment."""
         state = self._state

@@ -26,7 +26,8 @@ export function clean(text) {
 
 /** A foreign text within a sentence: words written from right to left don't reorder what is around them. */
 export function isolate(text) {
-  return RIGHT_TO_LEFT.test(text) ? `\u2068${clean(text).replace(/[\u2066-\u2069]/g, "")}\u2069` : text;
+  const plain = clean(text).replace(/[\u2066-\u2069]/g, "");
+  return RIGHT_TO_LEFT.test(plain) ? `\u2068${plain}\u2069` : plain;
 }
 
 function fill(element, attributes, children) {
@@ -52,7 +53,7 @@ export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Changes an element only where it differs, so that nothing is read out or drawn again in vain. */
+/** Sets an element's text only if it differs, so that nothing is announced or drawn again needlessly. */
 export function setText(element, text) {
   const shown = clean(String(text ?? ""));
   if (element.textContent !== shown) element.textContent = shown;
@@ -70,7 +71,7 @@ export function nameOf(actor) {
   return isolate(actor?.name ?? actor?.id ?? "");
 }
 
-/** Minor units to what people read, in whole numbers only: 2480 usd is "$24.80". */
+/** Formats an amount in minor units, in integer arithmetic: 2480 usd becomes "$24.80". */
 export function money(amount, currency) {
   if (amount === null || amount === undefined) return "not stated";
   if (!/^[a-z]{3}$/.test(currency)) return `${groups(String(amount))} base units of ${asset(currency)}`;
@@ -79,7 +80,7 @@ export function money(amount, currency) {
   const [sign, text] = amount < 0 ? ["-", String(-amount)] : ["", String(amount)];
   const padded = text.padStart(digits + 1, "0");
   const whole = padded.slice(0, padded.length - digits);
-  // As a string, which is formatted exactly, where a number could be rounded.
+  // A string is formatted exactly; a number could be rounded.
   return format.format(sign + whole + (digits ? `.${padded.slice(-digits)}` : ""));
 }
 
@@ -102,7 +103,7 @@ export function dateTime(iso) {
   return DATE.format(new Date(iso));
 }
 
-/** "4 min 05 s" until then; "over" afterwards. */
+/** The time left, like "4 min 05 s"; "over" afterwards. */
 export function remaining(iso, now = serverNow()) {
   const seconds = Math.ceil((new Date(iso).getTime() - now) / 1000);
   if (seconds <= 0) return "over";
@@ -126,7 +127,7 @@ export function pretty(value) {
 }
 
 export function uuid() {
-  // crypto.randomUUID exists on https and localhost only; a console in a local network has neither.
+  // crypto.randomUUID exists only on https and localhost, and a console in a local network may have neither.
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

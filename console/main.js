@@ -3,8 +3,8 @@
 import { Api } from "./api.js";
 import { h, setTitle } from "./dom.js";
 
-/** Views are loaded on first use. Ids become parts of the paths that are called, so
- * nothing else may pass for one: an address that somebody sends must not lead a click astray.
+/** Views are loaded on first use. Ids become parts of the paths that buttons call, so only the characters of
+ * ids are accepted: otherwise an address sent by somebody else could make a click call another route.
  */
 const ROUTES = [
   [/^\/sessions\/(\w[\w.-]*)$/, () => import("./views/session.js")],
@@ -19,7 +19,7 @@ const app = document.getElementById("app");
 let shown = null;
 let signingIn = false;
 
-/** `#/sessions/a?at=7` or `#token=…`: the path, and what follows it. */
+/** Splits `#/sessions/a?at=7` or `#token=…` into path and query. */
 function address() {
   const hash = location.hash.slice(1);
   const [path, query] = hash.startsWith("/") ? hash.split("?", 2) : ["", hash];
@@ -36,7 +36,7 @@ async function route() {
   const { path, query } = address();
   const given = query.getAll("token");
   if (given.length) {
-    // Removed from the address immediately, so that it is in no history, bookmark or screenshot.
+    // Tokens are removed from the address immediately, so that none is in a history, bookmark or screenshot.
     history.replaceState(null, "", `#${path || "/"}`);
     return signIn(given);
   }

@@ -1,8 +1,8 @@
 /**
- * Where everything of a session stands in a picture of it over time: no DOM.
+ * Lays out a session over time: positions only, no DOM.
  *
- * Time runs to the right. Long silences are cut short, so that a session of days has room for its
- * seconds. Rows are the people, each agent, and money.
+ * Time runs to the right. Long silences are shortened, so that even a session of several days shows seconds.
+ * There is a row for people, one for each agent, and one for money.
  */
 
 import { serverNow } from "./clock.js";
@@ -13,7 +13,7 @@ const LONGEST_SILENCE_MS = 8_000;
 const MIN_BAR_MS = 250;
 const ENDS = new Set(["completed", "stopped", "failed"]);
 
-/** `{rows, bars, marks, cuts, length}`: times become milliseconds of drawn time from the beginning. */
+/** Returns `{rows, bars, marks, cuts, length}`, with times in milliseconds of drawn time from the beginning. */
 export function layout(model, now = serverNow()) {
   const turns = [...model.turns.values()].filter((turn) => turn.began);
   const scale = new Scale([
@@ -31,7 +31,7 @@ function iso(milliseconds) {
   return new Date(milliseconds).toISOString();
 }
 
-/** Real time to drawn time: the same, but for silences that are cut. */
+/** Converts real time to drawn time, in which long silences are shortened. */
 class Scale {
   constructor(times) {
     this.real = [...new Set(times.map((time) => new Date(time).getTime()))].sort((a, b) => a - b);
@@ -80,7 +80,7 @@ function turnBars(turns, rows, scale, now) {
     const from = scale.at(turn.began);
     const to = Math.max(scale.at(turn.ended ?? iso(now)), from + MIN_BAR_MS);
     const agent = turn.agent ?? "agent";
-    // Agents of one name that run at a time have a row each.
+    // Agents with the same name that run at the same time get a row each.
     const name = parentOf(turn.id) ? `sub:${agent}` : agent;
     const slots = busy.get(name) ?? busy.set(name, []).get(name);
     const free = slots.findIndex((end) => end <= from);
@@ -144,7 +144,7 @@ function mark(event, model, rows, scale) {
     case "purchase.updated":
     case "payment.updated":
       if (!STEPS.has(data.status)) return [];
-      return [{ ...at, row: rows.of("money", "Money"), kind: ["completed", "delivered"].includes(data.status) ? "paid" : "refused", label: `${event.type.split(".")[0]} ${data.status.replace("_", " ")}` }];
+      return [{ ...at, row: rows.of("money", "Money"), kind: ["completed", "delivered"].includes(data.status) ? "paid" : "refused", label: `${event.type === "purchase.updated" ? "purchase" : "paid request"} ${data.status.replace("_", " ")}` }];
     default:
       return [];
   }

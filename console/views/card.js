@@ -1,4 +1,4 @@
-/** Purchases and payments as cards: the seller's own statement, and the outcome. */
+/** Purchases and paid requests as cards: the seller's own statement, and the outcome. */
 
 import { serverNow } from "../clock.js";
 import { h, isolate, money, remaining, setClass, setText, time } from "../dom.js";
@@ -105,7 +105,7 @@ export function digestLine(digest) {
   return h("p", { class: "digest" }, "Digest ", h("code", {}, digest));
 }
 
-/** A line that counts down to a time until it is removed from the page. */
+/** A line that counts down to the deadline for as long as it is on the page. */
 export function deadlineLine(deadline) {
   const countdown = h("time", { class: "countdown", datetime: deadline });
   const element = h("p", { class: "quiet-text" }, "Decide within ", countdown);
@@ -120,14 +120,14 @@ export function deadlineLine(deadline) {
   return element;
 }
 
-/** "approved by grace at 10:04:11", for whatever decision there was. */
+/** Describes a decision, like "Approved by grace at 10:04:11". */
 export function decisionText({ outcome, by, auto, reason, time: at }) {
   const verb = { granted: "Approved", denied: "Rejected", expired: "Nobody decided in time" }[outcome] ?? outcome;
   const who = auto ? " within the mandate, without a person" : by ? ` by ${isolate(by)}` : "";
   return `${verb}${who}${at ? ` at ${time(at)}` : ""}${reason ? `: ${isolate(reason)}` : ""}`;
 }
 
-/** Approve and reject, for those who may; `decide(verb, body)` answers when it counted. */
+/** Buttons to approve and reject; `decide(verb, body)` returns when the decision counts, else throws. */
 export function decisionButtons(digest, decide) {
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
   const reason = h("input", { type: "text", maxlength: "500", "aria-label": "Reason for a rejection", placeholder: "Reason (for a rejection)" });
@@ -149,9 +149,9 @@ export function decisionButtons(digest, decide) {
   return h("div", { class: "decide" }, h("div", { class: "row" }, ...buttons, reason), problem);
 }
 
-/** A card in a transcript: `item` as the model has it. */
+/** Draws a card in a transcript from the model's `item`. */
 export function drawCard(element, item, api) {
-  const kind = item.route === "purchases" ? "Purchase" : "Payment";
+  const kind = item.route === "purchases" ? "Purchase" : "Paid request";
   const total = item.cart?.total ?? item.total ?? item.amount;
   const currency = item.cart?.currency ?? item.currency;
   const waits = item.status === "awaiting_approval";

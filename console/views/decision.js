@@ -1,4 +1,4 @@
-/** One purchase or payment: what is to be approved, what the mandate leaves, and its trail. */
+/** One purchase or paid request: what is to be approved, what is left of the mandate, and the audit trail. */
 
 import { dateTime, h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
 import { Follow } from "../follow.js";
@@ -25,7 +25,7 @@ class DecisionView {
 
   start() {
     this.#refresh();
-    // The session tells of every step at once. Without one, and where it is away, this does.
+    // The session announces every step immediately. This is for purchases without one, and when it can't be reached.
     this.timer = setInterval(() => document.hidden || this.view?.final || this.#refresh(), REFRESH_MS);
   }
 
@@ -35,7 +35,7 @@ class DecisionView {
   }
 
   async #refresh() {
-    // A step may come while the last one is being read: then it is read once more.
+    // If a step happens during a read, everything is read once more.
     if (this.loading) {
       this.again = true;
       return;
@@ -78,7 +78,7 @@ class DecisionView {
     this.follow.start();
   }
 
-  /** The mandate, if one of the person's roles may see it. */
+  /** Returns the mandate if one of the person's roles may see it, else null. */
   async #mandate(view) {
     const id = view.request?.mandate_id;
     if (!id) return null;
@@ -98,7 +98,7 @@ class DecisionView {
     const session = view.request?.session_id;
     setText(this.live, `Status: ${view.status.replaceAll("_", " ")}`);
     this.body.replaceChildren(
-      h("header", { class: "head" }, h("h1", {}, this.route === "purchases" ? "Purchase" : "Payment"), statusPill(view.status)),
+      h("header", { class: "head" }, h("h1", {}, this.route === "purchases" ? "Purchase" : "Paid request"), statusPill(view.status)),
       h("p", { class: "quiet-text" }, h("code", {}, this.id), session ? [" in ", h("a", { href: `#/sessions/${session}` }, "its session")] : null),
       h("div", { class: "columns" },
         h("section", { class: "card", "aria-label": "What is bought" },
@@ -113,7 +113,7 @@ class DecisionView {
       trail(audit, () => this.#save()));
   }
 
-  /** The trail as the server writes it: parsed and written anew, numbers could differ and hashes with them. */
+  /** Saves the trail exactly as the server sent it: written again, numbers and so the hashes could differ. */
   async #save() {
     try {
       const url = URL.createObjectURL(await this.api.file(this.reader, `${this.path}/audit`));
@@ -132,7 +132,7 @@ class DecisionView {
     } catch (error) {
       this.notice = error.message;
     }
-    // Whoever was first, what is true now is shown at once.
+    // Shows the current state immediately, even if somebody else decided first.
     this.view = null;
     await this.#refresh();
   }
@@ -141,7 +141,7 @@ class DecisionView {
 function purchaseFacts({ cart, request, messages }) {
   const agent = ["Requested by", nameOf(request.agent)];
   if (!cart) return [facts([["Seller", request.seller], agent]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
-  return [facts([agent]), ...cartStatement(cart), ...messages.map((message) => h("p", { class: "quiet-text" }, message.text))];
+  return [...cartStatement(cart), facts([agent]), ...messages.map((message) => h("p", { class: "quiet-text" }, message.text))];
 }
 
 function paymentFacts({ url, method, offer, body_sha256: body }) {
@@ -160,7 +160,7 @@ function outcome(view) {
   return [...lines.map((line) => h("p", { class: "outcome" }, line)), refusal ? h("p", { class: "problem" }, refusal.message) : null];
 }
 
-/** What is spent, reserved and left of a mandate, as a bar and in figures. */
+/** Shows what is spent, reserved and left of a mandate, as a bar and in figures. */
 export function mandateFacts(mandate, extra = null) {
   const { terms, spent, reserved, left } = mandate;
   const share = (amount) => `${Math.floor((amount * 100) / terms.cap.amount)}%`;

@@ -6,7 +6,7 @@ import { drawCard } from "./card.js";
 
 const ROLE_TAG = { operator: "operator", system: "system" };
 
-/** Creates the element of an item, and the function that shows the item in it as it is now. */
+/** Returns an item's element, and the function that updates it. */
 export function itemElement(item, context) {
   switch (item.kind) {
     case "message":
@@ -75,7 +75,7 @@ function drawSuperseded(text, message) {
   text.replaceChildren(...(message.withdrawn ? [h("details", { class: "fold" }, h("summary", {}, "What it had said"), h("del", {}, message.withdrawn))] : []));
 }
 
-/** Reasoning stays folded; whoever unfolds it sees it grow. */
+/** Reasoning is folded by default; unfolded, it grows as it streams. */
 function drawReasoning(text, message) {
   if (!text.fold) {
     text.body = h("div", { class: "text" });
@@ -125,7 +125,7 @@ function lanesElement(context) {
       lanes.get(turnId).update(context.model.turns.get(turnId));
     }
     const elements = item.lanes.map((turnId) => lanes.get(turnId).element);
-    // Only when one is new: moving elements would close what is unfolded and lose the focus.
+    // Only if there is a new one: moving elements would fold what is unfolded and lose the focus.
     if (element.children.length !== elements.length) element.replaceChildren(...elements);
   };
   return { element, update };
@@ -169,7 +169,7 @@ function drawNotice(element, item) {
 
 const STOP_REASONS = { interrupted: "interrupted by a new message", takeover: "a person has taken over", parent_ended: "the agent that asked has ended", session_closed: "the session was closed" };
 
-/** One sentence for an event; the words that are announced too. */
+/** Returns one sentence for an event, which is shown and also announced to screen readers. */
 export function noticeText(event) {
   const who = nameOf(event.actor);
   const { data = {} } = event;

@@ -48,7 +48,7 @@ class PaymentJournal:
 
     @property
     def id(self) -> str:
-        """The payment's id, which is its workflow's."""
+        """The paid request's id, which is its workflow's."""
         return workflow.info().workflow_id
 
     @property
@@ -160,7 +160,7 @@ class PaymentJournal:
         return facts | ({"body_sha256": rules.body_sha256(request)} if request.body_base64 else {})
 
     def _summary(self) -> dict[str, JsonValue]:
-        """Returns what a session's reader needs to follow a payment."""
+        """Returns what a session's reader needs to follow a paid request."""
         state = self._state
         refusal = state.result.refusal
         summary: dict[str, JsonValue] = {

@@ -38,7 +38,7 @@ WORTH_A_NEW_CHALLENGE: Final = frozenset({"payment-expired", "invalid-challenge"
 
 
 class PaymentRefused(Exception):
-    """The request ends without a payment of ours standing. ``status`` is the final status."""
+    """The paid request ends without a payment from us. ``status`` is the final status."""
 
     def __init__(self, rule: str, message: str, status: PaidRequestStatus = "refused") -> None:
         super().__init__(message)

@@ -177,7 +177,7 @@ def _load(reference: str) -> object:
 
 @app.command()
 def demo() -> None:
-    """Show sessions and payments on real parts, in about a minute."""
+    """Show sessions, purchases and paid requests on real parts, in about a minute."""
     from waystation.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(server_folder())))

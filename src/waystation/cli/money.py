@@ -29,7 +29,7 @@ T = TypeVar("T")
 MandateArgument = Annotated[str, typer.Argument(help="The mandate's id.")]
 PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
 AllowanceArgument = Annotated[str, typer.Argument(help="The allowance's id.")]
-PaymentArgument = Annotated[str, typer.Argument(help="The payment's id.")]
+PaymentArgument = Annotated[str, typer.Argument(help="The paid request's id.")]
 Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
 
 new_client: Callable[[], Client] = Client
@@ -226,7 +226,7 @@ def _print_trail(trail: AuditTrail, as_json: bool) -> None:
 
 def _show_terms(view: PaidRequestView) -> None:
     if view.offer is None:
-        complain(f"the payment is {view.status}; there are no terms yet")
+        complain(f"the paid request is {view.status}; there are no terms yet")
         raise typer.Exit(1)
     for line in terms_lines(view, view.offer):
         say(line)

@@ -1,4 +1,4 @@
-"""``waystation demo``: sessions and payments on real parts, in about a minute.
+"""``waystation demo``: sessions, purchases and paid requests on real parts, in about a minute.
 
 chapters.py has what happens, stage.py the parts it runs on, devices.py who watches, wire.py the network
 between them, screen.py what a person sees.

@@ -1,7 +1,7 @@
 """The sandbox's x402 facilitator: real signature checks, a simulated chain.
 
-It verifies EIP-3009 authorizations as a facilitator does and keeps a ledger of
-balances and used nonces in SQLite instead of a token contract. It answers
+It verifies EIP-3009 authorizations as a facilitator does, and keeps balances and
+used nonces in SQLite instead of a token contract. It serves
 ``POST /verify``, ``POST /settle``, ``GET /supported`` and, so that a payer can
 ask the chain, ``POST /rpc`` with ``eth_chainId`` and ``eth_call`` of
 ``balanceOf`` and ``authorizationState``.

@@ -242,13 +242,14 @@ async def order_event(request: Request, parts: Parts, money: Money) -> dict[str,
     seller, sent_at = _sender(money, body, signature)
     try:
         event = acp.read_order_event(body)
+        order = order_facts(event.data)
     except acp.ProtocolViolationError as violation:
         raise Invalid(str(violation), code="invalid-event") from None
     received = OrderEventReceived(
         event_id=hashlib.sha256(body).hexdigest(),
         sent_at=sent_at,
         type=event.type,
-        order=order_facts(event.data),
+        order=order,
     )
     await money.gateway.deliver_order_event(seller, received)
     # Claimed once Temporal has it under its id: retries do no harm, and replays are refused.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 
 import mpp
@@ -18,6 +18,7 @@ from mpp import Receipt as MppReceipt
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+from waystation.rfc3339 import parse_rfc3339
 
 MAX_HEADER_CHARACTERS = 16 * 1024
 """A longer challenge header is refused unread."""
@@ -152,12 +153,9 @@ def parse_time(value: str) -> datetime:
         WireError: The header doesn't say what its protocol asks for.
     """
     try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        raise WireError("timestamp is not RFC 3339") from None
-    if instant.tzinfo is None:
-        raise WireError("timestamp has no offset from UTC")
-    return instant.astimezone(UTC)
+        return parse_rfc3339(value)
+    except ValueError as error:
+        raise WireError(f"timestamp {error}") from None
 
 
 def decode_json_header(value: str) -> JsonObject:

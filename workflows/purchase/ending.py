@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.charges as charges
+    import workflows.purchase.orders as orders
     import workflows.purchase.rules as rules
     from waystation.models.decisions import Refusal
     from waystation.models.purchases import (
@@ -52,11 +53,11 @@ class PurchaseEnding:
         self._note_other_total(paid, answer)
         charge = await self._tokens.look()
         completion = journal.state.completion
+        known = completion.order if completion.order and completion.order.id == order.id else None
+        order = orders.merged(known, order, is_later=False)
         journal.replace(
             payment=replace(journal.state.payment, confirm_rounds=0),
-            completion=replace(
-                completion, order=completion.order or order, end=None, completed_at=workflow.now()
-            ),
+            completion=replace(completion, order=order, end=None, completed_at=workflow.now()),
         )
         if charge.status in ("captured", "nothing"):
             await self._book(charge)
@@ -171,6 +172,25 @@ class PurchaseEnding:
             await purchase_calls.route_order_events(route, journal.id)
         except CallFailure as failure:
             journal.note("order.not_followed", "waystation", {"kind": failure.kind})
+
+    async def read_order(self) -> None:
+        """Reads the order from the seller after a webhook, which may be old, or one of several."""
+        journal = self._journal
+        if not journal.state.completion.order_heard_of:
+            return
+        journal.replace(completion=replace(journal.state.completion, order_heard_of=False))
+        answer = await self._checkout.look()
+        said = None if isinstance(answer, str) else charges.order_in(answer, self._checkout.ref().checkout_id)
+        completion = journal.state.completion
+        known = completion.order
+        if said is None or known is None or said.id != known.id:
+            return
+        after = orders.merged(known, said, is_later=True)
+        if after == known:
+            return
+        journal.replace(completion=replace(completion, order=after))
+        journal.note("order.read", "seller", {"order_id": after.id, "status": after.status})
+        journal.announce("purchase.updated", journal.summary())
 
     def _turn_back(self) -> None:
         """Turns back because the token was spent after all: finds out what became of the order."""

@@ -33,7 +33,6 @@ from workflows.trail import canonical
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
 MAX_REVISIONS: Final = 50
-MAX_ORDER_EVENTS: Final = 500
 
 FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
     {"completed", "canceled", "rejected", "refused", "expired", "failed"}

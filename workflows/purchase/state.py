@@ -129,8 +129,10 @@ class CompletionState:
     end: PlannedEnd | None = None
     receipt: Receipt | None = None
     order: OrderFacts | None = None
-    order_events: tuple[str, ...] = ()
     order_sent_at: int = 0
+    """The signature's time of the latest webhook."""
+    order_heard_of: bool = False
+    """Whether there was a webhook since the order was last read."""
     completed_at: datetime | None = None
 
 

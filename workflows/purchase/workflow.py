@@ -264,13 +264,15 @@ class Purchase:
                 with contextlib.suppress(TimeoutError):
                     await workflow.wait_condition(self._order_has_news, timeout=wait.total_seconds())
                 await self._ending.follow_charge()
+                await self._ending.read_order()
                 await self._authorization.tell_of_refund()
                 await self._renew_if_long(start)
         except asyncio.CancelledError:
             self._journal.note("workflow.cancel", "operator", {"status": self._journal.state.status})
 
     def _order_has_news(self) -> bool:
-        return self._is_long() or self._authorization.owes_refund()
+        heard = self._journal.state.completion.order_heard_of
+        return heard or self._is_long() or self._authorization.owes_refund()
 
     def _is_long(self) -> bool:
         info = workflow.info()

@@ -17,11 +17,11 @@ from temporalio.worker import Worker
 
 from waystation.agent.connection import Control, IngestConnection, actor_of
 from waystation.agent.containment import exited, new_task, within_a_turn
+from waystation.agent.history import Said, history_of
 from waystation.agent.money import Purse, Spender
 from waystation.agent.turn import RetryTurn, Turn, brief
 from waystation.backoff import Backoff
 from waystation.client import Client
-from waystation.client.transcript import Message
 from waystation.errors import NotAllowed, WaystationError, seconds_before_retry
 from waystation.models.ingest import FencedFrame, OpenFrame, StopFrame
 from waystation.models.sessions import TurnInput, TurnResult
@@ -130,14 +130,14 @@ class _Attempt:
             self._writer.close()
 
     async def _run_agent(self) -> JsonValue | None:
-        given, conversation = self._given, await self._conversation()
+        given, history = self._given, await self._history()
         purse = Purse(
             Spender(session_id=given.session_id, turn_id=given.turn_id, agent=given.agent),
             self._session,
             self._writer.flush,
             self._settings,
         )
-        self._turn = turn = Turn(given, self._session, self._writer, conversation, purse)
+        self._turn = turn = Turn(given, self._session, self._writer, history, purse)
         for frame in self._early:
             turn.hear(frame)
         within_a_turn.set(True)
@@ -153,21 +153,17 @@ class _Attempt:
         await self._writer.flush()
         return result
 
-    async def _conversation(self) -> list[Message]:
-        """Returns what was said so far; waits while the API or Temporal can't be reached."""
+    async def _history(self) -> list[Said]:
+        """Returns what was said and done so far; waits while the API or Temporal can't be reached."""
         backoff = Backoff(MIN_RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
         while True:
             try:
-                transcript = await self._session.load()
-                break
+                return history_of(await self._session.load(), self._given)
             except NotAllowed as error:
                 # A credential that is being changed, perhaps: the turn has other attempts.
                 raise RetryTurn(str(error)) from error
             except WaystationError as error:
                 await backoff.wait(at_least_seconds=seconds_before_retry(error))
-        return [
-            message for message in transcript if message.status == "completed" and message.kind != "reasoning"
-        ]
 
     async def _wind_down(self) -> TurnResult:
         """Ends a turn that a person or Temporal has stopped, after making durable what viewers see."""

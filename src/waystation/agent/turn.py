@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from waystation.agent.connection import Control, Writer
+from waystation.agent.history import Said
 from waystation.agent.money import Purse
 from waystation.buyer.payer import Paid
 from waystation.buyer.products import FoundProduct
@@ -122,7 +123,7 @@ class Turn:
         given: TurnInput,
         session: Session,
         writer: Writer,
-        conversation: Sequence[Message],
+        history: Sequence[Said],
         purse: Purse,
     ) -> None:
         self.id = given.turn_id
@@ -133,8 +134,11 @@ class Turn:
         self.message_id = given.message_id
         self.data = given.data
         self.parent_turn_id = given.parent_turn_id
-        self.conversation = list(conversation)
-        self.written = [m for m in conversation if m.turn_id == self.id and m.actor.id == self.agent]
+        self.history = list(history)
+        """Messages and tool calls, the request after what came before it; see ``history_of``."""
+        self.conversation = [said for said in history if isinstance(said, Message)]
+        """The messages of ``history``; the last one of other people's or turns' is the request."""
+        self.written = [m for m in self.conversation if m.turn_id == self.id and m.actor.id == self.agent]
         """Messages that an earlier attempt of this turn completed; they stand, so don't write them again."""
         self.session = session
         self._writer = writer
@@ -223,8 +227,10 @@ class Turn:
     # Tools and sub-agents
 
     @asynccontextmanager
-    async def tool(self, name: str, arguments: JsonValue = None) -> AsyncIterator[ToolCall]:
-        """Shows a tool call and what came of it.
+    async def tool(
+        self, name: str, arguments: JsonValue = None, *, kind: str | None = None
+    ) -> AsyncIterator[ToolCall]:
+        """Shows a tool call and what came of it; ``kind`` is ``native`` for one that the provider runs.
 
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
@@ -233,7 +239,8 @@ class Turn:
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name)
         shown = {"call_id": call.id, "name": name}
-        await self._writer.write(EventType.TOOL_CALLED, {**shown, "arguments": arguments})
+        more = {"kind": kind} if kind else {}
+        await self._writer.write(EventType.TOOL_CALLED, {**shown, "arguments": arguments, **more})
         try:
             yield call
             await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})

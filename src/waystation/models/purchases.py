@@ -385,7 +385,7 @@ class RetryPayment(Frozen):
 class OrderEventReceived(Frozen):
     """Signal ``order_event``: a webhook whose signature was checked.
 
-    ``event_id`` names the delivery (a digest of its body); ``sent_at`` is the signature's unix time.
+    ``event_id`` names the delivery; ``sent_at`` is the unix time of its signature.
     """
 
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]

@@ -27,6 +27,8 @@ PAYMENT_REQUIRED = "payment-required"
 PAYMENT_SIGNATURE = "payment-signature"
 PAYMENT_RESPONSE = "payment-response"
 PAYMENT_RECEIPT = "payment-receipt"
+PAYMENT_AUTHORIZATION = "payment-authorization"
+"""Where an MPP credential may go as well, so that ``Authorization`` can carry a login."""
 PROBLEM_BASE = "https://paymentauth.org/problems/"
 
 _AMOUNT = re.compile(r"[0-9]{1,16}")

@@ -71,9 +71,12 @@ _FILTER: Final = RedactingFilter()
 def install_redaction() -> None:
     """Puts the filter on every root handler and on the loggers of the libraries that see tokens.
 
+    Also on the handler that Python uses as long as there is no other.
+
     Safe to call again; call it after the handlers are configured.
     """
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_FILTER)
+    for handler in (*logging.getLogger().handlers, logging.lastResort):
+        if handler is not None:
+            handler.addFilter(_FILTER)

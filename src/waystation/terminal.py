@@ -5,18 +5,31 @@ Text for ``rich`` goes through ``waystation.rich_console``, which does the same.
 
 import io
 import sys
+import traceback
+from types import TracebackType
 
 import typer
 from pydantic import BaseModel
 
 from waystation.plain_text import ascii_json, clean_line, escaped_json, indented_lines
+from waystation.redaction import install_redaction, redact
 
 
-def accept_all_text() -> None:
-    """Makes standard output and error write "?" for what their encoding lacks, instead of failing."""
+def prepare_terminal() -> None:
+    """Prepares for text of any kind; to be called once, when a command begins.
+
+    What the encoding of standard output and error lacks is written as "?" instead of failing. Log records and
+    the tracebacks of errors that nobody catches are cleaned, too.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    install_redaction()
+    sys.excepthook = _print_uncaught
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    complain(redact("".join(traceback.format_exception(kind, error, where)).rstrip()))
 
 
 def say(line: str = "") -> None:

@@ -25,7 +25,7 @@ from waystation.dev.local import (
 from waystation.errors import WaystationError
 from waystation.models.sessions import OnBusy
 from waystation.redaction import install_redaction
-from waystation.terminal import accept_all_text, complain, say, say_json, say_model
+from waystation.terminal import complain, prepare_terminal, say, say_json, say_model
 
 STATE_VARIABLE = "WAYSTATION_STATE"
 
@@ -43,7 +43,7 @@ app.add_typer(storage_app, name="storage")
 
 @app.callback()
 def _every_command() -> None:
-    accept_all_text()
+    prepare_terminal()
 
 
 _money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)

@@ -44,7 +44,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import PURCHASE_TURN_STOPPED
-    from workflows.arguments import drop_unless
+    from workflows.guards import answering, drop_unless, ending
     from workflows.refusals import refusal, require
     from workflows.session.log import LogState, SessionLog
     from workflows.session.people import People, PeopleState
@@ -109,6 +109,7 @@ class AgentSession:
             )
 
     @workflow.run
+    @ending
     async def run(self, start: SessionInput) -> None:
         while not self._state.turns.closed or self._has_work():
             await workflow.wait_condition(self._may_proceed)
@@ -152,7 +153,7 @@ class AgentSession:
                 id=names.turn_workflow_id(self._id, turn_id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
-        except TemporalError as error:
+        except Exception as error:  # the session goes on, whatever kept the turn from starting
             self.turn_ended(
                 TurnEnded(turn_id=turn_id, outcome="failed", code="turn_not_started", detail=str(error))
             )
@@ -207,6 +208,7 @@ class AgentSession:
     # People send
 
     @workflow.update
+    @answering
     def send(self, message: SendMessage) -> Sent:
         """Takes a message and starts, queues, steers or refuses a turn for it."""
         return self._turns.send(message)
@@ -243,6 +245,7 @@ class AgentSession:
         self._turns.steer(steer)
 
     @workflow.update
+    @answering
     def spawn(self, spawn: Spawn) -> Spawned:
         """Starts a sub-agent for a running turn; it writes to this session directly."""
         return self._turns.spawn(spawn)
@@ -255,6 +258,7 @@ class AgentSession:
     # People
 
     @workflow.update
+    @answering
     def join(self, membership: Membership) -> Recorded:
         """Adds a participant; joining twice is harmless."""
         return Recorded(seq=self._people.join(membership.participant))
@@ -266,6 +270,7 @@ class AgentSession:
         _refuse_if(self._people.why_not_join(membership.participant, full=self._turns.why_full()))
 
     @workflow.update
+    @answering
     def leave(self, membership: Membership) -> Recorded:
         """Removes a participant; an operator who leaves releases the session."""
         left = self._people.leave(membership.participant.id, closed=self._state.turns.closed)
@@ -278,6 +283,7 @@ class AgentSession:
         require(membership, Membership)
 
     @workflow.update
+    @answering
     def take_over(self, take_over: TakeOver) -> Recorded:
         """Pauses the agent: the running turn is stopped, new ones wait, the operator speaks."""
         operator = take_over.operator
@@ -294,6 +300,7 @@ class AgentSession:
         _refuse_if(self._people.why_not_take_over(take_over.operator))
 
     @workflow.update
+    @answering
     def release(self, release: TakeOver) -> Recorded:
         """Hands the session back to the agent, which continues with what was said."""
         released = self._people.release(release.operator)

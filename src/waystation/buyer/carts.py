@@ -15,6 +15,7 @@ from waystation.models.purchases import (
     OrderFacts,
     OrderFulfillment,
 )
+from waystation.models.times import clamped
 from waystation.protocols.acp import (
     CheckoutSession,
     FulfillmentOption,
@@ -186,4 +187,4 @@ def _message(message: Message) -> CheckoutMessage:
 
 
 def _earliest(*moments: str | None) -> datetime | None:
-    return min((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+    return min((clamped(datetime.fromisoformat(moment)) for moment in moments if moment), default=None)

@@ -241,3 +241,30 @@ async def test_streams_that_are_dropped_at_once_leave_nothing_behind(
 async def subscribers(http: httpx.AsyncClient) -> float:
     lines = (await http.get("/metrics")).text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("waystation_subscribers "))
+
+
+ONE_BAD_VALUE = {
+    "/payments": {
+        "request": {
+            "request": {"url": "https://xn--/"},
+            "max_price": {"amount": 5, "currency": "usd"},
+            "mandate_id": "m",
+            "agent": "shopper",
+        }
+    },
+    "/mandates": {
+        "terms": {
+            "owner": "alice",
+            "agent": "shopper",
+            "cap": {"amount": 5, "currency": "usd"},
+            "valid_until": "9999-12-31T23:59:59Z",
+            "sellers": ["*"],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("path", ONE_BAD_VALUE)
+async def test_one_bad_value_takes_no_list_down(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.post(path, json=ONE_BAD_VALUE[path])).status_code == 422
+    assert (await http.get(path)).status_code == 200

@@ -18,6 +18,7 @@ from mpp import Receipt as MppReceipt
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+from waystation.models.times import clamped
 
 MAX_HEADER_CHARACTERS = 16 * 1024
 """A longer challenge header is refused unread."""
@@ -155,7 +156,7 @@ def parse_time(value: str) -> datetime:
         raise WireError("timestamp is not RFC 3339") from None
     if instant.tzinfo is None:
         raise WireError("timestamp has no offset from UTC")
-    return instant.astimezone(UTC)
+    return clamped(instant).astimezone(UTC)
 
 
 def decode_json_header(value: str) -> JsonObject:

@@ -17,8 +17,9 @@ from api.errors import Conflict
 from api.gateways.money import MoneyGateway
 from tests.buyer.bench import AGENT, USDC, Bench, eventually, has_credential, times, usd
 from tests.buyer.evil import EvilServer, ask, forged_receipt, stripe_challenge, x402_required
-from waystation.buyer import offer_choice, outcomes
+from waystation.buyer import offer_choice
 from waystation.buyer.answers import AnswerStore
+from waystation.buyer.outcomes import counts_as_spent
 from waystation.models.decisions import (
     Approve,
     Cancel,
@@ -27,7 +28,7 @@ from waystation.models.decisions import (
 )
 from waystation.models.money import Money
 from waystation.models.payments import PaidRequestView, Rail
-from workflows.paid_request import PaidRequest
+from workflows.paid_request import PaidRequest, authorization
 from workflows.trail import verify
 
 
@@ -803,8 +804,8 @@ class Broken:
 async def test_money_that_moved_is_committed_whatever_fails(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    broken = Broken(outcomes.counts_as_spent, failures)
-    monkeypatch.setattr(outcomes, "counts_as_spent", broken)
+    broken = Broken(counts_as_spent, failures)
+    monkeypatch.setattr(authorization, "counts_as_spent", broken)
     mandate = await bench.mandate(usd(1_000))
     view = await bench.pay("/v1/reports/rain", usd(60), mandate)
     assert broken.failures < 0
@@ -825,7 +826,7 @@ async def test_room_is_released_where_nothing_was_paid(bench: Bench, monkeypatch
 async def test_what_can_be_neither_paid_nor_undone_ends_with_a_reason(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes, "counts_as_spent", Broken(outcomes.counts_as_spent, 99))
+    monkeypatch.setattr(authorization, "counts_as_spent", Broken(counts_as_spent, 99))
     handle = await bench.start("/v1/reports/rain", usd(60), await bench.mandate(usd(1_000)))
     with pytest.raises(WorkflowFailureError) as failed:
         await handle.result()

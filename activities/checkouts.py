@@ -25,10 +25,12 @@ from activities.contract import (
     OpenCheckout,
 )
 from activities.heartbeats import heartbeating
-from waystation.buyer.carts import answer_from_session
+from waystation.buyer.carts import Source, read_answer, read_answer_or_order
 from waystation.buyer.origins import RequestInvalidError
+from waystation.buyer.products import NO_DISCOVERY
 from waystation.models.purchases import (
     CheckoutAnswer,
+    OrderPlaced,
     PurchaseRequest,
 )
 from waystation.protocols import acp
@@ -125,15 +127,15 @@ class CheckoutActivities(CheckoutCalls):
 
     @activity.defn
     @heartbeating
-    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
-        """Reads a checkout (``GET /checkout_sessions/{id}``)."""
+    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
+        """Reads a checkout (``GET /checkout_sessions/{id}``). Of a completed one, the order suffices."""
         path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
-        return await self._session(checkout, "GET", path, None, None, "read")
+        return await self._session_or_order(checkout, "GET", path, None, None, "read")
 
     @activity.defn
     @heartbeating
-    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
-        """Pays and orders (``POST /checkout_sessions/{id}/complete``).
+    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer | OrderPlaced:
+        """Pays and orders (``POST …/complete``). Of a completed checkout, the order suffices.
 
         Any failure other than a clear 4xx leaves the outcome unknown: ask again with the same key, or read.
         """
@@ -151,7 +153,7 @@ class CheckoutActivities(CheckoutCalls):
             else None,
         )
         path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/complete"
-        return await self._session(
+        return await self._session_or_order(
             call.checkout,
             "POST",
             path,
@@ -163,7 +165,7 @@ class CheckoutActivities(CheckoutCalls):
 
     @activity.defn
     @heartbeating
-    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
+    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | OrderPlaced | None:
         """Cancels a checkout. One already closed (405) is read instead; ``None`` means that it is gone."""
         trace = acp.IntentTrace(reason_code="other", trace_summary=call.reason[:500])
         body = acp.CheckoutCancelRequest(intent_trace=trace)
@@ -186,7 +188,7 @@ class CheckoutActivities(CheckoutCalls):
             return cached.base_url
         _require_tls(seller)
         response, body = await self._send("GET", seller + acp.DISCOVERY_PATH, {}, None, "discovery", None)
-        if response.status_code == 404:
+        if response.status_code in NO_DISCOVERY:
             base = seller
         elif response.status_code != 200:
             raise failures.seller_error(response, body, "discovery")
@@ -206,8 +208,39 @@ class CheckoutActivities(CheckoutCalls):
         body: acp.AcpModel | None,
         idempotency_key: str | None,
         what: str,
-        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
     ) -> CheckoutAnswer:
+        raw, source = await self._ask(at, method, path, body, idempotency_key, what)
+        try:
+            return read_answer(raw, source)
+        except acp.ProtocolViolationError as violation:
+            raise failures.seller_violation(violation) from None
+
+    async def _session_or_order(
+        self,
+        at: CheckoutRef,
+        method: str,
+        path: str,
+        body: acp.AcpModel | None,
+        idempotency_key: str | None,
+        what: str,
+        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    ) -> CheckoutAnswer | OrderPlaced:
+        raw, source = await self._ask(at, method, path, body, idempotency_key, what, read_timeout_seconds)
+        try:
+            return read_answer_or_order(raw, source)
+        except acp.ProtocolViolationError as violation:
+            raise failures.seller_violation(violation) from None
+
+    async def _ask(
+        self,
+        at: CheckoutRef,
+        method: str,
+        path: str,
+        body: acp.AcpModel | None,
+        idempotency_key: str | None,
+        what: str,
+        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    ) -> tuple[bytes, Source]:
         headers = {
             acp.HEADER_AUTHORIZATION: f"Bearer {self._credentials.bearer_for(at.seller)}",
             acp.HEADER_API_VERSION: acp.API_VERSION,
@@ -223,12 +256,7 @@ class CheckoutActivities(CheckoutCalls):
         )
         if not response.is_success:
             raise failures.seller_error(response, raw, what)
-        try:
-            session = acp.read_session(raw)
-        except acp.ProtocolViolationError as violation:
-            raise failures.seller_violation(violation) from None
-        return answer_from_session(
-            session,
+        return raw, Source(
             seller=at.seller,
             api_base_url=at.api_base_url,
             request_id=_header(response, acp.HEADER_REQUEST_ID),

@@ -79,7 +79,7 @@ async def _answered(what: str, asked: Awaitable[TokenAnswer]) -> PaymentToken:
     return PaymentToken(
         id=token.id,
         fingerprint=fingerprint(token.id),
-        status=token.status or "active",
+        status=token.status or "unknown",
         deactivated_reason=token.deactivated_reason,
         expires_at=token.expires_at,
         next_action=token.next_step(),

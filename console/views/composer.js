@@ -8,6 +8,8 @@ const MODES = [
   ["steer", "Steer", "Offered to the agent while it keeps running"],
 ];
 const STOP_WAIT_SECONDS = 10;
+/** Safari reports the Enter that ends a composition after the composition: only this code tells it apart. */
+const COMPOSING_KEY_CODE = 229;
 const SENT = { started: "Sent", queued: "Sent; waiting its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
 const STOPPED = { stopped: "Stopped", already_finished: "It had already finished", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
 
@@ -72,7 +74,7 @@ export class Composer {
   }
 
   #onKey(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === COMPOSING_KEY_CODE) return;
     event.preventDefault();
     this.element.requestSubmit();
   }

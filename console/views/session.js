@@ -16,6 +16,7 @@ const CONNECTION = {
   refused: "Not available",
 };
 const NEAR_END_PIXELS = 60;
+const SLOW_DRAWING_MS = 16;
 const TIMELINE_EVERY_MS = 400;
 /** A long session's timeline takes its time to draw: at most a tenth of the page's. */
 const TIMELINE_REST = 10;
@@ -43,6 +44,8 @@ class SessionView {
     this.present = [];
     this.sticks = true;
     this.scrolledTo = 0;
+    this.scheduled = false;
+    this.drawingTook = 0;
     this.timelinePause = TIMELINE_EVERY_MS;
     this.readyAt = Infinity;
     this.said = new Set();
@@ -98,12 +101,18 @@ class SessionView {
 
   // Drawing
 
+  /** Draws at the next frame; after a slow drawing the page first stays free for as long as that took. */
   #schedule() {
-    if (this.frame) return;
-    this.frame = requestAnimationFrame(() => {
-      this.frame = null;
+    if (this.scheduled) return;
+    this.scheduled = true;
+    const atFrame = () => requestAnimationFrame(() => {
+      this.scheduled = false;
+      const begin = performance.now();
       this.#draw();
+      this.drawingTook = performance.now() - begin;
     });
+    if (this.drawingTook > SLOW_DRAWING_MS) setTimeout(atFrame, this.drawingTook);
+    else atFrame();
   }
 
   #draw() {

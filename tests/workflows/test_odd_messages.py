@@ -23,7 +23,7 @@ from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceOpening, AllowanceStart, PaidHttpRequest, PaidRequestStart
 from waystation.models.purchases import OrderEventsStart, PurchaseRequest
-from waystation.models.sessions import StartSession
+from waystation.models.sessions import StartSession, TurnInput
 from waystation.temporal.tokens import SignalName, UpdateName
 from worker import WORKFLOWS, build_worker
 from workflows.allowance import Allowance
@@ -32,7 +32,7 @@ from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
-from workflows.session.turn import AgentTurn
+from workflows.session.turn import AgentTurn, TurnPlan
 
 MAX_EXAMPLES = 30
 MESSAGES_IN_EXAMPLE = 12
@@ -63,6 +63,8 @@ BUDGET = AllowanceStart(
     mandate_id="m", agent="shopper", seller="https://api.example", budget=MONEY, max_price=MONEY
 )
 
+TURN = TurnInput(session_id="s", turn_id="t1", attempt=1, agent="nobody", text="hello")
+
 
 class Subject(NamedTuple):
     """How a workflow is started, which messages it takes, and what it answers."""
@@ -78,6 +80,7 @@ SUBJECTS: dict[type, Subject] = {
     Purchase: Subject(PurchaseStart(request=BUYING), ("PURCHASE_", "HOLDER_"), "status"),
     PaidRequest: Subject(PAYING, ("PAID_REQUEST_", "HOLDER_"), "status"),
     Allowance: Subject(AllowanceOpening(start=BUDGET), ("ALLOWANCE_", "HOLDER_"), "status"),
+    AgentTurn: Subject(TurnPlan(turn=TURN), ("TURN_",), None),
     OrderEvents: Subject(OrderEventsStart(), ("ORDER_EVENTS_",), None),
 }
 
@@ -177,4 +180,4 @@ async def check_alive(handle: WorkflowHandle[Any, Any], subject: Subject, sent: 
 
 
 def test_every_workflow_with_handlers_is_tried() -> None:
-    assert set(SUBJECTS) == set(WORKFLOWS) - {AgentTurn}
+    assert set(SUBJECTS) == set(WORKFLOWS)

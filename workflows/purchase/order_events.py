@@ -66,9 +66,8 @@ class OrderEvents:
     @workflow.signal
     @drop_unless(OrderEventReceived)
     def deliver(self, event: OrderEventReceived) -> None:
-        """Takes a webhook whose signature was checked."""
-        if len(self._waiting) < MAX_EVENTS_WAITING:
-            self._waiting.append(event)
+        """Takes a webhook whose signature was checked. Each has the whole order: the latest are kept."""
+        self._waiting = [*self._waiting, event][-MAX_EVENTS_WAITING:]
 
     def _lifetime(self) -> timedelta:
         if self._purchase_id is None:

@@ -15,6 +15,7 @@ The update ``decide`` does the same as ``approve`` and ``reject`` and tells the 
 """
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 from pydantic import ValidationError
@@ -86,7 +87,7 @@ class Purchase:
         tokens = PurchaseTokens(journal)
         ending = PurchaseEnding(journal, checkout, authorization, tokens)
         self._journal, self._outbox, self._inbox, self._ending = journal, outbox, inbox, ending
-        self._authorization, self._tokens = authorization, tokens
+        self._authorization = authorization
         self._preparation = PurchasePreparation(journal, inbox, approval, checkout, authorization, ending)
         self._payment = PurchasePayment(journal, inbox, approval, checkout, authorization, tokens, ending)
         self._rolling_over = False
@@ -269,24 +270,25 @@ class Purchase:
                 await self._ending.undo()
 
     async def _follow_order(self, start: PurchaseStart) -> None:
-        """Sees that no token stays open, and keeps the order current by the seller's webhooks."""
-        receipt = self._journal.state.completion.receipt
-        until = (receipt.paid_at if receipt else workflow.now()) + policies.FOLLOW_ORDER
+        """Sees that the charge is booked, and keeps the order current by the seller's webhooks."""
+        completed_at = self._journal.state.completion.completed_at
+        until = (completed_at or workflow.now()) + policies.FOLLOW_ORDER
         try:
             await self._ending.route_order_events()
-            await self._tokens.settle()
             while (remaining := until - workflow.now()) > timedelta(0):
-                try:
-                    await workflow.wait_condition(self._order_has_news, timeout=remaining.total_seconds())
-                except TimeoutError:
-                    break
+                wait = min(remaining, self._ending.next_look_at_charge() or remaining)
+                with contextlib.suppress(TimeoutError):
+                    await workflow.wait_condition(self._order_has_news, timeout=wait.total_seconds())
+                await self._ending.follow_charge()
+                await self._ending.read_order()
                 await self._authorization.tell_of_refund()
                 await self._renew_if_long(start)
         except asyncio.CancelledError:
             self._journal.note("workflow.cancel", "operator", {"status": self._journal.state.status})
 
     def _order_has_news(self) -> bool:
-        return self._is_long() or self._authorization.owes_refund()
+        heard = self._journal.state.completion.order_heard_of
+        return heard or self._is_long() or self._authorization.owes_refund()
 
     def _is_long(self) -> bool:
         info = workflow.info()

@@ -14,6 +14,8 @@ from waystation.models.base import Frozen
 from waystation.protocols import acp
 from waystation.settings import MoneySettings
 
+NO_DISCOVERY: Final = frozenset({401, 403, 404, 405, 410})
+"""Statuses with which a seller says that it publishes no discovery document: its API is at its origin."""
 FEED_TIMEOUT_SECONDS: Final = 20
 MAX_FOUND: Final = 100
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -85,7 +87,7 @@ async def _get(
 ) -> bytes:
     try:
         async with client.stream("GET", url, headers=headers) as response:
-            if response.status_code == 404 and absent_is_fine:
+            if response.status_code in NO_DISCOVERY and absent_is_fine:
                 return b""
             if not response.is_success:
                 raise ProductSearchFailed(f"the seller answered {response.status_code} for {what}.")

@@ -38,7 +38,7 @@ async def tail(session: Session, console: Console | None = None) -> None:
     await session.load()
     if not console.is_terminal:
         view = _View(session, console)
-        view.settle()
+        view.begin()
         async for event in session.events():
             view.take(event)
         return
@@ -46,7 +46,7 @@ async def tail(session: Session, console: Console | None = None) -> None:
         view = _View(session, console, live)
         refreshing = asyncio.create_task(view.keep_fresh(live))
         try:
-            view.settle()
+            view.begin()
             async for event in session.events():
                 view.take(event)
         finally:
@@ -70,11 +70,28 @@ class _View:
         self._last_connected = time.monotonic()
         self._lost = False
 
+    def begin(self) -> None:
+        """Prints what somebody who was there from the beginning has seen, in the same order."""
+        transcript = self._session.transcript
+        messages = [message for message in transcript if message.status != "streaming"]
+        told: list[tuple[int, Event | Message]] = [(event.seq, event) for event in transcript.events]
+        told += [(message.order or 0, message) for message in messages]
+        for _, one in sorted(told, key=lambda entry: entry[0]):
+            if isinstance(one, Event):
+                self._tell(one)
+            else:
+                self._printed.add(one.id)
+                self._finish(one, "")
+        self.settle()
+
     def take(self, event: object) -> None:
         """Shows an event that the session has just received."""
         if isinstance(event, Event) and event.type not in _QUIET:
-            self._print(self._line(event), soft_wrap=not self._console.is_terminal)
+            self._tell(event)
         self.settle()
+
+    def _tell(self, event: Event) -> None:
+        self._print(self._line(event), soft_wrap=not self._console.is_terminal)
 
     def settle(self) -> None:
         """Prints finished messages, which scroll up; unfinished ones stay at the bottom and grow."""

@@ -4,7 +4,7 @@ from waystation.client.client import Client, Session
 from waystation.client.payments import Payments
 from waystation.client.purchases import Buying
 from waystation.client.sync import SyncClient, SyncSession
-from waystation.client.transcript import Message, Transcript
+from waystation.client.transcript import Message, ToolUse, Transcript
 
 __all__ = [
     "Buying",
@@ -14,5 +14,6 @@ __all__ = [
     "Session",
     "SyncClient",
     "SyncSession",
+    "ToolUse",
     "Transcript",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from waystation.client.client import Client
+from waystation.client.paths import path
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.trail import AuditTrail
 
@@ -29,7 +30,7 @@ class Payments:
     async def payment(self, payment_id: str, *, wait: bool = False) -> PaidRequestView:
         """Returns the payment as it stands; with ``wait``, once it is final or some seconds have passed."""
         query = {"wait_seconds": str(POLL_SECONDS)} if wait else None
-        return await self._client.request("GET", f"/payments/{payment_id}", PaidRequestView, query=query)
+        return await self._client.request("GET", path("payments", payment_id), PaidRequestView, query=query)
 
     async def approve(self, payment_id: str, digest: str) -> PaidRequestView:
         """Approves the terms with this digest. Other terms are refused as ``stale-digest``."""
@@ -45,21 +46,21 @@ class Payments:
 
     async def audit(self, payment_id: str) -> AuditTrail:
         """Returns every step of a payment."""
-        return await self._client.request("GET", f"/payments/{payment_id}/audit", AuditTrail)
+        return await self._client.request("GET", path("payments", payment_id, "audit"), AuditTrail)
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
         """Returns what is spent and held of an allowance."""
-        return await self._client.request("GET", f"/allowances/{allowance_id}", AllowanceView)
+        return await self._client.request("GET", path("allowances", allowance_id), AllowanceView)
 
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
         """Returns every payment and step of an allowance."""
-        return await self._client.request("GET", f"/allowances/{allowance_id}/audit", AuditTrail)
+        return await self._client.request("GET", path("allowances", allowance_id, "audit"), AuditTrail)
 
     async def settle(self, allowance_id: str, *, reason: str = "") -> AllowanceView:
         """Ends an allowance: what was spent is committed, the rest is released."""
         return await self._client.request(
-            "POST", f"/allowances/{allowance_id}/settle", AllowanceView, {"reason": reason}
+            "POST", path("allowances", allowance_id, "settle"), AllowanceView, {"reason": reason}
         )
 
     async def _post(self, payment_id: str, what: str, body: Mapping[str, object]) -> PaidRequestView:
-        return await self._client.request("POST", f"/payments/{payment_id}/{what}", PaidRequestView, body)
+        return await self._client.request("POST", path("payments", payment_id, what), PaidRequestView, body)

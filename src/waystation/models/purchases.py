@@ -141,6 +141,17 @@ class CartLine(Frozen):
     quantity: StrictInt
     unit_amount: StrictInt | None = None
     totals: tuple["CartTotal", ...] = ()
+    parent_id: str | None = None
+    """The line of the bundle that this is a part of."""
+
+    @property
+    def price(self) -> int | None:
+        """What the line costs as stated, in minor units; ``None`` if it doesn't say."""
+        stated = {total.type: total.amount for total in self.totals}
+        for kind in ("total", "subtotal", "items_base_amount"):
+            if kind in stated:
+                return stated[kind]
+        return None if self.unit_amount is None else self.unit_amount * self.quantity
 
 
 class CartTotal(Frozen):
@@ -157,7 +168,8 @@ class CartFulfillment(Frozen):
     type: FulfillmentType
     id: str
     title: str
-    amount: StrictInt
+    amount: StrictInt | None
+    """``None``: selected, but not among the options that the seller offers, so nobody states its price."""
     item_ids: tuple[str, ...] = ()
 
 
@@ -202,6 +214,10 @@ class PayableCart(Frozen):
     ship_to_country: str | None = None
     """Where the seller's cart sends it, or where it was asked to, if the cart doesn't say."""
 
+    def buys_as(self, other: "PayableCart") -> bool:
+        """Whether one token serves both: the same total, payee and checkout."""
+        return (self.total, self.payee, self.checkout_id) == (other.total, other.payee, other.checkout_id)
+
 
 class CheckoutMessage(Frozen):
     """A seller's message. Its text is shown to people and decides nothing."""
@@ -217,7 +233,7 @@ class OrderFulfillment(Frozen):
     """A delivery of an order."""
 
     id: str
-    type: str
+    type: str | None = None
     status: str | None = None
     carrier: str | None = None
     tracking_number: str | None = None
@@ -234,20 +250,40 @@ class OrderAdjustment(Frozen):
     status: str
     amount: StrictInt | None = None
     currency: str | None = None
-    occurred_at: str
+    occurred_at: str | None = None
 
 
 class OrderFacts(Frozen):
-    """An order as the seller last described it."""
+    """An order as the seller last described it. What it didn't state, or can't be read, is ``None``."""
 
     id: str
     checkout_id: str
-    permalink_url: str
+    permalink_url: str | None = None
     number: str | None = None
     status: str | None = None
     fulfillments: tuple[OrderFulfillment, ...] = ()
     adjustments: tuple[OrderAdjustment, ...] = ()
     total: StrictInt | None = None
+
+
+NO_HINDRANCE: Final = frozenset(
+    {
+        "payment_declined",
+        "requires_3ds",
+        "low_stock",
+        "coupon_invalid",
+        "coupon_expired",
+        "discount_code_expired",
+        "discount_code_invalid",
+        "discount_code_already_applied",
+        "discount_code_combination_disallowed",
+        "discount_code_minimum_not_met",
+        "discount_code_user_not_logged_in",
+        "discount_code_user_ineligible",
+        "discount_code_usage_limit_reached",
+    }
+)
+"""Codes of error messages that a checkout may carry and be paid all the same."""
 
 
 class CheckoutAnswer(Frozen):
@@ -262,6 +298,8 @@ class CheckoutAnswer(Frozen):
     """Amounts that contradict each other, as ``<JSONPath> <rule>``."""
 
     handler_id: str | None = None
+    handlers_offered: tuple[str, ...] = ()
+    """The ways to pay that the seller offers, as people are told them."""
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None
     order: OrderFacts | None = None
@@ -273,6 +311,26 @@ class CheckoutAnswer(Frozen):
     def error_codes(self) -> frozenset[str]:
         """Codes of the error messages."""
         return frozenset(m.code for m in self.messages if m.type == "error" and m.code)
+
+    def hindrances(self) -> frozenset[str]:
+        """Codes of the error messages that stand against paying, whatever the status says.
+
+        Not those about an earlier payment, an authentication that comes with the payment, or a discount that
+        the amounts leave out.
+        """
+        return self.error_codes() - NO_HINDRANCE
+
+
+class OrderPlaced(Frozen):
+    """An answer of which only this can be read: the checkout is completed, and this is its order.
+
+    After paying, nothing else in an answer decides.
+    """
+
+    checkout_id: str
+    order: OrderFacts
+    request_id: str | None = None
+    replayed: bool = False
 
 
 # Signals
@@ -326,7 +384,7 @@ class RetryPayment(Frozen):
 class OrderEventReceived(Frozen):
     """Signal ``order_event``: a webhook whose signature was checked.
 
-    ``event_id`` names the delivery (a digest of its body); ``sent_at`` is the signature's unix time.
+    ``event_id`` names the delivery; ``sent_at`` is the unix time of its signature.
     """
 
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
@@ -357,8 +415,22 @@ class OutcomeWanted(Frozen):
 # What is kept and shown
 
 
+class Charge(Frozen):
+    """What the processor says was charged for a purchase.
+
+    ``captured``: this ``amount``. ``awaited``: an order, but not (all of) its payment yet; the seller can
+    still charge, and the amount stays reserved. ``nothing``: the seller can't charge any more and has not;
+    nothing is spent. ``unknown``: the processor doesn't say; the amount stays reserved while it is asked,
+    and counts as spent if it never does.
+    """
+
+    status: Literal["captured", "awaited", "nothing", "unknown"]
+    amount: MinorUnits | None = None
+    """Minor units; ``None`` if the processor states no amount."""
+
+
 class Receipt(Frozen):
-    """What was paid, to whom, for which order."""
+    """What was paid, to whom, for which order. ``amount`` is the processor's word, never the seller's."""
 
     order: OrderFacts
     amount: MinorUnits
@@ -390,13 +462,16 @@ class PurchaseView(Frozen):
     order: OrderFacts | None = None
     refusal: Refusal | None = None
     money_moved: bool = False
+    charge: Charge | None = None
+    """What was charged, once the seller had a token to charge."""
     payment_tries: int = 0
     updated_at: datetime
 
 
 # Payment tokens
 
-TokenStatus = Literal["active", "requires_action", "deactivated"]
+TokenStatus = Literal["active", "requires_action", "deactivated", "unknown"]
+"""``unknown``: the processor doesn't say. Such a token is not sent, and not taken for worthless."""
 
 
 class NextAction(Frozen):

@@ -206,3 +206,22 @@ class Payer:
 
     def proof(self) -> dict[str, str]:
         return paid_header(self.wire.seen)
+
+    async def proof_for(self, url: str, **request: Any) -> dict[str, str]:
+        """A proof that the stock client made but that never reached the server."""
+
+        async def hold_back(sent: httpx.Request) -> None:
+            if "authorization" in sent.headers or "payment-signature" in sent.headers:
+                raise httpx.ConnectError("held back", request=sent)
+
+        self.wire.before = hold_back
+        try:
+            await self.client.get(url, **request)
+        except Exception as error:  # each client has its own type
+            if "credential" not in str(error) and "held back" not in str(error):
+                raise
+        else:
+            raise AssertionError("the client paid nothing")
+        finally:
+            self.wire.before = None
+        return self.proof()

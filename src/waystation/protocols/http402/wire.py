@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 
 import mpp
@@ -19,6 +19,7 @@ from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 from waystation.models.times import clamped
+from waystation.rfc3339 import parse_rfc3339
 
 MAX_HEADER_CHARACTERS = 16 * 1024
 """A longer challenge header is refused unread."""
@@ -27,6 +28,8 @@ PAYMENT_REQUIRED = "payment-required"
 PAYMENT_SIGNATURE = "payment-signature"
 PAYMENT_RESPONSE = "payment-response"
 PAYMENT_RECEIPT = "payment-receipt"
+PAYMENT_AUTHORIZATION = "payment-authorization"
+"""Where an MPP credential may go as well, so that ``Authorization`` can carry a login."""
 PROBLEM_BASE = "https://paymentauth.org/problems/"
 
 _AMOUNT = re.compile(r"[0-9]{1,16}")
@@ -151,12 +154,9 @@ def parse_time(value: str) -> datetime:
         WireError: The header doesn't say what its protocol asks for.
     """
     try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        raise WireError("timestamp is not RFC 3339") from None
-    if instant.tzinfo is None:
-        raise WireError("timestamp has no offset from UTC")
-    return clamped(instant).astimezone(UTC)
+        return clamped(parse_rfc3339(value))
+    except ValueError as error:
+        raise WireError(f"timestamp {error}") from None
 
 
 def decode_json_header(value: str) -> JsonObject:

@@ -16,7 +16,7 @@ from waystation.protocols.http402 import (
     parse_amount,
 )
 from waystation.protocols.http402.eip3009 import TokenAsset, recover_signer
-from waystation.seller.paywall.entries import Charge, Entry
+from waystation.seller.paywall.entries import Charge, Entry, SignedTransfer
 from waystation.seller.paywall.rails import BadPayment, Outcome, PaymentPayload, Refused, Settled, Unclear
 
 FACILITATOR_TIMEOUT_SECONDS = 30.0
@@ -46,6 +46,15 @@ class AuthorizationPayment:
     def payer(self) -> str:
         """The address that signed."""
         return self.authorization["from"]
+
+    @property
+    def transfer(self) -> SignedTransfer:
+        """What a chain can be asked for."""
+        return SignedTransfer(
+            payer=self.payer,
+            nonce=self.authorization["nonce"],
+            valid_before=int(self.authorization["validBefore"]),
+        )
 
     def check_valid(self, now: datetime) -> None:
         """See ``PaymentPayload``. A resend after that time is fine: it settles nothing new."""

@@ -19,7 +19,7 @@ from waystation.sqlite_files import open_sqlite
 MAX_OPEN_ENTRIES_PER_READ = 500
 
 FORGETTABLE = (EntryState.DELIVERED, EntryState.REFUSED, EntryState.NAMED)
-"""States in which nothing is owed any more."""
+"""States in which nothing is owed any more, neither an answer nor a refund."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS paywall_entries (

@@ -396,7 +396,7 @@ class OrderEventReceived(Frozen):
 class OrderBinding(Frozen):
     """Signal ``bind``: this purchase owns the checkout."""
 
-    purchase_id: str
+    purchase_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PURCHASE_ID_LENGTH_CHARS)]
 
 
 class OrderEventsStart(Frozen):

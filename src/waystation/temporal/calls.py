@@ -168,8 +168,8 @@ async def tell_workflow(workflow_id: str, signal: SignalName[Argument], argument
     """Sends a signal from one workflow to another.
 
     Raises:
-        ApplicationError: There is no such workflow, or no workflow can have this id. Temporal would refuse the
-            whole task of the one that asks for it, again and again.
+        ApplicationError: There is no such workflow, or no workflow can have this id. Temporal would refuse
+            the whole task of the one that asks for it, again and again.
     """
     if not 0 < len(workflow_id.encode()) <= MAX_WORKFLOW_ID_BYTES:
         raise ApplicationError("no workflow has such an id", type="ExternalWorkflowExecutionNotFound")

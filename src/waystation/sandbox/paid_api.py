@@ -92,6 +92,7 @@ def create_app(
     *,
     processor: stripe.StripeClient,
     facilitator_url: str | None = None,
+    rpc_url: str | None = None,
     redis_url: str | None = None,
     lease_seconds: float = 15,
 ) -> FastAPI:
@@ -111,6 +112,7 @@ def create_app(
                 recipient=RECIPIENT,
                 facilitator_url=facilitator_url or "http://facilitator.internal",
                 client=None if facilitator_url else _inside(facilitator),
+                rpc_url=rpc_url if facilitator_url else "http://facilitator.internal/rpc",
             ),
         ],
         lease_seconds=lease_seconds,
@@ -220,6 +222,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the journal and the chain")
     parser.add_argument("--processor", required=True, help="URL of the sandbox processor (or Stripe)")
     parser.add_argument("--facilitator", help="URL of an x402 facilitator; the sandbox's own without it")
+    parser.add_argument("--rpc", help="JSON-RPC endpoint of that facilitator's chain, to look payments up")
     parser.add_argument("--redis", help="Redis URL for the journal, to run several processes")
     parser.add_argument("--lease-seconds", type=int, default=15)
     options = parser.parse_args()
@@ -229,6 +232,7 @@ def main() -> None:
         options.data,
         processor=processor,
         facilitator_url=options.facilitator,
+        rpc_url=options.rpc,
         redis_url=options.redis,
         lease_seconds=options.lease_seconds,
     )

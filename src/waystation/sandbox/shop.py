@@ -530,6 +530,8 @@ def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
         await _known(seller, order_id)
         try:
             return (await seller.refund(order_id, amount, reason, key=key)).wire()
+        except ValueError as error:
+            raise HTTPException(409, str(error)) from None
         except stripe.InvalidRequestError as error:
             raise HTTPException(409, error.user_message) from None
 

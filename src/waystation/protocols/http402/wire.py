@@ -18,6 +18,7 @@ from mpp import Receipt as MppReceipt
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+from waystation.models.times import clamped
 from waystation.rfc3339 import parse_rfc3339
 
 MAX_HEADER_CHARACTERS = 16 * 1024
@@ -153,7 +154,7 @@ def parse_time(value: str) -> datetime:
         WireError: The header doesn't say what its protocol asks for.
     """
     try:
-        return parse_rfc3339(value)
+        return clamped(parse_rfc3339(value))
     except ValueError as error:
         raise WireError(f"timestamp {error}") from None
 

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import SecretStr
@@ -26,7 +25,7 @@ from activities.contract import (
 )
 from activities.heartbeats import heartbeating
 from waystation.buyer.carts import Source, read_answer, read_answer_or_order
-from waystation.buyer.origins import RequestInvalidError
+from waystation.buyer.origins import RequestInvalidError, check_transport
 from waystation.buyer.products import NO_DISCOVERY
 from waystation.models.purchases import (
     CheckoutAnswer,
@@ -40,7 +39,6 @@ READ_TIMEOUT_SECONDS: Final = 25
 COMPLETE_READ_TIMEOUT_SECONDS: Final = 40
 DISCOVERY_CACHE_SECONDS: Final = 3600
 MAX_CACHED_DISCOVERIES: Final = 500
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 class SellerCredentials:
@@ -318,15 +316,10 @@ async def _bounded(response: httpx.Response, what: str) -> bytes:
 
 
 def _require_tls(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return
-    raise ApplicationError(
-        f"{parts.hostname} is not reached over TLS; give its https origin",
-        "tls_required",
-        type=contract.SELLER_REFUSED,
-        non_retryable=True,
-    )
+    try:
+        check_transport(url)
+    except RequestInvalidError as error:
+        raise failures.seller_out_of_bounds(error) from None
 
 
 def _base_from_discovery(body: bytes) -> str:

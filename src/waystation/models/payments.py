@@ -11,12 +11,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, SecretStr, StringConstraints, field_serializer
+from pydantic import Field, SecretStr, StringConstraints, field_serializer
 
 from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits, Money
+from waystation.models.times import Instant
+from waystation.models.urls import Origin, Url
 
-MAX_URL_CHARACTERS = 8_192
 MAX_REQUEST_HEADERS = 64
 MAX_REQUEST_BODY_BASE64_CHARACTERS = 1_400_000
 """About 1 MiB of request body, which is part of the workflow's own payload."""
@@ -52,7 +53,7 @@ class Offer(Frozen):
     price: Money
     payee: str
     """Stripe network id, or the EIP-55 address that receives the tokens."""
-    expires_at: AwareDatetime | None
+    expires_at: Instant | None
     wire: str
     wire_index: int = 0
 
@@ -73,7 +74,7 @@ class Receipt(Frozen):
     status: str
     reference: str
     """PaymentIntent id or transaction hash, as claimed by the server."""
-    timestamp: AwareDatetime | None = None
+    timestamp: Instant | None = None
     signed: Literal[False] = False
     matches_payment: bool | None = None
     """True or False once compared with the processor or chain; None while unknown."""
@@ -103,7 +104,6 @@ class MintedCredential(Frozen):
         return value.get_secret_value() if value is not None else None
 
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://", max_length=MAX_URL_CHARACTERS)]
 HeaderPair = tuple[str, str]
 
 
@@ -282,7 +282,7 @@ class AllowanceStart(Frozen):
 
     mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     agent: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    seller: Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,253}$")]
+    seller: Origin
     """Web origin in lower case; no other is paid."""
     budget: Money
     max_price: Money
@@ -326,10 +326,10 @@ class AllowanceLease(Frozen):
     """The limit on spent and under way together, within this lease; grows with each report."""
     lasts_seconds: int
     """Counted from when the lease was asked for."""
-    ends_at: AwareDatetime
+    ends_at: Instant
     """By the workflow's clock; credentials are not made to outlive the mandate."""
     payment_method: str | None
-    valid_until: AwareDatetime
+    valid_until: Instant
     after_loss: bool = False
     """An earlier holder vanished, and nobody here knows everything it paid for."""
     closing: bool = False

@@ -30,6 +30,8 @@ from waystation.models.commerce import (
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
 from waystation.models.money import MinorUnits, Money
+from waystation.models.times import Instant
+from waystation.models.urls import Origin
 
 MAX_ITEMS: Final = 100
 MAX_ITEM_QUANTITY: Final = 10_000
@@ -38,9 +40,6 @@ MAX_APPROVAL_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
 MAX_REVISION_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
 MAX_PURCHASE_ID_LENGTH_CHARS: Final = 200
 """Leaves room for the step in an idempotency key of at most 255 characters."""
-
-SellerOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,190}$")]
-"""A seller by its web origin in lower case, without a path: ``https://shop.example``."""
 
 CheckoutCurrency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
 
@@ -112,7 +111,7 @@ class PurchaseRequest(Frozen):
     """
 
     mandate_id: Name
-    seller: SellerOrigin
+    seller: Origin
     currency: CheckoutCurrency
     items: tuple[ItemWanted, ...] = Field(min_length=1, max_length=MAX_ITEMS)
     agent: AgentRef
@@ -188,7 +187,7 @@ class Cart(Frozen):
     """
 
     checkout_id: str
-    seller: SellerOrigin
+    seller: Origin
     payee: str | None
     currency: str
     lines: tuple[CartLine, ...]
@@ -304,7 +303,7 @@ class CheckoutAnswer(Frozen):
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None
     order: OrderFacts | None = None
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
     api_base_url: str
     request_id: str | None = None
     replayed: bool = False
@@ -397,7 +396,7 @@ class OrderEventReceived(Frozen):
 class OrderBinding(Frozen):
     """Signal ``bind``: this purchase owns the checkout."""
 
-    purchase_id: str
+    purchase_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PURCHASE_ID_LENGTH_CHARS)]
 
 
 class OrderEventsStart(Frozen):
@@ -498,7 +497,7 @@ class PaymentToken(Frozen):
 
     status: TokenStatus
     deactivated_reason: str | None = None
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
     next_action: NextAction | None = None
     captured: MinorUnits | None = None
     """What was charged to it so far, if the processor says so."""

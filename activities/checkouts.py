@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import SecretStr
@@ -26,10 +25,12 @@ from activities.contract import (
 )
 from activities.heartbeats import heartbeating
 from activities.secrets import opened
-from waystation.buyer.carts import answer_from_session
-from waystation.buyer.origins import RequestInvalidError
+from waystation.buyer.carts import Source, read_answer, read_answer_or_order
+from waystation.buyer.origins import RequestInvalidError, check_transport
+from waystation.buyer.products import NO_DISCOVERY
 from waystation.models.purchases import (
     CheckoutAnswer,
+    OrderPlaced,
     PurchaseRequest,
 )
 from waystation.protocols import acp
@@ -40,7 +41,6 @@ READ_TIMEOUT_SECONDS: Final = 25
 COMPLETE_READ_TIMEOUT_SECONDS: Final = 40
 DISCOVERY_CACHE_SECONDS: Final = 3600
 MAX_CACHED_DISCOVERIES: Final = 500
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 class SellerCredentials:
@@ -129,15 +129,15 @@ class CheckoutActivities(CheckoutCalls):
 
     @activity.defn
     @heartbeating
-    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
-        """Reads a checkout (``GET /checkout_sessions/{id}``)."""
+    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
+        """Reads a checkout (``GET /checkout_sessions/{id}``). Of a completed one, the order suffices."""
         path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
-        return await self._session(checkout, "GET", path, None, None, "read")
+        return await self._session_or_order(checkout, "GET", path, None, None, "read")
 
     @activity.defn
     @heartbeating
-    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
-        """Pays and orders (``POST /checkout_sessions/{id}/complete``).
+    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer | OrderPlaced:
+        """Pays and orders (``POST …/complete``). Of a completed checkout, the order suffices.
 
         Any failure other than a clear 4xx leaves the outcome unknown: ask again with the same key, or read.
         """
@@ -155,7 +155,7 @@ class CheckoutActivities(CheckoutCalls):
             else None,
         )
         path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/complete"
-        return await self._session(
+        return await self._session_or_order(
             call.checkout,
             "POST",
             path,
@@ -167,7 +167,7 @@ class CheckoutActivities(CheckoutCalls):
 
     @activity.defn
     @heartbeating
-    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
+    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | OrderPlaced | None:
         """Cancels a checkout. One already closed (405) is read instead; ``None`` means that it is gone."""
         trace = acp.IntentTrace(reason_code="other", trace_summary=call.reason[:500])
         body = acp.CheckoutCancelRequest(intent_trace=trace)
@@ -190,7 +190,7 @@ class CheckoutActivities(CheckoutCalls):
             return cached.base_url
         _require_tls(seller)
         response, body = await self._send("GET", seller + acp.DISCOVERY_PATH, {}, None, "discovery", None)
-        if response.status_code == 404:
+        if response.status_code in NO_DISCOVERY:
             base = seller
         elif response.status_code != 200:
             raise failures.seller_error(response, body, "discovery")
@@ -210,8 +210,39 @@ class CheckoutActivities(CheckoutCalls):
         body: acp.AcpModel | None,
         idempotency_key: str | None,
         what: str,
-        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
     ) -> CheckoutAnswer:
+        raw, source = await self._ask(at, method, path, body, idempotency_key, what)
+        try:
+            return read_answer(raw, source)
+        except acp.ProtocolViolationError as violation:
+            raise failures.seller_violation(violation) from None
+
+    async def _session_or_order(
+        self,
+        at: CheckoutRef,
+        method: str,
+        path: str,
+        body: acp.AcpModel | None,
+        idempotency_key: str | None,
+        what: str,
+        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    ) -> CheckoutAnswer | OrderPlaced:
+        raw, source = await self._ask(at, method, path, body, idempotency_key, what, read_timeout_seconds)
+        try:
+            return read_answer_or_order(raw, source)
+        except acp.ProtocolViolationError as violation:
+            raise failures.seller_violation(violation) from None
+
+    async def _ask(
+        self,
+        at: CheckoutRef,
+        method: str,
+        path: str,
+        body: acp.AcpModel | None,
+        idempotency_key: str | None,
+        what: str,
+        read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    ) -> tuple[bytes, Source]:
         headers = {
             acp.HEADER_AUTHORIZATION: f"Bearer {self._credentials.bearer_for(at.seller)}",
             acp.HEADER_API_VERSION: acp.API_VERSION,
@@ -227,12 +258,7 @@ class CheckoutActivities(CheckoutCalls):
         )
         if not response.is_success:
             raise failures.seller_error(response, raw, what)
-        try:
-            session = acp.read_session(raw)
-        except acp.ProtocolViolationError as violation:
-            raise failures.seller_violation(violation) from None
-        return answer_from_session(
-            session,
+        return raw, Source(
             seller=at.seller,
             api_base_url=at.api_base_url,
             request_id=_header(response, acp.HEADER_REQUEST_ID),
@@ -294,15 +320,10 @@ async def _bounded(response: httpx.Response, what: str) -> bytes:
 
 
 def _require_tls(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return
-    raise ApplicationError(
-        f"{parts.hostname} is not reached over TLS; give its https origin",
-        "tls_required",
-        type=contract.SELLER_REFUSED,
-        non_retryable=True,
-    )
+    try:
+        check_transport(url)
+    except RequestInvalidError as error:
+        raise failures.seller_out_of_bounds(error) from None
 
 
 def _base_from_discovery(body: bytes) -> str:

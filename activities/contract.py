@@ -39,6 +39,7 @@ from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
     CheckoutAnswer,
+    OrderPlaced,
     PaymentToken,
     PurchaseRequest,
 )
@@ -220,17 +221,17 @@ class CheckoutCalls(Protocol):
         ...
 
     @activity.defn
-    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer:
-        """Reads a checkout (``GET /checkout_sessions/{id}``)."""
+    async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
+        """Reads a checkout (``GET /checkout_sessions/{id}``). Of a completed one, the order suffices."""
         ...
 
     @activity.defn
-    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer:
-        """Pays and orders (``POST /checkout_sessions/{id}/complete``)."""
+    async def complete_checkout(self, call: CompleteCheckout) -> CheckoutAnswer | OrderPlaced:
+        """Pays and orders (``POST …/complete``). Of a completed checkout, the order suffices."""
         ...
 
     @activity.defn
-    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | None:
+    async def cancel_checkout(self, call: CancelCheckout) -> CheckoutAnswer | OrderPlaced | None:
         """Cancels a checkout. One already closed (405) is read instead; returns ``None`` if it is gone."""
         ...
 

@@ -84,7 +84,7 @@ class PaymentTokenActivities(PaymentTokenCalls):
         return PaymentToken(
             sealed=sealed(self._vault, token.id),
             fingerprint=fingerprint(token.id),
-            status=token.status or "active",
+            status=token.status or "unknown",
             deactivated_reason=token.deactivated_reason,
             expires_at=token.expires_at,
             next_action=token.next_step(),

@@ -1,41 +1,44 @@
 /**
- * The little Markdown that people and models write, as DOM nodes.
+ * The part of Markdown that people and models use, as DOM nodes.
  *
- * Text becomes nodes with createElement and textContent alone, so nothing that anybody says can
- * become markup. Links lead to http(s) only.
+ * Text becomes nodes with createElement and textContent alone, so nothing that anybody writes can become
+ * markup. Links lead to http(s) only.
+ *
+ * One person's message is drawn in the tab of everyone who watches, so no text may take long: the time grows
+ * in proportion to the text, and the number of elements has a limit. No pattern below may match one stretch
+ * of text in more than one way, and every scan continues where the last one ended.
  */
 
-import { h } from "./dom.js";
+import { clean, h } from "./dom.js";
 
-// No pattern may try one stretch of text in more than one way: what somebody writes must not stop
-// the tab of everyone who looks. Hence the bounds on spans, too.
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
+const FENCE_END = /^ {0,3}(`{3,}|~{3,})\s*$/;
 const LANGUAGE = /^\s*([\w+#.-]*)/;
-const HEADING = /^ {0,3}(#{1,6})\s+(\S.*)$/;
+// In patterns for a line, "." also matches U+2028: otherwise they could fail at one and start over from each space.
+const HEADING = /^ {0,3}(#{1,6})\s+(\S.*)$/s;
 const HEADING_END = /\s#+$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
-const BULLET = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/;
-const QUOTE = /^ {0,3}>\s?(.*)$/;
+const BULLET = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/s;
+const QUOTE = /^ {0,3}>\s?(.*)$/s;
+const CONTINUATION = /^\s{2,}\S/;
 const TABLE_RULE = /^:?-+:?$/;
+
+/** Where something other than plain text may begin within a line. */
+const MARK = /\\[\\`*_{}[\]()#+.!~>|-]|`+|\*+|_+|~+|\[|https?:\/\//g;
+const LINK = /\[([^[\]]+)\]\((https?:\/\/[^\s()<>]+(?:\([^\s()<>]*\)[^\s()<>]*)*)\)/y;
+const BARE_ADDRESS = /https?:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]*_]/y;
+const SPACE = /^\s?$/;
+const WORD = /^\w$/;
+const TAGS = { "**": "strong", "*": "em", _: "em", "~~": "del" };
+
+/** Quotes and lists that are nested deeper are shown as they are written. */
 const MAX_DEPTH = 6;
-/** Longer blocks are shown as they are written. */
-const MAX_INLINE_CHARACTERS = 20_000;
+/** A block that needs more elements is shown as it is written. */
+const MAX_BLOCK_ELEMENTS = 10_000;
+/** What follows in a message that has this many is shown as it is written. */
+const MAX_MESSAGE_ELEMENTS = 20_000;
 
-const INLINE = new RegExp(
-  [
-    "(?<code>`+)(?<codeText>.{1,500}?)\\k<code>(?!`)",
-    "\\[(?<linkText>[^\\[\\]]+)\\]\\((?<href>https?://[^\\s()<>]+(?:\\([^\\s()<>]*\\)[^\\s()<>]*)*)\\)",
-    "(?<bare>https?://[^\\s<>\"'`]*[^\\s<>\"'`.,;:!?)\\]*_])",
-    "\\*\\*(?=\\S)(?<strong>.{1,500}?)(?<=\\S)\\*\\*",
-    "~~(?=\\S)(?<del>.{1,500}?)(?<=\\S)~~",
-    "\\*(?=[^\\s*])(?<em>[^*]+?)(?<=[^\\s*])\\*",
-    "(?<![\\w_])_(?=\\S)(?<em2>[^_]+?)(?<=\\S)_(?![\\w_])",
-    "\\\\(?<escaped>[\\\\`*_{}\\[\\]()#+.!~>|-])",
-  ].join("|"),
-  "su",
-);
-
-/** Text to blocks: `{kind, source, …}`, whose `source` tells whether one has changed. */
+/** Text to blocks: `{kind, source, …}`, whose `source` is the text of the block. */
 export function blocks(text) {
   const lines = text.split("\n");
   const found = [];
@@ -43,7 +46,7 @@ export function blocks(text) {
     const from = at;
     const block = readBlock(lines, at);
     at = block.next;
-    if (block.kind) found.push({ ...block, source: `${block.kind}\n${lines.slice(from, at).join("\n")}` });
+    if (block.kind) found.push({ ...block, source: lines.slice(from, at).join("\n") });
   }
   return found;
 }
@@ -60,12 +63,12 @@ function readBlock(lines, at) {
     return { kind: "quote", text: lines.slice(at, end).map((one) => QUOTE.exec(one)[1]).join("\n"), next: end };
   }
   if (BULLET.test(line)) {
-    const end = until(lines, at, (next) => !next.trim() || !(BULLET.test(next) || /^\s{2,}\S/.test(next)));
+    const end = until(lines, at, (next) => !next.trim() || !(BULLET.test(next) || CONTINUATION.test(next)));
     return { kind: "list", lines: lines.slice(at, end), next: end };
   }
   if (line.includes("|") && isTableRule(lines[at + 1] ?? "")) {
     const end = until(lines, at + 1, (next) => !next.includes("|"));
-    return { kind: "table", rows: [line, ...lines.slice(at + 2, end)].map(cells), next: end };
+    return { kind: "table", rows: [line, ...lines.slice(at + 2, end)], next: end };
   }
   const starts = (next) => !next.trim() || [FENCE, HEADING, RULE, QUOTE, BULLET].some((one) => one.test(next));
   const end = until(lines, at, starts);
@@ -78,8 +81,10 @@ function isTableRule(line) {
 
 function readFence(lines, at, [, mark, about]) {
   const [, language] = LANGUAGE.exec(about);
-  const closes = new RegExp(`^ {0,3}${mark[0] === "`" ? "`" : "~"}{${mark.length},}\\s*$`);
-  const end = until(lines, at, (next) => closes.test(next));
+  const end = until(lines, at, (next) => {
+    const closing = FENCE_END.exec(next)?.[1];
+    return closing?.[0] === mark[0] && closing.length >= mark.length;
+  });
   return { kind: "code", language, text: lines.slice(at + 1, end).join("\n"), next: Math.min(end + 1, lines.length) };
 }
 
@@ -94,80 +99,190 @@ function cells(line) {
   return line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
 }
 
-function blockNode(block, depth = 0) {
-  switch (block.kind) {
-    case "code":
-      return h("pre", { tabindex: "0", "aria-label": block.language ? `${block.language} code` : "code" }, h("code", {}, block.text));
-    case "heading":
-      // The page has headings of its own; those of a message come below them.
-      return h(`h${Math.min(block.level + 3, 6)}`, {}, ...inline(block.text));
-    case "rule":
-      return h("hr");
-    case "quote":
-      return h("blockquote", {}, ...(depth < MAX_DEPTH ? blocks(block.text).map((one) => blockNode(one, depth + 1)) : [block.text]));
-    case "list":
-      return listNode(block.lines, depth);
-    case "table":
-      return tableNode(block.rows);
-    default:
-      return h("p", {}, ...inline(block.text));
+class TooManyElements extends Error {}
+
+/** Draws one block, and counts its elements. */
+class BlockDrawing {
+  constructor(limit) {
+    this.limit = limit;
+    this.elements = 0;
   }
-}
 
-function listNode(lines, depth) {
-  const [, indent, number] = BULLET.exec(lines[0]);
-  const list = number ? h("ol", number === "1" ? {} : { start: number }) : h("ul");
-  for (let at = 0; at < lines.length; ) {
-    const match = BULLET.exec(lines[at]);
-    const own = (line) => BULLET.exec(line)?.[1].length <= indent.length;
-    const end = until(lines, at, own);
-    const item = h("li", {}, ...inline((match ? match[3] : lines[at].trim())));
-    const rest = lines.slice(at + 1, end);
-    const nested = rest.findIndex((line) => BULLET.test(line));
-    const words = (nested < 0 ? rest : rest.slice(0, nested)).map((line) => line.trim()).join(" ");
-    if (words) item.append(" ", ...inline(words));
-    if (nested >= 0 && depth < MAX_DEPTH) item.append(listNode(rest.slice(nested), depth + 1));
-    list.append(item);
-    at = end;
+  make(tag, attributes, ...children) {
+    this.elements += 1;
+    if (this.elements > this.limit) throw new TooManyElements();
+    return h(tag, attributes, ...children);
   }
-  return list;
-}
 
-function tableNode([head, ...rows]) {
-  const row = (tag, texts) => h("tr", {}, ...texts.map((text) => h(tag, {}, ...inline(text))));
-  return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": "table" },
-    h("table", {}, h("thead", {}, row("th", head)), h("tbody", {}, ...rows.map((texts) => row("td", texts)))));
-}
-
-function inline(text, depth = 0) {
-  if (text.length > MAX_INLINE_CHARACTERS) return [text];
-  const nodes = [];
-  for (let rest = text; rest; ) {
-    const match = depth < MAX_DEPTH ? INLINE.exec(rest) : null;
-    if (!match) {
-      nodes.push(rest);
-      break;
+  block(block, depth = 0) {
+    switch (block.kind) {
+      case "code":
+        return this.make("pre", { tabindex: "0", "aria-label": block.language ? `${block.language} code` : "code" }, this.make("code", {}, block.text));
+      case "heading":
+        // The page has headings of its own; those of a message come below them.
+        return this.make(`h${Math.min(block.level + 3, 6)}`, {}, ...this.inline(block.text));
+      case "rule":
+        return this.make("hr", {});
+      case "quote":
+        return this.make("blockquote", {}, ...(depth < MAX_DEPTH ? blocks(block.text).map((one) => this.block(one, depth + 1)) : [block.text]));
+      case "list":
+        return this.list(block.lines, depth);
+      case "table":
+        return this.table(block.rows);
+      default:
+        return this.make("p", {}, ...this.inline(block.text));
     }
-    if (match.index) nodes.push(rest.slice(0, match.index));
-    nodes.push(inlineNode(match.groups, depth + 1));
-    rest = rest.slice(match.index + match[0].length);
   }
-  return nodes;
+
+  list(lines, depth) {
+    const [, indent, number] = BULLET.exec(lines[0]);
+    const list = number ? this.make("ol", number === "1" ? {} : { start: number }) : this.make("ul", {});
+    for (let at = 0; at < lines.length; ) {
+      const match = BULLET.exec(lines[at]);
+      const own = (line) => BULLET.exec(line)?.[1].length <= indent.length;
+      const end = until(lines, at, own);
+      const item = this.make("li", {}, ...this.inline(match ? match[3] : lines[at].trim()));
+      const rest = lines.slice(at + 1, end);
+      const nested = depth < MAX_DEPTH ? rest.findIndex((line) => BULLET.test(line)) : -1;
+      const words = (nested < 0 ? rest : rest.slice(0, nested)).map((line) => line.trim()).join(" ");
+      if (words) item.append(" ", ...this.inline(words));
+      if (nested >= 0) item.append(this.list(rest.slice(nested), depth + 1));
+      list.append(item);
+      at = end;
+    }
+    return list;
+  }
+
+  table([head, ...rows]) {
+    const row = (tag, line) => this.make("tr", {}, ...cells(line).map((text) => this.make(tag, {}, ...this.inline(text))));
+    return this.make("div", { class: "table", tabindex: "0", role: "group", "aria-label": "table" },
+      this.make("table", {}, this.make("thead", {}, row("th", head)), this.make("tbody", {}, ...rows.map((line) => row("td", line)))));
+  }
+
+  inline(text) {
+    return new InlineDrawing(this, text).draw();
+  }
 }
 
-function inlineNode(found, depth) {
-  if (found.codeText !== undefined) return h("code", {}, found.codeText);
-  // No marks in the words of a link: an address in them would be a link in a link, to elsewhere.
-  if (found.href) return link(found.href, [found.linkText]);
-  if (found.bare) return link(found.bare, [found.bare]);
-  if (found.strong) return h("strong", {}, ...inline(found.strong, depth));
-  if (found.del) return h("del", {}, ...inline(found.del, depth));
-  if (found.em ?? found.em2) return h("em", {}, ...inline(found.em ?? found.em2, depth));
-  return found.escaped;
+/**
+ * Draws the text of one block in a single pass.
+ *
+ * `nodes` is what has been drawn. A delimiter that may open a span is a node of its own, and `open` says where;
+ * when it is closed, the nodes after it become the span's children. A delimiter that is never closed stays text.
+ * Each delimiter can be open only once, so at most four are.
+ */
+class InlineDrawing {
+  constructor(block, text) {
+    Object.assign(this, { block, text, nodes: [], open: [] });
+  }
+
+  draw() {
+    const { text } = this;
+    let at = 0;
+    while (at < text.length) {
+      MARK.lastIndex = at;
+      const match = MARK.exec(text);
+      if (!match) break;
+      this.#write(text.slice(at, match.index));
+      at = this.#mark(match[0], match.index);
+    }
+    this.#write(text.slice(at));
+    return this.nodes;
+  }
+
+  /** Draws what begins at a mark; returns where to continue. */
+  #mark(mark, at) {
+    if (mark[0] === "\\") this.#write(mark[1]);
+    else if (mark[0] === "`") return this.#code(mark, at);
+    else if (mark === "[" || mark[0] === "h") return this.#link(mark, at);
+    else this.#delimiters(mark, at);
+    return at + mark.length;
+  }
+
+  #code(mark, at) {
+    const from = at + mark.length;
+    const end = this.#nextBackticks(mark.length, from);
+    if (end === undefined) this.#write(mark);
+    else this.nodes.push(this.block.make("code", {}, this.text.slice(from, end)));
+    return end === undefined ? from : end + mark.length;
+  }
+
+  /** Where the next run of so many backticks begins. Runs already passed are dropped, as scanning never goes back. */
+  #nextBackticks(length, from) {
+    if (!this.backticks) {
+      this.backticks = new Map();
+      for (const { 0: run, index } of this.text.matchAll(/`+/g)) {
+        if (!this.backticks.has(run.length)) this.backticks.set(run.length, { starts: [], next: 0 });
+        this.backticks.get(run.length).starts.push(index);
+      }
+    }
+    const runs = this.backticks.get(length);
+    while (runs && runs.starts[runs.next] < from) runs.next += 1;
+    return runs?.starts[runs.next];
+  }
+
+  #link(mark, at) {
+    const pattern = mark === "[" ? LINK : BARE_ADDRESS;
+    pattern.lastIndex = at;
+    const match = pattern.exec(this.text);
+    if (!match) {
+      this.#write(mark);
+      return at + mark.length;
+    }
+    // Marks in the words of a link stay text: an address in them would be a link in a link, to elsewhere.
+    const [whole, words = whole, address = whole] = match;
+    this.nodes.push(this.block.make("a", { href: safeAddress(address), title: address, target: "_blank", rel: "noopener noreferrer nofollow" }, words));
+    return at + whole.length;
+  }
+
+  /** Opens and closes spans at a run of one kind of delimiter. */
+  #delimiters(run, at) {
+    const before = this.text[at - 1] ?? "";
+    const after = this.text[at + run.length] ?? "";
+    const inWord = (character) => run[0] === "_" && WORD.test(character);
+    const closes = !SPACE.test(before) && !inWord(after);
+    const opens = !SPACE.test(after) && !inWord(before);
+    let left = run;
+    while (left) {
+      const used = (closes && this.#close(left)) || (opens && this.#open(left));
+      if (!used) break;
+      left = left.slice(used.length);
+    }
+    this.#write(left);
+  }
+
+  #close(run) {
+    for (let index = this.open.length - 1; index >= 0; index -= 1) {
+      const { delimiter, at } = this.open[index];
+      if (!fits(delimiter, run) || at === this.nodes.length - 1) continue;
+      const children = this.nodes.splice(at).slice(1);
+      this.nodes.push(this.block.make(TAGS[delimiter], {}, ...children));
+      this.open.length = index;
+      return delimiter;
+    }
+    return null;
+  }
+
+  #open(run) {
+    const delimiter = Object.keys(TAGS).find((one) => fits(one, run) && this.open.every((other) => other.delimiter !== one));
+    if (!delimiter) return null;
+    this.open.push({ delimiter, at: this.nodes.length });
+    this.nodes.push(delimiter);
+    return delimiter;
+  }
+
+  /** Appends text. A node that is an open delimiter stays as it is. */
+  #write(text) {
+    const last = this.nodes.length - 1;
+    if (!text) return;
+    if (typeof this.nodes[last] === "string" && this.open.at(-1)?.at !== last) this.nodes[last] += text;
+    else this.nodes.push(text);
+  }
 }
 
-function link(address, children) {
-  return h("a", { href: safeAddress(address), title: address, target: "_blank", rel: "noopener noreferrer nofollow" }, ...children);
+/** Whether a run begins with the delimiter. Only asterisks may form runs of more than one delimiter. */
+function fits(delimiter, run) {
+  return run[0] === "*" ? run.startsWith(delimiter) : run === delimiter;
 }
 
 /** The address if it is one of the web's, otherwise null: no other scheme is ever followed. */
@@ -182,10 +297,37 @@ export function safeAddress(address) {
 /** Shows `text` in `element`; blocks that are there already and have not changed stay as they are. */
 export function render(element, text) {
   const known = element.shownBlocks ?? [];
-  const wanted = blocks(text);
+  const wanted = blocks(clean(text));
   let same = 0;
-  while (same < known.length && same < wanted.length && known[same] === wanted[same].source) same += 1;
+  while (same < known.length && same < wanted.length && known[same].source === wanted[same].source) same += 1;
   while (element.childNodes.length > same) element.lastChild.remove();
-  element.append(...wanted.slice(same).map((block) => blockNode(block)));
-  element.shownBlocks = wanted.map((block) => block.source);
+  const shown = known.slice(0, same);
+  let left = MAX_MESSAGE_ELEMENTS - shown.reduce((sum, one) => sum + one.elements, 0);
+  for (const [index, block] of wanted.entries()) {
+    if (index < same) continue;
+    if (left <= 0) {
+      element.append(asWritten(wanted.slice(index).map((one) => one.source).join("\n\n")));
+      break;
+    }
+    const { node, elements } = draw(block, Math.min(left, MAX_BLOCK_ELEMENTS));
+    element.append(node);
+    shown.push({ source: block.source, elements });
+    left -= elements;
+  }
+  element.shownBlocks = shown;
+}
+
+/** One block as a node; as it is written if it has too many elements or can't be drawn. */
+function draw(block, limit) {
+  const drawing = new BlockDrawing(limit);
+  try {
+    return { node: drawing.block(block), elements: drawing.elements };
+  } catch (error) {
+    if (!(error instanceof TooManyElements)) console.warn("This block is shown as it is written.", error);
+    return { node: asWritten(block.source), elements: drawing.elements + 1 };
+  }
+}
+
+function asWritten(source) {
+  return h("p", { class: "as-written" }, source);
 }

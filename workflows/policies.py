@@ -16,6 +16,12 @@ ANNOUNCE_TIMEOUT = timedelta(seconds=2)
 RETRY_PAUSE = timedelta(seconds=1)
 """Between attempts of a turn that asked to be tried again; grows with each failure."""
 
+TURN_REPORT_MARGIN = timedelta(seconds=10)
+"""What a stopped turn's workflow may take, beyond the grace, to report its end: then the session goes on."""
+
+CHECK_TURNS_EVERY = timedelta(minutes=10)
+"""How often a session's run looks whether turns that an earlier run has started are still there."""
+
 # Mandates and purchases
 
 QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)

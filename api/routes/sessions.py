@@ -18,7 +18,6 @@ from waystation.models.requests import (
     JoinRequest,
     ListedSession,
     MessageRequest,
-    MessageView,
     People,
     ReasonRequest,
     SessionList,
@@ -185,7 +184,10 @@ async def replay(
     response_model_exclude_none=True,
 )
 async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> TranscriptView:
-    """Returns every message, and the cursor at which ``events`` continues: the cheapest way to resume."""
+    """Returns everything so far, and the cursor at which ``events`` continues: the cheapest way to resume.
+
+    Each message is whole; what else was recorded is in ``events``. Both have their place, ``seq``.
+    """
     caller.require(Action.READ, session_id)
     state, after = Transcript(), 0
     while True:
@@ -195,22 +197,7 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
         after = page.next_after
         if not page.more:
             break
-    return TranscriptView(
-        session_id=session_id,
-        cursor=after,
-        closed=page.closed,
-        messages=tuple(
-            MessageView(
-                id=message.id,
-                by=message.actor,
-                text=message.text,
-                turn=message.turn_id,
-                status=None if message.status == "completed" else message.status,
-                data=dict(message.data) or None,
-            )
-            for message in state.messages
-        ),
-    )
+    return state.view(session_id, closed=page.closed)
 
 
 @router.post("/sessions/{session_id}/messages", status_code=202, tags=["control"], summary="Send a message")

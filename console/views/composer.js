@@ -8,6 +8,8 @@ const MODES = [
   ["steer", "Steer", "Offered to the agent while it keeps running"],
 ];
 const STOP_WAIT_SECONDS = 10;
+/** Safari reports the Enter that ends a composition after the composition: only this code tells it apart. */
+const COMPOSING_KEY_CODE = 229;
 const SENT = { started: "Sent", queued: "Sent; waiting its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
 const STOPPED = { stopped: "Stopped", already_finished: "It had already finished", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
 
@@ -29,7 +31,7 @@ export class Composer {
       h("div", { class: "below" }, this.modes, this.hint));
   }
 
-  /** Who speaks here: the operator who has taken over, or whoever may send; null if nobody. */
+  /** The person who writes here: the operator who has taken over, else the first who may send, else null. */
   get speaker() {
     const { takenOverBy } = this.model;
     const { api, sessionId } = this;
@@ -72,7 +74,7 @@ export class Composer {
   }
 
   #onKey(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === COMPOSING_KEY_CODE) return;
     event.preventDefault();
     this.element.requestSubmit();
   }
@@ -83,7 +85,7 @@ export class Composer {
     if (!text || this.sending || !this.speaker) return;
     this.sending = true;
     this.update();
-    // The same id until it has arrived: sending again after a lost answer says it once.
+    // The id stays the same until the message has arrived, so that sending it again doesn't repeat it.
     this.messageId ??= `m-${uuid()}`;
     const messageId = this.messageId;
     const mode = this.modes.hidden ? "queue" : new FormData(this.element).get("mode");

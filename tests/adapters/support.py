@@ -35,7 +35,7 @@ class LoggedWriter(Writer):
         self.log, self.opened = log, frame
         self.written: list[Item] = []
 
-    async def write(
+    def put(
         self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
     ) -> None:
         item = Item(n=len(self.written) + 1, type=kind, message_id=message_id, data=data)
@@ -69,9 +69,10 @@ class Stage:
         self.log = SessionLog()
         self.log.open_fence("t1", attempt)
         self.writer = LoggedWriter(self.log, "t1", attempt)
+        asking = next((m.id for m in conversation if m.turn_id is None and m.text == text), None)
         given = TurnInput(
             session_id="s", turn_id="t1", attempt=attempt, agent="bot", text=text,
-            parent_turn_id=parent_turn_id,
+            parent_turn_id=parent_turn_id, message_id=asking,
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())

@@ -23,6 +23,7 @@ from waystation.adapters.pydantic_ai import (
     shown_json,
 )
 from waystation.agent import RetryTurn, Turn
+from waystation.client.transcript import ToolUse
 from waystation.models.events import MAX_MESSAGE_CHARACTERS
 
 
@@ -223,15 +224,40 @@ async def test_the_conversation_becomes_the_models_history_by_role() -> None:
     ]
 
 
-async def test_messages_that_wait_for_their_own_turn_are_left_out() -> None:
-    conversation = [
-        said("m1", ADA, "one"),
-        said("m2", ADA, "two"),
-        said("a1", BOT, "1", "t0"),
-        said("m3", ADA, "x"),
+async def test_tool_calls_of_earlier_turns_are_part_of_the_models_history() -> None:
+    done = ToolUse("c1", "clock", BOT, 2, "t0", {"zone": "utc"}, result="20:15", returned=True)
+    failed = ToolUse("c2", "search", BOT, 3, "t0", error="TimeoutError: ", returned=True)
+    native = ToolUse("c3", "web_search", BOT, 4, "t0", result=[], returned=True, kind="native")
+    others = ToolUse("c4", "clock", OTHER, 5, "t0.1", result="20:16", returned=True)
+    stage = Stage("And now?", [said("m1", ADA, "What time?"), said("m2", ADA, "And now?")])
+    stage.turn.history[1:1] = [done, failed, native, others]
+    history, _ = conversation_of(stage.turn)
+    parts = [part for message in history for part in message.parts]
+    assert [(part.part_kind, getattr(part, "tool_call_id", None)) for part in parts] == [
+        ("user-prompt", None),
+        ("tool-call", "c1"),
+        ("tool-return", "c1"),
+        ("tool-call", "c2"),
+        ("tool-return", "c2"),
     ]
-    history, _ = conversation_of(Stage("two", conversation).turn)
-    assert texts(history) == [("user-prompt", "one"), ("text", "1")]
+    assert parts[1].args == {"zone": "utc"}  # type: ignore[union-attr]
+    assert [part.content for part in (parts[2], parts[4])] == ["20:15", "failed: TimeoutError: "]  # type: ignore[union-attr]
+
+
+async def test_a_call_that_is_deferred_is_said_to_be_and_does_not_stay_open() -> None:
+    model_agent = pydantic_ai.Agent(
+        Script([call("delete")]).model, output_type=[str, pydantic_ai.DeferredToolRequests]
+    )
+
+    @model_agent.tool_plain(requires_approval=True)
+    def delete() -> str:
+        return "deleted"
+
+    stage = Stage()
+    await stage.run(llm_agent("bot", model_agent))
+    assert [returned["error"] for returned in stage.of("tool.returned")] == [
+        "ToolFailed: It was not run: it is deferred."
+    ]
 
 
 async def test_several_people_are_told_apart() -> None:
@@ -364,7 +390,7 @@ async def test_a_stop_cancels_tools_too() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(running, 1)
     assert cancelled.is_set()
-    assert not stage.of("tool.returned")
+    assert [returned["error"] for returned in stage.of("tool.returned")] == ["canceled"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from waystation.agent.connection import MAX_UNACKNOWLEDGED_BYTES, IngestConnection, Writer
+from waystation.agent.turn import MessageWriter
 from waystation.errors import ConflictError
 from waystation.models.events import Actor
 from waystation.models.ingest import AckFrame, FencedFrame, OpenedFrame, OpenFrame, SpawnedFrame
 from waystation.models.sessions import Spawn
+from waystation.surrogates import mend
 
 TEXT = "x" * 10_000
 
@@ -104,7 +109,7 @@ async def test_spawning_waits_for_what_was_written_before_and_for_nothing_else(w
     assert await asyncio.wait_for(asked, 1) == "t1.1"
 
 
-@pytest.mark.parametrize("result", [object(), "half a pair: \ud83d", {"deep": {1: {2}}, "x": object()}])
+@pytest.mark.parametrize("result", [object(), {"deep": {1: {2}}, "x": object()}])
 async def test_what_is_no_json_is_refused_where_it_is_written(writer: Writer, result: object) -> None:
     """On the wire it would end the connection that all turns of the process share."""
     writer.due()
@@ -118,6 +123,92 @@ async def test_what_is_no_json_is_refused_where_it_is_written(writer: Writer, re
         (1, "data.before"),
         (2, "data.after"),
     ]
+
+
+async def test_half_a_surrogate_pair_is_mended_wherever_it_is_written(writer: Writer) -> None:
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    await writer.write("tool.returned", {"a\udc00": ["\ud83d", "\ud83d\ude00", {"deep": "x\ud83d"}], "n": 1})
+    (frame,) = writer.due()
+    assert json.loads(frame)["items"][0]["data"] == {
+        "a\ufffd": ["\ufffd", "\N{GRINNING FACE}", {"deep": "x\ufffd"}],
+        "n": 1,
+    }
+
+
+async def test_what_is_nested_too_deeply_is_refused_where_it_is_written(writer: Writer) -> None:
+    deep: Any = "bottom"
+    for _ in range(250):
+        deep = [deep]
+    with pytest.raises(ValueError, match=r"tool\.returned is nested more than 32 levels deep"):
+        await writer.write("tool.returned", {"result": deep})
+
+
+async def test_after_its_end_a_writer_refuses_and_nobody_waits(writer: Writer) -> None:
+    await fill(writer)
+    waiting = [asyncio.create_task(call) for call in (writer.write("data.x", {}), writer.flush())]
+    await asyncio.sleep(0)
+    writer.close()
+    for late in (*waiting, writer.write("data.x", {}), writer.flush()):
+        with pytest.raises(ConflictError, match="The turn is over"):
+            await asyncio.wait_for(late, 1)
+
+
+async def test_parallel_writes_that_wait_for_room_keep_every_character_in_order(writer: Writer) -> None:
+    """The offset of a text is known when everything before it has its number, and not when it is written."""
+    full = await fill(writer)
+    message = MessageWriter(writer, "parallel")
+    texts = [f"{number:05}" * 1_000 for number in range(50)]
+    writing = [asyncio.create_task(message.write(text)) for text in texts]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in writing), "there is no room"
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    items: list[dict[str, Any]] = []
+    while len(items) < full + len(texts):
+        for frame in writer.due():
+            items += json.loads(frame)["items"]
+        writer.take(AckFrame(writer=writer.key, n=len(items)))
+        await asyncio.sleep(0)
+    whole = ""
+    for item in items[full:]:
+        assert item["data"]["offset"] == len(whole)
+        whole += item["data"]["text"]
+    assert whole == "".join(texts)
+
+
+@given(st.text(st.sampled_from("aé\N{GRINNING FACE}\ud83d\ude00"), max_size=12), st.data())
+def test_a_character_whose_halves_come_apart_is_one_character(text: str, data: st.DataObject) -> None:
+    """However a text is cut into pieces, screens show what the whole would have shown."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    as_halves = "".join(
+        units[at : at + 2].decode("utf-16-le", "surrogatepass") for at in range(0, len(units), 2)
+    )
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(as_halves)), max_size=4)))
+    pieces = [as_halves[start:end] for start, end in zip([0, *cuts], [*cuts, len(as_halves)], strict=True)]
+
+    async def write() -> str:
+        written: list[str] = []
+        message = MessageWriter(_Noting(written), "m")
+        for piece in pieces:
+            await message.write(piece)
+        await message.complete()
+        return "".join(written)
+
+    assert asyncio.run(write()) == mend(text)
+
+
+class _Noting(Writer):
+    """A writer that only keeps the texts."""
+
+    def __init__(self, written: list[str]) -> None:
+        self._written = written
+
+    async def write(
+        self, kind: str, data: Any, message_id: str | None = None, *, flush: bool = False
+    ) -> None:
+        given = data() if callable(data) else data
+        self._written.append(given.get("text", ""))
 
 
 async def test_one_item_too_large_for_the_connection_is_refused_where_it_is_written(writer: Writer) -> None:

@@ -168,7 +168,7 @@ class Sessions(RuleBasedStateMachine):
                 kinds = {event.type for event in accepted.events}
                 assert kinds <= {EventType.MESSAGE_COMPLETED}, "no token follows a stop"
             assert self.log.tip >= before
-        self.log.finish_turn_messages(w.turn_id, NOW, outcome)
+        self.log.finish_turn(w.turn_id, NOW, outcome)
         self.log.close_fence(w.turn_id)
         self.log.append(f"turn.{outcome}", BOT, NOW, turn_id=w.turn_id)
         self.old.append(w)
@@ -180,7 +180,7 @@ class Sessions(RuleBasedStateMachine):
         w = self.writing
         assert w
         self.old.append(w)
-        self.log.supersede_turn_messages(w.turn_id, NOW)
+        self.log.supersede_attempt(w.turn_id, NOW)
         self.writing = Writing(w.turn_id, w.attempt + 1)
         self.log.open_fence(w.turn_id, self.writing.attempt)
         data: dict[str, Any] = {"attempt": self.writing.attempt}

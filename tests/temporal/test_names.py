@@ -29,7 +29,7 @@ Kind = type[SignalName[Any]] | type[UpdateName[Any, Any]] | type[QueryName[Any, 
 
 TAKES: dict[type, tuple[str, ...]] = {
     AgentSession: ("SESSION_",),
-    AgentTurn: (),
+    AgentTurn: ("TURN_",),
     Mandate: ("MANDATE_",),
     Purchase: ("PURCHASE_", "HOLDER_"),
     OrderEvents: ("ORDER_EVENTS_",),

@@ -38,7 +38,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import HOLDER_MANDATE_REVOKED
     from waystation.temporal.names import MANDATE_WORKFLOW
-    from workflows.arguments import drop_unless
+    from workflows.guards import answering, drop_unless, ending
     from workflows.mandate.rules import MandateLedger, MandateRefusal
     from workflows.proofs import verdict_on
     from workflows.refusals import require
@@ -79,6 +79,7 @@ class Mandate:
         self._told_holders = self._ledger.revoked is not None
 
     @workflow.run
+    @ending
     async def run(self, start: MandateStart) -> MandateView:
         """Lives until its validity and every hold have ended, then returns the final balance.
 
@@ -100,6 +101,7 @@ class Mandate:
         return self.balance()
 
     @workflow.update
+    @answering
     async def reserve(self, request: ReserveRequest) -> ReserveAnswer:
         """Sets an amount aside, once the grant is proven; the same key again confirms it.
 
@@ -117,6 +119,7 @@ class Mandate:
         require(request, ReserveRequest)
 
     @workflow.update
+    @answering
     def commit(self, request: CommitRequest) -> Reservation:
         """Records a payment that was made."""
         with _refusals():
@@ -128,6 +131,7 @@ class Mandate:
         require(request, CommitRequest)
 
     @workflow.update
+    @answering
     def release(self, request: ReleaseRequest) -> Reservation:
         """Releases the room of a payment that was not made."""
         with _refusals():
@@ -139,6 +143,7 @@ class Mandate:
         require(request, ReleaseRequest)
 
     @workflow.update
+    @answering
     def refund(self, request: RefundRequest) -> Reservation:
         """Records what has come back of a payment."""
         with _refusals():

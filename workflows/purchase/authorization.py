@@ -66,40 +66,47 @@ class PurchaseAuthorization:
             detail: Detail = {"key": key, "amount": total.amount, "currency": total.currency}
             journal.note("mandate.reserved", "mandate", detail)
 
-    async def commit(self) -> None:
-        """Records in the mandate that the amount held was spent."""
+    async def commit(self, spent: Money) -> None:
+        """Records in the mandate what was spent of the amount held. If it refuses, that stays on record."""
         journal, held = self._journal, self._journal.state.authorization.reservation
         if held is None:
             return
-        call = CommitFor(mandate_id=journal.state.request.mandate_id, request=CommitRequest(key=held.key))
+        request = CommitRequest(key=held.key, amount=spent.amount)
+        call = CommitFor(mandate_id=journal.state.request.mandate_id, request=request)
         try:
             settled = await mandates.commit(call)
         except CallFailure as failure:
-            journal.note("mandate.commit_refused", "mandate", {"key": held.key, "code": failure.code})
-            journal.replace(authorization=replace(journal.state.authorization, reservation=None))
+            detail: Detail = {"key": held.key, "amount": spent.amount, "code": failure.code}
+            journal.note("mandate.commit_refused", "mandate", detail)
             return
         journal.note("mandate.committed", "mandate", {"key": held.key, "amount": settled.spent})
-        journal.replace(authorization=replace(journal.state.authorization, reservation=None, committed=held))
+        committed = HeldReservation(key=held.key, amount=spent, digest=held.digest)
+        authorization = journal.state.authorization
+        journal.replace(authorization=replace(authorization, reservation=None, committed=committed))
 
     async def release_other_than(self, payable: PayableCart) -> None:
         """Releases what is held for another cart: the mandate's constraints were checked for that one."""
         held = self._journal.state.authorization.reservation
         if held is not None and (held.amount, held.digest) != (payable.total, payable.digest):
-            await self.release("the cart changed")
+            await self._release(held, "the cart changed")
 
     async def release(self, why: str) -> None:
-        """Releases what is held."""
-        journal, held = self._journal, self._journal.state.authorization.reservation
+        """Releases what is held. If the mandate refuses, that stays on record."""
+        held = self._journal.state.authorization.reservation
         if held is None:
             return
-        request = ReleaseRequest(key=held.key, reason=why)
         try:
-            await mandates.release(ReleaseFor(mandate_id=journal.state.request.mandate_id, request=request))
+            await self._release(held, why)
         except CallFailure as failure:
-            journal.note("mandate.release_refused", "mandate", {"key": held.key, "code": failure.code})
-        else:
-            detail: Detail = {"key": held.key, "amount": held.amount.amount, "why": why}
-            journal.note("mandate.released", "mandate", detail)
+            detail = {"key": held.key, "code": failure.code}
+            self._journal.note("mandate.release_refused", "mandate", detail)
+
+    async def _release(self, held: HeldReservation, why: str) -> None:
+        journal = self._journal
+        request = ReleaseRequest(key=held.key, reason=why)
+        await mandates.release(ReleaseFor(mandate_id=journal.state.request.mandate_id, request=request))
+        detail: Detail = {"key": held.key, "amount": held.amount.amount, "why": why}
+        journal.note("mandate.released", "mandate", detail)
         journal.replace(authorization=replace(journal.state.authorization, reservation=None))
 
     def owes_refund(self) -> bool:

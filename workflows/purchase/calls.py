@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
         RevokeToken,
         TokenRef,
     )
-    from waystation.models.purchases import CheckoutAnswer, PaymentToken
+    from waystation.models.purchases import CheckoutAnswer, OrderPlaced, PaymentToken
     from workflows.calls import CallFailure, call_options, durable, quick
     from workflows.purchase.rules import PurchaseRefusal
 
@@ -61,21 +61,29 @@ async def update_checkout(call: ChangeCheckout) -> CheckoutAnswer:
 
 
 async def read_checkout(call: CheckoutRef) -> CheckoutAnswer:
-    """Reads a checkout that the purchase can't go on without."""
-    return await quick(CheckoutCalls.read_checkout, call, _SELLER)
+    """Reads a checkout that the purchase can't go on without.
+
+    Raises:
+        CallFailure: also for one of which no more can be read than that it has become an order.
+    """
+    answer = await quick(CheckoutCalls.read_checkout, call, _SELLER)
+    if isinstance(answer, OrderPlaced):
+        message = "the checkout is completed already, and its cart can't be read"
+        raise CallFailure(contract.SELLER_ANSWER_INVALID, "checkout_completed", message)
+    return answer
 
 
-async def look_at_checkout(call: CheckoutRef) -> CheckoutAnswer:
+async def look_at_checkout(call: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
     """Reads a checkout with a few attempts only, because the purchase will look again."""
     return await quick(CheckoutCalls.read_checkout, call, _READ)
 
 
-async def complete_checkout(call: CompleteCheckout) -> CheckoutAnswer:
+async def complete_checkout(call: CompleteCheckout) -> CheckoutAnswer | OrderPlaced:
     """Pays and orders, with the same key on every attempt."""
     return await durable(CheckoutCalls.complete_checkout, call, _COMPLETE)
 
 
-async def cancel_checkout(call: CancelCheckout) -> CheckoutAnswer | None:
+async def cancel_checkout(call: CancelCheckout) -> CheckoutAnswer | OrderPlaced | None:
     """Cancels a checkout; ``None`` means that it is gone."""
     return await durable(CheckoutCalls.cancel_checkout, call, _CANCEL)
 

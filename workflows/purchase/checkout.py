@@ -1,6 +1,7 @@
 """The seller's checkout of a purchase: opened, changed, read, canceled, and its latest answer kept."""
 
 from dataclasses import replace
+from typing import Literal
 
 from temporalio import workflow
 
@@ -9,11 +10,14 @@ with workflow.unsafe.imports_passed_through():
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.rules as rules
     from activities.contract import CancelCheckout, ChangeCheckout, CheckoutRef, OpenCheckout
-    from waystation.models.purchases import CartFulfillment, CheckoutAnswer, PayableCart
+    from waystation.models.purchases import CartFulfillment, CheckoutAnswer, OrderPlaced, PayableCart
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.journal import PurchaseJournal
+
+Unread = Literal["silent", "unreadable"]
+"""Why there is no answer: none came, or it doesn't even say whether there is an order."""
 
 
 class PurchaseCheckout:
@@ -85,14 +89,14 @@ class PurchaseCheckout:
         """Reads the checkout, where the purchase can't go on without it."""
         return await purchase_calls.read_checkout(self.ref())
 
-    async def look(self) -> CheckoutAnswer | None:
-        """Reads the checkout with a few attempts only; ``None`` if it can't be read now."""
+    async def look(self) -> CheckoutAnswer | OrderPlaced | Unread:
+        """Reads the checkout with a few attempts only."""
         try:
             return await purchase_calls.look_at_checkout(self.ref())
         except CallFailure as failure:
             detail = {"kind": failure.kind, "code": failure.code}
             self._journal.note("checkout.unreadable", "seller", detail)
-            return None
+            return "unreadable" if failure.kind == contract.SELLER_ANSWER_INVALID else "silent"
 
     async def cancel(self, why: str) -> None:
         """Cancels the checkout once, if there is one that is not closed."""
@@ -106,7 +110,9 @@ class PurchaseCheckout:
             detail = {"kind": failure.kind, "code": failure.code}
             journal.note("checkout.cancel_failed", "seller", detail)
         else:
-            status = after.status.value if after else "gone"
+            status = (
+                "completed" if isinstance(after, OrderPlaced) else after.status.value if after else "gone"
+            )
             request_id = after.request_id if after else None
             journal.note("checkout.canceled", "seller", {"status": status, "request_id": request_id})
         journal.replace(checkout=replace(journal.state.checkout, cancel_sent=True))
@@ -144,3 +150,9 @@ class PurchaseCheckout:
     def new_rounds(self) -> None:
         """Lets the preparation begin again with all its rounds."""
         self._journal.replace(checkout=replace(self._journal.state.checkout, rounds=0))
+
+
+def _shown(after: CheckoutAnswer | OrderPlaced | None) -> str:
+    if after is None:
+        return "gone"
+    return "completed" if isinstance(after, OrderPlaced) else after.status.value

@@ -12,6 +12,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.purchase.orders as orders
     import workflows.purchase.rules as rules
     from waystation.models.decisions import Approve, Cancel, Reject
     from waystation.models.mandates import RevokeRequest
@@ -125,24 +126,27 @@ class PurchaseInbox:
             journal.replace(inbox=replace(journal.state.inbox, retry=retry))
 
     def order_event(self, event: OrderEventReceived) -> None:
-        """Takes a webhook of the seller about the order, whose signature was checked before."""
+        """Takes a webhook of the seller about the order, whose signature was checked before.
+
+        It moves the order forward at once, and makes the purchase read the order from the seller.
+        """
         journal, completion = self._journal, self._journal.state.completion
-        if event.event_id in completion.order_events or (
-            len(completion.order_events) >= rules.MAX_ORDER_EVENTS
-        ):
-            return
         answer, order = journal.state.checkout.answer, completion.order
         ours = answer is not None and event.order.checkout_id == answer.cart.checkout_id
         if not ours or (order is not None and event.order.id != order.id):
             journal.note_signal("order.ignored", "seller", {"order_id": event.order.id, "ours": ours})
             return
-        completion = replace(completion, order_events=(*completion.order_events, event.event_id))
-        journal.replace(completion=completion)
-        if event.sent_at < completion.order_sent_at:
-            journal.note_signal("order.outdated", "seller", {"type": event.type, "sent_at": event.sent_at})
+        is_later = event.sent_at >= completion.order_sent_at
+        after = orders.merged(order, event.order, is_later=is_later)
+        sent_at = max(completion.order_sent_at, event.sent_at)
+        journal.replace(
+            completion=replace(completion, order=after, order_sent_at=sent_at, order_heard_of=True)
+        )
+        if after == order:
+            if event.order != order:
+                journal.note_signal("order.outdated", "seller", rules.order_event_facts(event))
             return
         journal.note_signal("order.updated", "seller", rules.order_event_facts(event))
-        journal.replace(completion=replace(completion, order=event.order, order_sent_at=event.sent_at))
         if journal.is_final:
             journal.announce("purchase.updated", journal.summary())
 

@@ -144,6 +144,8 @@ class PurchaseJournal:
             summary["next_action"] = action.model_dump(exclude_none=True) if action else None
         if end and self.is_final:
             summary["refusal"] = end.refusal.model_dump(mode="json")
+        if state.payment.charge is not None:
+            summary["charge"] = state.payment.charge.model_dump(mode="json", exclude_none=True)
         if order := state.completion.order:
             summary["order"] = {"id": order.id, "status": order.status, "permalink_url": order.permalink_url}
         return {key: value for key, value in summary.items() if value is not None}
@@ -171,6 +173,7 @@ class PurchaseJournal:
             order=state.completion.order,
             refusal=end.refusal if end else None,
             money_moved=state.payment.money_moved,
+            charge=state.payment.charge,
             payment_tries=state.payment.tries,
             updated_at=state.updated_at,
         )

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.purchases import OrderBinding, OrderEventReceived, OrderEventsStart
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import ORDER_EVENTS, PURCHASE_ORDER_EVENT
-    from workflows.arguments import drop_unless
+    from workflows.guards import drop_unless, ending
 
 MAX_EVENTS_WAITING = 100
 
@@ -38,6 +38,7 @@ class OrderEvents:
         self._waiting = list(start.waiting)
 
     @workflow.run
+    @ending
     async def run(self, start: OrderEventsStart) -> int:
         """Forwards until nobody needs it any more; returns the number forwarded in this run."""
         forwarded = 0
@@ -65,9 +66,8 @@ class OrderEvents:
     @workflow.signal
     @drop_unless(OrderEventReceived)
     def deliver(self, event: OrderEventReceived) -> None:
-        """Takes a webhook whose signature was checked."""
-        if len(self._waiting) < MAX_EVENTS_WAITING:
-            self._waiting.append(event)
+        """Takes a webhook whose signature was checked. Each has the whole order: the latest are kept."""
+        self._waiting = [*self._waiting, event][-MAX_EVENTS_WAITING:]
 
     def _lifetime(self) -> timedelta:
         if self._purchase_id is None:

@@ -8,10 +8,16 @@ with workflow.unsafe.imports_passed_through():
     import activities.contract as contract
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
+    import workflows.purchase.charges as charges
     import workflows.purchase.rules as rules
     from activities.contract import CompleteCheckout
     from waystation.models.commerce import CheckoutStatus
-    from waystation.models.purchases import AuthenticationDone, CheckoutAnswer, PaymentToken
+    from waystation.models.purchases import (
+        AuthenticationDone,
+        CheckoutAnswer,
+        OrderPlaced,
+        PaymentToken,
+    )
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.purchase.approval import PurchaseApproval
@@ -68,6 +74,7 @@ class PurchasePayment:
                 "too_many_payment_tries", "the payment was tried too often; start anew", "failed"
             )
         self._inbox.raise_if_stopped()
+        rules.check_quote(self._checkout.answer(), now=workflow.now())
         payable = self._checkout.payable()
         try:
             token = await self._tokens.fresh(payable, self._authorization.mandate())
@@ -123,17 +130,20 @@ class PurchasePayment:
                 self._require_authentication()
                 return
             answer = await self._checkout.look()
-            if answer is not None:
+            if not isinstance(answer, str):
                 await self._weigh(answer)
                 return
         self._enter_confirming()
 
-    async def _weigh(self, answer: CheckoutAnswer) -> None:
+    async def _weigh(self, answer: CheckoutAnswer | OrderPlaced) -> None:
         """Acts on what the seller says about a completion."""
+        if await self._finished(answer):
+            return
+        if isinstance(answer, OrderPlaced):  # of another checkout
+            self._enter_confirming()
+            return
         status = answer.status
-        if status is CheckoutStatus.COMPLETED and answer.order is not None:
-            await self._ending.finish(answer, answer.order)
-        elif status in _OPEN_AT_SELLER | _CLOSED_AT_SELLER | {CheckoutStatus.REQUIRES_ESCALATION}:
+        if status in _OPEN_AT_SELLER | _CLOSED_AT_SELLER | {CheckoutStatus.REQUIRES_ESCALATION}:
             await self._not_completed(answer)
         elif status is CheckoutStatus.AUTHENTICATION_REQUIRED and not self._journal.state.payment.money_moved:
             self._checkout.take(answer, "checkout.authentication_required")
@@ -244,15 +254,16 @@ class PurchasePayment:
         journal.replace(payment=replace(payment, confirm_since=since))
         if number := self._count_round():
             await workflow.sleep(rules.poll_delay(number))
+        elif payment.tries > 0:
+            # The seller's word is missing or makes no sense: the processor knows whether money moved.
+            await self._tokens.look()
         waited = workflow.now() - since
         answer = await self._checkout.look()
-        if answer is not None and answer.status is CheckoutStatus.COMPLETED and answer.order is not None:
-            if journal.state.payment.tries == 0:
-                await self._ending.finish_elsewhere(answer, answer.order)
-            else:
-                await self._ending.finish(answer, answer.order)
+        if not isinstance(answer, str) and await self._finished(answer):
             return
-        gone = answer is not None and answer.status in _CLOSED_AT_SELLER
+        payment = journal.state.payment
+        gone = isinstance(answer, CheckoutAnswer) and answer.status in _CLOSED_AT_SELLER
+        is_open = isinstance(answer, CheckoutAnswer) and answer.status in _OPEN_AT_SELLER
         if waited > policies.CONFIRM_DEADLINE or (gone and payment.money_moved):
             await self._ending.give_up_on_order()
         elif waited > policies.CONFIRM_GIVE_UP and not payment.money_moved:
@@ -262,10 +273,21 @@ class PurchasePayment:
                     "the seller did not confirm the order; nothing was paid",
                     "failed",
                 )
-        elif answer is None or answer.status in _OPEN_AT_SELLER:
+        elif answer == "silent" or is_open:
             await self._ask_again()
-        elif not payment.money_moved:
+        elif isinstance(answer, CheckoutAnswer) and not payment.money_moved:
             await self._weigh(answer)
+
+    async def _finished(self, answer: CheckoutAnswer | OrderPlaced) -> bool:
+        """Ends the purchase if the checkout has become an order."""
+        order = charges.order_in(answer, self._checkout.ref().checkout_id)
+        if order is None:
+            return False
+        if self._journal.state.payment.tries == 0:
+            await self._ending.finish_elsewhere(answer, order)
+        else:
+            await self._ending.finish(answer, order)
+        return True
 
     async def _ask_again(self) -> None:
         """Sends the same request and key: the seller finishes what it began, or answers as before."""

@@ -7,10 +7,11 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
+    import workflows.purchase.charges as charges
     import workflows.purchase.rules as rules
     from waystation.models.commerce import CheckoutStatus
     from waystation.models.decisions import Approve
-    from waystation.models.purchases import MAX_PURCHASE_ID_LENGTH_CHARS
+    from waystation.models.purchases import MAX_PURCHASE_ID_LENGTH_CHARS, CheckoutAnswer
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.authorization import PurchaseAuthorization
     from workflows.purchase.checkout import PurchaseCheckout
@@ -101,6 +102,7 @@ class PurchasePreparation:
     async def _reserve_and_route(self) -> None:
         """Checks the cart of a ready checkout, sets the amount aside, and sees who has to agree."""
         journal = self._journal
+        rules.check_quote(self._checkout.answer(), now=workflow.now())
         payable = rules.check_cart(journal.state.request, self._checkout.answer())
         journal.replace(checkout=replace(journal.state.checkout, payable=payable))
         await self._authorization.release_other_than(payable)
@@ -121,7 +123,7 @@ class PurchasePreparation:
         """Waits for somebody to change a cart that cannot be paid as it is."""
         journal, answer = self._journal, self._checkout.answer()
         messages = "; ".join(m.text for m in answer.messages if m.type == "error")
-        codes = sorted(answer.error_codes())
+        codes = sorted(answer.hindrances()) or sorted(answer.error_codes())
         rule = codes[0] if codes else "checkout_not_ready"
         late = PurchaseRefusal(rule, f"the seller's checkout is not payable: {messages or 'no reason given'}")
         until = journal.state.deadline or rules.revision_deadline(journal.state, now=workflow.now())
@@ -140,12 +142,15 @@ class PurchasePreparation:
             self._prepare_anew()
             return
         answer = await self._checkout.look()
-        if answer is None or answer.status is CheckoutStatus.REQUIRES_ESCALATION:
+        if isinstance(answer, str):
             return
-        self._checkout.take(answer, "checkout.read")
-        if answer.status is CheckoutStatus.COMPLETED and answer.order is not None:
-            await self._ending.finish_elsewhere(answer, answer.order)
-        else:
+        order = charges.order_in(answer, self._checkout.ref().checkout_id)
+        if order is not None:
+            if isinstance(answer, CheckoutAnswer):
+                self._checkout.take(answer, "checkout.read")
+            await self._ending.finish_elsewhere(answer, order)
+        elif isinstance(answer, CheckoutAnswer) and answer.status is not CheckoutStatus.REQUIRES_ESCALATION:
+            self._checkout.take(answer, "checkout.read")
             journal.replace(payment=replace(journal.state.payment, confirm_rounds=0))
             self._prepare_anew()
 

@@ -26,13 +26,13 @@ from waystation.models.purchases import (
     PurchaseStatus,
     Revise,
 )
+from workflows.purchase.lines import problem_of_lines, whole_lines
 from workflows.purchase.state import PurchaseState
 from workflows.trail import canonical
 
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
 MAX_REVISIONS: Final = 50
-MAX_ORDER_EVENTS: Final = 500
 
 FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
     {"completed", "canceled", "rejected", "refused", "expired", "failed"}
@@ -166,22 +166,26 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
         raise PurchaseRefusal("no_total", "the seller does not state exactly one total")
     if total <= 0:
         raise PurchaseRefusal(
-            "total_not_positive", f"the seller states a total of {total}; nothing can be paid"
+            "total_not_positive",
+            f"the seller states a total of {total}; an order without a payment is made at its own page",
         )
     if total > MAX_AMOUNT_MINOR_UNITS:
         raise PurchaseRefusal("total_too_large", "the seller states an absurd total")
     if answer.handler_id is None or cart.payee is None:
+        offered = ", ".join(answer.handlers_offered) or "nothing"
         raise PurchaseRefusal(
             "no_payment_handler",
-            "the seller offers no way to pay by a shared payment token for a stated account",
+            "the seller offers no way to pay by a shared payment token of Stripe for a stated account; "
+            f"it offers {offered}",
         )
+    _check_fulfillment(answer)
     return PayableCart(
         checkout_id=cart.checkout_id,
         digest=cart_digest(cart),
         total=Money(amount=total, currency=cart.currency),
         payee=cart.payee,
         handler=answer.handler_id,
-        item_ids=tuple(sorted(_quantities(cart))),
+        item_ids=tuple(sorted({line.item_id for line in whole_lines(request, cart)})),
         ship_to_country=_country_of(cart.ship_to) or _country_of(request.fulfillment_details),
     )
 
@@ -254,39 +258,27 @@ def check_same_deal(known: Cart | None, stated: Cart) -> None:
         raise PurchaseRefusal("payee_changed", "the seller wants the money in another account than at first")
 
 
-def items_match(request: PurchaseRequest, cart: Cart) -> bool:
-    """Returns whether the cart holds exactly what was asked for."""
-    return _quantities(cart) == {item.id: item.quantity for item in request.items}
-
-
 def _check_lines(request: PurchaseRequest, cart: Cart) -> None:
-    wanted, stated = {item.id: item.quantity for item in request.items}, _quantities(cart)
-    extra, missing = sorted(stated.keys() - wanted.keys()), sorted(wanted.keys() - stated.keys())
-    if extra:
-        raise PurchaseRefusal(
-            "items_added", f"the seller's cart holds items that were not asked for: {extra}"
-        )
-    if missing:
-        raise PurchaseRefusal(
-            "items_missing", f"the seller's cart lacks items that were asked for: {missing}"
-        )
-    wrong = {item: (wanted[item], stated[item]) for item in wanted if wanted[item] != stated[item]}
-    if wrong:
-        raise PurchaseRefusal(
-            "quantity_changed", f"the seller's cart has other quantities (asked, stated): {wrong}"
-        )
+    problem = problem_of_lines(request, cart)
+    if problem is not None:
+        raise PurchaseRefusal(*problem)
 
 
-def _quantities(cart: Cart) -> dict[str, int]:
-    stated: dict[str, int] = {}
-    for line in cart.lines:
-        stated[line.item_id] = stated.get(line.item_id, 0) + line.quantity
-    return stated
+def _check_fulfillment(answer: CheckoutAnswer) -> None:
+    unpriced = [option.id for option in answer.cart.fulfillment if option.amount is None]
+    if unpriced:
+        raise PurchaseRefusal(
+            "fulfillment_option_not_offered",
+            f"the seller's cart has fulfillment options that it doesn't offer: {unpriced}",
+        )
 
 
 def _line_facts(line: dict[str, JsonValue]) -> dict[str, JsonValue]:
     totals = cast("list[JsonValue]", line["totals"])
-    return {**line, "totals": sorted(totals, key=canonical)}
+    # Left out where there is none, as in the digests of purchases that began before it was kept.
+    parent = {} if line["parent_id"] is None else {"parent_id": line["parent_id"]}
+    rest = {name: value for name, value in line.items() if name not in ("parent_id", "totals")}
+    return {**rest, **parent, "totals": sorted(totals, key=canonical)}
 
 
 # Making the checkout ready
@@ -319,7 +311,7 @@ def next_preparation(request: PurchaseRequest, answer: CheckoutAnswer) -> Prepar
     select = choose_fulfillment(request, answer)
     if select and not _is_selected(select, answer.cart):
         return Preparation(step="update", select=select)
-    if answer.status in _PAYABLE:
+    if answer.status in _PAYABLE and not answer.hindrances():
         return Preparation(step="ready")
     if answer.continue_url and answer.error_codes() & _NEEDS_A_PERSON:
         return Preparation(step="escalate")
@@ -362,6 +354,7 @@ def _preferred(request: PurchaseRequest, offered: Sequence[CartFulfillment]) -> 
     fetch = details is not None and details.address is not None
 
     def rank(option: CartFulfillment) -> tuple[bool, int, str]:
+        assert option.amount is not None, "what is offered has a price"
         return fetch and option.type == "pickup", option.amount, option.id
 
     return min(offered, key=rank)
@@ -428,6 +421,20 @@ def revised(request: PurchaseRequest, revision: Revise) -> PurchaseRequest:
     changes = {name: value for name, value in given.items() if value is not None}
     dropped = {"fulfillment_option": None} if changes.keys() & {"items", "fulfillment_details"} else {}
     return PurchaseRequest.model_validate({**dict(request), **dropped, **changes})
+
+
+def check_quote(answer: CheckoutAnswer, *, now: datetime) -> None:
+    """Checks that the seller still stands by what it states.
+
+    Raises:
+        PurchaseRefusal: the quote or the checkout has expired.
+    """
+    if answer.expires_at is not None and answer.expires_at <= now:
+        raise PurchaseRefusal(
+            "quote_expired",
+            f"the seller's offer was good until {answer.expires_at.isoformat()}; ask again",
+            "expired",
+        )
 
 
 def person_deadline(state: PurchaseState, *, now: datetime) -> datetime:

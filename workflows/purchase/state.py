@@ -15,6 +15,7 @@ from waystation.models.mandates import HeldReservation
 from waystation.models.money import Money
 from waystation.models.purchases import (
     AuthenticationDone,
+    Charge,
     CheckoutAnswer,
     FinalStatus,
     OrderFacts,
@@ -73,8 +74,12 @@ class CheckoutState:
 
     @property
     def ready(self) -> bool:
-        """Whether the seller says that the checkout can be paid."""
-        return self.answer is not None and self.answer.status is CheckoutStatus.READY_FOR_PAYMENT
+        """Whether the seller says that it can be paid, and none of its messages stands against that."""
+        return (
+            self.answer is not None
+            and self.answer.status is CheckoutStatus.READY_FOR_PAYMENT
+            and not self.answer.hindrances()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,8 @@ class PaymentState:
     confirm_since: datetime | None = None
     confirm_rounds: int = 0
     money_moved: bool = False
+    charge: Charge | None = None
+    """The processor's word on what was charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +129,11 @@ class CompletionState:
     end: PlannedEnd | None = None
     receipt: Receipt | None = None
     order: OrderFacts | None = None
-    order_events: tuple[str, ...] = ()
     order_sent_at: int = 0
+    """The signature's time of the latest webhook."""
+    order_heard_of: bool = False
+    """Whether there was a webhook since the order was last read."""
+    completed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

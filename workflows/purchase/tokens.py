@@ -11,11 +11,13 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
+    import workflows.purchase.charges as charges
     from activities.contract import IssueToken, RevokeToken
-    from waystation.models.purchases import PayableCart, PaymentToken
+    from waystation.models.purchases import Charge, PayableCart, PaymentToken
     from workflows.calls import CallFailure
     from workflows.keys import step_key
-    from workflows.purchase.journal import PurchaseJournal
+    from workflows.purchase.journal import Detail, PurchaseJournal
+    from workflows.purchase.rules import PurchaseRefusal
     from workflows.purchase.state import MandateFacts
 
 
@@ -26,22 +28,32 @@ class PurchaseTokens:
         self._journal = journal
 
     async def fresh(self, payable: PayableCart, mandate: MandateFacts) -> PaymentToken | None:
-        """Returns the token at hand if it still serves, else a new one; ``None`` if the old one is spent."""
+        """Returns the token at hand if it still serves, else a new one; ``None`` if the old one may be spent.
+
+        It serves if it was issued for exactly this total, payee and checkout, and doesn't end too soon.
+
+        Raises:
+            PurchaseRefusal: The processor doesn't say whether a new token can be charged.
+        """
         token = self._journal.state.payment.token
         if token is not None:
-            lasts = (
-                token.expires_at is None or token.expires_at - workflow.now() > policies.TOKEN_EXPIRY_MARGIN
-            )
-            if token.status == "active" and lasts:
+            if token.status == "active" and self._lasts(token) and self._fits(payable):
                 return token
-            if await self.retire("it is about to expire"):
+            if await self.retire("it doesn't serve this payment"):
                 return None
         return await self._issue(payable, mandate)
+
+    def _lasts(self, token: PaymentToken) -> bool:
+        return token.expires_at is None or token.expires_at - workflow.now() > policies.TOKEN_EXPIRY_MARGIN
+
+    def _fits(self, payable: PayableCart) -> bool:
+        issued_for = self._journal.state.payment.cart
+        return issued_for is not None and issued_for.buys_as(payable)
 
     async def _issue(self, payable: PayableCart, mandate: MandateFacts) -> PaymentToken:
         journal, payment = self._journal, self._journal.state.payment
         number = payment.issues + 1
-        journal.replace(payment=replace(payment, issues=number, cart=payable))
+        journal.replace(payment=replace(payment, issues=number, cart=payable, charge=None))
         expires_at = min(workflow.now() + policies.TOKEN_LIFETIME, mandate.valid_until)
         token = await purchase_calls.issue_token(
             IssueToken(
@@ -67,6 +79,10 @@ class PurchaseTokens:
                 "request_id": token.request_id,
             },
         )
+        if token.status == "unknown":
+            raise PurchaseRefusal(
+                "token_state_unknown", "the processor doesn't say whether its token can be charged", "failed"
+            )
         return token
 
     async def read(self, token: PaymentToken) -> PaymentToken:
@@ -75,49 +91,65 @@ class PurchaseTokens:
         self._keep(seen)
         return seen
 
+    async def look(self) -> Charge:
+        """Asks the processor what was charged to the token at hand, and keeps its word."""
+        token = self._journal.state.payment.token
+        if token is None:
+            return self._journal.state.payment.charge or Charge(status="nothing")
+        try:
+            return self._take(await purchase_calls.read_token(token))
+        except CallFailure as failure:
+            return self._note_unknown(token, failure)
+
     async def retire(self, why: str) -> bool:
         """Revokes the token at hand. Returns ``True`` if money moved, or if nobody can tell."""
-        journal, payment = self._journal, self._journal.state.payment
+        payment = self._journal.state.payment
         token = payment.token
         if token is None or payment.money_moved:
             return payment.money_moved
+        charge = await self._revoke(token, why)
+        if charge.status != "nothing":
+            return True
+        self.put_away()
+        return False
+
+    async def settle(self) -> Charge:
+        """Asks what was charged to the token of an order; once it has had its time, it is revoked first."""
+        payment, completed_at = self._journal.state.payment, self._journal.state.completion.completed_at
+        token = payment.token
+        if token is None or completed_at is None:
+            return await self.look()
+        ends = token.expires_at or completed_at + policies.TOKEN_LIFETIME
+        if workflow.now() < ends:
+            return await self.look()
+        return await self._revoke(token, "its time is over")
+
+    def put_away(self) -> None:
+        """Forgets a token that can't be charged any more."""
+        self._journal.replace(payment=replace(self._journal.state.payment, token=None, proof=None))
+
+    async def _revoke(self, token: PaymentToken, why: str) -> Charge:
         try:
             after = await purchase_calls.revoke_token(self._revocation(token))
         except CallFailure as failure:
-            self._note_unknown(token, failure)
-            if failure.code == "resource_missing":
-                self._keep(None)
-                return False
-            return True
+            return self._note_unknown(token, failure)
         detail = {"token": token.fingerprint, "status": after.status, "reason": after.deactivated_reason}
-        journal.note("token.retired", "waystation", {**detail, "why": why, "request_id": after.request_id})
-        if after.is_spent:
-            journal.replace(payment=replace(journal.state.payment, money_moved=True))
-            return True
-        journal.replace(payment=replace(journal.state.payment, token=None, proof=None))
-        return False
+        self._journal.note(
+            "token.retired", "waystation", {**detail, "why": why, "request_id": after.request_id}
+        )
+        return self._take(after)
 
-    async def settle(self) -> None:
-        """Sees that no token stays open: one that is not charged by its end is revoked."""
-        token = self._journal.state.payment.token
-        if token is None:
-            return
-        try:
-            seen = await purchase_calls.read_token(token)
-            if (
-                seen.status != "deactivated"
-                and seen.expires_at is not None
-                and seen.expires_at > workflow.now()
-            ):
-                await workflow.sleep(seen.expires_at - workflow.now())
-            if seen.status != "deactivated":
-                seen = await purchase_calls.revoke_token(self._revocation(token))
-        except CallFailure as failure:
-            self._note_unknown(token, failure)
-            return
-        detail = {"token": token.fingerprint, "status": seen.status, "reason": seen.deactivated_reason}
-        self._journal.note("token.settled", "processor", {**detail, "captured": seen.captured})
-        self._keep(None)
+    def _take(self, token: PaymentToken) -> Charge:
+        """Keeps the processor's word on a token. Money that moved is known to have moved from then on."""
+        journal, payment = self._journal, self._journal.state.payment
+        charge = charges.charge_of(token)
+        if charge != payment.charge:
+            facts: Detail = {"status": token.status, "reason": token.deactivated_reason}
+            detail: Detail = {"token": token.fingerprint, **facts, "captured": token.captured}
+            journal.note("token.charge", "processor", {**detail, "charge": charge.status})
+        moved = payment.money_moved or token.is_spent
+        journal.replace(payment=replace(payment, token=token, charge=charge, money_moved=moved))
+        return charge
 
     def _revocation(self, token: PaymentToken) -> RevokeToken:
         journal, payment = self._journal, self._journal.state.payment
@@ -128,6 +160,12 @@ class PurchaseTokens:
     def _keep(self, token: PaymentToken | None) -> None:
         self._journal.replace(payment=replace(self._journal.state.payment, token=token))
 
-    def _note_unknown(self, token: PaymentToken, failure: CallFailure) -> None:
+    def _note_unknown(self, token: PaymentToken, failure: CallFailure) -> Charge:
+        """Keeps what follows from an answer that says nothing, or that there is no such token."""
         detail = {"token": token.fingerprint, "code": failure.code}
         self._journal.note("token.state_unknown", "processor", detail)
+        charge = Charge(status="nothing" if failure.code == "resource_missing" else "unknown")
+        payment = self._journal.state.payment
+        if not payment.money_moved:
+            self._journal.replace(payment=replace(payment, charge=charge))
+        return charge

@@ -15,6 +15,7 @@ The update ``decide`` does the same as ``approve`` and ``reject`` and tells the 
 """
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 from pydantic import ValidationError
@@ -37,9 +38,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.models.trail import AuditTrail
     from waystation.temporal.names import PURCHASE_WORKFLOW
-    from workflows.arguments import drop_unless, drop_unless_waiting
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
+    from workflows.guards import answering, drop_unless, ending
     from workflows.outbox import Outbox
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.authorization import PurchaseAuthorization
@@ -53,10 +54,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.purchase.rules import PurchaseRefusal
     from workflows.purchase.state import PurchaseState, opening_state
     from workflows.purchase.tokens import PurchaseTokens
-    from workflows.refusals import require
+    from workflows.refusals import INTERNAL_ERROR, require
 
 MAX_EVENTS_BEFORE_ROLLOVER = 4_000
 """History events after which the purchase continues as new between two steps."""
+MAX_SURPRISES = 3
+"""Errors that nobody expected, in one run, before the purchase is no longer undone in order but ended."""
 
 
 class PurchaseStart(Frozen):
@@ -84,12 +87,14 @@ class Purchase:
         tokens = PurchaseTokens(journal)
         ending = PurchaseEnding(journal, checkout, authorization, tokens)
         self._journal, self._outbox, self._inbox, self._ending = journal, outbox, inbox, ending
-        self._authorization, self._tokens = authorization, tokens
+        self._authorization = authorization
         self._preparation = PurchasePreparation(journal, inbox, approval, checkout, authorization, ending)
         self._payment = PurchasePayment(journal, inbox, approval, checkout, authorization, tokens, ending)
         self._rolling_over = False
+        self._surprises = 0
 
     @workflow.run
+    @ending
     async def run(self, start: PurchaseStart) -> PurchaseView:
         """Lives until the purchase is final; then, if it was completed, follows its order."""
         journal = self._journal
@@ -108,18 +113,19 @@ class Purchase:
     # Signals, updates, queries
 
     @workflow.signal
-    @drop_unless_waiting(Approve)
+    @drop_unless(Approve)
     async def approve(self, approval: Approve) -> None:
         """Takes a person's approval of the cart with this digest."""
         await self._inbox.decide(approval)
 
     @workflow.signal
-    @drop_unless_waiting(Reject)
+    @drop_unless(Reject)
     async def reject(self, rejection: Reject) -> None:
         """Takes a person's rejection."""
         await self._inbox.decide(rejection)
 
     @workflow.update
+    @answering
     async def decide(self, decision: Decision) -> PurchaseView:
         """Approves or rejects, and tells the caller whether it counted.
 
@@ -135,6 +141,7 @@ class Purchase:
         require(decision, Decision)
 
     @workflow.update
+    @answering
     async def outcome(self, wanted: OutcomeWanted | None = None) -> PurchaseView:
         """Waits for the end, or for a person's turn. Ask again after any other view: the run was renewed."""
 
@@ -181,7 +188,7 @@ class Purchase:
         self._inbox.authentication_result(result)
 
     @workflow.signal
-    @drop_unless_waiting(RetryPayment)
+    @drop_unless(RetryPayment)
     async def retry_payment(self, retry: RetryPayment) -> None:
         """Tries again after a decline, perhaps with another method of the mandate."""
         await self._inbox.retry_payment(retry)
@@ -216,11 +223,6 @@ class Purchase:
             self._ending.plan(refusal)
         except CallFailure as failure:
             self._ending.plan(as_refusal(failure))
-        except ValidationError:
-            # A value that fits the protocol but none of our own models: end it cleanly instead of failing.
-            self._ending.plan(
-                PurchaseRefusal("value_out_of_bounds", "a value is beyond our limits", "failed")
-            )
         except asyncio.CancelledError:
             status = self._journal.state.status
             self._journal.note("workflow.cancel", "operator", {"status": status})
@@ -228,6 +230,21 @@ class Purchase:
                 self._journal.advance("confirming")
             elif status not in ("confirming", "undoing"):
                 self._ending.plan(PurchaseRefusal("canceled", "the workflow was canceled", "canceled"))
+        except Exception as error:
+            workflow.logger.exception("A step of the purchase failed; it is undone")
+            await self._undo_after(error)
+
+    async def _undo_after(self, error: Exception) -> None:
+        """Undoes a purchase that met what nobody expected; where even that fails, ends it as it stands."""
+        self._surprises += 1
+        if isinstance(error, ValidationError):  # a value that fits the protocol but none of our own models
+            refusal = PurchaseRefusal("value_out_of_bounds", "a value is beyond our limits", "failed")
+        else:
+            refusal = PurchaseRefusal("internal_error", INTERNAL_ERROR, "failed")
+        if self._journal.state.status != "undoing" and self._surprises <= MAX_SURPRISES:
+            self._ending.plan(refusal)
+        else:
+            await self._ending.abandon(refusal)
 
     async def _step(self) -> None:
         match self._journal.state.status:
@@ -253,24 +270,25 @@ class Purchase:
                 await self._ending.undo()
 
     async def _follow_order(self, start: PurchaseStart) -> None:
-        """Sees that no token stays open, and keeps the order current by the seller's webhooks."""
-        receipt = self._journal.state.completion.receipt
-        until = (receipt.paid_at if receipt else workflow.now()) + policies.FOLLOW_ORDER
+        """Sees that the charge is booked, and keeps the order current by the seller's webhooks."""
+        completed_at = self._journal.state.completion.completed_at
+        until = (completed_at or workflow.now()) + policies.FOLLOW_ORDER
         try:
             await self._ending.route_order_events()
-            await self._tokens.settle()
             while (remaining := until - workflow.now()) > timedelta(0):
-                try:
-                    await workflow.wait_condition(self._order_has_news, timeout=remaining.total_seconds())
-                except TimeoutError:
-                    break
+                wait = min(remaining, self._ending.next_look_at_charge() or remaining)
+                with contextlib.suppress(TimeoutError):
+                    await workflow.wait_condition(self._order_has_news, timeout=wait.total_seconds())
+                await self._ending.follow_charge()
+                await self._ending.read_order()
                 await self._authorization.tell_of_refund()
                 await self._renew_if_long(start)
         except asyncio.CancelledError:
             self._journal.note("workflow.cancel", "operator", {"status": self._journal.state.status})
 
     def _order_has_news(self) -> bool:
-        return self._is_long() or self._authorization.owes_refund()
+        heard = self._journal.state.completion.order_heard_of
+        return heard or self._is_long() or self._authorization.owes_refund()
 
     def _is_long(self) -> bool:
         info = workflow.info()

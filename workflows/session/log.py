@@ -14,8 +14,6 @@ from datetime import datetime
 from pydantic import BaseModel, Field, JsonValue
 
 from waystation.models.events import (
-    AGENT_WRITABLE_TYPES,
-    DATA_TYPE,
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
     Actor,
@@ -23,6 +21,7 @@ from waystation.models.events import (
     EventType,
     Item,
     Write,
+    is_agent_writable,
 )
 from waystation.models.sessions import OpenMessage, ReplayPage
 
@@ -30,11 +29,18 @@ MAX_REPLAY_PAGE_BYTES = 192 * 1024
 """Below the size at which a query's answer would be moved to external storage."""
 MAX_WRITERS = 1_000
 """Writers remembered so that repeats are dropped; the one silent longest is forgotten first."""
+MAX_OPEN_TOOLS = 200
+"""Per turn: tool calls whose end has not been reported."""
 MAX_OPEN_MESSAGES = 200
 """Per turn, or per agent outside turns: messages that one leaves open must not keep others from writing."""
 _EVENT_BYTES = 200
 """About what an event takes besides its data."""
 
+_TOOL_CUT_OFF = {
+    "completed": "no result was reported",
+    "failed": "the turn failed",
+    "stopped": "the turn was stopped",
+}
 _FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
 
@@ -59,6 +65,15 @@ class OpenText(BaseModel):
     text: str = ""
 
 
+class OpenTool(BaseModel):
+    """A tool call of a turn whose end has not been reported."""
+
+    actor: Actor
+    turn_id: str
+    call_id: str
+    name: JsonValue = None
+
+
 class LogState(BaseModel):
     """Everything the log must carry across continue-as-new."""
 
@@ -67,6 +82,7 @@ class LogState(BaseModel):
     writers: dict[str, int] = Field(default_factory=dict)
     fences: dict[str, Fence] = Field(default_factory=dict)
     open: dict[str, OpenText] = Field(default_factory=dict)
+    tools: list[OpenTool] = Field(default_factory=list)
     refused: int = 0
 
 
@@ -196,13 +212,17 @@ class SessionLog:
                 done = self._place_delta(write, item, now, accepted, muted=muted)
             case EventType.MESSAGE_COMPLETED:
                 done = self._complete_message(write, item, now, accepted, muted=muted)
+            case EventType.TOOL_CALLED:
+                done = not muted and self._call_tool(write, item, now, accepted)
             case _:
                 done = not muted and self._append_item(write, item, now, accepted)
+                if done and item.type == EventType.TOOL_RETURNED:
+                    self._forget_tool(write.turn_id, item.data.get("call_id"))
         if not done:
             accepted.refused += 1
 
     def _append_item(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
-        known = item.type in AGENT_WRITABLE_TYPES or DATA_TYPE.match(item.type)
+        known = is_agent_writable(item.type)
         if not known or not _fits(item.data):
             return False
         accepted.events.append(
@@ -211,6 +231,22 @@ class SessionLog:
             )
         )
         return True
+
+    def _call_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
+        call_id, turn_id = item.data.get("call_id"), write.turn_id
+        if sum(tool.turn_id == turn_id for tool in self.state.tools) >= MAX_OPEN_TOOLS:
+            return False
+        done = self._append_item(write, item, now, accepted)
+        if done and turn_id is not None and isinstance(call_id, str):
+            self._forget_tool(turn_id, call_id)
+            tool = OpenTool(actor=write.actor, turn_id=turn_id, call_id=call_id, name=item.data.get("name"))
+            self.state.tools.append(tool)
+        return done
+
+    def _forget_tool(self, turn_id: str | None, call_id: JsonValue) -> None:
+        self.state.tools = [
+            tool for tool in self.state.tools if (tool.turn_id, tool.call_id) != (turn_id, call_id)
+        ]
 
     def _start_message(
         self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
@@ -360,13 +396,17 @@ class SessionLog:
             data={**message.data, **(extra or {}), "text": whole, "started": message.started_seq},
         )
 
-    def finish_turn_messages(self, turn_id: str, now: datetime, finish: str) -> list[Event]:
-        """Completes what a turn has left open, keeping the text; ``finish`` says why it ended early."""
+    def finish_turn(self, turn_id: str, now: datetime, finish: str) -> list[Event]:
+        """Closes what a turn has left open, keeping the text; ``finish`` says how the turn ended."""
         return [
-            self.complete(message_id, now, extra={"finish": finish}) for message_id in self._open_of(turn_id)
+            *(
+                self.complete(message_id, now, extra={"finish": finish})
+                for message_id in self._open_of(turn_id)
+            ),
+            *self._close_tools(turn_id, now, _TOOL_CUT_OFF.get(finish, "canceled")),
         ]
 
-    def supersede_turn_messages(self, turn_id: str, now: datetime) -> list[Event]:
+    def supersede_attempt(self, turn_id: str, now: datetime) -> list[Event]:
         """Withdraws what a failed attempt has left open; the next attempt writes anew."""
         events = []
         for message_id in self._open_of(turn_id):
@@ -383,7 +423,22 @@ class SessionLog:
                     data={"started": message.started_seq},
                 )
             )
-        return events
+        return [*events, *self._close_tools(turn_id, now, "the attempt was given up")]
+
+    def _close_tools(self, turn_id: str, now: datetime, error: str) -> list[Event]:
+        """Reports the end of tool calls whose own report was cut off: none stays "running"."""
+        ended = [tool for tool in self.state.tools if tool.turn_id == turn_id]
+        self.state.tools = [tool for tool in self.state.tools if tool.turn_id != turn_id]
+        return [
+            self.append(
+                EventType.TOOL_RETURNED,
+                tool.actor,
+                now,
+                turn_id=turn_id,
+                data={"call_id": tool.call_id, "name": tool.name, "error": error},
+            )
+            for tool in ended
+        ]
 
     def _open_of(self, turn_id: str) -> list[str]:
         return [message_id for message_id, message in self.state.open.items() if message.turn_id == turn_id]

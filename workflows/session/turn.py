@@ -6,6 +6,7 @@ as new while its agent keeps running.
 
 import asyncio
 from datetime import timedelta
+from types import NoneType
 from typing import TypeVar
 
 from temporalio import workflow
@@ -18,7 +19,13 @@ with workflow.unsafe.imports_passed_through():
 
     from waystation.models.base import Frozen
     from waystation.models.sessions import SessionLimits, TurnAttempt, TurnEnded, TurnInput, TurnResult
-    from waystation.temporal.calls import start_activity, tell_workflow
+    from waystation.temporal.calls import (
+        UnreadableResultError,
+        read_result,
+        start_activity,
+        start_foreign_activity,
+        tell_workflow,
+    )
     from waystation.temporal.messages import (
         ANNOUNCE,
         RUN_TURN,
@@ -27,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.temporal.names import RETRY_TURN, TURN_WORKFLOW, WORKER_SHUTDOWN, agent_task_queue
     from waystation.temporal.tokens import SignalName
+    from workflows.guards import drop_unless, ending
     from workflows.policies import ANNOUNCE_TIMEOUT, ONE_ATTEMPT, RETRY_PAUSE
 
 MAX_DETAIL_CHARACTERS = 2_000
@@ -39,6 +47,8 @@ class TurnPlan(Frozen):
 
     turn: TurnInput
     limits: SessionLimits = Field(default_factory=SessionLimits)
+    agent_is_known: bool = False
+    """Whether the agent has run in this session before: then it is worth waiting for."""
 
 
 class AttemptFailedError(Exception):
@@ -53,18 +63,40 @@ class AttemptFailedError(Exception):
 class AgentTurn:
     """Runs a turn's attempts and signals ``turn_attempt`` and ``turn_ended`` to the session."""
 
+    @workflow.signal
+    @drop_unless(NoneType, optional=True)
+    def check(self) -> None:
+        """Does nothing: that it can be sent tells a later run of the session that the turn goes on."""
+
     @workflow.run
+    @ending
     async def run(self, plan: TurnPlan) -> None:
-        ended = await self._run_attempts(plan)
+        try:
+            ended = await self._run_attempts(plan)
+        except Exception:
+            # A session that is never told of a turn's end waits for it forever.
+            workflow.logger.exception("The turn can't go on")
+            ended = TurnEnded(
+                turn_id=plan.turn.turn_id,
+                outcome="failed",
+                code="turn_broken",
+                detail="The turn ended by an error that nobody expected; the worker's log has it.",
+            )
         await _report(plan.turn.session_id, SESSION_TURN_ENDED, ended)
 
     async def _run_attempts(self, plan: TurnPlan) -> TurnEnded:
         turn_id, attempt, failures = plan.turn.turn_id, 1, 0
+        known, patient = plan.agent_is_known, False
         while True:
             try:
-                result = await self._run_attempt(plan, attempt)
+                result = await self._run_attempt(plan, attempt, patient=patient)
             except AttemptFailedError as failure:
                 failures += failure.counts
+                if failure.code == "agent_unavailable":
+                    failure.retry = known and not patient
+                    patient = True
+                else:
+                    known, patient = True, False
                 if not failure.retry or failures >= plan.limits.max_attempts:
                     return TurnEnded(
                         turn_id=turn_id, outcome="failed", code=failure.code, detail=failure.detail
@@ -81,20 +113,26 @@ class AgentTurn:
             else:
                 return TurnEnded(turn_id=turn_id, outcome=result.outcome, result=result.result)
 
-    async def _run_attempt(self, plan: TurnPlan, attempt: int) -> TurnResult:
+    async def _run_attempt(self, plan: TurnPlan, attempt: int, *, patient: bool) -> TurnResult:
+        """Runs one attempt; ``patient`` waits for an agent's process as long as a session may.
+
+        An agent that was never there is probably a mistake, and said to be one soon. One that has run will
+        come back: it is being deployed, or its machine restarts.
+        """
         limits = plan.limits
-        activity = start_activity(
+        seconds = limits.agent_return_timeout_seconds if patient else limits.agent_start_timeout_seconds
+        activity = start_foreign_activity(
             RUN_TURN,
             plan.turn.model_copy(update={"attempt": attempt}),
             task_queue=agent_task_queue(plan.turn.agent),
-            schedule_to_start_timeout=timedelta(seconds=limits.agent_start_timeout_seconds),
+            schedule_to_start_timeout=timedelta(seconds=seconds),
             start_to_close_timeout=timedelta(seconds=limits.turn_timeout_seconds),
             heartbeat_timeout=timedelta(seconds=limits.agent_heartbeat_timeout_seconds),
             retry_policy=ONE_ATTEMPT,
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         try:
-            return await asyncio.shield(activity)
+            return read_result(RUN_TURN, await asyncio.shield(activity))
         except asyncio.CancelledError:
             # The session stops this turn. The agent is told immediately over its own connection;
             # this makes sure of it, and the grace keeps a hung agent from holding the session.
@@ -105,6 +143,9 @@ class AgentTurn:
             if isinstance(error.cause, CancelledError):
                 return TurnResult(outcome="stopped")
             raise _explain(error, plan) from error
+        except UnreadableResultError as error:
+            detail = f"The agent '{plan.turn.agent}' returned what is no result of a turn: {error}"
+            raise AttemptFailedError("agent_error", detail[:MAX_DETAIL_CHARACTERS], retry=False) from error
 
 
 async def _report(session_id: str, signal: SignalName[Report], report: Report) -> None:
@@ -130,9 +171,9 @@ def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
         if cause.type == TimeoutType.SCHEDULE_TO_START:
             return AttemptFailedError(
                 "agent_unavailable",
-                f"No process took up the agent '{agent}' within {limits.agent_start_timeout_seconds} s. "
-                f"Start one with: waystation agent module:{agent}",
+                f"No process runs the agent '{agent}'. Start one with: waystation agent module:{agent}",
                 retry=False,
+                counts=False,
             )
         if cause.type == TimeoutType.HEARTBEAT:
             return AttemptFailedError(

@@ -5,7 +5,7 @@ Pure, like the log: no Temporal, no clock of its own, no I/O. What has to be awa
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue
@@ -29,6 +29,7 @@ from waystation.models.sessions import (
     TurnView,
 )
 from waystation.temporal import names
+from workflows.policies import TURN_REPORT_MARGIN
 from workflows.session.log import SessionLog
 from workflows.session.people import People
 from workflows.session.purchases import Purchases
@@ -38,6 +39,10 @@ MAX_REMEMBERED_REQUESTS = 1_000
 """Answers kept so that a repeated request gets the first answer again."""
 MAX_SPAWN_DEPTH = 5
 MAX_SUB_AGENTS_PER_TURN = 50
+
+_SAYS_NOTHING_OF_THE_AGENT = frozenset(
+    {"agent_unavailable", "turn_not_started", "turn_lost", "stopped", None}
+)
 
 T = TypeVar("T")
 
@@ -49,6 +54,8 @@ class TurnState(BaseModel):
     status: Literal["queued", "running", "stopping"] = "queued"
     stop_requests: list[str] = Field(default_factory=list)
     stop_reason: str | None = None
+    ends_by: datetime | None = None
+    """When a stopped turn has ended, whether its workflow has reported it or not."""
     spawned: dict[str, str] = Field(default_factory=dict)
 
     def view(self) -> TurnView:
@@ -83,6 +90,8 @@ class TurnsState(BaseModel):
     """Turns whose workflows are to be started."""
     cancel: list[str] = Field(default_factory=list)
     """Turns whose workflows are to be cancelled."""
+    agents_seen: list[str] = Field(default_factory=list)
+    """Agents that have run a turn in this session."""
     turn_count: int = 0
     request_count: int = 0
     last_terminal: Outcome | None = None
@@ -289,8 +298,9 @@ class Turns:
         turn = self.state.turns.get(attempt.turn_id)
         if turn is None or turn.status != "running":
             return
+        self._has_run(turn.input.agent, attempt.code)
         turn.input = _as_attempt(turn.input, attempt.attempt)
-        self._log.supersede_turn_messages(attempt.turn_id, self._now())
+        self._log.supersede_attempt(attempt.turn_id, self._now())
         self._log.open_fence(attempt.turn_id, attempt.attempt)
         self._append(
             EventType.TURN_RETRIED,
@@ -299,11 +309,27 @@ class Turns:
             data={"attempt": attempt.attempt, "code": attempt.code, "detail": attempt.detail},
         )
 
+    def _has_run(self, agent: str, how: str | None) -> None:
+        """Learns from how an attempt ended that its agent runs somewhere."""
+        if how not in _SAYS_NOTHING_OF_THE_AGENT and agent not in self.state.agents_seen:
+            self.state.agents_seen.append(agent)
+
+    def next_deadline(self) -> datetime | None:
+        """When the next stopped turn ends without its workflow's report; ``None`` if none is stopped."""
+        return min((turn.ends_by for turn in self.state.turns.values() if turn.ends_by), default=None)
+
+    def end_overdue(self) -> None:
+        """Ends stopped turns whose workflows have not reported it: a session never waits for them forever."""
+        for turn in [turn for turn in self.state.turns.values() if turn.ends_by]:
+            if turn.ends_by and turn.ends_by <= self._now():
+                self.turn_ended(TurnEnded(turn_id=turn.input.turn_id, outcome="stopped"))
+
     def turn_ended(self, ended: TurnEnded) -> None:
         """The turn's workflow reports its end; only the first report counts."""
         turn = self.state.turns.get(ended.turn_id)
         if turn is None:
             return
+        self._has_run(turn.input.agent, ended.code if ended.outcome == "failed" else ended.outcome)
         outcome = "stopped" if turn.status == "stopping" else ended.outcome
         self._stop_children(ended.turn_id)
         data: dict[str, JsonValue] = {"attempt": turn.input.attempt}
@@ -320,7 +346,7 @@ class Turns:
     ) -> None:
         turn_id = turn.input.turn_id
         assert self.state.turns.get(turn_id) is turn, f"turn {turn_id} has ended already"
-        self._log.finish_turn_messages(turn_id, self._now(), finish=outcome)
+        self._log.finish_turn(turn_id, self._now(), finish=outcome)
         self._log.close_fence(turn_id)
         if outcome == "stopped":
             self._purchases.turn_stopped(turn_id)
@@ -384,6 +410,9 @@ class Turns:
             self._end_turn(turn, "stopped", {"reason": reason} if reason else {})
             return
         turn.status = "stopping"
+        turn.ends_by = (
+            self._now() + timedelta(seconds=self._identity.limits.stop_grace_seconds) + TURN_REPORT_MARGIN
+        )
         self._log.mute(turn_id)
         self._stop_children(turn_id)
         if turn_id in self.state.launch:

@@ -8,8 +8,10 @@ hand messages to them and never wait, so none needs a lock or has to be drained;
 does what has to be awaited.
 """
 
+import asyncio
+import contextlib
 import functools
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import TemporalError
@@ -43,8 +45,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
-    from waystation.temporal.messages import PURCHASE_TURN_STOPPED
-    from workflows.arguments import drop_unless
+    from waystation.temporal.messages import PURCHASE_TURN_STOPPED, TURN_CHECK
+    from workflows.guards import answering, drop_unless, ending
+    from workflows.policies import CHECK_TURNS_EVERY
     from workflows.refusals import refusal, require
     from workflows.session.log import LogState, SessionLog
     from workflows.session.people import People, PeopleState
@@ -52,6 +55,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.refused import Refused
     from workflows.session.turn import AgentTurn, TurnPlan
     from workflows.session.turns import Identity, Turns, TurnsState
+
+
+DEADLINES = "session-deadlines"
+"""Runs that began before sessions had deadlines go on without them."""
 
 
 class SessionState(BaseModel):
@@ -63,6 +70,8 @@ class SessionState(BaseModel):
     people: PeopleState = Field(default_factory=PeopleState)
     purchases: PurchasesState = Field(default_factory=PurchasesState)
     runs: int = 1
+    next_check: datetime | None = None
+    """When to look whether turns that earlier runs have started are still there."""
 
 
 class SessionInput(StartSession):
@@ -92,6 +101,12 @@ class AgentSession:
         self._log = SessionLog(self._state.log)
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
+        self._watching: set[asyncio.Task[None]] = set()
+        self._inherited = {
+            turn_id for turn_id, turn in self._state.turns.turns.items() if turn.status != "queued"
+        } - set(self._state.turns.launch)
+        if not self._inherited or self._state.next_check is None:
+            self._state.next_check = workflow.now() + CHECK_TURNS_EVERY
         self._turns = Turns(
             self._state.turns,
             Identity(self._id, start.agent, start.limits),
@@ -109,10 +124,20 @@ class AgentSession:
             )
 
     @workflow.run
+    @ending
     async def run(self, start: SessionInput) -> None:
         while not self._state.turns.closed or self._has_work():
-            await workflow.wait_condition(self._may_proceed)
-            await self._work()
+            try:
+                await self._wait_for_work()
+                await self._work()
+            except asyncio.CancelledError:
+                # Temporal's own, gentle way to end a workflow: the turns are stopped, and everybody is told.
+                self.close(Close(reason="The workflow was canceled."))
+            except Exception:
+                if self._state.turns.closing:
+                    raise
+                workflow.logger.exception("The session can't go on; it is closed")
+                self.close(Close(reason="An error that nobody expected ended the session."))
             if self._should_continue_as_new():
                 self._state.runs += 1
                 workflow.continue_as_new(self._start.model_copy(update={"state": self._state}))
@@ -122,6 +147,47 @@ class AgentSession:
 
     def _has_work(self) -> bool:
         return bool(self._state.turns.launch or self._state.turns.cancel or self._state.purchases.orphans)
+
+    async def _wait_for_work(self) -> None:
+        """Waits until there is something to do; ends what is overdue and looks after inherited turns."""
+        deadline, check = self._turns.next_deadline(), self._state.next_check
+        if self._inherited and check and (deadline is None or check < deadline):
+            deadline = check
+        if deadline and not workflow.patched(DEADLINES):
+            deadline = None
+        left = max(deadline - workflow.now(), timedelta(0)) if deadline else None
+        try:
+            await workflow.wait_condition(self._may_proceed, timeout=left)
+        except TimeoutError:
+            self._turns.end_overdue()
+            if check and check <= workflow.now():
+                await self._check_inherited()
+
+    async def _check_inherited(self) -> None:
+        """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""
+        self._state.next_check = workflow.now() + CHECK_TURNS_EVERY
+        for turn_id in list(self._inherited):
+            if turn_id not in self._state.turns.turns:
+                self._inherited.discard(turn_id)
+                continue
+            try:
+                await tell_workflow(names.turn_workflow_id(self._id, turn_id), TURN_CHECK, None)
+            except TemporalError:
+                self._inherited.discard(turn_id)
+                self._lose(turn_id)
+
+    def _lose(self, turn_id: str) -> None:
+        """Ends a turn whose workflow was ended from outside; does nothing if it has reported its end."""
+        self.turn_ended(
+            TurnEnded(
+                turn_id=turn_id, outcome="failed", code="turn_lost", detail="The turn's workflow has ended."
+            )
+        )
+
+    async def _watch(self, turn_id: str, turn: workflow.ChildWorkflowHandle[AgentTurn, None]) -> None:
+        with contextlib.suppress(TemporalError):
+            await turn
+        self._lose(turn_id)
 
     def _may_proceed(self) -> bool:
         return self._has_work() or self._state.turns.closed or self._should_continue_as_new()
@@ -145,17 +211,26 @@ class AgentSession:
         turn = self._state.turns.turns.get(turn_id)
         if turn is None:
             return
+        plan = TurnPlan(
+            turn=turn.input,
+            limits=self._start.limits,
+            agent_is_known=turn.input.agent in self._state.turns.agents_seen,
+        )
         try:
-            await workflow.start_child_workflow(
+            started = await workflow.start_child_workflow(
                 AgentTurn.run,
-                TurnPlan(turn=turn.input, limits=self._start.limits),
+                plan,
                 id=names.turn_workflow_id(self._id, turn_id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
-        except TemporalError as error:
+        except Exception as error:  # the session goes on, whatever kept the turn from starting
             self.turn_ended(
                 TurnEnded(turn_id=turn_id, outcome="failed", code="turn_not_started", detail=str(error))
             )
+            return
+        watching = asyncio.create_task(self._watch(turn_id, started))
+        self._watching.add(watching)
+        watching.add_done_callback(self._watching.discard)
 
     async def _cancel(self, turn_id: str) -> None:
         try:
@@ -207,6 +282,7 @@ class AgentSession:
     # People send
 
     @workflow.update
+    @answering
     def send(self, message: SendMessage) -> Sent:
         """Takes a message and starts, queues, steers or refuses a turn for it."""
         return self._turns.send(message)
@@ -243,6 +319,7 @@ class AgentSession:
         self._turns.steer(steer)
 
     @workflow.update
+    @answering
     def spawn(self, spawn: Spawn) -> Spawned:
         """Starts a sub-agent for a running turn; it writes to this session directly."""
         return self._turns.spawn(spawn)
@@ -255,6 +332,7 @@ class AgentSession:
     # People
 
     @workflow.update
+    @answering
     def join(self, membership: Membership) -> Recorded:
         """Adds a participant; joining twice is harmless."""
         return Recorded(seq=self._people.join(membership.participant))
@@ -266,6 +344,7 @@ class AgentSession:
         _refuse_if(self._people.why_not_join(membership.participant, full=self._turns.why_full()))
 
     @workflow.update
+    @answering
     def leave(self, membership: Membership) -> Recorded:
         """Removes a participant; an operator who leaves releases the session."""
         left = self._people.leave(membership.participant.id, closed=self._state.turns.closed)
@@ -278,6 +357,7 @@ class AgentSession:
         require(membership, Membership)
 
     @workflow.update
+    @answering
     def take_over(self, take_over: TakeOver) -> Recorded:
         """Pauses the agent: the running turn is stopped, new ones wait, the operator speaks."""
         operator = take_over.operator
@@ -294,6 +374,7 @@ class AgentSession:
         _refuse_if(self._people.why_not_take_over(take_over.operator))
 
     @workflow.update
+    @answering
     def release(self, release: TakeOver) -> Recorded:
         """Hands the session back to the agent, which continues with what was said."""
         released = self._people.release(release.operator)

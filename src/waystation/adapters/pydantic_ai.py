@@ -38,7 +38,7 @@ from pydantic_ai.exceptions import (
 from pydantic_core import to_json
 
 from waystation.agent import Agent, MessageWriter, RetryTurn, ToolCall, Turn
-from waystation.client.transcript import Message
+from waystation.client.transcript import Message, ToolUse
 from waystation.errors import WaystationError
 from waystation.models.events import MAX_MESSAGE_CHARACTERS, Role
 
@@ -107,6 +107,8 @@ def llm_agent(
                 for text in steers:
                     run.enqueue(text)
                 await _drive(run, turn, screen)
+            # A run may end with calls that nothing has run: deferred ones, which wait for an approval.
+            await screen.close(ToolFailed("It was not run: it is deferred."))
         except ModelAPIError as error:
             await screen.close(error)
             if _may_pass(error) and not screen.tools_run:
@@ -247,7 +249,8 @@ class _Screen:
     async def _called(self, part: ai.ToolCallPart | ai.NativeToolCallPart) -> None:
         await self.end_part()
         self.tools_run |= isinstance(part, ai.ToolCallPart)
-        shown = self._turn.tool(part.tool_name, shown_json(part.args_as_dict()))
+        kind = "native" if isinstance(part, ai.NativeToolCallPart) else None
+        shown = self._turn.tool(part.tool_name, shown_json(part.args_as_dict()), kind=kind)
         self._calls[part.tool_call_id] = (shown, await shown.__aenter__())
 
     async def _returned(self, part: ai.ToolReturnPart | ai.NativeToolReturnPart) -> None:
@@ -282,38 +285,44 @@ def conversation_of(
 ) -> tuple[list[ai.ModelMessage], list[str]]:
     """Returns the session so far as pydantic-ai's history, and the steers that an earlier attempt took.
 
-    A sub-agent gets its task and nothing else. The agent's own messages are the model's; messages from
-    people, operators and other agents are the user's, with the speaker's name where it isn't obvious.
-    Messages waiting for their own turns are left out, and so is what an earlier attempt of this turn
-    answered: the answer is given again.
+    A sub-agent gets its task and nothing else. The agent's own messages and tool calls are the model's;
+    messages from people, operators and other agents are the user's, with the speaker's name where it isn't
+    obvious. What an earlier attempt of this turn answered is left out: the answer is given again.
     """
     if turn.parent_turn_id:
         return [], []
-    earlier: list[Message] = []
+    earlier: list[Message | ToolUse] = []
     steers: list[str] = []
-    asked, own_message = False, _message_of(turn)
     many = len({m.actor.id for m in turn.conversation if m.actor.role == Role.USER}) > 1
-    for message in turn.conversation:
-        if message.id == own_message:
-            asked = True
-        elif message.turn_id == turn.id:
-            if message.kind == "steer":
-                steers.append(_spoken(message, many=many))
-        elif not (asked and message.actor.role == Role.USER and message.turn_id is None):
-            earlier.append(message)
+    for said in turn.history:
+        if said.turn_id == turn.id:
+            if isinstance(said, Message) and said.kind == "steer":
+                steers.append(_spoken(said, many=many))
+        elif said.id != turn.message_id:
+            earlier.append(said)
     history: list[ai.ModelMessage] = []
-    for message in earlier[-limit:] if limit else []:
-        if message.actor.role == Role.AGENT and message.actor.id == turn.agent:
-            history.append(ai.ModelResponse(parts=[ai.TextPart(message.text)]))
+    for said in earlier[-limit:] if limit else []:
+        own = said.actor.role == Role.AGENT and said.actor.id == turn.agent
+        if isinstance(said, ToolUse):
+            history += _tool_messages(said) if own else []
+        elif own:
+            history.append(ai.ModelResponse(parts=[ai.TextPart(said.text)]))
         else:
-            history.append(ai.ModelRequest(parts=[ai.UserPromptPart(_spoken(message, many=many))]))
+            history.append(ai.ModelRequest(parts=[ai.UserPromptPart(_spoken(said, many=many))]))
     return history, steers
 
 
-def _message_of(turn: Turn) -> str | None:
-    """Returns the id of the message that the turn answers."""
-    asking = (m.id for m in reversed(turn.conversation) if m.turn_id is None and m.text == turn.text)
-    return getattr(turn, "message_id", None) or next(asking, None)
+def _tool_messages(use: ToolUse) -> list[ai.ModelMessage]:
+    """Returns a tool call and its result. What the provider ran by itself is part of its own answers."""
+    if use.kind == "native" or not use.returned:
+        return []
+    arguments = use.arguments if isinstance(use.arguments, dict) else {}
+    call = ai.ToolCallPart(use.name, arguments, use.id)
+    came_of_it = use.result if use.error is None else f"failed: {use.error}"
+    return [
+        ai.ModelResponse(parts=[call]),
+        ai.ModelRequest(parts=[ai.ToolReturnPart(use.name, came_of_it, use.id)]),
+    ]
 
 
 def _spoken(message: Message, *, many: bool) -> str:

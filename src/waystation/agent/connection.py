@@ -19,7 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from waystation.backoff import Backoff
-from waystation.errors import ConflictError, NotAllowed, WaystationError, problem
+from waystation.errors import ConflictError, WaystationError, problem
+from waystation.foreign_json import ForeignJsonError, check_nesting
 from waystation.models.events import MAX_DATA_BYTES, Actor, Item
 from waystation.models.ingest import (
     AckFrame,
@@ -37,6 +38,7 @@ from waystation.models.ingest import (
     WriteFrame,
 )
 from waystation.models.sessions import Spawn
+from waystation.surrogates import mend_json
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,10 @@ class IngestConnection:
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._refused: WaystationError | None = None
+        self._connected, self._disconnected = asyncio.Event(), asyncio.Event()
+        self._disconnected.set()
+        self._trouble = ""
+        """What was last logged about the connection: the same is not said again at every attempt."""
         self._background: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -80,8 +85,6 @@ class IngestConnection:
 
     def writer(self, frame: OpenFrame, control: Callable[[Control], None]) -> "Writer":
         """Returns a writer for one attempt of a turn; ``control`` is called with what the agent must know."""
-        if self._refused:
-            raise self._refused
         writer = Writer(self, frame, control)
         self._writers[writer.key] = writer
         self.wake()
@@ -93,6 +96,19 @@ class IngestConnection:
     def drop(self, writer: "Writer") -> None:
         writer.closing = True
         self.wake()
+
+    async def connected(self) -> None:
+        """Waits until the API takes what is written."""
+        await self._connected.wait()
+
+    async def lost(self, *, for_seconds: float) -> None:
+        """Waits until the API has been out of reach, or has refused the connection, for so long."""
+        while True:
+            await self._disconnected.wait()
+            try:
+                await asyncio.wait_for(self._connected.wait(), for_seconds)
+            except TimeoutError:
+                return
 
     async def _stay_connected(self) -> None:
         backoff = Backoff(MIN_RECONNECT_PAUSE_SECONDS, MAX_RECONNECT_PAUSE_SECONDS)
@@ -106,25 +122,24 @@ class IngestConnection:
                     open_timeout=OPEN_TIMEOUT_SECONDS,
                 ) as socket:
                     backoff.reset()
+                    self._say("")
+                    self._disconnected.clear()
+                    self._connected.set()
                     await self._talk(socket)
             except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError) as error:
-                self._check_refusal(error)
-                logger.debug("The API can't be reached (%s); trying again", type(error).__name__)
+                self._say(_why_not_connected(error))
+            self._connected.clear()
+            self._disconnected.set()
             for writer in self._writers.values():
                 writer.disconnected()
             await backoff.wait()
 
-    def _check_refusal(self, error: Exception) -> None:
-        code = error.rcvd.code if isinstance(error, ConnectionClosed) and error.rcvd else 0
-        if code in (4401, 4403) or (
-            isinstance(error, InvalidStatus) and error.response.status_code in (401, 403)
-        ):
-            self._refused = NotAllowed(
-                401, "unauthenticated", "The API refuses this agent's key; check WAYSTATION_API_KEY."
-            )
-            logger.error("%s", self._refused)
-            for writer in self._writers.values():
-                writer.fail(self._refused)
+    def _say(self, trouble: str) -> None:
+        if trouble and trouble != self._trouble:
+            logger.warning("Can't write to %s: %s Trying again.", self._url, trouble)
+        elif self._trouble and not trouble:
+            logger.info("Connected to %s", self._url)
+        self._trouble = trouble
 
     async def _talk(self, socket: ClientConnection) -> None:
         receiving = asyncio.create_task(self._receive(socket))
@@ -174,6 +189,20 @@ class IngestConnection:
         task.add_done_callback(self._background.discard)
 
 
+def _why_not_connected(error: Exception) -> str:
+    """Says what keeps this process from writing, and what to do about it."""
+    code = error.rcvd.code if isinstance(error, ConnectionClosed) and error.rcvd else 0
+    status = error.response.status_code if isinstance(error, InvalidStatus) else 0
+    if code in (4401, 4403) or status in (401, 403):
+        return "the API refuses this agent's key; check WAYSTATION_API_KEY."
+    if 0 < status < 500:
+        return (
+            f"the answer to the WebSocket handshake was {status}; "
+            "if a proxy stands before the API, it must pass on the header 'Upgrade'."
+        )
+    return f"the API can't be reached ({type(error).__name__})."
+
+
 class Writer:
     """What one attempt of a turn writes."""
 
@@ -190,6 +219,8 @@ class Writer:
         self._opening = self._opened = False
         self._flush_due = False
         self._changed = asyncio.Event()
+        self._turnstile = asyncio.Lock()
+        """What writes at the same time is numbered in the order in which it asked."""
         self._requests: dict[str, tuple[SpawnFrame, asyncio.Future[str]]] = {}
         self._requests_sent: set[str] = set()
         self._asked = 0
@@ -199,17 +230,37 @@ class Writer:
     # For the turn
 
     async def write(
-        self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
+        self,
+        kind: str,
+        data: dict[str, Any] | Callable[[], dict[str, Any]],
+        message_id: str | None = None,
+        *,
+        flush: bool = False,
     ) -> None:
         """Writes one item; waits while too much is unacknowledged.
+
+        Where the data depends on what was written before (an offset), a function gives it: it is called once
+        there is room, when everything that was written earlier has its number.
 
         Raises:
             WaystationError: The turn is over.
             ValueError: The data isn't JSON, or is too large: sending it would end the connection that all
                 turns of this process share.
         """
-        while self._bytes >= MAX_UNACKNOWLEDGED_BYTES and not self._error:
-            await self._wait()
+        async with self._turnstile:
+            while self._bytes >= MAX_UNACKNOWLEDGED_BYTES and not self._error:
+                await self._wait()
+            self.put(kind, data() if callable(data) else data, message_id, flush=flush)
+
+    def put(
+        self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
+    ) -> None:
+        """Writes one item at once, room or not: for what closes something while its turn is being cut off.
+
+        Raises:
+            WaystationError: The turn is over.
+            ValueError: As ``write``.
+        """
         if self._error:
             raise self._error
         sealed = _seal(
@@ -254,7 +305,8 @@ class Writer:
             self._requests_sent.discard(request)
 
     def close(self) -> None:
-        """Ends the writing; the API may forget this writer."""
+        """Ends the writing: whoever still writes is told that the turn is over, and the API may forget it."""
+        self.fail(turn_is_over("turn-over"))
         self._connection.drop(self)
 
     async def _wait(self) -> None:
@@ -314,9 +366,7 @@ class Writer:
             case ProblemFrame():
                 self._take_problem(frame)
             case FencedFrame():
-                self.fail(
-                    ConflictError(409, frame.code, "The turn is over: nothing it writes counts any more.")
-                )
+                self.fail(turn_is_over(frame.code))
                 self._control(frame)
             case StopFrame() | SteerFrame() | FinishedFrame():
                 self._control(frame)
@@ -361,10 +411,22 @@ class _Sealed(NamedTuple):
     size_bytes: int
 
 
+def turn_is_over(code: str) -> ConflictError:
+    """Returns what a writer raises whose turn has ended, or is in the hands of a later attempt."""
+    return ConflictError(409, code, "The turn is over: nothing it writes counts any more.")
+
+
 def _seal(item: Item) -> _Sealed:
-    """Encodes an item; refuses what the wire can't carry."""
+    """Encodes an item; refuses what the wire can't carry, and mends halves of surrogate pairs."""
     try:
-        text = item.model_dump_json()
+        check_nesting(item.data)
+        try:
+            text = item.model_dump_json()
+        except PydanticSerializationError:
+            item = item.model_copy(update={"data": mend_json(item.data)})
+            text = item.model_dump_json()
+    except ForeignJsonError as error:
+        raise ValueError(f"The data of {item.type} is {error}.") from error
     except (PydanticSerializationError, TypeError) as error:
         raise ValueError(f"The data of {item.type} can't be written as JSON: {error}") from error
     size_bytes = len(text.encode())

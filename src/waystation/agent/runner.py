@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Protocol
@@ -16,12 +16,13 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from waystation.agent.connection import Control, IngestConnection, actor_of
+from waystation.agent.containment import exited, new_task, within_a_turn
+from waystation.agent.history import Said, history_of
 from waystation.agent.money import Purse, Spender
 from waystation.agent.turn import RetryTurn, Turn, brief
 from waystation.backoff import Backoff
 from waystation.client import Client
-from waystation.client.transcript import Message
-from waystation.errors import WaystationError, seconds_before_retry
+from waystation.errors import NotAllowed, WaystationError, seconds_before_retry
 from waystation.models.ingest import FencedFrame, OpenFrame, StopFrame
 from waystation.models.sessions import TurnInput, TurnResult
 from waystation.settings import Settings
@@ -40,6 +41,8 @@ GRACEFUL_SHUTDOWN = timedelta(seconds=10)
 HEARTBEATS_PER_TIMEOUT = 4
 STOP_FLUSH_SECONDS = 1.0
 """How long a stopped or failed turn may take to make durable what viewers already see."""
+GIVE_BACK_AFTER_SECONDS = 10.0
+"""How long the API may be out of reach before turns are given back; an API that restarts takes less."""
 MIN_RETRY_PAUSE_SECONDS = 0.1
 MAX_RETRY_PAUSE_SECONDS = 5.0
 
@@ -115,11 +118,11 @@ class _Attempt:
                     "The agent's code was cancelled from within.", type=AGENT_FAILED, non_retryable=True
                 ) from error
             return await self._wind_down()
-        except RetryTurn as error:
-            raise ApplicationError(brief(error), type=RETRY_TURN) from error
         except Exception as error:
             if self._stopped:
                 return await self._wind_down()
+            if retry := _wish_to_retry(error):
+                raise ApplicationError(brief(retry), type=RETRY_TURN) from error
             logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
             await self._flush()
             raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from error
@@ -127,36 +130,40 @@ class _Attempt:
             self._writer.close()
 
     async def _run_agent(self) -> JsonValue | None:
-        given, conversation = self._given, await self._conversation()
+        given, history = self._given, await self._history()
         purse = Purse(
             Spender(session_id=given.session_id, turn_id=given.turn_id, agent=given.agent),
             self._session,
             self._writer.flush,
             self._settings,
         )
-        self._turn = turn = Turn(given, self._session, self._writer, conversation, purse)
+        self._turn = turn = Turn(given, self._session, self._writer, history, purse)
         for frame in self._early:
             turn.hear(frame)
+        within_a_turn.set(True)
         try:
             result = await self._agent(turn)
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            raise exited(error) from error
         finally:
             await purse.close()
         await turn.end_message()
         await self._writer.flush()
         return result
 
-    async def _conversation(self) -> list[Message]:
-        """Returns what was said so far; waits while the API or Temporal can't be reached."""
+    async def _history(self) -> list[Said]:
+        """Returns what was said and done so far; waits while the API or Temporal can't be reached."""
         backoff = Backoff(MIN_RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
         while True:
             try:
-                transcript = await self._session.load()
-                break
+                return history_of(await self._session.load(), self._given)
+            except NotAllowed as error:
+                # A credential that is being changed, perhaps: the turn has other attempts.
+                raise RetryTurn(str(error)) from error
             except WaystationError as error:
                 await backoff.wait(at_least_seconds=seconds_before_retry(error))
-        return [
-            message for message in transcript if message.status == "completed" and message.kind != "reasoning"
-        ]
 
     async def _wind_down(self) -> TurnResult:
         """Ends a turn that a person or Temporal has stopped, after making durable what viewers see."""
@@ -186,6 +193,14 @@ class _Attempt:
                 self._turn.hear(frame)
 
 
+def _wish_to_retry(error: Exception) -> RetryTurn | None:
+    """Returns the ``RetryTurn`` that a turn ended with, also within a ``TaskGroup``'s error, or ``None``."""
+    if isinstance(error, ExceptionGroup):
+        wishes, _ = error.split(RetryTurn)
+        return _wish_to_retry(wishes.exceptions[0]) if wishes else None
+    return error if isinstance(error, RetryTurn) else None
+
+
 async def _beat() -> None:
     timeout = activity.info().heartbeat_timeout or timedelta(seconds=10)
     while True:
@@ -210,7 +225,7 @@ def workers(
 
 
 async def serve(*agents: RunsTurns, settings: Settings | None = None) -> None:
-    """Runs agents in this process until SIGINT or SIGTERM.
+    """Runs agents in this process until SIGINT or SIGTERM; takes turns while it can write to the API.
 
     >>> await serve(assistant, researcher)  # doctest: +SKIP
     """
@@ -218,15 +233,35 @@ async def serve(*agents: RunsTurns, settings: Settings | None = None) -> None:
     if settings.api_key is None:
         raise RuntimeError("WAYSTATION_API_KEY is not set: agents need a key with the role 'agent'.")
     key = settings.api_key.get_secret_value()
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.set_task_factory(new_task)
     async with AsyncExitStack() as resources:
         temporal = await connect(settings, resources)
         client = await resources.enter_async_context(Client(settings.url, key))
         ingest = await resources.enter_async_context(IngestConnection(settings.url, key))
         runner = Runner(agents, client, ingest, settings)
-        for worker in workers(temporal, agents, runner, settings):
-            await resources.enter_async_context(worker)
-        logger.info("Running agents: %s", ", ".join(agent.name for agent in agents))
-        await stop.wait()
+        while not stop.is_set():
+            await _first_of(stop.wait(), ingest.connected())
+            async with AsyncExitStack() as polling:
+                if not stop.is_set():
+                    for worker in workers(temporal, agents, runner, settings):
+                        await polling.enter_async_context(worker)
+                    logger.info("Running agents: %s", ", ".join(agent.name for agent in agents))
+                # What nobody would see is not worth a model's request: the turns go back, and none is taken.
+                await _first_of(stop.wait(), ingest.lost(for_seconds=GIVE_BACK_AFTER_SECONDS))
+            if not stop.is_set():
+                logger.error("Nobody sees what agents write: their turns were given back, and none is taken.")
+
+
+async def _first_of(*waits: Coroutine[object, None, object]) -> None:
+    """Waits until one of them is done."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()

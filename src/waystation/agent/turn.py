@@ -5,6 +5,7 @@ what the first left unfinished is superseded.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from waystation.agent.connection import Control, Writer
+from waystation.agent.history import Said
 from waystation.agent.money import Purse
 from waystation.buyer.payer import Paid
 from waystation.buyer.products import FoundProduct
@@ -26,6 +28,7 @@ from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
 from waystation.models.sessions import Spawn, TurnInput
 from waystation.redaction import redact
+from waystation.surrogates import hold_back_half, mend
 
 MAX_ERROR_CHARACTERS = 2_000
 
@@ -77,17 +80,30 @@ class MessageWriter:
         self.id = message_id
         self.length = 0
         self._writer = writer
+        self._half = ""
+        """The first half of a character whose other half comes with the next text."""
 
     async def write(self, text: str) -> None:
         """Appends text: viewers see it immediately, and it is durable within a moment."""
-        if not text:
-            return
-        # Half a surrogate pair can't be encoded, and was never a character.
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if self.length + len(text) > MAX_MESSAGE_CHARACTERS:
+        text, self._half = hold_back_half(self._half + text)
+        await self._append(mend(text))
+
+    async def complete(self) -> None:
+        """Completes the message; called by the turn."""
+        half, self._half = self._half, ""
+        await self._append(mend(half))
+        await self._writer.write(EventType.MESSAGE_COMPLETED, {}, self.id)
+
+    async def _append(self, text: str) -> None:
+        if text:
+            await self._writer.write(EventType.MESSAGE_DELTA, lambda: self._delta(text), self.id)
+
+    def _delta(self, text: str) -> dict[str, JsonValue]:
+        offset, self.length = self.length, self.length + len(text)
+        if self.length > MAX_MESSAGE_CHARACTERS:
+            self.length = offset
             raise ValueError(f"A message has at most {MAX_MESSAGE_CHARACTERS} characters; start another one.")
-        await self._writer.write(EventType.MESSAGE_DELTA, {"offset": self.length, "text": text}, self.id)
-        self.length += len(text)
+        return {"offset": offset, "text": text}
 
 
 @dataclass
@@ -107,7 +123,7 @@ class Turn:
         given: TurnInput,
         session: Session,
         writer: Writer,
-        conversation: Sequence[Message],
+        history: Sequence[Said],
         purse: Purse,
     ) -> None:
         self.id = given.turn_id
@@ -118,13 +134,17 @@ class Turn:
         self.message_id = given.message_id
         self.data = given.data
         self.parent_turn_id = given.parent_turn_id
-        self.conversation = list(conversation)
-        self.written = [m for m in conversation if m.turn_id == self.id and m.actor.id == self.agent]
+        self.history = list(history)
+        """Messages and tool calls, the request after what came before it; see ``history_of``."""
+        self.conversation = [said for said in history if isinstance(said, Message)]
+        """The messages of ``history``; the last one of other people's or turns' is the request."""
+        self.written = [m for m in self.conversation if m.turn_id == self.id and m.actor.id == self.agent]
         """Messages that an earlier attempt of this turn completed; they stand, so don't write them again."""
         self.session = session
         self._writer = writer
         self._purse = purse
         self._open: MessageWriter | None = None
+        self._cut_off: list[MessageWriter] = []
         self._count = 0
         self._steers: list[SteerFrame] = []
         self._steers_seen: set[str] = set()
@@ -139,17 +159,22 @@ class Turn:
         >>> await turn.write("Hello")  # doctest: +SKIP
         """
         if self._open is None:
-            self._open = await self._start_message({})
+            # Known before anything is waited for: what writes at the same time continues the same message.
+            self._open = message = self._new_message()
+            await self._start(message, {})
         await self._open.write(text)
 
     async def end_message(self) -> None:
-        """Completes the message that ``write`` began; the next ``write`` begins another.
+        """Completes the message that ``write`` began, and those whose block was left by an exception.
+
+        The next ``write`` begins another.
 
         >>> await turn.end_message()  # doctest: +SKIP
         """
         if self._open is not None:
             message, self._open = self._open, None
-            await self._writer.write(EventType.MESSAGE_COMPLETED, {}, message.id)
+            await message.complete()
+        self._complete_cut_off()
 
     @asynccontextmanager
     async def message(self, *, kind: str | None = None, **data: JsonValue) -> AsyncIterator[MessageWriter]:
@@ -159,9 +184,16 @@ class Turn:
         ...     await thoughts.write("Let me see.")
         """
         await self.end_message()
-        message = await self._start_message({**({"kind": kind} if kind else {}), **data})
-        yield message
-        await self._writer.write(EventType.MESSAGE_COMPLETED, {}, message.id)
+        message = self._new_message()
+        await self._start(message, {**({"kind": kind} if kind else {}), **data})
+        try:
+            yield message
+        except BaseException:
+            # If the turn ends by it, the session ends the message, and knows how. If the turn goes on (after
+            # a timeout, say), the message is completed before anything else is written.
+            self._cut_off.append(message)
+            raise
+        await message.complete()
 
     async def emit(self, name: str, data: dict[str, JsonValue]) -> None:
         """Writes an event of your own, ``data.<name>``.
@@ -180,17 +212,25 @@ class Turn:
         """
         await self._writer.flush()
 
-    async def _start_message(self, data: dict[str, JsonValue]) -> MessageWriter:
+    def _complete_cut_off(self) -> None:
+        while self._cut_off:
+            self._writer.put(EventType.MESSAGE_COMPLETED, {"finish": "failed"}, self._cut_off.pop(0).id)
+
+    def _new_message(self) -> MessageWriter:
         self._count += 1
-        message = MessageWriter(self._writer, f"{self.id}-{self.attempt}-{self._count}")
+        return MessageWriter(self._writer, f"{self.id}-{self.attempt}-{self._count}")
+
+    async def _start(self, message: MessageWriter, data: dict[str, JsonValue]) -> None:
+        self._complete_cut_off()
         await self._writer.write(EventType.MESSAGE_STARTED, data, message.id)
-        return message
 
     # Tools and sub-agents
 
     @asynccontextmanager
-    async def tool(self, name: str, arguments: JsonValue = None) -> AsyncIterator[ToolCall]:
-        """Shows a tool call and what came of it.
+    async def tool(
+        self, name: str, arguments: JsonValue = None, *, kind: str | None = None
+    ) -> AsyncIterator[ToolCall]:
+        """Shows a tool call and what came of it; ``kind`` is ``native`` for one that the provider runs.
 
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
@@ -199,13 +239,16 @@ class Turn:
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name)
         shown = {"call_id": call.id, "name": name}
-        await self._writer.write(EventType.TOOL_CALLED, {**shown, "arguments": arguments})
+        more = {"kind": kind} if kind else {}
+        await self._writer.write(EventType.TOOL_CALLED, {**shown, "arguments": arguments, **more})
         try:
             yield call
-        except Exception as error:
-            await self._writer.write(EventType.TOOL_RETURNED, {**shown, "error": brief(error)})
+            await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})
+        except BaseException as error:
+            # A timeout or a stop as well, and a result that can't be written: nothing stays "running".
+            with contextlib.suppress(WaystationError):
+                self._writer.put(EventType.TOOL_RETURNED, {**shown, "error": brief(error)})
             raise
-        await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.
@@ -371,4 +414,9 @@ def _key(agent: str, text: str) -> str:
 
 def brief(error: BaseException) -> str:
     """Returns an error as a session's log may hold it: without secrets, bounded."""
+    if isinstance(error, asyncio.CancelledError):
+        return "canceled"
+    if isinstance(error, BaseExceptionGroup):
+        # "unhandled errors in a TaskGroup" says nothing of what went wrong.
+        return "; ".join(map(brief, error.exceptions))[:MAX_ERROR_CHARACTERS]
     return redact(f"{type(error).__name__}: {error}")[:MAX_ERROR_CHARACTERS]

@@ -1,7 +1,9 @@
 """Reduces a seller's checkout session to the facts that decide a purchase. Pure."""
 
+import contextlib
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final, NamedTuple
 
 from waystation.models.purchases import (
     Cart,
@@ -14,7 +16,9 @@ from waystation.models.purchases import (
     OrderAdjustment,
     OrderFacts,
     OrderFulfillment,
+    OrderPlaced,
 )
+from waystation.models.times import clamped
 from waystation.protocols.acp import (
     CheckoutSession,
     FulfillmentOption,
@@ -22,12 +26,59 @@ from waystation.protocols.acp import (
     MessageInfo,
     Order,
     PaymentHandler,
+    ProtocolViolationError,
     Total,
     TotalType,
+    read_completed,
+    read_session,
 )
 from waystation.protocols.acp.totals import problems_of_totals
+from waystation.rfc3339 import parse_rfc3339
 
-_SELLER_BACKED = ".seller_backed."
+KNOWN_HANDLERS: Final = frozenset({"dev.acp.tokenized.card"})
+"""Names of the handlers that take a token for a card, as this side sends it."""
+PROCESSOR: Final = "stripe"
+"""The processor that issues the tokens: its accounts alone can be paid by them."""
+MAX_HANDLERS_TOLD: Final = 5
+MAX_HANDLER_TEXT_CHARS: Final = 100
+
+
+class Source(NamedTuple):
+    """Where an answer comes from: the origin that was asked, its API, and what the answer's headers say."""
+
+    seller: str
+    api_base_url: str
+    request_id: str | None = None
+    replayed: bool = False
+
+
+def read_answer(raw: bytes | str, source: Source) -> CheckoutAnswer:
+    """Reads a seller's answer: strictly what decides, and of the rest what can be read.
+
+    Raises:
+        ProtocolViolationError: Something on which money depends can't be read.
+    """
+    return answer_from_session(read_session(raw), **source._asdict())
+
+
+def read_answer_or_order(raw: bytes | str, source: Source) -> CheckoutAnswer | OrderPlaced:
+    """Reads an answer after which nothing is left to decide if the checkout is completed.
+
+    Raises:
+        ProtocolViolationError: Something on which money depends can't be read, and there is no order.
+    """
+    try:
+        return read_answer(raw, source)
+    except ProtocolViolationError:
+        with contextlib.suppress(ProtocolViolationError):
+            completed = read_completed(raw)
+            return OrderPlaced(
+                checkout_id=completed.id,
+                order=order_facts(completed.order, completed.id),
+                request_id=source.request_id,
+                replayed=source.replayed,
+            )
+        raise
 
 
 def answer_from_session(
@@ -38,7 +89,7 @@ def answer_from_session(
     request_id: str | None = None,
     replayed: bool = False,
 ) -> CheckoutAnswer:
-    """Reduces a session that was read strictly. ``seller`` is the origin that was asked."""
+    """Reduces a session to what decides. ``seller`` is the origin that was asked."""
     handler = choose_handler(session)
     metadata = session.authentication_metadata
     return CheckoutAnswer(
@@ -52,9 +103,10 @@ def answer_from_session(
         messages=tuple(_message(message) for message in session.messages),
         problems=tuple(f"{path} {rule}" for path, rule in problems_of_totals(session)),
         handler_id=handler.id if handler else None,
+        handlers_offered=_handlers_told(session),
         continue_url=session.continue_url,
         authentication=metadata.wire() if metadata else None,
-        order=order_facts(session.order) if session.order else None,
+        order=order_facts(session.order, session.id) if session.order else None,
         expires_at=_earliest(session.expires_at, session.quote_expires_at),
         api_base_url=api_base_url,
         request_id=request_id,
@@ -73,8 +125,8 @@ def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
             CartFulfillment(
                 type=choice.type,
                 id=choice.option_id,
-                title=option.title if option else choice.option_id,
-                amount=_price(option.totals) if option else 0,
+                title=(option.title if option else "") or choice.option_id,
+                amount=_price(option.totals) if option else None,
                 item_ids=tuple(sorted(choice.item_ids)),
             )
         )
@@ -91,6 +143,7 @@ def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
                 quantity=line.quantity,
                 unit_amount=line.unit_amount if line.unit_amount is not None else line.item.unit_amount,
                 totals=_totals(line.totals),
+                parent_id=line.parent_id,
             )
             for line in session.line_items
         ),
@@ -107,28 +160,48 @@ def cart_from_session(session: CheckoutSession, *, seller: str) -> Cart:
 def choose_handler(session: CheckoutSession) -> PaymentHandler | None:
     """Returns the seller's first handler that takes a shared payment token for a stated account.
 
-    Handlers for cards that the seller itself has saved, or that require raw card data, can't be used.
-    A lower ``display_order`` goes first; handlers without one count as 0, and ties keep the listed order.
+    It has to be one of ``KNOWN_HANDLERS`` at our processor: a token says nothing to another one, and the
+    account's name there may be somebody else's here. One that requires raw card data can't be used. A lower
+    ``display_order`` goes first; handlers without one count as 0, and ties keep the listed order.
     """
-    payment = session.capabilities.payment
     usable = [
         handler
-        for handler in (payment.handlers if payment else ())
-        if handler.merchant_id and _SELLER_BACKED not in handler.name and not handler.requires_pci_compliance
+        for handler in _handlers(session)
+        if handler.merchant_id
+        and handler.name in KNOWN_HANDLERS
+        and handler.psp.lower() == PROCESSOR
+        and not handler.requires_pci_compliance
     ]
     return min(usable, key=_display_order, default=None)
+
+
+def _handlers(session: CheckoutSession) -> tuple[PaymentHandler, ...]:
+    payment = session.capabilities.payment
+    return payment.handlers if payment else ()
+
+
+def _handlers_told(session: CheckoutSession) -> tuple[str, ...]:
+    told = [f"{handler.name} by {handler.psp}" for handler in _handlers(session)]
+    return tuple(one[:MAX_HANDLER_TEXT_CHARS] for one in told[:MAX_HANDLERS_TOLD])
 
 
 def _display_order(handler: PaymentHandler) -> int:
     return 0 if handler.display_order is None else handler.display_order
 
 
-def order_facts(order: Order) -> OrderFacts:
-    """Reduces an order to what a buyer follows."""
+def order_facts(order: Order, checkout_id: str | None = None) -> OrderFacts:
+    """Reduces an order to what a buyer follows; ``checkout_id`` is its checkout's, where that is known.
+
+    Raises:
+        ProtocolViolationError: Nobody says which checkout the order is of.
+    """
+    of_checkout = checkout_id if checkout_id is not None else order.checkout_session_id
+    if of_checkout is None:
+        raise ProtocolViolationError("the order", [("$.checkout_session_id", "is missing or can't be read")])
     totals = [total.amount for total in order.totals or () if total.type is TotalType.TOTAL]
     return OrderFacts(
         id=order.id,
-        checkout_id=order.checkout_session_id,
+        checkout_id=of_checkout,
         permalink_url=order.permalink_url,
         number=order.order_number,
         status=order.status,
@@ -161,11 +234,15 @@ def order_facts(order: Order) -> OrderFacts:
 
 
 def _offered(option: FulfillmentOption) -> CartFulfillment:
-    return CartFulfillment(type=option.type, id=option.id, title=option.title, amount=_price(option.totals))
+    return CartFulfillment(
+        type=option.type, id=option.id, title=option.title or option.id, amount=_price(option.totals)
+    )
 
 
 def _totals(totals: Iterable[Total]) -> tuple[CartTotal, ...]:
-    return tuple(CartTotal(type=t.type.value, label=t.display_text, amount=t.amount) for t in totals)
+    return tuple(
+        CartTotal(type=t.type.value, label=t.display_text or t.type.value, amount=t.amount) for t in totals
+    )
 
 
 def _price(totals: Iterable[Total]) -> int:
@@ -178,7 +255,7 @@ def _price(totals: Iterable[Total]) -> int:
 def _message(message: Message) -> CheckoutMessage:
     return CheckoutMessage(
         type=message.type,
-        code=None if isinstance(message, MessageInfo) else message.code.value,
+        code=None if isinstance(message, MessageInfo) else str(message.code),
         param=message.param,
         text=message.content,
         resolution=message.resolution,
@@ -186,4 +263,4 @@ def _message(message: Message) -> CheckoutMessage:
 
 
 def _earliest(*moments: str | None) -> datetime | None:
-    return min((datetime.fromisoformat(moment) for moment in moments if moment), default=None)
+    return min((clamped(parse_rfc3339(moment)) for moment in moments if moment), default=None)

@@ -1,10 +1,10 @@
-"""Sessions, purchases and payments from anywhere, over the HTTP API."""
+"""Sessions, purchases and paid requests from anywhere, over the HTTP API."""
 
 from waystation.client.client import Client, Session
 from waystation.client.payments import Payments
 from waystation.client.purchases import Buying
 from waystation.client.sync import SyncClient, SyncSession
-from waystation.client.transcript import Message, Transcript
+from waystation.client.transcript import Message, ToolUse, Transcript
 
 __all__ = [
     "Buying",
@@ -14,5 +14,6 @@ __all__ = [
     "Session",
     "SyncClient",
     "SyncSession",
+    "ToolUse",
     "Transcript",
 ]

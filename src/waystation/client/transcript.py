@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, LiveDelta
-from waystation.models.requests import TranscriptView
+from waystation.models.requests import MessageView, TranscriptView
 
 MessageStatus = Literal["streaming", "completed", "superseded"]
 _ENDS_ATTEMPT = TERMINAL_TURN_TYPES | {EventType.AGENT_FINISHED, EventType.TURN_RETRIED}
@@ -53,8 +53,25 @@ class Message:
             self.text += held[len(self.text) - ready :]
 
 
+@dataclass
+class ToolUse:
+    """A tool call; ``returned`` once it has a ``result`` or an ``error``."""
+
+    id: str
+    name: str
+    actor: Actor
+    order: int
+    turn_id: str | None = None
+    arguments: JsonValue = None
+    result: JsonValue = None
+    error: str | None = None
+    returned: bool = False
+    kind: str | None = None
+    """``native`` for a tool that the model's provider runs itself."""
+
+
 class Transcript:
-    """Messages in order, and the cursor to resume from.
+    """Messages in order, every other event, and the cursor to resume from.
 
     >>> from datetime import datetime
     >>> from waystation.models.events import Actor, Event, LiveDelta
@@ -72,6 +89,8 @@ class Transcript:
     def __init__(self) -> None:
         self.cursor = 0
         self.ended_turns: dict[str, str] = {}
+        self.events: list[Event] = []
+        """Everything but messages, in order: turns, tools, approvals, people, agents' own."""
         self._messages: dict[str, Message] = {}
 
     def __getitem__(self, message_id: str) -> Message:
@@ -86,6 +105,39 @@ class Transcript:
         return sorted(
             self._messages.values(), key=lambda message: (message.order is None, message.order or 0)
         )
+
+    @property
+    def tools(self) -> list[ToolUse]:
+        """All tool calls, in the order in which they began, without those of attempts that were given up."""
+        uses: dict[tuple[str | None, str], ToolUse] = {}
+        for event in self.events:
+            call_id = str(event.data.get("call_id"))
+            if event.type == EventType.TOOL_CALLED:
+                uses[event.turn_id, call_id] = ToolUse(
+                    id=call_id,
+                    name=str(event.data.get("name")),
+                    actor=event.actor,
+                    order=event.seq,
+                    turn_id=event.turn_id,
+                    arguments=event.data.get("arguments"),
+                    kind=_text(event, "kind"),
+                )
+            elif event.type == EventType.TOOL_RETURNED and (use := uses.get((event.turn_id, call_id))):
+                use.returned, use.result, use.error = True, event.data.get("result"), _text(event, "error")
+            elif event.type == EventType.TURN_RETRIED:
+                uses = {key: use for key, use in uses.items() if use.turn_id != event.turn_id}
+        return list(uses.values())
+
+    @property
+    def waiting(self) -> set[str]:
+        """The ids of messages that wait for turns of their own."""
+        queued: dict[str | None, str] = {}
+        for event in self.events:
+            if event.type == EventType.TURN_QUEUED:
+                queued[event.turn_id] = str(event.data.get("message_id"))
+            elif event.type == EventType.TURN_STARTED or event.type in TERMINAL_TURN_TYPES:
+                queued.pop(event.turn_id, None)
+        return set(queued.values())
 
     def load(self, view: TranscriptView) -> None:
         """Takes over a whole transcript that was fetched, unless more is already known here."""
@@ -103,7 +155,7 @@ class Transcript:
                 status=entry.status or "completed",
                 data=entry.data or {},
                 # Events yet to come are numbered beyond all of these.
-                order=position - len(view.messages),
+                order=position - len(view.messages) if entry.seq is None else entry.seq,
             )
             if known and known.status == "streaming" and message.status == "streaming":
                 message.place(0, known.text)
@@ -111,10 +163,39 @@ class Transcript:
             **{k: m for k, m in self._messages.items() if k not in loaded and m.order is None},
             **loaded,
         }
+        self.events = list(view.events)
+        for event in self.events:
+            self._note_end(event)
+
+    def view(self, session_id: str, *, closed: bool) -> TranscriptView:
+        """Returns everything that is durable, as ``load`` takes it."""
+        return TranscriptView(
+            session_id=session_id,
+            cursor=self.cursor,
+            closed=closed,
+            messages=tuple(
+                MessageView(
+                    id=message.id,
+                    seq=message.order,
+                    by=message.actor,
+                    text=message.text,
+                    turn=message.turn_id,
+                    status=None if message.status == "completed" else message.status,
+                    data=dict(message.data) or None,
+                )
+                for message in self.messages
+            ),
+            events=tuple(self.events),
+        )
 
     def advance(self, seq: int) -> None:
         """Learns that everything in the durable log up to ``seq`` is already here (an ``id``-only block)."""
         self.cursor = max(self.cursor, seq)
+
+    def is_open(self, delta: LiveDelta) -> bool:
+        """Returns whether the delta's message is still being written, as far as is known here."""
+        message = self._messages.get(delta.message_id)
+        return delta.turn_id not in self.ended_turns and message is not None and message.status == "streaming"
 
     def place(self, delta: LiveDelta) -> bool:
         """Takes in a live delta; returns False if it says nothing new."""
@@ -134,11 +215,16 @@ class Transcript:
         self.cursor = event.seq
         if event.turn_id and event.type in _ENDS_ATTEMPT:
             self._drop_ghosts(event.turn_id)
-            if event.type != EventType.TURN_RETRIED:
-                self.ended_turns[event.turn_id] = event.type
+        self._note_end(event)
         if event.message_id and event.type.startswith("message."):
             self._apply_message(event, event.message_id)
+        else:
+            self.events.append(event)
         return True
+
+    def _note_end(self, event: Event) -> None:
+        if event.turn_id and event.type in _ENDS_ATTEMPT and event.type != EventType.TURN_RETRIED:
+            self.ended_turns[event.turn_id] = event.type
 
     def _drop_ghosts(self, turn_id: str) -> None:
         """Drops what an attempt showed but never made durable (its process died): it was never said."""
@@ -175,3 +261,8 @@ class Transcript:
                 message._held.clear()
             case _:
                 pass
+
+
+def _text(event: Event, key: str) -> str | None:
+    value = event.data.get(key)
+    return value if isinstance(value, str) else None

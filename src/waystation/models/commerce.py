@@ -5,7 +5,6 @@ because our own requests and views carry them; ``waystation.protocols.acp`` buil
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -20,23 +19,20 @@ from pydantic import (
 )
 
 from waystation.models.base import Frozen
+from waystation.rfc3339 import parse_rfc3339
 
 MAX_TEXT_CHARS: Final = 20_000
 MAX_LIST_ITEMS: Final = 1_000
 
 
 def _rfc3339(value: str) -> str:
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("must be an RFC 3339 date-time") from None
-    if "T" not in value.upper() or moment.tzinfo is None:
-        raise ValueError("must be an RFC 3339 date-time with its time zone")
+    parse_rfc3339(value)
     return value
 
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
 DateTime = Annotated[str, StringConstraints(max_length=64), AfterValidator(_rfc3339)]
+"""A date-time as it was stated; ``parse_rfc3339`` gives the moment."""
 Email = Annotated[str, StringConstraints(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
 
 T = TypeVar("T")

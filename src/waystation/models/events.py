@@ -91,7 +91,7 @@ class EventType(StrEnum):
 
 
 DATA_PREFIX = "data."
-DATA_TYPE = re.compile(r"^data\.[a-z0-9][a-z0-9_.-]{0,63}$")
+DATA_TYPE = re.compile(r"data\.[a-z0-9][a-z0-9_.-]{0,63}")
 
 TERMINAL_TURN_TYPES = frozenset({EventType.TURN_COMPLETED, EventType.TURN_STOPPED, EventType.TURN_FAILED})
 """Every turn ends with exactly one of these."""
@@ -150,7 +150,7 @@ MessageData = Annotated[dict[str, JsonValue], AfterValidator(_check_message_data
 
 def is_agent_writable(event_type: str) -> bool:
     """Returns whether an agent may write an event of this type."""
-    return event_type in AGENT_WRITABLE_TYPES or DATA_TYPE.match(event_type) is not None
+    return event_type in AGENT_WRITABLE_TYPES or DATA_TYPE.fullmatch(event_type) is not None
 
 
 class Event(FrozenOpen):

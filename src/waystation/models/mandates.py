@@ -6,10 +6,12 @@ All amounts are integers of minor units of the mandate's one currency.
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, field_validator, model_validator
+from pydantic import Field, StrictInt, StringConstraints, field_validator, model_validator
 
 from waystation.models.base import Frozen
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, MinorUnits, Money
+from waystation.models.times import Instant
+from waystation.models.urls import Origin
 
 MAX_SELLERS: Final = 200
 MAX_CONSTRAINTS: Final = 20
@@ -24,10 +26,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
 PositiveMinorUnits = Annotated[StrictInt, Field(gt=0, le=MAX_AMOUNT_MINOR_UNITS)]
 
-Seller = Annotated[
-    str,
-    StringConstraints(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]{1,190})$"),
-]
+Seller = Literal["*"] | Origin
 """A seller by its web origin in lower case (``https://shop.example``), or ``*`` for any seller."""
 
 MandateStatus = Literal["pending", "active", "revoked", "expired"]
@@ -84,8 +83,8 @@ class MandateTerms(Frozen):
     cap: Money
     per_payment_cap: PositiveMinorUnits | None = None
     approval_threshold: MinorUnits = 0
-    valid_from: AwareDatetime | None = None
-    valid_until: AwareDatetime
+    valid_from: Instant | None = None
+    valid_until: Instant
     sellers: tuple[Seller, ...] = Field(min_length=1, max_length=MAX_SELLERS)
     payment_methods: tuple[
         Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")], ...

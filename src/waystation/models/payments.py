@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 from pydantic import (
-    AwareDatetime,
     Field,
     FieldSerializationInfo,
     SecretStr,
@@ -24,8 +23,9 @@ from pydantic import (
 from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Sealed
+from waystation.models.times import Instant
+from waystation.models.urls import Origin, Url
 
-MAX_URL_CHARACTERS = 8_192
 MAX_REQUEST_HEADERS = 64
 MAX_REQUEST_BODY_BASE64_CHARACTERS = 1_400_000
 """About 1 MiB of request body, which is part of the workflow's own payload."""
@@ -65,7 +65,7 @@ class Offer(Frozen):
     price: Money
     payee: str
     """Stripe network id, or the EIP-55 address that receives the tokens."""
-    expires_at: AwareDatetime | None
+    expires_at: Instant | None
     wire: str
     wire_index: int = 0
 
@@ -86,7 +86,7 @@ class Receipt(Frozen):
     status: str
     reference: str
     """PaymentIntent id or transaction hash, as claimed by the server."""
-    timestamp: AwareDatetime | None = None
+    timestamp: Instant | None = None
     signed: Literal[False] = False
     matches_payment: bool | None = None
     """True or False once compared with the processor or chain; None while unknown."""
@@ -146,7 +146,6 @@ class SealedCredential(Frozen):
         return given
 
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://", max_length=MAX_URL_CHARACTERS)]
 HeaderPair = tuple[str, str]
 
 
@@ -247,7 +246,7 @@ FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
 
 
 class PaidRequestStart(Frozen):
-    """What starts a PaidRequest workflow, whose workflow id is the payment's id.
+    """What starts a PaidRequest workflow, whose workflow id is the paid request's id.
 
     ``max_price`` also fixes the currency: offers in another one aren't taken, and amounts are never
     converted. ``rails`` are the acceptable ways to pay, preferred ones first. ``first_answer`` holds the
@@ -273,7 +272,7 @@ class PaidRequestStart(Frozen):
     approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
 
     def digest(self) -> str:
-        """Returns what a payment's id stands for: who pays, from which mandate, for exactly which request."""
+        """Returns what its id stands for: who pays, from which mandate, for exactly which request."""
         facts = [self.mandate_id, self.agent, self.request.digest()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -296,6 +295,8 @@ class PaidRequestView(Frozen):
     offer: Offer | None = None
     terms_digest: str | None = None
     """What an approval must name: the digest of price, payee, realm and request."""
+    body_sha256: str | None = None
+    """SHA-256 of the request's body in base64, as the digest covers it; ``None`` without a body."""
     approved_by: str | None = None
     credential_fingerprint: str | None = None
     money_moved: MoneyMoved = "no"
@@ -323,7 +324,7 @@ class AllowanceStart(Frozen):
 
     mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     agent: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    seller: Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,253}$")]
+    seller: Origin
     """Web origin in lower case; no other is paid."""
     budget: Money
     max_price: Money
@@ -367,10 +368,10 @@ class AllowanceLease(Frozen):
     """The limit on spent and under way together, within this lease; grows with each report."""
     lasts_seconds: int
     """Counted from when the lease was asked for."""
-    ends_at: AwareDatetime
+    ends_at: Instant
     """By the workflow's clock; credentials are not made to outlive the mandate."""
     payment_method: str | None
-    valid_until: AwareDatetime
+    valid_until: Instant
     after_loss: bool = False
     """An earlier holder vanished, and nobody here knows everything it paid for."""
     closing: bool = False

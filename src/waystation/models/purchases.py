@@ -31,6 +31,8 @@ from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Proof, Sealed
+from waystation.models.times import Instant
+from waystation.models.urls import Origin
 
 MAX_ITEMS: Final = 100
 MAX_ITEM_QUANTITY: Final = 10_000
@@ -39,9 +41,6 @@ MAX_APPROVAL_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
 MAX_REVISION_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
 MAX_PURCHASE_ID_LENGTH_CHARS: Final = 200
 """Leaves room for the step in an idempotency key of at most 255 characters."""
-
-SellerOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,190}$")]
-"""A seller by its web origin in lower case, without a path: ``https://shop.example``."""
 
 CheckoutCurrency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
 
@@ -113,7 +112,7 @@ class PurchaseRequest(Frozen):
     """
 
     mandate_id: Name
-    seller: SellerOrigin
+    seller: Origin
     currency: CheckoutCurrency
     items: tuple[ItemWanted, ...] = Field(min_length=1, max_length=MAX_ITEMS)
     agent: AgentRef
@@ -143,6 +142,17 @@ class CartLine(Frozen):
     quantity: StrictInt
     unit_amount: StrictInt | None = None
     totals: tuple["CartTotal", ...] = ()
+    parent_id: str | None = None
+    """The line of the bundle that this is a part of."""
+
+    @property
+    def price(self) -> int | None:
+        """What the line costs as stated, in minor units; ``None`` if it doesn't say."""
+        stated = {total.type: total.amount for total in self.totals}
+        for kind in ("total", "subtotal", "items_base_amount"):
+            if kind in stated:
+                return stated[kind]
+        return None if self.unit_amount is None else self.unit_amount * self.quantity
 
 
 class CartTotal(Frozen):
@@ -159,7 +169,8 @@ class CartFulfillment(Frozen):
     type: FulfillmentType
     id: str
     title: str
-    amount: StrictInt
+    amount: StrictInt | None
+    """``None``: selected, but not among the options that the seller offers, so nobody states its price."""
     item_ids: tuple[str, ...] = ()
 
 
@@ -177,7 +188,7 @@ class Cart(Frozen):
     """
 
     checkout_id: str
-    seller: SellerOrigin
+    seller: Origin
     payee: str | None
     currency: str
     lines: tuple[CartLine, ...]
@@ -204,6 +215,10 @@ class PayableCart(Frozen):
     ship_to_country: str | None = None
     """Where the seller's cart sends it, or where it was asked to, if the cart doesn't say."""
 
+    def buys_as(self, other: "PayableCart") -> bool:
+        """Whether one token serves both: the same total, payee and checkout."""
+        return (self.total, self.payee, self.checkout_id) == (other.total, other.payee, other.checkout_id)
+
 
 class CheckoutMessage(Frozen):
     """A seller's message. Its text is shown to people and decides nothing."""
@@ -219,7 +234,7 @@ class OrderFulfillment(Frozen):
     """A delivery of an order."""
 
     id: str
-    type: str
+    type: str | None = None
     status: str | None = None
     carrier: str | None = None
     tracking_number: str | None = None
@@ -236,20 +251,40 @@ class OrderAdjustment(Frozen):
     status: str
     amount: StrictInt | None = None
     currency: str | None = None
-    occurred_at: str
+    occurred_at: str | None = None
 
 
 class OrderFacts(Frozen):
-    """An order as the seller last described it."""
+    """An order as the seller last described it. What it didn't state, or can't be read, is ``None``."""
 
     id: str
     checkout_id: str
-    permalink_url: str
+    permalink_url: str | None = None
     number: str | None = None
     status: str | None = None
     fulfillments: tuple[OrderFulfillment, ...] = ()
     adjustments: tuple[OrderAdjustment, ...] = ()
     total: StrictInt | None = None
+
+
+NO_HINDRANCE: Final = frozenset(
+    {
+        "payment_declined",
+        "requires_3ds",
+        "low_stock",
+        "coupon_invalid",
+        "coupon_expired",
+        "discount_code_expired",
+        "discount_code_invalid",
+        "discount_code_already_applied",
+        "discount_code_combination_disallowed",
+        "discount_code_minimum_not_met",
+        "discount_code_user_not_logged_in",
+        "discount_code_user_ineligible",
+        "discount_code_usage_limit_reached",
+    }
+)
+"""Codes of error messages that a checkout may carry and be paid all the same."""
 
 
 class CheckoutAnswer(Frozen):
@@ -264,10 +299,12 @@ class CheckoutAnswer(Frozen):
     """Amounts that contradict each other, as ``<JSONPath> <rule>``."""
 
     handler_id: str | None = None
+    handlers_offered: tuple[str, ...] = ()
+    """The ways to pay that the seller offers, as people are told them."""
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None
     order: OrderFacts | None = None
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
     api_base_url: str
     request_id: str | None = None
     replayed: bool = False
@@ -275,6 +312,26 @@ class CheckoutAnswer(Frozen):
     def error_codes(self) -> frozenset[str]:
         """Codes of the error messages."""
         return frozenset(m.code for m in self.messages if m.type == "error" and m.code)
+
+    def hindrances(self) -> frozenset[str]:
+        """Codes of the error messages that stand against paying, whatever the status says.
+
+        Not those about an earlier payment, an authentication that comes with the payment, or a discount that
+        the amounts leave out.
+        """
+        return self.error_codes() - NO_HINDRANCE
+
+
+class OrderPlaced(Frozen):
+    """An answer of which only this can be read: the checkout is completed, and this is its order.
+
+    After paying, nothing else in an answer decides.
+    """
+
+    checkout_id: str
+    order: OrderFacts
+    request_id: str | None = None
+    replayed: bool = False
 
 
 # Signals
@@ -329,7 +386,7 @@ class RetryPayment(Frozen):
 class OrderEventReceived(Frozen):
     """Signal ``order_event``: a webhook whose signature was checked.
 
-    ``event_id`` names the delivery (a digest of its body); ``sent_at`` is the signature's unix time.
+    ``event_id`` names the delivery; ``sent_at`` is the unix time of its signature.
     """
 
     event_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
@@ -341,7 +398,7 @@ class OrderEventReceived(Frozen):
 class OrderBinding(Frozen):
     """Signal ``bind``: this purchase owns the checkout."""
 
-    purchase_id: str
+    purchase_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PURCHASE_ID_LENGTH_CHARS)]
 
 
 class OrderEventsStart(Frozen):
@@ -360,8 +417,22 @@ class OutcomeWanted(Frozen):
 # What is kept and shown
 
 
+class Charge(Frozen):
+    """What the processor says was charged for a purchase.
+
+    ``captured``: this ``amount``. ``awaited``: an order, but not (all of) its payment yet; the seller can
+    still charge, and the amount stays reserved. ``nothing``: the seller can't charge any more and has not;
+    nothing is spent. ``unknown``: the processor doesn't say; the amount stays reserved while it is asked,
+    and counts as spent if it never does.
+    """
+
+    status: Literal["captured", "awaited", "nothing", "unknown"]
+    amount: MinorUnits | None = None
+    """Minor units; ``None`` if the processor states no amount."""
+
+
 class Receipt(Frozen):
-    """What was paid, to whom, for which order."""
+    """What was paid, to whom, for which order. ``amount`` is the processor's word, never the seller's."""
 
     order: OrderFacts
     amount: MinorUnits
@@ -393,13 +464,16 @@ class PurchaseView(Frozen):
     order: OrderFacts | None = None
     refusal: Refusal | None = None
     money_moved: bool = False
+    charge: Charge | None = None
+    """What was charged, once the seller had a token to charge."""
     payment_tries: int = 0
     updated_at: datetime
 
 
 # Payment tokens
 
-TokenStatus = Literal["active", "requires_action", "deactivated"]
+TokenStatus = Literal["active", "requires_action", "deactivated", "unknown"]
+"""``unknown``: the processor doesn't say. Such a token is not sent, and not taken for worthless."""
 
 
 class NextAction(Frozen):
@@ -425,7 +499,7 @@ class PaymentToken(Frozen):
 
     status: TokenStatus
     deactivated_reason: str | None = None
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
     next_action: NextAction | None = None
     captured: MinorUnits | None = None
     """What was charged to it so far, if the processor says so."""

@@ -10,6 +10,7 @@ from waystation.models.events import (
     MAX_MESSAGE_CHARACTERS,
     MAX_NAME_CHARACTERS,
     Actor,
+    Event,
     Identifier,
     MessageData,
     SessionId,
@@ -115,6 +116,8 @@ class MessageView(FrozenOpen):
     """A message as the transcript shows it."""
 
     id: str
+    seq: int | None = None
+    """Where it began: its place among the other messages and the events."""
     by: Actor
     text: str
     turn: str | None = None
@@ -124,12 +127,14 @@ class MessageView(FrozenOpen):
 
 
 class TranscriptView(FrozenOpen):
-    """Every message up to ``cursor``, from which ``events`` continues: the cheapest resume."""
+    """Everything up to ``cursor``, from which the stream of events continues: the cheapest resume."""
 
     session_id: str
     cursor: int
     closed: bool
     messages: tuple[MessageView, ...]
+    events: tuple[Event, ...] = ()
+    """What else was recorded, in order: turns and how they ended, tools, approvals, people, agents' own."""
 
 
 class PresentPerson(FrozenOpen):

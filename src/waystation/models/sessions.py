@@ -47,7 +47,9 @@ class SessionLimits(Frozen):
     """Bounds fixed for a session when it starts, so that its workflow stays deterministic."""
 
     agent_start_timeout_seconds: int = Field(default=30, ge=1, le=86_400)
-    """A turn whose agent nobody runs fails after this long."""
+    """A turn fails after this long if nobody runs its agent, and nobody has in this session before."""
+    agent_return_timeout_seconds: int = Field(default=86_400, ge=1, le=30 * 86_400)
+    """How long a turn waits for an agent that has run in the session: while it is deployed, for example."""
     agent_heartbeat_timeout_seconds: int = Field(default=5, ge=1, le=600)
     """A turn whose process has died is retried after this long."""
     turn_timeout_seconds: int = Field(default=86_400, ge=1)

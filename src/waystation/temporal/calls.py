@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from types import NoneType
-from typing import Any, Required, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, Required, TypedDict, TypeVar, Unpack, overload
 
 from temporalio import workflow
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError
 
+from waystation.errors import WaystationError
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
+
+MAX_WORKFLOW_ID_BYTES: Final = 1_000
+"""Temporal's own limit."""
 
 Argument = TypeVar("Argument")
 Told = TypeVar("Told")
@@ -18,6 +23,10 @@ Returned = TypeVar("Returned")
 
 Handle = WorkflowHandle[Any, Any]
 """Of a workflow whose class the caller may not know."""
+
+
+class UnreadableResultError(WaystationError):
+    """What somebody else's code returned has another shape than it should."""
 
 
 class StartOptions(TypedDict, total=False):
@@ -156,8 +165,17 @@ async def result_of(client: Client, name: WorkflowName[Argument, Result], workfl
 
 
 async def tell_workflow(workflow_id: str, signal: SignalName[Argument], argument: Argument) -> None:
-    """Sends a signal from one workflow to another."""
-    await workflow.get_external_workflow_handle(workflow_id).signal(signal.name, argument)
+    """Sends a signal from one workflow to another.
+
+    Raises:
+        ApplicationError: There is no such workflow, or no workflow can have this id. Temporal would refuse
+            the whole task of the one that asks for it, again and again.
+    """
+    if not 0 < len(workflow_id.encode()) <= MAX_WORKFLOW_ID_BYTES:
+        raise ApplicationError("no workflow has such an id", type="ExternalWorkflowExecutionNotFound")
+    await workflow.get_external_workflow_handle(workflow_id).signal(
+        signal.name, args=_given(signal.argument, argument)
+    )
 
 
 def start_activity(
@@ -165,6 +183,31 @@ def start_activity(
 ) -> workflow.ActivityHandle[Result]:
     """Starts an activity and returns its handle, which can be awaited."""
     return workflow.start_activity(name.name, argument, result_type=name.result, **options)
+
+
+def start_foreign_activity(
+    name: ActivityName[Argument, Result], argument: Argument, **options: Unpack[workflow.ActivityConfig]
+) -> workflow.ActivityHandle[RawValue]:
+    """Starts an activity of somebody else's code; ``read_result`` says what it returned.
+
+    Converted by the SDK, a result of another shape would fail the workflow's task, again and again.
+    """
+    return workflow.start_activity(name.name, argument, result_type=RawValue, **options)
+
+
+def read_result(name: ActivityName[Argument, Result], raw: RawValue) -> Result:
+    """Returns what an activity returned.
+
+    Raises:
+        UnreadableResultError: It has another shape.
+    """
+    try:
+        result: Result = workflow.payload_converter().from_payload(raw.payload, name.result)
+    except Exception as error:  # a converter raises what it likes
+        raise UnreadableResultError(f"{type(error).__name__}: {error}") from error
+    if not isinstance(result, name.result):  # "null" is given back as it is, whatever was wanted
+        raise UnreadableResultError(f"it is {result!r}")
+    return result
 
 
 def _given(kind: type[Argument], argument: Argument | None) -> list[Argument | None]:

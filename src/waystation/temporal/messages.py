@@ -85,6 +85,9 @@ SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 SESSION_SNAPSHOT: Final = QueryName("snapshot", NoneType, Snapshot)
 SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", str, Outcome)
 
+TURN_CHECK: Final = SignalName("check", NoneType)
+"""Tells the turn nothing; it can't be sent to one whose workflow is gone."""
+
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""
 

@@ -241,3 +241,32 @@ async def test_streams_that_are_dropped_at_once_leave_nothing_behind(
 async def subscribers(http: httpx.AsyncClient) -> float:
     lines = (await http.get("/metrics")).text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("waystation_subscribers "))
+
+
+def a_payment(url: str) -> dict[str, Any]:
+    price = {"amount": 5, "currency": "usd"}
+    return {"request": {"request": {"url": url}, "max_price": price, "mandate_id": "m", "agent": "shopper"}}
+
+
+def a_mandate(valid_until: str) -> dict[str, Any]:
+    cap = {"amount": 5, "currency": "usd"}
+    terms = {"owner": "alice", "agent": "shopper", "cap": cap, "valid_until": valid_until, "sellers": ["*"]}
+    return {"terms": terms}
+
+
+@pytest.mark.parametrize(
+    ("path", "bad", "good"),
+    [
+        ("/payments", a_payment("https://xn--/"), a_payment("https://shop.example/")),
+        ("/mandates", a_mandate("9999-12-31T23:59:59Z"), a_mandate("2199-12-31T23:59:59Z")),
+    ],
+)
+async def test_one_bad_value_takes_no_list_down(
+    http: httpx.AsyncClient, path: str, bad: dict[str, Any], good: dict[str, Any]
+) -> None:
+    refused = await http.post(path, json=bad)
+    assert refused.status_code == 422, refused.text
+    started = await http.post(path, json=good)
+    assert started.status_code == 201, started.text
+    listed = await http.get(path)
+    assert listed.status_code == 200, listed.text

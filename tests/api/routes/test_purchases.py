@@ -337,8 +337,9 @@ async def test_signed_webhooks_change_the_order_and_others_do_not(api: Api) -> N
     assert (nonsense.status_code, nonsense.json()["code"]) == (422, "invalid-event")
 
     now = int(time.time())
-    assert (await send_event(api, body, at=now)).status_code == 200
-    assert (await send_event(api, body, at=now)).status_code == 409
+    for _ in range(2):  # a repeated delivery is none the worse
+        taken = await send_event(api, body, at=now)
+        assert (taken.status_code, taken.json()["received"]) == (200, True)
 
     async def shipped() -> bool:
         seen = (await api.call("ops", "GET", f"/purchases/{purchase_id}")).json()

@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from temporalio.client import Client as TemporalClient
 from websockets.asyncio.client import connect
 
 from tests.support import eventually
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client, Session
-from waystation.errors import ApiError
+from waystation.errors import ApiError, ConflictError
 from waystation.models.events import Event
 
 PROBLEM = "application/problem+json"
@@ -645,3 +646,33 @@ async def test_a_long_message_whose_text_is_any_text(client: Client) -> None:
     await session.send(text)
     await finished(session)
     assert (await transcript_texts(session))[0] == text
+
+
+@pytest.mark.parametrize("how", ["terminated", "canceled"])
+async def test_a_session_that_temporal_has_ended_is_closed_for_everybody(
+    stack: Stack, client: Client, http: httpx.AsyncClient, how: str
+) -> None:
+    session = await client.start("demo", message="tokens=2000 rate=20")
+    following = asyncio.create_task(_follow(session))
+    await eventually(lambda: session.connected)
+    temporal = await TemporalClient.connect(stack.temporal.address)
+    workflow = temporal.get_workflow_handle(session.id)
+    await (workflow.terminate() if how == "terminated" else workflow.cancel())
+    events = await asyncio.wait_for(following, 30)
+    assert how == "terminated" or events[-2:] == ["turn.stopped", "session.closed"]
+
+    async def closed() -> bool:
+        return (await session.snapshot()).status == "closed"
+
+    await eventually(closed)
+    snapshot = await session.snapshot()
+    assert (snapshot.running, snapshot.queued) == ((), ())
+    assert (await session.replay()).closed
+    with pytest.raises(ConflictError, match="closed"):
+        await session.send("Hello?")
+    stream = await http.get(f"/sessions/{session.id}/events", headers={"Last-Event-ID": str(snapshot.tip)})
+    assert stream.status_code == 204
+
+
+async def _follow(session: Session) -> list[str]:
+    return [event.type async for event in session.events() if isinstance(event, Event)]

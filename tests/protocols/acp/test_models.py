@@ -327,6 +327,17 @@ def test_a_tampered_line_is_noticed() -> None:
 # Signatures
 
 
+@given(st.permutations(["t", "v1", "v1", "v0", "junk", "", "v1=00"]), st.integers(0, 2**40))
+def test_one_signature_that_fits_suffices(names: list[str], now: int) -> None:
+    good, bad = sign_webhook("new", b"{}", now), sign_webhook("unknown", b"{}", now)
+    signatures = iter([good.partition(",")[2], bad.partition(",")[2].upper().replace("V1", "v1")])
+    parts = [f"t={now}" if name == "t" else next(signatures) if name == "v1" else name for name in names]
+    for joint in (",", ", "):
+        assert verify_webhook(["old", "new"], b"{}", joint.join(parts), now) == now
+        with pytest.raises(InvalidSignatureError):
+            verify_webhook("old", b"{}", joint.join(parts), now)
+
+
 @given(st.binary(max_size=200), st.text(min_size=1, max_size=40), st.integers(0, 2**40))
 def test_signatures(body: bytes, secret: str, now: int) -> None:
     header = sign_webhook(secret, body, now)
@@ -340,7 +351,10 @@ def test_signatures(body: bytes, secret: str, now: int) -> None:
         (secret, body, header, now - 301),
         (secret, body, header.replace(f"t={now}", f"t={now + 1}"), now),
         (secret, body, None, now),
-        (secret, body, header + ",v1=00", now),
+        (secret, body, header.replace("v1=", "v0="), now),
+        (secret, body, header.replace("v1=", "v1=00"), now),
+        (secret, body, header.partition(",")[2], now),
+        (secret, body, f"{header},t={now}", now),
         ("", body, header, now),
         ([], body, header, now),
     ]

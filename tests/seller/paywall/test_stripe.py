@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import stripe
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from mpp.client import Mpp
 from mpp.methods.stripe import client as stripe_method
 
@@ -50,6 +50,14 @@ class StripeSeller:
         self.minted: list[str] = []
         self.app = FastAPI()
         self.transport = LossyTransport(httpx.ASGITransport(self.app, raise_app_exceptions=False))
+
+        @self.app.get("/missing")
+        @self.paywall.charge(Money(amount=50, currency="usd"), refund_errors=True)
+        async def missing(status: int) -> dict[str, Any]:
+            self.runs["missing"] += 1
+            if status == 200:
+                return {}
+            raise HTTPException(status, "no such report")
 
         @self.app.get("/report")
         @self.paywall.charge(Money(amount=50, currency="usd"))
@@ -95,9 +103,12 @@ class StripeSeller:
         return {"authorization": http402.stripe_credential(asked.headers["www-authenticate"], token)}
 
     async def charges(self) -> list[dict[str, Any]]:
+        return await self.ledger("charge")
+
+    async def ledger(self, kind: str) -> list[dict[str, Any]]:
         async with httpx.AsyncClient(transport=self.processor, base_url="http://processor.test") as client:
             entries = (await client.get("/sandbox/ledger")).json()["entries"]
-        return [entry for entry in entries if entry["kind"] == "charge"]
+        return [entry for entry in entries if entry["kind"] == kind]
 
 
 @pytest.fixture
@@ -233,6 +244,45 @@ async def test_a_charge_whose_key_the_processor_has_forgotten_is_found_by_its_ch
         answer = await client.get("/report", headers=proof)
     assert answer.status_code == 200
     assert len(await shop.charges()) == 1
+
+
+@pytest.mark.parametrize(("status", "refunds"), [(404, 1), (410, 1), (422, 1), (200, 0)])
+async def test_an_error_gives_the_money_back_once_where_the_route_says_so(
+    shop: StripeSeller, status: int, refunds: int
+) -> None:
+    async with shop.stock_client() as client:
+        answer = await client.get("/missing", params={"status": status})
+    proof = {"authorization": shop.transport.seen[-1].headers["authorization"]}
+    async with shop.http() as client:
+        again = await client.get("/missing", params={"status": status}, headers=proof)
+    assert (answer.status_code, again.status_code) == (status, status)
+    assert "payment-receipt" in answer.headers
+    assert [entry["amount"] for entry in await shop.ledger("refund")] == [50] * refunds
+    assert (shop.runs["missing"], len(await shop.charges())) == (1, 1)
+    assert await shop.paywall.refunds_due() == []
+
+
+async def test_a_second_token_under_one_idempotency_key_is_not_charged(shop: StripeSeller) -> None:
+    key = {"idempotency-key": "order-7"}
+    async with shop.http() as client:
+        declined = await shop.credential(client, await shop.issue(card="pm_card_visa_chargeDeclined"))
+        assert (await client.get("/report", headers=declined | key)).status_code == 402
+        first = await shop.credential(client, await shop.issue()) | key
+        second = await shop.credential(client, await shop.issue()) | key
+        answers = [await client.get("/report", headers=headers) for headers in (first, second, first)]
+    assert [answer.status_code for answer in answers] == [200, 409, 200]
+    assert len(await shop.charges()) == 1
+
+
+async def test_a_refund_whose_answer_was_lost_is_made_once(shop: StripeSeller) -> None:
+    shop.network.only, shop.network.lose = "/refunds", 1
+    async with shop.stock_client() as client:
+        assert (await client.get("/missing", params={"status": 404})).status_code == 404
+    [due] = await shop.paywall.refunds_due()
+    assert due.state is EntryState.REFUNDING
+    await shop.paywall.reconcile()
+    assert await shop.paywall.refunds_due() == []
+    assert len(await shop.ledger("refund")) == 1
 
 
 async def test_no_token_in_journal_or_logs(

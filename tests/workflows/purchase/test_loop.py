@@ -591,6 +591,7 @@ async def test_webhooks_keep_the_order_current(buyer: Buyer, seller: ScriptedSel
     assert [a for a in actions if a.startswith("order.")] == [
         "order.updated",
         "order.outdated",
+        "order.outdated",
         "order.ignored",
         "order.ignored",
     ]

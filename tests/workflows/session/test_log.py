@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from pydantic import JsonValue
 
 from waystation.agent.turn import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
-from workflows.session.log import MAX_OPEN_MESSAGES, SessionLog
+from workflows.session.log import MAX_OPEN_MESSAGES, LogState, SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -52,3 +53,41 @@ def test_messages_that_one_writer_never_ends_do_not_keep_others_from_writing() -
 def test_what_an_agents_error_says_is_recorded_without_credentials() -> None:
     error = RuntimeError("POST /v1/tokens/spt_1N4Qx8Kd22 with Bearer abcdefgh12345678 was refused")
     assert brief(error) == "RuntimeError: POST /v1/tokens/[redacted] with Bearer [redacted] was refused"
+
+
+def called(log: SessionLog) -> dict[JsonValue, JsonValue]:
+    """What each tool call came to: its result or error; calls that are still open are missing."""
+    return {
+        event.data["call_id"]: event.data.get("error", event.data.get("result"))
+        for event in log.state.events
+        if event.type == EventType.TOOL_RETURNED
+    }
+
+
+@pytest.mark.parametrize(
+    ("finish", "error"),
+    [
+        ("stopped", "the turn was stopped"),
+        ("failed", "the turn failed"),
+        ("completed", "no result was reported"),
+        (None, "the attempt was given up"),
+    ],
+)
+def test_a_tool_whose_end_was_never_reported_is_closed_with_its_turn(finish: str | None, error: str) -> None:
+    log = SessionLog()
+    log.open_fence("t1", 1)
+    calls = [("tool.called", "x", {"call_id": name, "name": "search"}) for name in ("a", "b", "c")]
+    log.accept(
+        write("t1", *calls, ("tool.returned", "x", {"call_id": "b", "name": "search", "result": 2})), NOW
+    )
+    if finish == "stopped":
+        log.mute("t1")
+        late = ("tool.returned", "x", {"call_id": "a", "result": "too late"})
+        assert log.accept(write("t1", late, writer="w2"), NOW).refused == 1
+    log = SessionLog(LogState.model_validate_json(log.state.model_dump_json()))
+    if finish:
+        log.finish_turn("t1", NOW, finish)
+    else:
+        log.supersede_attempt("t1", NOW)
+    assert called(log) == {"a": error, "b": 2, "c": error}
+    assert log.finish_turn("t1", NOW, "failed") == [], "nothing is closed twice"

@@ -728,3 +728,117 @@ async def test_joining_again_is_harmless_also_where_no_one_else_may(harness: Har
     assert await handle.execute_update(AgentSession.join, Membership(participant=person)) == joined
     with pytest.raises(WorkflowUpdateFailedError):
         await handle.execute_update(AgentSession.join, Membership(participant=ADA))
+
+
+NOT_A_RESULT: dict[str, Any] = {
+    "another outcome": {"outcome": "finished"},
+    "no object": [1, 2],
+    "nothing": None,
+    "too deep": {"outcome": "completed", "result": json.loads("[" * 150 + "]" * 150)},
+}
+
+
+@pytest.mark.parametrize("answer", NOT_A_RESULT)
+async def test_an_agent_that_returns_what_is_no_result_fails_its_turn(harness: Harness, answer: str) -> None:
+    """An agent in another language may return anything; that must not hold up the session."""
+    name = f"odd-{uuid.uuid4().hex[:8]}"
+
+    @activity.defn(name=RUN_TURN.name)
+    async def run_turn(turn: dict[str, Any]) -> Any:
+        return NOT_A_RESULT[answer]
+
+    async with Worker(harness.client, task_queue=agent_task_queue(name), activities=[run_turn]):
+        handle = await harness.start(name)
+        await send(handle, "hi")
+        await eventually(lambda: is_idle(handle))
+        failed = (await replay(handle)).events[-1]
+    assert (failed.type, failed.data["code"]) == ("turn.failed", "agent_error")
+    assert "is no result of a turn" in str(failed.data["detail"])
+
+
+async def _endless(turn: TurnInput) -> TurnResult:
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(0.1)
+
+
+async def test_a_turn_whose_workflow_was_terminated_ends_as_lost(harness: Harness) -> None:
+    async with agent_of(harness.client, _endless) as agent:
+        handle = await harness.start(agent)
+        sent = await send(handle, "hi")
+        turn = harness.client.get_workflow_handle(f"{handle.id}/{sent.turn_id}")
+        await eventually(lambda: exists(turn))
+        await turn.terminate("somebody tidied up")
+        await eventually(lambda: is_idle(handle))
+        lost = (await replay(handle)).events[-1]
+    assert (lost.type, lost.data["code"]) == ("turn.failed", "turn_lost")
+
+
+async def exists(handle: WorkflowHandle[Any, Any]) -> bool:
+    try:
+        await handle.describe()
+    except RPCError:
+        return False
+    return True
+
+
+async def test_a_turn_that_was_lost_by_an_earlier_run_can_be_stopped_and_the_session_closed(
+    harness: Harness,
+) -> None:
+    async with agent_of(harness.client, _endless) as agent:
+        handle = await harness.start(agent, events_per_run=10)
+        sent = await send(handle, "hi")
+        turn = harness.client.get_workflow_handle(f"{handle.id}/{sent.turn_id}")
+        for person in range(20):
+            await handle.execute_update(
+                AgentSession.join, Membership(participant=Actor(id=f"p{person}", role=Role.USER))
+            )
+        assert (await snapshot(handle)).runs > 1
+        await turn.terminate("somebody tidied up")
+        await handle.signal(AgentSession.close)
+        await handle.result()
+        kinds = await types(handle)
+    assert kinds[-2:] == ["turn.stopped", "session.closed"]
+
+
+async def test_canceling_a_session_in_temporal_closes_it_properly(harness: Harness) -> None:
+    async with agent_of(harness.client, _endless) as agent:
+        handle = await harness.start(agent)
+        await send(handle, "hi")
+        await handle.cancel()
+        await handle.result()
+        kinds = await types(handle)
+    assert kinds[-2:] == ["turn.stopped", "session.closed"]
+
+
+async def test_a_turn_waits_for_an_agent_that_has_run_before(harness: Harness) -> None:
+    """A deploy that takes longer than a first start may is no reason to fail what people have asked."""
+
+    async def run(turn: TurnInput) -> TurnResult:
+        return TurnResult(outcome="completed", result=turn.attempt)
+
+    name = f"bot-{uuid.uuid4().hex[:8]}"
+
+    @activity.defn(name=RUN_TURN.name)
+    async def run_turn(turn: TurnInput) -> TurnResult:
+        return await run(turn)
+
+    def agent() -> Worker:
+        return Worker(harness.client, task_queue=agent_task_queue(name), activities=[run_turn])
+
+    handle = await harness.start(name, agent_start_timeout_seconds=2)
+    async with agent():
+        await send(handle, "first")
+        await eventually(lambda: is_idle(handle))
+    await send(handle, "while nobody is there")
+
+    async def said() -> bool:
+        return "turn.retried" in await types(handle)
+
+    await eventually(said)
+    waiting = (await replay(handle)).events[-1]
+    assert waiting.data["code"] == "agent_unavailable"
+    async with agent():
+        await eventually(lambda: is_idle(handle))
+        end = (await replay(handle)).events[-1]
+    assert (end.type, end.data["result"]) == ("turn.completed", 2)

@@ -56,6 +56,7 @@ from waystation.protocols.acp.shapes.base import (
     Number,
     ProtocolViolationError,
     Quantity,
+    StatedModel,
     WebUrl,
 )
 from waystation.protocols.acp.shapes.discounts import (
@@ -153,6 +154,7 @@ from waystation.protocols.acp.shapes.reading import (
     decode_json,
     read,
     read_cart,
+    read_completed,
     read_discovery,
     read_error,
     read_order,
@@ -183,6 +185,7 @@ from waystation.protocols.acp.shapes.requests import (
 from waystation.protocols.acp.shapes.sessions import (
     Cart,
     CheckoutSession,
+    CompletedSession,
     MarketingConsentOption,
     ProtocolVersion,
 )
@@ -236,6 +239,7 @@ __all__ = [
     "CheckoutStatus",
     "CheckoutUpdateRequest",
     "Company",
+    "CompletedSession",
     "Count",
     "Coupon",
     "Currency",
@@ -331,6 +335,7 @@ __all__ = [
     "ServiceArea",
     "Severity",
     "ShippingOption",
+    "StatedModel",
     "Support",
     "TaxBreakdownItem",
     "TaxExemption",
@@ -344,6 +349,7 @@ __all__ = [
     "may_be_seen_after",
     "read",
     "read_cart",
+    "read_completed",
     "read_discovery",
     "read_error",
     "read_order",

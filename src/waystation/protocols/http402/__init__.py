@@ -31,6 +31,7 @@ from waystation.protocols.http402.offers import (
 from waystation.protocols.http402.receipts import parse_receipt
 from waystation.protocols.http402.wire import (
     MAX_HEADER_CHARACTERS,
+    PAYMENT_AUTHORIZATION,
     PAYMENT_RECEIPT,
     PAYMENT_REQUIRED,
     PAYMENT_RESPONSE,
@@ -58,6 +59,7 @@ from waystation.protocols.http402.wire import (
 __all__ = [
     "MAX_HEADER_CHARACTERS",
     "MAX_OFFERS",
+    "PAYMENT_AUTHORIZATION",
     "PAYMENT_RECEIPT",
     "PAYMENT_REQUIRED",
     "PAYMENT_RESPONSE",

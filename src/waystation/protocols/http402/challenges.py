@@ -23,6 +23,7 @@ from waystation.protocols.http402.wire import (
     WireError,
     as_object,
     as_text,
+    decode_base64,
     decode_json_header,
     parse_mpp_credential,
     parse_time,
@@ -97,6 +98,8 @@ class RedeemedChallenge:
     terms: JsonObject
     expires_at: datetime
     payload: JsonObject
+    proof: str
+    """Digest of the payload: what pays, recognizable but not usable."""
     identifier: str | None = None
     """The payer's name for the payment (x402 extension ``payment-identifier``)."""
 
@@ -127,6 +130,9 @@ def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: Reque
             meta=opaque,
             header=echo.header,
         )
+        payload = as_object(credential.payload, "payload")
+        proof = _proof(payload)
+        expires_at = parse_time(as_text(echo.expires, "expires"))
     except (WireError, rfc8785.CanonicalizationError, ValueError, TypeError):
         raise MalformedCredential("the Payment credential can't be read") from None
     if not hmac.compare_digest(issued.id.encode(), echo.id.encode()):
@@ -135,15 +141,21 @@ def read_mpp_credential(value: str, *, secret_key: str, realm: str, scope: Reque
         raise InvalidChallenge("the challenge is for another realm or intent")
     if opaque.get("scope") != scope.digest(realm) or echo.digest != scope.body_digest():
         raise InvalidChallenge("the challenge is for another request (method, path, query or body)")
-    if not isinstance(credential.payload, dict):
-        raise MalformedCredential("the Payment credential has no payload object")
-    expires_at = parse_time(as_text(echo.expires, "expires"))
-    return RedeemedChallenge(echo.id, echo.method, terms, expires_at, credential.payload)
+    return RedeemedChallenge(echo.id, echo.method, terms, expires_at, payload, proof)
+
+
+def _proof(payload: JsonObject) -> str:
+    """Returns the digest of a payload's canonical form, which has no number beyond 2^53.
+
+    Raises:
+        CanonicalizationError: It has no canonical form.
+    """
+    return hashlib.sha256(rfc8785.dumps(payload)).hexdigest()
 
 
 def _decode_b64url_json(value: str) -> JsonObject:
     try:
-        decoded = read_json(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
+        decoded = read_json(decode_base64(value))
     except (binascii.Error, ValueError):
         raise WireError("not base64url of JSON") from None
     if not isinstance(decoded, dict):
@@ -190,6 +202,7 @@ def read_x402_credential(
         presented = decode_json_header(value)
         accepted = as_object(presented["accepted"], "accepted")
         payload = as_object(presented["payload"], "payload")
+        proof = _proof(payload)
         extra = dict(as_object(accepted["extra"], "extra"))
         bound = as_object(extra.pop("challenge"), "challenge")
         terms: JsonObject = {**accepted, "extra": extra}
@@ -206,7 +219,7 @@ def read_x402_credential(
         raise MalformedCredential("only x402 version 2 payloads are accepted")
     if not authentic:
         raise InvalidChallenge("the x402 terms were not issued by this server for this request")
-    return RedeemedChallenge(challenge_id, "x402", terms, expires_at, payload, _identifier(presented))
+    return RedeemedChallenge(challenge_id, "x402", terms, expires_at, payload, proof, _identifier(presented))
 
 
 def _identifier(presented: JsonObject) -> str | None:

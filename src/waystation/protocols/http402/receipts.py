@@ -6,6 +6,7 @@ from datetime import UTC
 from pydantic import ValidationError
 
 from waystation.models.payments import Rail, Receipt
+from waystation.models.times import clamped
 from waystation.protocols.http402.wire import (
     MAX_HEADER_CHARACTERS,
     PAYMENT_RECEIPT,
@@ -35,7 +36,9 @@ def _mpp_receipt(value: str | None, rail: Rail) -> Receipt | None:
         rail=rail,
         status=receipt.status,
         reference=receipt.reference,
-        timestamp=receipt.timestamp if receipt.timestamp.tzinfo else receipt.timestamp.replace(tzinfo=UTC),
+        timestamp=clamped(
+            receipt.timestamp if receipt.timestamp.tzinfo else receipt.timestamp.replace(tzinfo=UTC)
+        ),
     )
 
 

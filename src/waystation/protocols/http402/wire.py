@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 
 import mpp
@@ -18,6 +18,8 @@ from mpp import Receipt as MppReceipt
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+from waystation.models.times import clamped
+from waystation.rfc3339 import parse_rfc3339
 
 MAX_HEADER_CHARACTERS = 16 * 1024
 """A longer challenge header is refused unread."""
@@ -26,6 +28,8 @@ PAYMENT_REQUIRED = "payment-required"
 PAYMENT_SIGNATURE = "payment-signature"
 PAYMENT_RESPONSE = "payment-response"
 PAYMENT_RECEIPT = "payment-receipt"
+PAYMENT_AUTHORIZATION = "payment-authorization"
+"""Where an MPP credential may go as well, so that ``Authorization`` can carry a login."""
 PROBLEM_BASE = "https://paymentauth.org/problems/"
 
 _AMOUNT = re.compile(r"[0-9]{1,16}")
@@ -58,7 +62,7 @@ def parse_mpp_credential(wire: str) -> Credential:
     Raises:
         WireError: The header doesn't say what its protocol asks for.
     """
-    return _read_mpp(Credential.from_authorization, wire, "credential")
+    return _read_mpp(Credential.from_authorization, wire.translate(_URL_BASE64), "credential")
 
 
 def parse_mpp_receipt(wire: str) -> MppReceipt:
@@ -150,16 +154,27 @@ def parse_time(value: str) -> datetime:
         WireError: The header doesn't say what its protocol asks for.
     """
     try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        raise WireError("timestamp is not RFC 3339") from None
-    if instant.tzinfo is None:
-        raise WireError("timestamp has no offset from UTC")
-    return instant.astimezone(UTC)
+        return clamped(parse_rfc3339(value))
+    except ValueError as error:
+        raise WireError(f"timestamp {error}") from None
+
+
+def decode_base64(value: str) -> bytes:
+    """Decodes base64 or base64url, padded or not: clients mix them up.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    plain = value.strip().translate(_PLAIN_BASE64)
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
+_PLAIN_BASE64: Final = str.maketrans("-_", "+/")
+_URL_BASE64: Final = str.maketrans("+/", "-_")
 
 
 def decode_json_header(value: str) -> JsonObject:
-    """Decodes an x402 header: base64 of a JSON object.
+    """Decodes an x402 header: base64 or base64url of a JSON object.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -167,7 +182,7 @@ def decode_json_header(value: str) -> JsonObject:
     if len(value) > MAX_HEADER_CHARACTERS * 4:
         raise WireError("x402 header is too long")
     try:
-        decoded = read_json(base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True))
+        decoded = read_json(decode_base64(value))
         rfc8785.dumps(decoded)
     except (binascii.Error, ValueError, rfc8785.CanonicalizationError):
         raise WireError("x402 header is not base64 of JSON") from None

@@ -7,26 +7,19 @@
     @paywall.charge(Money(amount=50, currency="usd"))
     async def report(topic: str) -> Report: ...
 
-What it promises: nothing runs while unpaid; a challenge is written down before it
-is charged; one challenge is charged at most once, whatever crashes; whoever paid
-gets the answer, the same one again for the same credential, also after a restart;
-if nobody knows whether money moved, the client is told so and is *not* asked
-to pay again.
+What it promises: nothing runs while unpaid; nothing is charged but what the request
+costs when it is paid; a challenge is written down before it is charged; one challenge
+is charged at most once, whatever crashes; whoever paid gets the answer, the same one
+again for the same credential, also after a restart; if nobody knows whether money
+moved, the client is told so and is *not* asked to pay again.
 """
 
 import asyncio
-import functools
-import hashlib
-import inspect
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import rfc8785
-from fastapi import Request, Response
-from pydantic import JsonValue
+from fastapi import Response
 
-from waystation.models.base import JsonObject
 from waystation.models.money import Money
 from waystation.protocols import http402
 from waystation.protocols.http402 import (
@@ -36,23 +29,29 @@ from waystation.protocols.http402 import (
     RequestScope,
     WireError,
 )
-from waystation.seller.paywall.answers import delivered, owed, problem_response
+from waystation.seller.paywall.answers import delivered, failed_x402, owed, passed_on, unkept
+from waystation.seller.paywall.asking import Asking, TurnedAway, Visit
+from waystation.seller.paywall.bookkeeping import Bookkeeping
 from waystation.seller.paywall.endpoints import (
+    Call,
     Endpoint,
-    Handler,
     body_of,
+    is_preflight,
     payment_authorization,
-    with_request,
+    with_call,
 )
 from waystation.seller.paywall.entries import Entry, EntryState
 from waystation.seller.paywall.journal import Journal
+from waystation.seller.paywall.names import Names, idempotency_name, identifier_name
+from waystation.seller.paywall.pricing import Pricing, headers_digest, prices_of
 from waystation.seller.paywall.rails import (
     BadPayment,
     SellerRail,
-    Settled,
     X402Rail,
     rail_of,
 )
+from waystation.seller.paywall.recording import LargeAnswer
+from waystation.seller.paywall.refunds import RefundRule, never, on_client_error
 from waystation.seller.paywall.work import Leases, Presented, Work
 
 CHALLENGE_LIFETIME_SECONDS = 300
@@ -61,20 +60,12 @@ WAIT_FOR_OTHER_WORKER_SECONDS = 30
 POLL_OTHER_WORKER_SECONDS = 0.05
 MIN_SECRET_CHARACTERS = 32
 
-Price = Money | Sequence[Money] | None
-"""One amount, the same price in several currencies, or None for free."""
-PriceFunction = Callable[[Request], Price | Awaitable[Price]]
+
+class _CostsNothing(Exception):
+    """The request has become free since it was asked to pay: it is served, and its credential is not used."""
 
 
-class _Turned(Exception):
-    """The request is answered without running the handler."""
-
-    def __init__(self, slug: str, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.slug, self.status, self.detail = slug, status, detail
-
-
-class Paywall:
+class Paywall(Bookkeeping):
     """Prices routes and takes payments for them. One per process, sharing journal and secret."""
 
     def __init__(
@@ -101,51 +92,38 @@ class Paywall:
             raise ValueError(f"secret_key needs at least {MIN_SECRET_CHARACTERS} characters")
         if not rails:
             raise ValueError("a paywall needs at least one rail")
+        super().__init__(journal, rails)
         self.realm = realm
-        self.journal = journal
         self._secret_key = secret_key
-        self._rails = tuple(rails)
         self._challenge_lifetime = timedelta(seconds=challenge_seconds)
+        self._public_url = public_url
         self._leases = Leases(timedelta(seconds=lease_seconds))
         self._wait_seconds = wait_seconds
-        self._public_url = public_url.rstrip("/") if public_url else None
+        self._names = Names(journal)
         self._running: dict[str, asyncio.Task[Entry]] = {}
 
     # What a merchant writes
 
-    def charge(self, price: Money | Sequence[Money] | PriceFunction) -> Callable[[Endpoint], Endpoint]:
+    def charge(self, price: Pricing, *, refund_errors: bool = False) -> Callable[[Endpoint], Endpoint]:
         """Decorates a FastAPI endpoint: it runs once for each payment of ``price``.
 
         FastAPI validates the request and resolves dependencies first, so a bad
-        request costs nothing. A function is asked for the price of each request;
-        None means free. Routes that take forms need the middleware
-        ``KeepForms``.
+        request costs nothing. A function is asked for the price of each request,
+        when it is asked to pay and again when it pays; None means free. Routes
+        that take forms need the middleware ``KeepForms``.
+
+        With ``refund_errors``, an answer from 400 to 499 gives the money back
+        (but 402, 408, 425 and 429 say "not now": the handler runs again).
         """
+        rule = on_client_error if refund_errors else never
 
         def decorate(endpoint: Endpoint) -> Endpoint:
-            return with_request(endpoint, functools.partial(self._serve, price))
+            async def serve(call: Call) -> object:
+                return await self._serve(price, rule, call)
+
+            return with_call(endpoint, serve)
 
         return decorate
-
-    async def reconcile(self, *, older_than: timedelta = timedelta(minutes=2)) -> int:
-        """Resolves charges whose outcome is unknown. Returns how many turned out to be charged.
-
-        Run it from time to time. It only reads from the processor and charges nothing.
-        """
-        found = 0
-        now = datetime.now(UTC)
-        for entry in await self.journal.in_state(EntryState.CLAIMED, created_before=now - older_than):
-            rail = self._rail_for(entry)
-            if rail is None or entry.held_by_other("", now):
-                continue
-            outcome = await rail.find(entry)
-            if isinstance(outcome, Settled):
-                found += await self.journal.replace(entry.charged(outcome.charge))
-        return found
-
-    async def undelivered(self) -> Sequence[Entry]:
-        """Returns payments that were charged but not delivered yet: refund them, or wait."""
-        return await self.journal.in_state(EntryState.CHARGED, created_before=datetime.now(UTC))
 
     async def close(self) -> None:
         """Waits for work in progress and closes the journal."""
@@ -153,56 +131,57 @@ class Paywall:
             await asyncio.wait(list(self._running.values()))
         await self.journal.close()
 
-    def _rail_for(self, entry: Entry) -> SellerRail | None:
-        for rail in self._rails:
-            if (rail.currency, rail.payee) == (entry.price.currency, entry.payee):
-                return rail
-        return None
-
     # One request
 
-    async def _serve(
-        self, price: Money | Sequence[Money] | PriceFunction, request: Request, handler: Handler
-    ) -> Response:
+    async def _serve(self, pricing: Pricing, refund_rule: RefundRule, call: Call) -> object:
+        request = call.request
+        if is_preflight(request):
+            return Response(status_code=204)  # grants nothing: what is allowed is the app's to say
         scope = RequestScope(
             method=request.method,
             path=request.scope["path"],
             query=request.scope["query_string"].decode("latin-1"),
             body=await body_of(request),
         )
+        visit = Visit(request, scope, headers_digest(request), await prices_of(pricing, request))
         try:
-            presented = self._authenticate(request, scope)
-        except _Turned as turned:
-            return await self._turn_away(turned, price, request, scope)
-        if presented is not None:
-            return await self._redeem(presented, price, request, scope, handler)
-        prices = await _resolve(price, request)
-        if not prices:
-            return await handler()
-        return self._ask(prices, request, scope, _Turned("payment-required", 402, "Payment is required."))
+            presented = self._authenticate(visit)
+            if presented is not None:
+                return await self._redeem(presented, visit, call, refund_rule)
+        except TurnedAway as turned:
+            return self._asking().turn_away(turned, visit)
+        except _CostsNothing:
+            return await call.result()
+        if visit.prices:
+            unpaid = TurnedAway("payment-required", 402, "Payment is required.")
+            return self._asking().turn_away(unpaid, visit)
+        return await call.result()
 
-    def _authenticate(self, request: Request, scope: RequestScope) -> Presented | None:
-        authorization = payment_authorization(request)
-        signature = request.headers.get(http402.PAYMENT_SIGNATURE)
+    def _asking(self) -> Asking:
+        return Asking(self.realm, self._secret_key, self._rails, self._challenge_lifetime, self._public_url)
+
+    def _authenticate(self, visit: Visit) -> Presented | None:
+        authorization = payment_authorization(visit.request)
+        signature = visit.request.headers.get(http402.PAYMENT_SIGNATURE)
         secret_key, realm = self._secret_key, self.realm
         try:
             if authorization is not None:
                 challenge = http402.read_mpp_credential(
-                    authorization, secret_key=secret_key, realm=realm, scope=scope
+                    authorization, secret_key=secret_key, realm=realm, scope=visit.scope
                 )
             elif signature is not None:
                 challenge = http402.read_x402_credential(
-                    signature, secret_key=secret_key, realm=realm, scope=scope
+                    signature, secret_key=secret_key, realm=realm, scope=visit.scope
                 )
             else:
                 return None
             return self._match(challenge)
         except MalformedCredential as error:
-            raise _Turned("malformed-credential", 402, str(error)) from None
+            raise TurnedAway("malformed-credential", 402, str(error)) from None
         except InvalidChallenge as error:
-            raise _Turned("invalid-challenge", 402, str(error)) from None
+            raise TurnedAway("invalid-challenge", 402, str(error)) from None
         except (BadPayment, WireError) as error:
-            raise _Turned("verification-failed", 402, str(error)) from None
+            raise TurnedAway("verification-failed", 402, str(error)) from None
 
     def _match(self, challenge: RedeemedChallenge) -> Presented:
         price_amount = http402.parse_amount(challenge.terms.get("amount"))
@@ -216,80 +195,100 @@ class Paywall:
                 if rail.mpp_method != challenge.method or rail.mpp_request(price) != challenge.terms:
                     continue
                 payment = rail.read_mpp(challenge.id, self.realm, challenge.payload, price)
-            proof = hashlib.sha256(rfc8785.dumps(challenge.payload)).hexdigest()
-            return Presented(challenge, rail, price, payment, payment.journal_key or challenge.id, proof)
+            return Presented(challenge, rail, price, payment, payment.journal_key or challenge.id)
         raise InvalidChallenge("the challenge's terms aren't offered here any more")
 
     async def _redeem(
-        self,
-        presented: Presented,
-        price: Money | Sequence[Money] | PriceFunction,
-        request: Request,
-        scope: RequestScope,
-        handler: Handler,
+        self, presented: Presented, visit: Visit, call: Call, refund_rule: RefundRule
     ) -> Response:
         try:
-            entry = await self._join_or_start(presented, scope, handler)
-        except _Turned as turned:
-            return await self._turn_away(turned, price, request, scope)
-        if entry.state is EntryState.REFUSED:
-            refusal = _Turned("verification-failed", 402, f"No money moved: {entry.refusal}.")
-            return await self._turn_away(refusal, price, request, scope)
-        if entry.state is EntryState.DELIVERED:
-            return delivered(entry)
-        return owed(entry)
+            return await self._answer(presented, visit, call, refund_rule)
+        except TurnedAway as turned:
+            if presented.challenge.method == "x402" and turned.status == 402:
+                turned.headers |= failed_x402(turned.slug, str(presented.challenge.terms["network"]))
+            raise
 
-    async def _join_or_start(self, presented: Presented, scope: RequestScope, handler: Handler) -> Entry:
+    async def _answer(
+        self, presented: Presented, visit: Visit, call: Call, refund_rule: RefundRule
+    ) -> Response:
         """Runs one task per payment in this process. It continues if the client disconnects."""
-        running = self._running.get(presented.key)
-        if running is None:
-            running = asyncio.create_task(self._settle_and_deliver(presented, scope, handler))
-            self._running[presented.key] = running
-            running.add_done_callback(lambda _: self._running.pop(presented.key, None))
-            return await asyncio.shield(running)
-        entry = await asyncio.shield(running)
-        self._check_same(entry, presented, scope)
-        return entry
+        while (running := self._running.get(presented.key)) is not None:
+            await asyncio.wait({running})
+            entry = await self.journal.load(presented.key)
+            if entry is not None and (not entry.unkept or presented.expired):
+                self._check_same(entry, presented, visit)
+                return _response(entry, presented, None)
+        work = Work(self.journal, self._leases, presented, call, refund_rule)
+        task = asyncio.create_task(self._settle_and_deliver(work, presented, visit))
+        self._running[presented.key] = task
+        task.add_done_callback(lambda done: self._ended(presented.key, done))
+        try:
+            waiting: set[asyncio.Future[Entry] | asyncio.Future[tuple[Entry, LargeAnswer]]] = {
+                task,
+                work.large,
+            }
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            work.abandon()
+            raise
+        if work.large.done():
+            return passed_on(*work.large.result())
+        return _response(task.result(), presented, work.retry_after)
+
+    def _ended(self, key: str, task: asyncio.Task[Entry]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
 
     # One payment
 
-    async def _settle_and_deliver(self, presented: Presented, scope: RequestScope, handler: Handler) -> Entry:
+    async def _settle_and_deliver(self, work: Work, presented: Presented, visit: Visit) -> Entry:
         deadline = asyncio.get_running_loop().time() + self._wait_seconds
         entry = await self.journal.load(presented.key)
         while True:
             if entry is None:
-                entry = await self._claim(presented, scope)
-            self._check_same(entry, presented, scope)
-            if entry.finished:
+                entry = await self._claim(presented, visit)
+                if entry.key != presented.key:
+                    return entry  # what the payer's name for this payment has paid for already
+            self._check_same(entry, presented, visit)
+            if entry.finished or (entry.unkept and presented.expired):
                 return entry
             taken = await self._take(entry)
             if taken is not None:
-                return await Work(self.journal, self._leases, taken, presented, handler).run()
+                return await work.run(taken)
             if asyncio.get_running_loop().time() > deadline:
                 return entry
             await asyncio.sleep(POLL_OTHER_WORKER_SECONDS)
             entry = await self.journal.load(presented.key)
 
-    async def _claim(self, presented: Presented, scope: RequestScope) -> Entry:
+    async def _claim(self, presented: Presented, visit: Visit) -> Entry:
+        """Writes a payment down before it is charged. Returns what stands in the journal then."""
         now = datetime.now(UTC)
-        if presented.challenge.expires_at <= now:
-            raise _Turned("payment-expired", 402, "The challenge expired before it was paid.")
+        if not visit.prices:
+            raise _CostsNothing
+        if presented.price not in visit.prices:
+            raise TurnedAway("invalid-challenge", 402, "The request costs another amount now.")
+        if presented.expired:
+            raise TurnedAway("payment-expired", 402, "The challenge expired before it was paid.")
         try:
             presented.payment.check_valid(now)
         except BadPayment as error:
-            raise _Turned("verification-failed", 402, str(error)) from None
+            raise TurnedAway("verification-failed", 402, str(error)) from None
         entry = Entry(
             key=presented.key,
             challenge_id=presented.challenge.id,
             fingerprint=presented.fingerprint,
-            scope=scope.digest(self.realm),
-            route=f"{scope.method} {scope.path}",
+            scope=visit.scope.digest(self.realm),
+            headers=visit.headers,
+            route=f"{visit.scope.method} {visit.scope.path}",
             rail=rail_of(presented.challenge.method),
             price=presented.price,
             payee=presented.rail.payee,
+            transfer=presented.payment.transfer,
             created_at=now,
         )
-        await self._keep_name(entry, presented)
+        paid_before = await self._paid_before(entry, presented, visit)
+        if paid_before is not None:
+            return paid_before
         if await self.journal.insert(entry):
             return entry
         found = await self.journal.load(presented.key)
@@ -297,17 +296,22 @@ class Paywall:
             raise RuntimeError("a paywall entry vanished; the journal lost a write")
         return found
 
-    async def _keep_name(self, entry: Entry, presented: Presented) -> None:
-        """Records the payer's ``payment-identifier`` (x402): a second payment under it is a conflict."""
-        identifier = presented.challenge.identifier
-        if identifier is None or presented.payment.payer is None:
-            return
-        named = entry.named(identifier, presented.payment.payer)
-        if await self.journal.insert(named):
-            return
-        known = await self.journal.load(named.key)
-        if known is not None and known.fingerprint != presented.fingerprint:
-            raise _Turned("identifier-conflict", 409, "This payment identifier was used for another payment.")
+    async def _paid_before(self, entry: Entry, presented: Presented, visit: Visit) -> Entry | None:
+        """Records the payer's names for a payment. Returns what one of them has paid for already."""
+        identifier, payer = presented.challenge.identifier, presented.payment.payer
+        if identifier is not None and payer is not None:
+            other = await self._names.keep(identifier_name(identifier, payer), entry)
+            if other is not None:
+                detail = "This payment identifier was used for another payment."
+                raise TurnedAway("identifier-conflict", 409, detail)
+        key = visit.request.headers.get("idempotency-key")
+        if key is None:
+            return None
+        other = await self._names.keep(idempotency_name(key, entry.scope, payer), entry)
+        if other is not None and payer is None:
+            detail = "This Idempotency-Key was used for another payment; nothing more was charged. "
+            raise TurnedAway("idempotency-conflict", 409, detail + "Send that payment's credential again.")
+        return other
 
     async def _take(self, entry: Entry) -> Entry | None:
         now = datetime.now(UTC)
@@ -317,93 +321,30 @@ class Paywall:
         return taken if await self.journal.replace(taken) else None
 
     @staticmethod
-    def _check_same(entry: Entry, presented: Presented, scope: RequestScope) -> None:
-        """Checks that a challenge pays once, with one proof, for one request."""
+    def _check_same(entry: Entry, presented: Presented, visit: Visit) -> None:
+        """Checks that a challenge pays once, with one proof, for one request at one price."""
         same_proof = entry.fingerprint == presented.fingerprint
-        if same_proof and entry.challenge_id == presented.challenge.id:
-            return
-        if entry.state is EntryState.REFUSED and not same_proof:
-            raise _Turned("invalid-challenge", 402, "The challenge was refused with another credential.")
-        raise _Turned("verification-failed", 403, "This payment was already used; paying again won't help.")
-
-    # Answers
-
-    async def _turn_away(
-        self,
-        turned: _Turned,
-        price: Money | Sequence[Money] | PriceFunction,
-        request: Request,
-        scope: RequestScope,
-    ) -> Response:
-        if turned.status == 402:
-            prices = await _resolve(price, request)
-            if prices:
-                return self._ask(prices, request, scope, turned)
-        return problem_response(turned.slug, 403 if turned.status == 402 else turned.status, turned.detail)
-
-    def _ask(
-        self, prices: Sequence[Money], request: Request, scope: RequestScope, turned: _Turned
-    ) -> Response:
-        """Returns a 402 with every way to pay."""
-        response = problem_response(turned.slug, 402, turned.detail)
-        expires_at = datetime.now(UTC) + self._challenge_lifetime
-        accepts: list[JsonValue] = []
-        for rail, price in self._payable(prices):
-            challenge = http402.issue_mpp_challenge(
-                secret_key=self._secret_key,
-                realm=self.realm,
-                method=rail.mpp_method,
-                request=rail.mpp_request(price),
-                scope=scope,
-                expires_at=expires_at,
-                nonce=secrets.token_hex(16),
-            )
-            response.headers.append("www-authenticate", challenge)
-            if isinstance(rail, X402Rail):
-                terms = rail.x402_terms(price)
-                accepts.append(self._bind_x402(terms, scope, expires_at))
-        if accepts:
-            required: JsonObject = {
-                "x402Version": http402.X402_VERSION,
-                "error": turned.detail,
-                "resource": {"url": self._resource_url(request)},
-                "accepts": accepts,
-                "extensions": http402.x402_extensions(),
-            }
-            response.headers["payment-required"] = http402.encode_json_header(required)
-        return response
-
-    def _bind_x402(self, terms: JsonObject, scope: RequestScope, expires_at: datetime) -> JsonObject:
-        return http402.bind_x402_terms(
-            terms,
-            secret_key=self._secret_key,
-            realm=self.realm,
-            scope=scope,
-            expires_at=expires_at,
-            nonce=secrets.token_hex(16),
-        )
-
-    def _payable(self, prices: Sequence[Money]) -> list[tuple[SellerRail, Money]]:
-        payable = [
-            (rail, price) for price in prices for rail in self._rails if rail.currency == price.currency
-        ]
-        if not payable:
-            raise ValueError("no rail of this paywall charges the route's currency")
-        return payable
-
-    def _resource_url(self, request: Request) -> str:
-        if self._public_url is None:
-            return str(request.url)
-        query = f"?{request.url.query}" if request.url.query else ""
-        return f"{self._public_url}{request.url.path}{query}"
+        if not same_proof or entry.challenge_id != presented.challenge.id:
+            if entry.state is EntryState.REFUSED and not same_proof:
+                detail = "The challenge was refused with another credential."
+                raise TurnedAway("invalid-challenge", 402, detail)
+            detail = "This payment was already used; paying again won't help."
+            raise TurnedAway("verification-failed", 403, detail)
+        if not entry.finished and entry.price not in visit.prices and entry.headers != visit.headers:
+            detail = "This payment was made for a request that cost another amount: send that one again."
+            raise TurnedAway("verification-failed", 403, detail)
 
 
-async def _resolve(price: Money | Sequence[Money] | PriceFunction, request: Request) -> Sequence[Money]:
-    if callable(price):
-        found = price(request)
-        resolved: Price = await found if inspect.isawaitable(found) else found
-    else:
-        resolved = price
-    if resolved is None:
-        return ()
-    return (resolved,) if isinstance(resolved, Money) else tuple(resolved)
+def _response(entry: Entry, presented: Presented, retry_after: str | None) -> Response:
+    """Returns the answer that a payment's entry has for a request with its credential.
+
+    Raises:
+        TurnedAway: The payment was refused.
+    """
+    if entry.state is EntryState.REFUSED:
+        raise TurnedAway("verification-failed", 402, f"No money moved: {entry.refusal}.")
+    if entry.answer is not None:
+        return delivered(entry)
+    if entry.unkept and presented.expired:
+        return unkept(entry)
+    return owed(entry, retry_after)

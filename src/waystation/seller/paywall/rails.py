@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from waystation.models.base import JsonObject
 from waystation.models.money import Money
 from waystation.models.payments import Rail
-from waystation.seller.paywall.entries import Charge, Entry
+from waystation.seller.paywall.entries import Charge, Entry, Refund, SignedTransfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Unclear:
     """Nobody knows whether money moved; ask again with the same key."""
 
     reason: str
+    transaction: str | None = None
+    """What a facilitator sent to the chain, where it says so."""
 
 
 Outcome = Settled | Refused | Unclear
@@ -53,6 +55,11 @@ class PaymentPayload(Protocol):
     @property
     def payer(self) -> str | None:
         """Who signed it, where that is known."""
+        ...
+
+    @property
+    def transfer(self) -> SignedTransfer | None:
+        """What a chain can be asked for, where one is involved."""
         ...
 
     def check_valid(self, now: datetime) -> None:
@@ -89,7 +96,23 @@ class SellerRail(Protocol):
         ...
 
     async def find(self, entry: Entry) -> Outcome:
-        """Looks for the charge of an entry without making one."""
+        """Looks for the charge of an entry without making one.
+
+        ``Refused`` says that there will never be one; "none so far" is ``Unclear``.
+        """
+        ...
+
+
+@runtime_checkable
+class RefundingRail(Protocol):
+    """A rail that can give money back."""
+
+    async def refund(self, entry: Entry) -> Refund:
+        """Gives the whole charge of an entry back, once, no matter how often it is called.
+
+        Raises:
+            Exception: It isn't certain that the money went back.
+        """
         ...
 
 

@@ -11,11 +11,12 @@ from stripe.params import (
     PaymentIntentCreateParams,
     PaymentIntentCreateParamsPaymentMethodData,
     PaymentIntentListParams,
+    RefundCreateParams,
 )
 
 from waystation.models.base import JsonObject
 from waystation.models.money import Money
-from waystation.seller.paywall.entries import Charge, Entry
+from waystation.seller.paywall.entries import Charge, Entry, Refund, SignedTransfer
 from waystation.seller.paywall.rails import BadPayment, Outcome, PaymentPayload, Refused, Settled, Unclear
 from waystation.stripe_http import STRIPE_API_VERSION
 
@@ -30,6 +31,7 @@ class TokenPayment:
     token: SecretStr
     journal_key: str | None = None
     payer: str | None = None
+    transfer: SignedTransfer | None = None
 
     def check_valid(self, now: datetime) -> None:
         """Checks nothing: the processor knows when a token expires."""
@@ -71,8 +73,8 @@ class StripeRail:
         outcome = await self._create(entry, payment)
         if isinstance(outcome, Refused) and entry.attempts > 1:
             # An earlier attempt may have succeeded, and its key may have been forgotten since.
-            found = await self.find(entry)
-            return outcome if isinstance(found, Refused) else found
+            found = await self._search(entry)
+            return outcome if found is None or isinstance(found, Refused) else found
         return outcome
 
     async def _create(self, entry: Entry, payment: TokenPayment) -> Outcome:
@@ -127,11 +129,18 @@ class StripeRail:
         return Refused("the card asks for a step that needs a person (requires_action)")
 
     async def find(self, entry: Entry) -> Outcome:
-        """See ``SellerRail``. Pages through intents created since the entry, by metadata."""
+        """See ``SellerRail``. Whatever wasn't charged so far may be, by the same credential."""
+        found = await self._search(entry)
+        if found is None or isinstance(found, Refused):
+            return Unclear("no charge found")
+        return found
+
+    async def _search(self, entry: Entry) -> Outcome | None:
+        """Pages through intents created since the entry, by metadata; None if there is none."""
         since = int((entry.created_at - timedelta(seconds=CLOCK_SKEW_SECONDS)).timestamp())
         params: PaymentIntentListParams = {"limit": 100, "created": {"gte": since}}
         options: RequestOptions = {"stripe_version": STRIPE_API_VERSION, "max_network_retries": 0}
-        refusal: Outcome = Refused("no charge found")
+        refusal: Outcome | None = None
         try:
             for _ in range(MAX_RECONCILE_PAGES):
                 page = await self._client.v1.payment_intents.list_async(params, options)
@@ -147,6 +156,28 @@ class StripeRail:
         except stripe.StripeError as error:
             return Unclear(f"listing payments: {type(error).__name__}")
         return Unclear(f"not found in {MAX_RECONCILE_PAGES} pages of payments")
+
+    async def refund(self, entry: Entry) -> Refund:
+        """See ``RefundingRail``."""
+        if entry.charge is None:
+            raise ValueError("only a charge can be refunded")
+        params: RefundCreateParams = {
+            "payment_intent": entry.charge.reference,
+            "amount": entry.price.amount,
+            "metadata": {"mpp_challenge_id": entry.challenge_id},
+        }
+        options: RequestOptions = {
+            "idempotency_key": f"mpp_{entry.challenge_id}_refund",
+            "stripe_version": STRIPE_API_VERSION,
+            "max_network_retries": 0,
+        }
+        try:
+            refund = await self._client.v1.refunds.create_async(params, options)
+        except stripe.InvalidRequestError as error:
+            if error.code != "charge_already_refunded":
+                raise
+            return Refund(reference=entry.charge.reference, refunded_at=datetime.now(UTC))
+        return Refund(reference=refund.id, refunded_at=datetime.fromtimestamp(refund.created, tz=UTC))
 
 
 def _granted(token: SecretStr) -> PaymentIntentCreateParamsPaymentMethodData:

@@ -1,9 +1,10 @@
 """The basis of every ACP shape: version, headers, limits, scalars and the base model.
 
 *Writing is strict*: every model refuses unknown fields and is dumped with ``AcpModel.wire``, whose result
-validates against the specification's JSON Schemas. *Reading* (``reading``) ignores unknown fields but checks
-every known one against its type, its enumeration and its limits, and raises ``ProtocolViolationError``, whose
-text names places and rules, never values.
+validates against the specification's JSON Schemas. *Reading* (``reading``) ignores unknown fields. It is
+strict with requests: every known field is checked against its type, its enumeration and its limits, and
+``ProtocolViolationError`` names places and rules, never values. With what sellers state it is strict only
+where money depends on it, and leaves out what it can't read of the rest (``StatedModel``).
 
 Amounts are whole minor units. The few fractional numbers of the protocol (weights, tax rates, exchange
 rates) are carried as they came and never calculated with.
@@ -11,9 +12,10 @@ rates) are carried as they came and never calculated with.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from numbers import Real
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,8 +23,12 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    ModelWrapValidatorHandler,
     StrictInt,
     StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
 )
 
 from waystation.models.base import Frozen, JsonObject
@@ -105,3 +111,68 @@ class AcpModel(Frozen):
     def wire(self) -> JsonObject:
         """Returns the JSON object to send: absent fields left out, credentials in clear."""
         return self.model_dump(mode="json", exclude_none=True, context={"reveal_credentials": True})
+
+
+LENIENT: Final = {"only_what_decides": True}
+"""The validation context in which a ``StatedModel`` leaves out what it can't read and doesn't need."""
+
+
+def is_lenient(info: ValidationInfo) -> bool:
+    """Whether a seller's statement is being read, and not a request, or a shape of our own."""
+    return isinstance(info.context, Mapping) and info.context.get("only_what_decides") is True
+
+
+class StatedModel(AcpModel):
+    """A shape that sellers state. Read leniently, only the fields in ``DECIDES`` must be readable.
+
+    Of any other field that can't be read, the smallest part is left out: an element of a list, else the
+    field. ``UNREAD`` has what then stands for a field that the protocol requires.
+    """
+
+    DECIDES: ClassVar[frozenset[str]]
+    """The fields on which it depends what is paid, to whom, and for what."""
+    UNREAD: ClassVar[Mapping[str, JsonValue]] = {}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_the_unreadable(
+        cls, value: object, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        if not is_lenient(info) or not isinstance(value, Mapping):
+            return handler(value)
+        try:
+            return handler(value)
+        except ValidationError as error:
+            places = [one["loc"] for one in error.errors(include_url=False, include_input=False)]
+            if any(not place or place[0] in cls.DECIDES for place in places):
+                raise
+            return handler(_without(value, places, cls.UNREAD))
+
+
+def _without(
+    value: Mapping[str, object], places: Sequence[tuple[int | str, ...]], unread: Mapping[str, JsonValue]
+) -> dict[str, object]:
+    """Returns an object without what can't be read at these places."""
+    kept = dict(value)
+    for name in {str(place[0]) for place in places}:
+        inside = [place[1] for place in places if place[0] == name and len(place) > 1]
+        whole, listed = any(place == (name,) for place in places), kept.pop(name, None)
+        if isinstance(listed, list | tuple) and not whole:
+            kept[name] = [one for index, one in enumerate(listed) if index not in inside]
+        elif name in unread:
+            kept[name] = unread[name]
+    return kept
+
+
+def known_or_stated(*kinds: type[StrEnum]) -> AfterValidator:
+    """Holds a code to its enumerations; of a seller, also a code that only a later version knows."""
+
+    def check(value: str, info: ValidationInfo) -> str:
+        for kind in kinds:
+            if value in kind.__members__.values():
+                return kind(value)
+        if is_lenient(info):
+            return value
+        raise ValueError(f"must be one of {', '.join(one.value for kind in kinds for one in kind)}")
+
+    return AfterValidator(check)

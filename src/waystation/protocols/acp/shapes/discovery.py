@@ -1,6 +1,6 @@
 """What a seller says about itself at ``/.well-known/acp.json``."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -16,12 +16,15 @@ from waystation.protocols.acp.shapes.base import (
     AcpModel,
     Currency,
     Date,
+    StatedModel,
     WebUrl,
 )
 
 
-class DiscoveryProtocol(AcpModel):
+class DiscoveryProtocol(StatedModel):
     """Versions served."""
+
+    DECIDES: ClassVar = frozenset[str]()
 
     name: Literal["acp"] = "acp"
     version: Date = API_VERSION
@@ -37,8 +40,10 @@ class DiscoveryExtension(AcpModel):
     schema_: WebUrl | None = Field(default=None, alias="schema")
 
 
-class DiscoveryCapabilities(AcpModel):
+class DiscoveryCapabilities(StatedModel):
     """What is served."""
+
+    DECIDES: ClassVar = frozenset[str]()
 
     services: Many[Literal["checkout", "orders", "delegate_payment", "carts"]]
     extensions: Many[DiscoveryExtension] | None = None
@@ -47,8 +52,10 @@ class DiscoveryCapabilities(AcpModel):
     supported_locales: Many[Text] | None = None
 
 
-class Discovery(AcpModel):
+class Discovery(StatedModel):
     """``/.well-known/acp.json``."""
+
+    DECIDES: ClassVar = frozenset({"protocol", "api_base_url", "capabilities"})
 
     protocol: DiscoveryProtocol
     api_base_url: WebUrl

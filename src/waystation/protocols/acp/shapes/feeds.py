@@ -1,6 +1,6 @@
 """The product feed."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import (
     Field,
@@ -14,7 +14,7 @@ from waystation.models.commerce import (
     Many,
     Text,
 )
-from waystation.protocols.acp.shapes.base import AcpModel, Amount, Id, Number, WebUrl
+from waystation.protocols.acp.shapes.base import AcpModel, Amount, Id, Number, StatedModel, WebUrl
 from waystation.protocols.acp.shapes.lines import VariantOption
 
 
@@ -95,8 +95,10 @@ class FeedUnitPrice(AcpModel):
     reference: FeedMeasure
 
 
-class FeedVariant(AcpModel):
+class FeedVariant(StatedModel):
     """Something that can be bought: its ``id`` is the item id of a checkout."""
+
+    DECIDES: ClassVar = frozenset({"id", "title"})
 
     id: Id
     title: Text
@@ -115,8 +117,10 @@ class FeedVariant(AcpModel):
     marketplace: FeedSeller | None = None
 
 
-class FeedProduct(AcpModel):
+class FeedProduct(StatedModel):
     """A product and its variants."""
+
+    DECIDES: ClassVar = frozenset({"id"})
 
     id: Id
     title: Text | None = None
@@ -134,7 +138,9 @@ class FeedMetadata(AcpModel):
     updated_at: DateTime | None = None
 
 
-class FeedProducts(AcpModel):
+class FeedProducts(StatedModel):
     """``ProductsResponse``, and the body of a push (``UpsertProductsRequest``)."""
+
+    DECIDES: ClassVar = frozenset[str]()
 
     products: Annotated[tuple[FeedProduct, ...], Field(max_length=10_000)]

@@ -1,9 +1,11 @@
 """How goods reach the buyer: shipping, download, pickup, local delivery."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     Field,
+    JsonValue,
 )
 
 from waystation.models.commerce import (
@@ -14,12 +16,18 @@ from waystation.models.commerce import (
     Many,
     Text,
 )
-from waystation.protocols.acp.shapes.base import AcpModel, Id, Number
+from waystation.protocols.acp.shapes.base import AcpModel, Id, Number, StatedModel
 from waystation.protocols.acp.shapes.lines import Total
 
+_OFFER = frozenset({"type", "id", "totals"})
+_NO_TITLE: Mapping[str, JsonValue] = {"title": ""}
 
-class ShippingOption(AcpModel):
+
+class ShippingOption(StatedModel):
     """``FulfillmentOptionShipping``."""
+
+    DECIDES: ClassVar = _OFFER
+    UNREAD: ClassVar = _NO_TITLE
 
     type: Literal["shipping"] = "shipping"
     id: Id
@@ -31,8 +39,11 @@ class ShippingOption(AcpModel):
     totals: Many[Total]
 
 
-class DigitalOption(AcpModel):
+class DigitalOption(StatedModel):
     """``FulfillmentOptionDigital``."""
+
+    DECIDES: ClassVar = _OFFER
+    UNREAD: ClassVar = _NO_TITLE
 
     type: Literal["digital"] = "digital"
     id: Id
@@ -50,8 +61,11 @@ class PickupLocation(AcpModel):
     instructions: Text | None = None
 
 
-class PickupOption(AcpModel):
+class PickupOption(StatedModel):
     """``FulfillmentOptionPickup``."""
+
+    DECIDES: ClassVar = _OFFER
+    UNREAD: ClassVar = _NO_TITLE
 
     type: Literal["pickup"] = "pickup"
     id: Id
@@ -78,8 +92,11 @@ class ServiceArea(AcpModel):
     center_postal_code: Text | None = None
 
 
-class LocalDeliveryOption(AcpModel):
+class LocalDeliveryOption(StatedModel):
     """``FulfillmentOptionLocalDelivery``."""
+
+    DECIDES: ClassVar = _OFFER
+    UNREAD: ClassVar = _NO_TITLE
 
     type: Literal["local_delivery"] = "local_delivery"
     id: Id

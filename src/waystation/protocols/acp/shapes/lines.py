@@ -1,7 +1,7 @@
 """Line items, and the totals of lines, carts and orders."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import (
     StrictBool,
@@ -12,7 +12,16 @@ from waystation.models.commerce import (
     Many,
     Text,
 )
-from waystation.protocols.acp.shapes.base import AcpModel, Amount, Count, Id, Number, Quantity, WebUrl
+from waystation.protocols.acp.shapes.base import (
+    AcpModel,
+    Amount,
+    Count,
+    Id,
+    Number,
+    Quantity,
+    StatedModel,
+    WebUrl,
+)
 
 
 class TotalType(StrEnum):
@@ -40,8 +49,11 @@ class TaxBreakdownItem(AcpModel):
     amount: Amount
 
 
-class Total(AcpModel):
+class Total(StatedModel):
     """One line of a sum, in minor units of the session's currency."""
+
+    DECIDES: ClassVar = frozenset({"type", "amount"})
+    UNREAD: ClassVar = {"display_text": ""}
 
     type: TotalType
     display_text: Text
@@ -51,8 +63,10 @@ class Total(AcpModel):
     breakdown: Many[TaxBreakdownItem] | None = None
 
 
-class Item(AcpModel):
+class Item(StatedModel):
     """A product as the seller names it."""
+
+    DECIDES: ClassVar = frozenset({"id", "unit_amount"})
 
     id: Id
     name: Text | None = None
@@ -116,8 +130,10 @@ class DiscountDetail(AcpModel):
 AvailabilityStatus = Literal["in_stock", "low_stock", "out_of_stock", "backorder", "pre_order"]
 
 
-class LineItem(AcpModel):
+class LineItem(StatedModel):
     """A line of the cart."""
+
+    DECIDES: ClassVar = frozenset({"id", "item", "quantity", "unit_amount", "parent_id", "totals"})
 
     id: Id
     item: Item

@@ -1,16 +1,18 @@
 """What a seller tells an agent in addition to the amounts: messages and links."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     Field,
+    JsonValue,
 )
 
 from waystation.models.commerce import (
     Text,
 )
-from waystation.protocols.acp.shapes.base import AcpModel, WebUrl
+from waystation.protocols.acp.shapes.base import StatedModel, WebUrl, known_or_stated
 
 
 class MessageErrorCode(StrEnum):
@@ -65,10 +67,15 @@ class MessageWarningCode(StrEnum):
 
 Severity = Literal["info", "low", "medium", "high", "critical"]
 Resolution = Literal["recoverable", "requires_buyer_input", "requires_buyer_review"]
+_TYPE = frozenset({"type"})
+_NO_TEXT: Mapping[str, JsonValue] = {"code": "unknown", "content": ""}
 
 
-class MessageInfo(AcpModel):
+class MessageInfo(StatedModel):
     """Something to know."""
+
+    DECIDES: ClassVar = _TYPE
+    UNREAD: ClassVar = {"content": ""}
 
     type: Literal["info"] = "info"
     severity: Severity | None = None
@@ -78,11 +85,14 @@ class MessageInfo(AcpModel):
     content: Text
 
 
-class MessageWarning(AcpModel):
+class MessageWarning(StatedModel):
     """Something to heed."""
 
+    DECIDES: ClassVar = _TYPE
+    UNREAD: ClassVar = _NO_TEXT
+
     type: Literal["warning"] = "warning"
-    code: MessageWarningCode | DiscountErrorCode
+    code: Annotated[Text, known_or_stated(MessageWarningCode, DiscountErrorCode)]
     severity: Severity | None = None
     resolution: Resolution | None = None
     param: Text | None = None
@@ -90,11 +100,14 @@ class MessageWarning(AcpModel):
     content: Text
 
 
-class MessageError(AcpModel):
-    """Something that blocks the checkout; ``param`` is a JSONPath into the session."""
+class MessageError(StatedModel):
+    """Something that blocks the checkout, whatever its code; ``param`` is a JSONPath into the session."""
+
+    DECIDES: ClassVar = _TYPE
+    UNREAD: ClassVar = _NO_TEXT
 
     type: Literal["error"] = "error"
-    code: MessageErrorCode
+    code: Annotated[Text, known_or_stated(MessageErrorCode)]
     severity: Severity | None = None
     resolution: Resolution | None = None
     param: Text | None = None
@@ -105,8 +118,10 @@ class MessageError(AcpModel):
 Message = Annotated[MessageInfo | MessageWarning | MessageError, Field(discriminator="type")]
 
 
-class Link(AcpModel):
+class Link(StatedModel):
     """A page of the seller's."""
+
+    DECIDES: ClassVar = frozenset({"type", "url"})
 
     type: Literal[
         "terms_of_use",

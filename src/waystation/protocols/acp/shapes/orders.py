@@ -13,7 +13,16 @@ from waystation.models.commerce import (
     Many,
     Text,
 )
-from waystation.protocols.acp.shapes.base import AcpModel, Amount, Count, Currency, Id, Quantity, WebUrl
+from waystation.protocols.acp.shapes.base import (
+    AcpModel,
+    Amount,
+    Count,
+    Currency,
+    Id,
+    Quantity,
+    StatedModel,
+    WebUrl,
+)
 from waystation.protocols.acp.shapes.lines import Total
 
 
@@ -92,11 +101,15 @@ class DigitalDelivery(AcpModel):
     expires_at: DateTime | None = None
 
 
-class Fulfillment(AcpModel):
+class Fulfillment(StatedModel):
     """A delivery."""
 
+    DECIDES: ClassVar = frozenset({"id"})
+    UNREAD: ClassVar = {"type": None}
+
     id: Id
-    type: Literal["shipping", "pickup", "digital"]
+    type: Literal["shipping", "pickup", "digital"] | None
+    """``None`` only where a seller's own couldn't be read."""
     status: Text | None = None
     line_items: Many[LineItemReference] | None = None
     carrier: Text | None = None
@@ -109,12 +122,16 @@ class Fulfillment(AcpModel):
     events: Many[FulfillmentEvent] | None = None
 
 
-class Adjustment(AcpModel):
+class Adjustment(StatedModel):
     """A later change to an order, such as a refund."""
+
+    DECIDES: ClassVar = frozenset({"id", "type", "status", "amount", "currency"})
+    UNREAD: ClassVar = {"occurred_at": None}
 
     id: Id
     type: Text
-    occurred_at: DateTime
+    occurred_at: DateTime | None
+    """``None`` only where a seller's own couldn't be read."""
     status: Text
     line_items: Many[LineItemReference] | None = None
     amount: Amount | None = None
@@ -123,15 +140,18 @@ class Adjustment(AcpModel):
     reason: Text | None = None
 
 
-class Order(AcpModel):
-    """What a completed checkout became."""
+class Order(StatedModel):
+    """What a completed checkout became. In what a seller states, only the id has to be readable."""
+
+    DECIDES: ClassVar = frozenset({"id"})
+    UNREAD: ClassVar = {"checkout_session_id": None, "permalink_url": None}
 
     type: Literal["order"] | None = None
     id: Id
-    checkout_session_id: Id
+    checkout_session_id: Id | None
     order_number: Text | None = None
     client_reference_id: Text | None = None
-    permalink_url: WebUrl
+    permalink_url: WebUrl | None
     status: Text | None = None
     estimated_delivery: EstimatedDelivery | None = None
     confirmation: OrderConfirmation | None = None

@@ -1,6 +1,6 @@
 """How a seller can be paid, and what both sides are capable of."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -14,7 +14,7 @@ from waystation.models.commerce import (
     Many,
     Text,
 )
-from waystation.protocols.acp.shapes.base import MAX_ID_CHARS, AcpModel, Date, Id, WebUrl
+from waystation.protocols.acp.shapes.base import MAX_ID_CHARS, AcpModel, Date, Id, StatedModel, WebUrl
 
 
 class InterventionCapabilities(AcpModel):
@@ -44,18 +44,27 @@ class ExtensionDeclaration(AcpModel):
     spec: WebUrl | None = None
 
 
-class PaymentHandler(AcpModel):
+class PaymentHandler(StatedModel):
     """One way in which the seller can be paid."""
+
+    DECIDES: ClassVar = frozenset({"id", "name", "psp", "requires_pci_compliance", "config"})
+    UNREAD: ClassVar = {
+        "version": None,
+        "spec": None,
+        "requires_delegate_payment": None,
+        "config_schema": None,
+        "instrument_schemas": [],
+    }
 
     id: Id
     name: Text
     display_name: Text | None = None
-    version: Date
-    spec: WebUrl
-    requires_delegate_payment: StrictBool
+    version: Date | None
+    spec: WebUrl | None
+    requires_delegate_payment: StrictBool | None
     requires_pci_compliance: StrictBool
     psp: Text
-    config_schema: WebUrl
+    config_schema: WebUrl | None
     instrument_schemas: Many[WebUrl]
     config: JsonObject
     display_order: StrictInt | None = None
@@ -67,14 +76,18 @@ class PaymentHandler(AcpModel):
         return found if isinstance(found, str) and 0 < len(found) <= MAX_ID_CHARS else None
 
 
-class Payment(AcpModel):
-    """The seller's payment handlers."""
+class Payment(StatedModel):
+    """The seller's payment handlers. One that can't be read is none."""
+
+    DECIDES: ClassVar = frozenset[str]()
 
     handlers: Many[PaymentHandler]
 
 
-class Capabilities(AcpModel):
+class Capabilities(StatedModel):
     """What one side can do. Sellers state ``payment``; agents state plain extension names."""
+
+    DECIDES: ClassVar = frozenset({"payment"})
 
     payment: Payment | None = None
     interventions: InterventionCapabilities | None = None

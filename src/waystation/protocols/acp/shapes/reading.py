@@ -1,4 +1,4 @@
-"""Shapes from JSON: unknown fields ignored, known ones held to the protocol."""
+"""Shapes from JSON: requests are held to the protocol, sellers' statements to what money depends on."""
 
 from typing import TypeVar
 
@@ -8,12 +8,12 @@ from pydantic import (
 )
 
 from waystation.foreign_json import ForeignJsonError, read_json
-from waystation.protocols.acp.shapes.base import MAX_BODY_BYTES, AcpModel, ProtocolViolationError
+from waystation.protocols.acp.shapes.base import LENIENT, MAX_BODY_BYTES, AcpModel, ProtocolViolationError
 from waystation.protocols.acp.shapes.discovery import Discovery
 from waystation.protocols.acp.shapes.errors import ErrorBody
 from waystation.protocols.acp.shapes.feeds import FeedProducts
 from waystation.protocols.acp.shapes.orders import Order, OrderEvent
-from waystation.protocols.acp.shapes.sessions import Cart, CheckoutSession
+from waystation.protocols.acp.shapes.sessions import Cart, CheckoutSession, CompletedSession
 
 M = TypeVar("M", bound=AcpModel)
 
@@ -50,29 +50,43 @@ def read(model: type[M], raw: bytes | str, what: str) -> M:
     return validate(model, decode_json(raw, what), what)
 
 
+def read_stated(model: type[M], raw: bytes | str, what: str) -> M:
+    """Returns what a seller states, without what can't be read of it and decides nothing."""
+    value = decode_json(raw, what)
+    try:
+        return model.model_validate(value, extra="ignore", context=LENIENT)
+    except ValidationError as error:
+        raise ProtocolViolationError(what, _problems(error)) from None
+
+
 def read_session(raw: bytes | str) -> CheckoutSession:
     """Returns a seller's answer. For sums see ``problems_of_totals``."""
-    return read(CheckoutSession, raw, "the checkout session")
+    return read_stated(CheckoutSession, raw, "the checkout session")
+
+
+def read_completed(raw: bytes | str) -> CompletedSession:
+    """Returns what matters of a completed session, whatever else is in it: that it is, and the order."""
+    return read_stated(CompletedSession, raw, "the completed session")
 
 
 def read_order(raw: bytes | str) -> Order:
-    return read(Order, raw, "the order")
+    return read_stated(Order, raw, "the order")
 
 
 def read_order_event(raw: bytes | str) -> OrderEvent:
-    return read(OrderEvent, raw, "the order event")
+    return read_stated(OrderEvent, raw, "the order event")
 
 
 def read_cart(raw: bytes | str) -> Cart:
-    return read(Cart, raw, "the cart")
+    return read_stated(Cart, raw, "the cart")
 
 
 def read_discovery(raw: bytes | str) -> Discovery:
-    return read(Discovery, raw, "the discovery document")
+    return read_stated(Discovery, raw, "the discovery document")
 
 
 def read_products(raw: bytes | str) -> FeedProducts:
-    return read(FeedProducts, raw, "the product feed")
+    return read_stated(FeedProducts, raw, "the product feed")
 
 
 def read_error(raw: bytes | str) -> ErrorBody | None:

@@ -1,5 +1,7 @@
 """A seller's answers: checkout sessions and carts."""
 
+from typing import ClassVar, Literal
+
 from pydantic import (
     StrictBool,
 )
@@ -14,7 +16,16 @@ from waystation.models.commerce import (
     Text,
 )
 from waystation.protocols.acp.shapes.authentication import AuthenticationMetadata
-from waystation.protocols.acp.shapes.base import API_VERSION, AcpModel, Currency, Date, Id, Number, WebUrl
+from waystation.protocols.acp.shapes.base import (
+    API_VERSION,
+    AcpModel,
+    Currency,
+    Date,
+    Id,
+    Number,
+    StatedModel,
+    WebUrl,
+)
 from waystation.protocols.acp.shapes.discounts import DiscountsResponse
 from waystation.protocols.acp.shapes.fulfillment import (
     FulfillmentGroup,
@@ -42,8 +53,24 @@ class MarketingConsentOption(AcpModel):
     is_subscribed: StrictBool | None = None
 
 
-class CheckoutSession(AcpModel):
+class CheckoutSession(StatedModel):
     """The seller's authoritative state of a checkout (``CheckoutSessionBase``)."""
+
+    DECIDES: ClassVar = frozenset(
+        {
+            "id",
+            "status",
+            "currency",
+            "line_items",
+            "totals",
+            "fulfillment_details",
+            "selected_fulfillment_options",
+            "expires_at",
+            "quote_expires_at",
+        }
+    )
+    # Without a fallback, ``messages`` must be a list: an error in it may stand against paying.
+    UNREAD: ClassVar = {"capabilities": {}, "fulfillment_options": [], "links": []}
 
     id: Id
     protocol: ProtocolVersion | None = None
@@ -83,6 +110,14 @@ class CheckoutSession(AcpModel):
 
     def errors(self) -> tuple[MessageError, ...]:
         return tuple(message for message in self.messages if isinstance(message, MessageError))
+
+
+class CompletedSession(AcpModel):
+    """A session that has become an order, reduced to what then matters."""
+
+    id: Id
+    status: Literal[CheckoutStatus.COMPLETED]
+    order: Order
 
 
 class Cart(AcpModel):

@@ -1,0 +1,102 @@
+"""Whatever a turn's code raises ends that turn, is said in the session, and touches no other turn."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support import eventually
+from tests.world.agent import AgentProcess
+from tests.world.stack import Stack
+from waystation.client import Client, Session
+from waystation.models.events import TERMINAL_TURN_TYPES, Event
+
+Running = tuple[AgentProcess, Client]
+
+
+@pytest.fixture(scope="module")
+async def running(stack: Stack) -> AsyncIterator[Running]:
+    process = stack.run_agent("tests.agent.unruly:agent")
+    async with stack.client() as client:
+        yield process, client
+    assert process.terminate() == 0, "SIGTERM ends it, after all that"
+
+
+async def ask(client: Client, text: str) -> Session:
+    return await client.start("unruly", message=text)
+
+
+async def ended(session: Session) -> tuple[Event, list[Event]]:
+    """The turn's end, and everything in the log."""
+    found: list[Event] = []
+
+    async def over() -> bool:
+        found[:] = (await session.replay()).events
+        return any(event.type in TERMINAL_TURN_TYPES for event in found)
+
+    await eventually(over, within=40.0)
+    return next(event for event in found if event.type in TERMINAL_TURN_TYPES), found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exit the process",
+        "exit in a task",
+        "exit in a group",
+        "exit in a thread",
+        "interrupt",
+        "close a generator",
+        "group of the worst",
+    ],
+)
+async def test_what_would_end_the_process_ends_the_turn_alone(running: Running, text: str) -> None:
+    process, client = running
+    neighbour = await ask(client, "wait beside")
+    await asyncio.sleep(0.3)
+    end, _ = await ended(await ask(client, text))
+    assert end.type == "turn.failed"
+    assert end.data["code"] == "agent_error"
+    assert "the turn's code raised" in str(end.data["detail"])
+    assert (await ended(neighbour))[0].data == {"attempt": 1, "result": "undisturbed"}
+    assert not process.ended
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("exit in a task that nobody awaits", "gone: True"),
+        ("retry in a group", "at the second attempt"),
+        ("tool out of time", "went on"),
+        ("tool without json", "went on"),
+        ("message out of time", "went on"),
+    ],
+)
+async def test_what_a_turn_survives_leaves_nothing_open(running: Running, text: str, result: str) -> None:
+    _, client = running
+    end, events = await ended(await ask(client, text))
+    assert (end.type, end.data.get("result")) == ("turn.completed", result)
+    kinds = [event.type for event in events]
+    assert kinds.count("tool.called") == kinds.count("tool.returned")
+    if text == "message out of time":
+        said = [(e.data["text"], e.data.get("finish")) for e in events if e.type == "message.completed"][1:]
+        assert said == [("half an ans", "failed"), ("sorry", None)]
+
+
+async def test_a_result_that_is_nested_too_deeply_fails_its_turn(running: Running) -> None:
+    end, _ = await ended(await ask(running[1], "result that is deep"))
+    assert (end.type, end.data["code"]) == ("turn.failed", "agent_error")
+
+
+async def test_a_stop_closes_the_tool_that_it_cuts_off(running: Running) -> None:
+    session = await ask(running[1], "hang in a tool")
+
+    async def called() -> bool:
+        return any(event.type == "tool.called" for event in (await session.replay()).events)
+
+    await eventually(called)
+    await session.stop()
+    _, events = await ended(session)
+    assert [event.data["error"] for event in events if event.type == "tool.returned"] == [
+        "the turn was stopped"
+    ]

@@ -71,7 +71,7 @@ function cartTable(cart) {
     h("tbody", {},
       ...cart.lines.map((line) => h("tr", {},
         h("td", {}, h("bdi", {}, line.name ?? line.item_id), " ", h("small", {}, `${line.name ? `${isolate(line.item_id)}, ` : ""}line ${isolate(line.line_id)}`), line.parent_id ? h("small", {}, ` in ${isolate(line.parent_id)}`) : null,
-          (line.totals ?? []).length > 1 ? line.totals.map((total) => h("small", { class: "part" }, h("bdi", {}, totalName(total)), " ", h("bdi", {}, money(total.amount, currency)))) : null),
+          (line.totals ?? []).length > 1 ? h("small", { class: "parts" }, line.totals.map((total) => h("span", {}, `${isolate(totalName(total))} ${money(total.amount, currency)}`))) : null),
         h("td", { class: "amount" }, line.unit_amount == null ? "" : money(line.unit_amount, currency)),
         h("td", { class: "amount" }, String(line.quantity)),
         h("td", { class: "amount" }, money(lineTotal(line), currency)))),

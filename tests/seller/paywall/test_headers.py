@@ -90,6 +90,19 @@ async def test_a_failed_x402_payment_says_so_in_its_own_header(seller: EvmSeller
     await payer.client.aclose()
 
 
+@pytest.mark.parametrize("header", ["e30=", "x", None])
+async def test_so_does_one_that_was_never_tried(seller: EvmSeller, header: str | None) -> None:
+    async with seller.http() as client:
+        headers = {} if header is None else {"payment-signature": header}
+        answer = await client.get("/report", headers=headers)
+    assert answer.status_code == 402
+    if header is None:
+        assert "payment-response" not in answer.headers
+    else:
+        failed = http402.decode_json_header(answer.headers["payment-response"])
+        assert (failed["success"], failed["errorReason"]) == (False, "malformed-credential")
+
+
 def exposed(answer: httpx.Response) -> set[str]:
     return {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
 

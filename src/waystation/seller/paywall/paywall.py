@@ -345,6 +345,6 @@ def _response(entry: Entry, presented: Presented, retry_after: str | None) -> Re
         raise TurnedAway("verification-failed", 402, f"No money moved: {entry.refusal}.")
     if entry.answer is not None:
         return delivered(entry)
-    if entry.unkept and presented.expired:
+    if entry.unkept and (presented.expired or entry.key != presented.key):
         return unkept(entry)
     return owed(entry, retry_after)

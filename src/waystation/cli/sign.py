@@ -19,6 +19,7 @@ from waystation.models.base import replaced
 from waystation.models.decisions import Approve, Reject
 from waystation.models.mandates import MandateTerms
 from waystation.models.purchases import RetryPayment
+from waystation.terminal import complain, say, say_json, say_model
 
 if TYPE_CHECKING:
     from waystation.proofs import Signer
@@ -95,7 +96,7 @@ def sign_grant(
     granted = _checked(lambda: MandateTerms.model_validate_json(_read(terms)))
     proof = _signer(state).sign("grant", mandate_id, granted, lasts_seconds=minutes * 60)
     start = {"terms": _plain(granted), "proof": _plain(proof)}
-    typer.echo(json.dumps(start, separators=(",", ":")))
+    say_json(json.dumps(start, separators=(",", ":")))
 
 
 @sign_app.command("new-key")
@@ -106,8 +107,8 @@ def new_key(
     from waystation.proofs import Signer, new_signing_key
 
     key = _checked(lambda: new_signing_key(key_id))
-    typer.echo(f"{KEYS_VARIABLE}='{json.dumps([key])}'")
-    typer.echo(f"WAYSTATION_DECISION_PUBLIC_KEYS='{json.dumps([Signer.of(key).public_key])}'")
+    say(f"{KEYS_VARIABLE}='{json.dumps([key])}'")
+    say(f"WAYSTATION_DECISION_PUBLIC_KEYS='{json.dumps([Signer.of(key).public_key])}'")
 
 
 def _signer(state: Path) -> "Signer":
@@ -152,7 +153,7 @@ def _checked(make: Callable[[], T]) -> T:
 
 
 def _fail(message: str) -> typer.Exit:
-    typer.echo(f"waystation: {message}", err=True)
+    complain(message)
     return typer.Exit(1)
 
 
@@ -161,4 +162,4 @@ def _plain(model: BaseModel) -> object:
 
 
 def _print(model: BaseModel) -> None:
-    typer.echo(model.model_dump_json(exclude_none=True))
+    say_model(model, indent=None)

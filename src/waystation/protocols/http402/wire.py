@@ -29,6 +29,8 @@ PAYMENT_SIGNATURE = "payment-signature"
 PAYMENT_RESPONSE = "payment-response"
 PAYMENT_RECEIPT = "payment-receipt"
 PAYMENT_AUTHORIZATION = "payment-authorization"
+CREDENTIAL_HEADERS = frozenset({"authorization", PAYMENT_AUTHORIZATION})
+"""Where an MPP credential may be sent."""
 """Where an MPP credential may go as well, so that ``Authorization`` can carry a login."""
 PROBLEM_BASE = "https://paymentauth.org/problems/"
 
@@ -160,7 +162,7 @@ def parse_time(value: str) -> datetime:
 
 
 def decode_json_header(value: str) -> JsonObject:
-    """Decodes an x402 header: base64 of a JSON object.
+    """Decodes an x402 header: base64 of a JSON object, in either alphabet, padded or not.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -168,7 +170,8 @@ def decode_json_header(value: str) -> JsonObject:
     if len(value) > MAX_HEADER_CHARACTERS * 4:
         raise WireError("x402 header is too long")
     try:
-        decoded = read_json(base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True))
+        text = value.strip().rstrip("=").replace("-", "+").replace("_", "/")
+        decoded = read_json(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
         rfc8785.dumps(decoded)
     except (binascii.Error, ValueError, rfc8785.CanonicalizationError):
         raise WireError("x402 header is not base64 of JSON") from None

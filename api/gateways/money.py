@@ -66,7 +66,7 @@ logger = logging.getLogger(__name__)
 
 
 def _unknown(workflow_id: str) -> Problem:
-    return NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.")
+    return NotFound(f"There is no such mandate, purchase or paid request: '{workflow_id}'.")
 
 
 def _unreadable(workflow_id: str) -> Problem:
@@ -260,7 +260,7 @@ class MoneyGateway:
         )
 
     async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
-        """Returns the view once the payment is final, or as it stands after ``wait_seconds``."""
+        """Returns the view once the paid request is final, or as it stands after ``wait_seconds``."""
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
         try:
             view: PaidRequestView = await handle.execute_update(

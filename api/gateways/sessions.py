@@ -17,7 +17,7 @@ from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, Wo
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Invalid, Problem, Unavailable, UnknownSession, refusal
+from api.errors import Conflict, Invalid, Problem, Unavailable, UnknownSession, refusal
 from api.gateways.calls import Calls, Wording, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
@@ -165,7 +165,14 @@ class Gateway:
 
     async def send(self, session_id: str, message: SendMessage) -> Sent:
         """Sends a message; its id makes that idempotent."""
-        return await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        sent = await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        # Temporal itself answers a repeated id with the first answer, so this is where a mismatch shows.
+        if sent.digest not in (None, message.digest):
+            raise Conflict(
+                f"The message id {message.message_id} stands for another message already; choose another.",
+                code="id-taken",
+            )
+        return sent
 
     async def spawn(self, session_id: str, spawn: Spawn) -> Spawned:
         """Starts a sub-agent; its key makes that idempotent."""

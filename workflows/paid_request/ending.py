@@ -90,7 +90,7 @@ class PaymentEnding:
         self._journal.advance("delivered")
 
     def _end(self, closed: ClosedCredential) -> None:
-        """Ends a payment that is spent or counts as spent."""
+        """Ends a paid request whose price is spent or counts as spent."""
         if self._journal.state.result.answer is not None:
             self._deliver()
         elif closed.money_moved == "yes":

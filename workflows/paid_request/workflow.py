@@ -43,7 +43,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name=PAID_REQUEST.name)
 class PaidRequest:
-    """One paid request. Its workflow id is the payment's id and the root of its idempotency keys."""
+    """One paid request. Its workflow id is its own id and the root of its idempotency keys."""
 
     @workflow.init
     def __init__(self, start: PaidRequestStart) -> None:

@@ -13,7 +13,7 @@ from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequ
 from waystation.models.trail import AuditTrail
 
 POLL_SECONDS: Final = 20
-"""How long one request waits for a payment to end; well below the clients' own timeout."""
+"""How long one call waits for a paid request to end; well below the clients' own timeout."""
 
 
 class Payments:
@@ -28,7 +28,7 @@ class Payments:
         return await self._client.request("POST", "/payments", PaidRequestView, body)
 
     async def payment(self, payment_id: str, *, wait: bool = False) -> PaidRequestView:
-        """Returns the payment as it stands; with ``wait``, once it is final or some seconds have passed."""
+        """Returns it as it stands; with ``wait``, once it is final or some seconds have passed."""
         query = {"wait_seconds": str(POLL_SECONDS)} if wait else None
         return await self._client.request("GET", path("payments", payment_id), PaidRequestView, query=query)
 
@@ -37,15 +37,15 @@ class Payments:
         return await self._post(payment_id, "approve", {"digest": digest})
 
     async def reject(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
-        """Rejects the payment."""
+        """Rejects the terms; nothing is paid."""
         return await self._post(payment_id, "reject", {"reason": reason})
 
     async def cancel(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
-        """Stops the payment, if nothing was sent yet."""
+        """Stops the paid request, if nothing was sent yet."""
         return await self._post(payment_id, "cancel", {"reason": reason})
 
     async def audit(self, payment_id: str) -> AuditTrail:
-        """Returns every step of a payment."""
+        """Returns every step of a paid request."""
         return await self._client.request("GET", path("payments", payment_id, "audit"), AuditTrail)
 
     async def allowance(self, allowance_id: str) -> AllowanceView:

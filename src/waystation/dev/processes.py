@@ -32,6 +32,7 @@ from waystation.dev.sandbox import Sandbox
 from waystation.errors import WaystationError
 from waystation.settings import hash_api_key
 from waystation.temporal.encryption import generate_key
+from waystation.terminal import say
 
 logger = logging.getLogger(__name__)
 
@@ -318,7 +319,7 @@ class Dev:
             if not stop.is_set():
                 self._check_configuration()
             if not self._quiet:
-                print("Stopping; sessions continue when you restart it.", flush=True)
+                say("Stopping; sessions continue when you restart it.")
         finally:
             await self.stop()
 
@@ -405,8 +406,7 @@ class Dev:
         command = f"{command_name()} session"
         if given != DEFAULT_STATE_FOLDER:
             command += f" --state {given}"
-        print(
-            f"""
+        greeting = f"""
 Waystation is running. Its state is in {self.state.folder}. Ctrl-C stops it; restart it to continue.
 
   Console        {self.console_url()}
@@ -417,9 +417,9 @@ Waystation is running. Its state is in {self.state.folder}. Ctrl-C stops it; res
 In another terminal in this folder, try:
   {command} start demo --id hello --message "tokens=100"
   {command} tail hello
-""",
-            flush=True,
-        )
+"""
+        for line in greeting.splitlines():
+            say(line)
 
 
 async def _first(*tasks: asyncio.Task[T]) -> asyncio.Task[T]:

@@ -204,7 +204,7 @@ FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
 
 
 class PaidRequestStart(Frozen):
-    """What starts a PaidRequest workflow, whose workflow id is the payment's id.
+    """What starts a PaidRequest workflow, whose workflow id is the paid request's id.
 
     ``max_price`` also fixes the currency: offers in another one aren't taken, and amounts are never
     converted. ``rails`` are the acceptable ways to pay, preferred ones first. ``first_answer`` holds the
@@ -230,7 +230,7 @@ class PaidRequestStart(Frozen):
     approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
 
     def digest(self) -> str:
-        """Returns what a payment's id stands for: who pays, from which mandate, for exactly which request."""
+        """Returns what its id stands for: who pays, from which mandate, for exactly which request."""
         facts = [self.mandate_id, self.agent, self.request.digest()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -253,6 +253,8 @@ class PaidRequestView(Frozen):
     offer: Offer | None = None
     terms_digest: str | None = None
     """What an approval must name: the digest of price, payee, realm and request."""
+    body_sha256: str | None = None
+    """SHA-256 of the request's body in base64, as the digest covers it; ``None`` without a body."""
     approved_by: str | None = None
     credential_fingerprint: str | None = None
     money_moved: MoneyMoved = "no"

@@ -1,9 +1,9 @@
 """The sandbox's x402 facilitator: real signature checks, a simulated chain.
 
-It verifies EIP-3009 authorizations and answers as x402's own facilitator does, also when asked to settle
-again: it doesn't recognize what it has settled, and says that the nonce was used. Instead of a token contract
-it has a ledger (``waystation.sandbox.chain``). It answers ``POST /verify``, ``POST /settle``,
-``GET /supported`` and, so that payers and sellers can ask the chain, ``POST /rpc``
+It verifies EIP-3009 authorizations and answers as x402's own facilitator does. That includes being asked to
+settle again: it doesn't recognize an authorization that it has settled, and says that the nonce was used.
+Instead of a token contract it has a ledger (``waystation.sandbox.chain``). It serves ``POST /verify``,
+``POST /settle``, ``GET /supported`` and, so that payers and sellers can ask the chain, ``POST /rpc``
 (``waystation.sandbox.chain_rpc``).
 
     python -m waystation.sandbox.facilitator --port 8790 --data .waystation/sandbox

@@ -199,12 +199,12 @@ async def _reconcile(paywall: Paywall) -> None:
 
 
 def _inside(facilitator: FastAPI) -> httpx.AsyncClient:
-    """Returns the facilitator of the same process, without a socket."""
+    """Returns a client of the facilitator in this process, which needs no socket."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(facilitator))
 
 
 def _secret(path: Path) -> str:
-    """Returns the paywall's key, made once and kept, so that challenges survive a restart."""
+    """Returns the paywall's key. It is stored, so that challenges stay valid after a restart."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

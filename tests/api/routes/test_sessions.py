@@ -103,6 +103,9 @@ async def test_it_is_listed_with_its_title(client: Client, http: httpx.AsyncClie
         ("GET", "/sessions/-bad-/replay", None, 422, "invalid-session-id"),
         ("POST", "/sessions", {"agent": ""}, 422, "invalid"),
         ("POST", "/sessions", {"agent": "demo", "nonsense": 1}, 422, "invalid"),
+        ("POST", "/sessions", {"agent": "demo", "metadata": {"a": "x" * 1_001}}, 422, "invalid"),
+        ("POST", "/sessions", {"agent": "demo", "metadata": {"x" * 129: ""}}, 422, "invalid"),
+        ("POST", "/sessions", {"agent": "demo", "metadata": {str(n): "" for n in range(33)}}, 422, "invalid"),
         ("POST", "/sessions", "{", 422, "invalid"),
         ("GET", "/nowhere", None, 404, "not-found"),
         ("PUT", "/sessions", None, 405, "method-not-allowed"),
@@ -676,3 +679,19 @@ async def test_a_session_that_temporal_has_ended_is_closed_for_everybody(
 
 async def _follow(session: Session) -> list[str]:
     return [event.type async for event in session.events() if isinstance(event, Event)]
+
+
+async def test_an_id_that_stands_for_another_message_is_refused_and_nothing_is_lost(
+    http: httpx.AsyncClient, client: Client
+) -> None:
+    session = await client.start("demo", message="tokens=2")
+    await session.send("Hello", message_id="m-1")
+    assert (await session.send("Hello", message_id="m-1")).message_id == "m-1"
+    with pytest.raises(ConflictError, match="stands for another message"):
+        await session.send("Something else", message_id="m-1")
+    with pytest.raises(ConflictError, match="stands for another message"):
+        await client.start("demo", session_id=session.id, message="another first message")
+    again = await client.start("demo", session_id=session.id, message="tokens=2")
+    assert again.id == session.id
+    said = [message.text for message in await session.load() if message.actor.role == "user"]
+    assert said == ["tokens=2", "Hello"]

@@ -14,7 +14,7 @@ from waystation.models.payments import Rail
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.facilitator import Chain, create_facilitator_app
 from waystation.seller.paywall import EvmRail, evm_chain
-from waystation.seller.paywall.entries import Entry, SignedTransfer
+from waystation.seller.paywall.entries import Charge, Entry, SignedTransfer
 from waystation.seller.paywall.evm_chain import FINAL_AFTER_SECONDS
 from waystation.seller.paywall.rails import Outcome, Refused, Settled, Unclear
 
@@ -76,7 +76,12 @@ async def test_without_a_chain_people_are_told_and_nobody_is_asked_to_pay_again(
     assert entry.unclear is not None
     assert entry.transfer is not None
     assert entry.transfer.payer == payer.account.address
-    assert len(await seller.chain.transfers()) == 1
+    [transfer] = await seller.chain.transfers()
+    found = Charge(reference=transfer.tx, network=USDC_BASE_SEPOLIA.network, charged_at=NOW)
+    assert await seller.paywall.note_charged(entry, found)
+    assert not await seller.paywall.note_refused(entry, "a second opinion")
+    async with seller.http() as http:
+        assert (await http.get("/report", headers=payer.proof())).status_code == 200
     await payer.client.aclose()
     await seller.close()
 

@@ -64,7 +64,7 @@ def parse_mpp_credential(wire: str) -> Credential:
     Raises:
         WireError: The header doesn't say what its protocol asks for.
     """
-    return _read_mpp(Credential.from_authorization, wire, "credential")
+    return _read_mpp(Credential.from_authorization, wire.translate(_URL_BASE64), "credential")
 
 
 def parse_mpp_receipt(wire: str) -> MppReceipt:
@@ -161,8 +161,22 @@ def parse_time(value: str) -> datetime:
         raise WireError(f"timestamp {error}") from None
 
 
+def decode_base64(value: str) -> bytes:
+    """Decodes base64 or base64url, padded or not: clients mix them up.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    plain = value.strip().translate(_PLAIN_BASE64)
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
+_PLAIN_BASE64: Final = str.maketrans("-_", "+/")
+_URL_BASE64: Final = str.maketrans("+/", "-_")
+
+
 def decode_json_header(value: str) -> JsonObject:
-    """Decodes an x402 header: base64 of a JSON object, in either alphabet, padded or not.
+    """Decodes an x402 header: base64 or base64url of a JSON object.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -170,8 +184,7 @@ def decode_json_header(value: str) -> JsonObject:
     if len(value) > MAX_HEADER_CHARACTERS * 4:
         raise WireError("x402 header is too long")
     try:
-        text = value.strip().rstrip("=").replace("-", "+").replace("_", "/")
-        decoded = read_json(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
+        decoded = read_json(decode_base64(value))
         rfc8785.dumps(decoded)
     except (binascii.Error, ValueError, rfc8785.CanonicalizationError):
         raise WireError("x402 header is not base64 of JSON") from None

@@ -6,7 +6,7 @@ and order follow from these counts. So saying the same thing twice changes nothi
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from waystation.models.base import replaced
@@ -146,7 +146,7 @@ def _events(*steps: Iterable[acp.FulfillmentEvent]) -> tuple[acp.FulfillmentEven
     return tuple(first.values())
 
 
-def _held(fulfillments: Iterable[acp.Fulfillment], statuses: Iterable[str]) -> Counter[str]:
+def _held(fulfillments: Iterable[acp.Fulfillment], statuses: Container[str | None]) -> Counter[str]:
     """Returns how much of each line the fulfillments with such a status hold."""
     counts: Counter[str] = Counter()
     for one in fulfillments:

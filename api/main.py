@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_origins=list(settings.allowed_origins),
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+            expose_headers=["Retry-After"],
         )
     for part in (
         sessions,

@@ -24,28 +24,29 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 def odd(model: Any) -> st.SearchStrategy[Any]:
     """Returns values shaped by the model's JSON schema, most of which it takes, and others."""
     schema = TypeAdapter(model).json_schema()
-    return _shaped(schema, schema.get("$defs", {})) | ANYTHING
+    return shaped(schema, schema.get("$defs", {})) | ANYTHING
 
 
-def _shaped(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy[Any]:
+def shaped(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Returns values shaped by a JSON schema; ``defs`` are what it may refer to."""
     if "$ref" in schema:
-        return _shaped(defs[schema["$ref"].rpartition("/")[2]], defs)
+        return shaped(defs[schema["$ref"].rpartition("/")[2]], defs)
     if "const" in schema:
         return st.just(schema["const"])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            return st.one_of([_shaped(one, defs) for one in schema[several]])
+            return st.one_of([shaped(one, defs) for one in schema[several]])
     match schema.get("type"):
         case "object" if "properties" in schema:
             return _object(schema, defs)
         case "object":
             return st.dictionaries(TEXTS, ANYTHING, max_size=3)
         case "array" if "prefixItems" in schema:
-            return st.tuples(*(_shaped(one, defs) for one in schema["prefixItems"])).map(list)
+            return st.tuples(*(shaped(one, defs) for one in schema["prefixItems"])).map(list)
         case "array":
-            return st.lists(_shaped(schema.get("items", {}), defs), max_size=3)
+            return st.lists(shaped(schema.get("items", {}), defs), max_size=3)
         case "string" if "pattern" in schema:
             return st.from_regex(schema["pattern"], fullmatch=True) | TEXTS
         case "string":
@@ -63,7 +64,7 @@ def _shaped(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy[A
 
 def _object(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy[Any]:
     required = set(schema.get("required", ()))
-    fields = {name: _shaped(one, defs) for name, one in schema["properties"].items()}
+    fields = {name: shaped(one, defs) for name, one in schema["properties"].items()}
     return st.fixed_dictionaries(
         {name: one for name, one in fields.items() if name in required},
         optional={name: one for name, one in fields.items() if name not in required},

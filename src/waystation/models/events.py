@@ -24,8 +24,8 @@ MAX_DATA_BYTES = 65_536
 """The most JSON that one event may carry besides its text."""
 MAX_WRITES_PER_PUBLISH = 1_000
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
-"""An id chosen by a client, an agent or the workflow: 1 to 128 characters."""
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/|+-]{0,127}$")]
+"""An id chosen by a client, an agent, an identity provider (``auth0|5f7c``) or the workflow."""
 
 SessionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """A session's id is its Temporal workflow id: 1 to 100 letters, digits, ``.``, ``_``, ``-``."""

@@ -204,7 +204,7 @@ class RedeemAnswer(Frozen):
     answer: HttpAnswer | None = None
     receipt: Receipt | None = None
     problem: str | None = None
-    """Last part of the problem type of a refusal, such as ``payment-expired``."""
+    """Last part of the problem type of a refusal, such as ``payment-expired``; x402's ``errorReason``."""
 
 
 class ClosedCredential(Frozen):

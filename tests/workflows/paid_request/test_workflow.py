@@ -712,16 +712,26 @@ async def test_a_caller_cannot_smuggle_a_credential_or_key_of_its_own(bench: Ben
         assert request.headers["host"] == "paid.test"
 
 
-async def test_a_request_with_its_own_authorization_is_paid_by_x402_only(bench: Bench) -> None:
+async def test_a_request_with_its_own_authorization_keeps_it(bench: Bench) -> None:
     headers = [("Authorization", "Bearer of-the-caller")]
     dollars, tokens = await bench.mandate(usd(1_000)), await bench.mandate(usdc(10_000_000))
-    refused = await bench.pay("/v1/facts/7", usd(60), dollars, request={"headers": headers})
-    assert refused.refusal is not None
-    assert refused.refusal.rule == "other_currency"
-    paid = await bench.pay("/v1/facts/7", usdc(600_000), tokens, request={"headers": headers})
-    assert paid.status == "delivered"
-    [sent] = [request for request in bench.network.sent_to("paid.test") if has_credential(request)]
-    assert sent.headers["authorization"] == "Bearer of-the-caller"
+    for price, mandate, header in (
+        (usd(60), dollars, "payment-authorization"),
+        (usdc(600_000), tokens, "payment-signature"),
+    ):
+        paid = await bench.pay("/v1/facts/7", price, mandate, request={"headers": headers})
+        assert paid.status == "delivered"
+        [sent] = [one for one in bench.network.sent_to("paid.test") if header in one.headers]
+        assert sent.headers["authorization"] == "Bearer of-the-caller"
+
+
+async def test_a_server_of_the_first_x402_version_is_told_apart(bench: Bench) -> None:
+    server = EvilServer(lambda request, n: ask(), lambda request, n: Response())
+    bench.network.add("evil.test", server.app)
+    view = await bench.pay("https://evil.test/", usdc(2_000), await bench.mandate(usdc(10_000)))
+    assert view.refusal is not None
+    assert view.refusal.rule == "no_usable_offer"
+    assert "x402 version 1" in view.refusal.message
 
 
 async def test_a_server_that_hangs_is_given_up_and_its_token_voided(

@@ -16,6 +16,8 @@ from waystation.protocols.http402.wire import (
     parse_mpp_receipt,
 )
 
+MAX_REASON_CHARACTERS = 64
+
 
 def parse_receipt(headers: Iterable[tuple[str, str]], rail: Rail) -> Receipt | None:
     """Returns the receipt of a paid response, or None if there is none or it can't be read."""
@@ -26,6 +28,22 @@ def parse_receipt(headers: Iterable[tuple[str, str]], rail: Rail) -> Receipt | N
         return _mpp_receipt(values.get(PAYMENT_RECEIPT), rail)
     except (WireError, ValidationError):
         return None
+
+
+def parse_settlement_failure(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Returns why an x402 payment was not settled, as the server says; None if it says nothing."""
+    values = {name.lower(): value for name, value in headers}
+    stated = values.get(PAYMENT_RESPONSE)
+    if stated is None or len(stated) > MAX_HEADER_CHARACTERS:
+        return None
+    try:
+        settled = decode_json_header(stated)
+    except WireError:
+        return None
+    reason = settled.get("errorReason")
+    if settled.get("success") is not False or not isinstance(reason, str):
+        return None
+    return reason[:MAX_REASON_CHARACTERS] or None
 
 
 def _mpp_receipt(value: str | None, rail: Rail) -> Receipt | None:

@@ -29,6 +29,8 @@ PAYMENT_SIGNATURE = "payment-signature"
 PAYMENT_RESPONSE = "payment-response"
 PAYMENT_RECEIPT = "payment-receipt"
 PAYMENT_AUTHORIZATION = "payment-authorization"
+CREDENTIAL_HEADERS = frozenset({"authorization", PAYMENT_AUTHORIZATION})
+"""Where an MPP credential may be sent."""
 """Where an MPP credential may go as well, so that ``Authorization`` can carry a login."""
 PROBLEM_BASE = "https://paymentauth.org/problems/"
 

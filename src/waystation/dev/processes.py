@@ -64,6 +64,9 @@ DEV_SERVER_OPTIONS = (
     # here there is one, and past that rate every step of every workflow would wait up to 50 ms.
     "--dynamic-config-value", "history.transferProcessorMaxPollRPS=100000",
     "--dynamic-config-value", "history.timerProcessorMaxPollRPS=100000",
+    # The dev server opens an HTTP API that any web page could post to, signals included. Nobody needs it, and
+    # it can only be closed by a name that no request can have.
+    "--dynamic-config-value", 'frontend.httpAllowedHosts=["no host"]',
 )  # fmt: skip
 ROLES = ("service", "agent", "operator", "approver", "client")
 CONSOLE_ROLES = ("client", "operator", "approver")

@@ -2,15 +2,17 @@
 
 import asyncio
 import base64
-import json
 import re
 import subprocess
 
 from tests.end_to_end.talk import Talk
 from tests.support import eventually
+from tests.world.keys import SIGNER
 from tests.world.money_stack import PERSON, MoneyStack
 from tests.world.stack import KEYS
 from tests.world.temporal import TEMPORAL
+from waystation.models.base import replaced
+from waystation.models.decisions import Approve
 from worker import PAID_REQUEST_WORKFLOWS, PURCHASE_WORKFLOWS
 
 ROUTES = {
@@ -61,7 +63,7 @@ async def test_histories_are_encrypted_and_operators_can_read_them(money: MoneyS
         assert refused.status_code == 403, role
 
 
-async def test_plain_json_from_temporals_command_line_approves(money: MoneyStack) -> None:
+async def test_signed_json_from_temporals_command_line_approves(money: MoneyStack) -> None:
     mandate = await money.mandate()
     async with money.client() as client, money.buying() as person:
         talk = await Talk.begin(client, "shopper")
@@ -71,7 +73,8 @@ async def test_plain_json_from_temporals_command_line_approves(money: MoneyStack
         )
         asked = await talk.until("approval.requested")
         purchase_id = str(asked.data["purchase_id"])
-        wish = json.dumps({"digest": asked.data["digest"], "approver": PERSON})
+        said = Approve(digest=str(asked.data["digest"]), approver=PERSON)
+        wish = replaced(said, proof=SIGNER.sign("approve", purchase_id, said)).model_dump_json()
         command = [TEMPORAL, "workflow", "signal", "--address", money.temporal.address, "-w", purchase_id]
         process = await asyncio.create_subprocess_exec(*command, "--name", "approve", "--input", wish)
         assert await process.wait() == 0

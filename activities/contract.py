@@ -67,6 +67,12 @@ PAYMENT_METHOD_DECLINED: Final = "PaymentMethodDeclined"
 MANDATE_REFUSED: Final = "MandateRefused"
 """Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
 
+MANDATE_UNAVAILABLE: Final = "MandateUnavailable"
+"""Retryable: the mandate's workflow gave no answer."""
+
+HOUSE_UNAVAILABLE: Final = "HouseUnavailable"
+"""Retryable: Temporal or this project's own part gave no answer, and no peer was asked."""
+
 REQUEST_INVALID: Final = "PaidRequestInvalid"
 """Final: the request can't be made at all (no TLS, bad URL). ``details``: the rule's name."""
 CREDENTIAL_NOT_MINTED: Final = "CredentialNotMinted"

@@ -14,10 +14,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
+from waystation.proofs import Verifier
 from waystation.redaction import install_redaction
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
 from waystation.temporal.names import SESSION_TASK_QUEUE
+from waystation.temporal.sealing import Vault
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
 from workflows.paid_request import PaidRequest
@@ -80,9 +82,14 @@ async def run(settings: Settings) -> None:
             resources.push_async_callback(close)
         else:
             announce = over_http(settings, await resources.enter_async_context(httpx.AsyncClient()))
+        verifier = Verifier(settings.decision_public_keys, unsigned=settings.unsigned_decisions)
+        vault = Vault([key.get_secret_value() for key in settings.token_keys])
+        news = Announcements(announce)
         money = [
-            *await open_purchase_activities(client, settings.money, resources, news=Announcements(announce)),
-            *await open_paid_request_activities(client, settings, resources),
+            *await open_purchase_activities(
+                client, settings.money, resources, verifier=verifier, vault=vault, news=news
+            ),
+            *await open_paid_request_activities(client, settings, resources, vault=vault),
         ]
         # The workflow sandbox finds non-deterministic code, and tests run in it; here it would take a fifth
         # of the worker's time and find nothing.
@@ -92,8 +99,28 @@ async def run(settings: Settings) -> None:
                     "No external storage is set, so sessions are full after 1 MB. "
                     "Set WAYSTATION_STORAGE_DIR or WAYSTATION_STORAGE_S3_BUCKET, here and for the API."
                 )
+            _warn_about_money(verifier, vault)
             logger.info("Working on task queue %s", SESSION_TASK_QUEUE)
             await stop.wait()
+
+
+def _warn_about_money(verifier: Verifier, vault: Vault) -> None:
+    """Says what is missing for purchases and payments; sessions need none of it."""
+    if verifier.takes_unsigned:
+        logger.warning(
+            "WAYSTATION_UNSIGNED_DECISIONS is set: whoever reaches Temporal can approve and grant in any "
+            "name. Only for development."
+        )
+    elif not verifier.knows_keys:
+        logger.warning(
+            "No decision key is known, so no approval and no mandate counts. Set WAYSTATION_DECISION_KEYS "
+            "for the API and WAYSTATION_DECISION_PUBLIC_KEYS for workers; 'waystation sign new-key' makes a "
+            "pair."
+        )
+    if not vault.is_open:
+        logger.warning(
+            "No token key is set, so nothing is paid. Set WAYSTATION_TOKEN_KEYS, the same for all workers."
+        )
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import SecretStr
@@ -25,8 +24,9 @@ from activities.contract import (
     OpenCheckout,
 )
 from activities.heartbeats import heartbeating
+from activities.secrets import opened
 from waystation.buyer.carts import Source, read_answer, read_answer_or_order
-from waystation.buyer.origins import RequestInvalidError
+from waystation.buyer.origins import RequestInvalidError, check_transport
 from waystation.buyer.products import NO_DISCOVERY
 from waystation.models.purchases import (
     CheckoutAnswer,
@@ -34,13 +34,13 @@ from waystation.models.purchases import (
     PurchaseRequest,
 )
 from waystation.protocols import acp
+from waystation.temporal.sealing import Vault
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 READ_TIMEOUT_SECONDS: Final = 25
 COMPLETE_READ_TIMEOUT_SECONDS: Final = 40
 DISCOVERY_CACHE_SECONDS: Final = 3600
 MAX_CACHED_DISCOVERIES: Final = 500
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 class SellerCredentials:
@@ -80,11 +80,13 @@ class CheckoutActivities(CheckoutCalls):
     Args:
         http: a client without retries and without redirects; shared, closed by its owner.
         credentials: what to authenticate with at which seller.
+        vault: opens payment tokens.
     """
 
-    def __init__(self, http: httpx.AsyncClient, credentials: SellerCredentials) -> None:
+    def __init__(self, http: httpx.AsyncClient, credentials: SellerCredentials, vault: Vault) -> None:
         self._http = http
         self._credentials = credentials
+        self._vault = vault
         self._base_urls: dict[str, _Discovered] = {}
 
     @activity.defn
@@ -140,7 +142,7 @@ class CheckoutActivities(CheckoutCalls):
         Any failure other than a clear 4xx leaves the outcome unknown: ask again with the same key, or read.
         """
         request, proof = call.request, call.authentication
-        credential = acp.PaymentCredential(type="spt", token=SecretStr(call.token_id))
+        credential = acp.PaymentCredential(type="spt", token=SecretStr(opened(self._vault, call.token)))
         body = acp.CheckoutCompleteRequest(
             buyer=request.buyer,
             payment_data=acp.PaymentData(
@@ -318,15 +320,10 @@ async def _bounded(response: httpx.Response, what: str) -> bytes:
 
 
 def _require_tls(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return
-    raise ApplicationError(
-        f"{parts.hostname} is not reached over TLS; give its https origin",
-        "tls_required",
-        type=contract.SELLER_REFUSED,
-        non_retryable=True,
-    )
+    try:
+        check_transport(url)
+    except RequestInvalidError as error:
+        raise failures.seller_out_of_bounds(error) from None
 
 
 def _base_from_discovery(body: bytes) -> str:

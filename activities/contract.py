@@ -27,13 +27,14 @@ from waystation.models.payments import (
     ClosedCredential,
     HeaderPair,
     MintCall,
-    MintedCredential,
     Offer,
     PaidHttpRequest,
     ProbeAnswer,
     Rail,
     RedeemAnswer,
+    SealedCredential,
 )
+from waystation.models.proofs import ProofQuestion, ProofVerdict, Sealed
 from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
@@ -72,6 +73,9 @@ MANDATE_UNAVAILABLE: Final = "MandateUnavailable"
 
 HOUSE_UNAVAILABLE: Final = "HouseUnavailable"
 """Retryable: Temporal or this project's own part gave no answer, and no peer was asked."""
+
+SEALING_FAILED: Final = "SealingFailed"
+"""This worker can't seal (final) or open a payment secret; the message says what to set."""
 
 REQUEST_INVALID: Final = "PaidRequestInvalid"
 """Final: the request can't be made at all (no TLS, bad URL). ``details``: the rule's name."""
@@ -153,6 +157,15 @@ class MandateCalls(Protocol):
         ...
 
 
+class ProofCalls(Protocol):
+    """What is asked about who decided."""
+
+    @activity.defn
+    async def check_proof(self, question: ProofQuestion) -> ProofVerdict:
+        """Returns whether a decision about the workflow that asks counts."""
+        ...
+
+
 class OpenCheckout(Frozen):
     """A checkout to create for a request."""
 
@@ -187,7 +200,7 @@ class CompleteCheckout(Frozen):
     checkout: CheckoutRef
     request: PurchaseRequest
     handler_id: str
-    token_id: str = Field(repr=False)
+    token: Sealed = Field(repr=False)
     authentication: AuthenticationDone | None = None
     idempotency_key: str
 
@@ -323,7 +336,7 @@ class RedeemCall(Frozen):
 
     request: PaidHttpRequest
     offer: Offer
-    credential: MintedCredential
+    credential: SealedCredential
     key: str
 
 
@@ -331,7 +344,7 @@ class CloseCall(Frozen):
     """A credential to close: find out whether it moved money, and if not, make sure it never will."""
 
     offer: Offer
-    credential: MintedCredential
+    credential: SealedCredential
     key: str
 
 
@@ -362,7 +375,7 @@ class PaidRequestCalls(Protocol):
         ...
 
     @activity.defn
-    async def mint_payment_credential(self, call: MintCall) -> MintedCredential:
+    async def mint_payment_credential(self, call: MintCall) -> SealedCredential:
         """Issues a token or signs an authorization for exactly this offer. Sends nothing to the server."""
         ...
 

@@ -23,6 +23,7 @@ from activities.contract import (
     ReadOffers,
     RedeemCall,
 )
+from activities.secrets import check_open, opened_credential, sealed_credential
 from waystation.buyer.allowance.payments import PaymentLimits, PaymentSteps, mint_call
 from waystation.buyer.credentials import Credentials, NotMintedError
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
@@ -32,11 +33,12 @@ from waystation.models.payments import (
     AllowanceAnswer,
     ClosedCredential,
     MintCall,
-    MintedCredential,
     PaidHttpRequest,
     ProbeAnswer,
     RedeemAnswer,
+    SealedCredential,
 )
+from waystation.temporal.sealing import Vault
 
 HEARTBEAT_SECONDS: Final = 1.0
 
@@ -87,9 +89,10 @@ def _final(kind: str, error: RequestInvalidError | NotMintedError) -> Applicatio
 class PaidRequestActivities(PaidRequestCalls):
     """Talks to paid servers, the processor and the wallet."""
 
-    def __init__(self, http: PaidHttp, credentials: Credentials) -> None:
+    def __init__(self, http: PaidHttp, credentials: Credentials, vault: Vault) -> None:
         self._http = http
         self._credentials = credentials
+        self._vault = vault
 
     @activity.defn
     @_acting
@@ -113,13 +116,14 @@ class PaidRequestActivities(PaidRequestCalls):
 
     @activity.defn
     @_acting
-    async def mint_payment_credential(self, call: MintCall) -> MintedCredential:
+    async def mint_payment_credential(self, call: MintCall) -> SealedCredential:
         """Issues a token or signs an authorization for exactly this offer. Sends nothing to the server.
 
         Raises:
             ApplicationError: ``CredentialNotMinted`` (final), or the processor's failure.
         """
-        return await self._credentials.mint(call)
+        check_open(self._vault)
+        return sealed_credential(self._vault, await self._credentials.mint(call))
 
     @activity.defn
     @_acting
@@ -129,7 +133,8 @@ class PaidRequestActivities(PaidRequestCalls):
         Raises:
             ApplicationError: ``SellerUnavailable`` (retryable): nobody knows whether money moved.
         """
-        return await self._http.send(call.request, call.offer, call.credential, key=call.key, owner=_owner())
+        credential = opened_credential(self._vault, call.credential)
+        return await self._http.send(call.request, call.offer, credential, key=call.key, owner=_owner())
 
     @activity.defn
     @_acting
@@ -139,7 +144,8 @@ class PaidRequestActivities(PaidRequestCalls):
         Raises:
             ApplicationError: ``ProcessorUnavailable`` (retryable).
         """
-        return await self._credentials.close(call.offer, call.credential, key=call.key)
+        credential = opened_credential(self._vault, call.credential)
+        return await self._credentials.close(call.offer, credential, key=call.key)
 
     # Within an allowance
 

@@ -16,12 +16,15 @@ from activities.mandates import MandateActivities
 from activities.order_events import OrderRouting
 from activities.paid_requests import PaidRequestActivities
 from activities.payment_tokens import PaymentTokenActivities
+from activities.proofs import ProofActivities
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials, open_credentials
 from waystation.buyer.http import PaidHttp
 from waystation.buyer.networks import checked_client, read_networks
+from waystation.proofs import Verifier
 from waystation.settings import MoneySettings, Settings
 from waystation.stripe_http import open_stripe
+from waystation.temporal.sealing import Vault
 
 Activities = Sequence[Callable[..., object]]
 
@@ -32,6 +35,8 @@ def purchase_activities(
     http: httpx.AsyncClient,
     sellers: SellerCredentials,
     processor: stripe.StripeClient | None,
+    verifier: Verifier,
+    vault: Vault,
     news: Announcements | None = None,
 ) -> Activities:
     """Returns all activities of mandates and purchases, made from the parts given.
@@ -42,10 +47,12 @@ def purchase_activities(
         sellers: bearer credentials by seller origin.
         news: tells the API processes that a session has news; without it they find out by polling.
         processor: from ``waystation.stripe_http.open_stripe``; its connections are closed by its owner.
+        verifier: checks who decided.
+        vault: seals payment tokens in histories.
     """
     mandates = MandateActivities(client)
-    checkouts = CheckoutActivities(http, sellers)
-    tokens = PaymentTokenActivities(processor)
+    checkouts = CheckoutActivities(http, sellers, vault)
+    tokens = PaymentTokenActivities(processor, vault)
     return (
         mandates.read_mandate,
         mandates.reserve_from_mandate,
@@ -53,6 +60,7 @@ def purchase_activities(
         mandates.release_to_mandate,
         mandates.refund_to_mandate,
         mandates.holder_is_running,
+        ProofActivities(verifier).check_proof,
         checkouts.open_checkout,
         checkouts.update_checkout,
         checkouts.read_checkout,
@@ -71,6 +79,8 @@ async def open_purchase_activities(
     settings: MoneySettings,
     resources: AsyncExitStack,
     *,
+    verifier: Verifier,
+    vault: Vault,
     news: Announcements | None = None,
 ) -> Activities:
     """Returns the same from the settings; what they hold open is closed with ``resources``.
@@ -86,12 +96,14 @@ async def open_purchase_activities(
         )
         resources.push_async_callback(connections.close_async)
     sellers = SellerCredentials(settings.seller_credentials, default=settings.seller_default_credential)
-    return purchase_activities(client, http=http, sellers=sellers, processor=processor, news=news)
+    return purchase_activities(
+        client, http=http, sellers=sellers, processor=processor, verifier=verifier, vault=vault, news=news
+    )
 
 
-def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activities:
+def paid_request_activities(http: PaidHttp, credentials: Credentials, vault: Vault) -> Activities:
     """Returns all activities of paid requests and allowances, made from the parts given."""
-    paid = PaidRequestActivities(http, credentials)
+    paid = PaidRequestActivities(http, credentials, vault)
     return (
         paid.probe_paid_resource,
         paid.read_payment_offers,
@@ -104,7 +116,7 @@ def paid_request_activities(http: PaidHttp, credentials: Credentials) -> Activit
 
 
 async def open_paid_request_activities(
-    client: Client, settings: Settings, resources: AsyncExitStack
+    client: Client, settings: Settings, resources: AsyncExitStack, *, vault: Vault
 ) -> Activities:
     """Returns the same from the settings; what they hold open is closed with ``resources``.
 
@@ -114,4 +126,4 @@ async def open_paid_request_activities(
     answers = AnswerStore(client.data_converter, namespace=client.namespace)
     http = PaidHttp(answers=answers, allowed=read_networks(settings.money.allowed_networks))
     resources.push_async_callback(http.close)
-    return paid_request_activities(http, await open_credentials(settings, resources))
+    return paid_request_activities(http, await open_credentials(settings, resources), vault)

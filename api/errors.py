@@ -22,6 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.exceptions import ApplicationError
 
 from waystation.models.base import JsonObject
@@ -120,6 +121,7 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.SPAWN_REFUSED: (Conflict, "spawn-refused"),
     names.ALREADY_DECIDED: (Conflict, "already-decided"),
     names.NOT_AN_APPROVER: (Forbidden, "not-an-approver"),
+    names.NOT_PROVEN: (Forbidden, "not-proven"),
     names.NOT_AWAITING_APPROVAL: (Conflict, "not-awaiting-approval"),
     names.STALE_DIGEST: (Conflict, "stale-digest"),
     names.QUEUE_FULL: (TooMany, "queue-full"),
@@ -181,13 +183,35 @@ def install(app: FastAPI) -> None:
             case HTTPException():
                 return response(_Plain(error))
             case _:
-                logger.exception(
-                    "Unexpected error at %s %s", request.method, request.url.path, exc_info=error
-                )
-                return response(Problem("Something went wrong here; it has been logged."))
+                raise error
 
-    for kind in (Problem, RequestValidationError, HTTPException, Exception):
+    for kind in (Problem, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
+    app.add_middleware(_Unexpected)
+
+
+class _Unexpected:
+    """Answers what nobody expected: a middleware, so that others around it (CORS) see an ordinary answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if scope["type"] != "http" or begun:
+                raise
+            logger.exception("Unexpected error at %s %s", scope["method"], scope["path"])
+            problem = response(Problem("Something went wrong here; it has been logged."))
+            await problem(scope, receive, send)
 
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 """The API process: puts the parts together. Run: ``waystation api``."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -31,8 +32,11 @@ from api.routes import (
     tokens,
 )
 from waystation import __version__
+from waystation.proofs import signer_from
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
+
+logger = logging.getLogger(__name__)
 
 MIN_COMPRESSED_BYTES = 1_024
 
@@ -65,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_origins=list(settings.allowed_origins),
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+            expose_headers=["Retry-After"],
         )
     for part in (
         sessions,
@@ -90,7 +95,13 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     # Lazily: while Temporal is down, the API still starts, and answers 503.
     client = await connect(settings, resources, lazy=True)
     gateway = Gateway(client, settings.temporal_timeout_seconds)
-    money = MoneyGateway(client, settings.temporal_timeout_seconds)
+    signer = signer_from([key.get_secret_value() for key in settings.decision_keys])
+    if signer is None:
+        logger.warning(
+            "WAYSTATION_DECISION_KEYS is not set: approvals and mandates count only where workers take "
+            "unsigned ones. 'waystation sign new-key' makes a pair of keys."
+        )
+    money = MoneyGateway(client, settings.temporal_timeout_seconds, signer=signer)
     feeds = Feeds(gateway, bus, settings)
     await feeds.start()
     resources.push_async_callback(feeds.stop)

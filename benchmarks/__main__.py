@@ -20,11 +20,11 @@ ORDER = (
     "latency", "fan_out", "resume", "reconnects", "stops", "continuation", "idle_sessions", "recovery",
     "cost", "purchases", "paid_requests",
 )  # fmt: skip
-"""In which they run and are told; others follow."""
+"""The order in which scenarios run and are reported; any others follow."""
 
 
 def scenarios() -> list[Scenario]:
-    """Those of all modules of this package that offer one."""
+    """Returns the scenarios of all modules of this package, in their order."""
     names = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__"]
     modules = [importlib.import_module(f"benchmarks.{name}") for name in names]
     found: list[Scenario] = [module.SCENARIO for module in modules if hasattr(module, "SCENARIO")]
@@ -32,13 +32,13 @@ def scenarios() -> list[Scenario]:
 
 
 def recorded_runs() -> list[tuple[Scenario, Recorded]]:
-    """Every scenario that has a recorded run."""
+    """Returns every scenario that has a recorded run."""
     runs = ((scenario, recording.load(scenario.name)) for scenario in scenarios())
     return [(scenario, recorded) for scenario, recorded in runs if recorded]
 
 
 def run(chosen: list[Scenario], size: Size, console: Console) -> list[str]:
-    """Runs, shows and records scenarios; answers the names of those that failed."""
+    """Runs, shows and records scenarios; returns the names of those that failed."""
     failed = []
     for scenario in chosen:
         console.print(f"\n[bold]{scenario.title}[/bold] ({scenario.name}, {size})")
@@ -46,7 +46,7 @@ def run(chosen: list[Scenario], size: Size, console: Console) -> list[str]:
         try:
             rows = asyncio.run(scenario.run(size, lambda line: console.print(line, markup=False)))
         except Exception:
-            # The others are still worth their time.
+            # The other scenarios still run.
             console.print_exception()
             failed.append(scenario.name)
             continue
@@ -59,7 +59,7 @@ def run(chosen: list[Scenario], size: Size, console: Console) -> list[str]:
 
 
 def render() -> None:
-    """Makes docs/benchmarks.md, docs/scaling.md and sessions.json from what is recorded."""
+    """Writes docs/benchmarks.md, docs/scaling.md and sessions.json from the recorded runs."""
     runs = recorded_runs()
     by_name = {scenario.name: recorded for scenario, recorded in runs}
     report.write(runs)
@@ -68,7 +68,7 @@ def render() -> None:
 
 
 def main() -> int:
-    """Entry point."""
+    """Runs what the command line asks for and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     known = scenarios()
     names = [scenario.name for scenario in known]
@@ -80,10 +80,10 @@ def main() -> int:
     if arguments.render:
         render()
         return 0
-    # However it is ended, the processes that it has started end with it.
+    # SIGTERM ends it as an exception does, so that the processes it has started are stopped too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # A thousand subscribers and as many sockets of the server, in processes that inherit this.
+    # A thousand subscribers need as many sockets in the server; child processes inherit the limit.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     console = Console(width=None if sys.stdout.isatty() else 180)

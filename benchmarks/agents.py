@@ -1,4 +1,4 @@
-"""The agent that benchmarks measure: each token says when it was written."""
+"""The agent that benchmarks measure: each token holds the time at which it was written."""
 
 import asyncio
 
@@ -9,14 +9,14 @@ from waystation.agents.demo import Pace, Script
 agent = Agent("bench")
 
 START_DELAY_SECONDS = 0.5
-"""Lets the screens see the turn begin before the first token is timed."""
+"""How long subscribers have to see the turn begin before the first token is timed."""
 
 
 @agent.turn
 async def stream(turn: Turn) -> None:
-    """``tokens=400 rate=50``: streams stamps at a steady rate.
+    """Streams stamps at a steady rate; the message says how many, as in ``tokens=400 rate=50``.
 
-    ``echo=1`` says the message again instead, word by word.
+    With ``echo=1`` it repeats the message instead, word by word.
     """
     script = Script(turn)
     if script.number("echo"):

@@ -1,7 +1,7 @@
 """Charts as SVG text: lines over a logarithmic or linear axis, and horizontal bars.
 
-Small on purpose. What it draws is checked in beside the page that shows it, and must look the
-same whoever draws it, with nothing installed.
+The drawings are checked in beside the page that shows them. They must come out the same on every machine
+without a library, so this draws no more than the page needs.
 """
 
 import math
@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 76, 170, 46, 52
 BAR_HEIGHT, BAR_GAP, BAR_LEFT = 18, 6, 270
 LABEL_GAP = 15
 COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#7f7f7f", "#e69f00", "#56b4e9", "#000000")
-"""Told apart also by people who see colours differently (Okabe and Ito); the first is ours."""
+"""Colours that colour-blind people can tell apart too (Okabe and Ito); the first is ours."""
 
 Point = tuple[float, float]
 
@@ -30,12 +30,12 @@ class Axis:
     log: bool
 
     def at(self, value: float) -> float:
-        """The pixel of a value."""
+        """Returns the pixel of a value."""
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Where lines are drawn."""
+        """Returns the values at which grid lines are drawn."""
         if not self.log:
             step = 10 ** math.floor(math.log10(self.high - self.low))
             step = next(s for s in (step / 5, step / 2, step) if (self.high - self.low) / s <= 8)
@@ -46,7 +46,7 @@ class Axis:
 
 
 def scale(values: Sequence[float], start: float, end: float, *, log: bool) -> Axis:
-    """An axis that holds all the values."""
+    """Returns an axis that covers all the values."""
     if log:
         low = 10 ** math.floor(math.log10(min(values)))
         high = 10 ** math.ceil(math.log10(max(values)))
@@ -55,7 +55,7 @@ def scale(values: Sequence[float], start: float, end: float, *, log: bool) -> Ax
 
 
 def number(value: float) -> str:
-    """A number as short as a reader needs it."""
+    """Returns a number in as few digits as a chart needs."""
     if value >= 10_000:
         return f"{value:,.0f}"
     return f"{value:g}"
@@ -70,7 +70,7 @@ def lines(
     log_x: bool = True,
     log_y: bool = True,
 ) -> str:
-    """A chart of lines; each series is labelled at its end."""
+    """Returns a chart of lines; each series is labelled at its end."""
     xs = [x for points in series.values() for x, _ in points]
     across = scale(xs, LEFT, WIDTH - RIGHT, log=log_x)
     if log_x:
@@ -97,7 +97,7 @@ def lines(
 
 
 def bars(title: str, x_title: str, values: dict[str, float], *, log: bool = False) -> str:
-    """Horizontal bars, one for each name; those of ours are the ones whose name says so."""
+    """Returns a chart of horizontal bars, one for each name; a name says whether the bar is ours."""
     height = TOP + len(values) * (BAR_HEIGHT + BAR_GAP) + 30
     low = min((value for value in values.values() if value > 0), default=1.0)
     across = scale([max(value, low) for value in values.values()], BAR_LEFT, WIDTH - 80, log=log)
@@ -161,7 +161,7 @@ def _line(points: Sequence[Point], color: str, *, width: float) -> str:
 
 
 def _apart(labels: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """Labels from top to bottom, none over another."""
+    """Returns the positions of labels from top to bottom, moved so that none overlap."""
     placed: list[tuple[float, str, str]] = []
     for y, name, color in sorted(labels):
         above = placed[-1][0] if placed else -math.inf

@@ -11,7 +11,7 @@ SESSIONS = 10
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by after how many history events a session continues as new."""
+    """Returns a row for each number of history events after which a session continues as new."""
     rows = []
     for limit in EVENTS_PER_RUN[size]:
         say(f"  continue as new after {limit or 'as many events as Temporal likes'}")

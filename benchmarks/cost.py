@@ -29,7 +29,7 @@ SETTLE_SECONDS = 3.0
 
 @dataclass
 class Counting:
-    """Ours with two API processes and Redis between them, and where things are counted."""
+    """A Waystation of two API processes with Redis between them, and the servers whose counters are read."""
 
     system: Waystation
     peer: WorkflowStreams
@@ -37,13 +37,13 @@ class Counting:
     redis_port: int | None
 
     async def read(self) -> Counted:
-        """The counters, once what follows a turn's end is over."""
+        """Returns the counters, once the work that follows a turn's end is done."""
         await asyncio.sleep(SETTLE_SECONDS)
         return await counters.read(self.metrics_port, self.redis_port)
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by system and length of the one turn that each session has."""
+    """Returns rows by system and number of tokens; each session has one turn."""
     rows = []
     async with _running(say) as counting:
         for tokens in TOKENS[size]:
@@ -55,7 +55,7 @@ async def run(size: Size, say: Say) -> list[Row]:
 
 @asynccontextmanager
 async def _running(say: Say) -> AsyncIterator[Counting]:
-    """The agent writes to one API process and the subscribers read from the other."""
+    """Starts everything; the agent writes to one API process and the subscribers read from the other."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(TemporaryDirectory()))
         settings: dict[str, str] = {}
@@ -72,7 +72,7 @@ async def _running(say: Say) -> AsyncIterator[Counting]:
             second = free_port()
             system.stack.run_api(second)
             await system.stack.ready(second)
-            # Subscribers and requests go to the second, the agent stays with the first.
+            # Subscribers and requests go to the second API process; the agent stays connected to the first.
             system.stack.ports.reverse()
         peer = workflow_streams.running(folder, system.stack.temporal.address)
         yield Counting(system, await resources.enter_async_context(peer), metrics_port, redis_port)
@@ -102,7 +102,7 @@ async def _ours(counting: Counting, tokens: int) -> Row:
 
 
 def _cpu_seconds(system: Waystation) -> dict[str, float]:
-    """Processor time so far, by kind of process."""
+    """Returns the processor time used so far in seconds, by kind of process."""
     used = {"api": 0.0, "worker": 0.0, "agent": 0.0, "temporal": cpu_seconds(system.stack.temporal)}
     for process in system.stack.processes:
         used[process.log.stem.partition("-")[0]] += cpu_seconds(process)
@@ -123,7 +123,7 @@ async def _peer(counting: Counting, tokens: int) -> Row:
 
 
 async def _row(counted: Counted, handles: Sequence[WorkflowHandle[Any, Any]]) -> Row:
-    """Per session, which has one turn."""
+    """Returns what one session costs; each has one turn."""
     described = [(await handle.describe()).raw_description.workflow_execution_info for handle in handles]
     row: Row = {
         "history_events": rounded(sum(told.history_length for told in described) / STREAMS),

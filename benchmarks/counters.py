@@ -1,4 +1,4 @@
-"""What Temporal and Redis themselves have counted."""
+"""Counts taken from Temporal's and Redis' own metrics."""
 
 import re
 from collections import Counter
@@ -16,12 +16,12 @@ class Counted:
     """Totals since the servers started, or between two readings."""
 
     actions: Counter[str] = field(default_factory=Counter)
-    """Temporal's billable actions by type, by the server's own metric."""
+    """Temporal's billable actions by type, as the server's own metric counts them."""
     redis_commands: Counter[str] = field(default_factory=Counter)
     redis_bytes: int = 0
 
     def since(self, before: "Counted") -> "Counted":
-        """What has been added since."""
+        """Returns what was added since the earlier reading."""
         return Counted(
             self.actions - before.actions,
             self.redis_commands - before.redis_commands,
@@ -30,7 +30,7 @@ class Counted:
 
 
 def parse_actions(metrics: str) -> Counter[str]:
-    """The ``action`` counters in Prometheus' text, of the namespace that is used."""
+    """Returns the ``action`` counters of the default namespace from Prometheus' text format, by type."""
     found: Counter[str] = Counter()
     for kind, value in _ACTION.findall(metrics):
         found[kind] += int(float(value))
@@ -38,7 +38,7 @@ def parse_actions(metrics: str) -> Counter[str]:
 
 
 async def read(metrics_port: int, redis_port: int | None) -> Counted:
-    """Reads both."""
+    """Reads Temporal's counters, and Redis' if there is a port for it."""
     async with httpx.AsyncClient(trust_env=False) as http:
         counted = Counted(parse_actions((await http.get(f"http://127.0.0.1:{metrics_port}/metrics")).text))
     if redis_port is not None:

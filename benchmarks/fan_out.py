@@ -7,11 +7,11 @@ from benchmarks.systems import measure_loads
 
 SUBSCRIBERS = {Size.QUICK: (1, 25), Size.DEFAULT: (1, 25, 200, 1_000), Size.LONG: (1, 25, 200, 1_000)}
 MANY = 1_000
-"""From here on one round has tokens enough, and by default there is only one."""
+"""From this number of subscribers on, one round brings enough tokens, and the default size has only one."""
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by system and number of subscribers."""
+    """Returns rows by system and number of subscribers."""
     loads = [
         (Load(streams=1, subscribers=count, tokens=TOKENS[size]), rounds(size, count, MANY))
         for count in SUBSCRIBERS[size]

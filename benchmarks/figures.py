@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which ``share`` (0 to 1) of the values lie; the nearest measured one."""
+    """Returns the measured value nearest to the percentile; ``share`` is from 0 to 1."""
     if not values:
         raise ValueError("There is nothing to take a percentile of.")
     ordered = sorted(values)
@@ -13,7 +13,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def rounded(value: float) -> float:
-    """Three significant figures: more would claim what a single machine can't."""
+    """Returns the number with three significant figures; measurements on one machine are no more exact."""
     if value == 0 or not math.isfinite(value):
         return value
     digits = 2 - math.floor(math.log10(abs(value)))
@@ -22,7 +22,7 @@ def rounded(value: float) -> float:
 
 
 def latency_columns(milliseconds: Sequence[float], expected: int) -> dict[str, float]:
-    """What rows about latency say of it; ``expected`` is how many arrivals there should be."""
+    """Returns the columns about latency; ``expected`` is how many arrivals there should be."""
     columns: dict[str, float] = {"delivered": round(len(milliseconds) / expected, 4)}
     if milliseconds:
         columns["p50_ms"] = rounded(percentile(milliseconds, 0.5))
@@ -32,7 +32,7 @@ def latency_columns(milliseconds: Sequence[float], expected: int) -> dict[str, f
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """The rise per unit of x of the least-squares line through the points."""
+    """Returns the slope of the least-squares line through the points."""
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     spread = sum((x - mean_x) ** 2 for x, _ in points)

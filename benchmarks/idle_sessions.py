@@ -17,7 +17,7 @@ STEPS = {
     Size.LONG: (250, 500, 1_000, 3_000, 10_000),
 }
 BUDGET_SECONDS = {Size.QUICK: 60, Size.DEFAULT: 360, Size.LONG: 3_600}
-"""A step that would take longer than this altogether is left out: starting sessions is what takes time."""
+"""A step that would take longer than this is left out; most of the time goes into starting sessions."""
 FOLLOWED = {Size.QUICK: 20, Size.DEFAULT: 500, Size.LONG: 1_000}
 WOKEN = 20
 CACHED_WORKFLOWS = 1_000
@@ -27,7 +27,7 @@ HOLD_SECONDS = 90.0
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by how many sessions there are, without clients; one with a client each."""
+    """Returns rows by the number of sessions without clients, and one row for sessions with a client each."""
     rows: list[Row] = []
     sessions: list[Session] = []
     starting_seconds = 0.0
@@ -51,7 +51,7 @@ async def run(size: Size, say: Say) -> list[Row]:
 
 
 async def _followed(system: Waystation, followed: Sequence[Session], count: int) -> Row:
-    """The same with an event stream open to the last of them."""
+    """Returns the row for sessions that each have an event stream open."""
     subscriptions = [system.subscription(session.id, ends=NEVER) for session in followed]
     async with reading(subscriptions, HOLD_SECONDS):
         return {"system": OURS, "sessions": count, "followed": len(followed), **_memory(system)}

@@ -5,13 +5,13 @@ from benchmarks.streaming import Load
 from benchmarks.systems import measure_loads
 
 SESSIONS = {Size.QUICK: (10,), Size.DEFAULT: (10, 50, 100, 200), Size.LONG: (10, 50, 100, 200)}
-"""Besides one."""
+"""Numbers of sessions at once that are measured in addition to one."""
 TOKENS = {Size.QUICK: 50, Size.DEFAULT: 150, Size.LONG: 1_000}
 ROUNDS = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 3}
 MANY = 100
-"""From here on one round has tokens enough, and by default there is only one."""
+"""From this number of sessions on, one round brings enough tokens, and the default size has only one."""
 TOKENS_OF_ONE = {Size.QUICK: 50, Size.DEFAULT: 1_000, Size.LONG: 1_000}
-"""A single session streams longer, so that its history is that of a thousand tokens."""
+"""A single session streams longer, so that its history shows what a thousand tokens cost."""
 
 LATENCY_COLUMNS = (
     Column("delivered", "delivered", "higher", grain=0.001),
@@ -25,12 +25,12 @@ HISTORY_COLUMN = Column(
 
 
 def rounds(size: Size, count: int, many: int) -> int:
-    """In how many rounds a load is measured."""
+    """Returns in how many rounds a load is measured."""
     return 1 if size == Size.DEFAULT and count >= many else ROUNDS[size]
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by system and number of sessions."""
+    """Returns rows by system and number of sessions."""
     loads = [(Load(streams=1, subscribers=1, tokens=TOKENS_OF_ONE[size]), 1)] + [
         (Load(streams=count, subscribers=1, tokens=TOKENS[size]), rounds(size, count, MANY))
         for count in SESSIONS[size]

@@ -37,11 +37,11 @@ class Waystation:
         self.stack, self.client, self.temporal = stack, client, temporal
 
     def skips(self, load: Load) -> str | None:
-        """Nothing."""
+        """Returns ``None``: every load is measured."""
         return None
 
     async def stream(self, load: Load) -> Readings:
-        """Each stream is a session with one turn of the agent."""
+        """Streams the load once; each stream is a session with one turn of the agent."""
         sessions = await self.sessions(load.streams)
         subscriptions = [self.subscription(s.id) for s in sessions for _ in range(load.subscribers)]
 
@@ -54,24 +54,24 @@ class Waystation:
         return readings
 
     async def history_events(self, session: Session) -> int:
-        """The events in the histories of the session's workflow and its first turn's."""
+        """Returns the number of events in the histories of the session's workflow and of its first turn's."""
         names = (session.id, turn_workflow_id(session.id, "t1"))
         described = [await self.temporal.get_workflow_handle(name).describe() for name in names]
         return sum(workflow.history_length for workflow in described)
 
     async def sessions(self, count: int) -> list[Session]:
-        """New sessions of the agent."""
+        """Starts sessions of the agent."""
         return await each(range(count), lambda _: self.start())
 
     async def start(self, message: str | None = None) -> Session:
-        """A new session of the agent, perhaps with a first message."""
+        """Starts a session of the agent, with a first message if one is given."""
         session_id = f"bench-{uuid.uuid4().hex}"
         return await patiently(lambda: self.client.start("bench", session_id=session_id, message=message))
 
     def subscription(
         self, session_id: str, *, after: int = 0, ends: str = ENDS, tokens: str = STAMP
     ) -> Subscription:
-        """A subscriber to the session's event stream."""
+        """Returns a subscription to the session's event stream."""
         return Subscription(
             port=self.stack.ports[0],
             request=f"GET /sessions/{session_id}/events?after={after} HTTP/1.1\r\nHost: localhost\r\n"
@@ -85,7 +85,7 @@ class Waystation:
 async def each(
     given: Iterable[Given], call: Callable[[Given], Awaitable[Answer]], at_once: int = CALLS_AT_ONCE
 ) -> list[Answer]:
-    """Calls for each, only so many at the same time."""
+    """Calls ``call`` for each value, at most ``at_once`` at the same time; returns the results in order."""
     room = asyncio.Semaphore(at_once)
 
     async def one(value: Given) -> Answer:
@@ -102,13 +102,13 @@ async def send(session: Session, text: str, **data: Any) -> None:
 
 
 async def close(session: Session) -> None:
-    """Closes a session; that an earlier try has done so already is fine."""
+    """Closes a session; one that an earlier attempt has already closed is no error."""
     with contextlib.suppress(ConflictError):
         await patiently(session.close)
 
 
 async def patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Calls again for as long as the machine is too busy; the call must bear being repeated."""
+    """Repeats the call for as long as the machine is too busy; the call must be safe to repeat."""
     while True:
         try:
             return await call()
@@ -120,7 +120,7 @@ async def patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
 async def running(
     *, agents: Sequence[str] = (AGENT,), temporal_options: Sequence[str] = (), **settings: Any
 ) -> AsyncIterator[Waystation]:
-    """Starts all of it, Temporal with its database in a file as ``waystation dev`` has it."""
+    """Starts everything; Temporal keeps its database in a file, as under ``waystation dev``."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(TemporaryDirectory()))
         temporal = await resources.enter_async_context(

@@ -53,13 +53,13 @@ ROUND = 10
 """Requests of each column in a turn; the columns take turns, so that all see the same machine."""
 REQUESTS = {Size.QUICK: ROUND, Size.DEFAULT: 150, Size.LONG: 600}
 Request = Callable[[str], Awaitable[str | None]]
-"""Makes the request with this name; answers the payment's id where it has a workflow of its own."""
+"""Makes the request of this name; returns the payment's id if it has its own workflow."""
 
 BARE, EACH, HOLDER, WORKFLOW = "bare", "workflow each", "within an allowance", "allowance, keys at the worker"
 
 
 def bare_card(machine: PaymentProcesses) -> tuple[httpx.AsyncClient, Request]:
-    """pympp's own client, issuing a token for each challenge."""
+    """Returns pympp's own client, which issues a token for each challenge, and a request through it."""
     agent, _ = open_stripe("sk_test_agent", api_base=machine.processor.url)
 
     async def create_token(parameters: Any) -> str:
@@ -89,7 +89,7 @@ def bare_card(machine: PaymentProcesses) -> tuple[httpx.AsyncClient, Request]:
 
 
 def bare_tokens(machine: PaymentProcesses) -> tuple[httpx.AsyncClient, Request]:
-    """x402's own client."""
+    """Returns x402's own client and a request through it."""
     x402 = x402Client()
     x402.register(USDC_BASE_SEPOLIA.network, ExactEvmClientScheme(Account.from_key(WALLET_KEY)))
     client = httpx.AsyncClient(transport=x402AsyncTransport(x402, httpx.AsyncHTTPTransport()))
@@ -120,7 +120,7 @@ async def open_mandate(client: Client, machine: PaymentProcesses, cap: Money) ->
 async def measure(
     columns: dict[str, Request], requests: int
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Milliseconds of each request by column, the columns taking turns; and the last payment's id of each."""
+    """Returns each request's milliseconds and the last payment id, by column. The columns take turns."""
     taken_ms: dict[str, list[float]] = {name: [] for name in columns}
     last: dict[str, str] = {}
     for number in range(-WARM_UP, requests, ROUND):
@@ -136,7 +136,7 @@ async def measure(
 
 
 async def counts(client: Client, workflow_ids: list[str]) -> Counter[str]:
-    """What histories hold, all together."""
+    """Returns how many events and bytes the histories hold in total, and how many of the events that cost."""
     found: Counter[str] = Counter()
     kinds = {
         EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: "workflow_tasks",
@@ -157,7 +157,7 @@ async def counts(client: Client, workflow_ids: list[str]) -> Counter[str]:
 async def way_to_pay(
     machine: PaymentProcesses, client: Client, rail: str, requests: int, folder: Path
 ) -> list[Row]:
-    """The rows of one way to pay."""
+    """Returns the rows of one way to pay."""
     card = rail == "card"
     currency = "usd" if card else USDC_BASE_SEPOLIA.currency
     price, path = (50, "/v1/reports/") if card else (1_000, "/v1/quotes/")
@@ -231,7 +231,7 @@ async def way_to_pay(
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Both ways to pay, on processes of their own."""
+    """Measures both ways to pay, each on its own processes."""
     requests = REQUESTS[size]
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))

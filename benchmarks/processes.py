@@ -1,4 +1,4 @@
-"""What processes use, from /proc."""
+"""Memory and processor time of processes, from /proc."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def memory_bytes(process: Process) -> int:
-    """The resident memory of a process and its children."""
+    """Returns the resident memory of a process and its children, in bytes."""
     return sum(_resident_bytes(pid) for pid in _family(process.popen.pid))
 
 
 def cpu_seconds(process: Process) -> float:
-    """The processor time a process has used so far."""
+    """Returns the processor time that a process has used so far, in seconds."""
     fields = Path(f"/proc/{process.popen.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 

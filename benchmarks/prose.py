@@ -6,7 +6,7 @@ LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
 def words(count: int, seed: int = 7) -> list[str]:
-    """Words of random letters: text that does not compress better than real text does."""
+    """Returns words of random letters, which compress no better than real text."""
     source = random.Random(seed)
     weights = range(len(LETTERS), 0, -1)
     return [

@@ -1,8 +1,8 @@
-"""What a purchase costs, and where its time goes, beside a bare ACP loop at the same shop and processor.
+"""What a purchase costs and where its time goes, compared with a bare ACP loop at the same shop.
 
 Ours goes through the HTTP API as a client would: ``POST /purchases``, wait until a person is asked, approve
-at once, wait for the receipt; so the time holds everything but the person. The bare loop makes the calls
-that a script without any of it would make: create, update, token, complete.
+immediately, wait for the receipt; so the time includes everything but the person. The bare loop makes only
+the calls that a script would make, at the same shop and processor: create, update, token, complete.
 """
 
 import asyncio
@@ -46,9 +46,9 @@ AT_ONCE = 20
 WARM_UP = 5
 ROUNDS = 3
 PURCHASES = {Size.QUICK: 3, Size.DEFAULT: 20, Size.LONG: 60}
-"""One after the other, in each round."""
+"""Purchases made one after the other in each round."""
 BATCHES = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 6}
-"""Of twenty at once, in each round."""
+"""Batches of twenty purchases at once in each round."""
 _COUNTED = {
     EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: "workflow_tasks",
     EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: "activities",
@@ -70,7 +70,7 @@ class Machine:
     stack: Stack
 
     def cpu_seconds(self) -> dict[str, float]:
-        """User and system time of each process so far."""
+        """Returns the user and system time of each process so far, in seconds."""
         api, worker = self.stack.processes
         named = {
             "temporal": self.temporal, "api": api, "worker": worker,
@@ -82,7 +82,7 @@ class Machine:
 
 @asynccontextmanager
 async def machine() -> AsyncIterator[Machine]:
-    """All processes, ready, and ended afterwards."""
+    """Starts all processes, yields them when they are ready, and stops them afterwards."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
         temporal = await resources.enter_async_context(running_temporal(folder))
@@ -108,7 +108,7 @@ async def machine() -> AsyncIterator[Machine]:
 
 @asynccontextmanager
 async def ours(running: Machine, purchases: int) -> AsyncIterator[Purchase]:
-    """A purchase through the API, approved as soon as somebody is asked."""
+    """Makes a purchase through the API and approves it as soon as a person is asked."""
     async with (
         running.stack.client("service") as service,
         running.stack.client("agent") as agent,
@@ -153,7 +153,7 @@ def _terms(seller: str, purchases: int) -> MandateTerms:
 
 @asynccontextmanager
 async def bare(running: Machine) -> AsyncIterator[Purchase]:
-    """The same purchase by a script: nothing is written down, nobody is asked, a crash loses it."""
+    """Makes the same purchase as a script would: nothing is stored, nobody is asked, and a crash loses it."""
     processor, connections = open_stripe("sk_test_agent", api_base=running.processor.url)
     async with httpx.AsyncClient(base_url=running.shop.url, trust_env=False, timeout=60) as shop:
 
@@ -196,7 +196,7 @@ async def bare(running: Machine) -> AsyncIterator[Purchase]:
 
 
 async def _payment(processor: stripe.StripeClient, checkout: dict[str, Any]) -> dict[str, Any]:
-    """The body of a completion, with a token for exactly the checkout's total."""
+    """Returns the body of a completion, with a token for exactly the checkout's total."""
     handler = checkout["capabilities"]["payment"]["handlers"][0]
     total = next(one["amount"] for one in checkout["totals"] if one["type"] == "total")
     answer = await processor.raw_request_async(
@@ -220,13 +220,13 @@ async def _payment(processor: stripe.StripeClient, checkout: dict[str, Any]) -> 
 
 @asynccontextmanager
 async def systems(running: Machine, purchases: int) -> AsyncIterator[dict[str, Purchase]]:
-    """Ours and the peer."""
+    """Yields the ways to buy, ours and the peer's, by system."""
     async with ours(running, purchases) as one, bare(running) as other:
         yield {OURS: one, BARE: other}
 
 
 class Readings:
-    """Of one system at one degree of parallelism."""
+    """The measurements of one system at one degree of parallelism."""
 
     def __init__(self, running: Machine) -> None:
         self._running = running
@@ -236,7 +236,7 @@ class Readings:
         self.cpu: Counter[str] = Counter()
 
     async def buy(self, buy: Purchase, parallel: int, batches: int) -> None:
-        """So many batches of purchases at once, one batch after the other."""
+        """Makes batches of purchases, one batch after the other; those of a batch run at the same time."""
         before, began = self._running.cpu_seconds(), time.perf_counter()
         for _ in range(batches):
             await asyncio.gather(*(self._one(buy) for _ in range(parallel)))
@@ -250,7 +250,7 @@ class Readings:
         self.taken_ms.append((time.perf_counter() - began) * 1000)
 
     def row(self, system: str, parallel: int, bare_ms: float) -> Row:
-        """What is recorded; ``cpu_<process>_ms`` is for one purchase."""
+        """Returns the row to record; ``cpu_<process>_ms`` is for one purchase."""
         ordered, count = sorted(self.taken_ms), len(self.taken_ms)
         p50 = statistics.median(ordered)
         cpu = {f"cpu_{name}_ms": round(seconds * 1000 / count, 1) for name, seconds in self.cpu.items()}
@@ -268,7 +268,7 @@ class Readings:
 
 
 async def histories(running: Machine, ids: Sequence[str]) -> Row:
-    """What Temporal did for one purchase: its own workflow, its order's, and its share of the mandate's."""
+    """Returns what Temporal did for a purchase: in its workflow, its order's, and part of the mandate's."""
     client = await TemporalClient.connect(running.temporal.address)
     async with running.stack.client("service") as service:
         views = [await Buying(service).purchase(one) for one in ids]
@@ -296,7 +296,7 @@ async def _counts(client: TemporalClient, workflow_id: str) -> Counter[str]:
 
 
 async def steps(running: Machine, ids: Sequence[str]) -> Row:
-    """Median milliseconds that end with each step of the audit trail, in the trail's order."""
+    """Returns the median milliseconds before each step of the audit trail, in the trail's order."""
     taken: dict[str, list[float]] = {}
     async with running.stack.client("service") as service:
         for purchase_id in ids:
@@ -310,7 +310,7 @@ async def steps(running: Machine, ids: Sequence[str]) -> Row:
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Ours and the peer in turns; the rows of the results."""
+    """Measures ours and the peer in turns, and returns the rows."""
     wanted = {1: PURCHASES[size], AT_ONCE: BATCHES[size]}
     total = WARM_UP + AT_ONCE + ROUNDS * sum(parallel * batches for parallel, batches in wanted.items())
     async with machine() as running, systems(running, total) as buying:
@@ -332,7 +332,7 @@ async def run(size: Size, say: Say) -> list[Row]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """Where the time goes."""
+    """Returns lines that say where the time goes."""
     told = []
     for row in rows:
         parts = {name[4:-3]: ms for name, ms in row.items() if name.startswith("cpu_") and name != "cpu_ms"}

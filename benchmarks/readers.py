@@ -1,11 +1,11 @@
-"""Subscribers as light as Python allows, in processes of their own.
+"""Subscribers that use as little processor time as Python allows, in their own processes.
 
-A thousand subscribers of fifty tokens a second are fifty thousand reads a second: a reader only
-notes when bytes came and keeps them, and looks into them when everything is over. It reads
-server-sent events of any server, and Redis Streams, each over one socket.
+A thousand subscribers of fifty tokens a second make fifty thousand reads a second. So a reader only keeps the
+bytes and the time of their arrival, and parses them when everything is over. It reads server-sent events of
+any server, and Redis Streams, over one socket each.
 
-Tokens carry the time at which they were written (``stamp``), on the one clock that all
-processes of a machine share, so a latency is one subtraction.
+Tokens hold the time at which they were written (``stamp``), by the monotonic clock that all processes of a
+machine share, so a latency is one subtraction.
 """
 
 import array
@@ -31,26 +31,26 @@ MAX_READERS_PER_PROCESS = 500
 RECEIVE_BYTES = 1 << 18
 POLL_SECONDS = 0.5
 STAMP = r"t(\d{10,})e"
-"""A token, as a regular expression: when it was written, in nanoseconds."""
+"""A token as a regular expression; its group is the time of writing in nanoseconds."""
 _ROOT = Path(__file__).resolve().parent.parent
 _REDIS_ID = re.compile(rb"\r\n(\d+-\d+)\r\n")
 
 
 def stamp() -> str:
-    """A token that says when it was written."""
+    """Returns a token that holds the time at which it is written."""
     return f"t{time.monotonic_ns()}e "
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """One subscriber: where it connects, what it sends, and by what it knows the end."""
+    """One subscriber: where it connects, what it sends, and how it recognizes the end."""
 
     port: int
     request: str
     ends: str
     """Text in the stream after which nothing more is expected."""
     ready: str = "\r\n\r\n"
-    """Text in the answer that says the subscription stands."""
+    """Text in the answer that shows that the subscription has begun."""
     tokens: str = STAMP
     """A regular expression for what counts as a token, with the time as its group."""
     redis_key: str | None = None
@@ -58,23 +58,23 @@ class Subscription:
 
 @dataclass
 class Readings:
-    """What the readers saw. Times are in nanoseconds of the machine's monotonic clock."""
+    """What the readers received. Times are in nanoseconds of the machine's monotonic clock."""
 
     latencies_ms: "array.array[float]" = field(default_factory=lambda: array.array("f"))
-    """Of each token at each subscriber, its first arrival."""
+    """The latency of each token at each subscriber, at its first arrival."""
     bytes: int = 0
     began_ns: list[int] = field(default_factory=list)
     """By subscription: when it began to connect."""
     last_token_ns: list[int] = field(default_factory=list)
-    """By subscription: when its last token came that it had not seen before (0: none came)."""
+    """By subscription: when its last new token came (0 if none did)."""
     ended_ns: list[int] = field(default_factory=list)
-    """By subscription: when its end came (0: it never did)."""
+    """By subscription: when its end came (0 if it didn't)."""
     history_events: int = 0
-    """How many events of Temporal's histories it took, where it took any."""
+    """How many events of Temporal's histories the load made, if any."""
 
 
 class _Reader:
-    """One socket and what came from it."""
+    """One socket and what was received from it."""
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
@@ -92,7 +92,7 @@ class _Reader:
         self.socket.setblocking(False)
 
     def receive(self) -> bool:
-        """Takes what is there; false when nothing more will come."""
+        """Receives what has arrived; returns false if nothing more will come."""
         try:
             chunk = self.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -113,7 +113,7 @@ class _Reader:
         return True
 
     def _read_on(self, key: str, chunk: bytes) -> None:
-        """Asks Redis for what follows, once its answer is whole."""
+        """Asks Redis for what follows, once its answer is complete."""
         self._reply += chunk
         if reply_ends_at(self._reply) is None:
             return
@@ -122,7 +122,7 @@ class _Reader:
         self.socket.sendall(command("XREAD", "BLOCK", "0", "STREAMS", key, ids[-1].decode()).encode())
 
     def arrivals(self) -> dict[int, int]:
-        """By the time at which a token was written: when it came first."""
+        """Returns when each token first arrived, by the time at which it was written."""
         text = b"".join(self.chunks)
         ends: list[int] = []
         position = 0
@@ -162,7 +162,7 @@ def _read(subscriptions: Sequence[Subscription], deadline_seconds: float) -> lis
 
 
 def main() -> None:
-    """Reads its task from a file, says ``ready`` once all are connected, and writes what it saw."""
+    """Reads the task from a file, prints ``ready`` once all are connected, and stores what was received."""
     folder, name = Path(sys.argv[1]), sys.argv[2]
     task: dict[str, Any] = json.loads((folder / f"{name}.task").read_text())
     readers = _read([Subscription(**given) for given in task["subscriptions"]], task["deadline_seconds"])
@@ -182,13 +182,13 @@ def main() -> None:
 
 
 class Reading:
-    """Readers at work in other processes."""
+    """Readers that run in other processes."""
 
     def __init__(self, folder: Path, processes: list[asyncio.subprocess.Process]) -> None:
         self._folder, self._processes = folder, processes
 
     async def finished(self) -> Readings:
-        """Waits until every subscription has ended, or its deadline has."""
+        """Waits until every subscription has ended or reached its deadline; returns what was received."""
         await asyncio.gather(*(process.wait() for process in self._processes))
         readings = Readings()
         for number in range(len(self._processes)):
@@ -205,7 +205,7 @@ class Reading:
 async def reading(
     subscriptions: Sequence[Subscription], deadline_seconds: float, *, wait: bool = True
 ) -> AsyncIterator[Reading]:
-    """Starts readers, by default until all of them are connected; kills what is left at the end."""
+    """Starts readers and, by default, waits until all are connected; kills the remaining ones at the end."""
     count = -(-len(subscriptions) // MAX_READERS_PER_PROCESS)
     share = -(-len(subscriptions) // count)
     processes: list[asyncio.subprocess.Process] = []
@@ -231,7 +231,7 @@ async def reading(
                     for process in processes:
                         assert process.stdout is not None
                         if not await process.stdout.readline():
-                            raise RuntimeError("A reader ended before all of its subscriptions stood.")
+                            raise RuntimeError("A reader ended before all of its subscriptions had begun.")
             yield Reading(folder, processes)
         finally:
             for process in processes:

@@ -1,4 +1,4 @@
-"""Everybody comes back at once."""
+"""All clients of a session reconnect at the same time."""
 
 import re
 
@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 60.0
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by system and number of clients."""
+    """Returns rows by system and number of clients."""
     rows: list[Row] = []
     words = prose.words(TOKENS)
     async with running(say) as systems:
@@ -34,7 +34,7 @@ async def run(size: Size, say: Say) -> list[Row]:
 
 
 async def _ours(system: Waystation, clients: int, words: list[str], rounds: int) -> Row:
-    """The clients missed one answer of 2,000 tokens; the next is being streamed as they come back."""
+    """Measures ours: clients missed one answer of 2,000 tokens and reconnect while the next is streaming."""
     session = (await system.sessions(1))[0]
     sent = await session.send("".join(words), data={"echo": 1})
     async for event in session.events():
@@ -52,7 +52,7 @@ async def _ours(system: Waystation, clients: int, words: list[str], rounds: int)
 
 
 async def _queries(system: Waystation) -> float:
-    """The replay queries of the API so far."""
+    """Returns how many replay queries the API has made so far."""
     async with httpx.AsyncClient(base_url=system.stack.url) as http:
         found = re.search(
             r"^waystation_replay_queries_total (\S+)", (await http.get("/metrics")).text, re.MULTILINE
@@ -73,7 +73,7 @@ async def _storm(subscriptions: list[Subscription]) -> Readings:
 
 
 def _row(system: str, clients: int, storms: list[Readings]) -> Row:
-    """From the first client's connect to each client's being whole again."""
+    """Returns the row: the time from the first client's connect until each client has everything."""
     waits = [(at - min(storm.began_ns)) / 1e6 for storm in storms for at in storm.ended_ns if at]
     whole = len(waits) / sum(len(storm.ended_ns) for storm in storms)
     row: Row = {"system": system, "clients": clients, "served": round(whole, 4)}

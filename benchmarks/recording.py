@@ -19,7 +19,7 @@ from tests.world.temporal import TEMPORAL
 
 RESULTS = Path(__file__).parent / "results"
 WORSE_BY = 0.2
-"""A fifth: less than that differs from run to run by itself."""
+"""A fifth; smaller differences occur between runs of the same code."""
 PACKAGES = ("temporalio", "uvicorn", "starlette", "uvloop", "redis", "stripe", "pympp", "x402")
 
 Recorded = dict[str, Any]
@@ -37,18 +37,18 @@ class Change:
 
 
 def path_of(name: str) -> Path:
-    """Where a scenario's last run is recorded."""
+    """Returns the file that holds a scenario's last run."""
     return RESULTS / f"{name}.json"
 
 
 def load(name: str) -> Recorded | None:
-    """The recorded run; none where there is none, or one of before there was a form for it."""
+    """Returns the recorded run, or ``None`` if there is none in the present form."""
     path = path_of(name)
     return _parse(path.read_text()) if path.exists() else None
 
 
 def committed(name: str) -> Recorded | None:
-    """The run that git has at its latest commit: a change is compared with it however often it is run."""
+    """Returns the run in git's latest commit, so that repeated runs are compared with the same one."""
     where = f"HEAD:{path_of(name).relative_to(ROOT)}"
     shown = subprocess.run(["git", "show", where], capture_output=True, text=True, cwd=ROOT)
     return load(name) if shown.returncode else _parse(shown.stdout)
@@ -60,7 +60,7 @@ def _parse(text: str) -> Recorded | None:
 
 
 def made(scenario: Scenario, size: Size, seconds: float, rows: list[Row], last: Recorded | None) -> Recorded:
-    """A run as it is recorded; ``last`` is what it is compared with, if the two can be compared."""
+    """Returns a run in the recorded form; ``last`` is what it is compared with, if they are comparable."""
     machine = describe_machine()
     comparable = last is not None and (last["size"], last["machine"]) == (size, machine)
     previous = {"date": last["date"], "rows": last["rows"]} if last and comparable else None
@@ -85,14 +85,14 @@ def write(recorded: Recorded) -> Path:
 
 
 def identity(scenario: Scenario, row: Row) -> tuple[Any, ...]:
-    """What makes a row the same one in another run."""
+    """Returns the values that identify a row across runs."""
     return (row["system"], *(row.get(key.key) for key in scenario.keys))
 
 
 def worse(scenario: Scenario, rows: Sequence[Row], before: Sequence[Row]) -> Iterator[Change]:
-    """What of ours has become worse by a fifth or more since the last run.
+    """Returns our values that have become worse by a fifth or more since the last run.
 
-    A difference below the column's grain is never one. Peers are not ours to watch.
+    A difference below the column's grain doesn't count. Peers are not compared with their last run.
     """
     known = {identity(scenario, row): row for row in before}
     for row in rows:
@@ -106,7 +106,7 @@ def worse(scenario: Scenario, rows: Sequence[Row], before: Sequence[Row]) -> Ite
 
 
 def is_worse(column: Column, was: float, now: float) -> bool:
-    """Whether a value has become worse by a fifth or more."""
+    """Returns whether a value has become worse by a fifth or more."""
     if column.better is None or abs(now - was) < column.grain:
         return False
     if column.better == "lower":
@@ -115,7 +115,7 @@ def is_worse(column: Column, was: float, now: float) -> bool:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Returns a description of the machine."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -125,7 +125,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, str]:
-    """What was measured."""
+    """Returns the versions of what was measured."""
     versions = {"python": platform.python_version(), "commit": _said("git", "rev-parse", "--short", "HEAD")}
     versions["temporal"] = _said(TEMPORAL, "--version").removeprefix("temporal version ")
     redis = _said("redis-server", "--version").removeprefix("Redis server v=")

@@ -1,4 +1,4 @@
-"""kill -9 of each process in the middle of answers, and when the screens go on."""
+"""Kills each process with ``kill -9`` during answers, and measures when the screens continue."""
 
 import asyncio
 import contextlib
@@ -25,10 +25,10 @@ SESSIONS = 5
 WATCH_SECONDS = 2.0
 """How long everything runs before the kill."""
 STEADY_SECONDS = 1.5
-"""How long text must have been flowing again, on every screen, for a process to count as recovered."""
+"""How long text must arrive without a pause on every screen until a process counts as recovered."""
 DEADLINE_SECONDS = 60.0
 FLOWING_SECONDS = 1.0
-"""A longer pause than this is not flowing."""
+"""A gap between texts that is longer than this counts as a pause."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pauses:
 
 
 class Screen:
-    """A client of a session, which reconnects by itself, and when it showed something new."""
+    """A client of a session that reconnects by itself and notes when something new arrived."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -53,7 +53,7 @@ class Screen:
         async for _ in self.session.events():
             now, transcript = time.monotonic(), self.session.transcript
             text = sum(len(message.text) for message in transcript.messages)
-            # A retried turn takes back what it had written: less text is news, too.
+            # A retried turn withdraws what it had written, so text that became shorter is news, too.
             if text != length:
                 length = text
                 self.shown.append(now)
@@ -62,7 +62,7 @@ class Screen:
                 self.durable.append(now)
 
     def flows_since(self, moment: float) -> bool:
-        """Whether text has been coming without a pause for a while, all of it after ``moment``."""
+        """Returns whether text has arrived without a pause for a while, all of it after ``moment``."""
         recent = [at for at in self.shown if at > time.monotonic() - STEADY_SECONDS]
         if not recent or recent[0] < moment or not self.durable or self.durable[-1] < recent[0]:
             return False
@@ -70,18 +70,18 @@ class Screen:
         return longest_pause(edges) < FLOWING_SECONDS
 
     async def stop(self) -> None:
-        """Leaves."""
+        """Disconnects."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
 
 def longest_pause(moments: Sequence[float]) -> float:
-    """The longest time between two neighbours."""
+    """Returns the longest time between two consecutive moments, in seconds."""
     return max((after - before for before, after in itertools.pairwise(moments)), default=0.0)
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by the process that was killed."""
+    """Returns a row for each process that was killed."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(TemporaryDirectory()))
         settings = {}
@@ -105,7 +105,7 @@ async def run(size: Size, say: Say) -> list[Row]:
 
 
 async def _kill(system: Waystation, process: Process) -> Pauses | None:
-    """The longest pauses of any screen around the kill; none if one of them never went on."""
+    """Returns the longest pauses of any screen around the kill, or ``None`` if a screen never continued."""
     sessions = await system.sessions(SESSIONS)
     screens = [Screen(session) for session in sessions]
     await each(sessions, lambda session: patiently(lambda: session.send("tokens=100000 rate=50")))

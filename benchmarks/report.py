@@ -18,7 +18,7 @@ from tests.support import ROOT
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
 IMPROVEMENTS = Path(__file__).with_name("improvements.md")
-"""Written by hand: what the measurements found and what was done about it, before and after."""
+"""Written by hand: what the measurements showed and what was improved, with figures before and after."""
 WORSE = "▼"
 
 INTRODUCTION = """# Benchmarks
@@ -41,7 +41,7 @@ out what a real cluster would cost.
 
 
 def show(scenario: Scenario, recorded: Recorded, console: Console) -> None:
-    """Prints a run as a table, with its aims and what became worse."""
+    """Prints a run as a table, with its aims and the values that became worse."""
     head, *body = table(scenario, recorded)
     printed = Table(title=f"{scenario.title} ({recorded['seconds']} s)")
     for index, title in enumerate(head):
@@ -58,7 +58,7 @@ def show(scenario: Scenario, recorded: Recorded, console: Console) -> None:
 
 
 def page(runs: Sequence[tuple[Scenario, Recorded]]) -> str:
-    """docs/benchmarks.md."""
+    """Returns the text of docs/benchmarks.md."""
     parts = [INTRODUCTION, *_at_a_glance(runs)]
     for scenario, recorded in runs:
         parts += _section(scenario, recorded)

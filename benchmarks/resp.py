@@ -1,13 +1,13 @@
-"""As much of Redis' protocol (RESP2) as a light client needs."""
+"""The part of Redis' protocol (RESP2) that a minimal client needs."""
 
 
 def command(*words: str) -> str:
-    """A command as it goes over the wire."""
+    """Returns a command in the wire format."""
     return f"*{len(words)}\r\n" + "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
 
 
 def reply_ends_at(received: bytes, start: int = 0) -> int | None:
-    """Where the reply that begins at ``start`` ends; none while a part of it is missing."""
+    """Returns where the reply that begins at ``start`` ends, or ``None`` while it is incomplete."""
     line_end = received.find(b"\r\n", start)
     if line_end < 0:
         return None

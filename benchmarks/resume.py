@@ -29,17 +29,17 @@ TOKENS = {
 }
 TOKENS_PER_MESSAGE = 100
 MAX_TURNS = 100
-"""So that filling a session doesn't take longer than reading it; longer messages make up for it."""
+"""Limits how long filling a session takes; beyond it, messages become longer instead."""
 READS = 5
 MAX_WORKFLOW_STREAMS_TOKENS = 20_000
 HOLD_SECONDS = 120.0
 
 Fetch = Callable[[], Awaitable[int]]
-"""Fetches everything and answers how many bytes that were, or 0 where it isn't known."""
+"""Fetches everything and returns the number of bytes, or 0 if it isn't known."""
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by system, number of tokens, and way to fetch."""
+    """Returns rows by system, number of tokens and way to fetch."""
     rows: list[Row] = []
     async with running(say) as systems:
         for tokens in TOKENS[size]:
@@ -56,7 +56,7 @@ async def run(size: Size, say: Say) -> list[Row]:
 
 
 async def converse(session: Session, words: list[str]) -> None:
-    """Fills a session: messages, and turns whose answers are as long."""
+    """Fills a session with messages and with turns whose answers are equally long."""
     turns = min(len(words) // TOKENS_PER_MESSAGE // 2, MAX_TURNS)
     share = len(words) // turns // 2
     events = session.events()

@@ -1,7 +1,7 @@
 """What a million concurrent sessions would take: docs/scaling.md, arithmetic from recorded runs.
 
-Nothing here is measured. Every number is either an assumption that is named, or comes from
-``benchmarks/results``, or follows from these by the arithmetic that the page shows.
+Nothing is measured here. Every number is a stated assumption, comes from ``benchmarks/results``, or follows
+from these by the arithmetic that the page shows.
 """
 
 import math
@@ -51,32 +51,32 @@ class Measured:
     paid_request: Row | None = None
 
     def per_1k_tokens(self, column: str) -> float:
-        """What a thousand tokens add to a turn."""
+        """Returns what a thousand tokens add to the cost of a turn."""
         added = float(self.long_turn[column]) - float(self.turn[column])
         tokens = int(self.long_turn["tokens"]) - int(self.turn["tokens"])
         return max(added, 0.0) * 1_000 / tokens
 
     def per_turn(self, column: str, tokens: int) -> float:
-        """A turn of so many tokens: what every turn costs, and its tokens' share."""
+        """Returns the cost of a turn of that many tokens: a fixed part and a part for its tokens."""
         return float(self.turn[column]) + self.per_1k_tokens(column) * tokens / 1_000
 
 
 @dataclass
 class Plan:
-    """The arithmetic, line by line, and its results by name."""
+    """The calculation line by line, and its results by name."""
 
     lines: list[str] = field(default_factory=list)
     results: dict[str, float] = field(default_factory=dict)
 
     def line(self, name: str, arithmetic: str, value: float, unit: str) -> float:
-        """One step: what, how, and how much."""
+        """Adds one step: what is calculated, how, and the result."""
         self.lines.append(f"| {name} | {arithmetic} | **{amount(value)}** {unit} |")
         self.results[name] = value
         return value
 
 
 def amount(value: float) -> str:
-    """A number for people: three significant figures, thousands set apart."""
+    """Returns a number with three significant figures and separated thousands."""
     if value == 0:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -84,7 +84,7 @@ def amount(value: float) -> str:
 
 
 def measured(runs: Mapping[str, Recorded]) -> Measured | None:
-    """What the recorded runs say; none while the two that are needed are missing."""
+    """Returns the recorded measurements, or ``None`` if one of the two required runs is missing."""
     if "cost" not in runs or "idle_sessions" not in runs:
         return None
     turns = sorted((r for r in runs["cost"]["rows"] if r["system"] == OURS), key=lambda row: row["tokens"])
@@ -98,15 +98,15 @@ def measured(runs: Mapping[str, Recorded]) -> Measured | None:
 
 
 def _dearest(run: Recorded | None) -> Row | None:
-    """Of the ways to buy or pay that say what Temporal did for them, the one with the most actions."""
+    """Returns the row with the most actions among the ways to buy or pay whose actions are known."""
     rows = [row for row in run["rows"] if row["system"] == OURS and "history_events" in row] if run else []
     return max(rows, key=actions_of, default=None)
 
 
 def actions_of(row: Row) -> float:
-    """The billable actions of a purchase or payment: counted, or added up from its histories.
+    """Returns the billable actions of a purchase or payment: counted, or added up from its histories.
 
-    A history shows activities, updates and signals; its workflow's start is one more.
+    A history shows activities, updates and signals; the start of its workflow is one more action.
     """
     if "actions" in row:
         return float(row["actions"])
@@ -114,7 +114,7 @@ def actions_of(row: Row) -> float:
 
 
 def plan(given: Assumptions, found: Measured) -> Plan:
-    """The arithmetic."""
+    """Returns the whole calculation."""
     made = Plan()
     _load(made, given)
     _temporal(made, given, found)
@@ -235,7 +235,7 @@ def _sum(found: Measured, column: str, tokens: int) -> str:
 
 
 def page(runs: Mapping[str, Recorded], given: Assumptions | None = None) -> str:
-    """docs/scaling.md."""
+    """Returns the text of docs/scaling.md."""
     return "\n".join(_page(measured(runs), given or Assumptions()))
 
 

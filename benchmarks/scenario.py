@@ -1,8 +1,8 @@
-"""What every benchmark module offers: one ``SCENARIO``.
+"""What every benchmark module defines: one ``SCENARIO``.
 
-A scenario starts what it measures (ours, and a peer in the same run), measures, stops it, and
-answers rows: flat JSON objects, one for each system and size. Everything else (recording,
-comparing, tables, plots) is made from the rows and from what the scenario says of itself.
+A scenario starts what it measures (ours, and a peer in the same run), measures it, stops it, and returns
+rows: flat JSON objects, one for each system and size. Everything else (recording, comparing, tables, plots)
+is made from the rows and the scenario's own description.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -32,7 +32,7 @@ class Size(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """One measured value of a row, or one that says of what size it is."""
+    """A column of the rows: a measured value, or the size at which it was measured."""
 
     key: str
     title: str
@@ -71,7 +71,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A benchmark: what it measures, how it is told, how it is run."""
+    """A benchmark: what it measures, how it is reported, how it is run."""
 
     name: str
     """Also the name of its file in ``benchmarks/results``."""

@@ -1,6 +1,6 @@
 """The recorded runs about streaming and resuming in one list: ``benchmarks/results/sessions.json``.
 
-For those who read results with a program: ``{rows: [{system, scenario, sessions, subscribers,
+For programs that read the results: ``{rows: [{system, scenario, sessions, subscribers,
 delivered, p50_ms, p99_ms, history_events_per_1k_tokens} or {…, ms, bytes_ratio}]}``.
 """
 
@@ -16,7 +16,7 @@ _RESUMED = ("ms", "bytes_ratio")
 
 
 def text(runs: Mapping[str, Recorded]) -> str:
-    """The file's content."""
+    """Returns the file's content."""
     return json.dumps({"rows": list(_rows(runs))}, indent=1) + "\n"
 
 

@@ -15,7 +15,7 @@ SESSIONS = {Size.QUICK: (3,), Size.DEFAULT: (50, 100), Size.LONG: (200,)}
 STOPS = {Size.QUICK: 3, Size.DEFAULT: 50, Size.LONG: 200}
 ENDS = '"type":"turn.stopped"'
 LIVE = r'data: \{"type":"message\.delta"[^\n]*?' + STAMP
-"""A live delta: what the completed message repeats is not one."""
+"""A token in a live delta; the copy in the completed message doesn't count."""
 STREAM_SECONDS = 2.0
 """How long all of them stream before the first is stopped."""
 PAUSE_SECONDS = 0.1
@@ -24,14 +24,14 @@ DEADLINE_SECONDS = 300.0
 
 @dataclass
 class Stop:
-    """When a stop was asked for and answered, by the machine's monotonic clock."""
+    """When a stop was requested and answered, in nanoseconds of the machine's monotonic clock."""
 
     asked_ns: int
     answered_ns: int
 
 
 async def run(size: Size, say: Say) -> list[Row]:
-    """Rows by how many sessions stream."""
+    """Returns rows by the number of streaming sessions."""
     rows = []
     async with running() as system:
         for sessions in SESSIONS[size]:

@@ -1,4 +1,4 @@
-"""What every streaming system under measurement offers, ours and the peers alike."""
+"""The interface of every streaming system that is measured, ours and the peers'."""
 
 import array
 import asyncio
@@ -13,14 +13,14 @@ from benchmarks.scenario import Row
 RATE_PER_SECOND = 50
 SETTLE_SECONDS = 0.5
 MIN_COUNTED_TOKENS = 1_000
-"""The histories of shorter turns say more of what every turn costs than of tokens."""
+"""In the histories of shorter turns, the fixed cost of a turn outweighs that of its tokens."""
 DEADLINE_MARGIN_SECONDS = 40.0
 WARM_UP_TOKENS = 10
 
 
 @dataclass(frozen=True)
 class Load:
-    """So many streams at once, each with so many subscribers, and tokens at a steady rate."""
+    """How many streams at once, how many subscribers for each, and how many tokens at a steady rate."""
 
     streams: int
     subscribers: int
@@ -28,18 +28,18 @@ class Load:
 
     @property
     def seconds(self) -> float:
-        """How long an unhurried run takes."""
+        """Returns how long the load takes at its rate, in seconds."""
         return self.tokens / RATE_PER_SECOND
 
     @property
     def arrivals(self) -> int:
-        """How many tokens all the subscribers together should see."""
+        """Returns how many tokens all subscribers together should receive."""
         return self.streams * self.subscribers * self.tokens
 
 
 @dataclass
 class Measured:
-    """What rounds of one load brought."""
+    """The results of all rounds of one load."""
 
     expected: int = 0
     latencies_ms: "array.array[float]" = field(default_factory=lambda: array.array("f"))
@@ -56,7 +56,7 @@ class Measured:
         self.longest_turn = max(self.longest_turn, load.tokens)
 
     def columns(self) -> Row:
-        """The columns of a row."""
+        """Returns the columns of a row."""
         row: Row = latency_columns(self.latencies_ms, self.expected)
         if self.history_events and self.longest_turn >= MIN_COUNTED_TOKENS:
             row["history_events_per_1k_tokens"] = round(self.history_events / self.tokens * 1_000)
@@ -69,20 +69,20 @@ class Streaming(Protocol):
     name: str
 
     async def stream(self, load: Load) -> Readings:
-        """Streams the load once and answers what its subscribers saw."""
+        """Streams the load once and returns what its subscribers received."""
         ...
 
     def skips(self, load: Load) -> str | None:
-        """Why this load can't be had from this system; none where it can."""
+        """Returns why this system can't take this load, or ``None`` if it can."""
         ...
 
 
 class BrokenSystem(RuntimeError):
-    """A system that doesn't work here: that is our mistake, and no result of its."""
+    """A system doesn't work on this machine. That is a mistake of the benchmark, not a result."""
 
 
 async def warm_up(system: Streaming) -> None:
-    """Streams a little, so that every process is warm; raises ``BrokenSystem`` unless all of it arrives."""
+    """Streams a little to warm up every process. Raises ``BrokenSystem`` unless all of it arrives."""
     load = Load(streams=1, subscribers=1, tokens=WARM_UP_TOKENS)
     expect_all(system.name, load, await system.stream(load))
 
@@ -105,7 +105,7 @@ async def subscribed(
 async def alternate(
     systems: Sequence[Streaming], load: Load, rounds: int, say: Callable[[str], None]
 ) -> dict[str, Measured]:
-    """Rounds of each system in turn, so that whatever else the machine does meets all of them."""
+    """Measures the systems in turns, so that other load on the machine affects all of them."""
     totals: dict[str, Measured] = {}
     for _ in range(rounds):
         for system in systems:

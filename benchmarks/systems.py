@@ -20,7 +20,7 @@ from benchmarks.streaming import Load, Streaming, alternate, warm_up
 
 @dataclass
 class Systems:
-    """What runs. A peer whose server can't be had on this machine is absent."""
+    """The systems that run. A peer whose server isn't available on this machine is absent."""
 
     ours: Waystation
     workflow_streams: WorkflowStreams
@@ -29,7 +29,7 @@ class Systems:
     redis_streams: RedisStreams | None = None
 
     def all(self) -> list[Streaming]:
-        """Ours first."""
+        """Returns all systems, ours first."""
         known = (
             self.ours, self.workflow_streams, self.durable_streams, self.redis_streams, self.plain_sse,
         )  # fmt: skip
@@ -38,7 +38,7 @@ class Systems:
 
 @asynccontextmanager
 async def running(say: Say, **settings: Any) -> AsyncIterator[Systems]:
-    """Starts everything that this machine has."""
+    """Starts every system that is available on this machine."""
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(TemporaryDirectory()))
         system = await resources.enter_async_context(ours.running(**settings))
@@ -65,7 +65,7 @@ async def running(say: Say, **settings: Any) -> AsyncIterator[Systems]:
 async def measure_loads(
     loads: Sequence[tuple[Load, int]], columns: Callable[[Load], Row], say: Say
 ) -> list[Row]:
-    """Each load in so many rounds, over all systems; ``columns`` are the key columns of its rows."""
+    """Measures each load in several rounds over all systems; ``columns`` are the key columns of its rows."""
     rows: list[Row] = []
     async with running(say) as systems:
         for load, rounds in loads:

@@ -5,10 +5,10 @@ import { noteServerTime } from "./clock.js";
 const STORED = "waystation.tokens";
 const CHANNEL = "waystation.sign-in";
 const ASK_OTHER_TABS_MS = 250;
-/** How long an answer may take. The slowest is that of a stop, which waits for the agent. */
+/** How long a response may take. A stop takes longest, because it waits for the agent. */
 const ANSWER_MS = 30_000;
 
-/** A refusal of the API, or its absence (`status` 0). `detail` is for people. */
+/** The API refused a request, or could not be reached (`status` 0). `detail` is for people. */
 export class Refusal extends Error {
   constructor(status, problem) {
     super(problem.detail ?? `The server answered ${status}.`);
@@ -18,7 +18,7 @@ export class Refusal extends Error {
 }
 
 export class Api {
-  /** One credential for each role the person has; the first one that may do a thing does it. */
+  /** One credential for each role of the person; the first one that allows an action is used. */
   constructor() {
     this.people = [];
     this.onSignedOut = () => {};
@@ -29,7 +29,7 @@ export class Api {
     };
   }
 
-  /** Takes tokens over and keeps them for this tab; the refusal of the last one if none is good. */
+  /** Signs in with tokens and keeps the valid ones for this tab. Throws the last refusal if none is valid. */
   async signIn(tokens) {
     const people = [];
     let refusal = null;
@@ -38,7 +38,7 @@ export class Api {
         people.push({ token, ...(await request("GET", "/me", { token })) });
       } catch (error) {
         refusal = error;
-        // A server that can't be reached has refused nothing.
+        // A server that can't be reached has not refused the token.
         if (error.status !== 401) throw error;
       }
     }
@@ -54,7 +54,7 @@ export class Api {
     return this.people.map((person) => person.token);
   }
 
-  /** Forgets every token, in all tabs: one that is left would sign the next one in. */
+  /** Forgets every token in all tabs, because a tab that still had one would sign in the next tab. */
   signOut() {
     this.channel.postMessage("out");
     this.#forget(null);
@@ -66,7 +66,7 @@ export class Api {
     this.onSignedOut(refusal);
   }
 
-  /** The tokens of this tab, or of another tab of this console. */
+  /** Returns the tokens of this tab, or else those of another tab of this console. */
   async known() {
     const stored = sessionStorage.getItem(STORED);
     if (stored) return JSON.parse(stored);
@@ -86,7 +86,7 @@ export class Api {
     return this.people.some((person) => person.may.includes(action));
   }
 
-  /** Who does this (in a session), if there is somebody who also `fits`; otherwise null. */
+  /** Returns the credential that allows an action (in a session) and for which `fits` holds, or null. */
   person(action, sessionId = null, fits = () => true) {
     return this.people.find((person) => person.may.includes(action) && sees(person, sessionId) && fits(person)) ?? null;
   }
@@ -95,7 +95,7 @@ export class Api {
     return this.people.some((person) => person.subject === id);
   }
 
-  /** Calls a route as whoever may do the `action` there. */
+  /** Calls a route with the credential that allows the `action` there. */
   async call(action, method, path, body, signal) {
     const person = this.person(action, /^\/sessions\/([^/?]+)/.exec(path)?.[1]);
     if (!person) throw new Refusal(403, { code: "forbidden", detail: `None of your roles may ${action} here.` });
@@ -115,14 +115,14 @@ export class Api {
     return this.call("read", "GET", path, undefined, signal);
   }
 
-  /** What a route answers, as it is: to be saved. */
+  /** Returns a route's response unchanged, to be saved as a file. */
   file(person, path) {
     return this.as(person, "GET", path, undefined, undefined, (response) => response.blob());
   }
 
   /**
    * The events of a session after a cursor: calls `onBlock({id, data})` for each block and
-   * `onBytes()` for whatever comes, heartbeats included. Answers whether the session is at its end.
+   * `onBytes()` for all data, heartbeats included. Returns whether the session has ended.
    */
   async stream(sessionId, after, { signal, onOpen, onBlock, onBytes }) {
     const response = await fetch(`/sessions/${sessionId}/events?after=${after}`, {
@@ -148,7 +148,7 @@ function sees(person, sessionId) {
   return !sessionId || !person.sessions || person.sessions.includes(sessionId);
 }
 
-/** Blocks of an event stream out of pieces of text, wherever these are torn. */
+/** Reads the blocks of an event stream from pieces of text that may end anywhere. */
 export class BlockReader {
   constructor(onBlock) {
     this.onBlock = onBlock;

@@ -1,10 +1,10 @@
-/** The server's clock: deadlines are its own, and a device's clock may be wrong. */
+/** The server's clock. Deadlines follow it, because a device's clock may be wrong. */
 
-/** `Date` tells whole seconds, and comes with a delay: less than this is no difference. */
+/** `Date` has whole seconds and arrives with a delay, so smaller differences are ignored. */
 const TOLERANCE_MS = 2_000;
 let ahead = 0;
 
-/** What the server says that the time is, from the `Date` of its answer. */
+/** Takes the server's time from the `Date` header of a response. */
 export function noteServerTime(date) {
   const difference = Date.parse(date) - Date.now();
   if (Math.abs(difference - ahead) > TOLERANCE_MS) ahead = difference;

@@ -4,13 +4,42 @@ import { serverNow } from "./clock.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// The same characters as in src/waystation/plain_text.py, and a carriage return: controls, whatever changes the
+// writing direction of what follows, and what has no width and only hides. Joiners stay where they shape letters or
+// join emoji. A pair that isolates a text (see `isolate`) changes nothing around it and stays.
+const HIDDEN = new RegExp(
+  [
+    "[\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u2065\\u206a-\\u206f\\ufeff\\ufff9-\\ufffb\\u{e0000}-\\u{e007f}]",
+    "(?<![\\u0600-\\u1cff\\u2190-\\u2bff\\ufe0f\\u{1f000}-\\u{1faff}])[\\u200c\\u200d]",
+    "[\\u200c\\u200d](?![\\u0600-\\u1cff\\u2190-\\u2bff\\ufe0f\\u{1f000}-\\u{1faff}])",
+  ].join("|"),
+  "gu",
+);
+const ISOLATES = /(\u2068[^\u2066-\u2069]*\u2069)|[\u2066-\u2069]/g;
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+const TEXT_ATTRIBUTES = new Set(["title", "aria-label", "placeholder"]);
+
+/** Text without characters that command or mislead; every text that the page shows goes through here. */
+export function clean(text) {
+  return text.replace(HIDDEN, "").replace(ISOLATES, "$1");
+}
+
+/** A foreign text within a sentence: words written from right to left don't reorder what is around them. */
+export function isolate(text) {
+  const plain = clean(text).replace(/[\u2066-\u2069]/g, "");
+  return RIGHT_TO_LEFT.test(plain) ? `\u2068${plain}\u2069` : plain;
+}
+
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value === true ? "" : TEXT_ATTRIBUTES.has(name) ? clean(String(value)) : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  for (const child of children.flat()) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : clean(String(child)));
+  }
   return element;
 }
 
@@ -24,9 +53,14 @@ export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Changes an element only where it differs, so that nothing is read out or drawn again in vain. */
+/** Sets an element's text only if it differs, so that nothing is announced or drawn again needlessly. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = clean(String(text ?? ""));
+  if (element.textContent !== shown) element.textContent = shown;
+}
+
+export function setTitle(title) {
+  document.title = clean(`${title} · Waystation`);
 }
 
 export function setClass(element, name, on) {
@@ -34,10 +68,10 @@ export function setClass(element, name, on) {
 }
 
 export function nameOf(actor) {
-  return actor?.name ?? actor?.id ?? "";
+  return isolate(actor?.name ?? actor?.id ?? "");
 }
 
-/** Minor units to what people read, in whole numbers only: 2480 usd is "$24.80". */
+/** Formats an amount in minor units, in integer arithmetic: 2480 usd becomes "$24.80". */
 export function money(amount, currency) {
   if (amount === null || amount === undefined) return "not stated";
   if (!/^[a-z]{3}$/.test(currency)) return `${groups(String(amount))} base units of ${asset(currency)}`;
@@ -46,7 +80,7 @@ export function money(amount, currency) {
   const [sign, text] = amount < 0 ? ["-", String(-amount)] : ["", String(amount)];
   const padded = text.padStart(digits + 1, "0");
   const whole = padded.slice(0, padded.length - digits);
-  // As a string, which is formatted exactly, where a number could be rounded.
+  // A string is formatted exactly; a number could be rounded.
   return format.format(sign + whole + (digits ? `.${padded.slice(-digits)}` : ""));
 }
 
@@ -69,7 +103,7 @@ export function dateTime(iso) {
   return DATE.format(new Date(iso));
 }
 
-/** "4 min 05 s" until then; "over" afterwards. */
+/** The time left, like "4 min 05 s"; "over" afterwards. */
 export function remaining(iso, now = serverNow()) {
   const seconds = Math.ceil((new Date(iso).getTime() - now) / 1000);
   if (seconds <= 0) return "over";
@@ -93,7 +127,7 @@ export function pretty(value) {
 }
 
 export function uuid() {
-  // crypto.randomUUID exists on https and localhost only; a console in a local network has neither.
+  // crypto.randomUUID exists only on https and localhost, and a console in a local network may have neither.
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

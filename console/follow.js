@@ -1,9 +1,9 @@
 /**
  * Follows one session: reads its end, then streams, reconnects and reads what is older.
  *
- * `state` is what is true: `loading`, `live` (everything up to now is on the screen), `catching-up`
- * (connected, and behind), `offline` (no connection; `detail` says why), `paused` (the tab is
- * hidden and has let go), `closed` (the session has ended and is all here), `refused`.
+ * `state` is one of `loading`, `live` (everything up to now is on the screen), `catching-up` (connected, but
+ * behind), `offline` (no connection; `detail` says why), `paused` (the tab is hidden and has closed its
+ * connection), `closed` (the session has ended and all of it is loaded), `refused`.
  */
 
 import { Refusal } from "./api.js";
@@ -16,11 +16,11 @@ const MAX_PAUSE_MS = 10_000;
 /** The server sends a heartbeat every 15 seconds; if two are missing, the connection is dead. */
 const SILENCE_MS = 35_000;
 const WATCH_MS = 1_000;
-/** Browsers open six connections to a server at most; hidden tabs let go of theirs. */
+/** Browsers open at most six connections to a server, so hidden tabs close theirs. */
 const HIDDEN_MS = 60_000;
 
 export class Follow {
-  /** `whole` is false for whoever needs the newest events only. */
+  /** `whole` is false if only the newest events are needed. */
   constructor(api, sessionId, model, { onState, onChange, onPresence, whole = true }) {
     Object.assign(this, { api, sessionId, model, onState, onChange, onPresence, whole });
     this.path = `/sessions/${sessionId}`;
@@ -74,7 +74,7 @@ export class Follow {
     return error instanceof Refusal && error.status ? error.message : "The connection is lost; reconnecting.";
   }
 
-  /** One connection, from its beginning to its end; answers whether the session is at its own. */
+  /** Keeps one connection until it ends. Returns whether the session has ended. */
   async #connectOnce() {
     this.connection = new AbortController();
     Object.assign(this, { dropped: null, hurried: false, heard: Date.now() });
@@ -119,11 +119,11 @@ export class Follow {
     this.onChange();
   }
 
-  /** The newest events first, so that a long session opens as fast as a short one. */
+  /** Reads the newest events first, so that a long session opens as fast as a short one. */
   async #readEnd(tip) {
     let after = Math.max(0, tip - FIRST_EVENTS);
     this.model.since = after;
-    // Also where the connection breaks before the first event is here: what is older is read later.
+    // Set even if the connection breaks before the first event arrives; older events are read later.
     this.model.advance(after);
     for (let more = true; more; ) {
       const page = await this.#page(after);
@@ -134,7 +134,7 @@ export class Follow {
     this.model.advance(after);
   }
 
-  /** Everything before, page by page towards the beginning. */
+  /** Reads the older events, page by page towards the beginning. */
   async #readOlder() {
     if (this.reading) return;
     this.reading = true;
@@ -153,7 +153,7 @@ export class Follow {
         this.onChange();
       }
     } catch {
-      // The next connection goes on with it.
+      // The next connection continues from here.
     } finally {
       this.reading = false;
     }
@@ -175,7 +175,7 @@ export class Follow {
     this.onState(state, detail);
   }
 
-  /** Waits for so long, or until woken. */
+  /** Waits that long, or until woken. */
   #rest(milliseconds) {
     return new Promise((resolve) => {
       const timer = milliseconds === null ? null : setTimeout(resolve, milliseconds);
@@ -186,7 +186,7 @@ export class Follow {
     });
   }
 
-  /** Tries again at once, also where a try is under way that may wait for what is lost. */
+  /** Reconnects immediately, even if an attempt is in progress: it may be waiting on a lost connection. */
   #hurry() {
     if (this.state === "paused") return;
     this.hurried = true;

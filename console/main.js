@@ -1,10 +1,10 @@
 /** The page: signs people in, and shows the view that the address names. */
 
 import { Api } from "./api.js";
-import { h } from "./dom.js";
+import { h, setTitle } from "./dom.js";
 
-/** Views are loaded on first use. Ids become parts of the paths that are called, so
- * nothing else may pass for one: an address that somebody sends must not lead a click astray.
+/** Views are loaded on first use. Ids become parts of the paths that buttons call, so only the characters of
+ * ids are accepted: otherwise an address sent by somebody else could make a click call another route.
  */
 const ROUTES = [
   [/^\/sessions\/(\w[\w.-]*)$/, () => import("./views/session.js")],
@@ -19,7 +19,7 @@ const app = document.getElementById("app");
 let shown = null;
 let signingIn = false;
 
-/** `#/sessions/a?at=7` or `#token=…`: the path, and what follows it. */
+/** Splits `#/sessions/a?at=7` or `#token=…` into path and query. */
 function address() {
   const hash = location.hash.slice(1);
   const [path, query] = hash.startsWith("/") ? hash.split("?", 2) : ["", hash];
@@ -36,7 +36,7 @@ async function route() {
   const { path, query } = address();
   const given = query.getAll("token");
   if (given.length) {
-    // Removed from the address immediately, so that it is in no history, bookmark or screenshot.
+    // Tokens are removed from the address immediately, so that none is in a history, bookmark or screenshot.
     history.replaceState(null, "", `#${path || "/"}`);
     return signIn(given);
   }
@@ -57,7 +57,7 @@ function display(view, path = null) {
   const moves = shown !== null;
   shown?.view.stop?.();
   shown = { path, view };
-  document.title = `${view.title} · Waystation`;
+  setTitle(view.title);
   app.replaceChildren(bar(path), h("main", { id: "main", tabindex: "-1", class: view.class ?? "page" }, view.element));
   // The focused element is gone; a screen reader continues with the new view.
   if (moves) document.getElementById("main").focus({ preventScroll: true });
@@ -123,7 +123,7 @@ function showSignIn(error = null) {
     field,
     error && h("p", { class: "problem", role: "alert" }, away ? error.message : "This token is unknown or has expired. Ask for a new one."),
     h("button", { class: "primary", type: "submit" }, "Sign in"));
-  document.title = "Sign in · Waystation";
+  setTitle("Sign in");
   app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, form));
   field.focus();
 }

@@ -9,7 +9,7 @@
  * of text in more than one way, and every scan continues where the last one ended.
  */
 
-import { h } from "./dom.js";
+import { clean, h } from "./dom.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
 const FENCE_END = /^ {0,3}(`{3,}|~{3,})\s*$/;
@@ -297,7 +297,7 @@ export function safeAddress(address) {
 /** Shows `text` in `element`; blocks that are there already and have not changed stay as they are. */
 export function render(element, text) {
   const known = element.shownBlocks ?? [];
-  const wanted = blocks(text);
+  const wanted = blocks(clean(text));
   let same = 0;
   while (same < known.length && same < wanted.length && known[same].source === wanted[same].source) same += 1;
   while (element.childNodes.length > same) element.lastChild.remove();

@@ -1,13 +1,15 @@
 /**
- * What a session's page shows, made of its events: no DOM, no network.
+ * Turns a session's events into the items that its page shows. No DOM, no network.
  *
- * Items (messages, tool calls, notices, cards, groups of lanes) are kept under keys that stay the
- * same, each with the number `at` which it stands and the `last` event about it. `changed` and `removed` say what to draw again.
- * Events may come in any order: the newest page of a long session is read first.
+ * Items (messages, tool calls, notices, cards, groups of lanes) have keys that don't change. `at` is the event
+ * number at which an item is placed, `last` the number of the last event about it. `changed` and `removed` say
+ * what to draw again. Events may come in any order, because the newest page of a long session is read first.
  */
 
 import { Transcript } from "./transcript.js";
 
+/** What events say of a purchase or a paid request, and cards show. */
+const MONEY_FACTS = ["cart", "digest", "refusal", "order", "total", "amount", "currency", "seller", "payee", "method", "url", "realm", "rail", "body_sha256", "messages"];
 const TERMINAL = { "turn.completed": "completed", "turn.stopped": "stopped", "turn.failed": "failed" };
 
 /** The turn that started this one: `t1.1` is the first sub-agent of `t1`. */
@@ -29,9 +31,9 @@ export class SessionModel {
     this.closed = false;
     this.title = null;
     this.agent = null;
-    /** The event before which nothing is known yet; 0 when all of the session is here. */
+    /** The number of the earliest event that is loaded; 0 when the whole session is. */
     this.since = Infinity;
-    /** Events worth a mark in the timeline. */
+    /** Events that get a mark in the timeline. */
     this.log = [];
     this.changed = new Set();
     this.removed = new Set();
@@ -42,7 +44,7 @@ export class SessionModel {
     return this.transcript.cursor;
   }
 
-  /** Turns of the session's own agent that run now. */
+  /** The running turns of the session's own agent. */
   get running() {
     return [...this.turns.values()].filter((turn) => !turn.parent && ["running", "stopping"].includes(turn.status));
   }
@@ -56,14 +58,14 @@ export class SessionModel {
     return this.turns.get(this.answers.get(messageId));
   }
 
-  /** Purchases and payments that wait for somebody's decision. */
+  /** Purchases and paid requests that wait for a person's decision. */
   get awaiting() {
     return [...this.items.values()].filter((item) => item.kind === "card" && item.status === "awaiting_approval");
   }
 
-  // What comes in
+  // Input
 
-  /** What the session itself says that it is doing: where the newest events don't tell. */
+  /** Takes in the session's own description of its state, which the newest events alone don't show. */
   takeSnapshot(snapshot) {
     this.title = snapshot.title ?? null;
     this.agent = snapshot.agent;
@@ -99,7 +101,7 @@ export class SessionModel {
     this.transcript.advance(seq);
   }
 
-  /** Keys that have changed since the last call, and keys that are gone. */
+  /** Returns the keys that have changed and those that were removed since the last call. */
   takeChanges() {
     const taken = { changed: this.changed, removed: this.removed };
     this.changed = new Set();
@@ -107,7 +109,7 @@ export class SessionModel {
     return taken;
   }
 
-  // What becomes of it
+  // Items
 
   #note(event) {
     this.since = Math.min(this.since, event.seq - 1);
@@ -164,7 +166,7 @@ export class SessionModel {
   }
 
   #touchMessage(message, event) {
-    if (message.kind === "steer") return; // shown where it was received
+    if (message.kind === "steer") return; // It is shown as a steer.
     if (parentOf(message.turnId)) this.#lane(message.turnId, message.order ?? Infinity);
     const item = this.#item(`message:${message.id}`, "message", null, message.turnId);
     item.at = message.order ?? Infinity;
@@ -205,7 +207,7 @@ export class SessionModel {
     if (type === "turn.stopped" || type === "turn.failed" || data.answered_by) this.#noteEnd(event);
   }
 
-  /** A stop and the end that comes of it are one notice. */
+  /** A stop and the end of the turn that it causes are one notice. */
   #noteEnd(event) {
     const item = this.#item(`end:${event.turn_id}`, "notice", event, event.turn_id);
     if (event.seq > item.seq) Object.assign(item, { seq: event.seq, event: { ...event, asked: item.event ?? null } });
@@ -231,7 +233,7 @@ export class SessionModel {
     this.#touch(`lanes:${turn.parent}`);
   }
 
-  /** The group of lanes in which a sub-agent has its own, beside those of its siblings. */
+  /** Adds a sub-agent's lane to the group of lanes that it shares with its siblings. */
   #lane(turnId, seq) {
     const parent = parentOf(turnId);
     const group = this.#item(`lanes:${parent}`, "lanes", null, parent);
@@ -259,9 +261,9 @@ export class SessionModel {
     item.id = id;
     item.route = data.purchase_id ? "purchases" : "payments";
     const fresh = seq > item.seq;
-    const { status, cart, deadline, digest, refusal, order, total, amount, currency, seller, payee, url } = data;
-    const given = { cart, digest, refusal, order, total, amount, currency, seller, payee, url, messages: data.messages };
-    // An older event only fills in what newer ones did not say.
+    const { status, deadline } = data;
+    const given = Object.fromEntries(MONEY_FACTS.map((name) => [name, data[name]]));
+    // An older event only fills in what newer ones left out.
     for (const [name, value] of Object.entries(given)) {
       if (value !== undefined && (fresh || item[name] === undefined)) item[name] = value;
     }

@@ -1,18 +1,19 @@
 /**
- * Where everything of a session stands in a picture of it over time: no DOM.
+ * Lays out a session over time: positions only, no DOM.
  *
- * Time runs to the right. Long silences are cut short, so that a session of days has room for its
- * seconds. Rows are the people, each agent, and money.
+ * Time runs to the right. Long silences are shortened, so that even a session of several days shows seconds.
+ * There is a row for people, one for each agent, and one for money.
  */
 
 import { serverNow } from "./clock.js";
+import { isolate, nameOf } from "./dom.js";
 import { parentOf } from "./model.js";
 
 const LONGEST_SILENCE_MS = 8_000;
 const MIN_BAR_MS = 250;
 const ENDS = new Set(["completed", "stopped", "failed"]);
 
-/** `{rows, bars, marks, cuts, length}`: times become milliseconds of drawn time from the beginning. */
+/** Returns `{rows, bars, marks, cuts, length}`, with times in milliseconds of drawn time from the beginning. */
 export function layout(model, now = serverNow()) {
   const turns = [...model.turns.values()].filter((turn) => turn.began);
   const scale = new Scale([
@@ -30,7 +31,7 @@ function iso(milliseconds) {
   return new Date(milliseconds).toISOString();
 }
 
-/** Real time to drawn time: the same, but for silences that are cut. */
+/** Converts real time to drawn time, in which long silences are shortened. */
 class Scale {
   constructor(times) {
     this.real = [...new Set(times.map((time) => new Date(time).getTime()))].sort((a, b) => a - b);
@@ -79,15 +80,15 @@ function turnBars(turns, rows, scale, now) {
     const from = scale.at(turn.began);
     const to = Math.max(scale.at(turn.ended ?? iso(now)), from + MIN_BAR_MS);
     const agent = turn.agent ?? "agent";
-    // Agents of one name that run at a time have a row each.
+    // Agents with the same name that run at the same time get a row each.
     const name = parentOf(turn.id) ? `sub:${agent}` : agent;
     const slots = busy.get(name) ?? busy.set(name, []).get(name);
     const free = slots.findIndex((end) => end <= from);
     const slot = free < 0 ? slots.length : free;
     slots[slot] = to;
-    const row = rows.of(`${name}:${slot}`, slot ? `${agent} ${slot + 1}` : agent);
+    const row = rows.of(`${name}:${slot}`, slot ? `${isolate(agent)} ${slot + 1}` : agent);
     const state = turn.ended && ENDS.has(turn.status) ? turn.status : turn.ended ? "completed" : "running";
-    return { row, from, to, kind: "turn", state, seq: turn.beganSeq, label: `Turn ${turn.id} of ${agent}: ${state}` };
+    return { row, from, to, kind: "turn", state, seq: turn.beganSeq, label: `Turn ${turn.id} of ${isolate(agent)}: ${state}` };
   });
 }
 
@@ -111,7 +112,7 @@ function takeoverBars(model, rows, scale, now) {
   const bars = [];
   for (const event of inOrder(model)) {
     if (event.type === "takeover.started") {
-      bars.push({ row: rows.of("people", "People"), from: scale.at(event.time), to: null, kind: "takeover", state: "running", seq: event.seq, label: `${event.actor.name ?? event.actor.id} has taken over` });
+      bars.push({ row: rows.of("people", "People"), from: scale.at(event.time), to: null, kind: "takeover", state: "running", seq: event.seq, label: `${nameOf(event.actor)} has taken over` });
     } else if (event.type === "takeover.released" && bars.length) Object.assign(bars.at(-1), { to: scale.at(event.time), state: "completed" });
   }
   return bars.map((bar) => ({ ...bar, to: Math.max(bar.to ?? scale.at(iso(now)), bar.from + MIN_BAR_MS) }));
@@ -124,7 +125,7 @@ function inOrder(model) {
 const STEPS = new Set(["completed", "delivered", "failed", "refused", "rejected", "payment_declined", "canceled", "expired"]);
 
 function mark(event, model, rows, scale) {
-  const who = event.actor.name ?? event.actor.id;
+  const who = nameOf(event.actor);
   const at = { at: scale.at(event.time), seq: event.seq };
   const { data = {} } = event;
   switch (event.type) {
@@ -143,7 +144,7 @@ function mark(event, model, rows, scale) {
     case "purchase.updated":
     case "payment.updated":
       if (!STEPS.has(data.status)) return [];
-      return [{ ...at, row: rows.of("money", "Money"), kind: ["completed", "delivered"].includes(data.status) ? "paid" : "refused", label: `${event.type.split(".")[0]} ${data.status.replace("_", " ")}` }];
+      return [{ ...at, row: rows.of("money", "Money"), kind: ["completed", "delivered"].includes(data.status) ? "paid" : "refused", label: `${event.type === "purchase.updated" ? "purchase" : "paid request"} ${data.status.replace("_", " ")}` }];
     default:
       return [];
   }

@@ -1,9 +1,9 @@
 /**
- * A session's messages, right after any interleaving of drops, repeats and reorderings.
+ * A session's messages, correct however events are lost, repeated or reordered.
  *
- * The same rules as src/waystation/client/transcript.py: durable events come numbered and in order, live
- * deltas come early and may be lost, doubled or late. Text is placed at its offset, never appended.
- * Offsets count Unicode code points, of which a string's own units may need two.
+ * The rules are those of src/waystation/client/transcript.py. Durable events are numbered and in order. Live
+ * deltas come early and may be lost, repeated or late, so text is placed at its offset and never appended.
+ * Offsets count Unicode code points; JavaScript strings need two units for some of them.
  */
 
 const ENDS_TURN = new Set(["turn.completed", "turn.stopped", "turn.failed", "agent.finished"]);
@@ -20,7 +20,7 @@ function dropCodePoints(text, count) {
 }
 
 export class Message {
-  /** `order` is the number of the event that began it; null while it is known only live. */
+  /** `order` is the number of the event that began the message; null while only live text is known. */
   constructor(id, actor, turnId) {
     this.id = id;
     this.actor = actor;
@@ -30,7 +30,7 @@ export class Message {
     this.status = "streaming";
     this.data = {};
     this.order = null;
-    /** What was on the screen of a message that has since been withdrawn. */
+    /** The text that was on the screen when the message was withdrawn. */
     this.withdrawn = "";
     this.held = new Map();
   }
@@ -39,7 +39,7 @@ export class Message {
     return this.data.kind ?? "message";
   }
 
-  /** Puts text where it belongs; text that would leave a gap waits for what is missing. */
+  /** Puts text at its offset; text that would leave a gap is kept until the missing part arrives. */
   place(offset, text) {
     if (offset > this.length) {
       const known = this.held.get(offset) ?? "";
@@ -65,7 +65,7 @@ export class Message {
     this.length += codePoints(fresh);
   }
 
-  /** Takes in a durable event about this message. Right in any order, as older pages may come late. */
+  /** Takes in a durable event about this message, in any order, because older pages may arrive later. */
   take(event) {
     const data = event.data ?? {};
     const began = data.started ?? event.seq;
@@ -93,21 +93,21 @@ export class Transcript {
     this.cursor = 0;
     this.endedTurns = new Map();
     this.messages = new Map();
-    /** Called with the id of a message that turns out never to have been said. */
+    /** Called with the id of a message that was shown live but never became durable. */
     this.onDrop = () => {};
   }
 
-  /** Messages in the order in which they were begun; ones known only live come last. */
+  /** Returns messages in the order in which they began; those known only from live text come last. */
   inOrder() {
     return [...this.messages.values()].sort((a, b) => (a.order ?? Infinity) - (b.order ?? Infinity) || 0);
   }
 
-  /** The durable log up to `seq` holds nothing that is not here already. */
+  /** Notes that everything in the durable log up to `seq` is known. */
   advance(seq) {
     this.cursor = Math.max(this.cursor, seq);
   }
 
-  /** Takes in a live delta; the message if it says something new, otherwise null. */
+  /** Takes in a live delta. Returns the message if it has new text, otherwise null. */
   place(delta) {
     if (this.endedTurns.has(delta.turn_id)) return null;
     const message = this.#message(delta);
@@ -117,7 +117,7 @@ export class Transcript {
     return message.length > before ? message : null;
   }
 
-  /** Takes in the next durable event; false if it was known (a repeat after a reconnect). */
+  /** Takes in the next durable event. Returns false if it was known (repeated after a reconnect). */
   apply(event) {
     if (event.seq <= this.cursor) return false;
     this.cursor = event.seq;
@@ -126,7 +126,7 @@ export class Transcript {
     return true;
   }
 
-  /** Takes in an event from before those that are here: long sessions are read from their end. */
+  /** Takes in an event older than those that are known: long sessions are read from their end. */
   older(event) {
     if (event.message_id && event.type.startsWith("message.")) this.#message(event).take(event);
   }
@@ -136,7 +136,7 @@ export class Transcript {
     return this.messages.get(message_id);
   }
 
-  /** What an attempt has shown and never made durable (its process died) was never said. */
+  /** Drops text that an attempt showed live and never made durable, because its process died. */
   #end({ type, turn_id }) {
     if (!turn_id || !(ENDS_TURN.has(type) || type === "turn.retried")) return;
     for (const [id, message] of this.messages) {

@@ -15,6 +15,7 @@ from pathlib import Path
 from waystation.client import Client
 from waystation.dev.local import read_dev_environment
 from waystation.models.events import Event
+from waystation.plain_text import clean_lines
 
 
 async def main(session_id: str, text: str) -> None:
@@ -28,7 +29,7 @@ async def main(session_id: str, text: str) -> None:
         async for event in session.events():
             answer = [m for m in session.transcript if m.turn_id == sent.turn_id]
             if answer:
-                print(answer[-1].text[shown:], end="", flush=True)
+                print(clean_lines(answer[-1].text[shown:]), end="", flush=True)
                 shown = len(answer[-1].text)
             if isinstance(event, Event) and event.turn_id == sent.turn_id and event.type in _ENDS:
                 print(f"\n[{event.type}]")

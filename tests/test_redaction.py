@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 
 from waystation.redaction import RedactingFilter, fingerprint, redact
 
@@ -41,6 +42,27 @@ def test_the_filter_cleans_messages_arguments_and_tracebacks() -> None:
     assert "spt_" not in written
     assert "it broke" in written
     assert "ValueError" in written
+
+
+def test_no_text_in_a_record_commands_a_terminal_or_forges_another_record() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(RedactingFilter())
+    logger = logging.getLogger("tests.redaction.foreign")
+    logger.propagate = False
+    logger.addHandler(handler)
+    hostile = "no\x1b[2J\n2026-01-01 INFO all is well\u202e"
+    try:
+        logger.warning("the seller says %s", hostile)
+        try:
+            raise ValueError(hostile)
+        except ValueError:
+            logger.exception("it broke")
+    finally:
+        logger.removeHandler(handler)
+    written = stream.getvalue()
+    assert not re.search("[\x1b\u202e]", written)
+    assert not re.search("^2026", written, re.MULTILINE)
 
 
 def test_a_fingerprint_tells_two_tokens_apart_and_reveals_neither() -> None:

@@ -1,12 +1,17 @@
 """A person's decision on a purchase or a paid request: the first that counts stands, others are told why."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from pydantic import JsonValue
 
 from waystation.models.decisions import Approve, Decision, Reject
+from waystation.models.proofs import ProofVerdict
 from waystation.temporal.names import (
     ALREADY_DECIDED,
     NOT_AN_APPROVER,
     NOT_AWAITING_APPROVAL,
+    NOT_PROVEN,
     STALE_DIGEST,
 )
 from workflows.refusals import refusal
@@ -24,8 +29,23 @@ def the_one_in(decision: Decision) -> Approve | Reject:
     return wanted
 
 
+def kind_of(wanted: Approve | Reject) -> Literal["approve", "reject"]:
+    """Returns what a proof of it must say."""
+    return "approve" if isinstance(wanted, Approve) else "reject"
+
+
+def refused_entry(
+    claimed_by: str, verdict: ProofVerdict, facts: Mapping[str, JsonValue]
+) -> tuple[str, dict[str, JsonValue]]:
+    """Returns who goes into the trail for a refused decision, and with what. A claim is nobody's act."""
+    if verdict.valid:
+        return claimed_by, {**facts}
+    return "unproven", {**facts, "claimed_by": claimed_by, "unproven": verdict.why}
+
+
 def check_decision(
     wanted: Approve | Reject,
+    verdict: ProofVerdict,
     *,
     what: str,
     status: str,
@@ -39,8 +59,11 @@ def check_decision(
     ``wanted_by`` are the agent, and whoever has changed what it wants.
 
     Raises:
-        ApplicationError: ``AlreadyDecided``, ``NotAwaitingApproval``, ``NotAnApprover``, ``StaleDigest``.
+        ApplicationError: ``NotProven``, ``AlreadyDecided``, ``NotAwaitingApproval``, ``NotAnApprover``,
+            ``StaleDigest``.
     """
+    if not verdict.valid:
+        raise refusal(NOT_PROVEN, f"this decision does not count: {verdict.why}")
     if decided_by is not None:
         raise refusal(ALREADY_DECIDED, f"{decided_by} has already decided")
     if status != "awaiting_approval":

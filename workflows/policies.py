@@ -38,6 +38,12 @@ MANDATE_CALL_RETRY: Final = RetryPolicy(
 )
 """No end: the mandate is our own and comes back, and what was spent must be recorded."""
 
+PROOF_CALL_TIMEOUT: Final = timedelta(seconds=5)
+"""Checking a signature takes microseconds, and asks nobody."""
+
+PROOF_CALL_RETRY: Final = MANDATE_CALL_RETRY
+"""No end: it fails where a worker of an earlier release took it, and a decision must not get lost there."""
+
 SELLER_CALL_TIMEOUT: Final = timedelta(seconds=30)
 """Longer than any seller may take to price a cart; also what a killed worker costs at most."""
 

@@ -7,6 +7,7 @@ goes on. A bare ``ValueError`` in a handler would block the workflow task foreve
 from temporalio.exceptions import ApplicationError
 
 INVALID_ARGUMENT = "InvalidArgument"
+INTERNAL_ERROR = "an error of ours ended it, which nobody expected; the worker's log has it: please report it"
 
 
 def refusal(kind: str, message: str) -> ApplicationError:

@@ -30,6 +30,7 @@ UPDATE_PAUSE_SECONDS = 0.05
 
 _NEVER_CONNECTED = "Failed client connect"
 _TASK_FAILED = "workflow task failure"
+_NO_SUCH_QUERY = "expected but not found"
 
 Workflow = TypeVar("Workflow")
 Argument = TypeVar("Argument")
@@ -81,9 +82,14 @@ class Calls:
             raise Unavailable(self._wording.not_taken) from error
         except PayloadDecryptionError as error:
             raise self._wording.unreadable(workflow_id) from error
-        except (WorkflowQueryFailedError, ValidationError) as error:
-            # A workflow of another kind has this id, or answers as none of this kind does.
+        except ValidationError as error:
+            # A workflow of another kind has this id: it answers as none of this kind does.
             raise self._wording.unknown(workflow_id) from error
+        except WorkflowQueryFailedError as error:
+            if _NO_SUCH_QUERY in str(error):
+                raise self._wording.unknown(workflow_id) from error
+            # It is there, and its worker can't read it at the moment (its payloads are out of reach, say).
+            raise Unavailable(self._wording.not_taken) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise self._no_worker() from error
         except RPCError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
 
+from pydantic import BaseModel
 from temporalio.client import (
     Client,
     WorkflowUpdateFailedError,
@@ -22,9 +23,11 @@ from temporalio.types import MethodAsyncSingleParam
 from api.auth import Principal
 from api.errors import Conflict, Problem, Unavailable
 from api.gateways.calls import Calls, Wording, memo_of
-from waystation.models.decisions import Decision
+from waystation.models.base import replaced
+from waystation.models.decisions import Approve, Decision, Reject
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
+from waystation.models.proofs import DecisionKind, Proof
 from waystation.models.purchases import (
     Cart,
     OrderEventReceived,
@@ -32,11 +35,18 @@ from waystation.models.purchases import (
     OutcomeWanted,
     PurchaseRequest,
     PurchaseView,
+    RetryPayment,
 )
 from waystation.models.trail import AuditTrail
+from waystation.proofs import Signer
 from waystation.settings import ANY_AGENT, MoneySettings
 from waystation.temporal.calls import start_and_tell
-from waystation.temporal.messages import MANDATE_REVOKE, ORDER_EVENTS, ORDER_EVENTS_DELIVER
+from waystation.temporal.messages import (
+    MANDATE_REVOKE,
+    ORDER_EVENTS,
+    ORDER_EVENTS_DELIVER,
+    PURCHASE_RETRY_PAYMENT,
+)
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.temporal.tokens import SignalName
 from workflows.allowance import Allowance
@@ -66,7 +76,7 @@ logger = logging.getLogger(__name__)
 
 
 def _unknown(workflow_id: str) -> Problem:
-    return NotFound(f"There is no such mandate, purchase or payment: '{workflow_id}'.")
+    return NotFound(f"There is no such mandate, purchase or paid request: '{workflow_id}'.")
 
 
 def _unreadable(workflow_id: str) -> Problem:
@@ -104,9 +114,16 @@ class MoneyGateway:
     """Calls to Mandate, Purchase and OrderEvents workflows."""
 
     def __init__(
-        self, client: Client, timeout_seconds: float, *, task_queue: str = SESSION_TASK_QUEUE
+        self,
+        client: Client,
+        timeout_seconds: float,
+        *,
+        signer: Signer | None = None,
+        task_queue: str = SESSION_TASK_QUEUE,
     ) -> None:
+        """Without ``signer``, people's decisions count only where workers take unsigned ones."""
         self._client = client
+        self._signer = signer
         self._calls = Calls(client, timeout_seconds, _WORDING)
         self._queue = task_queue
 
@@ -116,7 +133,8 @@ class MoneyGateway:
         """Starts a mandate; returns its id, and whether it is new."""
         wanted = mandate_id or f"mandate-{uuid.uuid4()}"
         memo = {"owner": terms.owner, "agent": terms.agent}
-        return await self._start(wanted, Mandate.run, MandateStart(terms=terms), memo)
+        start = MandateStart(terms=terms, proof=self._proof("grant", wanted, terms))
+        return await self._start(wanted, Mandate.run, start, memo)
 
     async def mandate(self, mandate_id: str) -> MandateView:
         handle = self._client.get_workflow_handle_for(Mandate.run, mandate_id)
@@ -199,6 +217,7 @@ class MoneyGateway:
         return view
 
     async def decide(self, purchase_id: str, decision: Decision) -> PurchaseView:
+        decision = self._signed(purchase_id, decision)
         try:
             handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
             return await self._calls.update(handle, Purchase.decide, decision)
@@ -208,6 +227,10 @@ class MoneyGateway:
                 conflict.extra["digest"] = fresh.digest
                 conflict.extra["cart"] = fresh.cart.model_dump(mode="json") if fresh.cart else None
             raise
+
+    async def retry_payment(self, purchase_id: str, retry: RetryPayment) -> None:
+        proof = self._proof("retry", purchase_id, retry)
+        await self.tell(purchase_id, PURCHASE_RETRY_PAYMENT, replaced(retry, proof=proof))
 
     async def tell(self, workflow_id: str, signal: SignalName[Argument], argument: Argument) -> None:
         await self._calls.signal(workflow_id, signal, argument)
@@ -227,6 +250,7 @@ class MoneyGateway:
         )
 
     async def decide_payment(self, payment_id: str, decision: Decision) -> PaidRequestView:
+        decision = self._signed(payment_id, decision)
         try:
             handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
             return await self._calls.update(handle, PaidRequest.decide, decision)
@@ -260,7 +284,7 @@ class MoneyGateway:
         )
 
     async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
-        """Returns the view once the payment is final, or as it stands after ``wait_seconds``."""
+        """Returns the view once the paid request is final, or as it stands after ``wait_seconds``."""
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
         try:
             view: PaidRequestView = await handle.execute_update(
@@ -350,6 +374,20 @@ class MoneyGateway:
         return await self._calls.guarded("", call, within=LIST_TIMEOUT)
 
     # How
+
+    def _proof(self, kind: DecisionKind, workflow_id: str, said: BaseModel) -> Proof | None:
+        """Vouches for a decision: routes come here only after the caller and their role were checked."""
+        return self._signer.sign(kind, workflow_id, said) if self._signer is not None else None
+
+    def _signed(self, workflow_id: str, decision: Decision) -> Decision:
+        match decision:
+            case Decision(approve=Approve() as approve, reject=None):
+                proof = self._proof("approve", workflow_id, approve)
+                return Decision(approve=replaced(approve, proof=proof))
+            case Decision(reject=Reject() as reject, approve=None):
+                proof = self._proof("reject", workflow_id, reject)
+                return Decision(reject=replaced(reject, proof=proof))
+        return decision  # both or neither: the workflow refuses it
 
     async def _start(
         self,

@@ -6,13 +6,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowHandle
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowQueryRejectedError,
+)
+from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Invalid, Problem, Unavailable, UnknownSession, refusal
+from api.errors import Conflict, Invalid, Problem, Unavailable, UnknownSession, refusal
 from api.gateways.calls import Calls, Wording, memo_of
+from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.requests import ListedSession
 from waystation.models.sessions import (
@@ -20,6 +27,7 @@ from waystation.models.sessions import (
     ReplayPage,
     SendMessage,
     Sent,
+    SessionStatus,
     Snapshot,
     Spawn,
     Spawned,
@@ -116,25 +124,40 @@ class Gateway:
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns what the session is doing now."""
         handle = self.handle(session_id)
-        return await self._query(
-            session_id, lambda: handle.query(AgentSession.snapshot, rpc_timeout=self._calls.timeout)
+        snapshot, ended = await self._query(
+            session_id,
+            lambda reject: handle.query(
+                AgentSession.snapshot, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
         )
+        if not ended:
+            return snapshot
+        return replaced(snapshot, status=SessionStatus.CLOSED, running=(), queued=())
 
     async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
         """Returns one page of the log."""
         handle = self.handle(session_id)
-        return await self._query(
+        page, ended = await self._query(
             session_id,
-            lambda: handle.query(AgentSession.replay, args=[after, limit], rpc_timeout=self._calls.timeout),
+            lambda reject: handle.query(
+                AgentSession.replay,
+                args=[after, limit],
+                reject_condition=reject,
+                rpc_timeout=self._calls.timeout,
+            ),
         )
+        return replaced(page, closed=True) if ended else page
 
     async def outcome(self, session_id: str, request_id: str) -> Outcome | None:
         """Returns what became of a stop or a steer."""
         handle = self.handle(session_id)
-        return await self._query(
+        outcome, _ = await self._query(
             session_id,
-            lambda: handle.query(AgentSession.outcome, request_id, rpc_timeout=self._calls.timeout),
+            lambda reject: handle.query(
+                AgentSession.outcome, request_id, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
         )
+        return outcome
 
     async def publish(self, session_id: str, publish: Publish) -> None:
         """Hands a batch of writes to the session."""
@@ -142,7 +165,14 @@ class Gateway:
 
     async def send(self, session_id: str, message: SendMessage) -> Sent:
         """Sends a message; its id makes that idempotent."""
-        return await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        sent = await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        # Temporal itself answers a repeated id with the first answer, so this is where a mismatch shows.
+        if sent.digest not in (None, message.digest):
+            raise Conflict(
+                f"The message id {message.message_id} stands for another message already; choose another.",
+                code="id-taken",
+            )
+        return sent
 
     async def spawn(self, session_id: str, spawn: Spawn) -> Spawned:
         """Starts a sub-agent; its key makes that idempotent."""
@@ -163,11 +193,22 @@ class Gateway:
         """Executes an update of the session."""
         return await self._calls.update(self.handle(session_id), update, argument, update_id=update_id)
 
-    async def _query(self, session_id: str, query: Callable[[], Awaitable[T]]) -> T:
-        async def call() -> T:
+    async def _query(
+        self, session_id: str, query: Callable[[QueryRejectCondition], Awaitable[T]]
+    ) -> tuple[T, bool]:
+        """Returns the answer, and whether Temporal has ended the session (somebody terminated it, say).
+
+        What such a session says of itself is from before its end, which it was never told of.
+        """
+
+        async def call() -> tuple[T, bool]:
             # The wait for a turn counts towards the request's time.
             async with self._one_at_a_time(session_id):
-                return await _hedged(query)
+                try:
+                    unclean = QueryRejectCondition.NOT_COMPLETED_CLEANLY
+                    return await _hedged(lambda: query(unclean)), False
+                except WorkflowQueryRejectedError:
+                    return await _hedged(lambda: query(QueryRejectCondition.NONE)), True
 
         return await self._calls.guarded(session_id, call)
 

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from activities.announcements import CHANNEL_PREFIX
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 Listener = Callable[[LiveMessage], None]
 
 MAX_OUTGOING_MESSAGES = 10_000
+MAX_CANCELLATIONS = 10
+CANCELLATION_SECONDS = 0.2
 RECONNECT_PAUSE_SECONDS = 0.5
 CLAIM_PREFIX = "waystation:claim:"
 
@@ -91,6 +93,17 @@ class MemoryBus:
         return True
 
 
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels tasks until they have ended: redis-py may swallow a cancellation that meets its own timeout."""
+    pending = {task for task in tasks if not task.done()}
+    for _ in range(MAX_CANCELLATIONS):
+        if not pending:
+            return
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCELLATION_SECONDS)
+
+
 class RedisBus(MemoryBus):
     """For several API processes: Redis publish/subscribe between them, memory within each."""
 
@@ -139,9 +152,7 @@ class RedisBus(MemoryBus):
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         with contextlib.suppress(Exception):
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]
         with contextlib.suppress(Exception):

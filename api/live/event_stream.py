@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import cast
 
+import anyio
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
@@ -20,8 +22,17 @@ logger = logging.getLogger(__name__)
 RETRY_MS = 1_000
 SEND_TIMEOUT_SECONDS = 60.0
 """A client that accepts nothing for this long is disconnected; it resumes from its cursor."""
+SHUTDOWN_GRACE_SECONDS = 1.0
+"""What a stream may take to end when the process is told to; then it is cut off."""
 _BEGINNING = f"retry: {RETRY_MS}\n\n".encode()
 _STILL_HERE = Frame.comment("still here")
+
+
+class _EndOf:
+    """What is set when the process is told to exit: ends one stream, so that its response is complete."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.set = subscription.end
 
 
 class EventStream(EventSourceResponse):
@@ -33,7 +44,13 @@ class EventStream(EventSourceResponse):
     def __init__(
         self, subscription: Subscription, resources: contextlib.AsyncExitStack, *, heartbeat_seconds: float
     ) -> None:
-        super().__init__(self._blocks(subscription), ping=0, sep="\n")
+        super().__init__(
+            self._blocks(subscription),
+            ping=0,
+            sep="\n",
+            shutdown_event=cast(anyio.Event, _EndOf(subscription)),
+            shutdown_grace_period=SHUTDOWN_GRACE_SECONDS,
+        )
         self._subscription, self._resources = subscription, resources
         self._heartbeat_seconds = heartbeat_seconds
         self._quiet = True

@@ -12,7 +12,7 @@ from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
 from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
-from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
+from waystation.models.mandates import GRANT_NOT_PROVEN, MandateTerms, MandateView, RevokeRequest
 from waystation.temporal.names import MANDATE_WORKFLOW
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["mandates"])
@@ -46,6 +46,8 @@ async def create(body: CreateMandate, caller: Caller, money: Money, response: Re
         raise Forbidden(f"You can only grant for yourself: set 'owner' to '{caller.subject}'.")
     mandate_id, created = await money.gateway.create_mandate(body.mandate_id, body.terms)
     view = await money.gateway.mandate(mandate_id)
+    if view.revoked_because is not None and view.revoked_because.startswith(GRANT_NOT_PROVEN):
+        raise Forbidden(f"The mandate was not granted: {view.revoked_because}", code="not-proven")
     if not created and view.terms != body.terms:
         raise Conflict(f"'{mandate_id}' exists with other terms; choose another id.", code="id-taken")
     response.status_code = 201 if created else 200

@@ -13,12 +13,14 @@ READY_TIMEOUT_SECONDS = 2.0
 router = APIRouter(route_class=DoorRoute, tags=["operations"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", summary="Is the process alive")
 async def health() -> dict[str, str]:
     """Answers as long as the process is alive."""
     return {"status": "ok"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", summary="Can it serve", responses={503: {"description": "Temporal can't be reached"}})
 async def ready(parts: Parts, response: Response) -> dict[str, bool]:
     """Returns whether Temporal answers. The live bus is reported too, but losing it only costs latency."""

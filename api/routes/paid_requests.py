@@ -28,7 +28,7 @@ from waystation.temporal.messages import PAID_REQUEST, PAID_REQUEST_CANCEL
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["payments"])
 
-PaymentId = Annotated[SessionId, Path(description="The payment's id, which is its Temporal workflow id.")]
+PaymentId = Annotated[SessionId, Path(description="Its id, which is its Temporal workflow id.")]
 
 
 class StartPayment(Frozen):
@@ -68,7 +68,7 @@ async def start(body: StartPayment, caller: Caller, money: Money, response: Resp
     payment_id, created = await money.gateway.start_payment(body.payment_id, body.request)
     view = await _visible(payment_id, caller, money)
     if view.start_digest != body.request.digest():
-        raise Conflict(f"'{payment_id}' is another payment; choose another id.", code="id-taken")
+        raise Conflict(f"'{payment_id}' is another paid request; choose another id.", code="id-taken")
     response.status_code = 201 if created else 200
     return view
 
@@ -94,21 +94,21 @@ async def show(
     money: Money,
     wait_seconds: Annotated[int, Query(ge=0, le=MAX_OUTCOME_WAIT_SECONDS)] = 0,
 ) -> PaidRequestView:
-    """Returns the payment as it stands; with ``wait_seconds``, once it is final or that time has passed."""
+    """Returns it as it stands; with ``wait_seconds``, when it is final or that time has passed."""
     view = await _visible(payment_id, caller, money)
     if wait_seconds and not view.final:
         return await money.gateway.payment_outcome(payment_id, wait_seconds)
     return view
 
 
-@router.get("/payments/{payment_id}/audit", summary="Read a payment's audit trail")
+@router.get("/payments/{payment_id}/audit", summary="Read a paid request's audit trail")
 async def audit(payment_id: PaymentId, caller: Caller, money: Money) -> AuditTrail:
     """Returns every step, each chained to the one before by its hash."""
     await _visible(payment_id, caller, money)
     return await money.gateway.payment_audit(payment_id)
 
 
-@router.post("/payments/{payment_id}/approve", summary="Approve a payment")
+@router.post("/payments/{payment_id}/approve", summary="Approve a paid request")
 async def approve(
     payment_id: PaymentId, body: ApprovePayment, caller: Caller, money: Money
 ) -> PaidRequestView:
@@ -117,19 +117,19 @@ async def approve(
     return await _decide(payment_id, Decision(approve=wanted), caller, money)
 
 
-@router.post("/payments/{payment_id}/reject", summary="Reject a payment")
+@router.post("/payments/{payment_id}/reject", summary="Reject a paid request")
 async def reject(payment_id: PaymentId, body: RejectPayment, caller: Caller, money: Money) -> PaidRequestView:
-    """Rejects the payment; nothing is paid."""
+    """Rejects the terms; nothing is paid."""
     wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
     return await _decide(payment_id, Decision(reject=wanted), caller, money)
 
 
-@router.post("/payments/{payment_id}/cancel", status_code=202, summary="Cancel a payment")
+@router.post("/payments/{payment_id}/cancel", status_code=202, summary="Cancel a paid request")
 async def cancel(payment_id: PaymentId, body: CancelPayment, caller: Caller, money: Money) -> PaidRequestView:
-    """Stops the payment if nothing was sent yet; ``GET`` returns the outcome."""
+    """Stops the paid request if nothing was sent yet; ``GET`` returns the outcome."""
     view = await _visible(payment_id, caller, money)
     if view.final:
-        raise Conflict(f"The payment is {view.status} already.", code="ended")
+        raise Conflict(f"The paid request is {view.status} already.", code="ended")
     await money.gateway.tell(payment_id, PAID_REQUEST_CANCEL, Cancel(by=caller.subject, reason=body.reason))
     return await money.gateway.payment(payment_id)
 
@@ -140,7 +140,9 @@ async def _decide(
     caller.require(Action.APPROVE)
     view = await _visible(payment_id, caller, money)
     if view.final:
-        raise Conflict(f"No decision is awaited; the payment is {view.status}.", code="not-awaiting-approval")
+        raise Conflict(
+            f"No decision is awaited; the paid request is {view.status}.", code="not-awaiting-approval"
+        )
     return await money.gateway.decide_payment(payment_id, decision)
 
 

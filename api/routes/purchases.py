@@ -46,7 +46,6 @@ from waystation.protocols.acp.webhooks import (
 from waystation.temporal.messages import (
     PURCHASE_AUTHENTICATION_RESULT,
     PURCHASE_CANCEL,
-    PURCHASE_RETRY_PAYMENT,
     PURCHASE_REVISE,
 )
 from waystation.temporal.names import PURCHASE_WORKFLOW
@@ -212,8 +211,10 @@ async def cancel(purchase_id: PurchaseId, body: CancelBody, caller: Caller, mone
 async def retry(purchase_id: PurchaseId, body: RetryBody, caller: Caller, money: Money) -> PurchaseView:
     """Tries again after a decline, with another method of the mandate if one is given."""
     caller.require(Action.APPROVE)
+    await _visible_and_open(purchase_id, caller, money)
     wish = RetryPayment(by=caller.subject, payment_method=body.payment_method)
-    return await _tell(purchase_id, PURCHASE_RETRY_PAYMENT, wish, caller, money)
+    await money.gateway.retry_payment(purchase_id, wish)
+    return await money.gateway.purchase(purchase_id)
 
 
 @router.post("/purchases/{purchase_id}/authentication", status_code=202, summary="Report a 3DS result")
@@ -229,11 +230,15 @@ async def authentication(
 async def _tell(
     purchase_id: str, signal: SignalName[Argument], argument: Argument, caller: Principal, money: MoneyParts
 ) -> PurchaseView:
+    await _visible_and_open(purchase_id, caller, money)
+    await money.gateway.tell(purchase_id, signal, argument)
+    return await money.gateway.purchase(purchase_id)
+
+
+async def _visible_and_open(purchase_id: str, caller: Principal, money: MoneyParts) -> None:
     view = await money.gateway.visible(purchase_id, caller)
     if view.final:
         raise Conflict(f"The purchase is {view.status} already.", code="ended")
-    await money.gateway.tell(purchase_id, signal, argument)
-    return await money.gateway.purchase(purchase_id)
 
 
 # What sellers send

@@ -1,1 +1,1 @@
-"""What we are measured against, each in a module of its own."""
+"""The systems that ours is measured against, one module each."""

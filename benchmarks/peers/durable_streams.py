@@ -22,12 +22,12 @@ PACKAGE = "@durable-streams/server"
 VERSION = "0.3.7"
 INSTALL_TIMEOUT_SECONDS = 120
 MAX_OPEN_FILES = 100
-"""Of its file store; no setting of the server changes it."""
+"""The limit of its file store, which no setting changes."""
 _RUN = Path(__file__).with_suffix(".mjs")
 
 
 class DurableStreams:
-    """Its server in a process of its own."""
+    """The reference server, in its own process."""
 
     name = "Durable Streams"
 
@@ -35,13 +35,13 @@ class DurableStreams:
         self.port, self._http = port, http
 
     def skips(self, load: Load) -> str | None:
-        """More than it keeps files open for: what is appended to further streams can be answered with 404."""
+        """Returns why a load is skipped: beyond its limit of open files it may answer an append with 404."""
         if load.streams > MAX_OPEN_FILES:
             return f"its store has a pool of {MAX_OPEN_FILES} open files, and loses appends beyond it"
         return None
 
     async def create(self, count: int) -> list[str]:
-        """New streams, by their paths."""
+        """Creates streams and returns their paths."""
         paths = [f"/streams/{uuid.uuid4().hex}" for _ in range(count)]
         for path in paths:
             answer = await self._http.put(path, headers={"Content-Type": "text/plain"})
@@ -49,16 +49,16 @@ class DurableStreams:
         return paths
 
     def subscription(self, path: str) -> Subscription:
-        """A subscriber that reads a stream from its beginning."""
+        """Returns a subscription that reads a stream from its beginning."""
         request = f"GET {path}?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
         return Subscription(self.port, request, producer.END, ready="event: control")
 
     async def write(self, paths: list[str], *, tokens: int = 0, words: list[str] | None = None) -> None:
-        """Writes so many tokens at the usual rate, or the words at once, to each of the streams."""
+        """Writes tokens at the usual rate, or all the words immediately, to each of the streams."""
         await producer.run(Plan("durable-streams", self.port, paths, tokens, words))
 
     async def read(self, path: str) -> bytes:
-        """All there is of a stream now."""
+        """Returns the whole content of a stream."""
         return (await self._http.get(f"{path}?offset=-1")).content
 
     async def stream(self, load: Load) -> Readings:
@@ -73,7 +73,7 @@ class DurableStreams:
 
 @functools.cache
 def _install() -> tuple["tempfile.TemporaryDirectory[str]", Path]:
-    """Fetches the package once for this run; the folder goes when the process does."""
+    """Fetches the package once for this run; the folder is removed when the process ends."""
     if not shutil.which("npm") or not shutil.which("node"):
         raise FileNotFoundError("npm is not installed")
     folder = tempfile.TemporaryDirectory()
@@ -88,7 +88,7 @@ def _install() -> tuple["tempfile.TemporaryDirectory[str]", Path]:
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[DurableStreams]:
-    """Starts it. Raises ``FileNotFoundError`` where there is no npm, or nothing to install from."""
+    """Starts the server. Raises ``FileNotFoundError`` if npm is missing or has nothing to install from."""
     _, module = _install()
     port = free_port()
     data = folder / "durable-streams"

@@ -1,4 +1,4 @@
-"""Plain server-sent events from memory: the limit, not a rival (it keeps nothing)."""
+"""Plain server-sent events from memory: an upper limit for comparison, as nothing is stored."""
 
 import sys
 import uuid
@@ -16,7 +16,7 @@ from tests.world.process import Process
 
 
 class PlainSse:
-    """A starlette server that writes tokens to whoever is connected."""
+    """A starlette server that writes tokens to all connected clients."""
 
     name = "plain SSE"
 
@@ -24,7 +24,7 @@ class PlainSse:
         self._port, self._http = port, http
 
     def skips(self, load: Load) -> str | None:
-        """Nothing."""
+        """Returns ``None``: every load is measured."""
         return None
 
     async def stream(self, load: Load) -> Readings:

@@ -1,7 +1,7 @@
-"""Server-sent events without anything: tokens from a list in memory to open connections.
+"""Server-sent events and nothing else: tokens from a list in memory to open connections.
 
-Nothing is kept, nothing can be resumed, and what writes the tokens runs in the server's own
-process. It shows what this machine can do at all with Python, starlette and uvicorn.
+Nothing is stored, nothing can be resumed, and the tokens are written in the server's own process. It
+shows the best that Python, starlette and uvicorn can do on this machine.
 """
 
 import asyncio

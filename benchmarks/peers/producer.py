@@ -1,7 +1,7 @@
-"""Writes tokens at a steady rate to streams of a peer; a process of its own, as our agents are.
+"""Writes tokens at a steady rate to streams of a peer, in its own process, as our agents do.
 
-Each stream has one connection. Redis gets one ``XADD`` a token. Durable Streams gets one append
-at a time, and what is written in the meantime goes with the next one, as its own client does it.
+Each stream has one connection. Redis gets one ``XADD`` for each token. Durable Streams gets one append at a
+time; tokens written in the meantime go with the next one, as in its own client.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ START_DELAY_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Plan:
-    """What is written to each of the streams: stamps at the usual rate, or words as fast as they go."""
+    """What is written to each of the streams: stamps at the usual rate, or words as fast as possible."""
 
     kind: str
     port: int
@@ -33,7 +33,7 @@ class Plan:
 
 
 class Sink(Protocol):
-    """Where one stream's tokens go."""
+    """Writes the tokens of one stream."""
 
     def write(self, token: str) -> None: ...
 
@@ -42,7 +42,7 @@ class Sink(Protocol):
 
 
 class RedisSink:
-    """``XADD`` over one connection, without waiting for each answer."""
+    """Sends ``XADD`` over one connection, without waiting for each answer."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
         self._reader, self._writer, self._key = reader, writer, key
@@ -67,7 +67,7 @@ class RedisSink:
 
 
 class DurableStreamsSink:
-    """Appends over one kept-alive connection, one under way at a time."""
+    """Appends over one kept-alive connection, one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
         self._reader, self._writer = reader, writer
@@ -78,7 +78,7 @@ class DurableStreamsSink:
     def write(self, token: str) -> None:
         self._waiting.append(token)
         if self._appending is not None and self._appending.done():
-            self._appending.result()  # its failure is this writer's
+            self._appending.result()  # raises what went wrong in it
             self._appending = None
         if self._appending is None:
             self._appending = asyncio.create_task(self._append())

@@ -1,4 +1,4 @@
-"""Redis Streams: ``XADD`` by the writer, ``XREAD BLOCK`` by every subscriber, no server between."""
+"""Redis Streams: ``XADD`` by the writer, ``XREAD BLOCK`` by every subscriber, without a server in between."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from tests.world.redis import RedisServer, running_redis
 
 
 class RedisStreams:
-    """A Redis of its own, with its append-only file on, synced every second."""
+    """A Redis server with its append-only file on, synced every second."""
 
     name = "Redis Streams"
 
@@ -22,20 +22,20 @@ class RedisStreams:
         self.port = port
 
     def skips(self, load: Load) -> str | None:
-        """Nothing."""
+        """Returns ``None``: every load is measured."""
         return None
 
     async def create(self, count: int) -> list[str]:
-        """Names of new streams; Redis makes a stream when it is first written to."""
+        """Returns names for new streams; Redis creates a stream at the first write."""
         return [uuid.uuid4().hex for _ in range(count)]
 
     def subscription(self, key: str) -> Subscription:
-        """A subscriber that reads a stream from its beginning."""
+        """Returns a subscription that reads a stream from its beginning."""
         first = command("XREAD", "BLOCK", "0", "STREAMS", key, "0")
         return Subscription(self.port, first, producer.END, redis_key=key)
 
     async def write(self, keys: list[str], *, tokens: int = 0, words: list[str] | None = None) -> None:
-        """Writes so many tokens at the usual rate, or the words at once, to each of the streams."""
+        """Writes tokens at the usual rate, or all the words immediately, to each of the streams."""
         await producer.run(Plan("redis", self.port, keys, tokens, words))
 
     async def stream(self, load: Load) -> Readings:
@@ -46,12 +46,12 @@ class RedisStreams:
 
 
 def server(folder: Path, *options: str) -> AbstractContextManager[RedisServer]:
-    """A Redis server for many clients; raises ``FileNotFoundError`` where there is none to start."""
+    """Starts a Redis server for many clients. Raises ``FileNotFoundError`` if Redis is not installed."""
     return running_redis(folder, "--maxclients", "10000", *options)
 
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[RedisStreams]:
-    """Starts it."""
+    """Starts the server."""
     with server(folder, "--appendonly", "yes") as redis:
         yield RedisStreams(redis.port)

@@ -1,4 +1,4 @@
-"""``temporalio.contrib.workflow_streams``: a stream kept by a workflow, on our own Temporal server."""
+"""``temporalio.contrib.workflow_streams``: a workflow keeps the stream, on the same Temporal server."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ Stream = WorkflowHandle[StreamedAgent, None]
 
 
 class WorkflowStreams:
-    """Publishers in the process of its worker; subscribers in this one."""
+    """The peer: publishers run in the worker's process, subscribers in this one."""
 
     name = "workflow_streams"
 
@@ -34,7 +34,7 @@ class WorkflowStreams:
         self._client = client
 
     def skips(self, load: Load) -> str | None:
-        """More than it can serve here."""
+        """Returns why a load is skipped: it is more than this peer can serve on one machine."""
         if load.subscribers > MAX_SUBSCRIBERS:
             return "subscribers pass Temporal's limit of updates in flight for one workflow"
         if load.streams > MAX_STREAMS:
@@ -51,11 +51,11 @@ class WorkflowStreams:
         )
 
     def reader(self, stream: Stream) -> WorkflowStreamClient:
-        """Its own client of a stream."""
+        """Returns the peer's own client of a stream."""
         return WorkflowStreamClient.create(self._client, stream.id)
 
     async def stream(self, load: Load) -> Readings:
-        """Streams the load; whatever arrives after the deadline is not delivered."""
+        """Streams the load once; tokens that arrive after the deadline count as not delivered."""
         streams = [await self.begin(load.tokens, RATE_PER_SECOND, HOLD_SECONDS) for _ in range(load.streams)]
         readings = await self.read(streams, load)
         readings.history_events = sum([(await stream.describe()).history_length for stream in streams])
@@ -83,7 +83,7 @@ class WorkflowStreams:
 
 
 async def end(streams: Sequence[Stream]) -> None:
-    """Ends those that have not ended by themselves."""
+    """Ends the workflows that have not ended by themselves."""
     for stream in streams:
         with contextlib.suppress(RPCError):
             await stream.terminate()
@@ -91,7 +91,7 @@ async def end(streams: Sequence[Stream]) -> None:
 
 @asynccontextmanager
 async def running(folder: Path, temporal_address: str) -> AsyncIterator[WorkflowStreams]:
-    """Starts its worker as a process of its own."""
+    """Starts the peer's worker in its own process."""
     command = (sys.executable, "-m", "benchmarks.peers.workflow_streams_worker", temporal_address)
     with Process(*command, log=folder / "workflow-streams.log") as worker:
         peer = WorkflowStreams(await Client.connect(temporal_address))

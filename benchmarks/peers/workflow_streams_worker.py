@@ -1,7 +1,7 @@
-"""The peer: an agent that streams through ``temporalio.contrib.workflow_streams``.
+"""The peer's worker: an agent that streams through ``temporalio.contrib.workflow_streams``.
 
-Run as a process of its own it hosts the workflow and publishes from an activity, with the
-batch interval that its documentation calls typical.
+Its process hosts the workflow and publishes from an activity, with the batch interval that its documentation
+calls typical.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamCl
 from temporalio.worker import Worker
 
 with workflow.unsafe.imports_passed_through():
-    # The workflow sandbox would load it anew, and refuses what it does with sockets and paths.
+    # The workflow sandbox would import it again and reject its use of sockets and paths.
     from benchmarks.readers import stamp
 
 TASK_QUEUE = "bench-workflow-streams"
@@ -36,7 +36,7 @@ class Plan:
 
 @activity.defn
 async def publish(plan: Plan) -> None:
-    """Publishes tokens that say when they were written."""
+    """Publishes tokens that hold the time at which they were written."""
     await asyncio.sleep(START_DELAY_SECONDS)
     async with WorkflowStreamClient.from_within_activity(batch_interval=BATCH_INTERVAL) as stream:
         topic = stream.topic(TOPIC, type=str)
@@ -63,7 +63,7 @@ class StreamedAgent:
 
 
 async def main(address: str) -> None:
-    """Works until it is killed."""
+    """Runs the worker until it is killed."""
     client = await Client.connect(address)
     async with Worker(
         client,

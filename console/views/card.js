@@ -1,7 +1,7 @@
-/** Purchases and payments as cards: the seller's own statement, and the outcome. */
+/** Purchases and paid requests as cards: the seller's own statement, and the outcome. */
 
 import { serverNow } from "../clock.js";
-import { h, money, remaining, setClass, setText, time } from "../dom.js";
+import { h, isolate, money, remaining, setClass, setText, time } from "../dom.js";
 
 export const STATUS = {
   creating: "asking the seller",
@@ -38,26 +38,53 @@ export function statusPill(status) {
   return h("span", { class: `pill ${tone}` }, STATUS[status] ?? status);
 }
 
-/** The cart exactly as the seller has stated it: a table of items, then every total. */
-export function cartTable(cart) {
+export function facts(pairs) {
+  return h("dl", { class: "facts" }, ...pairs.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+/** All that a person approves, which is all that the digest covers: the cart exactly as the seller has stated it. */
+export function cartStatement(cart) {
+  return [
+    facts([
+      ["Seller", cart.seller], ["Paid to", cart.payee], ["Checkout", cart.checkout_id], ["To pay", h("strong", {}, money(cart.total, cart.currency))],
+      ...shipTo(cart.ship_to), ["Discounts", (cart.discount_codes ?? []).map(isolate).join(", ")],
+    ]),
+    cartTable(cart),
+  ];
+}
+
+/** The same for the terms of a paid request. */
+export function termsStatement({ method, url, price, payee, realm, rail, body }) {
+  return facts([["Request", [method, url].filter(Boolean).join(" ")], ["Body", body && `SHA-256 of its base64: ${body}`], ["Price", price && h("strong", {}, money(price.amount, price.currency))], ["Paid to", payee], ["Realm", realm], ["By", rail]]);
+}
+
+/** A table of items, then every total. */
+function cartTable(cart) {
   const { currency } = cart;
   const names = new Map(cart.lines.map((line) => [line.item_id, line.name ?? line.item_id]));
   const delivery = (cart.fulfillment ?? []).map((one) =>
-    h("tr", {}, h("td", { colspan: "3" }, `${one.title} `, h("small", {}, one.item_ids?.length ? one.item_ids.map((id) => names.get(id) ?? id).join(", ") : one.type)),
+    h("tr", {}, h("td", { colspan: "3" }, h("bdi", {}, one.title), " ", h("small", {}, `${one.type} ${isolate(one.id)}`), one.item_ids?.length ? h("small", {}, ` for ${one.item_ids.map((id) => isolate(names.get(id) ?? id)).join(", ")}`) : null),
       h("td", { class: "amount" }, money(one.amount, currency))));
   return h("table", { class: "cart" },
     h("caption", { class: "visually-hidden" }, "The cart as the seller states it"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Item"), h("th", { scope: "col", class: "amount" }, "Each"), h("th", { scope: "col", class: "amount" }, "Quantity"), h("th", { scope: "col", class: "amount" }, "Amount"))),
     h("tbody", {},
       ...cart.lines.map((line) => h("tr", {},
-        h("td", {}, line.name ?? line.item_id, line.name ? h("small", {}, ` ${line.item_id}`) : null),
+        h("td", {}, h("bdi", {}, line.name ?? line.item_id), " ", h("small", {}, `${line.name ? `${isolate(line.item_id)}, ` : ""}line ${isolate(line.line_id)}`), line.parent_id ? h("small", {}, ` in ${isolate(line.parent_id)}`) : null,
+          (line.totals ?? []).length > 1 ? h("small", { class: "parts" }, line.totals.map((total) => h("span", {}, `${isolate(totalName(total))} ${money(total.amount, currency)}`))) : null),
         h("td", { class: "amount" }, line.unit_amount == null ? "" : money(line.unit_amount, currency)),
         h("td", { class: "amount" }, String(line.quantity)),
         h("td", { class: "amount" }, money(lineTotal(line), currency)))),
       ...delivery),
     h("tfoot", {}, ...cart.totals.map((total) =>
       h("tr", { class: total.type === "total" ? "total" : null },
-        h("th", { scope: "row", colspan: "3" }, total.label), h("td", { class: "amount" }, money(total.amount, currency))))));
+        h("th", { scope: "row", colspan: "3" }, totalName(total)), h("td", { class: "amount" }, money(total.amount, currency))))));
+}
+
+/** The seller's words for a total, with its type where they don't say it. */
+function totalName({ label, type }) {
+  const letters = (text) => text.toLowerCase().replace(/[^a-z]/g, "");
+  return letters(label).includes(letters(type)) ? label : `${isolate(label)} (${type.replaceAll("_", " ")})`;
 }
 
 /** What the seller states for a line; nothing is computed here. */
@@ -66,11 +93,19 @@ function lineTotal(line) {
   return stated ? stated.amount : null;
 }
 
+const ADDRESS = ["name", "company", "line_one", "line_two", "postal_code", "city", "state", "country"];
+
+function shipTo(details) {
+  if (!details) return [];
+  const address = ADDRESS.map((part) => details.address?.[part]).filter(Boolean);
+  return [["Sent to", details.name], ["Address", address.map(isolate).join(", ")], ["Phone", details.phone_number], ["Email", details.email]];
+}
+
 export function digestLine(digest) {
   return h("p", { class: "digest" }, "Digest ", h("code", {}, digest));
 }
 
-/** A line that counts down to a time until it is removed from the page. */
+/** A line that counts down to the deadline for as long as it is on the page. */
 export function deadlineLine(deadline) {
   const countdown = h("time", { class: "countdown", datetime: deadline });
   const element = h("p", { class: "quiet-text" }, "Decide within ", countdown);
@@ -85,14 +120,14 @@ export function deadlineLine(deadline) {
   return element;
 }
 
-/** "approved by grace at 10:04:11", for whatever decision there was. */
+/** Describes a decision, like "Approved by grace at 10:04:11". */
 export function decisionText({ outcome, by, auto, reason, time: at }) {
   const verb = { granted: "Approved", denied: "Rejected", expired: "Nobody decided in time" }[outcome] ?? outcome;
-  const who = auto ? " within the mandate, without a person" : by ? ` by ${by}` : "";
-  return `${verb}${who}${at ? ` at ${time(at)}` : ""}${reason ? `: ${reason}` : ""}`;
+  const who = auto ? " within the mandate, without a person" : by ? ` by ${isolate(by)}` : "";
+  return `${verb}${who}${at ? ` at ${time(at)}` : ""}${reason ? `: ${isolate(reason)}` : ""}`;
 }
 
-/** Approve and reject, for those who may; `decide(verb, body)` answers when it counted. */
+/** Buttons to approve and reject; `decide(verb, body)` returns when the decision counts, else throws. */
 export function decisionButtons(digest, decide) {
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
   const reason = h("input", { type: "text", maxlength: "500", "aria-label": "Reason for a rejection", placeholder: "Reason (for a rejection)" });
@@ -103,7 +138,7 @@ export function decisionButtons(digest, decide) {
     try {
       await decide(verb, body());
     } catch (error) {
-      problem.textContent = error.message;
+      setText(problem, error.message);
       problem.hidden = false;
       buttons.forEach((button) => (button.disabled = false));
     }
@@ -114,9 +149,9 @@ export function decisionButtons(digest, decide) {
   return h("div", { class: "decide" }, h("div", { class: "row" }, ...buttons, reason), problem);
 }
 
-/** A card in a transcript: `item` as the model has it. */
+/** Draws a card in a transcript from the model's `item`. */
 export function drawCard(element, item, api) {
-  const kind = item.route === "purchases" ? "Purchase" : "Payment";
+  const kind = item.route === "purchases" ? "Purchase" : "Paid request";
   const total = item.cart?.total ?? item.total ?? item.amount;
   const currency = item.cart?.currency ?? item.currency;
   const waits = item.status === "awaiting_approval";
@@ -127,13 +162,14 @@ export function drawCard(element, item, api) {
       statusPill(item.status ?? "creating"),
       total != null && currency ? h("strong", { class: "amount" }, money(total, currency)) : null),
     ...[
-      item.cart && h("details", waits ? { open: true } : {}, h("summary", {}, "The cart, as the seller states it"), cartTable(item.cart)),
+      item.cart && h("details", waits ? { open: true } : {}, h("summary", {}, "The cart, as the seller states it"), ...cartStatement(item.cart)),
+      waits && !item.cart && termsStatement({ ...item, price: item.amount == null ? null : item, body: item.body_sha256 }),
       waits && item.deadline && deadlineLine(item.deadline),
       waits && item.digest && digestLine(item.digest),
       waits && api.may("approve") && item.digest && decisionButtons(item.digest, (verb, body) => api.call("approve", "POST", `/${item.route}/${item.id}/${verb}`, body)),
       item.decision && h("p", { class: "quiet-text" }, decisionText(item.decision)),
       item.refusal && h("p", { class: "problem" }, item.refusal.message),
       ...(item.messages ?? []).map((one) => h("p", { class: "quiet-text" }, one.text)),
-      item.order && h("p", { class: "quiet-text" }, `Order ${item.order.id}${item.order.status ? `, ${item.order.status}` : ""}`),
+      item.order && h("p", { class: "quiet-text" }, `Order ${isolate(item.order.id)}${item.order.status ? `, ${item.order.status}` : ""}`),
     ].filter(Boolean));
 }

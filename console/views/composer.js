@@ -31,7 +31,7 @@ export class Composer {
       h("div", { class: "below" }, this.modes, this.hint));
   }
 
-  /** Who speaks here: the operator who has taken over, or whoever may send; null if nobody. */
+  /** The person who writes here: the operator who has taken over, else the first who may send, else null. */
   get speaker() {
     const { takenOverBy } = this.model;
     const { api, sessionId } = this;
@@ -85,7 +85,7 @@ export class Composer {
     if (!text || this.sending || !this.speaker) return;
     this.sending = true;
     this.update();
-    // The same id until it has arrived: sending again after a lost answer says it once.
+    // The id stays the same until the message has arrived, so that sending it again doesn't repeat it.
     this.messageId ??= `m-${uuid()}`;
     const messageId = this.messageId;
     const mode = this.modes.hidden ? "queue" : new FormData(this.element).get("mode");

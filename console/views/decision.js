@@ -1,9 +1,9 @@
-/** One purchase or payment: what is to be approved, what the mandate leaves, and its trail. */
+/** One purchase or paid request: what is to be approved, what is left of the mandate, and the audit trail. */
 
-import { dateTime, h, money, pretty, setText, time } from "../dom.js";
+import { dateTime, h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
 import { Follow } from "../follow.js";
 import { SessionModel } from "../model.js";
-import { cartTable, deadlineLine, decisionButtons, decisionText, digestLine, statusPill } from "./card.js";
+import { cartStatement, deadlineLine, decisionButtons, decisionText, digestLine, facts, statusPill, termsStatement } from "./card.js";
 
 const REFRESH_MS = 2_000;
 
@@ -25,7 +25,7 @@ class DecisionView {
 
   start() {
     this.#refresh();
-    // The session tells of every step at once. Without one, and where it is away, this does.
+    // The session announces every step immediately. This is for purchases without one, and when it can't be reached.
     this.timer = setInterval(() => document.hidden || this.view?.final || this.#refresh(), REFRESH_MS);
   }
 
@@ -35,7 +35,7 @@ class DecisionView {
   }
 
   async #refresh() {
-    // A step may come while the last one is being read: then it is read once more.
+    // If a step happens during a read, everything is read once more.
     if (this.loading) {
       this.again = true;
       return;
@@ -78,7 +78,7 @@ class DecisionView {
     this.follow.start();
   }
 
-  /** The mandate, if one of the person's roles may see it. */
+  /** Returns the mandate if one of the person's roles may see it, else null. */
   async #mandate(view) {
     const id = view.request?.mandate_id;
     if (!id) return null;
@@ -98,7 +98,7 @@ class DecisionView {
     const session = view.request?.session_id;
     setText(this.live, `Status: ${view.status.replaceAll("_", " ")}`);
     this.body.replaceChildren(
-      h("header", { class: "head" }, h("h1", {}, this.route === "purchases" ? "Purchase" : "Payment"), statusPill(view.status)),
+      h("header", { class: "head" }, h("h1", {}, this.route === "purchases" ? "Purchase" : "Paid request"), statusPill(view.status)),
       h("p", { class: "quiet-text" }, h("code", {}, this.id), session ? [" in ", h("a", { href: `#/sessions/${session}` }, "its session")] : null),
       h("div", { class: "columns" },
         h("section", { class: "card", "aria-label": "What is bought" },
@@ -113,7 +113,7 @@ class DecisionView {
       trail(audit, () => this.#save()));
   }
 
-  /** The trail as the server writes it: parsed and written anew, numbers could differ and hashes with them. */
+  /** Saves the trail exactly as the server sent it: written again, numbers and so the hashes could differ. */
   async #save() {
     try {
       const url = URL.createObjectURL(await this.api.file(this.reader, `${this.path}/audit`));
@@ -132,50 +132,35 @@ class DecisionView {
     } catch (error) {
       this.notice = error.message;
     }
-    // Whoever was first, what is true now is shown at once.
+    // Shows the current state immediately, even if somebody else decided first.
     this.view = null;
     await this.#refresh();
   }
 }
 
-function facts(pairs) {
-  return h("dl", { class: "facts" }, ...pairs.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-}
-
 function purchaseFacts({ cart, request, messages }) {
-  if (!cart) return [facts([["Seller", request.seller], ["Agent", request.agent.name ?? request.agent.id]]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
-  return [
-    facts([["Seller", cart.seller], ["Paid to", cart.payee], ["Requested by", request.agent.name ?? request.agent.id], ["Sent to", shipTo(cart.ship_to)], ["Discounts", (cart.discount_codes ?? []).join(", ")]]),
-    cartTable(cart),
-    ...messages.map((message) => h("p", { class: "quiet-text" }, message.text)),
-  ];
+  const agent = ["Requested by", nameOf(request.agent)];
+  if (!cart) return [facts([["Seller", request.seller], agent]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
+  return [...cartStatement(cart), facts([agent]), ...messages.map((message) => h("p", { class: "quiet-text" }, message.text))];
 }
 
-function shipTo(details) {
-  if (!details) return null;
-  const address = details.address ?? {};
-  const parts = [details.name ?? address.name, address.line_one, address.line_two, `${address.postal_code ?? ""} ${address.city ?? ""}`.trim(), address.state, address.country];
-  return parts.filter(Boolean).join(", ");
-}
-
-function paymentFacts({ url, method, offer }) {
-  if (!offer) return [facts([["Request", `${method} ${url}`]])];
-  return [facts([["Request", `${method} ${url}`], ["Price", h("strong", {}, money(offer.price.amount, offer.price.currency))], ["Paid to", offer.payee], ["Realm", offer.realm], ["By", offer.rail]])];
+function paymentFacts({ url, method, offer, body_sha256: body }) {
+  return [termsStatement({ ...offer, url, method, body })];
 }
 
 function outcome(view) {
   const { approval, approved_by: approver, refusal, receipt, order, money_moved: moved } = view;
   const lines = [];
   if (approval) lines.push(decisionText({ outcome: "granted", by: approval.approver, auto: approval.auto, time: approval.at }));
-  else if (approver) lines.push(`Approved by ${approver}`);
+  else if (approver) lines.push(`Approved by ${isolate(approver)}`);
   if (receipt?.paid_at) lines.push(`Paid ${money(receipt.amount, receipt.currency)} at ${time(receipt.paid_at)}`);
-  if (order) lines.push(`Order ${order.number ?? order.id}${order.status ? `, ${order.status}` : ""}`);
+  if (order) lines.push(`Order ${isolate(order.number ?? order.id)}${order.status ? `, ${order.status}` : ""}`);
   if (moved === true && !receipt) lines.push("Money has moved, but there is no order yet.");
   if (typeof moved === "string" && moved !== "no") lines.push(moved === "yes" ? "Money has moved." : "Nobody can say yet whether money has moved.");
   return [...lines.map((line) => h("p", { class: "outcome" }, line)), refusal ? h("p", { class: "problem" }, refusal.message) : null];
 }
 
-/** What is spent, reserved and left of a mandate, as a bar and in figures. */
+/** Shows what is spent, reserved and left of a mandate, as a bar and in figures. */
 export function mandateFacts(mandate, extra = null) {
   const { terms, spent, reserved, left } = mandate;
   const share = (amount) => `${Math.floor((amount * 100) / terms.cap.amount)}%`;

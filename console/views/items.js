@@ -1,12 +1,12 @@
 /** How the items of a session are drawn: one function for each kind. */
 
-import { h, nameOf, pretty, setClass, setText, time } from "../dom.js";
+import { h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";
 import { render } from "../markdown.js";
 import { drawCard } from "./card.js";
 
 const ROLE_TAG = { operator: "operator", system: "system" };
 
-/** Creates the element of an item, and the function that shows the item in it as it is now. */
+/** Returns an item's element, and the function that updates it. */
 export function itemElement(item, context) {
   switch (item.kind) {
     case "message":
@@ -75,7 +75,7 @@ function drawSuperseded(text, message) {
   text.replaceChildren(...(message.withdrawn ? [h("details", { class: "fold" }, h("summary", {}, "What it had said"), h("del", {}, message.withdrawn))] : []));
 }
 
-/** Reasoning stays folded; whoever unfolds it sees it grow. */
+/** Reasoning is folded by default; unfolded, it grows as it streams. */
 function drawReasoning(text, message) {
   if (!text.fold) {
     text.body = h("div", { class: "text" });
@@ -125,7 +125,7 @@ function lanesElement(context) {
       lanes.get(turnId).update(context.model.turns.get(turnId));
     }
     const elements = item.lanes.map((turnId) => lanes.get(turnId).element);
-    // Only when one is new: moving elements would close what is unfolded and lose the focus.
+    // Only if there is a new one: moving elements would fold what is unfolded and lose the focus.
     if (element.children.length !== elements.length) element.replaceChildren(...elements);
   };
   return { element, update };
@@ -169,7 +169,7 @@ function drawNotice(element, item) {
 
 const STOP_REASONS = { interrupted: "interrupted by a new message", takeover: "a person has taken over", parent_ended: "the agent that asked has ended", session_closed: "the session was closed" };
 
-/** One sentence for an event; the words that are announced too. */
+/** Returns one sentence for an event, which is shown and also announced to screen readers. */
 export function noticeText(event) {
   const who = nameOf(event.actor);
   const { data = {} } = event;
@@ -177,21 +177,21 @@ export function noticeText(event) {
     case "session.started":
       return `${who} started the session`;
     case "session.closed":
-      return `${who} closed the session${data.reason ? `: ${data.reason}` : ""}`;
+      return `${who} closed the session${data.reason ? `: ${isolate(data.reason)}` : ""}`;
     case "stop.requested":
       return `${who} pressed stop …`;
     case "turn.stopped": {
       const by = event.asked?.type === "stop.requested" ? ` by ${nameOf(event.asked.actor)}` : "";
-      return `Stopped${by}${data.reason ? `: ${STOP_REASONS[data.reason] ?? data.reason}` : ""}`;
+      return `Stopped${by}${data.reason ? `: ${STOP_REASONS[data.reason] ?? isolate(data.reason)}` : ""}`;
     }
     case "turn.failed":
-      return `The turn failed (${data.code})${data.detail ? `: ${data.detail}` : ""}`;
+      return `The turn failed (${data.code})${data.detail ? `: ${isolate(data.detail)}` : ""}`;
     case "turn.retried":
-      return `Attempt ${data.attempt} begins here (${data.code}${data.detail ? `: ${data.detail}` : ""}); what the last one left unfinished is superseded`;
+      return `Attempt ${data.attempt} begins here (${data.code}${data.detail ? `: ${isolate(data.detail)}` : ""}); what the last one left unfinished is superseded`;
     case "turn.completed":
-      return `${data.answered_by} answered in the agent's place`;
+      return `${isolate(data.answered_by)} answered in the agent's place`;
     case "takeover.started":
-      return `${who} has taken over${data.reason ? `: ${data.reason}` : ""}. The agent's turns wait.`;
+      return `${who} has taken over${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
     case "takeover.released":
       return `${who} handed the session back to the agent`;
     case "participant.joined":

@@ -9,7 +9,7 @@ export function show({ api }) {
   const list = h("div", { class: "mandates" });
   const status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
   const element = h("div", {}, h("h1", {}, "Mandates"), status, list);
-  // An operator sees all of them, others what they have granted.
+  // An operator sees all mandates; others see those they have granted.
   const person = api.people.find((one) => one.role === "operator") ?? api.person("read");
   let timer = null;
   let known = "";
@@ -33,7 +33,7 @@ export function show({ api }) {
   return { title: "Mandates", element, shown: start, stop: () => clearInterval(timer) };
 }
 
-/** Revoking asks once more: it can't be taken back. */
+/** A button that asks once more before it revokes, because revoking can't be undone. */
 function revoker(api, mandate, refresh) {
   const person = api.people.find((one) => one.subject === mandate.terms.owner) ?? api.people.find((one) => one.role === "operator");
   if (!person || mandate.status !== "active") return null;
@@ -41,19 +41,19 @@ function revoker(api, mandate, refresh) {
   const button = h("button", { type: "button", class: "danger" }, "Revoke");
   button.addEventListener("blur", () => {
     delete button.dataset.asked;
-    button.textContent = "Revoke";
+    setText(button, "Revoke");
   });
   button.addEventListener("click", async () => {
     if (!button.dataset.asked) {
       button.dataset.asked = "yes";
-      button.textContent = "Revoke for good?";
+      setText(button, "Revoke for good?");
       return;
     }
     try {
       await api.as(person, "POST", `/mandates/${mandate.mandate_id}/revoke`, { reason: "" });
       await refresh();
     } catch (error) {
-      problem.textContent = error.message;
+      setText(problem, error.message);
       problem.hidden = false;
     }
   });

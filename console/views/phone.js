@@ -1,9 +1,9 @@
-/** "Continue on your phone": a QR code that holds a short-lived token of one's own. */
+/** "Continue on your phone": a QR code with a short-lived token of the same person. */
 
 import { h, dateTime, svg } from "../dom.js";
 import { encode } from "../vendor/uqr.js";
 
-/** The margin that the standard asks for. */
+/** The margin in modules that the QR code standard requires. */
 const QUIET_MODULES = 4;
 
 export async function showPhone(api, sessionId) {
@@ -31,7 +31,7 @@ function isLocal() {
   return ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 }
 
-/** One path of all dark modules, on white in light and dark alike: cameras want it so. */
+/** One path of all dark modules, on white in both themes, because cameras need the contrast. */
 function picture(text) {
   const { data, size } = encode(text, { ecc: "L", border: 0 });
   let path = "";

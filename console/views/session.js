@@ -1,7 +1,7 @@
 /** A session: its live transcript, who is there, the composer, stop, takeover, timeline. */
 
 import { Follow } from "../follow.js";
-import { h, nameOf, setClass, setText } from "../dom.js";
+import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
@@ -18,7 +18,7 @@ const CONNECTION = {
 const NEAR_END_PIXELS = 60;
 const SLOW_DRAWING_MS = 16;
 const TIMELINE_EVERY_MS = 400;
-/** A long session's timeline takes its time to draw: at most a tenth of the page's. */
+/** Drawing a long session's timeline is slow; it may take at most a tenth of the page's time. */
 const TIMELINE_REST = 10;
 const MAX_ANNOUNCED_CHARACTERS = 600;
 
@@ -119,7 +119,7 @@ class SessionView {
     const { changed, removed } = this.model.takeChanges();
     for (const key of removed) this.#removeNode(key);
     const items = [...changed].map((key) => this.model.items.get(key));
-    // Groups of lanes first, outer ones before inner ones: others are put into them.
+    // Groups of lanes first, outer ones before inner ones, because other items are placed in them.
     const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
@@ -143,7 +143,7 @@ class SessionView {
     if (item.last > this.readyAt) this.#say(item);
   }
 
-  /** Puts an element where its number says; nearly always that is the end, or the beginning. */
+  /** Places an element by its number, which nearly always means at the end or the beginning. */
   #place(node, item) {
     const container = this.containers.get(item.lane);
     const { nodes } = container;
@@ -177,7 +177,7 @@ class SessionView {
     const name = model.title ?? model.agent ?? this.sessionId;
     setText(this.title, name);
     this.title.title = this.sessionId;
-    document.title = `${name} · Waystation`;
+    setTitle(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
@@ -192,11 +192,11 @@ class SessionView {
     if (this.asks.dataset.shows === words) return;
     this.asks.dataset.shows = words;
     this.asks.replaceChildren(...waiting.map((item) =>
-      h("p", {}, h("b", {}, item.route === "purchases" ? "A purchase" : "A payment"), " is awaiting approval. ",
+      h("p", {}, h("b", {}, item.route === "purchases" ? "A purchase" : "A paid request"), " is awaiting approval. ",
         h("button", { type: "button", onclick: () => this.jumpTo(item.at) }, "Show"), " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"))));
   }
 
-  /** Joining, taking over and releasing, for those who may. */
+  /** Draws the buttons to join, take over and release for those who may use them. */
   #drawActions() {
     const { api, model } = this;
     const operator = api.person("take over", this.sessionId);
@@ -233,7 +233,7 @@ class SessionView {
   }
 
   #problem(error) {
-    this.problem.textContent = error.message;
+    setText(this.problem, error.message);
     this.problem.hidden = false;
   }
 
@@ -241,7 +241,7 @@ class SessionView {
     this.people.replaceChildren(...this.present.map((person) => {
       const name = this.api.isMe(person.id) ? "You" : nameOf(person);
       const places = person.connections > 1 ? ` in ${person.connections} places` : "";
-      const initials = nameOf(person).split(/[\s._-]+/).map((word) => word[0]).join("").slice(0, 2).toUpperCase();
+      const initials = (person.name ?? person.id).split(/[\s._-]+/).map((word) => word[0]).join("").slice(0, 2).toUpperCase();
       return h("li", { class: `role-${person.role}`, title: `${nameOf(person)} (${person.role})${places}` },
         h("span", { "aria-hidden": "true" }, initials), person.connections > 1 ? h("sup", { "aria-hidden": "true" }, String(person.connections)) : null,
         h("span", { class: "visually-hidden" }, `${name}${places}`));
@@ -267,7 +267,7 @@ class SessionView {
     this.composer.update();
   }
 
-  // What is read out: whole messages and what people do, never single words
+  // Announcements to screen readers: whole messages and people's actions, never single words
 
   #say(item) {
     const key = `${item.key}:${item.seq}:${item.message?.status ?? item.status ?? ""}`;
@@ -276,7 +276,7 @@ class SessionView {
       if (item.message.status !== "completed" || item.message.kind !== "message" || this.api.isMe(item.message.actor.id)) return;
       this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     } else if (item.kind === "notice") this.#announce(noticeText(item.event));
-    else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or payment is awaiting approval.");
+    else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or paid request is awaiting approval.");
     else return;
     this.said.add(key);
   }
@@ -287,12 +287,12 @@ class SessionView {
     while (this.announcer.childNodes.length > 5) this.announcer.firstChild.remove();
   }
 
-  // Moving
+  // Scrolling
 
   #onScroll() {
     const { scrollHeight, scrollTop, clientHeight } = this.log;
     const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PIXELS;
-    // Only somebody who scrolls goes up. That the end has moved on means that something has grown.
+    // Only a person's scrolling moves up; if the end has moved away, the content has grown.
     if (atEnd || scrollTop < this.scrolledTo) this.sticks = atEnd;
     this.scrolledTo = scrollTop;
     this.jump.hidden = this.sticks;
@@ -305,7 +305,7 @@ class SessionView {
     this.jump.hidden = true;
   }
 
-  /** Shows the item that stands at an event's number, or the last one before it. */
+  /** Scrolls to the item placed at an event's number, or the last one before it. */
   jumpTo(seq) {
     if (!seq) return;
     if (this.model.since >= seq) {
@@ -322,7 +322,7 @@ class SessionView {
     best.element.setAttribute("tabindex", "-1");
     const move = () => best.element.scrollIntoView({ block: "center" });
     move();
-    // Heights on the way were estimates; now they are known.
+    // The heights of the items in between were estimates and are known now.
     requestAnimationFrame(move);
     best.element.focus({ preventScroll: true });
     best.element.classList.remove("found");
@@ -342,7 +342,7 @@ class SessionView {
     if (!this.timeline.hidden) this.chart.draw();
   }
 
-  /** A part of the console that is loaded when it is wanted; nothing where that fails. */
+  /** Loads a part of the console on demand. Returns an empty object if that fails. */
   async #part(load) {
     try {
       return await load();

@@ -1,10 +1,10 @@
 /** The list of sessions: what each is doing now, a search, and a form to start one. */
 
-import { ago, h, nameOf, setText, uuid } from "../dom.js";
+import { ago, h, isolate, nameOf, setText, uuid } from "../dom.js";
 
 const REFRESH_MS = 4_000;
 const PAGE = 50;
-/** A search reads at most this many pages; beyond that, use the id. */
+/** A search reads at most this many pages; older sessions are opened by their id. */
 const MAX_PAGES = 20;
 /** Older pages are reread every this many rounds; the newest one each time. */
 const REREAD_EVERY = 15;
@@ -18,7 +18,7 @@ class SessionsView {
   constructor(api) {
     this.api = api;
     this.rows = new Map();
-    /** By id, what was read of all pages; `pages` so many are wanted, and the last reading was of `read`. */
+    /** The sessions read so far, by id. `pages` is how many pages are wanted, `read` how many have been read. */
     this.listed = new Map();
     this.pages = 1;
     this.read = 0;
@@ -51,7 +51,7 @@ class SessionsView {
         localStorage.setItem("waystation.agent", body.agent);
         location.hash = `#/sessions/${started.session_id}`;
       } catch (error) {
-        problem.textContent = error.message;
+        setText(problem, error.message);
         problem.hidden = false;
         start.disabled = false;
       }
@@ -74,7 +74,7 @@ class SessionsView {
     if (this.loading) return;
     this.loading = true;
     try {
-      // Somebody may ask for more during the read.
+      // More pages may be requested during the read.
       do await this.#load();
       while (this.read < this.pages && !this.stopped);
     } catch (error) {
@@ -134,7 +134,7 @@ class SessionsView {
     this.#filter();
   }
 
-  /** Every word must be somewhere in what a row knows. A search reads on through older pages. */
+  /** Shows the rows that contain every word. A search reads further pages of older sessions. */
   #filter() {
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
@@ -170,7 +170,7 @@ function rowElement(sessionId) {
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, about), people, status));
   const update = ({ title: given, agent, open, started, snapshot }) => {
     setText(title, given ?? agent ?? sessionId);
-    setText(about, `${ago(started)} · ${given && agent ? `${agent} · ` : ""}${sessionId}`);
+    setText(about, `${ago(started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
     const [words, tone] = doing(open, snapshot);
     setText(status, words);
     status.className = `pill ${tone}`;

@@ -1,4 +1,4 @@
-/** The picture of a session over time, as SVG: one scrolls it, and each part leads to its place. */
+/** A session over time, as an SVG that scrolls; each part links to its place in the transcript. */
 
 import { h, svg } from "../dom.js";
 import { layout } from "../timeline.js";
@@ -7,7 +7,7 @@ const ROW_HEIGHT = 30;
 const BAR_HEIGHT = 14;
 const TOP = 6;
 const MARGIN = 12;
-/** Pixels for a second: what fits by itself, and how far one may go. */
+/** Pixels per second: the range chosen automatically, and the range that zooming allows. */
 const FITTING = [8, 128];
 const ALLOWED = [1, 512];
 const MARKS = {
@@ -20,12 +20,12 @@ const MARKS = {
 };
 
 export class Timeline {
-  /** Draws into `element`; `onPick` gets the number of the event that was picked. */
+  /** Draws into `element`; `onPick` receives the number of the chosen event. */
   constructor(element, model, onPick) {
     Object.assign(this, { element, model, onPick });
     this.scale = null;
     this.labels = svg("svg", { class: "labels", "aria-hidden": "true" });
-    this.chart = svg("svg", { class: "chart", role: "group", "aria-label": "Turns, approvals and payments over time" });
+    this.chart = svg("svg", { class: "chart", role: "group", "aria-label": "Turns, approvals, purchases and paid requests over time" });
     this.frame = h("div", { class: "chart-frame", tabindex: "0", role: "group", "aria-label": "Timeline; scrolls sideways" }, this.chart);
     const step = (by, label, text) => h("button", { type: "button", "aria-label": label, onclick: () => this.#zoom(by) }, text);
     element.replaceChildren(

@@ -1,4 +1,4 @@
-"""Keeps payment tokens and keys out of logs and error texts.
+"""Keeps payment tokens and keys out of logs and error texts, and terminal commands out of logs.
 
 HTTP clients log request paths, and the processor's paths hold token ids; a token
 id *is* the token. Install the filter once per process, before the first request.
@@ -8,6 +8,8 @@ import hashlib
 import logging
 import re
 from typing import Final
+
+from waystation.plain_text import indented_lines
 
 REDACTED: Final = "[redacted]"
 
@@ -43,18 +45,23 @@ def fingerprint(secret: str) -> str:
 
 
 class RedactingFilter(logging.Filter):
-    """Blanks secrets in a record's text and arguments before any handler sees it."""
+    """Blanks secrets in a record's text and arguments before any handler sees it.
+
+    Foreign text in a record can't command the terminal that shows the log, nor pretend to be another record:
+    see ``waystation.plain_text``.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redacts in place; always lets the record through."""
         message = record.getMessage()
-        clean = redact(message)
+        clean = indented_lines(redact(message))
         if clean != message:
             record.msg, record.args = clean, None
         if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
             text = logging.Formatter().formatException(record.exc_info)
-            if redact(text) != text:
-                record.exc_text = redact(text)
+            clean = indented_lines(redact(text))
+            if clean != text:
+                record.exc_text = clean
         return True
 
 
@@ -64,9 +71,12 @@ _FILTER: Final = RedactingFilter()
 def install_redaction() -> None:
     """Puts the filter on every root handler and on the loggers of the libraries that see tokens.
 
+    Also on the handler that Python uses as long as there is no other.
+
     Safe to call again; call it after the handlers are configured.
     """
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_FILTER)
+    for handler in (*logging.getLogger().handlers, logging.lastResort):
+        if handler is not None:
+            handler.addFilter(_FILTER)

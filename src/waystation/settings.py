@@ -119,6 +119,16 @@ class Settings(BaseSettings):
     storage_threshold_bytes: int = Field(default=256 * 1024, ge=1_024)
     """Payloads from this size on are stored outside the history."""
 
+    # Who decides
+    decision_keys: tuple[SecretStr, ...] = ()
+    """For the API: a JSON list of ``<id>:<base64 of 32 bytes>``. The first signs people's decisions."""
+    decision_public_keys: tuple[str, ...] = ()
+    """For workers: a JSON list of the public keys, in the same form. All of them verify."""
+    unsigned_decisions: bool = False
+    """For workers in development: decisions count without a signature."""
+    token_keys: tuple[SecretStr, ...] = ()
+    """For workers: a JSON list of ``<id>:<base64 of 32 bytes>``. The first seals payment secrets."""
+
     # Money
     money: MoneySettings = Field(default_factory=MoneySettings)
     """Read from variables of its own, ``WAYSTATION_STRIPE_KEY`` and so on."""

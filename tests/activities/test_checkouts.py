@@ -10,6 +10,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.checkouts import CheckoutActivities, SellerCredentials
 from activities.contract import OpenCheckout
 from activities.failures import SELLER_REFUSED
+from tests.world.keys import VAULT
 from waystation.buyer.networks import checked_client
 from waystation.models.purchases import PurchaseRequest
 
@@ -32,7 +33,7 @@ def opening(seller: str) -> OpenCheckout:
 @pytest.mark.parametrize("seller", ["http://127.0.0.1:1", "https://localhost:1", "https://169.254.169.254"])
 async def test_a_seller_in_a_private_network_is_refused_for_good(seller: str) -> None:
     async with checked_client() as http:
-        activities = CheckoutActivities(http, CREDENTIALS)
+        activities = CheckoutActivities(http, CREDENTIALS, VAULT)
         with pytest.raises(ApplicationError, match="private network") as refused:
             await ActivityEnvironment().run(activities.open_checkout, opening(seller))
     assert refused.value.type == SELLER_REFUSED
@@ -49,7 +50,7 @@ async def test_what_a_seller_remembers_of_one_buyer_is_not_sent_for_another() ->
         return Response(status_code=503, headers={"set-cookie": "cart=alice; Path=/"})
 
     async with checked_client(transport=httpx.ASGITransport(app)) as http:
-        activities = CheckoutActivities(http, CREDENTIALS)
+        activities = CheckoutActivities(http, CREDENTIALS, VAULT)
         for _ in range(2):
             with pytest.raises(ApplicationError):
                 await ActivityEnvironment().run(activities.open_checkout, opening("https://shop.test"))

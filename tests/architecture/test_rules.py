@@ -149,6 +149,38 @@ def test_public_names_of_the_sdk_say_what_they_are(path: Path) -> None:
     assert undocumented == []
 
 
+PRINTING = re.compile(
+    r"(print|(typer|click)\.(echo|secho|confirm|prompt|echo_via_pager)|traceback\.print_\w+|rich\.print"
+    r"|sys\.(__)?(stdout|stderr)(__)?\.(buffer\.)?write(lines)?|(rich\.console\.)?Console)"
+)
+PRINTERS = {
+    ("typer", "echo"),
+    ("typer", "confirm"),
+    ("typer", "prompt"),
+    ("rich", "print"),
+    ("rich.console", "Console"),
+}
+DOORS = {PACKAGE / "terminal.py", PACKAGE / "rich_console.py"}
+"""They clean what they print: no other file may reach a terminal."""
+
+
+def prints(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and PRINTING.fullmatch(ast.unparse(node.func)):
+            yield f"{node.lineno}: {ast.unparse(node.func)}"
+        if isinstance(node, ast.ImportFrom) and PRINTERS & {(node.module, name.name) for name in node.names}:
+            yield f"{node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("path", [one for one in sources() if one not in DOORS], ids=name_of)
+def test_everything_printed_goes_through_a_door(path: Path) -> None:
+    assert list(prints(path)) == []
+
+
+def test_the_pattern_finds_what_prints() -> None:
+    assert all(list(prints(door)) for door in DOORS)
+
+
 SECRET = re.compile(
     r"\b(?:sk|rk|pk)_live_[A-Za-z0-9]{8,}|\bsk-[A-Za-z0-9_-]{20,}|\bsk_test_[A-Za-z0-9]{20,}|\bwhsec_(?=[A-Za-z]*[0-9])[A-Za-z0-9]{16,}"
     r"|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{30,}|\bxox[bp]-[A-Za-z0-9-]{10,}"

@@ -21,8 +21,10 @@ from temporalio.worker import Worker, WorkflowRunner
 
 from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
+from activities.proofs import ProofActivities
 from activities.registration import paid_request_activities
 from tests.support import eventually
+from tests.world.keys import TRUSTING, VAULT
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp
@@ -130,10 +132,12 @@ class Bench:
         """With both workers. Mandates have their own: a local activity that asks a mandate keeps its task
         open, and with no cache at all a task of another workflow would end it."""
         http = PaidHttp(answers=AnswerStore(self.temporal.data_converter), transport=self.network)
-        paying = paid_request_activities(http, self.credentials)
+        paying = paid_request_activities(http, self.credentials, VAULT)
         mandates = MandateActivities(self.temporal)
-        keeping = [mandates.holder_is_running]
+        proofs = ProofActivities(TRUSTING)
+        keeping = [mandates.holder_is_running, proofs.check_proof]
         asking = [
+            proofs.check_proof,
             mandates.read_mandate,
             mandates.reserve_from_mandate,
             mandates.commit_to_mandate,

@@ -30,11 +30,13 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("WAYSTATION_")}
 
 
-def run(*arguments: str, cwd: Path, within: float = START_SECONDS) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path, within: float = START_SECONDS, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env=clean_environment(),
+        env=clean_environment() | environment,
         capture_output=True,
         text=True,
         timeout=within,
@@ -86,12 +88,13 @@ class DevProcess(Dev):
 class Terminal:
     """A command in a pseudo-terminal."""
 
-    def __init__(self, *command: str, cwd: Path) -> None:
+    def __init__(self, *command: str, cwd: Path, **environment: str) -> None:
         self.raw = b""
         pid, self._handle = pty.fork()
         if pid == 0:
             os.chdir(cwd)
-            os.execve(sys.executable, command, {**clean_environment(), "TERM": "xterm-256color"})
+            env = clean_environment() | {"TERM": "xterm-256color"} | environment
+            os.execve(sys.executable, command, env)
         self.pid = pid
         self._code: int | None = None
         fcntl.ioctl(self._handle, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))

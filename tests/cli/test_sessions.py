@@ -16,6 +16,9 @@ from tests.support import eventually
 from tests.world.dev import COMMAND
 from waystation.agents.demo import WORDS
 
+ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+"""A terminal that can show nothing else."""
+
 
 def spoken(words: int) -> str:
     return "".join(word + " " for word in islice(cycle(WORDS), words))
@@ -26,8 +29,8 @@ async def finished(dev: DevProcess, session_id: str, *, turns: int = 1) -> None:
 
 
 @contextmanager
-def tail(dev: DevProcess, session_id: str) -> Iterator[Terminal]:
-    terminal = Terminal(*COMMAND, "session", "tail", session_id, cwd=dev.folder)
+def tail(dev: DevProcess, session_id: str, **environment: str) -> Iterator[Terminal]:
+    terminal = Terminal(*COMMAND, "session", "tail", session_id, cwd=dev.folder, **environment)
     try:
         yield terminal
     finally:
@@ -125,6 +128,22 @@ async def test_tail_without_a_terminal_prints_plain_lines_and_no_control_charact
     assert done.returncode == 0, done.stderr
     assert "echo: You said: clear" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+async def test_what_the_terminal_can_not_show_is_replaced(dev: DevProcess) -> None:
+    session_id = dev.session("start", "echo", "-m", "Grüße — 東京 👩 over").strip()
+    await finished(dev, session_id)
+    with tail(dev, session_id, **ASCII) as terminal:
+        await eventually(lambda: "over" in terminal.text, what="tail shows what was said")
+        assert "You said: Gr??e ? ?? ? over" in terminal.text
+    await close(dev, session_id)
+    done = await asyncio.to_thread(run, "session", "tail", session_id, cwd=dev.folder, **ASCII)
+    assert done.returncode == 0, done.stderr
+    assert "echo: You said: Gr??e ? ?? ? over" in done.stdout
+    done = await asyncio.to_thread(run, "session", "replay", session_id, cwd=dev.folder, **ASCII)
+    assert done.stdout.isascii()
+    ascii_lines, lines = done.stdout.splitlines(), dev.session("replay", session_id).splitlines()
+    assert list(map(json.loads, ascii_lines)) == list(map(json.loads, lines))
 
 
 async def close(dev: DevProcess, session_id: str) -> None:

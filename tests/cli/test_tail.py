@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 from pydantic import JsonValue
-from rich.console import Console
 
 from tests.support import eventually
 from waystation.cli.tail import tail
 from waystation.client import Client, Session
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Event, EventType, LiveDelta, Role
+from waystation.rich_console import CleanConsole
 
 AGENT = Actor(id="a", role=Role.AGENT, name="demo")
 
@@ -53,7 +53,9 @@ class Scripted(Session):
 async def test_a_finished_message_is_printed_whole_and_nothing_older_below_it() -> None:
     screen = Screen()
     async with Client("http://127.0.0.1:9", "unused") as client:
-        await tail(Scripted(client, screen), Console(file=screen, force_terminal=True, width=80, height=24))
+        await tail(
+            Scripted(client, screen), CleanConsole(file=screen, force_terminal=True, width=80, height=24)
+        )
 
     end = screen.text[screen.text.index("Now it is whole") :]
     assert "Not yet all" not in end
@@ -94,7 +96,7 @@ class Late(Scripted):
 async def test_who_comes_late_sees_what_others_saw_in_the_same_order(terminal: bool) -> None:
     screen = Screen()
     async with Client("http://127.0.0.1:9", "unused") as client:
-        console = Console(file=screen, force_terminal=terminal, width=100, height=24)
+        console = CleanConsole(file=screen, force_terminal=terminal, width=100, height=24)
         await tail(Late(client, screen), console)
     places = [
         screen.text.index(text)

@@ -14,6 +14,7 @@ from tests.support import eventually
 from tests.workflows.session.test_failures import Watcher, begin, check, words
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client
+from waystation.errors import InvalidRequest, NotFound
 from waystation.models.events import Event, EventType, LiveDelta
 from waystation.settings import Settings
 
@@ -194,3 +195,40 @@ async def test_a_turn_has_all_its_attempts_and_is_never_stopped_by_nobody(
     assert EventType.TURN_STOPPED not in kinds
     await check(watchers, session)
     await watcher.stop()
+
+
+async def test_several_readers_of_one_session_object_each_get_everything(client: Client) -> None:
+    session = await client.start("demo", message="tokens=60 rate=200")
+
+    async def read() -> tuple[list[int], dict[str, str]]:
+        seqs: list[int] = []
+        text: dict[str, str] = {}
+        async for event in session.events(after=0):
+            if isinstance(event, Event):
+                seqs.append(event.seq)
+                if event.type == EventType.TURN_COMPLETED:
+                    break
+            else:
+                so_far = text.get(event.message_id, "")
+                text[event.message_id] = so_far[: event.data["offset"]] + event.data["text"]
+        return seqs, text
+
+    first, second, third = await asyncio.gather(read(), read(), read())
+    assert first[0] == second[0] == third[0]
+    whole = {message.id: message.text for message in await session.load()}
+    for _, text in (first, second, third):
+        assert text, "each of them was shown text live"
+        assert all(whole[message_id].startswith(shown) for message_id, shown in text.items())
+
+
+@pytest.mark.parametrize("name", ["../me", "a/../../me", "x?role=agent", "x#y", "%2e%2e", "ä ö"])
+async def test_an_id_never_reaches_another_route(client: Client, name: str) -> None:
+    """Whatever an id is made of, it is an id: refused as one, and no part of the path."""
+    with pytest.raises((NotFound, InvalidRequest)):
+        await client.attach(name).snapshot()
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_an_id_of_dots_is_refused_before_anything_is_asked(client: Client, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is no id"):
+        client.attach(name)

@@ -16,7 +16,7 @@ from tests.support import ROOT
 from waystation.agents.demo import WORDS
 
 PICTURE = ROOT / "docs" / "console.png"
-SIZE = {"width": 1280, "height": 1240}
+SIZE = {"width": 1280, "height": 1400}
 KEYWORD = b"waystation-console"
 MAX_BYTES = 200_000
 WANTED = "WAYSTATION_CONSOLE_PICTURE"

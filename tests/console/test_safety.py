@@ -315,3 +315,48 @@ async def test_a_token_leaves_the_address_and_is_kept_for_the_tab_only(console: 
     await ready(stranger)
     await stranger.get_by_role("button", name="Sign out").click()
     assert await stranger.evaluate("sessionStorage.length") == 0
+
+
+SHOWS = re.compile(
+    r"\.textContent\s*=[^=]|\.innerText|\.nodeValue|createTextNode|document\.title|insertAdjacentText"
+    r"|\.(append|prepend|before|after|replaceWith|replaceChildren)\(\s*(?!\))[`\"']\$?\{?\w"
+)
+
+
+@pytest.mark.parametrize("path", [one for one in SOURCES if one.name != "dom.js"], ids=lambda path: path.name)
+def test_every_text_goes_through_what_cleans_it(path: object) -> None:
+    assert SHOWS.findall(path.read_text()) == []  # type: ignore[attr-defined]
+
+
+UNSEEN = (
+    *"\x00\x07\x1b\x7f\x85\x9b\u00ad\u061c\u200b\u200d\u200e\u200f",
+    *"\u202a\u202b\u202d\u202e\u2060\u2066\u2067\u2069\ufeff",
+)
+RIGHT_TO_LEFT = "\u05d0\u05d1\u05d2"
+CLEANED = """
+async (texts) => {
+  const { clean, h, isolate, nameOf, setText } = await import('/console/dom.js');
+  return texts.map(text => {
+    const element = h('p', { title: text }, text, [text], nameOf({ name: text }));
+    const other = h('p');
+    setText(other, text);
+    return [element.textContent, element.title, other.textContent, clean(isolate(text))];
+  });
+}
+"""
+
+
+async def test_no_text_hides_or_reorders_what_is_around_it(console: Console) -> None:
+    page = await console.page("/sessions")
+    texts = [f"1{one}2" for one in UNSEEN] + [
+        f"{RIGHT_TO_LEFT}\u202e 99\u2069",
+        "👩\u200d👧",
+        "a\u2068b\u2069",
+    ]
+    shown = await page.evaluate(CLEANED, texts)
+    assert shown[: len(UNSEEN)] == [["12" * 3, "12", "12", "12"]] * len(UNSEEN)
+    mixed, family, isolated = shown[len(UNSEEN) :]
+    plain = f"{RIGHT_TO_LEFT} 99"
+    assert mixed == [f"{plain}{plain}\u2068{plain}\u2069", plain, plain, f"\u2068{plain}\u2069"]
+    assert family == ["👩\u200d👧" * 3, *["👩\u200d👧"] * 3]
+    assert isolated[1:] == ["a\u2068b\u2069", "a\u2068b\u2069", "ab"]

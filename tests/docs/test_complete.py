@@ -85,6 +85,8 @@ def documented_settings() -> dict[str, str]:
 def shown(default: Any) -> str:
     if default is None or default in ((), {}) or default is PydanticUndefined:
         return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:.10g}" if isinstance(default, (int, float)) else str(default)
 
 

@@ -21,7 +21,7 @@ from temporalio.client import Client
 from x402.schemas import SettleRequest, SettleResponse, VerifyRequest, VerifyResponse
 
 from tests.buyer.bench import Bench, has_credential, times
-from tests.seller.paywall.support import REALM, RECIPIENT, SECRET
+from tests.seller.paywall.support import REALM, RECIPIENT, SECRET, LossyTransport
 from tests.support import eventually
 from tests.world.anvil import ANVIL, NO_ANVIL, running_anvil
 from waystation.buyer.wallet import Wallet
@@ -202,5 +202,44 @@ async def test_too_little_on_the_chain_is_a_certain_refusal(
     assert answer.status_code == 402
     assert answer.json()["detail"].startswith("No money moved")
     assert await payer.was_used(chain.asset.currency, payer.address, credential.nonce or "") is False
+    await payer.close()
+    await paywall.close()
+
+
+async def test_a_settlement_whose_answer_was_lost_is_found_on_the_chain(
+    chain: LocalChain, tmp_path: Path
+) -> None:
+    payer = Wallet(Account.create(), assets=(chain.asset,), rpc_url=chain.url)
+    await chain.mint(payer.address)
+    facilitator = LossyTransport(httpx.ASGITransport(real_facilitator(chain)))
+    facilitator.only, facilitator.lose = "/settle", 1
+    evm = EvmRail(
+        chain.asset,
+        recipient=RECIPIENT,
+        facilitator_url="https://facilitator.test",
+        rpc_url=chain.url,
+        client=httpx.AsyncClient(mounts={"https://facilitator.test": facilitator}, trust_env=False),
+    )
+    journal = SqliteJournal(tmp_path / "chain-paywall.sqlite3")
+    paywall = Paywall(realm=REALM, secret_key=SECRET, journal=journal, rails=[evm])
+    app = FastAPI()
+
+    @app.get("/paid")
+    @paywall.charge(Money(amount=5, currency=chain.asset.currency))
+    async def paid() -> dict[str, str]:
+        return {"found": "on a chain"}
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://x.test") as client:
+        asked = await client.get("/paid")
+        offer = http402.read_offer(asked.headers["payment-required"], 0, mpp=False)
+        credential = payer.mint(offer, key="k")
+        header = {credential.header: credential.value.get_secret_value()}
+        answer = await client.get("/paid", headers=header)
+    assert answer.json() == {"found": "on a chain"}
+    receipt = http402.parse_receipt(list(answer.headers.items()), Rail.X402_EXACT)
+    assert receipt is not None
+    mined = await chain.rpc("eth_getTransactionReceipt", receipt.reference)
+    assert int(mined["status"], 16) == 1
+    assert await chain.balance(RECIPIENT) == 5
     await payer.close()
     await paywall.close()

@@ -11,7 +11,9 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
+from activities.proofs import ProofActivities
 from activities.registration import paid_request_activities
+from tests.world.keys import TRUSTING, VAULT
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp
@@ -29,7 +31,7 @@ async def run(options: argparse.Namespace) -> None:
     settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
     http = PaidHttp(answers=AnswerStore(client.data_converter), allowed=read_networks(["127.0.0.0/8"]))
     credentials = Credentials(processor=processor, wallet=Wallet.from_settings(settings))
-    paying = paid_request_activities(http, credentials)
+    paying = paid_request_activities(http, credentials, VAULT)
     mandates = MandateActivities(client)
     async with Worker(
         client,
@@ -41,6 +43,7 @@ async def run(options: argparse.Namespace) -> None:
             mandates.commit_to_mandate,
             mandates.release_to_mandate,
             mandates.holder_is_running,
+            ProofActivities(TRUSTING).check_proof,
             PurchaseAnnouncements(client).announce_purchase,
             *paying,
         ],

@@ -9,6 +9,7 @@ from typing import Self
 from temporalio.client import Client as TemporalClient
 
 from tests.world.api import ApiProcess
+from tests.world.keys import api_keys
 from tests.world.process import HttpProcess
 from tests.world.sandbox import Processor, Shop
 from tests.world.temporal import TemporalServer
@@ -54,6 +55,7 @@ class PurchaseProcesses:
                 "WAYSTATION_API_KEYS": json.dumps(keys),
                 "WAYSTATION_TOKEN_SECRETS": json.dumps(["a secret of thirty-two bytes or more"]),
                 "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self.key]),
+                **api_keys(),
             },
         )
 

@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
 from activities.registration import purchase_activities
+from tests.world.keys import TRUSTING, VAULT
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
@@ -35,6 +36,8 @@ async def main() -> None:
             http=http,
             sellers=SellerCredentials({}, default=SecretStr(os.environ["TEST_SHOP_KEY"])),
             processor=open_stripe("sk_test_agent", api_base=os.environ["TEST_PROCESSOR"])[0],
+            verifier=TRUSTING,
+            vault=VAULT,
         )
         async with Worker(
             client,

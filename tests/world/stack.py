@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from tests.support import free_port
 from tests.world.agent import AgentProcess
 from tests.world.api import ApiProcess
+from tests.world.keys import api_keys, worker_keys
 from tests.world.process import LOGGED_CHARACTERS, Process
 from tests.world.temporal import TemporalServer
 from tests.world.worker import WorkerProcess
@@ -66,16 +67,20 @@ class Stack:
         """Returns what one part gets beside what all have."""
         return {}
 
+    def keys(self, part: Part) -> dict[str, str]:
+        """Returns the keys that only this kind of process has."""
+        return {"api": api_keys(), "worker": worker_keys(), "agent": dict[str, str]()}[part]
+
     def run_api(self, port: int | None = None) -> ApiProcess:
         port = port or free_port()
         if port not in self.ports:
             self.ports.append(port)
-        env = {**self.env(port, "service"), **self.more_env("api")}
+        env = {**self.env(port, "service"), **self.keys("api"), **self.more_env("api")}
         self.apis[port] = self._run(ApiProcess(self.folder, env=env, port=port, name=f"api-{port}"))
         return self.apis[port]
 
     def run_worker(self) -> WorkerProcess:
-        env = {**self.env(self.ports[0], "agent"), **self.more_env("worker")}
+        env = {**self.env(self.ports[0], "agent"), **self.keys("worker"), **self.more_env("worker")}
         return self._run(WorkerProcess(self.folder, env=env))
 
     def run_agent(self, *references: str, port: int | None = None) -> AgentProcess:

@@ -38,10 +38,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.allowance.leases import ALLOWANCE_LEASED, AllowanceLeases
     from workflows.allowance.payments import AllowancePayments
     from workflows.allowance.state import AllowanceState
-    from workflows.arguments import drop_unless
     from workflows.calls import CallFailure
+    from workflows.guards import answering, drop_unless, ending
     from workflows.outbox import Outbox
-    from workflows.refusals import refusal, require
+    from workflows.refusals import INTERNAL_ERROR, refusal, require
 
 MAX_CALLS_PER_RUN = 300
 """After so many payments and reports the allowance continues as new, to keep its history short."""
@@ -71,6 +71,7 @@ class Allowance:
         self._renewing_run = False
 
     @workflow.run
+    @ending
     async def run(self, run: AllowanceRun) -> AllowanceView:
         """Reserves, serves payments, settles."""
         journal = self._journal
@@ -83,6 +84,10 @@ class Allowance:
             journal.note("allowance.refused", "mandate", {"rule": failure.code})
         except asyncio.CancelledError:
             journal.note("workflow.cancel", "operator", {})
+        except Exception:
+            workflow.logger.exception("The allowance can't go on; it is settled")
+            journal.refuse(PaymentRefusal(rule="internal_error", message=INTERNAL_ERROR))
+            journal.note("allowance.broken", "waystation", {})
         journal.close()
         await self._leases.await_last_report()
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -113,6 +118,7 @@ class Allowance:
     # A holder
 
     @workflow.update
+    @answering
     async def lease(self, request: LeaseRequest) -> AllowanceLease:
         """Takes the allowance over, or goes on with it after a restart.
 
@@ -131,6 +137,7 @@ class Allowance:
         require(request, LeaseRequest)
 
     @workflow.update
+    @answering
     def report(self, report: AllowanceReport) -> AllowanceLease:
         """Counts what a holder has paid.
 
@@ -144,6 +151,7 @@ class Allowance:
         require(report, AllowanceReport)
 
     @workflow.update
+    @answering
     async def until_closing(self) -> bool:
         """Waits until no more payments are taken; returns ``False`` when it must be asked again."""
         await workflow.wait_condition(lambda: self._journal.state.closing or self._renewing_run)
@@ -152,6 +160,7 @@ class Allowance:
     # Payments that this workflow makes
 
     @workflow.update
+    @answering
     async def pay(self, payment: AllowancePayment) -> AllowanceAnswer:
         """Pays one request and gives its answer.
 

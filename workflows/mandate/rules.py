@@ -216,6 +216,7 @@ def view(ledger: MandateLedger, now: datetime, *, with_reservations: bool = True
         payments=ledger.payments,
         reservations=tuple(r for r in reservations if r.amount > 0),
         revoked_by=ledger.revoked.by if ledger.revoked else None,
+        revoked_because=(ledger.revoked.reason or None) if ledger.revoked else None,
     )
 
 
@@ -260,7 +261,10 @@ def _check_active(ledger: MandateLedger, now: datetime) -> None:
     match status_at(ledger, now):
         case "revoked":
             by = ledger.revoked.by if ledger.revoked else "its owner"
-            raise MandateRefusal("mandate_revoked", f"the mandate was revoked by {by}; ask for a new one")
+            why = f" ({ledger.revoked.reason})" if ledger.revoked and ledger.revoked.reason else ""
+            raise MandateRefusal(
+                "mandate_revoked", f"the mandate was revoked by {by}{why}; ask for a new one"
+            )
         case "expired":
             until = ledger.terms.valid_until.isoformat()
             raise MandateRefusal("mandate_expired", f"the mandate was valid until {until}; ask for a new one")

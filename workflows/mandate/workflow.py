@@ -4,6 +4,9 @@
 ``temporal workflow signal --name revoke --input '{"by": "alice"}'`` works), ``balance``
 is a query. Every change is one synchronous step over the pure rules, so requests that
 arrive together are decided one after the other and the cap holds.
+
+Whoever can reach Temporal can start one, so nothing is reserved before the grant is proven: a signature over
+the terms and this workflow's id, made by whoever authenticated the owner.
 """
 
 import contextlib
@@ -20,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import HolderQuestion, MandateCalls
     from waystation.models.base import Frozen
     from waystation.models.mandates import (
+        GRANT_NOT_PROVEN,
         CommitRequest,
         MandateTerms,
         MandateView,
@@ -30,11 +34,13 @@ with workflow.unsafe.imports_passed_through():
         ReserveRequest,
         RevokeRequest,
     )
+    from waystation.models.proofs import Proof, ProofVerdict
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import HOLDER_MANDATE_REVOKED
     from waystation.temporal.names import MANDATE_WORKFLOW
-    from workflows.arguments import drop_unless
+    from workflows.guards import answering, drop_unless, ending
     from workflows.mandate.rules import MandateLedger, MandateRefusal
+    from workflows.proofs import verdict_on
     from workflows.refusals import require
 
 HOLD_EXTENSION_SECONDS = 900
@@ -47,10 +53,16 @@ MAX_EVENTS_BEFORE_ROLLOVER = 8_000
 """History events after which the mandate continues as new, whatever the server suggests."""
 
 
+UNPROVEN_BY = "waystation"
+"""Who is said to have revoked a mandate whose grant is not proven."""
+
+
 class MandateStart(Frozen):
     """What starts a mandate; ``ledger`` carries it over into a new run."""
 
     terms: MandateTerms
+    proof: Proof | None = None
+    """Of the grant: ``kind`` is ``grant``, what is said are the terms."""
     ledger: MandateLedger | None = None
 
 
@@ -60,15 +72,22 @@ class Mandate:
 
     @workflow.init
     def __init__(self, start: MandateStart) -> None:
-        self._ledger = start.ledger or MandateLedger(
-            mandate_id=workflow.info().workflow_id, terms=start.terms
-        )
+        # Only a run that this workflow itself renewed has a past; whoever starts one can write anything here.
+        ledger = start.ledger if _is_renewed() else None
+        self._ledger = ledger or MandateLedger(mandate_id=workflow.info().workflow_id, terms=start.terms)
+        self._granted = ledger is not None
         self._told_holders = self._ledger.revoked is not None
 
     @workflow.run
+    @ending
     async def run(self, start: MandateStart) -> MandateView:
-        """Lives until its validity and every hold have ended, then returns the final balance."""
-        while not self._is_over():
+        """Lives until its validity and every hold have ended, then returns the final balance.
+
+        Without a proof of the grant it ends at once, revoked.
+        """
+        if not self._granted:
+            await self._check_grant(start)
+        while self._granted and not self._is_over():
             wake_at = self._next_deadline()
             wait = max((wake_at - workflow.now()).total_seconds(), 0)
             with contextlib.suppress(TimeoutError):
@@ -82,12 +101,15 @@ class Mandate:
         return self.balance()
 
     @workflow.update
-    def reserve(self, request: ReserveRequest) -> ReserveAnswer:
-        """Sets an amount aside; the same key again confirms it.
+    @answering
+    async def reserve(self, request: ReserveRequest) -> ReserveAnswer:
+        """Sets an amount aside, once the grant is proven; the same key again confirms it.
 
         Raises:
             ApplicationError: The mandate refuses; type ``MandateRefused``, details hold the rule's name.
         """
+        if not self._granted:
+            await workflow.wait_condition(lambda: self._granted or self._ledger.revoked is not None)
         with _refusals():
             self._ledger, answer = rules.reserve(self._ledger, request, workflow.now())
         return answer
@@ -97,6 +119,7 @@ class Mandate:
         require(request, ReserveRequest)
 
     @workflow.update
+    @answering
     def commit(self, request: CommitRequest) -> Reservation:
         """Records a payment that was made."""
         with _refusals():
@@ -108,6 +131,7 @@ class Mandate:
         require(request, CommitRequest)
 
     @workflow.update
+    @answering
     def release(self, request: ReleaseRequest) -> Reservation:
         """Releases the room of a payment that was not made."""
         with _refusals():
@@ -119,6 +143,7 @@ class Mandate:
         require(request, ReleaseRequest)
 
     @workflow.update
+    @answering
     def refund(self, request: RefundRequest) -> Reservation:
         """Records what has come back of a payment."""
         with _refusals():
@@ -144,6 +169,19 @@ class Mandate:
     def balance(self) -> MandateView:
         """Returns what is spent, reserved and left, and every reservation still remembered."""
         return rules.view(self._ledger, workflow.now())
+
+    async def _check_grant(self, start: MandateStart) -> None:
+        info = workflow.info()
+        if info.cron_schedule is not None or info.retry_policy is not None:
+            verdict = ProofVerdict(
+                valid=False, why="a mandate is started once, without a schedule or retries"
+            )
+        else:
+            verdict = await verdict_on("grant", start.terms, start.proof, at_start=True)
+        self._granted = verdict.valid
+        if not verdict.valid:
+            why = f"{GRANT_NOT_PROVEN}: {verdict.why}"
+            self._ledger = rules.revoke(self._ledger, RevokeRequest(by=UNPROVEN_BY, reason=why[:500]))
 
     def _has_work(self, wake_at: datetime) -> bool:
         """Returns whether the loop must run before ``wake_at``, as after a new, shorter hold."""
@@ -205,6 +243,12 @@ class Mandate:
                 await tell_workflow(holder, HOLDER_MANDATE_REVOKED, self._ledger.revoked)
             except ApplicationError:
                 workflow.logger.info("a holder of a revoked mandate is gone", extra={"holder": holder})
+
+
+def _is_renewed() -> bool:
+    """Whether an earlier run, which was proven, continued as this one: not a schedule, nor a retry."""
+    info = workflow.info()
+    return info.continued_run_id is not None and info.cron_schedule is None and info.retry_policy is None
 
 
 class _refusals:  # noqa: N801 - reads as a statement

@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.paid_request.inbox import PaymentInbox
-    from workflows.paid_request.journal import Detail, PaymentJournal, offer_facts
+    from workflows.paid_request.journal import Detail, PaymentJournal
     from workflows.paid_request.rules import PaymentRefused
     from workflows.paid_request.state import PinnedTerms
 
@@ -81,7 +81,7 @@ class PaymentAuthorization:
             return  # the same terms under a fresh challenge
         journal.replace(approval=replace(approval, approvers=reserved.approvers))
         journal.advance("awaiting_approval")
-        journal.announce("approval.requested", {"digest": terms.digest, **offer_facts(terms.offer)})
+        journal.announce("approval.requested", journal.question(terms))
         try:
             await workflow.wait_condition(
                 lambda: journal.state.approval.decision is not None or self._inbox.stopped,

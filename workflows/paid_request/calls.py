@@ -11,10 +11,10 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import (
         ClosedCredential,
         MintCall,
-        MintedCredential,
         PaidHttpRequest,
         ProbeAnswer,
         RedeemAnswer,
+        SealedCredential,
     )
     from workflows.calls import call_options, durable, quick, settle
 
@@ -76,17 +76,17 @@ async def probe(request: PaidHttpRequest) -> ProbeAnswer:
     return await durable(PaidRequestCalls.probe_paid_resource, request, PROBE)
 
 
-async def mint(call: MintCall) -> MintedCredential:
+async def mint(call: MintCall) -> SealedCredential:
     """Mints a credential."""
     return await durable(PaidRequestCalls.mint_payment_credential, call, MINT)
 
 
-async def find_minted(call: MintCall) -> MintedCredential:
+async def find_minted(call: MintCall) -> SealedCredential:
     """Returns the credential that an unanswered call may have made: the same key gives the same one."""
     return await durable(PaidRequestCalls.mint_payment_credential, call, FIND_MINTED)
 
 
-async def mint_at_once(call: MintCall) -> MintedCredential:
+async def mint_at_once(call: MintCall) -> SealedCredential:
     """Mints a credential within the task where that is possible, which spares a round trip.
 
     What it made is in the history before the next step begins. It may run twice, so nothing in the call may

@@ -6,6 +6,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    import activities.contract as contract
     import workflows.paid_request.calls as calls
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
@@ -15,11 +16,11 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import (
         ClosedCredential,
         MintCall,
-        MintedCredential,
         Offer,
         PaymentRefusal,
         Rail,
         RedeemAnswer,
+        SealedCredential,
     )
     from workflows.calls import CallFailure
     from workflows.keys import step_key
@@ -55,7 +56,7 @@ class PaymentCredential:
             redeemed = await self._redeem(terms.offer, credential, patiently=True)
         return redeemed, closed
 
-    async def close(self, offer: Offer, credential: MintedCredential) -> ClosedCredential:
+    async def close(self, offer: Offer, credential: SealedCredential) -> ClosedCredential:
         """Returns the processor's or chain's word. A signed authorization is waited out where need be."""
         journal, known = self._journal, self._journal.state.credential.closed
         if known is not None:  # a final word stays, whatever a second question would bring
@@ -99,7 +100,7 @@ class PaymentCredential:
             if isinstance(found, ClosedCredential):
                 return found
             credential = found
-        if credential is None or not (state.credential.sent or credential.token_id is not None):
+        if credential is None or not (state.credential.sent or credential.is_token):
             return None
         return await self.close(terms.offer, credential)
 
@@ -117,7 +118,7 @@ class PaymentCredential:
         journal = self._journal
         journal.replace(credential=replace(journal.state.credential, current=None, sent=False, closed=None))
 
-    async def _mint(self, offer: Offer, reserved: ReserveAnswer) -> MintedCredential:
+    async def _mint(self, offer: Offer, reserved: ReserveAnswer) -> SealedCredential:
         journal, start = self._journal, self._journal.start
         method, minted = start.payment_method, journal.state.credential.minted
         if method is not None and method not in reserved.payment_methods:
@@ -136,7 +137,8 @@ class PaymentCredential:
         try:
             credential = await (calls.mint_at_once(call) if at_once else calls.mint(call))
         except CallFailure as failure:
-            if failure.kind in rules.NEVER_MINTED:
+            # Whether it can seal is checked by the activity before it asks for anything.
+            if failure.kind in (*rules.NEVER_MINTED, contract.SEALING_FAILED):
                 journal.replace(credential=replace(journal.state.credential, minting=None))
             raise
         self._keep(credential)
@@ -144,11 +146,11 @@ class PaymentCredential:
         journal.note("credential.minted", "waystation", detail)
         return credential
 
-    def _keep(self, credential: MintedCredential) -> None:
+    def _keep(self, credential: SealedCredential) -> None:
         journal = self._journal
         journal.replace(credential=replace(journal.state.credential, current=credential, minting=None))
 
-    async def _find_minted(self, call: MintCall) -> MintedCredential | ClosedCredential:
+    async def _find_minted(self, call: MintCall) -> SealedCredential | ClosedCredential:
         """Returns the credential that a call without an answer has made, or what is known without it."""
         try:
             credential = await calls.find_minted(call)
@@ -163,7 +165,7 @@ class PaymentCredential:
         return credential
 
     async def _redeem(
-        self, offer: Offer, credential: MintedCredential, *, patiently: bool = False
+        self, offer: Offer, credential: SealedCredential, *, patiently: bool = False
     ) -> RedeemAnswer | None:
         """Returns what came back for the credential; ``None`` when nothing did."""
         journal, state = self._journal, self._journal.state

@@ -1,5 +1,7 @@
 """How a paid request ends: what is held is committed or released, and the view says whether money moved."""
 
+from dataclasses import replace
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -11,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.paid_request.credential import PaymentCredential
     from workflows.paid_request.journal import PaymentJournal
     from workflows.paid_request.rules import PaymentRefused
+    from workflows.refusals import INTERNAL_ERROR
 
 
 class PaymentEnding:
@@ -63,12 +66,25 @@ class PaymentEnding:
         else:
             journal.advance(refused.status)
 
+    async def abandon(self) -> None:
+        """Ends a payment that can be neither finished nor undone: what may have been paid counts as spent."""
+        journal, credential = self._journal, self._journal.state.credential
+        if credential.minted:
+            unclear = ClosedCredential(money_moved="unknown", source="nobody")
+            journal.replace(credential=replace(credential, money_moved="unknown"))
+            await self._authorization.commit(unclear)
+            self._end(unclear)
+            return
+        await self._authorization.release("internal_error")
+        journal.refuse(PaymentRefusal(rule="internal_error", message=INTERNAL_ERROR))
+        journal.advance("failed")
+
     def _deliver(self) -> None:
         self._journal.refuse(None)
         self._journal.advance("delivered")
 
     def _end(self, closed: ClosedCredential) -> None:
-        """Ends a payment that is spent or counts as spent."""
+        """Ends a paid request whose price is spent or counts as spent."""
         if self._journal.state.result.answer is not None:
             self._deliver()
         elif closed.money_moved == "yes":
@@ -93,6 +109,7 @@ def as_refused(failure: CallFailure) -> PaymentRefused:
         contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
         contract.PROCESSOR_REFUSED: "processor_refused",
         contract.MANDATE_UNAVAILABLE: "mandate_unavailable",
+        contract.SEALING_FAILED: "sealing_failed",
     }.get(failure.kind, "call_failed")
     return PaymentRefused(rule, str(failure), "failed")
 

@@ -8,9 +8,10 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from waystation.models.decisions import Approve, Cancel, Reject
     from waystation.models.mandates import RevokeRequest
-    from workflows.decisions import check_decision
+    from workflows.decisions import check_decision, kind_of, refused_entry
     from workflows.paid_request.journal import PaymentJournal
     from workflows.paid_request.rules import PaymentRefused
+    from workflows.proofs import verdict_on
 
 
 class PaymentInbox:
@@ -19,18 +20,21 @@ class PaymentInbox:
     def __init__(self, journal: PaymentJournal) -> None:
         self._journal = journal
 
-    def decide(self, wanted: Approve | Reject, *, tell: bool = False) -> None:
-        """Takes an approval or a rejection.
+    async def decide(self, wanted: Approve | Reject, *, tell: bool = False) -> None:
+        """Takes an approval or a rejection, once its proof is checked.
 
         Raises:
             ApplicationError: the decision does not count; only with ``tell``.
         """
+        verdict = await verdict_on(kind_of(wanted), wanted, wanted.proof)
+        # From here on nothing waits: what is checked is what is decided on.
         journal, state = self._journal, self._journal.state
         kind = "approval" if isinstance(wanted, Approve) else "rejection"
         decided = state.approval.decision
         try:
             check_decision(
                 wanted,
+                verdict,
                 what="payment",
                 # Once it is refused, all that is left is to give its room in the mandate back.
                 status=state.status if state.result.refusal is None else "refused",
@@ -40,12 +44,13 @@ class PaymentInbox:
                 digest=state.terms.digest if state.terms else None,
             )
         except ApplicationError as refusal:
-            detail = {"why": refusal.type, "digest": wanted.digest}
-            journal.note_signal(f"{kind}.refused", wanted.approver, detail)
+            entry = refused_entry(wanted.approver, verdict, {"why": refusal.type, "digest": wanted.digest})
+            journal.note_signal(f"{kind}.refused", *entry)
             if tell:
                 raise
             return
-        journal.note_signal(f"{kind}.received", wanted.approver, {"digest": wanted.digest})
+        detail = {"digest": wanted.digest, "key": verdict.key}
+        journal.note_signal(f"{kind}.received", wanted.approver, detail)
         journal.replace(approval=replace(journal.state.approval, decision=wanted))
 
     def cancel(self, cancellation: Cancel) -> None:

@@ -48,7 +48,7 @@ class PaymentJournal:
 
     @property
     def id(self) -> str:
-        """The payment's id, which is its workflow's."""
+        """The paid request's id, which is its workflow's."""
         return workflow.info().workflow_id
 
     @property
@@ -134,6 +134,7 @@ class PaymentJournal:
             method=state.request.method,
             offer=terms.offer if terms else None,
             terms_digest=terms.digest if terms else None,
+            body_sha256=rules.body_sha256(state.request) if state.request.body_base64 else None,
             approved_by=state.approval.approved_by,
             credential_fingerprint=credential.fingerprint if credential else None,
             money_moved=state.money_moved,
@@ -146,8 +147,20 @@ class PaymentJournal:
             start_digest=self.start.digest(),
         )
 
+    def question(self, terms: PinnedTerms) -> dict[str, JsonValue]:
+        """Returns all that the digest of the terms covers, for whoever is asked to approve them."""
+        request = self._state.request
+        facts: dict[str, JsonValue] = {
+            "digest": terms.digest,
+            "method": request.method,
+            "url": request.url,
+            "realm": terms.offer.realm,
+            **offer_facts(terms.offer),
+        }
+        return facts | ({"body_sha256": rules.body_sha256(request)} if request.body_base64 else {})
+
     def _summary(self) -> dict[str, JsonValue]:
-        """Returns what a session's reader needs to follow a payment."""
+        """Returns what a session's reader needs to follow a paid request."""
         state = self._state
         refusal = state.result.refusal
         summary: dict[str, JsonValue] = {

@@ -12,6 +12,7 @@ from waystation.models.payments import (
     FINAL_PAID_REQUEST_STATUSES,
     ClosedCredential,
     Offer,
+    PaidHttpRequest,
     PaidRequestStart,
     PaidRequestStatus,
     PaymentRefusal,
@@ -37,7 +38,7 @@ WORTH_A_NEW_CHALLENGE: Final = frozenset({"payment-expired", "invalid-challenge"
 
 
 class PaymentRefused(Exception):
-    """The request ends without a payment of ours standing. ``status`` is the final status."""
+    """The paid request ends without a payment from us. ``status`` is the final status."""
 
     def __init__(self, rule: str, message: str, status: PaidRequestStatus = "refused") -> None:
         super().__init__(message)
@@ -87,7 +88,7 @@ def terms_digest(start: PaidRequestStart, offer: Offer) -> str:
     facts = {
         "method": request.method,
         "url": request.url,
-        "body_sha256": hashlib.sha256(request.body_base64.encode()).hexdigest(),
+        "body_sha256": body_sha256(request),
         "rail": offer.rail,
         "realm": offer.realm,
         "amount": offer.price.amount,
@@ -95,6 +96,11 @@ def terms_digest(start: PaidRequestStart, offer: Offer) -> str:
         "payee": offer.payee,
     }
     return "sha256:" + hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+def body_sha256(request: PaidHttpRequest) -> str:
+    """Returns the SHA-256 of the body in base64, in hex: how people see which body they approve."""
+    return hashlib.sha256(request.body_base64.encode()).hexdigest()
 
 
 def is_final(status: PaidRequestStatus) -> bool:

@@ -13,13 +13,13 @@ from waystation.models.payments import (
     ClosedCredential,
     HttpAnswer,
     MintCall,
-    MintedCredential,
     MoneyMoved,
     Offer,
     PaidHttpRequest,
     PaidRequestStatus,
     PaymentRefusal,
     Receipt,
+    SealedCredential,
 )
 from workflows.paid_request import rules
 from workflows.trail import Trail
@@ -56,7 +56,7 @@ class CredentialState:
 
     minted: int = 0
     """Numbers the credentials for idempotency keys, so it only ever grows."""
-    current: MintedCredential | None = None
+    current: SealedCredential | None = None
     sent: bool = False
     money_moved: MoneyMoved = "no"
     """The word of processor or chain, once they were asked."""

@@ -27,9 +27,9 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import Offer, PaidRequestStart, PaidRequestView, ProbeAnswer
     from waystation.models.trail import AuditTrail
     from waystation.temporal.messages import PAID_REQUEST
-    from workflows.arguments import drop_unless
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
+    from workflows.guards import answering, drop_unless, ending
     from workflows.outbox import Outbox
     from workflows.paid_request.authorization import PaymentAuthorization
     from workflows.paid_request.credential import PaymentCredential
@@ -38,12 +38,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.paid_request.journal import PaymentJournal
     from workflows.paid_request.rules import PaymentRefused
     from workflows.paid_request.state import PinnedTerms
-    from workflows.refusals import require
+    from workflows.refusals import INTERNAL_ERROR, require
 
 
 @workflow.defn(name=PAID_REQUEST.name)
 class PaidRequest:
-    """One paid request. Its workflow id is the payment's id and the root of its idempotency keys."""
+    """One paid request. Its workflow id is its own id and the root of its idempotency keys."""
 
     @workflow.init
     def __init__(self, start: PaidRequestStart) -> None:
@@ -57,6 +57,7 @@ class PaidRequest:
         self._ending = PaymentEnding(journal, authorization, credential)
 
     @workflow.run
+    @ending
     async def run(self, start: PaidRequestStart) -> PaidRequestView:
         """Pays and delivers, or undoes; the final view says which, and whether money moved."""
         telling = self._outbox.start()
@@ -64,39 +65,50 @@ class PaidRequest:
         try:
             await self._pay_and_deliver(start)
         except PaymentRefused as refused:
-            await self._ending.undo(refused)
+            await self._undo(refused)
         except CallFailure as failure:
-            await self._ending.undo(as_refused(failure))
+            await self._undo(as_refused(failure))
         except asyncio.CancelledError:
             self._journal.note("workflow.cancel", "operator", {"status": self._journal.state.status})
-            await self._ending.undo(PaymentRefused("canceled", "the workflow was canceled", "refused"))
+            await self._undo(PaymentRefused("canceled", "the workflow was canceled", "refused"))
+        except Exception:
+            workflow.logger.exception("The payment can't go on; it is undone")
+            await self._undo(PaymentRefused("internal_error", INTERNAL_ERROR, "failed"))
         await workflow.wait_condition(lambda: self._outbox.empty and workflow.all_handlers_finished())
         telling.cancel()
         return self.status()
+
+    async def _undo(self, refused: PaymentRefused) -> None:
+        try:
+            await self._ending.undo(refused)
+        except Exception:
+            workflow.logger.exception("The payment can't be undone; it is ended as it stands")
+            await self._ending.abandon()
 
     # What people may say
 
     @workflow.signal
     @drop_unless(Approve)
-    def approve(self, approval: Approve) -> None:
+    async def approve(self, approval: Approve) -> None:
         """This person agrees to the terms with this digest."""
-        self._inbox.decide(approval)
+        await self._inbox.decide(approval)
 
     @workflow.signal
     @drop_unless(Reject)
-    def reject(self, rejection: Reject) -> None:
+    async def reject(self, rejection: Reject) -> None:
         """This person says no."""
-        self._inbox.decide(rejection)
+        await self._inbox.decide(rejection)
 
     @workflow.update
+    @answering
     async def decide(self, decision: Decision) -> PaidRequestView:
         """Approves or rejects; returns the request once it is under way or undone.
 
         Raises:
-            ApplicationError: ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``, ``NotAnApprover``,
-                ``InvalidDecision``.
+            ApplicationError: ``NotProven``, ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``,
+                ``NotAnApprover``, ``InvalidDecision``.
         """
-        self._inbox.decide(the_one_in(decision), tell=True)
+        await self._inbox.decide(the_one_in(decision), tell=True)
         await workflow.wait_condition(lambda: self._journal.state.status != "awaiting_approval")
         return self.status()
 
@@ -117,6 +129,7 @@ class PaidRequest:
         self._inbox.mandate_revoked(revocation)
 
     @workflow.update
+    @answering
     async def answered(self) -> PaidRequestView:
         """Waits until there is an answer to hand over, or none will come.
 
@@ -131,6 +144,7 @@ class PaidRequest:
         return self.status()
 
     @workflow.update
+    @answering
     async def outcome(self) -> PaidRequestView:
         """Waits for the end."""
         await workflow.wait_condition(lambda: self._journal.is_final)

@@ -38,6 +38,7 @@ def as_refusal(failure: CallFailure) -> PurchaseRefusal:
         contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
         contract.PROCESSOR_REFUSED: "processor_refused",
         contract.MANDATE_UNAVAILABLE: "mandate_unavailable",
+        contract.SEALING_FAILED: "sealing_failed",
     }.get(failure.kind, "call_failed")
     return PurchaseRefusal(rule, str(failure), "failed")
 

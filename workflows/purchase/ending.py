@@ -164,6 +164,17 @@ class PurchaseEnding:
         journal.note("purchase.ended", "waystation", {"outcome": end.outcome, "rule": rule})
         journal.advance(end.outcome)
 
+    async def abandon(self, refusal: PurchaseRefusal) -> None:
+        """Ends what can be neither finished nor undone: what may have been paid counts as spent."""
+        journal, payment = self._journal, self._journal.state.payment
+        journal.note("purchase.abandoned", "waystation", {"rule": refusal.rule, "message": str(refusal)})
+        if payment.token is not None or payment.money_moved:
+            await self.give_up_on_order()
+        else:
+            await self._authorization.release(refusal.rule)
+            self._undo_as(PlannedEnd("failed", refusal=Refusal(rule=refusal.rule, message=str(refusal))))
+        journal.advance("failed")
+
     async def route_order_events(self) -> None:
         """Sees that the order's webhooks find this purchase."""
         journal, cart = self._journal, self._checkout.answer().cart

@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.purchase.rules as rules
     from waystation.models.decisions import Approve, Cancel, Reject
     from waystation.models.mandates import RevokeRequest
+    from waystation.models.proofs import ProofVerdict
     from waystation.models.purchases import (
         WAITS_FOR_A_PERSON,
         AuthenticationDone,
@@ -24,7 +25,8 @@ with workflow.unsafe.imports_passed_through():
         Revise,
     )
     from waystation.temporal.names import STALE_DIGEST
-    from workflows.decisions import check_decision
+    from workflows.decisions import check_decision, kind_of, refused_entry
+    from workflows.proofs import verdict_on
     from workflows.purchase.journal import PurchaseJournal
     from workflows.purchase.rules import PurchaseRefusal
 
@@ -37,26 +39,28 @@ class PurchaseInbox:
 
     # What is said
 
-    def decide(self, wanted: Approve | Reject, *, tell: bool = False) -> None:
-        """Takes an approval or a rejection.
+    async def decide(self, wanted: Approve | Reject, *, tell: bool = False) -> None:
+        """Takes an approval or a rejection, once its proof is checked.
 
         Raises:
             ApplicationError: the decision does not count; only with ``tell``.
         """
         journal = self._journal
         kind = "approval" if isinstance(wanted, Approve) else "rejection"
+        verdict = await verdict_on(kind_of(wanted), wanted, wanted.proof)
+        # From here on nothing waits: what is checked is what is decided on.
         try:
-            self._check_decision(wanted)
+            self._check_decision(wanted, verdict)
         except ApplicationError as refusal:
-            detail = {"why": refusal.type, "digest": wanted.digest}
-            journal.note_signal(f"{kind}.refused", wanted.approver, detail)
+            entry = refused_entry(wanted.approver, verdict, {"why": refusal.type, "digest": wanted.digest})
+            journal.note_signal(f"{kind}.refused", *entry)
             if refusal.type == STALE_DIGEST:
                 self.show_cart()
             if tell:
                 raise
             return
         digest = wanted.digest or journal.state.checkout.digest
-        journal.note(f"{kind}.received", wanted.approver, {"digest": digest})
+        journal.note(f"{kind}.received", wanted.approver, {"digest": digest, "key": verdict.key})
         journal.replace(inbox=replace(journal.state.inbox, decision=wanted))
 
     def revise(self, revision: Revise) -> None:
@@ -106,16 +110,18 @@ class PurchaseInbox:
         if taken:
             journal.replace(inbox=replace(journal.state.inbox, proof=result))
 
-    def retry_payment(self, retry: RetryPayment) -> None:
+    async def retry_payment(self, retry: RetryPayment) -> None:
         """Takes the wish to try again after a decline, perhaps with another method of the mandate."""
+        verdict = await verdict_on("retry", retry, retry.proof)
         journal, state = self._journal, self._journal.state
         mandate = state.authorization.mandate
         known = retry.payment_method is None or (
             mandate is not None and retry.payment_method in mandate.payment_methods
         )
-        taken = state.status == "payment_declined" and known
+        taken = verdict.valid and state.status == "payment_declined" and known
         detail = {"another_method": retry.payment_method is not None, "method_known": known}
-        journal.note_signal("retry.received" if taken else "retry.ignored", retry.by, detail)
+        entry = refused_entry(retry.by, verdict, detail)
+        journal.note_signal("retry.received" if taken else "retry.ignored", *entry)
         if taken:
             journal.replace(inbox=replace(journal.state.inbox, retry=retry))
 
@@ -220,7 +226,7 @@ class PurchaseInbox:
         approved = state.approval.record is not None or isinstance(state.inbox.decision, Approve)
         return state.inbox.cancel or (None if approved else state.inbox.turn_stopped)
 
-    def _check_decision(self, wanted: Approve | Reject) -> None:
+    def _check_decision(self, wanted: Approve | Reject, verdict: ProofVerdict) -> None:
         state = self._journal.state
         decided_by = state.inbox.decision.approver if state.inbox.decision else None
         if decided_by is None and state.status != "awaiting_approval":
@@ -228,6 +234,7 @@ class PurchaseInbox:
             decided_by = approval.approver if approval and not approval.auto else None
         check_decision(
             wanted,
+            verdict,
             what="purchase",
             status=state.status,
             decided_by=decided_by,

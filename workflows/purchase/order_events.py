@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.purchases import OrderBinding, OrderEventReceived, OrderEventsStart
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import ORDER_EVENTS, PURCHASE_ORDER_EVENT
-    from workflows.arguments import drop_unless
+    from workflows.guards import drop_unless, ending
 
 MAX_EVENTS_WAITING = 100
 
@@ -38,6 +38,7 @@ class OrderEvents:
         self._waiting = list(start.waiting)
 
     @workflow.run
+    @ending
     async def run(self, start: OrderEventsStart) -> int:
         """Forwards until nobody needs it any more; returns the number forwarded in this run."""
         forwarded = 0

@@ -113,7 +113,7 @@ class PurchasePayment:
                     checkout=self._checkout.ref(),
                     request=journal.state.request,
                     handler_id=payment.cart.handler,
-                    token_id=payment.token.id,
+                    token=payment.token.sealed,
                     authentication=payment.proof,
                     idempotency_key=key,
                 )

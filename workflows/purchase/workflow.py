@@ -38,9 +38,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.models.trail import AuditTrail
     from waystation.temporal.names import PURCHASE_WORKFLOW
-    from workflows.arguments import drop_unless
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
+    from workflows.guards import answering, drop_unless, ending
     from workflows.outbox import Outbox
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.authorization import PurchaseAuthorization
@@ -54,10 +54,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.purchase.rules import PurchaseRefusal
     from workflows.purchase.state import PurchaseState, opening_state
     from workflows.purchase.tokens import PurchaseTokens
-    from workflows.refusals import require
+    from workflows.refusals import INTERNAL_ERROR, require
 
 MAX_EVENTS_BEFORE_ROLLOVER = 4_000
 """History events after which the purchase continues as new between two steps."""
+MAX_SURPRISES = 3
+"""Errors that nobody expected, in one run, before the purchase is no longer undone in order but ended."""
 
 
 class PurchaseStart(Frozen):
@@ -89,8 +91,10 @@ class Purchase:
         self._preparation = PurchasePreparation(journal, inbox, approval, checkout, authorization, ending)
         self._payment = PurchasePayment(journal, inbox, approval, checkout, authorization, tokens, ending)
         self._rolling_over = False
+        self._surprises = 0
 
     @workflow.run
+    @ending
     async def run(self, start: PurchaseStart) -> PurchaseView:
         """Lives until the purchase is final; then, if it was completed, follows its order."""
         journal = self._journal
@@ -110,25 +114,26 @@ class Purchase:
 
     @workflow.signal
     @drop_unless(Approve)
-    def approve(self, approval: Approve) -> None:
+    async def approve(self, approval: Approve) -> None:
         """Takes a person's approval of the cart with this digest."""
-        self._inbox.decide(approval)
+        await self._inbox.decide(approval)
 
     @workflow.signal
     @drop_unless(Reject)
-    def reject(self, rejection: Reject) -> None:
+    async def reject(self, rejection: Reject) -> None:
         """Takes a person's rejection."""
-        self._inbox.decide(rejection)
+        await self._inbox.decide(rejection)
 
     @workflow.update
-    def decide(self, decision: Decision) -> PurchaseView:
+    @answering
+    async def decide(self, decision: Decision) -> PurchaseView:
         """Approves or rejects, and tells the caller whether it counted.
 
         Raises:
-            ApplicationError: ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``, ``NotAnApprover``,
-                ``InvalidDecision``.
+            ApplicationError: ``NotProven``, ``NotAwaitingApproval``, ``AlreadyDecided``, ``StaleDigest``,
+                ``NotAnApprover``, ``InvalidDecision``.
         """
-        self._inbox.decide(the_one_in(decision), tell=True)
+        await self._inbox.decide(the_one_in(decision), tell=True)
         return self._journal.view()
 
     @decide.validator
@@ -136,6 +141,7 @@ class Purchase:
         require(decision, Decision)
 
     @workflow.update
+    @answering
     async def outcome(self, wanted: OutcomeWanted | None = None) -> PurchaseView:
         """Waits for the end, or for a person's turn. Ask again after any other view: the run was renewed."""
 
@@ -183,9 +189,9 @@ class Purchase:
 
     @workflow.signal
     @drop_unless(RetryPayment)
-    def retry_payment(self, retry: RetryPayment) -> None:
+    async def retry_payment(self, retry: RetryPayment) -> None:
         """Tries again after a decline, perhaps with another method of the mandate."""
-        self._inbox.retry_payment(retry)
+        await self._inbox.retry_payment(retry)
 
     @workflow.signal
     @drop_unless(OrderEventReceived)
@@ -217,11 +223,6 @@ class Purchase:
             self._ending.plan(refusal)
         except CallFailure as failure:
             self._ending.plan(as_refusal(failure))
-        except ValidationError:
-            # A value that fits the protocol but none of our own models: end it cleanly instead of failing.
-            self._ending.plan(
-                PurchaseRefusal("value_out_of_bounds", "a value is beyond our limits", "failed")
-            )
         except asyncio.CancelledError:
             status = self._journal.state.status
             self._journal.note("workflow.cancel", "operator", {"status": status})
@@ -229,6 +230,21 @@ class Purchase:
                 self._journal.advance("confirming")
             elif status not in ("confirming", "undoing"):
                 self._ending.plan(PurchaseRefusal("canceled", "the workflow was canceled", "canceled"))
+        except Exception as error:
+            workflow.logger.exception("A step of the purchase failed; it is undone")
+            await self._undo_after(error)
+
+    async def _undo_after(self, error: Exception) -> None:
+        """Undoes a purchase that met what nobody expected; where even that fails, ends it as it stands."""
+        self._surprises += 1
+        if isinstance(error, ValidationError):  # a value that fits the protocol but none of our own models
+            refusal = PurchaseRefusal("value_out_of_bounds", "a value is beyond our limits", "failed")
+        else:
+            refusal = PurchaseRefusal("internal_error", INTERNAL_ERROR, "failed")
+        if self._journal.state.status != "undoing" and self._surprises <= MAX_SURPRISES:
+            self._ending.plan(refusal)
+        else:
+            await self._ending.abandon(refusal)
 
     async def _step(self) -> None:
         match self._journal.state.status:

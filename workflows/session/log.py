@@ -14,8 +14,6 @@ from datetime import datetime
 from pydantic import BaseModel, Field, JsonValue
 
 from waystation.models.events import (
-    AGENT_WRITABLE_TYPES,
-    DATA_TYPE,
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
     Actor,
@@ -23,6 +21,7 @@ from waystation.models.events import (
     EventType,
     Item,
     Write,
+    is_agent_writable,
 )
 from waystation.models.sessions import OpenMessage, ReplayPage
 
@@ -223,7 +222,7 @@ class SessionLog:
             accepted.refused += 1
 
     def _append_item(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
-        known = item.type in AGENT_WRITABLE_TYPES or DATA_TYPE.match(item.type)
+        known = is_agent_writable(item.type)
         if not known or not _fits(item.data):
             return False
         accepted.events.append(

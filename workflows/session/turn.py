@@ -6,6 +6,7 @@ as new while its agent keeps running.
 
 import asyncio
 from datetime import timedelta
+from types import NoneType
 from typing import TypeVar
 
 from temporalio import workflow
@@ -33,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.temporal.names import RETRY_TURN, TURN_WORKFLOW, WORKER_SHUTDOWN, agent_task_queue
     from waystation.temporal.tokens import SignalName
+    from workflows.guards import drop_unless, ending
     from workflows.policies import ANNOUNCE_TIMEOUT, ONE_ATTEMPT, RETRY_PAUSE
 
 MAX_DETAIL_CHARACTERS = 2_000
@@ -62,12 +64,24 @@ class AgentTurn:
     """Runs a turn's attempts and signals ``turn_attempt`` and ``turn_ended`` to the session."""
 
     @workflow.signal
+    @drop_unless(NoneType, optional=True)
     def check(self) -> None:
         """Does nothing: that it can be sent tells a later run of the session that the turn goes on."""
 
     @workflow.run
+    @ending
     async def run(self, plan: TurnPlan) -> None:
-        ended = await self._run_attempts(plan)
+        try:
+            ended = await self._run_attempts(plan)
+        except Exception:
+            # A session that is never told of a turn's end waits for it forever.
+            workflow.logger.exception("The turn can't go on")
+            ended = TurnEnded(
+                turn_id=plan.turn.turn_id,
+                outcome="failed",
+                code="turn_broken",
+                detail="The turn ended by an error that nobody expected; the worker's log has it.",
+            )
         await _report(plan.turn.session_id, SESSION_TURN_ENDED, ended)
 
     async def _run_attempts(self, plan: TurnPlan) -> TurnEnded:

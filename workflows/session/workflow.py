@@ -46,7 +46,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import PURCHASE_TURN_STOPPED, TURN_CHECK
-    from workflows.arguments import drop_unless
+    from workflows.guards import answering, drop_unless, ending
     from workflows.policies import CHECK_TURNS_EVERY
     from workflows.refusals import refusal, require
     from workflows.session.log import LogState, SessionLog
@@ -124,6 +124,7 @@ class AgentSession:
             )
 
     @workflow.run
+    @ending
     async def run(self, start: SessionInput) -> None:
         while not self._state.turns.closed or self._has_work():
             try:
@@ -132,6 +133,11 @@ class AgentSession:
             except asyncio.CancelledError:
                 # Temporal's own, gentle way to end a workflow: the turns are stopped, and everybody is told.
                 self.close(Close(reason="The workflow was canceled."))
+            except Exception:
+                if self._state.turns.closing:
+                    raise
+                workflow.logger.exception("The session can't go on; it is closed")
+                self.close(Close(reason="An error that nobody expected ended the session."))
             if self._should_continue_as_new():
                 self._state.runs += 1
                 workflow.continue_as_new(self._start.model_copy(update={"state": self._state}))
@@ -217,7 +223,7 @@ class AgentSession:
                 id=names.turn_workflow_id(self._id, turn_id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
-        except TemporalError as error:
+        except Exception as error:  # the session goes on, whatever kept the turn from starting
             self.turn_ended(
                 TurnEnded(turn_id=turn_id, outcome="failed", code="turn_not_started", detail=str(error))
             )
@@ -276,6 +282,7 @@ class AgentSession:
     # People send
 
     @workflow.update
+    @answering
     def send(self, message: SendMessage) -> Sent:
         """Takes a message and starts, queues, steers or refuses a turn for it."""
         return self._turns.send(message)
@@ -312,6 +319,7 @@ class AgentSession:
         self._turns.steer(steer)
 
     @workflow.update
+    @answering
     def spawn(self, spawn: Spawn) -> Spawned:
         """Starts a sub-agent for a running turn; it writes to this session directly."""
         return self._turns.spawn(spawn)
@@ -324,6 +332,7 @@ class AgentSession:
     # People
 
     @workflow.update
+    @answering
     def join(self, membership: Membership) -> Recorded:
         """Adds a participant; joining twice is harmless."""
         return Recorded(seq=self._people.join(membership.participant))
@@ -335,6 +344,7 @@ class AgentSession:
         _refuse_if(self._people.why_not_join(membership.participant, full=self._turns.why_full()))
 
     @workflow.update
+    @answering
     def leave(self, membership: Membership) -> Recorded:
         """Removes a participant; an operator who leaves releases the session."""
         left = self._people.leave(membership.participant.id, closed=self._state.turns.closed)
@@ -347,6 +357,7 @@ class AgentSession:
         require(membership, Membership)
 
     @workflow.update
+    @answering
     def take_over(self, take_over: TakeOver) -> Recorded:
         """Pauses the agent: the running turn is stopped, new ones wait, the operator speaks."""
         operator = take_over.operator
@@ -363,6 +374,7 @@ class AgentSession:
         _refuse_if(self._people.why_not_take_over(take_over.operator))
 
     @workflow.update
+    @answering
     def release(self, release: TakeOver) -> Recorded:
         """Hands the session back to the agent, which continues with what was said."""
         released = self._people.release(release.operator)

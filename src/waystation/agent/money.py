@@ -1,7 +1,7 @@
 """A turn's purse: search, buy, fetch.
 
-The ids of purchases and payments derive from session, turn and a key, so a turn that is tried again finds
-what its first attempt began, and never buys or pays twice.
+The ids of purchases and paid requests derive from session, turn and a key, so a turn that is tried again
+finds what its first attempt began, and never buys or pays twice.
 """
 
 import asyncio

@@ -18,6 +18,7 @@ from waystation.models.purchases import (
     OrderFulfillment,
     OrderPlaced,
 )
+from waystation.models.times import clamped
 from waystation.protocols.acp import (
     CheckoutSession,
     FulfillmentOption,
@@ -262,4 +263,4 @@ def _message(message: Message) -> CheckoutMessage:
 
 
 def _earliest(*moments: str | None) -> datetime | None:
-    return min((parse_rfc3339(moment) for moment in moments if moment), default=None)
+    return min((clamped(parse_rfc3339(moment)) for moment in moments if moment), default=None)

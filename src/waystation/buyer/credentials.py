@@ -66,17 +66,16 @@ class Credentials:
         parsed = http402.parse_offers(headers, now=at)
         usable, unusable = [], list(parsed.refused)
         for offer in parsed.offers:
-            reason = self._cannot_pay(request, offer)
+            reason = self._cannot_pay(offer)
             if reason is None:
                 usable.append(offer)
+                if len(usable) == http402.MAX_OFFERS:
+                    break
             else:
                 unusable.append(f"{offer.rail}: {reason}")
         return ProbeAnswer(request=request, offers=tuple(usable), unusable=tuple(unusable))
 
-    def _cannot_pay(self, request: PaidHttpRequest, offer: Offer) -> str | None:
-        in_use = any(name.lower() == "authorization" for name, _ in request.headers)
-        if offer.rail is not Rail.X402_EXACT and in_use:
-            return "the request's own Authorization header leaves no room for the credential"
+    def _cannot_pay(self, offer: Offer) -> str | None:
         if offer.rail is Rail.MPP_STRIPE:
             return None if self._tokens is not None else "no payment processor is configured"
         if self._wallet is None:
@@ -116,7 +115,7 @@ class Credentials:
         token = answer.token
         value = http402.stripe_credential(call.offer.wire, token.id)
         return MintedCredential(
-            header="authorization",
+            header=http402.credential_header(call.offer.wire),
             value=SecretStr(value),
             fingerprint=http402.fingerprint(value),
             token_id=SecretStr(token.id),

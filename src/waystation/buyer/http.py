@@ -121,7 +121,7 @@ class PaidHttp:
         """
         check_transport(request.url)
         headers = {
-            credential.header: credential.value.get_secret_value(),
+            _credential_header(request, credential): credential.value.get_secret_value(),
             "idempotency-key": key,
             "cache-control": "no-store",
         }
@@ -135,6 +135,8 @@ class PaidHttp:
         if answer is None:
             return RedeemAnswer(kind="too_large")
         problem = _payment_problem(answer) if status in (400, 402, 403) else None
+        if status == 402 and problem is None:
+            problem = http402.parse_settlement_failure(answer.headers)
         if status == 402 or problem is not None:
             return RedeemAnswer(kind="refused", problem=problem)
         receipt = http402.parse_receipt(answer.headers, offer.rail)
@@ -194,6 +196,12 @@ class Asked:
         challenges: tuple[HeaderPair, ...] = (),
     ) -> None:
         self.request, self.answer, self.challenges = request, answer, challenges
+
+
+def _credential_header(request: PaidHttpRequest, credential: MintedCredential) -> str:
+    """Returns where a credential goes: beside the caller's own ``Authorization``, never in its place."""
+    taken = any(name.lower() == credential.header == "authorization" for name, _ in request.headers)
+    return http402.PAYMENT_AUTHORIZATION if taken else credential.header
 
 
 def _redirect_within_origin(request: PaidHttpRequest, response: httpx.Response) -> PaidHttpRequest | None:

@@ -23,6 +23,7 @@ WHOLE_ANSWER_TIMEOUT_SECONDS: Final = 55.0
 """However slowly the bytes arrive."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
@@ -34,17 +35,63 @@ def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
+METADATA: Final = read_networks(
+    [
+        "169.254.169.254/32",  # AWS, Azure, Google, Oracle, DigitalOcean, …
+        "169.254.170.2/32", "169.254.170.23/32", "fd00:ec2::23/128",  # AWS: containers
+        "169.254.169.253/32", "fd00:ec2::253/128",  # AWS: names
+        "fd00:ec2::254/128",  # AWS over IPv6
+        "fd20:ce::254/128",  # Google over IPv6
+        "100.100.100.200/32",  # Alibaba
+        "168.63.129.16/32",  # Azure: the host
+        "192.0.0.192/32",  # Oracle, formerly
+    ]
+)  # fmt: skip
+"""Where clouds answer their own machines. No setting opens these."""
+IPV4_IN_LAST_BITS: Final = read_networks(["::/96", "64:ff9b::/96", "64:ff9b:1::/48"])
+"""IPv4-compatible addresses, and NAT64 (RFC 6052, RFC 8215)."""
+NEVER_PUBLIC: Final = read_networks(
+    [
+        "::/96",  # IPv4-compatible, deprecated by RFC 4291
+        "64:ff9b:1::/48",  # NAT64 within a network, RFC 8215
+        "2001::/32", "2002::/16",  # Teredo and 6to4: tunnels that nobody serves on
+        "fec0::/10",  # site-local, deprecated by RFC 3879
+    ]
+)  # fmt: skip
+"""What Python's ``is_global`` takes for public, or did in some version, and nobody sells from."""
+
+
 def is_public(address: str, allowed: Sequence[Network] = ()) -> bool:
-    """Returns whether requests may go to an address: a public one, or one in an allowed network."""
-    ip: Any = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    ip = mapped or ip
-    if any(ip.version == network.version and ip in network for network in allowed):
-        return True
-    embedded = getattr(ip, "sixtofour", None) or (getattr(ip, "teredo", None) or (None, None))[1]
-    if embedded is not None and not is_public(str(embedded)):
+    """Returns whether requests may go to an address: a public one, or one in an allowed network.
+
+    An IPv6 address that carries an IPv4 address leads there, so both must be ones where requests may go. What
+    a cloud tells its machines (their credentials, say) is never public, whatever is allowed.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    inner = _embedded(ip)
+    if any(_is_in(one, METADATA) for one in (ip, *inner)):
         return False
-    return bool(ip.is_global) and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return is_public(str(ip.ipv4_mapped), allowed)
+    if _is_in(ip, allowed):
+        return True
+    if _is_in(ip, NEVER_PUBLIC) or not ip.is_global or ip.is_multicast:
+        return False
+    return all(is_public(str(one), allowed) for one in inner)
+
+
+def _is_in(ip: Address, networks: Iterable[Network]) -> bool:
+    return any(ip.version == network.version and ip in network for network in networks)
+
+
+def _embedded(ip: Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """Returns the IPv4 addresses that an IPv6 address stands for, where its network is a way to IPv4."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ()
+    found = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if _is_in(ip, IPV4_IN_LAST_BITS):
+        found.append(ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF))
+    return tuple(one for one in found if one is not None)
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
@@ -77,7 +124,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:  # of a name that can't be one, or a port
             raise httpcore.ConnectError(f"{host} does not resolve") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not all(is_public(address, self._allowed) for address in addresses):
@@ -108,6 +155,16 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
             keepalive_expiry=limits.keepalive_expiry,
             network_backend=_CheckedBackend(allowed),
         )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request; an answer that leads to what is no URL is none."""
+        response = await super().handle_async_request(request)
+        try:
+            _ = request.url.join(response.headers.get("location", "")).host
+        except (httpx.InvalidURL, ValueError):
+            await response.aclose()
+            raise httpx.RemoteProtocolError("the server redirects to what is no URL") from None
+        return response
 
 
 def checked_client(

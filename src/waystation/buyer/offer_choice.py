@@ -1,10 +1,16 @@
 """Chooses which of a server's offers to take. Pure, and the same for single requests and allowances."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from waystation.errors import WaystationError
 from waystation.models.money import Money
 from waystation.models.payments import Offer, Rail
+
+NOTHING_IN_HEADERS: Final = (
+    "its 402 has no offer in PAYMENT-REQUIRED or WWW-Authenticate: Payment; a server that states its price "
+    "in the body alone (x402 version 1) can't be paid, ask it for version 2"
+)
 
 
 class OfferRefused(WaystationError):
@@ -47,7 +53,7 @@ def choose_offer(
     """
     usable = [offer for offer in offers if offer.rail in rails]
     if not usable:
-        said = "; ".join(unusable) or "it offers nothing"
+        said = "; ".join(unusable) or NOTHING_IN_HEADERS
         raise OfferRefused("no_usable_offer", f"the server offers no way to pay that we can use: {said}")
     in_currency = [offer for offer in usable if offer.price.currency == max_price.currency]
     if not in_currency:

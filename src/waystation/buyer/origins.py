@@ -6,9 +6,8 @@ that is called, and two parsers differ.
 
 import ipaddress
 
-import httpx
-
 from waystation.errors import WaystationError
+from waystation.models import urls
 
 
 class RequestInvalidError(WaystationError):
@@ -25,14 +24,18 @@ def check_transport(url: str) -> None:
     Raises:
         RequestInvalidError: ``url_invalid``, ``tls_required``.
     """
-    parsed = httpx.URL(url)
-    if not parsed.host or parsed.userinfo:
-        raise RequestInvalidError("url_invalid", "the URL needs a host and no user name or password")
-    if parsed.scheme != "https" and not _is_loopback(parsed.host):
+    try:
+        parsed = urls.parse_url(url)
+    except ValueError as error:
+        raise RequestInvalidError("url_invalid", str(error)) from None
+    if parsed.userinfo:
+        raise RequestInvalidError("url_invalid", "the URL may hold no user name or password")
+    if parsed.scheme != "https" and not is_loopback(parsed.host):
         raise RequestInvalidError("tls_required", "payments go over https only (http is allowed on loopback)")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Returns whether a host, as its URL names it, is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -42,9 +45,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def origin_of(url: str) -> str:
-    """Returns ``https://host[:port]`` in lower case, as mandates name sellers."""
-    parsed = httpx.URL(url)
-    default = {"http": 80, "https": 443}.get(parsed.scheme)
-    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
-    port = "" if parsed.port in (None, default) else f":{parsed.port}"
-    return f"{parsed.scheme}://{host}{port}".lower()
+    """Returns ``https://host[:port]`` in lower case, as mandates name sellers.
+
+    Raises:
+        RequestInvalidError: ``url_invalid``.
+    """
+    try:
+        return urls.origin_of(url)
+    except ValueError as error:
+        raise RequestInvalidError("url_invalid", str(error)) from None

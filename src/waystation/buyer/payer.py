@@ -13,12 +13,13 @@ import asyncio
 import base64
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import httpx
+from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -27,11 +28,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from waystation.buyer.allowance.opening import MeansToPay, OpenAllowance, open_allowance
 from waystation.buyer.answers import MAX_STORED_ANSWER_BYTES, AnswerStore
 from waystation.buyer.networks import (
-    CONNECT_TIMEOUT_SECONDS,
-    READ_TIMEOUT_SECONDS,
     WHOLE_ANSWER_TIMEOUT_SECONDS,
     CheckedTransport,
     Network,
+    checked_client,
 )
 from waystation.buyer.origins import RequestInvalidError, origin_of
 from waystation.buyer.outcomes import ID_TAKEN, HolderRefusedError
@@ -39,8 +39,10 @@ from waystation.errors import WaystationError
 from waystation.models.mandates import AllowedProtocols, MandateTerms
 from waystation.models.money import Money
 from waystation.models.payments import (
+    MAX_REQUEST_BODY_BASE64_CHARACTERS,
     AllowanceStart,
     AllowanceView,
+    HeaderPair,
     HttpAnswer,
     MoneyMoved,
     PaidHttpRequest,
@@ -117,11 +119,8 @@ class Payer:
         self._session_id, self._turn_id = session_id, turn_id
         self._owns_transport = transport is None
         self._transport = transport or CheckedTransport(allowed_networks)
-        self._http = httpx.AsyncClient(
-            transport=self._transport,
-            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            follow_redirects=False,
-        )
+        self.allowed_networks = tuple(allowed_networks)
+        self._http = checked_client(allowed_networks, transport=self._transport)
         self._answers = AnswerStore(client.data_converter, namespace=client.namespace)
         self._means: MeansToPay | None = None
         if credentials is not None and journal is not None and credentials.can_pay:
@@ -160,12 +159,7 @@ class Payer:
             raise PaymentRefusedError(error.rule, str(error), "no", payment_id) from None
         if response.status_code != 402:
             return Paid(response, None, None, "no")
-        request = PaidHttpRequest(
-            url=url,
-            method=method,
-            headers=tuple((headers or {}).items()),
-            body_base64=base64.b64encode(content).decode(),
-        )
+        request = _payable(url, method, (headers or {}).items(), content)
         first_answer = tuple(response.headers.multi_items())
         return await self.pay(request, first_answer, max_price=max_price, payment_id=payment_id)
 
@@ -201,10 +195,13 @@ class Payer:
         """Checks that the mandate allows this origin, before anything is sent there.
 
         Raises:
-            PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``.
+            PaymentRefusedError: ``seller_not_allowed``, ``mandate_not_found``, ``url_invalid``.
         """
+        try:
+            origin = origin_of(url)
+        except RequestInvalidError as error:
+            raise PaymentRefusedError(error.rule, str(error), "no", None) from None
         terms = await self._mandate_terms()
-        origin = origin_of(url)
         if not {"*", origin} & set(terms.sellers):
             raise PaymentRefusedError(
                 "seller_not_allowed", f"the mandate does not allow {origin}; nothing was sent", "no", None
@@ -377,6 +374,27 @@ class Payer:
         )
 
 
+def _payable(url: str, method: str, headers: Iterable[HeaderPair], content: bytes) -> PaidHttpRequest:
+    """Returns a request as it is paid for.
+
+    Raises:
+        PaymentRefusedError: ``request_invalid``, ``request_too_large``; nothing was paid.
+    """
+    body = base64.b64encode(content).decode()
+    if len(body) > MAX_REQUEST_BODY_BASE64_CHARACTERS:
+        most = MAX_REQUEST_BODY_BASE64_CHARACTERS // 4 * 3
+        raise PaymentRefusedError(
+            "request_too_large", f"a request that is paid for has a body of at most {most} bytes", "no", None
+        )
+    try:
+        return PaidHttpRequest(url=url, method=method, headers=tuple(headers), body_base64=body)
+    except ValidationError as error:
+        said = "; ".join(str(one["msg"]) for one in error.errors(include_input=False))
+        raise PaymentRefusedError(
+            "request_invalid", f"the request can't be paid for: {said}", "no", None
+        ) from None
+
+
 class PayingTransport(httpx.AsyncBaseTransport):
     """Lets existing httpx code pay without knowing it.
 
@@ -393,7 +411,7 @@ class PayingTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._payer = payer
         self._max_price = max_price
-        self._inner = inner or CheckedTransport()
+        self._inner = inner or CheckedTransport(payer.allowed_networks)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request, and pays if the answer is 402."""
@@ -403,12 +421,8 @@ class PayingTransport(httpx.AsyncBaseTransport):
         if response.status_code != 402:
             return response
         await response.aclose()
-        wanted = PaidHttpRequest(
-            url=str(request.url),
-            method=request.method,
-            headers=tuple((n, v) for n, v in request.headers.multi_items() if n not in _UNSENT_HEADERS),
-            body_base64=base64.b64encode(content).decode(),
-        )
+        headers = [(n, v) for n, v in request.headers.multi_items() if n not in _UNSENT_HEADERS]
+        wanted = _payable(str(request.url), request.method, headers, content)
         paid = await self._payer.pay(
             wanted,
             tuple(response.headers.multi_items()),

@@ -4,11 +4,15 @@ The results are for reading and choosing. Only an item's id and a quantity go in
 there is what the seller's checkout states, whatever a feed or a model says.
 """
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import httpx
 
+from waystation.buyer.networks import checked_client, read_networks
+from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
 from waystation.errors import WaystationError
 from waystation.models.base import Frozen
 from waystation.protocols import acp
@@ -18,7 +22,6 @@ NO_DISCOVERY: Final = frozenset({401, 403, 404, 405, 410})
 """Statuses with which a seller says that it publishes no discovery document: its API is at its origin."""
 FEED_TIMEOUT_SECONDS: Final = 20
 MAX_FOUND: Final = 100
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class ProductSearchFailed(WaystationError):
@@ -52,17 +55,14 @@ async def search_products(
     Raises:
         ProductSearchFailed: The feed can't be read.
     """
-    credential = settings.seller_credentials.get(seller) or settings.seller_default_credential
-    headers = {acp.HEADER_API_VERSION: acp.API_VERSION, "Accept": "application/json"}
-    if credential is not None:
-        headers[acp.HEADER_AUTHORIZATION] = f"Bearer {credential.get_secret_value()}"
-    client = http or httpx.AsyncClient(timeout=FEED_TIMEOUT_SECONDS, follow_redirects=False)
+    client = http or checked_client(read_networks(settings.allowed_networks))
     try:
-        base = await _base_url(client, seller)
-        if urlsplit(base).netloc != urlsplit(seller).netloc:
-            headers.pop(acp.HEADER_AUTHORIZATION, None)  # the credential is for this origin only
-        raw = await _get(client, f"{base}/feeds/{feed}/products", headers, "the product feed")
-        products = acp.read_products(raw).products
+        async with asyncio.timeout(FEED_TIMEOUT_SECONDS):
+            products = await _products(client, seller, feed, settings)
+    except TimeoutError:
+        raise ProductSearchFailed(f"the seller took longer than {FEED_TIMEOUT_SECONDS} seconds.") from None
+    except RequestInvalidError as invalid:
+        raise ProductSearchFailed(str(invalid)) from None
     except acp.ProtocolViolationError as violation:
         raise ProductSearchFailed(str(violation)) from None
     finally:
@@ -72,13 +72,27 @@ async def search_products(
     return tuple(one for one in found if _matches(one, query))[: min(limit, MAX_FOUND)]
 
 
+async def _products(
+    client: httpx.AsyncClient, seller: str, feed: str, settings: MoneySettings
+) -> Sequence[acp.FeedProduct]:
+    base = await _base_url(client, seller)
+    headers = {acp.HEADER_API_VERSION: acp.API_VERSION, "Accept": "application/json"}
+    # Only what this origin was given by name: a model may ask for any seller, and a discovery document may
+    # name any address.
+    credential = settings.seller_credentials.get(origin_of(base))
+    if credential is not None:
+        headers[acp.HEADER_AUTHORIZATION] = f"Bearer {credential.get_secret_value()}"
+    raw = await _get(client, f"{base}/feeds/{quote(feed, safe='')}/products", headers, "the product feed")
+    return acp.read_products(raw).products
+
+
 async def _base_url(client: httpx.AsyncClient, seller: str) -> str:
-    _require_tls(seller)
+    check_transport(seller)
     raw = await _get(client, seller + acp.DISCOVERY_PATH, {}, "the discovery document", absent_is_fine=True)
     if not raw:
         return seller
     base = acp.read_discovery(raw).api_base_url.rstrip("/")
-    _require_tls(base)
+    check_transport(base)
     return base
 
 
@@ -101,12 +115,6 @@ async def _get(
         raise ProductSearchFailed(
             f"the seller can't be reached ({type(error).__name__}); try later."
         ) from None
-
-
-def _require_tls(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-        raise ProductSearchFailed(f"{parts.hostname} is not reached over TLS; give its https origin.")
 
 
 def _found(seller: str, product: acp.FeedProduct, variant: acp.FeedVariant) -> FoundProduct:

@@ -16,6 +16,7 @@ from waystation.errors import WaystationError
 from waystation.models.base import FrozenOpen
 from waystation.models.money import MinorUnits, Money
 from waystation.models.purchases import NextAction, TokenStatus
+from waystation.models.times import clamped
 from waystation.stripe_http import STRIPE_API_VERSION
 
 _ISSUED: Final = "/v1/shared_payment/issued_tokens"
@@ -54,7 +55,7 @@ class IssuedToken(FrozenOpen):
     def expires_at(self) -> datetime | None:
         """Until when it may be charged."""
         ends = self.usage_limits.expires_at if self.usage_limits else None
-        return datetime.fromtimestamp(ends, UTC) if ends is not None else None
+        return clamped(datetime.fromtimestamp(ends, UTC)) if ends is not None else None
 
     @property
     def captured(self) -> int | None:

@@ -134,7 +134,7 @@ class Wallet:
         }
         signature = self._sign(asset, authorization)
         if offer.rail is Rail.MPP_EVM:
-            header = "authorization"
+            header = http402.credential_header(offer.wire)
             value = http402.evm_credential(offer.wire, authorization, signature, chain_id=asset.chain_id)
         else:
             header = http402.PAYMENT_SIGNATURE

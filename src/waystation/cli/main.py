@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from waystation.cli import money as money_cli
+from waystation.cli.sign import sign_app
 from waystation.cli.storage import storage_app
 from waystation.client import Client
 from waystation.dev.local import (
@@ -25,6 +26,7 @@ from waystation.dev.local import (
 from waystation.errors import WaystationError
 from waystation.models.sessions import OnBusy
 from waystation.redaction import install_redaction
+from waystation.terminal import complain, prepare_terminal, say, say_json, say_model
 
 STATE_VARIABLE = "WAYSTATION_STATE"
 
@@ -38,12 +40,19 @@ app = typer.Typer(
 session_app = typer.Typer(no_args_is_help=True)
 app.add_typer(session_app, name="session")
 app.add_typer(storage_app, name="storage")
+app.add_typer(sign_app, name="sign")
+
+
+@app.callback()
+def _every_command() -> None:
+    prepare_terminal()
+
 
 _money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)
 
 
 def _fail(message: str, code: int = 1) -> typer.Exit:
-    typer.echo(f"waystation: {message}", err=True)
+    complain(message)
     return typer.Exit(code)
 
 
@@ -160,7 +169,7 @@ def _load(reference: str) -> object:
         return getattr(importlib.import_module(module), attribute or "agent")
     except Exception as error:
         if not isinstance(error, AttributeError | ModuleNotFoundError):
-            traceback.print_exc()
+            complain(traceback.format_exc())
         raise _fail(
             f"can't load the agent '{reference}' ({type(error).__name__}: {error}). "
             "Give it as module:attribute; modules in this folder are found too.",
@@ -170,7 +179,7 @@ def _load(reference: str) -> object:
 
 @app.command()
 def demo() -> None:
-    """Show sessions and payments on real parts, in about a minute."""
+    """Show sessions, purchases and paid requests on real parts, in about a minute."""
     from waystation.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(server_folder())))
@@ -266,7 +275,7 @@ def session_start(
     async def work() -> None:
         async with _client(context) as client:
             session = await client.start(agent, session_id=session_id, message=message, title=title)
-            typer.echo(session.id)
+            say(session.id)
 
     _run(work())
 
@@ -285,7 +294,7 @@ def session_send(
     async def work() -> None:
         async with _client(context) as client:
             sent = await client.attach(session_id).send(text, on_busy=on_busy)
-            typer.echo(sent.model_dump_json(exclude_none=True))
+            say_model(sent, indent=None)
 
     _run(work())
 
@@ -296,7 +305,7 @@ def session_stop(context: typer.Context, session_id: SessionArgument) -> None:
 
     async def work() -> None:
         async with _client(context) as client:
-            typer.echo((await client.attach(session_id).stop()).model_dump_json(exclude_none=True))
+            say_model(await client.attach(session_id).stop(), indent=None)
 
     _run(work())
 
@@ -307,7 +316,7 @@ def session_steer(context: typer.Context, session_id: SessionArgument, text: str
 
     async def work() -> None:
         async with _client(context) as client:
-            typer.echo((await client.attach(session_id).steer(text)).model_dump_json(exclude_none=True))
+            say_model(await client.attach(session_id).steer(text), indent=None)
 
     _run(work())
 
@@ -326,7 +335,7 @@ def session_replay(
             while more:
                 page = await client.attach(session_id).replay(after=cursor)
                 for event in page.events:
-                    typer.echo(event.to_wire())
+                    say_json(event.to_wire())
                 cursor, more = page.next_after, page.more
 
     _run(work())
@@ -344,7 +353,8 @@ def session_tail(context: typer.Context, session_id: SessionArgument) -> None:
     try:
         _run(work())
     except KeyboardInterrupt:
-        typer.echo(
-            f"\nLeft {session_id}; the agent keeps running. "
+        say()
+        say(
+            f"Left {session_id}; the agent keeps running. "
             f"To return: {command_name()} session tail {session_id}"
         )

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from waystation.cli.statements import cart_lines, terms_lines
 from waystation.client import Client
 from waystation.client.payments import Payments
 from waystation.client.purchases import Buying
@@ -16,6 +17,7 @@ from waystation.models.mandates import MandateTerms
 from waystation.models.payments import PaidRequestView
 from waystation.models.purchases import PurchaseView
 from waystation.models.trail import AuditTrail
+from waystation.terminal import complain, confirm, say, say_model
 
 mandate_app = typer.Typer(no_args_is_help=True, help="Grant, show and revoke mandates.")
 allowance_app = typer.Typer(no_args_is_help=True, help="Show and settle allowances.")
@@ -27,7 +29,7 @@ T = TypeVar("T")
 MandateArgument = Annotated[str, typer.Argument(help="The mandate's id.")]
 PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
 AllowanceArgument = Annotated[str, typer.Argument(help="The allowance's id.")]
-PaymentArgument = Annotated[str, typer.Argument(help="The payment's id.")]
+PaymentArgument = Annotated[str, typer.Argument(help="The paid request's id.")]
 Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
 
 new_client: Callable[[], Client] = Client
@@ -50,12 +52,8 @@ def _call(work: Callable[[Client], Coroutine[object, None, T]]) -> T:
     try:
         return asyncio.run(whole())
     except WaystationError as error:
-        typer.echo(f"waystation: {error}", err=True)
+        complain(str(error))
         raise typer.Exit(1) from error
-
-
-def _print(model: BaseModel) -> None:
-    typer.echo(model.model_dump_json(indent=2, exclude_none=True))
 
 
 @mandate_app.command("create")
@@ -92,27 +90,27 @@ def mandate_create(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        typer.echo(f"waystation: {place}: {first['msg']}", err=True)
+        complain(f"{place}: {first['msg']}")
         raise typer.Exit(1) from error
-    _print(_run(lambda buying: buying.grant(terms, mandate_id=mandate_id)))
+    say_model(_run(lambda buying: buying.grant(terms, mandate_id=mandate_id)))
 
 
 @mandate_app.command("show")
 def mandate_show(mandate_id: MandateArgument) -> None:
     """Print terms and balance."""
-    _print(_run(lambda buying: buying.mandate(mandate_id)))
+    say_model(_run(lambda buying: buying.mandate(mandate_id)))
 
 
 @mandate_app.command("revoke")
 def mandate_revoke(mandate_id: MandateArgument, reason: Reason = "") -> None:
     """Revoke a mandate."""
-    _print(_run(lambda buying: buying.revoke(mandate_id, reason=reason)))
+    say_model(_run(lambda buying: buying.revoke(mandate_id, reason=reason)))
 
 
 @purchase_app.command("show")
 def purchase_show(purchase_id: PurchaseArgument) -> None:
     """Print a purchase with its cart."""
-    _print(_run(lambda buying: buying.purchase(purchase_id)))
+    say_model(_run(lambda buying: buying.purchase(purchase_id)))
 
 
 @purchase_app.command("approve")
@@ -127,20 +125,20 @@ def purchase_approve(
         view = _run(lambda buying: buying.purchase(purchase_id))
         _show_cart(view)
         digest = view.digest or ""
-        typer.confirm("Approve exactly this?", abort=True)
-    _print(_run(lambda buying: buying.approve(purchase_id, digest or "")))
+        confirm("Approve exactly this?")
+    say_model(_run(lambda buying: buying.approve(purchase_id, digest or "")))
 
 
 @purchase_app.command("reject")
 def purchase_reject(purchase_id: PurchaseArgument, reason: Reason = "") -> None:
     """Reject the cart; everything is undone."""
-    _print(_run(lambda buying: buying.reject(purchase_id, reason=reason)))
+    say_model(_run(lambda buying: buying.reject(purchase_id, reason=reason)))
 
 
 @purchase_app.command("cancel")
 def purchase_cancel(purchase_id: PurchaseArgument, reason: Reason = "") -> None:
     """Stop a purchase, if it is not too late."""
-    _print(_run(lambda buying: buying.cancel(purchase_id, reason=reason)))
+    say_model(_run(lambda buying: buying.cancel(purchase_id, reason=reason)))
 
 
 @purchase_app.command("audit")
@@ -156,7 +154,7 @@ def purchase_audit(
 @payment_app.command("show")
 def payment_show(payment_id: PaymentArgument) -> None:
     """Print a paid request with its terms and its response."""
-    _print(_pay(lambda payments: payments.payment(payment_id)))
+    say_model(_pay(lambda payments: payments.payment(payment_id)))
 
 
 @payment_app.command("approve")
@@ -171,20 +169,20 @@ def payment_approve(
         view = _pay(lambda payments: payments.payment(payment_id))
         _show_terms(view)
         digest = view.terms_digest or ""
-        typer.confirm("Approve exactly this?", abort=True)
-    _print(_pay(lambda payments: payments.approve(payment_id, digest or "")))
+        confirm("Approve exactly this?")
+    say_model(_pay(lambda payments: payments.approve(payment_id, digest or "")))
 
 
 @payment_app.command("reject")
 def payment_reject(payment_id: PaymentArgument, reason: Reason = "") -> None:
     """Reject the terms; nothing is paid."""
-    _print(_pay(lambda payments: payments.reject(payment_id, reason=reason)))
+    say_model(_pay(lambda payments: payments.reject(payment_id, reason=reason)))
 
 
 @payment_app.command("cancel")
 def payment_cancel(payment_id: PaymentArgument, reason: Reason = "") -> None:
     """Stop a paid request, if nothing has been sent yet."""
-    _print(_pay(lambda payments: payments.cancel(payment_id, reason=reason)))
+    say_model(_pay(lambda payments: payments.cancel(payment_id, reason=reason)))
 
 
 @payment_app.command("audit")
@@ -199,13 +197,13 @@ def payment_audit(
 @allowance_app.command("show")
 def allowance_show(allowance_id: AllowanceArgument) -> None:
     """Print how much of an allowance is spent and held."""
-    _print(_pay(lambda payments: payments.allowance(allowance_id)))
+    say_model(_pay(lambda payments: payments.allowance(allowance_id)))
 
 
 @allowance_app.command("settle")
 def allowance_settle(allowance_id: AllowanceArgument, reason: Reason = "") -> None:
     """End an allowance: what was spent is committed, the rest is returned."""
-    _print(_pay(lambda payments: payments.settle(allowance_id, reason=reason)))
+    say_model(_pay(lambda payments: payments.settle(allowance_id, reason=reason)))
 
 
 @allowance_app.command("audit")
@@ -219,31 +217,24 @@ def allowance_audit(
 
 def _print_trail(trail: AuditTrail, as_json: bool) -> None:
     if as_json:
-        _print(trail)
+        say_model(trail)
         return
     for entry in trail.entries:
         detail = "  ".join(f"{name}={value}" for name, value in entry.detail.items())
-        typer.echo(f"{entry.seq:>3}  {entry.time:%H:%M:%S.%f}  {entry.actor:<12} {entry.action:<28} {detail}")
+        say(f"{entry.seq:>3}  {entry.time:%H:%M:%S.%f}  {entry.actor:<12} {entry.action:<28} {detail}")
 
 
 def _show_terms(view: PaidRequestView) -> None:
     if view.offer is None:
-        typer.echo(f"The payment is {view.status}; there are no terms yet.", err=True)
+        complain(f"the paid request is {view.status}; there are no terms yet")
         raise typer.Exit(1)
-    price = view.offer.price
-    typer.echo(f"{view.method} {view.url}")
-    typer.echo(f"  {price.amount} {price.currency}, paid to {view.offer.payee} ({view.offer.rail})")
+    for line in terms_lines(view, view.offer):
+        say(line)
 
 
 def _show_cart(view: PurchaseView) -> None:
-    cart = view.cart
-    if cart is None:
-        typer.echo(f"The purchase is {view.status}; there is no cart yet.", err=True)
+    if view.cart is None or view.digest is None:
+        complain(f"the purchase is {view.status}; there is no cart yet")
         raise typer.Exit(1)
-    typer.echo(f"From {cart.seller}, paid to {cart.payee}:")
-    for line in cart.lines:
-        typer.echo(f"  {line.quantity} x {line.name or line.item_id}")
-    for option in cart.fulfillment:
-        typer.echo(f"  by {option.title}")
-    for total in cart.totals:
-        typer.echo(f"  {total.label:<24} {total.amount:>10} {cart.currency}")
+    for line in cart_lines(view.cart, view.digest):
+        say(line)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from waystation.temporal.retention import DEFAULT_RETENTION_HOURS, MIN_RETENTION_HOURS
+from waystation.terminal import complain, say
 
 if TYPE_CHECKING:
     from waystation.temporal.storage import Pruned
@@ -42,10 +43,10 @@ def storage_prune(
     try:
         removed = asyncio.run(_prune(folder, timedelta(hours=retention_hours), dry_run=dry_run))
     except (RPCError, RuntimeError, OSError) as error:
-        typer.echo(f"waystation: nothing more was removed: {error}", err=True)
+        complain(f"nothing more was removed: {error}")
         _leave(1)
     verb = "Would remove" if dry_run else "Removed"
-    typer.echo(
+    say(
         f"{verb} {removed.files} files ({removed.size_bytes:,} bytes); "
         f"{removed.unknown_workflows} of their workflows are no longer known to Temporal."
     )

@@ -1,11 +1,10 @@
 """A live transcript in the terminal; plain lines if the output is not one."""
 
 import asyncio
-import re
 import time
 from contextlib import suppress
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
@@ -13,6 +12,8 @@ from rich.text import Text
 from waystation.client import Session
 from waystation.client.transcript import Message
 from waystation.models.events import Event, EventType, Role
+from waystation.plain_text import clean_line, clean_lines, indented_lines
+from waystation.rich_console import CleanConsole
 
 _STYLES = {Role.USER: "cyan", Role.AGENT: "green", Role.OPERATOR: "magenta", Role.SYSTEM: "dim"}
 _QUIET = frozenset(
@@ -28,13 +29,11 @@ SAY_LOST_AFTER_SECONDS = 0.5
 BORDER_COLUMNS = 4
 BORDER_LINES = 2
 MIN_LINES = 3
-# Characters that a terminal treats as commands: an agent's text must not move the cursor, or worse.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-async def tail(session: Session, console: Console | None = None) -> None:
+async def tail(session: Session, console: CleanConsole | None = None) -> None:
     """Prints what was said so far, then follows until the session is closed or the caller is cancelled."""
-    console = console or Console(highlight=False)
+    console = console or CleanConsole()
     await session.load()
     if not console.is_terminal:
         view = _View(session, console)
@@ -62,7 +61,7 @@ async def tail(session: Session, console: Console | None = None) -> None:
 class _View:
     """Finished messages, printed once, and unfinished ones below them."""
 
-    def __init__(self, session: Session, console: Console, live: Live | None = None) -> None:
+    def __init__(self, session: Session, console: CleanConsole, live: Live | None = None) -> None:
         self._session, self._console, self._live = session, console, live
         self._printed: set[str] = set()
         self._seen: dict[str, str] = {}
@@ -131,7 +130,7 @@ class _View:
             self._print(_panel(message, text, note=note, style=style))
         else:
             title = _title(message, note)
-            self._print(Text(f"{title}: {_clean(text)}"), soft_wrap=True)
+            self._print(Text(f"{title}: {indented_lines(text)}"), soft_wrap=True)
 
     def _print(self, renderable: RenderableType, *, soft_wrap: bool = False) -> None:
         # Printing redraws the live display below the printed text, so a message that has just finished must
@@ -154,7 +153,7 @@ class _View:
     def _end(self, message: Message, lines: int) -> str:
         """Returns as much of the end as fits in the terminal: that is where the news is."""
         width = max(self._console.width - BORDER_COLUMNS, 1)
-        text = _clean(message.text[-lines * width :])
+        text = clean_lines(message.text[-lines * width :])
         wrapped = Text(text).wrap(self._console, width)
         return "\n".join(line.plain for line in list(wrapped)[-lines:])
 
@@ -163,7 +162,7 @@ class _View:
         shown = ", ".join(f"{key}={value}" for key, value in details.items())
         short = self._console.is_terminal
         return Text(
-            _clean(f"{event.seq:>6}  {event.type}  {shown}").replace("\n", " "),
+            clean_line(f"{event.seq:>6}  {event.type}  {shown}"),
             style="dim",
             overflow="ellipsis" if short else None,
             no_wrap=short,
@@ -172,7 +171,7 @@ class _View:
 
 def _panel(message: Message, text: str, *, note: str = "", style: str = "") -> Panel:
     return Panel(
-        Text(_clean(text), style=style),
+        Text(clean_lines(text), style=style),
         title=Text(_title(message, note)),
         title_align="left",
         border_style=_STYLES.get(message.actor.role, "white"),
@@ -182,8 +181,6 @@ def _panel(message: Message, text: str, *, note: str = "", style: str = "") -> P
 def _title(message: Message, note: str) -> str:
     finish = str(message.data.get("finish") or "")
     kind = f" ({message.kind})" if message.kind != "message" else ""
-    return _clean(", ".join(filter(None, ((message.actor.name or message.actor.id) + kind, finish, note))))
-
-
-def _clean(text: str) -> str:
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return clean_line(
+        ", ".join(filter(None, ((message.actor.name or message.actor.id) + kind, finish, note)))
+    )

@@ -1,4 +1,4 @@
-"""Sessions, purchases and payments from anywhere, over the HTTP API."""
+"""Sessions, purchases and paid requests from anywhere, over the HTTP API."""
 
 from waystation.client.client import Client, Session
 from waystation.client.payments import Payments

@@ -22,9 +22,10 @@ from httpx_sse import EventSource, ServerSentEvent
 from pydantic import BaseModel, JsonValue
 
 from waystation.backoff import Backoff
+from waystation.client.paths import path
 from waystation.client.transcript import Transcript
 from waystation.errors import ApiError, ConnectionLost, raise_for_problem, seconds_before_retry
-from waystation.models.events import Actor, Event, LiveDelta
+from waystation.models.events import Actor, Event, EventType, LiveDelta
 from waystation.models.requests import (
     ControlAnswer,
     People,
@@ -172,10 +173,14 @@ class Session:
     def __init__(self, client: Client, session_id: str) -> None:
         self.id = session_id
         self.transcript = Transcript()
-        self.connected = False
-        """Whether ``events`` has a connection at the moment."""
         self._client = client
-        self._path = f"/sessions/{session_id}"
+        self._path = path("sessions", session_id)
+        self._streams = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether ``events`` has a connection at the moment."""
+        return self._streams > 0
 
     @property
     def client(self) -> Client:
@@ -293,9 +298,10 @@ class Session:
     async def events(self, *, after: int | None = None) -> AsyncGenerator[Event | LiveDelta]:
         """Yields events as they come, and resumes by itself whenever the connection is lost.
 
-        Durable events arrive once each and in order. Live deltas arrive ahead of them; the transcript keeps
-        what is new in them. Starts after ``after``, by default after what the transcript holds. Ends when
-        the session is closed.
+        Durable events arrive once each and in order. Live deltas arrive ahead of them, each if it has text
+        that has not come yet. Starts after ``after``, by default after what the transcript holds. Ends when
+        the session is closed. Several may run at the same time: each gets everything, and the transcript
+        keeps what any of them has read.
 
         Raises:
             ApiError: The API refuses for good.
@@ -303,13 +309,12 @@ class Session:
         >>> async for event in session.events():  # doctest: +SKIP
         ...     print(session.transcript.messages[-1].text)
         """
-        if after is not None:
-            self.transcript.cursor = after
+        reader = _Reader(self.transcript, self.transcript.cursor if after is None else after)
         backoff = Backoff(MIN_RECONNECT_PAUSE_SECONDS, MAX_RECONNECT_PAUSE_SECONDS)
         while True:
             asked_for = 0.0
             try:
-                async with aclosing(self._stream()) as stream:
+                async with aclosing(self._stream(reader)) as stream:
                     async for event in stream:
                         backoff.reset()
                         yield event
@@ -321,11 +326,11 @@ class Session:
                 pass
             await backoff.wait(at_least_seconds=asked_for)
 
-    async def _stream(self) -> AsyncGenerator[Event | LiveDelta]:
+    async def _stream(self, reader: "_Reader") -> AsyncGenerator[Event | LiveDelta]:
         headers = {
             **self._client.headers,
             "Accept": "text/event-stream",
-            "Last-Event-ID": str(self.transcript.cursor),
+            "Last-Event-ID": str(reader.cursor),
         }
         timeout = httpx.Timeout(REQUEST_TIMEOUT_SECONDS, read=STREAM_SILENCE_SECONDS)
         url = f"{self._client.url}{self._path}/events"
@@ -335,28 +340,14 @@ class Session:
             if not response.is_success:
                 await response.aread()
                 raise_for_problem(response)
-            self.connected = True
+            self._streams += 1
             try:
                 async for block in EventSource(response).aiter_sse():
-                    event = self._take(block)
+                    event = reader.take(block)
                     if event is not None:
                         yield event
             finally:
-                self.connected = False
-
-    def _take(self, block: ServerSentEvent) -> Event | LiveDelta | None:
-        if not block.data:
-            if block.id:
-                self.transcript.advance(int(block.id))
-            return None
-        # httpx-sse repeats the last id on blocks that carry none, so the event itself has to tell.
-        if block.data.startswith('{"seq":'):
-            event = Event.model_validate_json(block.data)
-            return event if self.transcript.apply(event) else None
-        if not block.data.startswith('{"type":"message.delta"'):
-            return None
-        delta = LiveDelta.model_validate_json(block.data)
-        return delta if self.transcript.place(delta) else None
+                self._streams -= 1
 
     # Writing, for agents without Temporal
 
@@ -392,3 +383,46 @@ class _Accepted(BaseModel):
 
 class _EndOfSession(Exception):
     """The session is closed and has been read to its end."""
+
+
+class _Reader:
+    """One reader of a session's events: where it stands, whatever other readers of the session have had."""
+
+    def __init__(self, transcript: Transcript, cursor: int) -> None:
+        self._transcript, self.cursor = transcript, cursor
+        self._lengths: dict[str, int] = {}
+        """How many characters of each message have come live, as far as they have come."""
+
+    def take(self, block: ServerSentEvent) -> Event | LiveDelta | None:
+        """Returns what is new to this reader in a block of the stream, and adds it to the transcript."""
+        if not block.data:
+            if block.id:
+                self.cursor = max(self.cursor, int(block.id))
+                self._transcript.advance(self.cursor)
+            return None
+        # httpx-sse repeats the last id on blocks that carry none, so the event itself has to tell.
+        if block.data.startswith('{"seq":'):
+            event = Event.model_validate_json(block.data)
+            self._transcript.apply(event)
+            if event.seq <= self.cursor:
+                return None
+            self.cursor = event.seq
+            if event.message_id and event.type in (
+                EventType.MESSAGE_COMPLETED,
+                EventType.MESSAGE_SUPERSEDED,
+            ):
+                self._lengths.pop(event.message_id, None)
+            return event
+        if not block.data.startswith('{"type":"message.delta"'):
+            return None
+        delta = LiveDelta.model_validate_json(block.data)
+        return delta if self._is_news(delta) else None
+
+    def _is_news(self, delta: LiveDelta) -> bool:
+        fresh = self._transcript.place(delta)
+        end = int(delta.data["offset"]) + len(str(delta.data["text"]))
+        known = self._lengths.get(delta.message_id, 0)
+        if not fresh and not self._transcript.is_open(delta):
+            return False
+        self._lengths[delta.message_id] = max(end, known)
+        return fresh or end > known

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from waystation.client.client import Client
+from waystation.client.paths import path
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.trail import AuditTrail
 
 POLL_SECONDS: Final = 20
-"""How long one request waits for a payment to end; well below the clients' own timeout."""
+"""How long one call waits for a paid request to end; well below the clients' own timeout."""
 
 
 class Payments:
@@ -27,39 +28,39 @@ class Payments:
         return await self._client.request("POST", "/payments", PaidRequestView, body)
 
     async def payment(self, payment_id: str, *, wait: bool = False) -> PaidRequestView:
-        """Returns the payment as it stands; with ``wait``, once it is final or some seconds have passed."""
+        """Returns it as it stands; with ``wait``, once it is final or some seconds have passed."""
         query = {"wait_seconds": str(POLL_SECONDS)} if wait else None
-        return await self._client.request("GET", f"/payments/{payment_id}", PaidRequestView, query=query)
+        return await self._client.request("GET", path("payments", payment_id), PaidRequestView, query=query)
 
     async def approve(self, payment_id: str, digest: str) -> PaidRequestView:
         """Approves the terms with this digest. Other terms are refused as ``stale-digest``."""
         return await self._post(payment_id, "approve", {"digest": digest})
 
     async def reject(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
-        """Rejects the payment."""
+        """Rejects the terms; nothing is paid."""
         return await self._post(payment_id, "reject", {"reason": reason})
 
     async def cancel(self, payment_id: str, *, reason: str = "") -> PaidRequestView:
-        """Stops the payment, if nothing was sent yet."""
+        """Stops the paid request, if nothing was sent yet."""
         return await self._post(payment_id, "cancel", {"reason": reason})
 
     async def audit(self, payment_id: str) -> AuditTrail:
-        """Returns every step of a payment."""
-        return await self._client.request("GET", f"/payments/{payment_id}/audit", AuditTrail)
+        """Returns every step of a paid request."""
+        return await self._client.request("GET", path("payments", payment_id, "audit"), AuditTrail)
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
         """Returns what is spent and held of an allowance."""
-        return await self._client.request("GET", f"/allowances/{allowance_id}", AllowanceView)
+        return await self._client.request("GET", path("allowances", allowance_id), AllowanceView)
 
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
         """Returns every payment and step of an allowance."""
-        return await self._client.request("GET", f"/allowances/{allowance_id}/audit", AuditTrail)
+        return await self._client.request("GET", path("allowances", allowance_id, "audit"), AuditTrail)
 
     async def settle(self, allowance_id: str, *, reason: str = "") -> AllowanceView:
         """Ends an allowance: what was spent is committed, the rest is released."""
         return await self._client.request(
-            "POST", f"/allowances/{allowance_id}/settle", AllowanceView, {"reason": reason}
+            "POST", path("allowances", allowance_id, "settle"), AllowanceView, {"reason": reason}
         )
 
     async def _post(self, payment_id: str, what: str, body: Mapping[str, object]) -> PaidRequestView:
-        return await self._client.request("POST", f"/payments/{payment_id}/{what}", PaidRequestView, body)
+        return await self._client.request("POST", path("payments", payment_id, what), PaidRequestView, body)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from waystation.client.client import Client
+from waystation.client.paths import path
 from waystation.errors import ConnectionLost, TryLater
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.purchases import (
@@ -49,12 +50,12 @@ class Buying:
 
     async def mandate(self, mandate_id: str) -> MandateView:
         """Returns a mandate's terms and balance."""
-        return await self._client.request("GET", f"/mandates/{mandate_id}", MandateView)
+        return await self._client.request("GET", path("mandates", mandate_id), MandateView)
 
     async def revoke(self, mandate_id: str, *, reason: str = "") -> MandateView:
         """Revokes a mandate."""
         return await self._client.request(
-            "POST", f"/mandates/{mandate_id}/revoke", MandateView, {"reason": reason}
+            "POST", path("mandates", mandate_id, "revoke"), MandateView, {"reason": reason}
         )
 
     # Purchases
@@ -97,7 +98,7 @@ class Buying:
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
         """Returns the purchase as it stands."""
-        return await self._client.request("GET", f"/purchases/{purchase_id}", PurchaseView)
+        return await self._client.request("GET", path("purchases", purchase_id), PurchaseView)
 
     async def wait(
         self, purchase_id: str, *, within_seconds: float = 3600, or_for_a_person: bool = False
@@ -116,7 +117,7 @@ class Buying:
             }
             try:
                 view = await self._client.request(
-                    "GET", f"/purchases/{purchase_id}", PurchaseView, query=query
+                    "GET", path("purchases", purchase_id), PurchaseView, query=query
                 )
             except (ConnectionLost, TryLater):
                 if left <= 0:
@@ -144,7 +145,7 @@ class Buying:
 
     async def audit(self, purchase_id: str) -> AuditTrail:
         """Returns every step of a purchase."""
-        return await self._client.request("GET", f"/purchases/{purchase_id}/audit", AuditTrail)
+        return await self._client.request("GET", path("purchases", purchase_id, "audit"), AuditTrail)
 
     async def _post(self, purchase_id: str, what: str, body: Mapping[str, object]) -> PurchaseView:
-        return await self._client.request("POST", f"/purchases/{purchase_id}/{what}", PurchaseView, body)
+        return await self._client.request("POST", path("purchases", purchase_id, what), PurchaseView, body)

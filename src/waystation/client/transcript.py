@@ -192,6 +192,11 @@ class Transcript:
         """Learns that everything in the durable log up to ``seq`` is already here (an ``id``-only block)."""
         self.cursor = max(self.cursor, seq)
 
+    def is_open(self, delta: LiveDelta) -> bool:
+        """Returns whether the delta's message is still being written, as far as is known here."""
+        message = self._messages.get(delta.message_id)
+        return delta.turn_id not in self.ended_turns and message is not None and message.status == "streaming"
+
     def place(self, delta: LiveDelta) -> bool:
         """Takes in a live delta; returns False if it says nothing new."""
         if delta.turn_id in self.ended_turns:

@@ -1,4 +1,4 @@
-"""``waystation demo``: sessions and payments on real parts, in about a minute.
+"""``waystation demo``: sessions, purchases and paid requests on real parts, in about a minute.
 
 chapters.py has what happens, stage.py the parts it runs on, devices.py who watches, wire.py the network
 between them, screen.py what a person sees.
@@ -10,19 +10,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from waystation.demo.chapters import CHAPTERS
 from waystation.demo.screen import Screen
 from waystation.demo.stage import DemoFailed, Stage
 from waystation.dev.processes import DevError
 from waystation.errors import WaystationError
+from waystation.rich_console import CleanConsole
 
 
 async def run_demo(server_folder: Path) -> int:
     """Plays all chapters; returns 0 only if every check of every chapter passed."""
     begin = time.monotonic()
-    screen = Screen(Console(highlight=False))
+    screen = Screen(CleanConsole())
     folder = Path(tempfile.mkdtemp(prefix="waystation-demo-"))
     _log_to(folder / "demo.log")
     screen.opening()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.rule import Rule
@@ -14,6 +14,8 @@ from rich.text import Text
 from waystation.client.transcript import Message
 from waystation.demo.devices import Device
 from waystation.models.events import Event, EventType, Role
+from waystation.plain_text import clean_line, clean_lines
+from waystation.rich_console import CleanConsole
 
 COLOURS = {Role.USER: "cyan", Role.AGENT: "green", Role.OPERATOR: "magenta", Role.SYSTEM: "white"}
 SUB_AGENT_COLOUR = "yellow"
@@ -30,7 +32,7 @@ PLAIN_PROGRESS_CHARACTERS = 100
 class Screen:
     """Prints chapters, news, devices and checks; counts failed checks."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: CleanConsole) -> None:
         self._console = console
         self._checks: list[tuple[bool, str]] = []
         self._told = 0
@@ -56,7 +58,7 @@ class Screen:
 
     def say(self, news: str) -> None:
         """Prints something that has just happened."""
-        self._console.print(Text.assemble(("▸ ", "bold blue"), news))
+        self._console.print(Text.assemble(("▸ ", "bold blue"), clean_line(news)))
 
     def address(self, words: str, url: str) -> None:
         """Prints a URL on its own line, unbroken, so that it can be copied."""
@@ -65,7 +67,7 @@ class Screen:
 
     def check(self, holds: bool, claim: str, details: Sequence[str] = ()) -> None:
         """Records a claim and whether it holds; printed when the chapter ends."""
-        self._checks.append((holds, claim))
+        self._checks.append((holds, clean_line(claim)))
         self._checks += [(holds, f"  {detail}") for detail in details]
         self.passed += holds
         self.failed += not holds
@@ -179,7 +181,7 @@ def _who(event: Event) -> str:
 
 
 def _name(message: Message) -> str:
-    return message.actor.name or message.actor.id
+    return clean_line(message.actor.name or message.actor.id)
 
 
 def _worth_a_line(line: Message | Event) -> bool:
@@ -188,7 +190,7 @@ def _worth_a_line(line: Message | Event) -> bool:
 
 def _line(line: Message | Event, device: Device) -> Text:
     if isinstance(line, Event):
-        return Text(_NEWS[line.type](line), style="dim italic")
+        return Text(clean_line(_NEWS[line.type](line)), style="dim italic")
     return Text.assemble((f"{_name(line)}  ", f"bold {_colour(line)}"), _shown(line, device))
 
 
@@ -200,6 +202,6 @@ def _colour(message: Message) -> str:
 
 def _shown(message: Message, device: Device) -> Text:
     if message.status == "superseded":
-        return Text(device.superseded.get(message.id, "") + " (superseded)", style="dim strike")
+        return Text(clean_lines(device.superseded.get(message.id, "")) + " (superseded)", style="dim strike")
     cursor = "▌" if message.status == "streaming" else ""
-    return Text(message.text + cursor)
+    return Text(clean_lines(message.text) + cursor)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 DEFAULT_STATE_FOLDER = Path(".waystation")
 CLIENT_FILE = "client.json"
+SECRETS_FILE = "secrets.json"
+DECISION_KEY = "decision_key"
+"""The name under which the secrets have the key that signs people's decisions."""
 APPROVER_KEY = "approver_key"
 """The name under which the state folder has the key of the person who may approve purchases."""
 

@@ -17,21 +17,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Literal, TextIO, TypeVar
 
 import httpx
 
 from waystation.dev.local import (
     APPROVER_KEY,
     CLIENT_FILE,
+    DECISION_KEY,
     DEFAULT_STATE_FOLDER,
+    SECRETS_FILE,
     command_name,
     write_private,
 )
 from waystation.dev.sandbox import Sandbox
 from waystation.errors import WaystationError
+from waystation.proofs import Signer, new_signing_key
 from waystation.settings import hash_api_key
 from waystation.temporal.encryption import generate_key
+from waystation.terminal import say
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +64,15 @@ DEV_SERVER_OPTIONS = (
     # here there is one, and past that rate every step of every workflow would wait up to 50 ms.
     "--dynamic-config-value", "history.transferProcessorMaxPollRPS=100000",
     "--dynamic-config-value", "history.timerProcessorMaxPollRPS=100000",
+    # The dev server opens an HTTP API that any web page could post to, signals included. Nobody needs it, and
+    # it can only be closed by a name that no request can have.
+    "--dynamic-config-value", 'frontend.httpAllowedHosts=["no host"]',
 )  # fmt: skip
 ROLES = ("service", "agent", "operator", "approver", "client")
 CONSOLE_ROLES = ("client", "operator", "approver")
+Part = Literal["worker", "agent", "api"]
+PARTS: tuple[Part, ...] = ("worker", "agent", "api")
+
 
 T = TypeVar("T")
 
@@ -85,14 +95,19 @@ class DevState:
         self._secrets = self._load()
 
     def _load(self) -> dict[str, str]:
-        path = self.folder / "secrets.json"
+        path = self.folder / SECRETS_FILE
         if path.exists():
             made: dict[str, str] = json.loads(path.read_text())
         else:
             made = {f"{role}_key": f"ws_{role}_{secrets.token_urlsafe(32)}" for role in ROLES}
             made["token_secret"] = secrets.token_urlsafe(48)
-        if "encryption_key" not in made:
-            made["encryption_key"] = f"dev:{generate_key()}"
+        fresh = {
+            "encryption_key": lambda: f"dev:{generate_key()}",
+            "token_key": lambda: f"dev:{generate_key()}",
+            DECISION_KEY: lambda: new_signing_key("dev"),
+        }
+        if missing := [name for name in fresh if name not in made]:
+            made |= {name: fresh[name]() for name in missing}
             write_private(path, made)
         return made
 
@@ -135,25 +150,47 @@ class DevState:
         """Returns the API key of a role."""
         return self._secrets[f"{role}_key"]
 
-    def environment(self, port: int, temporal_port: int) -> dict[str, str]:
-        """Returns the child processes' settings."""
-        keys = [
-            {"id": f"dev-{role}", "role": role, "sha256": hash_api_key(self.key(role)), "agents": ["*"]}
-            for role in ROLES
-        ]
-        return {
+    def environment(self, part: Part, port: int, temporal_port: int) -> dict[str, str]:
+        """Returns the settings of one kind of child process: what that kind needs, and no other's keys."""
+        common = {
             "TEMPORAL_ADDRESS": f"127.0.0.1:{temporal_port}",
-            "WAYSTATION_HOST": "127.0.0.1",
-            "WAYSTATION_PORT": str(port),
             "WAYSTATION_URL": f"http://127.0.0.1:{port}",
-            "WAYSTATION_API_KEYS": json.dumps(keys),
-            "WAYSTATION_TOKEN_SECRETS": json.dumps([self._secrets["token_secret"]]),
             "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self._secrets["encryption_key"]]),
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
             "WAYSTATION_ALLOWED_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
             "WAYSTATION_ALLOWANCE_JOURNAL": str(self.folder / "allowances.sqlite3"),
             "PYTHONUNBUFFERED": "1",
         }
+        match part:
+            case "agent":
+                return common | {"WAYSTATION_API_KEY": self.key("agent")}
+            case "worker":
+                return common | {
+                    "WAYSTATION_API_KEY": self.key("agent"),
+                    "WAYSTATION_TOKEN_KEYS": json.dumps([self._secrets["token_key"]]),
+                    "WAYSTATION_DECISION_PUBLIC_KEYS": json.dumps(
+                        [Signer.of(self._secrets[DECISION_KEY]).public_key]
+                    ),
+                    # For trying Temporal's command line; whoever is on this machine has every key anyway.
+                    "WAYSTATION_UNSIGNED_DECISIONS": "true",
+                }
+            case "api":
+                keys = [
+                    {
+                        "id": f"dev-{role}",
+                        "role": role,
+                        "sha256": hash_api_key(self.key(role)),
+                        "agents": ["*"],
+                    }
+                    for role in ROLES
+                ]
+                return common | {
+                    "WAYSTATION_HOST": "127.0.0.1",
+                    "WAYSTATION_PORT": str(port),
+                    "WAYSTATION_API_KEYS": json.dumps(keys),
+                    "WAYSTATION_TOKEN_SECRETS": json.dumps([self._secrets["token_secret"]]),
+                    "WAYSTATION_DECISION_KEYS": json.dumps([self._secrets[DECISION_KEY]]),
+                }
 
     def write_client_environment(self, url: str) -> None:
         """Writes what ``waystation session …`` in the same folder needs to connect."""
@@ -318,7 +355,7 @@ class Dev:
             if not stop.is_set():
                 self._check_configuration()
             if not self._quiet:
-                print("Stopping; sessions continue when you restart it.", flush=True)
+                say("Stopping; sessions continue when you restart it.")
         finally:
             await self.stop()
 
@@ -327,11 +364,11 @@ class Dev:
         self._lock = await self.state.lock()
         check_port(self._port, "--port")
         check_port(self.temporal_port, "--temporal-port")
-        env = self.state.environment(self._port, self.temporal_port)
         await self._child("temporal", self._temporal_command(), {})
         await self._until("Temporal", lambda: _listens(self.temporal_port))
-        worker_env = {**env, "WAYSTATION_API_KEY": self.state.key("agent")}
-        agent_env, api_env = dict(worker_env), dict(env)
+        worker_env, agent_env, api_env = (
+            self.state.environment(part, self._port, self.temporal_port) for part in PARTS
+        )
         if self._with_sandbox:
             self.sandbox = Sandbox(self.state.folder, self.url)
             worker_env |= self.sandbox.worker_environment()
@@ -405,8 +442,7 @@ class Dev:
         command = f"{command_name()} session"
         if given != DEFAULT_STATE_FOLDER:
             command += f" --state {given}"
-        print(
-            f"""
+        greeting = f"""
 Waystation is running. Its state is in {self.state.folder}. Ctrl-C stops it; restart it to continue.
 
   Console        {self.console_url()}
@@ -417,9 +453,9 @@ Waystation is running. Its state is in {self.state.folder}. Ctrl-C stops it; res
 In another terminal in this folder, try:
   {command} start demo --id hello --message "tokens=100"
   {command} tail hello
-""",
-            flush=True,
-        )
+"""
+        for line in greeting.splitlines():
+            say(line)
 
 
 async def _first(*tasks: asyncio.Task[T]) -> asyncio.Task[T]:

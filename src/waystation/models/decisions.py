@@ -7,6 +7,7 @@ from pydantic import StringConstraints
 
 from waystation.models.base import Frozen
 from waystation.models.mandates import Name
+from waystation.models.proofs import Proof
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """The SHA-256 of what is decided on, as ``sha256:<hex>``."""
@@ -17,6 +18,7 @@ class Approve(Frozen):
 
     digest: Digest
     approver: Name
+    proof: Proof | None = None
 
 
 class Reject(Frozen):
@@ -25,6 +27,7 @@ class Reject(Frozen):
     approver: Name
     digest: Digest | None = None
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
+    proof: Proof | None = None
 
 
 class Decision(Frozen):

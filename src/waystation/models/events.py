@@ -24,8 +24,8 @@ MAX_DATA_BYTES = 65_536
 """The most JSON that one event may carry besides its text."""
 MAX_WRITES_PER_PUBLISH = 1_000
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
-"""An id chosen by a client, an agent or the workflow: 1 to 128 characters."""
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/|+-]{0,127}$")]
+"""An id chosen by a client, an agent, an identity provider (``auth0|5f7c``) or the workflow."""
 
 SessionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """A session's id is its Temporal workflow id: 1 to 100 letters, digits, ``.``, ``_``, ``-``."""
@@ -91,7 +91,7 @@ class EventType(StrEnum):
 
 
 DATA_PREFIX = "data."
-DATA_TYPE = re.compile(r"^data\.[a-z0-9][a-z0-9_.-]{0,63}$")
+DATA_TYPE = re.compile(r"data\.[a-z0-9][a-z0-9_.-]{0,63}")
 
 TERMINAL_TURN_TYPES = frozenset({EventType.TURN_COMPLETED, EventType.TURN_STOPPED, EventType.TURN_FAILED})
 """Every turn ends with exactly one of these."""
@@ -150,7 +150,7 @@ MessageData = Annotated[dict[str, JsonValue], AfterValidator(_check_message_data
 
 def is_agent_writable(event_type: str) -> bool:
     """Returns whether an agent may write an event of this type."""
-    return event_type in AGENT_WRITABLE_TYPES or DATA_TYPE.match(event_type) is not None
+    return event_type in AGENT_WRITABLE_TYPES or DATA_TYPE.fullmatch(event_type) is not None
 
 
 class Event(FrozenOpen):

@@ -6,10 +6,12 @@ All amounts are integers of minor units of the mandate's one currency.
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, StrictInt, StringConstraints, field_validator, model_validator
+from pydantic import Field, StrictInt, StringConstraints, field_validator, model_validator
 
 from waystation.models.base import Frozen
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, MinorUnits, Money
+from waystation.models.times import Instant
+from waystation.models.urls import Origin
 
 MAX_SELLERS: Final = 200
 MAX_CONSTRAINTS: Final = 20
@@ -17,15 +19,14 @@ MAX_PAYMENT_METHODS: Final = 5
 MAX_HOLD_SECONDS: Final = 90 * 24 * 3600
 MAX_KEY_LENGTH_CHARS: Final = 255
 ANY_SELLER: Final = "*"
+GRANT_NOT_PROVEN: Final = "the grant is not proven"
+"""How the reason begins for which an unproven mandate is revoked."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
 PositiveMinorUnits = Annotated[StrictInt, Field(gt=0, le=MAX_AMOUNT_MINOR_UNITS)]
 
-Seller = Annotated[
-    str,
-    StringConstraints(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]{1,190})$"),
-]
+Seller = Literal["*"] | Origin
 """A seller by its web origin in lower case (``https://shop.example``), or ``*`` for any seller."""
 
 MandateStatus = Literal["pending", "active", "revoked", "expired"]
@@ -82,8 +83,8 @@ class MandateTerms(Frozen):
     cap: Money
     per_payment_cap: PositiveMinorUnits | None = None
     approval_threshold: MinorUnits = 0
-    valid_from: AwareDatetime | None = None
-    valid_until: AwareDatetime
+    valid_from: Instant | None = None
+    valid_until: Instant
     sellers: tuple[Seller, ...] = Field(min_length=1, max_length=MAX_SELLERS)
     payment_methods: tuple[
         Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")], ...
@@ -216,3 +217,4 @@ class MandateView(Frozen):
     payments: int
     reservations: tuple[Reservation, ...] = ()
     revoked_by: str | None = None
+    revoked_because: str | None = None

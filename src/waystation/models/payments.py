@@ -1,25 +1,38 @@
 """The contract of HTTP 402 payments: offers, receipts, requests and their outcomes.
 
 Amounts are integers of minor units (``Money``).
-Nothing here holds a secret except ``MintedCredential``, which exists only
-inside encrypted workflow payloads.
+Nothing here holds a secret except ``MintedCredential``, which stays in the process that made it:
+histories have a ``SealedCredential``.
 """
 
 import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, SecretStr, StringConstraints, field_serializer
+from pydantic import (
+    Field,
+    FieldSerializationInfo,
+    SecretStr,
+    StringConstraints,
+    field_serializer,
+    model_validator,
+)
 
 from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits, Money
+from waystation.models.proofs import FORGOTTEN, Sealed
+from waystation.models.times import Instant
+from waystation.models.urls import Origin, Url
 
-MAX_URL_CHARACTERS = 8_192
 MAX_REQUEST_HEADERS = 64
 MAX_REQUEST_BODY_BASE64_CHARACTERS = 1_400_000
 """About 1 MiB of request body, which is part of the workflow's own payload."""
+
+
+REVEAL: Final = "reveal the secrets of a credential"
+"""The context of serialization in which a credential shows its secrets."""
 
 
 class Rail(StrEnum):
@@ -52,7 +65,7 @@ class Offer(Frozen):
     price: Money
     payee: str
     """Stripe network id, or the EIP-55 address that receives the tokens."""
-    expires_at: AwareDatetime | None
+    expires_at: Instant | None
     wire: str
     wire_index: int = 0
 
@@ -73,16 +86,17 @@ class Receipt(Frozen):
     status: str
     reference: str
     """PaymentIntent id or transaction hash, as claimed by the server."""
-    timestamp: AwareDatetime | None = None
+    timestamp: Instant | None = None
     signed: Literal[False] = False
     matches_payment: bool | None = None
     """True or False once compared with the processor or chain; None while unknown."""
 
 
 class MintedCredential(Frozen):
-    """A payment credential, recorded before it is ever sent.
+    """A payment credential as the process that sends it has it. Never logged.
 
-    Never logged; the workflow's payload codec encrypts it at rest.
+    Its secrets are masked wherever it is serialized, in a payload too, but in the context ``REVEAL``, for
+    what is sealed before it is kept.
     """
 
     header: str
@@ -99,11 +113,39 @@ class MintedCredential(Frozen):
     valid_before: datetime | None = None
 
     @field_serializer("value", "token_id")
-    def _reveal(self, value: SecretStr | None) -> str | None:
-        return value.get_secret_value() if value is not None else None
+    def _mask(self, value: SecretStr | None, info: FieldSerializationInfo) -> str | None:
+        if value is None:
+            return None
+        return value.get_secret_value() if info.context == REVEAL else str(value)
 
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://", max_length=MAX_URL_CHARACTERS)]
+class SealedCredential(Frozen):
+    """A payment credential in a workflow's history, recorded before it is ever sent.
+
+    What could be spent by whoever reads it is sealed for workers; the rest names it and tells when it ends.
+    """
+
+    sealed: Sealed = Field(repr=False)
+    """A ``MintedCredential`` as JSON."""
+    fingerprint: str
+    is_token: bool = False
+    """Whether it is a shared payment token, which may be charged even unsent."""
+    valid_before: datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forgets_what_is_in_clear(cls, given: object) -> object:
+        """Reads histories of earlier releases, without the credential that they give away."""
+        if isinstance(given, dict) and "value" in given:
+            return {
+                "sealed": FORGOTTEN,
+                "fingerprint": given.get("fingerprint"),
+                "is_token": given.get("token_id") is not None,
+                "valid_before": given.get("valid_before"),
+            }
+        return given
+
+
 HeaderPair = tuple[str, str]
 
 
@@ -162,7 +204,7 @@ class RedeemAnswer(Frozen):
     answer: HttpAnswer | None = None
     receipt: Receipt | None = None
     problem: str | None = None
-    """Last part of the problem type of a refusal, such as ``payment-expired``."""
+    """Last part of the problem type of a refusal, such as ``payment-expired``; x402's ``errorReason``."""
 
 
 class ClosedCredential(Frozen):
@@ -204,7 +246,7 @@ FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
 
 
 class PaidRequestStart(Frozen):
-    """What starts a PaidRequest workflow, whose workflow id is the payment's id.
+    """What starts a PaidRequest workflow, whose workflow id is the paid request's id.
 
     ``max_price`` also fixes the currency: offers in another one aren't taken, and amounts are never
     converted. ``rails`` are the acceptable ways to pay, preferred ones first. ``first_answer`` holds the
@@ -230,7 +272,7 @@ class PaidRequestStart(Frozen):
     approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
 
     def digest(self) -> str:
-        """Returns what a payment's id stands for: who pays, from which mandate, for exactly which request."""
+        """Returns what its id stands for: who pays, from which mandate, for exactly which request."""
         facts = [self.mandate_id, self.agent, self.request.digest()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -253,6 +295,8 @@ class PaidRequestView(Frozen):
     offer: Offer | None = None
     terms_digest: str | None = None
     """What an approval must name: the digest of price, payee, realm and request."""
+    body_sha256: str | None = None
+    """SHA-256 of the request's body in base64, as the digest covers it; ``None`` without a body."""
     approved_by: str | None = None
     credential_fingerprint: str | None = None
     money_moved: MoneyMoved = "no"
@@ -280,7 +324,7 @@ class AllowanceStart(Frozen):
 
     mandate_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     agent: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    seller: Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,253}$")]
+    seller: Origin
     """Web origin in lower case; no other is paid."""
     budget: Money
     max_price: Money
@@ -324,10 +368,10 @@ class AllowanceLease(Frozen):
     """The limit on spent and under way together, within this lease; grows with each report."""
     lasts_seconds: int
     """Counted from when the lease was asked for."""
-    ends_at: AwareDatetime
+    ends_at: Instant
     """By the workflow's clock; credentials are not made to outlive the mandate."""
     payment_method: str | None
-    valid_until: AwareDatetime
+    valid_until: Instant
     after_loss: bool = False
     """An earlier holder vanished, and nobody here knows everything it paid for."""
     closing: bool = False

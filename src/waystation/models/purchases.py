@@ -30,6 +30,9 @@ from waystation.models.commerce import (
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
 from waystation.models.money import MinorUnits, Money
+from waystation.models.proofs import FORGOTTEN, Proof, Sealed
+from waystation.models.times import Instant
+from waystation.models.urls import Origin
 
 MAX_ITEMS: Final = 100
 MAX_ITEM_QUANTITY: Final = 10_000
@@ -38,9 +41,6 @@ MAX_APPROVAL_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
 MAX_REVISION_TIMEOUT_SECONDS: Final = 30 * 24 * 3600
 MAX_PURCHASE_ID_LENGTH_CHARS: Final = 200
 """Leaves room for the step in an idempotency key of at most 255 characters."""
-
-SellerOrigin = Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,190}$")]
-"""A seller by its web origin in lower case, without a path: ``https://shop.example``."""
 
 CheckoutCurrency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
 
@@ -112,7 +112,7 @@ class PurchaseRequest(Frozen):
     """
 
     mandate_id: Name
-    seller: SellerOrigin
+    seller: Origin
     currency: CheckoutCurrency
     items: tuple[ItemWanted, ...] = Field(min_length=1, max_length=MAX_ITEMS)
     agent: AgentRef
@@ -188,7 +188,7 @@ class Cart(Frozen):
     """
 
     checkout_id: str
-    seller: SellerOrigin
+    seller: Origin
     payee: str | None
     currency: str
     lines: tuple[CartLine, ...]
@@ -304,7 +304,7 @@ class CheckoutAnswer(Frozen):
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None
     order: OrderFacts | None = None
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
     api_base_url: str
     request_id: str | None = None
     replayed: bool = False
@@ -380,6 +380,7 @@ class RetryPayment(Frozen):
     payment_method: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")] | None = (
         None
     )
+    proof: Proof | None = None
 
 
 class OrderEventReceived(Frozen):
@@ -397,7 +398,7 @@ class OrderEventReceived(Frozen):
 class OrderBinding(Frozen):
     """Signal ``bind``: this purchase owns the checkout."""
 
-    purchase_id: str
+    purchase_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PURCHASE_ID_LENGTH_CHARS)]
 
 
 class OrderEventsStart(Frozen):
@@ -488,22 +489,30 @@ class NextAction(Frozen):
 
 
 class PaymentToken(Frozen):
-    """A shared payment token. ``id`` *is* the secret: it goes to the seller and nowhere else."""
+    """A shared payment token. Its id *is* the secret: histories have it sealed, and only workers open it."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    id: str = Field(repr=False)
+    sealed: Sealed = Field(repr=False)
     fingerprint: str
     """A short one-way name of the token, for the audit trail."""
 
     status: TokenStatus
     deactivated_reason: str | None = None
-    expires_at: datetime | None = None
+    expires_at: Instant | None = None
     next_action: NextAction | None = None
     captured: MinorUnits | None = None
     """What was charged to it so far, if the processor says so."""
 
     request_id: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forgets_what_is_in_clear(cls, given: object) -> object:
+        """Reads histories of earlier releases, without the token that they give away."""
+        if isinstance(given, dict) and "id" in given:
+            return {**{name: value for name, value in given.items() if name != "id"}, "sealed": FORGOTTEN}
+        return given
 
     @property
     def is_spent(self) -> bool:

@@ -15,7 +15,7 @@ from waystation.models.events import (
     MessageData,
     SessionId,
 )
-from waystation.models.sessions import MAX_METADATA_ENTRIES, OnBusy, Sent, Snapshot
+from waystation.models.sessions import Metadata, OnBusy, Sent, Snapshot
 
 DEFAULT_WAIT_SECONDS = 10.0
 MAX_WAIT_SECONDS = 60.0
@@ -28,7 +28,7 @@ class StartRequest(Frozen):
     session_id: SessionId | None = None
     """Chosen by the client to make starting idempotent."""
     title: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=MAX_METADATA_ENTRIES)
+    metadata: Metadata = Field(default_factory=dict)
     message: str | None = Field(default=None, min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
     """The first message, sent in the same request."""
 

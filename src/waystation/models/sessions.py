@@ -1,10 +1,12 @@
 """What goes into and comes out of a session's workflow and the HTTP API."""
 
+import hashlib
+import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 
 from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen
 from waystation.models.events import (
@@ -21,7 +23,19 @@ MAX_QUEUED_TURNS = 100
 MAX_PARTICIPANTS = 200
 MAX_REPLAY_EVENTS = 2_000
 MAX_METADATA_ENTRIES = 32
+MAX_METADATA_CHARACTERS = 1_000
+"""Of one value."""
 MAX_REASON_CHARACTERS = 1_000
+
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=128)],
+        Annotated[str, StringConstraints(max_length=MAX_METADATA_CHARACTERS)],
+    ],
+    Field(max_length=MAX_METADATA_ENTRIES),
+]
+"""What somebody notes about a session; every snapshot carries it."""
 
 
 class SessionStatus(StrEnum):
@@ -68,7 +82,7 @@ class StartSession(Frozen):
     agent: Identifier
     """The agent that answers, by the name it was registered under."""
     title: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=MAX_METADATA_ENTRIES)
+    metadata: Metadata = Field(default_factory=dict)
     started_by: Actor | None = None
     limits: SessionLimits = SessionLimits()
 
@@ -84,6 +98,12 @@ class SendMessage(Frozen):
     data: MessageData = Field(default_factory=dict)
     """Anything else the agent should get with the message, kept with it."""
 
+    @property
+    def digest(self) -> str:
+        """What its id stands for: the same id with another digest is another message."""
+        said = json.dumps([self.actor.id, self.text, self.data], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
 
 class Sent(FrozenOpen):
     """The answer to a message.
@@ -96,6 +116,8 @@ class Sent(FrozenOpen):
     message_id: str
     seq: int
     turn_id: str | None = None
+    digest: str | None = None
+    """Of the message that was sent under this id first; ``SendMessage.digest``."""
 
 
 class Stop(Frozen):

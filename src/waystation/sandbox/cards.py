@@ -8,7 +8,7 @@ from waystation.models.base import Frozen
 class TestCard(Frozen):
     """A card that exists for tests only; one with a ``decline_code`` is always declined."""
 
-    __test__ = False  # not a test class, whatever its name suggests to pytest
+    __test__ = False  # Keeps pytest from collecting it because of its name.
 
     brand: str
     last4: str

@@ -17,7 +17,7 @@ BASIS_POINTS: Final = 10_000
 
 
 class Good(Frozen):
-    """Something for sale. ``stock`` is what a new shop starts with; ``None``: it never runs out."""
+    """An item for sale. ``stock`` is what a new shop starts with; ``None`` means that it never runs out."""
 
     id: str
     product_id: str
@@ -99,7 +99,7 @@ GOODS: Final[dict[str, Good]] = {
 }
 
 TAX_BASIS_POINTS: Final[dict[str, int]] = {"CA": 825, "NY": 888, "TX": 625, "WA": 650}
-"""By state; other states tax nothing. Digital goods are taxed in Texas and Washington only."""
+"""Tax rates by state; other states have no tax. Digital goods are taxed in Texas and Washington only."""
 
 DIGITAL_TAX_STATES: Final = frozenset({"TX", "WA"})
 
@@ -142,7 +142,7 @@ CREATE TABLE IF NOT EXISTS adults (email TEXT PRIMARY KEY);
 
 
 class Stockroom:
-    """Stock on hand, reserved and sold. Synchronous: every method is one transaction."""
+    """Stock on hand, reserved and sold. Methods are synchronous; each is one transaction."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ class Stockroom:
         self._db.execute("COMMIT")
 
     def available(self, item: str, checkout: str | None = None) -> int | None:
-        """Returns what a checkout can have: unreserved stock, and what it has reserved itself."""
+        """Returns how many items a checkout can have: unreserved stock plus what it has reserved itself."""
         row = self._db.execute(
             "SELECT on_hand + coalesce((SELECT quantity FROM reserved WHERE checkout = ? AND item = ?), 0) "
             "FROM stock WHERE item = ?",

@@ -1,8 +1,8 @@
-"""The sandbox processor's books: a durable SQLite ledger with Stripe's rules.
+"""The sandbox processor's ledger, in SQLite, with Stripe's rules.
 
-Everything is deliberately synchronous: an operation runs in one SQLite transaction and can't interleave
-with another, so the books are right whatever is killed at any time. An operation's
-effect, its events and the answer kept for its idempotency key are one commit.
+Everything is synchronous on purpose: an operation runs in one SQLite transaction and can't interleave with
+another, so the ledger stays consistent if the process is killed at any time. An operation's effect, its
+events and the response stored for its idempotency key are one commit.
 
 Objects are kept as the JSON that Stripe would show. Money moves only in ``entries``, which is append-only.
 """
@@ -61,7 +61,7 @@ _SHARED_FIELDS: Final = (
     "usage_details",
     "usage_limits",
 )
-"""What issuer and seller both see of a token."""
+"""The fields of a token that both issuer and seller see."""
 
 Json = dict[str, Any]
 
@@ -87,7 +87,7 @@ class StripeRefusal(Exception):
     """An error answer: HTTP status and the ``error`` object.
 
     ``kept`` says whether the response is stored for the idempotency key. As with Stripe, invalid parameters
-    are not stored; everything that the operation found out is.
+    are not stored; refusals that come from the operation itself are.
     """
 
     def __init__(self, status: int, *, kept: bool = True, **error: object) -> None:
@@ -116,7 +116,7 @@ def no_such(what: str, wanted: str, param: str = "id") -> StripeRefusal:
 
 
 def whole(params: Json, param: str, *, label: str | None = None) -> int:
-    """Returns a positive integer parameter, as Stripe's form encoding writes it."""
+    """Returns a positive integer parameter from Stripe's form encoding."""
     name = label or param
     raw = params.get(param)
     if raw is None or raw == "":
@@ -161,7 +161,7 @@ def _shown_amount(amount: int, currency: str) -> str:
 
 
 def count(params: Json, param: str, default: int) -> int:
-    """Returns an optional number of a query."""
+    """Returns an optional number from a query."""
     raw = params.get(param, str(default))
     if not isinstance(raw, str) or not raw.isascii() or not raw.isdigit() or len(raw) > 18:
         raise invalid(param, "Invalid integer")
@@ -198,7 +198,7 @@ def new_id(prefix: str) -> str:
 
 
 class Ledger:
-    """The books, and the operations on them. ``now`` (Unix seconds) can be replaced in tests."""
+    """The ledger and its operations. ``now`` (Unix seconds) can be replaced in tests."""
 
     def __init__(self, path: Path, now: Callable[[], int] = lambda: int(time.time())) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,12 +227,12 @@ class Ledger:
         self, account: str, key: str | None, path: str, params: Json, work: Callable[[], Json]
     ) -> tuple[int, Json, bool]:
         """Runs ``work`` once for each idempotency key of an account. Returns ``(status, body, replayed)``."""
-        fingerprint = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+        parameters_hash = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
         kept = self._db.execute(
             "SELECT path, params, status, body FROM idempotency WHERE account = ? AND key = ?", (account, key)
         ).fetchone()
         if kept is not None:
-            _same_request(kept["path"] == path, kept["params"] == fingerprint, str(key))
+            _same_request(kept["path"] == path, kept["params"] == parameters_hash, str(key))
             return kept["status"], json.loads(kept["body"]), True
         with self.transaction():
             try:
@@ -245,7 +245,7 @@ class Ledger:
             if key is not None:
                 self._db.execute(
                     "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?, ?)",
-                    (account, key, path, fingerprint, status, json.dumps(body)),
+                    (account, key, path, parameters_hash, status, json.dumps(body)),
                 )
         return status, body, False
 
@@ -479,7 +479,7 @@ class Ledger:
 
 
 def _same_request(same_path: bool, same_params: bool, key: str) -> None:
-    """Refuses a reused idempotency key, in Stripe's two ways."""
+    """Refuses an idempotency key that was used for another path or other parameters, as Stripe does."""
     if same_path and same_params:
         return
     what = "with the same parameters they were first used with"

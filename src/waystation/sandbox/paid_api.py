@@ -92,6 +92,7 @@ def create_app(
     *,
     processor: stripe.StripeClient,
     facilitator_url: str | None = None,
+    rpc_url: str | None = None,
     redis_url: str | None = None,
     lease_seconds: float = 15,
 ) -> FastAPI:
@@ -111,6 +112,7 @@ def create_app(
                 recipient=RECIPIENT,
                 facilitator_url=facilitator_url or "http://facilitator.internal",
                 client=None if facilitator_url else _inside(facilitator),
+                rpc_url=rpc_url if facilitator_url else "http://facilitator.internal/rpc",
             ),
         ],
         lease_seconds=lease_seconds,
@@ -197,12 +199,12 @@ async def _reconcile(paywall: Paywall) -> None:
 
 
 def _inside(facilitator: FastAPI) -> httpx.AsyncClient:
-    """Returns the facilitator of the same process, without a socket."""
+    """Returns a client of the facilitator in this process, which needs no socket."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(facilitator))
 
 
 def _secret(path: Path) -> str:
-    """Returns the paywall's key, made once and kept, so that challenges survive a restart."""
+    """Returns the paywall's key. It is stored, so that challenges stay valid after a restart."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -220,6 +222,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the journal and the chain")
     parser.add_argument("--processor", required=True, help="URL of the sandbox processor (or Stripe)")
     parser.add_argument("--facilitator", help="URL of an x402 facilitator; the sandbox's own without it")
+    parser.add_argument("--rpc", help="JSON-RPC endpoint of that facilitator's chain, to look payments up")
     parser.add_argument("--redis", help="Redis URL for the journal, to run several processes")
     parser.add_argument("--lease-seconds", type=int, default=15)
     options = parser.parse_args()
@@ -229,6 +232,7 @@ def main() -> None:
         options.data,
         processor=processor,
         facilitator_url=options.facilitator,
+        rpc_url=options.rpc,
         redis_url=options.redis,
         lease_seconds=options.lease_seconds,
     )

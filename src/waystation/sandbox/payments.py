@@ -1,6 +1,6 @@
 """PaymentIntents and refunds of the sandbox processor, on top of its ledger.
 
-The status machine and the texts are Stripe's. Every function runs inside a ledger transaction.
+Statuses, transitions and messages are Stripe's. Every function runs inside a ledger transaction.
 """
 
 import re
@@ -150,9 +150,9 @@ def _confirm(ledger: Ledger, account: str, intent: Json, params: Json, key: str 
 
 
 def _token_for(ledger: Ledger, account: str, intent: Json, params: Json) -> Json | None:
-    """Returns the token to charge, held to its limits; ``None`` if another method is given."""
+    """Returns the token to charge, after checking its limits; ``None`` if another method is given."""
     named = nested(params, "payment_method_data").get("shared_payment_granted_token")
-    # Stripe's own client knows the first place only; MPP's own server still sends the second.
+    # Stripe's own client sends it in the first place only; MPP's server still uses the second.
     wanted = named or params.get("shared_payment_granted_token")
     if wanted is None and not params.get("payment_method"):
         wanted = intent.get("sandbox_token")

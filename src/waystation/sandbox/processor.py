@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Call:
-    """One authenticated request: whose it is, what it says, under which key."""
+    """One authenticated request: its account, parameters and idempotency key."""
 
     def __init__(self, ledger: Ledger, account: str, params: Json, request: Request) -> None:
         self.ledger = ledger
@@ -404,7 +404,7 @@ def create_app(data: Path, ledger: Ledger | None = None) -> FastAPI:
 
     @app.post("/sandbox/next_actions/{action}", tags=["sandbox"])
     async def authenticate(action: str) -> dict[str, str]:
-        """Plays the person at their bank: the token that waits for it becomes active."""
+        """Acts as the person who authenticates with their bank: the waiting token becomes active."""
         with books.transaction():
             if not books.authenticate(action):
                 raise HTTPException(404, "no token waits for this")

@@ -1,7 +1,7 @@
 """The sandbox shop: an ordinary merchant on the seller kit, with switches that make it misbehave.
 
 In addition to the protocol's routes: ``/sandbox/troubles`` (see ``waystation.sandbox.troubles``),
-``/sandbox/behaviour`` (``Behaviour``: a shop that lies, overcharges or dies), ``/sandbox/state`` (sales
+``/sandbox/behaviour`` (``Behaviour``: wrong statements, overcharging, crashes), ``/sandbox/state`` (sales
 and reservations), ``/sandbox/stock``, ``/sandbox/orders/{id}/ship|deliver|refund`` and ``/age-check``, the
 page that a person visits to buy wine.
 
@@ -224,7 +224,7 @@ class Shop(Merchant):
         self.stock.release(checkout_id)
 
     async def assess(self, facts: PaymentFacts) -> RiskDecision:
-        """Refuses what the processor recommends to block."""
+        """Refuses payments that the processor recommends to block."""
         self.seen_facts.append(facts)
         blocked = [name for name, one in facts.insights.items() if one.recommended_action == "block"]
         if blocked:
@@ -271,7 +271,7 @@ def _good(item_id: str) -> Good:
 
 
 def _merged(items: Sequence[acp.RequestedItem]) -> tuple[acp.RequestedItem, ...]:
-    """Returns one position for each item, also where it was asked for twice."""
+    """Returns one position for each item, even if it was requested twice."""
     quantities: dict[str, int] = {}
     for item in items:
         quantities[item.id] = quantities.get(item.id, 0) + item.quantity
@@ -353,7 +353,7 @@ class DishonestCharging(Charging):
 
 
 class TamperedSession(acp.AcpModel):
-    """A session as a lying or broken seller would return it."""
+    """A checkout session with the wrong statements that a dishonest or broken seller would return."""
 
     body: JsonObject
 
@@ -362,7 +362,7 @@ class TamperedSession(acp.AcpModel):
 
 
 class SandboxSeller(Seller):
-    """The kit, as honest as its shop."""
+    """The seller kit, with responses changed as the shop's ``Behaviour`` says."""
 
     merchant: Shop
 
@@ -489,7 +489,7 @@ def _control_router(seller: SandboxSeller, shop: Shop, troubles: Troubles) -> AP
 
 
 def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
-    """Adds what a shop's warehouse and service desk would do."""
+    """Adds routes for what a shop's staff does: ship, deliver, refund."""
 
     @router.post("/sandbox/orders/{order_id}/ship")
     async def ship(order_id: str) -> JsonObject:
@@ -530,6 +530,8 @@ def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
         await _known(seller, order_id)
         try:
             return (await seller.refund(order_id, amount, reason, key=key)).wire()
+        except ValueError as error:
+            raise HTTPException(409, str(error)) from None
         except stripe.InvalidRequestError as error:
             raise HTTPException(409, error.user_message) from None
 

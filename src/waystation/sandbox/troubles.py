@@ -1,8 +1,8 @@
 """Switches for trouble, shared by the sandbox's servers.
 
 ``POST /sandbox/troubles`` arms one trouble for requests that match, ``GET`` lists what is armed, ``DELETE``
-disarms all. A trouble strikes ``times`` requests and is then spent. Troubles live in memory: a restarted
-server is a healthy one.
+disarms all. A trouble affects ``times`` requests and is then used up. Troubles are kept in memory: a
+restarted server has none.
 
 ===============  ==================================================================================
 ``slow``         waits ``delay_ms``, then goes on
@@ -133,7 +133,7 @@ class TroubleMiddleware:
             await send({"type": "http.response.start", "status": trouble.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         else:
-            # The promised body never comes, so the server has to break the connection.
+            # The rest of the announced body is never sent, so the server has to break the connection.
             headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"{", "more_body": True})
@@ -151,7 +151,7 @@ def _error_body(status: int) -> JsonObject:
 
 
 async def _received(receive: Receive) -> Receive:
-    """Reads the whole request now, so that a caller who goes away has still sent it."""
+    """Reads the whole request now, so that it is complete even if the caller disconnects."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from types import NoneType
-from typing import Any, Required, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, Required, TypedDict, TypeVar, Unpack, overload
 
 from temporalio import workflow
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError
 
 from waystation.errors import WaystationError
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
+
+MAX_WORKFLOW_ID_BYTES: Final = 1_000
+"""Temporal's own limit."""
 
 Argument = TypeVar("Argument")
 Told = TypeVar("Told")
@@ -161,7 +165,14 @@ async def result_of(client: Client, name: WorkflowName[Argument, Result], workfl
 
 
 async def tell_workflow(workflow_id: str, signal: SignalName[Argument], argument: Argument) -> None:
-    """Sends a signal from one workflow to another."""
+    """Sends a signal from one workflow to another.
+
+    Raises:
+        ApplicationError: There is no such workflow, or no workflow can have this id. Temporal would refuse
+            the whole task of the one that asks for it, again and again.
+    """
+    if not 0 < len(workflow_id.encode()) <= MAX_WORKFLOW_ID_BYTES:
+        raise ApplicationError("no workflow has such an id", type="ExternalWorkflowExecutionNotFound")
     await workflow.get_external_workflow_handle(workflow_id).signal(
         signal.name, args=_given(signal.argument, argument)
     )

@@ -38,7 +38,7 @@ CIPHER: Final = b"AES-256-GCM"
 _ENCODING_FIELD: Final = "encoding"
 _CIPHER_FIELD: Final = "encryption-cipher"
 _KEY_ID_FIELD: Final = "encryption-key-id"
-_KEY_ID: Final = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _HOW_TO_MAKE_A_KEY: Final = (
     "make one with: python -c 'import waystation.temporal.encryption as e; print(\"k1:\" + e.generate_key())'"
@@ -65,7 +65,7 @@ def parse_key(text: str) -> tuple[str, bytes]:
         EncryptionKeyError: Says which part is wrong and how to make a good key.
     """
     key_id, separator, encoded = text.strip().partition(":")
-    if not separator or not _KEY_ID.match(key_id):
+    if not separator or not _KEY_ID.fullmatch(key_id):
         raise EncryptionKeyError(
             "an encryption key is written <key id>:<base64 of 32 bytes>, with a key id of 1 to 64 letters, "
             f"digits, dots, dashes or underscores; {_HOW_TO_MAKE_A_KEY}"

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelle
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from api.errors import Problem, Unavailable
+from api.errors import Problem, Unavailable, UnknownSession
 from api.gateways.calls import MAX_UPDATE_ATTEMPTS, execute_update
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import Gateway
@@ -80,6 +80,39 @@ class Stumbling:
         if Stumbling.attempts <= self.stumbles:
             raise RuntimeError("fails the task, not the update")
         return Stumbling.attempts
+
+
+@workflow.defn(name="AgentSession")
+class Unanswering:
+    """A session whose worker can't answer at the moment: its payloads are out of reach, for example."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.query
+    def snapshot(self) -> None:
+        raise OSError("the payload store is away")
+
+
+async def test_what_cannot_be_said_now_is_503_and_what_does_not_exist_is_404(
+    temporal: TemporalClient,
+) -> None:
+    queue = f"test-{uuid.uuid4().hex}"
+    gateway = Gateway(temporal, 5.0)
+    async with Worker(
+        temporal, task_queue=queue, workflows=[Unanswering], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        handle: WorkflowHandle[Unanswering, None] = await temporal.start_workflow(
+            Unanswering.run, id=queue, task_queue=queue
+        )
+        with pytest.raises(Unavailable):
+            await gateway.snapshot(queue)
+        with pytest.raises(UnknownSession):  # a workflow of another kind: it has no such query
+            await gateway.replay(queue, 0, 10)
+        await handle.terminate()
+    with pytest.raises(UnknownSession):
+        await gateway.snapshot("nobody-has-started-this")
 
 
 async def poke(temporal: TemporalClient, stumbles: int) -> int:

@@ -15,6 +15,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIWebSocketRoute
 from pydantic import ValidationError
+from starlette.middleware.cors import CORSMiddleware
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -241,3 +242,65 @@ async def test_streams_that_are_dropped_at_once_leave_nothing_behind(
 async def subscribers(http: httpx.AsyncClient) -> float:
     lines = (await http.get("/metrics")).text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("waystation_subscribers "))
+
+
+def a_payment(url: str) -> dict[str, Any]:
+    price = {"amount": 5, "currency": "usd"}
+    return {"request": {"request": {"url": url}, "max_price": price, "mandate_id": "m", "agent": "shopper"}}
+
+
+def a_mandate(valid_until: str) -> dict[str, Any]:
+    cap = {"amount": 5, "currency": "usd"}
+    terms = {"owner": "alice", "agent": "shopper", "cap": cap, "valid_until": valid_until, "sellers": ["*"]}
+    return {"terms": terms}
+
+
+@pytest.mark.parametrize(
+    ("path", "bad", "good"),
+    [
+        ("/payments", a_payment("https://xn--/"), a_payment("https://shop.example/")),
+        ("/mandates", a_mandate("9999-12-31T23:59:59Z"), a_mandate("2199-12-31T23:59:59Z")),
+    ],
+)
+async def test_one_bad_value_takes_no_list_down(
+    http: httpx.AsyncClient, path: str, bad: dict[str, Any], good: dict[str, Any]
+) -> None:
+    refused = await http.post(path, json=bad)
+    assert refused.status_code == 422, refused.text
+    started = await http.post(path, json=good)
+    assert started.status_code == 201, started.text
+    listed = await http.get(path)
+    assert listed.status_code == 200, listed.text
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_a_load_balancer_may_ask_by_head(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.head(path)).status_code == 200
+
+
+async def test_what_nobody_expected_is_answered_within_the_middlewares() -> None:
+    app = FastAPI()
+    errors.install(app)
+    app.add_middleware(CORSMiddleware, allow_origins=["https://console.test"])
+
+    @app.get("/")
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        answer = await client.get("/", headers={"Origin": "https://console.test"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
+    assert answer.headers["access-control-allow-origin"] == "https://console.test"
+
+
+@pytest.mark.parametrize("subject", ["auth0|5f7c8ec7c33c6c004bbafe82", "ada+home@shop.example", "a/b"])
+async def test_ids_of_identity_providers_take_part(client: Client, stack: Stack, subject: str) -> None:
+    session = await client.start("demo")
+    body = {"actor": {"id": subject, "role": "user"}}
+    headers = {"Authorization": f"Bearer {KEYS['service']}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=20) as http:
+        joined = await http.post(f"/sessions/{session.id}/participants", json=body)
+        assert joined.status_code == 200, joined.text
+        people = (await http.get(f"/sessions/{session.id}/participants")).json()
+    assert subject in [one["id"] for one in people["participants"]]

@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from temporalio.client import Client as TemporalClient
 from websockets.asyncio.client import connect
 
 from tests.support import eventually
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client, Session
-from waystation.errors import ApiError
+from waystation.errors import ApiError, ConflictError
 from waystation.models.events import Event
 
 PROBLEM = "application/problem+json"
@@ -102,6 +103,9 @@ async def test_it_is_listed_with_its_title(client: Client, http: httpx.AsyncClie
         ("GET", "/sessions/-bad-/replay", None, 422, "invalid-session-id"),
         ("POST", "/sessions", {"agent": ""}, 422, "invalid"),
         ("POST", "/sessions", {"agent": "demo", "nonsense": 1}, 422, "invalid"),
+        ("POST", "/sessions", {"agent": "demo", "metadata": {"a": "x" * 1_001}}, 422, "invalid"),
+        ("POST", "/sessions", {"agent": "demo", "metadata": {"x" * 129: ""}}, 422, "invalid"),
+        ("POST", "/sessions", {"agent": "demo", "metadata": {str(n): "" for n in range(33)}}, 422, "invalid"),
         ("POST", "/sessions", "{", 422, "invalid"),
         ("GET", "/nowhere", None, 404, "not-found"),
         ("PUT", "/sessions", None, 405, "method-not-allowed"),
@@ -645,3 +649,49 @@ async def test_a_long_message_whose_text_is_any_text(client: Client) -> None:
     await session.send(text)
     await finished(session)
     assert (await transcript_texts(session))[0] == text
+
+
+@pytest.mark.parametrize("how", ["terminated", "canceled"])
+async def test_a_session_that_temporal_has_ended_is_closed_for_everybody(
+    stack: Stack, client: Client, http: httpx.AsyncClient, how: str
+) -> None:
+    session = await client.start("demo", message="tokens=2000 rate=20")
+    following = asyncio.create_task(_follow(session))
+    await eventually(lambda: session.connected)
+    temporal = await TemporalClient.connect(stack.temporal.address)
+    workflow = temporal.get_workflow_handle(session.id)
+    await (workflow.terminate() if how == "terminated" else workflow.cancel())
+    events = await asyncio.wait_for(following, 30)
+    assert how == "terminated" or events[-2:] == ["turn.stopped", "session.closed"]
+
+    async def closed() -> bool:
+        return (await session.snapshot()).status == "closed"
+
+    await eventually(closed)
+    snapshot = await session.snapshot()
+    assert (snapshot.running, snapshot.queued) == ((), ())
+    assert (await session.replay()).closed
+    with pytest.raises(ConflictError, match="closed"):
+        await session.send("Hello?")
+    stream = await http.get(f"/sessions/{session.id}/events", headers={"Last-Event-ID": str(snapshot.tip)})
+    assert stream.status_code == 204
+
+
+async def _follow(session: Session) -> list[str]:
+    return [event.type async for event in session.events() if isinstance(event, Event)]
+
+
+async def test_an_id_that_stands_for_another_message_is_refused_and_nothing_is_lost(
+    http: httpx.AsyncClient, client: Client
+) -> None:
+    session = await client.start("demo", message="tokens=2")
+    await session.send("Hello", message_id="m-1")
+    assert (await session.send("Hello", message_id="m-1")).message_id == "m-1"
+    with pytest.raises(ConflictError, match="stands for another message"):
+        await session.send("Something else", message_id="m-1")
+    with pytest.raises(ConflictError, match="stands for another message"):
+        await client.start("demo", session_id=session.id, message="another first message")
+    again = await client.start("demo", session_id=session.id, message="tokens=2")
+    assert again.id == session.id
+    said = [message.text for message in await session.load() if message.actor.role == "user"]
+    assert said == ["tokens=2", "Hello"]

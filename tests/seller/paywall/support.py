@@ -75,8 +75,11 @@ class LossyTransport(httpx.AsyncBaseTransport):
 class EvmSeller:
     """A small API behind the paywall, charged on the simulated chain."""
 
-    def __init__(self, folder: Path, *, name: str = "paywall", lease_seconds: float = 15) -> None:
+    def __init__(
+        self, folder: Path, *, name: str = "paywall", lease_seconds: float = 15, asks_chain: bool = True
+    ) -> None:
         self.folder = folder
+        self.asks_chain = asks_chain
         self.chain = Chain(folder / "chain.sqlite3")
         self.runs: Counter[str] = Counter()
         self.fail_handler = 0
@@ -90,11 +93,13 @@ class EvmSeller:
         self.app = self._app()
 
     def _paywall(self, lease_seconds: float) -> Paywall:
+        self.facilitator_client = httpx.AsyncClient(transport=self.facilitator)
         rail = EvmRail(
             USDC_BASE_SEPOLIA,
             recipient=RECIPIENT,
             facilitator_url="http://facilitator.test",
-            client=httpx.AsyncClient(transport=self.facilitator),
+            rpc_url="http://facilitator.test/rpc" if self.asks_chain else None,
+            client=self.facilitator_client,
         )
         return Paywall(
             realm=REALM,

@@ -1,5 +1,6 @@
 """What a paid handler answers reaches whoever paid as FastAPI would send it, with a receipt."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from fastapi.responses import (
     StreamingResponse,
 )
 from pydantic import BaseModel, Field
+from starlette.types import Message
 
 from tests.seller.paywall.support import EvmSeller, Payer
 from waystation.seller.paywall.asking import Visit
@@ -145,6 +147,17 @@ async def test_a_part_of_a_file_is_not_sold_as_the_file(
     assert (answer.status_code, answer.text) == (200, "a whole file")
 
 
+async def test_a_refund_that_only_people_can_make_is_listed_until_they_have(
+    payer: Payer, seller: EvmSeller
+) -> None:
+    seller.app.get("/gone")(seller.paywall.charge(seller.price, refund_errors=True)(failing_by_http))
+    assert (await payer.client.get("/gone")).status_code == 404
+    await seller.paywall.reconcile()
+    [due] = await seller.paywall.refunds_due()
+    assert await seller.paywall.note_refunded(due, "0xsent-back")
+    assert await seller.paywall.refunds_due() == []
+
+
 async def test_a_free_request_of_a_paid_route_is_left_to_fastapi(seller: EvmSeller) -> None:
     seller.app.get("/free", status_code=203)(seller.paywall.charge(lambda _: None)(injected))
     async with seller.http() as client:
@@ -213,6 +226,50 @@ async def test_a_large_answer_that_breaks_off_is_still_owed(payer: Payer, seller
     assert entry.state is EntryState.CHARGED
     async with seller.http() as client:
         assert (await client.get("/large", headers=payer.proof())).status_code == 200
+
+
+async def test_a_client_that_leaves_a_large_answer_is_still_owed_it(payer: Payer, seller: EvmSeller) -> None:
+    offer(seller, "/large", large_body())
+    [(name, value)] = (await payer.proof_for("/large")).items()
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/large",
+        "raw_path": b"/large",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"api.test"), (name.encode(), value.encode())],
+        "server": ("api.test", 80),
+        "client": ("127.0.0.1", 1),
+    }
+    left, received = asyncio.Event(), 0
+    asked = False
+
+    async def receive() -> Message:
+        nonlocal asked
+        if not asked:
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal received
+        received += len(message.get("body", b""))
+        if received:
+            left.set()
+            await asyncio.sleep(0)
+
+    await seller.app(scope, receive, send)
+    await asyncio.gather(*seller.paywall._running.values())
+    [owed] = await seller.paywall.undelivered()
+    assert (owed.state, owed.lease) == (EntryState.CHARGED, None)
+    async with seller.http() as client:
+        again = await client.get("/large", headers={name: value})
+    assert len(again.content) > MAX_ANSWER_BYTES
 
 
 @pytest.mark.parametrize("status", [402, 408, 425, 429, 500, 503])

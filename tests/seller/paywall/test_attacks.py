@@ -216,22 +216,6 @@ async def test_a_signature_by_someone_else_is_refused(payer: Payer, seller: EvmS
     assert await settled(seller) == 0
 
 
-async def test_a_lost_settlement_answer_is_a_500_without_a_challenge_and_heals(
-    payer: Payer, seller: EvmSeller
-) -> None:
-    seller.facilitator.lose = 1
-    answer = await payer.client.get("/report")
-    assert answer.status_code == 500
-    assert "www-authenticate" not in answer.headers
-    assert "payment-required" not in answer.headers
-    assert answer.headers["cache-control"] == "no-store"
-    async with seller.http() as client:
-        again = await client.get("/report", headers=payer.proof())
-    assert again.status_code == 200
-    assert await settled(seller) == 1
-    assert seller.runs.total() == 1
-
-
 @pytest.mark.parametrize("step", ["/verify", "/settle"])
 async def test_a_crash_before_the_charge_heals(payer: Payer, seller: EvmSeller, step: str) -> None:
     seller.facilitator.only = step

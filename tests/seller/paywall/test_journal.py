@@ -10,8 +10,9 @@ import pytest
 from tests.world.redis import NO_REDIS, REDIS, running_redis
 from waystation.models.money import Money
 from waystation.models.payments import Rail
+from waystation.seller.paywall import journal, redis_journal
 from waystation.seller.paywall.entries import Charge, Entry, EntryState, Lease, StoredAnswer
-from waystation.seller.paywall.journal import Journal, SqliteJournal
+from waystation.seller.paywall.journal import Journal, SqliteJournal, every_in_state
 from waystation.seller.paywall.redis_journal import RedisJournal
 
 NOW = datetime.now(UTC)
@@ -54,8 +55,8 @@ async def journals(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         url = request.getfixturevalue("redis_url")
         pair = (RedisJournal(url, prefix=tmp_path.name), RedisJournal(url, prefix=tmp_path.name))
     yield pair
-    for journal in pair:
-        await journal.close()
+    for made in pair:
+        await made.close()
 
 
 async def test_of_two_inserts_one_wins(journals: tuple[Journal, Journal]) -> None:
@@ -101,6 +102,17 @@ async def test_entries_are_found_by_state_and_age_and_forgotten_when_finished(
     assert await journals[1].forget(delivered_before=NOW) == 1
     assert await journals[1].load("done") is None
     assert await journals[1].load("open") is not None
+
+
+async def test_entries_that_stay_open_hide_no_others(
+    journals: tuple[Journal, Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (journal, redis_journal):
+        monkeypatch.setattr(module, "MAX_OPEN_ENTRIES_PER_READ", 2)
+    for number in range(7):
+        await journals[0].insert(entry(f"k{number}", NOW - timedelta(seconds=number)))
+    found = await every_in_state(journals[1], EntryState.CLAIMED, created_before=NOW + timedelta(1))
+    assert [one.key for one in found] == [f"k{number}" for number in reversed(range(7))]
 
 
 def test_money_only_moves_forward_in_an_entry() -> None:

@@ -262,6 +262,18 @@ async def test_an_error_gives_the_money_back_once_where_the_route_says_so(
     assert await shop.paywall.refunds_due() == []
 
 
+async def test_a_second_token_under_one_idempotency_key_is_not_charged(shop: StripeSeller) -> None:
+    key = {"idempotency-key": "order-7"}
+    async with shop.http() as client:
+        declined = await shop.credential(client, await shop.issue(card="pm_card_visa_chargeDeclined"))
+        assert (await client.get("/report", headers=declined | key)).status_code == 402
+        first = await shop.credential(client, await shop.issue()) | key
+        second = await shop.credential(client, await shop.issue()) | key
+        answers = [await client.get("/report", headers=headers) for headers in (first, second, first)]
+    assert [answer.status_code for answer in answers] == [200, 409, 200]
+    assert len(await shop.charges()) == 1
+
+
 async def test_a_refund_whose_answer_was_lost_is_made_once(shop: StripeSeller) -> None:
     shop.network.only, shop.network.lose = "/refunds", 1
     async with shop.stock_client() as client:

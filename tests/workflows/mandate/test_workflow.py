@@ -14,7 +14,9 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.contract import CommitFor, ReleaseFor, ReserveFor
 from activities.mandates import MandateActivities
+from activities.proofs import ProofActivities
 from tests.support import eventually
+from tests.world.keys import TRUSTING
 from tests.world.temporal import TEMPORAL
 from tests.world.time_skipping import running_time_skipping
 from waystation.models.mandates import (
@@ -64,7 +66,7 @@ def worker_for(client: Client, queue: str, **options: Any) -> Worker:
         client,
         task_queue=queue,
         workflows=[Mandate],
-        activities=[activities.holder_is_running],
+        activities=[activities.holder_is_running, ProofActivities(TRUSTING).check_proof],
         **{"workflow_runner": WORKFLOW_RUNNER, **options},
     )
 

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from tests.buyer.bench import USDC, Bench, has_credential, times, usd
 from waystation.buyer.wallet import Wallet
 from waystation.models.money import Money
-from waystation.models.payments import MintedCredential
+from waystation.models.payments import REVEAL, MintedCredential
 from waystation.redaction import install_redaction
 from waystation.settings import WalletSettings
 from workflows.paid_request import PaidRequest
@@ -60,17 +60,22 @@ async def test_no_secret_in_history_trail_view_or_logs(
         assert secret not in logged
 
 
-async def test_the_same_search_finds_secrets_in_an_unencrypted_history(bench: Bench) -> None:
-    """Shows that the search above would find them."""
-    mandate = await bench.mandate(usd(1_000))
-    handle = await bench.start("/v1/reports/rain", usd(60), mandate)
+@pytest.mark.parametrize("card", [True, False])
+async def test_a_decrypted_history_gives_no_credential_away(bench: Bench, card: bool) -> None:
+    """Agents have the payload keys. What they could read here is all that they can read."""
+    price = usd(60) if card else Money(amount=1_000, currency=USDC)
+    mandate = await bench.mandate(usd(1_000) if card else Money(amount=10_000, currency=USDC))
+    handle = await bench.start("/v1/reports/rain" if card else "/v1/quotes/A", price, mandate)
     await handle.result()
     history = json.loads((await handle.fetch_history()).to_json())
     clear = "".join(
         base64.b64decode(part).decode(errors="replace") for part in _strings(history) if _is_base64(part)
     )
+    assert "https://paid.test/v1/" in clear, "the search finds what is there"
+    assert "sealed:tests:" in clear
     for secret in credentials(bench) | set(await bench.all_tokens()):
-        assert secret in clear
+        assert secret not in clear
+        assert base64.b64encode(secret.encode()).decode() not in clear
 
 
 def _strings(value: object) -> list[str]:
@@ -99,7 +104,8 @@ def test_a_credential_shows_nothing_of_itself() -> None:
         token_id=SecretStr("spt_secret"),
     )
     assert "secret" not in repr(credential).replace("SecretStr", "")
-    assert MintedCredential.model_validate_json(credential.model_dump_json()) == credential
+    assert "secret" not in credential.model_dump_json(), "a payload can't give it away"
+    assert MintedCredential.model_validate_json(credential.model_dump_json(context=REVEAL)) == credential
 
 
 def test_the_wallets_key_is_encrypted_at_rest_and_in_no_repr(tmp_path: Path) -> None:

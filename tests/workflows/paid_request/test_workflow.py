@@ -4,19 +4,22 @@ import asyncio
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from api.errors import Conflict
 from api.gateways.money import MoneyGateway
 from tests.buyer.bench import AGENT, USDC, Bench, eventually, has_credential, times, usd
 from tests.buyer.evil import EvilServer, ask, forged_receipt, stripe_challenge, x402_required
+from waystation.buyer import offer_choice
 from waystation.buyer.answers import AnswerStore
+from waystation.buyer.outcomes import counts_as_spent
 from waystation.models.decisions import (
     Approve,
     Cancel,
@@ -25,7 +28,7 @@ from waystation.models.decisions import (
 )
 from waystation.models.money import Money
 from waystation.models.payments import PaidRequestView, Rail
-from workflows.paid_request import PaidRequest
+from workflows.paid_request import PaidRequest, authorization
 from workflows.trail import verify
 
 
@@ -709,16 +712,26 @@ async def test_a_caller_cannot_smuggle_a_credential_or_key_of_its_own(bench: Ben
         assert request.headers["host"] == "paid.test"
 
 
-async def test_a_request_with_its_own_authorization_is_paid_by_x402_only(bench: Bench) -> None:
+async def test_a_request_with_its_own_authorization_keeps_it(bench: Bench) -> None:
     headers = [("Authorization", "Bearer of-the-caller")]
     dollars, tokens = await bench.mandate(usd(1_000)), await bench.mandate(usdc(10_000_000))
-    refused = await bench.pay("/v1/facts/7", usd(60), dollars, request={"headers": headers})
-    assert refused.refusal is not None
-    assert refused.refusal.rule == "other_currency"
-    paid = await bench.pay("/v1/facts/7", usdc(600_000), tokens, request={"headers": headers})
-    assert paid.status == "delivered"
-    [sent] = [request for request in bench.network.sent_to("paid.test") if has_credential(request)]
-    assert sent.headers["authorization"] == "Bearer of-the-caller"
+    for price, mandate, header in (
+        (usd(60), dollars, "payment-authorization"),
+        (usdc(600_000), tokens, "payment-signature"),
+    ):
+        paid = await bench.pay("/v1/facts/7", price, mandate, request={"headers": headers})
+        assert paid.status == "delivered"
+        [sent] = [one for one in bench.network.sent_to("paid.test") if header in one.headers]
+        assert sent.headers["authorization"] == "Bearer of-the-caller"
+
+
+async def test_a_server_of_the_first_x402_version_is_told_apart(bench: Bench) -> None:
+    server = EvilServer(lambda request, n: ask(), lambda request, n: Response())
+    bench.network.add("evil.test", server.app)
+    view = await bench.pay("https://evil.test/", usdc(2_000), await bench.mandate(usdc(10_000)))
+    assert view.refusal is not None
+    assert view.refusal.rule == "no_usable_offer"
+    assert "x402 version 1" in view.refusal.message
 
 
 async def test_a_server_that_hangs_is_given_up_and_its_token_voided(
@@ -779,3 +792,53 @@ async def test_two_hundred_offers_are_not_all_read(bench: Bench) -> None:
     assert view.offer is not None
     assert view.offer.price.amount == 50
     assert len(await bench.all_tokens()) == 1
+
+
+# What nobody expected
+
+
+class Broken:
+    """Fails as often as told, then does what it stands for."""
+
+    def __init__(self, works: Callable[..., Any], failures: int) -> None:
+        self.works, self.failures = works, failures
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise ZeroDivisionError
+        return self.works(*arguments, **named)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_money_that_moved_is_committed_whatever_fails(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    broken = Broken(counts_as_spent, failures)
+    monkeypatch.setattr(authorization, "counts_as_spent", broken)
+    mandate = await bench.mandate(usd(1_000))
+    view = await bench.pay("/v1/reports/rain", usd(60), mandate)
+    assert broken.failures < 0
+    assert view.status == "delivered"
+    assert await bench.charges() == [50]
+    assert await bench.balance(mandate) == (50, 0)
+
+
+async def test_room_is_released_where_nothing_was_paid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offer_choice, "choose_offer", Broken(offer_choice.choose_offer, 99))
+    mandate = await bench.mandate(usd(1_000))
+    view = await bench.pay("/v1/reports/rain", usd(60), mandate)
+    assert view.refusal is not None
+    assert (view.status, view.refusal.rule, view.money_moved) == ("failed", "internal_error", "no")
+    assert await bench.balance(mandate) == (0, 0)
+
+
+async def test_what_can_be_neither_paid_nor_undone_ends_with_a_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorization, "counts_as_spent", Broken(counts_as_spent, 99))
+    handle = await bench.start("/v1/reports/rain", usd(60), await bench.mandate(usd(1_000)))
+    with pytest.raises(WorkflowFailureError) as failed:
+        await handle.result()
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert failed.value.cause.type == "Unexpected"

@@ -13,6 +13,7 @@ from activities.registration import open_purchase_activities
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
 from tests.workflows.purchase.support import Buyer
 from tests.workflows.purchase.town import Town
+from tests.world.keys import TRUSTING, VAULT
 from tests.world.sandbox import Processor, running_processor
 from tests.world.temporal import TemporalServer
 from waystation.settings import MoneySettings
@@ -58,7 +59,9 @@ async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterat
         seller_default_credential=SecretStr(SHOP_KEY),
     )
     async with AsyncExitStack() as resources:
-        activities = await open_purchase_activities(encrypted, settings, resources)
+        activities = await open_purchase_activities(
+            encrypted, settings, resources, verifier=TRUSTING, vault=VAULT
+        )
         async with Worker(
             encrypted,
             task_queue=queue,

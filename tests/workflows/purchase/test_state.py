@@ -20,7 +20,7 @@ from workflows.purchase.state import (
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HELD = HeldReservation(key="p:reserve:1", amount=Money(amount=2480, currency="usd"))
-TOKEN = PaymentToken(id="spt_1", fingerprint="abc", status="active")
+TOKEN = PaymentToken(sealed="sealed:k:AAAA", fingerprint="abc", status="active")
 
 
 def checked() -> PurchaseState:

@@ -21,6 +21,7 @@ from tests.support import eventually
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
 from tests.workflows.purchase.support import Buyer
 from tests.workflows.purchase.test_loop import AUTO, TOTAL, nothing_happened, paid_once
+from tests.world.keys import TRUSTING, VAULT
 from tests.world.sandbox import Processor
 from tests.world.time_skipping import running_time_skipping
 from waystation.models.purchases import OrderEventReceived, Revise
@@ -36,7 +37,12 @@ async def working(client: Client, processor: Processor, **options: Any) -> Async
     stripe, connections = open_stripe("sk_test_agent", api_base=processor.url)
     async with httpx.AsyncClient() as http:
         activities = purchase_activities(
-            client, http=http, sellers=SellerCredentials({}, default=SecretStr("key")), processor=stripe
+            client,
+            http=http,
+            sellers=SellerCredentials({}, default=SecretStr("key")),
+            processor=stripe,
+            verifier=TRUSTING,
+            vault=VAULT,
         )
         given = {"workflow_runner": WORKFLOW_RUNNER, **options}
         async with Worker(

@@ -22,6 +22,7 @@ from waystation.errors import WaystationError
 from waystation.models.base import Frozen
 from waystation.models.money import MinorUnits
 from waystation.models.payments import (
+    REVEAL,
     AllowanceAnswer,
     MintCall,
     MintedCredential,
@@ -218,7 +219,9 @@ class AllowanceJournal:
         )
 
     async def _seal(self, payment: JournalPayment) -> bytes:
-        payload = Payload(metadata={"encoding": b"json/plain"}, data=payment.model_dump_json().encode())
+        payload = Payload(
+            metadata={"encoding": b"json/plain"}, data=payment.model_dump_json(context=REVEAL).encode()
+        )
         sealed = [payload] if self._codec is None else await self._codec.encode([payload])
         return sealed[0].SerializeToString()
 

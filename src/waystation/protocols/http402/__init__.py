@@ -13,6 +13,7 @@ from waystation.protocols.http402.challenges import (
     x402_extensions,
 )
 from waystation.protocols.http402.credentials import (
+    credential_header,
     evm_credential,
     mpp_evm_nonce,
     payment_identifier,
@@ -20,6 +21,7 @@ from waystation.protocols.http402.credentials import (
     x402_credential,
 )
 from waystation.protocols.http402.offers import (
+    MAX_CANDIDATES,
     MAX_OFFERS,
     ParsedOffers,
     parse_offers,
@@ -28,7 +30,7 @@ from waystation.protocols.http402.offers import (
     x402_challenge_id,
     x402_timeout_seconds,
 )
-from waystation.protocols.http402.receipts import parse_receipt
+from waystation.protocols.http402.receipts import parse_receipt, parse_settlement_failure
 from waystation.protocols.http402.wire import (
     MAX_HEADER_CHARACTERS,
     PAYMENT_AUTHORIZATION,
@@ -57,6 +59,7 @@ from waystation.protocols.http402.wire import (
 )
 
 __all__ = [
+    "MAX_CANDIDATES",
     "MAX_HEADER_CHARACTERS",
     "MAX_OFFERS",
     "PAYMENT_AUTHORIZATION",
@@ -77,6 +80,7 @@ __all__ = [
     "as_object",
     "as_text",
     "bind_x402_terms",
+    "credential_header",
     "decode_json_header",
     "encode_json_header",
     "evm_asset",
@@ -89,6 +93,7 @@ __all__ = [
     "parse_mpp_challenge",
     "parse_offers",
     "parse_receipt",
+    "parse_settlement_failure",
     "parse_time",
     "payment_identifier",
     "problem",

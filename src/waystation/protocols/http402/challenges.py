@@ -23,6 +23,7 @@ from waystation.protocols.http402.wire import (
     WireError,
     as_object,
     as_text,
+    decode_base64,
     decode_json_header,
     parse_mpp_credential,
     parse_time,
@@ -154,7 +155,7 @@ def _proof(payload: JsonObject) -> str:
 
 def _decode_b64url_json(value: str) -> JsonObject:
     try:
-        decoded = read_json(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
+        decoded = read_json(decode_base64(value))
     except (binascii.Error, ValueError):
         raise WireError("not base64url of JSON") from None
     if not isinstance(decoded, dict):

@@ -31,6 +31,11 @@ def stripe_credential(wire: str, token: str) -> str:
     return Credential(challenge=challenge.to_echo(), payload=payload).to_authorization()
 
 
+def credential_header(wire: str) -> str:
+    """Returns the header, in lower case, in which a challenge wants its credential."""
+    return parse_mpp_challenge(wire).credential_header.lower()
+
+
 def mpp_evm_nonce(challenge_id: str, realm: str) -> str:
     """Returns the EIP-3009 nonce that the MPP ``evm`` method ties to its challenge."""
     text = json.dumps([challenge_id, realm], separators=(",", ":"), ensure_ascii=False)

@@ -7,9 +7,10 @@ Pure: reads header values, never a socket. Parsing of single headers is left to 
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 import rfc8785
 from pydantic import JsonValue, ValidationError
@@ -18,6 +19,7 @@ from waystation.models.base import JsonObject
 from waystation.models.money import Money
 from waystation.models.payments import Offer, Rail
 from waystation.protocols.http402.wire import (
+    CREDENTIAL_HEADERS,
     MAX_HEADER_CHARACTERS,
     NETWORK,
     PAYMENT_REQUIRED,
@@ -33,7 +35,11 @@ from waystation.protocols.http402.wire import (
 )
 
 MAX_OFFERS = 16
-"""More offers than this in one answer is an attack, not a price list."""
+"""Offers that are taken from one answer: the first ones that can be paid."""
+MAX_CANDIDATES = 64
+"""Offers that are read at all. More in one answer are an attack, not a price list."""
+MAX_TIMEOUT_SECONDS = 86_400
+"""No authorization is valid for longer, whatever a server allows."""
 _FIAT = re.compile(r"[a-z]{3}")
 _AUTH_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: +|$)")
 _AUTH_PARAM = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=")
@@ -56,6 +62,19 @@ def parse_offers(headers: Iterable[tuple[str, str]], *, now: datetime) -> Parsed
     """
     offers: list[Offer] = []
     refused: list[str] = []
+    for wire, index, mpp in islice(_candidates(headers, refused), MAX_CANDIDATES):
+        try:
+            offer = read_offer(wire, index, mpp=mpp)
+            _check_open(offer, now)
+        except WireError as error:
+            refused.append(str(error))
+        else:
+            offers.append(offer)
+    return ParsedOffers(tuple(offers), tuple(refused[:MAX_OFFERS]))
+
+
+def _candidates(headers: Iterable[tuple[str, str]], refused: list[str]) -> Iterator[tuple[str, int, bool]]:
+    """Yields header values and the numbers of the offers in them, and whether they are MPP's."""
     for name, value in headers:
         lowered = name.lower()
         if lowered not in ("www-authenticate", PAYMENT_REQUIRED):
@@ -63,18 +82,9 @@ def parse_offers(headers: Iterable[tuple[str, str]], *, now: datetime) -> Parsed
         if len(value) > MAX_HEADER_CHARACTERS:
             refused.append(f"{lowered} header is longer than {MAX_HEADER_CHARACTERS} characters")
             continue
-        readers = _mpp_candidates(value) if lowered == "www-authenticate" else _x402_candidates(value)
-        for wire, index in readers:
-            if len(offers) + len(refused) >= MAX_OFFERS:
-                return ParsedOffers(tuple(offers), (*refused, f"more than {MAX_OFFERS} offers"))
-            try:
-                offer = read_offer(wire, index, mpp=lowered == "www-authenticate")
-                _check_open(offer, now)
-            except WireError as error:
-                refused.append(str(error))
-            else:
-                offers.append(offer)
-    return ParsedOffers(tuple(offers), tuple(refused))
+        mpp = lowered == "www-authenticate"
+        for wire, index in _mpp_candidates(value) if mpp else _x402_candidates(value):
+            yield wire, index, mpp
 
 
 def read_offer(wire: str, index: int, *, mpp: bool) -> Offer:
@@ -140,8 +150,10 @@ def _split_outside_quotes(value: str) -> list[str]:
 
 def _mpp_offer(wire: str) -> Offer:
     challenge = parse_mpp_challenge(wire)
-    if challenge.header is not None:
-        raise WireError("challenge asks for its credential in another header than Authorization")
+    if challenge.credential_header.lower() not in CREDENTIAL_HEADERS:
+        raise WireError(
+            "challenge asks for its credential in another header than Authorization or Payment-Authorization"
+        )
     if challenge.intent != "charge":
         raise WireError(f"unknown intent {challenge.intent!r} of method {challenge.method!r}")
     readers = {"stripe": _stripe_terms, "evm": _evm_terms}
@@ -230,9 +242,9 @@ def x402_timeout_seconds(wire: str, index: int) -> int:
 
 def _timeout_of(terms: JsonObject) -> int:
     timeout = terms.get("maxTimeoutSeconds")
-    if isinstance(timeout, bool) or not isinstance(timeout, int) or not 0 < timeout <= 86_400:
-        raise WireError("x402 maxTimeoutSeconds must be an integer from 1 to 86400")
-    return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout <= 0:
+        raise WireError("x402 maxTimeoutSeconds must be a positive integer")
+    return min(timeout, MAX_TIMEOUT_SECONDS)
 
 
 def _check_x402_extra(terms: JsonObject) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC
 from pydantic import ValidationError
 
 from waystation.models.payments import Rail, Receipt
+from waystation.models.times import clamped
 from waystation.protocols.http402.wire import (
     MAX_HEADER_CHARACTERS,
     PAYMENT_RECEIPT,
@@ -14,6 +15,8 @@ from waystation.protocols.http402.wire import (
     decode_json_header,
     parse_mpp_receipt,
 )
+
+MAX_REASON_CHARACTERS = 64
 
 
 def parse_receipt(headers: Iterable[tuple[str, str]], rail: Rail) -> Receipt | None:
@@ -27,6 +30,22 @@ def parse_receipt(headers: Iterable[tuple[str, str]], rail: Rail) -> Receipt | N
         return None
 
 
+def parse_settlement_failure(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Returns why an x402 payment was not settled, as the server says; None if it says nothing."""
+    values = {name.lower(): value for name, value in headers}
+    stated = values.get(PAYMENT_RESPONSE)
+    if stated is None or len(stated) > MAX_HEADER_CHARACTERS:
+        return None
+    try:
+        settled = decode_json_header(stated)
+    except WireError:
+        return None
+    reason = settled.get("errorReason")
+    if settled.get("success") is not False or not isinstance(reason, str):
+        return None
+    return reason[:MAX_REASON_CHARACTERS] or None
+
+
 def _mpp_receipt(value: str | None, rail: Rail) -> Receipt | None:
     if value is None or len(value) > MAX_HEADER_CHARACTERS:
         return None
@@ -35,7 +54,9 @@ def _mpp_receipt(value: str | None, rail: Rail) -> Receipt | None:
         rail=rail,
         status=receipt.status,
         reference=receipt.reference,
-        timestamp=receipt.timestamp if receipt.timestamp.tzinfo else receipt.timestamp.replace(tzinfo=UTC),
+        timestamp=clamped(
+            receipt.timestamp if receipt.timestamp.tzinfo else receipt.timestamp.replace(tzinfo=UTC)
+        ),
     )
 
 

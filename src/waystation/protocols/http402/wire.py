@@ -18,6 +18,7 @@ from mpp import Receipt as MppReceipt
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
+from waystation.models.times import clamped
 from waystation.rfc3339 import parse_rfc3339
 
 MAX_HEADER_CHARACTERS = 16 * 1024
@@ -28,6 +29,8 @@ PAYMENT_SIGNATURE = "payment-signature"
 PAYMENT_RESPONSE = "payment-response"
 PAYMENT_RECEIPT = "payment-receipt"
 PAYMENT_AUTHORIZATION = "payment-authorization"
+CREDENTIAL_HEADERS = frozenset({"authorization", PAYMENT_AUTHORIZATION})
+"""Where an MPP credential may be sent."""
 """Where an MPP credential may go as well, so that ``Authorization`` can carry a login."""
 PROBLEM_BASE = "https://paymentauth.org/problems/"
 
@@ -61,7 +64,7 @@ def parse_mpp_credential(wire: str) -> Credential:
     Raises:
         WireError: The header doesn't say what its protocol asks for.
     """
-    return _read_mpp(Credential.from_authorization, wire, "credential")
+    return _read_mpp(Credential.from_authorization, wire.translate(_URL_BASE64), "credential")
 
 
 def parse_mpp_receipt(wire: str) -> MppReceipt:
@@ -153,13 +156,27 @@ def parse_time(value: str) -> datetime:
         WireError: The header doesn't say what its protocol asks for.
     """
     try:
-        return parse_rfc3339(value)
+        return clamped(parse_rfc3339(value))
     except ValueError as error:
         raise WireError(f"timestamp {error}") from None
 
 
+def decode_base64(value: str) -> bytes:
+    """Decodes base64 or base64url, padded or not: clients mix them up.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    plain = value.strip().translate(_PLAIN_BASE64)
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
+_PLAIN_BASE64: Final = str.maketrans("-_", "+/")
+_URL_BASE64: Final = str.maketrans("+/", "-_")
+
+
 def decode_json_header(value: str) -> JsonObject:
-    """Decodes an x402 header: base64 of a JSON object.
+    """Decodes an x402 header: base64 or base64url of a JSON object.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
@@ -167,7 +184,7 @@ def decode_json_header(value: str) -> JsonObject:
     if len(value) > MAX_HEADER_CHARACTERS * 4:
         raise WireError("x402 header is too long")
     try:
-        decoded = read_json(base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True))
+        decoded = read_json(decode_base64(value))
         rfc8785.dumps(decoded)
     except (binascii.Error, ValueError, rfc8785.CanonicalizationError):
         raise WireError("x402 header is not base64 of JSON") from None

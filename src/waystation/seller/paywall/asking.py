@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from waystation.models.base import JsonObject
 from waystation.models.money import Money
 from waystation.protocols import http402
-from waystation.protocols.http402 import RequestScope
-from waystation.seller.paywall.answers import problem_response
+from waystation.protocols.http402 import RequestScope, as_object, as_text
+from waystation.seller.paywall.answers import failed_x402, problem_response
 from waystation.seller.paywall.rails import SellerRail, X402Rail
 
 
@@ -87,6 +87,10 @@ class Asking:
                 "extensions": http402.x402_extensions(),
             }
             response.headers[http402.PAYMENT_REQUIRED] = http402.encode_json_header(required)
+        if accepts and http402.PAYMENT_SIGNATURE in visit.request.headers:
+            network = as_text(as_object(accepts[0], "terms")["network"], "network")
+            for name, value in failed_x402(turned.slug, network).items():
+                response.headers.setdefault(name, value)
         return response
 
     def _bind_x402(self, terms: JsonObject, scope: RequestScope, expires_at: datetime) -> JsonObject:

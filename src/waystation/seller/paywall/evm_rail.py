@@ -7,7 +7,7 @@ import httpx
 from pydantic import JsonValue, SecretStr, ValidationError
 from x402.schemas import SettleResponse, VerifyResponse
 
-from waystation.models.base import FrozenOpen, JsonObject
+from waystation.models.base import FrozenOpen, JsonObject, replaced
 from waystation.models.money import Money
 from waystation.protocols.http402 import (
     WireError,
@@ -17,11 +17,15 @@ from waystation.protocols.http402 import (
 )
 from waystation.protocols.http402.eip3009 import TokenAsset, recover_signer
 from waystation.seller.paywall.entries import Charge, Entry, SignedTransfer
+from waystation.seller.paywall.evm_chain import TokenChain
 from waystation.seller.paywall.rails import BadPayment, Outcome, PaymentPayload, Refused, Settled, Unclear
 
 FACILITATOR_TIMEOUT_SECONDS = 30.0
 AUTHORIZATION_MAX_SECONDS = 3_600
 """An authorization valid for longer than this is refused."""
+MIN_TIMEOUT_SECONDS = 10
+SETTLING_SECONDS = 6
+"""Facilitators settle nothing that expires within so many seconds."""
 
 
 class _Authorization(FrozenOpen):
@@ -60,8 +64,10 @@ class AuthorizationPayment:
         """See ``PaymentPayload``. A resend after that time is fine: it settles nothing new."""
         after, before = int(self.authorization["validAfter"]), int(self.authorization["validBefore"])
         seconds = int(now.timestamp())
-        if not after <= seconds < before <= seconds + AUTHORIZATION_MAX_SECONDS:
-            raise BadPayment("the authorization isn't valid now, or for too long")
+        if not after <= seconds or not seconds + SETTLING_SECONDS <= before:
+            raise BadPayment("the authorization isn't valid now, or expires before it can be settled")
+        if before > seconds + AUTHORIZATION_MAX_SECONDS:
+            raise BadPayment(f"the authorization is valid for more than {AUTHORIZATION_MAX_SECONDS} seconds")
 
 
 class EvmRail:
@@ -76,11 +82,25 @@ class EvmRail:
         recipient: str,
         facilitator_url: str,
         client: httpx.AsyncClient | None = None,
+        rpc_url: str | None = None,
         max_timeout_seconds: int = 300,
     ) -> None:
+        """``rpc_url`` is a JSON-RPC endpoint of the chain: it tells what became of a payment whose settlement
+        nobody answered. Without it only people can find out (``Paywall.unclear``).
+
+        ``max_timeout_seconds`` (x402: ``maxTimeoutSeconds``) is for how long payers sign.
+
+        Raises:
+            ValueError: An address can't be read, or ``max_timeout_seconds`` is out of range.
+        """
+        if not MIN_TIMEOUT_SECONDS <= max_timeout_seconds <= AUTHORIZATION_MAX_SECONDS:
+            raise ValueError(
+                f"max_timeout_seconds is from {MIN_TIMEOUT_SECONDS} to {AUTHORIZATION_MAX_SECONDS}"
+            )
         self._asset = asset
         self._facilitator_url = facilitator_url.rstrip("/")
         self._client = client or httpx.AsyncClient(timeout=FACILITATOR_TIMEOUT_SECONDS)
+        self._chain = TokenChain(asset, rpc_url, self._client) if rpc_url else None
         self._max_timeout_seconds = max_timeout_seconds
         self.payee = parse_address(recipient)
         self.currency = asset.currency
@@ -176,11 +196,28 @@ class EvmRail:
             },
             "paymentRequirements": terms,
         }
-        if entry.attempts <= 1:
+        if entry.attempts > 1:
+            # An earlier attempt may have settled, and stock facilitators don't recognize their own.
+            known = await self.find(entry)
+            if not isinstance(known, Unclear):
+                return known
+        else:
             # A failure to settle often explains nothing. Verifying first explains most failures.
             refusal = await self._verify(body)
             if refusal is not None:
-                return refusal
+                return await self._certain(refusal, entry)
+        return await self._certain(await self._settle(body, entry), entry)
+
+    async def _certain(self, outcome: Outcome, entry: Entry) -> Outcome:
+        """Asks the chain where the facilitator leaves it open whether money moved."""
+        if not isinstance(outcome, Unclear):
+            return outcome
+        if outcome.transaction is not None:
+            entry = replaced(entry, transaction=outcome.transaction)
+        found = await self.find(entry)
+        return outcome if isinstance(found, Unclear) else found
+
+    async def _settle(self, body: JsonObject, entry: Entry) -> Outcome:
         answer = await self._ask("settle", body)
         if isinstance(answer, Unclear):
             return answer
@@ -202,16 +239,22 @@ class EvmRail:
         if verified.is_valid:
             return None
         reason = verified.invalid_reason or "no reason given"
-        if reason.startswith("unexpected"):
+        if reason == NONCE_USED or reason.startswith("unexpected"):
             return Unclear(f"the facilitator could not verify ({reason})")
         return Refused(f"the facilitator refused the authorization ({reason})")
 
     async def _ask(self, what: str, body: JsonObject) -> httpx.Response | Unclear:
         url = f"{self._facilitator_url}/{what}"
         try:
-            return await self._client.post(url, json=body, timeout=FACILITATOR_TIMEOUT_SECONDS)
+            answer = await self._client.post(
+                url, json=body, timeout=FACILITATOR_TIMEOUT_SECONDS, follow_redirects=False
+            )
         except httpx.HTTPError as error:
             return Unclear(f"the facilitator didn't answer ({type(error).__name__})")
+        if answer.is_redirect:
+            # A signed authorization goes only where the seller wants it to go.
+            return Unclear(f"the facilitator redirects (HTTP {answer.status_code}); correct facilitator_url")
+        return answer
 
     def _outcome(self, settled: SettleResponse, entry: Entry) -> Outcome:
         if settled.success and settled.transaction:
@@ -226,11 +269,17 @@ class EvmRail:
         sure = settled.error_reason in DEFINITE_FACILITATOR_REFUSALS and not settled.transaction
         if sure and not settled.success and entry.attempts <= 1:
             return Refused(f"the facilitator refused the authorization ({reason})")
-        return Unclear(f"the facilitator could not settle ({reason})")
+        return Unclear(f"the facilitator could not settle ({reason})", settled.transaction or None)
 
     async def find(self, entry: Entry) -> Outcome:
-        """See ``SellerRail``. Facilitators have no lookup; only a resend answers the question."""
-        return Unclear("facilitators offer no lookup; the client's resend will tell")
+        """See ``SellerRail``. Facilitators have no lookup, so the chain itself is asked."""
+        if self._chain is None or entry.transfer is None:
+            return Unclear("facilitators offer no lookup, and no rpc_url is configured")
+        return await self._chain.outcome(entry, entry.transfer)
+
+
+NONCE_USED = "invalid_exact_evm_nonce_already_used"
+"""Who used it, and for whom, only the chain can say: perhaps it was an earlier attempt of ours."""
 
 
 DEFINITE_FACILITATOR_REFUSALS = frozenset(
@@ -240,7 +289,6 @@ DEFINITE_FACILITATOR_REFUSALS = frozenset(
         "invalid_exact_evm_insufficient_balance",
         "invalid_exact_evm_payload_signature",
         "invalid_exact_evm_signature",
-        "invalid_exact_evm_nonce_already_used",
         "invalid_exact_evm_payload_authorization_valid_before",
         "invalid_exact_evm_payload_recipient_mismatch",
         "invalid_exact_evm_payload_authorization_value_mismatch",

@@ -48,8 +48,13 @@ class Journal(Protocol):
         """Writes the successor of ``version - 1``. Returns False if another writer came first."""
         ...
 
-    async def in_state(self, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
-        """Returns the oldest entries in a state, at most ``MAX_OPEN_ENTRIES_PER_READ``."""
+    async def in_state(
+        self, state: EntryState, *, created_before: datetime, after: Entry | None = None
+    ) -> Sequence[Entry]:
+        """Returns the oldest entries in a state, at most ``MAX_OPEN_ENTRIES_PER_READ``.
+
+        Given the last one of a page as ``after``, it returns the next page.
+        """
         ...
 
     async def forget(self, *, delivered_before: datetime) -> int:
@@ -59,6 +64,16 @@ class Journal(Protocol):
     async def close(self) -> None:
         """Releases files and connections."""
         ...
+
+
+async def every_in_state(journal: Journal, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
+    """Returns all entries in a state, oldest first, read page by page: open ones can't hide behind others."""
+    found = [*await journal.in_state(state, created_before=created_before)]
+    page = found
+    while page:
+        page = [*await journal.in_state(state, created_before=created_before, after=page[-1])]
+        found += page
+    return found
 
 
 class SqliteJournal:
@@ -107,12 +122,16 @@ class SqliteJournal:
             cursor = await connection.execute(query, row)
         return cursor.rowcount == 1
 
-    async def in_state(self, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
+    async def in_state(
+        self, state: EntryState, *, created_before: datetime, after: Entry | None = None
+    ) -> Sequence[Entry]:
         """See ``Journal``."""
         query = (
-            "SELECT entry FROM paywall_entries WHERE state = ? AND created_at < ? ORDER BY created_at LIMIT ?"
+            "SELECT entry FROM paywall_entries WHERE state = ? AND created_at < ? "
+            "AND (created_at, key) > (?, ?) ORDER BY created_at, key LIMIT ?"
         )
-        row = (state, _stamp(created_before), MAX_OPEN_ENTRIES_PER_READ)
+        last = ("", "") if after is None else (_stamp(after.created_at), after.key)
+        row = (state, _stamp(created_before), *last, MAX_OPEN_ENTRIES_PER_READ)
         async with self._lock:
             connection = await self._open()
             rows = await connection.execute_fetchall(query, row)

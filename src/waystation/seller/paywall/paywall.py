@@ -31,6 +31,7 @@ from waystation.protocols.http402 import (
 )
 from waystation.seller.paywall.answers import delivered, failed_x402, owed, passed_on, unkept
 from waystation.seller.paywall.asking import Asking, TurnedAway, Visit
+from waystation.seller.paywall.bookkeeping import Bookkeeping
 from waystation.seller.paywall.endpoints import (
     Call,
     Endpoint,
@@ -45,14 +46,12 @@ from waystation.seller.paywall.names import Names, idempotency_name, identifier_
 from waystation.seller.paywall.pricing import Pricing, headers_digest, prices_of
 from waystation.seller.paywall.rails import (
     BadPayment,
-    Refused,
     SellerRail,
-    Settled,
     X402Rail,
     rail_of,
 )
 from waystation.seller.paywall.recording import LargeAnswer
-from waystation.seller.paywall.refunds import RefundRule, give_back, never, on_client_error
+from waystation.seller.paywall.refunds import RefundRule, never, on_client_error
 from waystation.seller.paywall.work import Leases, Presented, Work
 
 CHALLENGE_LIFETIME_SECONDS = 300
@@ -60,15 +59,13 @@ LEASE_SECONDS = 15
 WAIT_FOR_OTHER_WORKER_SECONDS = 30
 POLL_OTHER_WORKER_SECONDS = 0.05
 MIN_SECRET_CHARACTERS = 32
-UNCLEAR_AFTER = timedelta(minutes=2)
-"""A payment that is being charged for so long is looked up, or shown to people."""
 
 
 class _CostsNothing(Exception):
     """The request has become free since it was asked to pay: it is served, and its credential is not used."""
 
 
-class Paywall:
+class Paywall(Bookkeeping):
     """Prices routes and takes payments for them. One per process, sharing journal and secret."""
 
     def __init__(
@@ -95,10 +92,9 @@ class Paywall:
             raise ValueError(f"secret_key needs at least {MIN_SECRET_CHARACTERS} characters")
         if not rails:
             raise ValueError("a paywall needs at least one rail")
+        super().__init__(journal, rails)
         self.realm = realm
-        self.journal = journal
         self._secret_key = secret_key
-        self._rails = tuple(rails)
         self._challenge_lifetime = timedelta(seconds=challenge_seconds)
         self._public_url = public_url
         self._leases = Leases(timedelta(seconds=lease_seconds))
@@ -129,50 +125,11 @@ class Paywall:
 
         return decorate
 
-    async def reconcile(self, *, older_than: timedelta = UNCLEAR_AFTER) -> int:
-        """Resolves charges whose outcome is unknown, and makes refunds that are due.
-
-        Returns how many turned out to be charged. Run it from time to time. It charges nothing.
-        """
-        found = 0
-        for entry in await self.unclear(older_than=older_than):
-            rail = self._rail_for(entry)
-            outcome = None if rail is None else await rail.find(entry)
-            if isinstance(outcome, Settled):
-                found += await self.journal.replace(entry.charged(outcome.charge))
-            elif isinstance(outcome, Refused):
-                await self.journal.replace(entry.refused(outcome.reason))
-        for entry in await self.refunds_due():
-            refund = await give_back(self._rail_for(entry), entry)
-            if refund is not None:
-                await self.journal.replace(entry.refunded(refund))
-        return found
-
-    async def unclear(self, *, older_than: timedelta = UNCLEAR_AFTER) -> Sequence[Entry]:
-        """Returns payments of which nobody knows whether money moved, and that nobody works on."""
-        now = datetime.now(UTC)
-        entries = await self.journal.in_state(EntryState.CLAIMED, created_before=now - older_than)
-        return [entry for entry in entries if not entry.held_by_other("", now)]
-
-    async def undelivered(self) -> Sequence[Entry]:
-        """Returns payments that were charged but not delivered yet: refund them, or wait."""
-        return await self.journal.in_state(EntryState.CHARGED, created_before=datetime.now(UTC))
-
-    async def refunds_due(self) -> Sequence[Entry]:
-        """Returns payments whose answer gives the money back, and whose money isn't back yet."""
-        return await self.journal.in_state(EntryState.REFUNDING, created_before=datetime.now(UTC))
-
     async def close(self) -> None:
         """Waits for work in progress and closes the journal."""
         if self._running:
             await asyncio.wait(list(self._running.values()))
         await self.journal.close()
-
-    def _rail_for(self, entry: Entry) -> SellerRail | None:
-        for rail in self._rails:
-            if (rail.currency, rail.payee) == (entry.price.currency, entry.payee):
-                return rail
-        return None
 
     # One request
 
@@ -388,6 +345,6 @@ def _response(entry: Entry, presented: Presented, retry_after: str | None) -> Re
         raise TurnedAway("verification-failed", 402, f"No money moved: {entry.refusal}.")
     if entry.answer is not None:
         return delivered(entry)
-    if entry.unkept and presented.expired:
+    if entry.unkept and (presented.expired or entry.key != presented.key):
         return unkept(entry)
     return owed(entry, retry_after)

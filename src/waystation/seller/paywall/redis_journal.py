@@ -68,9 +68,11 @@ class RedisJournal:
         written: Any = await self._redis.eval(script, len(keys), *keys, *values)
         return bool(written)
 
-    async def in_state(self, state: EntryState, *, created_before: datetime) -> Sequence[Entry]:
+    async def in_state(
+        self, state: EntryState, *, created_before: datetime, after: Entry | None = None
+    ) -> Sequence[Entry]:
         """See ``Journal``."""
-        keys = await self._keys_before(state, created_before)
+        keys = await self._keys_before(state, created_before, after)
         entries = [await self.load(key) for key in keys]
         return [entry for entry in entries if entry is not None and entry.state is state]
 
@@ -84,10 +86,12 @@ class RedisJournal:
                 forgotten += 1
         return forgotten
 
-    async def _keys_before(self, state: EntryState, instant: datetime) -> list[str]:
+    async def _keys_before(
+        self, state: EntryState, instant: datetime, after: Entry | None = None
+    ) -> list[str]:
         found: Any = await self._redis.zrangebyscore(
             self._index(state),
-            "-inf",
+            "-inf" if after is None else f"({after.created_at.timestamp():.6f}",
             f"({instant.timestamp():.6f}",
             start=0,
             num=MAX_OPEN_ENTRIES_PER_READ,

@@ -30,7 +30,7 @@ def checked_key(given: str | None) -> str:
     return given
 
 
-def fingerprint(body: object) -> str:
+def body_digest(body: object) -> str:
     """Returns the same digest for bodies that mean the same JSON, whatever their spacing and key order."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
@@ -40,7 +40,7 @@ async def run_once(
     store: Store, scope: str, key: str, body: object, work: Callable[[], Awaitable[Answer]]
 ) -> tuple[Answer, bool]:
     """Returns ``((status, body), replayed)``. A response that is not stored releases the key."""
-    claim = await store.claim(scope, key, fingerprint(body))
+    claim = await store.claim(scope, key, body_digest(body))
     if claim.outcome == "replay":
         return (claim.status, claim.body), True
     if claim.outcome == "conflict":

@@ -143,38 +143,57 @@ class Kit:
         return record
 
     async def ship(self, order_id: str, fulfillment: acp.Fulfillment) -> acp.Order:
-        """Records that a delivery was shipped and tells the agents."""
+        """Records that a delivery was shipped and tells the agents; by default it holds all the rest.
+
+        Raises:
+            ValueError: It holds more than is left, or something that wasn't ordered.
+        """
         now = int(time.time())
         return await self._amend(
             order_id, lambda record: _with_order(record, orders.shipped(record.order, fulfillment, now))
         )
 
     async def deliver(self, order_id: str, fulfillment_id: str) -> acp.Order:
-        """Records that a delivery arrived and tells the agents."""
+        """Records that a delivery arrived and tells the agents.
+
+        Raises:
+            ValueError: The order has no such fulfillment.
+        """
         now = int(time.time())
         return await self._amend(
             order_id, lambda record: _with_order(record, orders.delivered(record.order, fulfillment_id, now))
         )
 
     async def refund(self, order_id: str, amount: int, reason: str, *, key: str) -> acp.Order:
-        """Refunds ``amount`` minor units and tells the agents. The same ``key`` refunds once."""
-        record = await self.order(order_id)
-        if record.payment_intent_id is None:
-            raise ValueError(f"order {order_id} was not paid for: there is nothing to refund")
-        refund_id = await self.charging.refund(record.payment_intent_id, amount, f"{order_id}:refund:{key}")
-        now = int(time.time())
-        return await self._amend(
-            order_id, lambda current: orders.refunded(current, refund_id, amount, reason, now)
-        )
+        """Refunds ``amount`` minor units and tells the agents. The same ``key`` refunds once.
+
+        Raises:
+            ValueError: The amount isn't a positive whole number or is more than is left of the payment,
+                the key was used for another amount, or the order was not paid for.
+        """
+        async with self.checkouts.locks.of(order_id):
+            record = await self.order(order_id)
+            if record.payment_intent_id is None:
+                raise ValueError(f"order {order_id} was not paid for: there is nothing to refund")
+            if orders.check_refund(record, amount, key):
+                return record.order
+            refund_id = await self.charging.refund(
+                record.payment_intent_id, amount, f"{order_id}:refund:{key}"
+            )
+            now = int(time.time())
+            changed = orders.refunded(record, refund_id, amount, reason, now, key=key)
+            return await self._save(record, changed)
 
     async def _amend(self, order_id: str, change: Callable[[OrderRecord], OrderRecord]) -> acp.Order:
         async with self.checkouts.locks.of(order_id):
             record = await self.order(order_id)
-            changed = change(record)
-            if changed == record:
-                return record.order
-            event = deliveries_of(acp.OrderEvent.ORDER_UPDATE, changed.order, self.settings.webhooks)
-            saved = await self.store.save_order(changed, event)
+            return await self._save(record, change(record))
+
+    async def _save(self, record: OrderRecord, changed: OrderRecord) -> acp.Order:
+        if changed == record:
+            return record.order
+        event = deliveries_of(acp.OrderEvent.ORDER_UPDATE, changed.order, self.settings.webhooks)
+        saved = await self.store.save_order(changed, event)
         self.wake_webhooks()
         return saved.order
 

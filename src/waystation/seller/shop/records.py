@@ -49,6 +49,13 @@ class Checkout(Frozen):
     expires_at: StrictInt
 
 
+class Refund(Frozen):
+    """A refund that was made, by the key that the merchant gave it."""
+
+    key: str
+    amount: MinorUnits
+
+
 class OrderRecord(Frozen):
     """An order, and what the kit keeps with it."""
 
@@ -57,6 +64,7 @@ class OrderRecord(Frozen):
     currency: acp.Currency
     total: MinorUnits
     refunded: MinorUnits = 0
+    refunds: tuple[Refund, ...] = ()
     payment_intent_id: str | None = None
     version: StrictInt = 0
     created_at: StrictInt

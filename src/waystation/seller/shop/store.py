@@ -89,7 +89,7 @@ class Store(Protocol):
     async def save_cart(self, cart: CartRecord) -> None: ...
     async def delete_cart(self, cart_id: str) -> None: ...
 
-    async def claim(self, scope: str, key: str, fingerprint: str) -> Claim: ...
+    async def claim(self, scope: str, key: str, body_digest: str) -> Claim: ...
     async def keep_answer(self, scope: str, key: str, status: int, body: bytes) -> None: ...
     async def give_up_claim(self, scope: str, key: str) -> None: ...
 
@@ -278,19 +278,19 @@ class SqliteStore:
 
     # Idempotency keys
 
-    async def claim(self, scope: str, key: str, fingerprint: str) -> Claim:
+    async def claim(self, scope: str, key: str, body_digest: str) -> Claim:
         now = int(time.time())
         async with self._transaction() as db:
             cursor = await db.execute(
                 "INSERT INTO idempotency (scope, key, fingerprint, owner_pid, owner, created) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (scope, key, fingerprint, os.getpid(), self._owner, now),
+                (scope, key, body_digest, os.getpid(), self._owner, now),
             )
             if cursor.rowcount == 1:
                 return Claim(outcome="new")
             found = await _fetched(db, "SELECT * FROM idempotency WHERE scope = ? AND key = ?", (scope, key))
             row = found[0]
-            if row["fingerprint"] != fingerprint:
+            if row["fingerprint"] != body_digest:
                 return Claim(outcome="conflict")
             if row["status"] is not None:
                 return Claim(outcome="replay", status=row["status"], body=row["body"])

@@ -1,0 +1,64 @@
+"""What a person approves, in lines: everything that the digest covers. Pure.
+
+Amounts come before the words of a seller, so that words written from right to left don't move them.
+"""
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from waystation.models.payments import Offer, PaidRequestView
+from waystation.models.purchases import Cart, CartFulfillment, CartLine, CartTotal
+
+
+def cart_lines(cart: Cart, digest: str) -> Iterator[str]:
+    """Yields a cart as the seller states it; amounts are in minor units."""
+    yield f"Checkout {cart.checkout_id} at {cart.seller}, paid to {cart.payee}. Amounts are in minor units."
+    for line in cart.lines:
+        yield from _line(line, cart.currency)
+    for choice in cart.fulfillment:
+        yield _fulfillment(choice, cart.currency)
+    if cart.ship_to is not None:
+        yield "  Sent to:"
+        yield from _fields(cart.ship_to)
+    for code in cart.discount_codes:
+        yield f"  Discount code: {code}"
+    yield from _totals(cart.totals, cart.currency, "  ")
+    yield f"  To pay: {'not stated' if cart.total is None else cart.total} {cart.currency}"
+    yield f"Digest {digest}"
+
+
+def terms_lines(view: PaidRequestView, offer: Offer) -> Iterator[str]:
+    """Yields the terms of a paid request."""
+    yield f"{view.method} {view.url}"
+    yield f"  {offer.price.amount} {offer.price.currency}, paid to {offer.payee} ({offer.rail})"
+    yield f"  Realm: {offer.realm}"
+    if view.body_sha256 is not None:
+        yield f"  SHA-256 of the body in base64: {view.body_sha256}"
+    yield f"Digest {view.terms_digest}"
+
+
+def _line(line: CartLine, currency: str) -> Iterator[str]:
+    each = "" if line.unit_amount is None else f", {line.unit_amount} {currency} each"
+    part = "" if line.parent_id is None else f", part of {line.parent_id}"
+    yield f"  {line.quantity} x {line.item_id}{each}: {line.name or line.item_id} (line {line.line_id}{part})"
+    yield from _totals(line.totals, currency, "      ")
+
+
+def _fulfillment(choice: CartFulfillment, currency: str) -> str:
+    items = f" for {', '.join(choice.item_ids)}" if choice.item_ids else ""
+    return f"  {choice.amount} {currency} for {choice.type} {choice.id}{items}: {choice.title}"
+
+
+def _totals(totals: tuple[CartTotal, ...], currency: str, indent: str) -> Iterator[str]:
+    for total in totals:
+        yield f"{indent}{total.amount:>10} {currency}  {total.label} ({total.type})"
+
+
+def _fields(model: BaseModel, of: str = "") -> Iterator[str]:
+    for name, value in model:
+        words = f"{of}{name.replace('_', ' ')}"
+        if isinstance(value, BaseModel):
+            yield from _fields(value, f"{words} ")
+        elif value is not None:
+            yield f"    {words}: {value}"

@@ -1,0 +1,49 @@
+"""A process that is told to exit does so at once, whoever is connected, and leaves a clean log."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support import eventually
+from tests.world.redis import NO_REDIS, REDIS, running_redis
+from tests.world.stack import running_stack
+from tests.world.temporal import TemporalServer
+from waystation.client import Session
+
+EXIT_SECONDS = 5.0
+"""The docs say 3; the machine may be busy."""
+
+
+async def _follow(session: Session) -> None:
+    async for _ in session.events():
+        pass
+
+
+@pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
+@pytest.mark.parametrize("with_redis", [True, False])
+@pytest.mark.parametrize("open_streams", [0, 3])
+async def test_sigterm_ends_an_api_that_has_served_streams(
+    tmp_path: Path, temporal_server: TemporalServer, with_redis: bool, open_streams: int
+) -> None:
+    async with AsyncExitStack() as resources:
+        settings = {}
+        if with_redis:
+            (tmp_path / "redis").mkdir()
+            settings["redis_url"] = resources.enter_context(running_redis(tmp_path / "redis")).url
+        stack = await resources.enter_async_context(running_stack(tmp_path, temporal_server, **settings))
+        async with stack.client() as client:
+            session = await client.start("demo", message="tokens=4000 rate=50")
+            async for event in session.events():
+                if event.type == "message.delta":
+                    break
+            following = [asyncio.create_task(_follow(session)) for _ in range(open_streams)]
+            await eventually(lambda: session.connected == bool(open_streams))
+            api = stack.apis[stack.ports[0]]
+            await asyncio.to_thread(api.terminate, EXIT_SECONDS)
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+        assert "Traceback" not in api.output
+        assert "ERROR" not in api.output

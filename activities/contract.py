@@ -68,6 +68,12 @@ PAYMENT_METHOD_DECLINED: Final = "PaymentMethodDeclined"
 MANDATE_REFUSED: Final = "MandateRefused"
 """Error type of a refusal by the mandate; ``details[0]`` is the rule's name."""
 
+MANDATE_UNAVAILABLE: Final = "MandateUnavailable"
+"""Retryable: the mandate's workflow gave no answer."""
+
+HOUSE_UNAVAILABLE: Final = "HouseUnavailable"
+"""Retryable: Temporal or this project's own part gave no answer, and no peer was asked."""
+
 SEALING_FAILED: Final = "SealingFailed"
 """This worker can't seal (final) or open a payment secret; the message says what to set."""
 

@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract import (
     MANDATE_REFUSED,
+    MANDATE_UNAVAILABLE,
     CommitFor,
     HolderQuestion,
     MandateCalls,
@@ -171,5 +172,5 @@ def _final(failed: WorkflowUpdateFailedError) -> ApplicationError:
         return ApplicationError(cause.message, *cause.details, type=MANDATE_REFUSED, non_retryable=True)
     # The only other way for an update to fail is for the mandate to end in the meantime.
     return ApplicationError(
-        "the mandate did not take the update; it is tried again", type="MandateUnavailable"
+        "the mandate did not take the update; it is tried again", type=MANDATE_UNAVAILABLE
     )

@@ -18,7 +18,6 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    import activities.contract as contract
     import workflows.policies as policies
 
 Self = TypeVar("Self")
@@ -27,18 +26,21 @@ Result = TypeVar("Result")
 
 
 class CallOptions(TypedDict):
-    """How long an activity may take, and how often it is tried."""
+    """How long an activity may take, how often it is tried, and whose silence it is if nothing comes back."""
 
     start_to_close_timeout: timedelta
     schedule_to_close_timeout: timedelta | None
     heartbeat_timeout: timedelta | None
     retry_policy: RetryPolicy
+    silence: str
+    """The kind of failure, such as ``SellerUnavailable``."""
 
 
 def call_options(
     timeout: timedelta,
     retry: RetryPolicy,
     *,
+    silence: str,
     heartbeat: timedelta | None = policies.ACTIVITY_HEARTBEAT_TIMEOUT,
     give_up: timedelta | None = None,
 ) -> CallOptions:
@@ -48,6 +50,7 @@ def call_options(
         schedule_to_close_timeout=give_up,
         heartbeat_timeout=heartbeat,
         retry_policy=retry,
+        silence=silence,
     )
 
 
@@ -69,7 +72,15 @@ async def durable(
         CallFailure: it failed for good, or gave no answer in time.
         asyncio.CancelledError: the workflow was canceled.
     """
-    return await settle(workflow.execute_activity_method(method, call, **options))
+    asked = workflow.execute_activity_method(
+        method,
+        call,
+        start_to_close_timeout=options["start_to_close_timeout"],
+        schedule_to_close_timeout=options["schedule_to_close_timeout"],
+        heartbeat_timeout=options["heartbeat_timeout"],
+        retry_policy=options["retry_policy"],
+    )
+    return await settle(asked, silence=options["silence"])
 
 
 async def quick(
@@ -102,8 +113,11 @@ async def quick(
     return await durable(method, call, options)
 
 
-async def settle(call: Awaitable[Result]) -> Result:
-    """Awaits an activity; turns its failure into ``CallFailure``, and a cancellation into itself."""
+async def settle(call: Awaitable[Result], *, silence: str) -> Result:
+    """Awaits an activity; turns its failure into ``CallFailure``, and a cancellation into itself.
+
+    ``silence`` is the kind of failure if there is no answer, not even a failure's.
+    """
     try:
         return await call
     except FailureError as error:
@@ -112,9 +126,7 @@ async def settle(call: Awaitable[Result]) -> Result:
             raise asyncio.CancelledError from None
         if isinstance(cause, ApplicationError):
             raise _failure(cause) from None
-        raise CallFailure(
-            contract.SELLER_UNAVAILABLE, "no_answer_in_time", "the call got no answer in time"
-        ) from None
+        raise CallFailure(silence, "no_answer_in_time", "the call got no answer in time") from None
 
 
 def _cause(error: FailureError) -> BaseException | None:

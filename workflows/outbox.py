@@ -14,7 +14,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
-    from activities.contract import AnnouncementCalls, PurchaseNote, Told
+    from activities.contract import HOUSE_UNAVAILABLE, AnnouncementCalls, PurchaseNote, Told
     from waystation.models.trail import NoteEvents
     from workflows.calls import CallFailure, call_options, quick
     from workflows.keys import note_key
@@ -24,7 +24,9 @@ MAX_EVENTS_IN_NOTE: Final = 100
 MAX_EVENTS_WAITING: Final = 1_000
 """The most events kept while the session takes nothing; the oldest are dropped first."""
 
-_ANNOUNCE: Final = call_options(policies.PURCHASE_NOTE_TIMEOUT, policies.PURCHASE_NOTE_RETRY)
+_ANNOUNCE: Final = call_options(
+    policies.PURCHASE_NOTE_TIMEOUT, policies.PURCHASE_NOTE_RETRY, silence=HOUSE_UNAVAILABLE
+)
 
 Event = dict[str, JsonValue]
 

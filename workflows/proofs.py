@@ -7,14 +7,16 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
-    from activities.contract import ProofCalls
+    from activities.contract import HOUSE_UNAVAILABLE, ProofCalls
     from waystation.models.proofs import DecisionKind, Proof, ProofQuestion, ProofVerdict, facts
     from workflows.calls import CallFailure, call_options, quick
 
 DECISIONS_ARE_PROVEN: Final = "decisions-are-proven"
 """The patch by which workflows that began before proofs existed replay what they heard without any."""
 
-_CHECK: Final = call_options(policies.PROOF_CALL_TIMEOUT, policies.PROOF_CALL_RETRY)
+_CHECK: Final = call_options(
+    policies.PROOF_CALL_TIMEOUT, policies.PROOF_CALL_RETRY, silence=HOUSE_UNAVAILABLE
+)
 
 
 async def verdict_on(

@@ -295,7 +295,9 @@ async def test_idempotency_is_stripes(accounts: tuple[Account, Account], process
     assert (
         await refusal(shop.raw("post", "/v1/payment_intents", key=fresh, amount=0, currency="usd"))
     ).http_status == 400
-    assert (await shop.raw("post", "/v1/payment_intents", key=fresh, amount=5, currency="usd"))["amount"] == 5
+    assert (await shop.raw("post", "/v1/payment_intents", key=fresh, amount=50, currency="usd"))[
+        "amount"
+    ] == 50
 
 
 async def test_a_key_in_flight_is_409(
@@ -574,3 +576,56 @@ async def test_two_charges_of_one_token_at_once(
     assert len([one for one in results if isinstance(one, dict)]) == 1
     entries: Any = processor_server.books()["entries"]
     assert len([entry for entry in entries if entry["token"] == token]) == 1
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "code"),
+    [
+        ("usd", 49, "amount_too_small"),
+        ("usd", 50, None),
+        ("gbp", 29, "amount_too_small"),
+        ("gbp", 30, None),
+        ("jpy", 49, "amount_too_small"),
+        ("jpy", 50, None),
+        ("jpy", 1_490, None),
+        ("huf", 17_499, "amount_too_small"),
+        ("isk", 500_00, None),
+        ("isk", 500_50, "invalid_charge_amount"),
+        ("kwd", 5_120, None),
+        ("kwd", 5_124, "invalid_charge_amount"),
+    ],
+)
+async def test_amounts_are_refused_as_stripe_refuses_them(
+    accounts: tuple[Account, Account], currency: str, amount: int, code: str | None
+) -> None:
+    _, shop = accounts
+    asked = shop.raw("post", "/v1/payment_intents", amount=amount, currency=currency)
+    if code is None:
+        assert (await asked)["amount"] == amount
+    else:
+        refused = await refusal(asked)
+        assert (refused.http_status, refused.code, refused.param) == (400, code, "amount")
+    intent = await shop.raw("post", "/v1/payment_intents", amount=100_000, currency=currency)
+    changed = shop.raw("post", f"/v1/payment_intents/{intent['id']}", amount=amount)
+    assert (code is None) == (not isinstance(await _outcome(changed), stripe.StripeError))
+
+
+async def _outcome(asked: Any) -> Any:
+    try:
+        return await asked
+    except stripe.StripeError as error:
+        return error
+
+
+async def test_payment_method_data_needs_a_token_or_a_type(accounts: tuple[Account, Account]) -> None:
+    _, shop = accounts
+    refused = await refusal(
+        shop.raw(
+            "post",
+            "/v1/payment_intents",
+            amount=100,
+            currency="usd",
+            payment_method_data={"billing_details": {"name": "A"}},
+        )
+    )
+    assert (refused.http_status, refused.param) == (400, "payment_method_data[type]")

@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.allowance.rules as allowance_rules
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
-    from activities.contract import AllowanceCall, PaidRequestCalls
+    from activities.contract import SELLER_UNAVAILABLE, AllowanceCall, PaidRequestCalls
     from waystation.buyer.offer_choice import OfferRefused, lower_limit
     from waystation.buyer.origins import origin_of
     from waystation.models.base import replaced
@@ -28,7 +28,10 @@ LIMIT_REFUSED = "AllowanceLimitRefused"
 KEY_REUSED = "key_reused"
 
 _PAY: Final = call_options(
-    policies.ALLOWANCE_CALL_TIMEOUT, policies.REDEEM_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+    policies.ALLOWANCE_CALL_TIMEOUT,
+    policies.REDEEM_CALL_RETRY,
+    silence=SELLER_UNAVAILABLE,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
 )
 
 

@@ -7,6 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     from activities.contract import (
+        MANDATE_UNAVAILABLE,
         CommitFor,
         MandateCalls,
         MandateQuestion,
@@ -17,7 +18,9 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.mandates import MandateView, Reservation, ReserveAnswer
     from workflows.calls import call_options, durable, quick
 
-_MANDATE: Final = call_options(policies.MANDATE_CALL_TIMEOUT, policies.MANDATE_CALL_RETRY)
+_MANDATE: Final = call_options(
+    policies.MANDATE_CALL_TIMEOUT, policies.MANDATE_CALL_RETRY, silence=MANDATE_UNAVAILABLE
+)
 
 
 async def read(mandate_id: str) -> MandateView:

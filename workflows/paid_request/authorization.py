@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.paid_request.inbox import PaymentInbox
-    from workflows.paid_request.journal import PaymentJournal
+    from workflows.paid_request.journal import Detail, PaymentJournal
     from workflows.paid_request.rules import PaymentRefused
     from workflows.paid_request.state import PinnedTerms
 
@@ -101,7 +101,7 @@ class PaymentAuthorization:
         journal.announce("approval.granted", {"digest": terms.digest, "approver": decision.approver})
 
     async def commit(self, closed: ClosedCredential) -> None:
-        """Records what was spent, or counts as spent."""
+        """Records what was spent, or counts as spent. If the mandate refuses, that stays on record."""
         journal, held = self._journal, self._journal.state.reservation
         if held is None:
             return
@@ -109,20 +109,24 @@ class PaymentAuthorization:
         request = CommitRequest(key=held.key, amount=amount)
         try:
             await mandates.commit(CommitFor(mandate_id=journal.start.mandate_id, request=request))
-            journal.note("mandate.committed", "mandate", {"key": held.key, "amount": amount})
         except CallFailure as failure:
-            journal.note("mandate.commit_failed", "mandate", {"key": held.key, "code": failure.code})
+            detail: Detail = {"key": held.key, "amount": amount, "code": failure.code}
+            journal.note("mandate.commit_failed", "mandate", detail)
+            return
+        journal.note("mandate.committed", "mandate", {"key": held.key, "amount": amount})
         journal.hold(None)
 
-    async def release(self, reason: str) -> None:
-        """Gives the room back."""
+    async def release(self, reason: str) -> bool:
+        """Gives the room back; returns whether nothing is held any more, or the mandate refused."""
         journal, held = self._journal, self._journal.state.reservation
         if held is None:
-            return
+            return True
         request = ReleaseRequest(key=held.key, reason=reason)
         try:
             await mandates.release(ReleaseFor(mandate_id=journal.start.mandate_id, request=request))
-            journal.note("mandate.released", "mandate", {"key": held.key, "why": reason})
         except CallFailure as failure:
             journal.note("mandate.release_failed", "mandate", {"key": held.key, "code": failure.code})
+            return False
+        journal.note("mandate.released", "mandate", {"key": held.key, "why": reason})
         journal.hold(None)
+        return True

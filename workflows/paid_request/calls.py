@@ -5,6 +5,7 @@ from typing import Final
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    import activities.contract as contract
     import workflows.policies as policies
     from activities.contract import CloseCall, PaidRequestCalls, ReadOffers, RedeemCall
     from waystation.models.payments import (
@@ -18,20 +19,40 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import call_options, durable, quick, settle
 
 PROBE: Final = call_options(
-    policies.PROBE_CALL_TIMEOUT, policies.PROBE_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+    policies.PROBE_CALL_TIMEOUT,
+    policies.PROBE_CALL_RETRY,
+    silence=contract.SELLER_UNAVAILABLE,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
 )
 MINT: Final = call_options(
-    policies.MINT_CALL_TIMEOUT, policies.MINT_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+    policies.MINT_CALL_TIMEOUT,
+    policies.MINT_CALL_RETRY,
+    silence=contract.PROCESSOR_UNAVAILABLE,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
+)
+FIND_MINTED: Final = call_options(
+    policies.MINT_CALL_TIMEOUT,
+    policies.CLOSE_CALL_RETRY,
+    silence=contract.PROCESSOR_UNAVAILABLE,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
+    give_up=policies.CLOSE_GIVE_UP,
 )
 REDEEM: Final = call_options(
-    policies.REDEEM_CALL_TIMEOUT, policies.REDEEM_CALL_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+    policies.REDEEM_CALL_TIMEOUT,
+    policies.REDEEM_CALL_RETRY,
+    silence=contract.SELLER_UNAVAILABLE,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
 )
 LATE_REDEEM: Final = call_options(
-    policies.REDEEM_CALL_TIMEOUT, policies.LATE_REDEEM_RETRY, heartbeat=policies.PAID_REQUEST_HEARTBEAT
+    policies.REDEEM_CALL_TIMEOUT,
+    policies.LATE_REDEEM_RETRY,
+    silence=contract.SELLER_UNAVAILABLE,
+    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
 )
 CLOSE: Final = call_options(
     policies.CLOSE_CALL_TIMEOUT,
     policies.CLOSE_CALL_RETRY,
+    silence=contract.PROCESSOR_UNAVAILABLE,
     heartbeat=policies.PAID_REQUEST_HEARTBEAT,
     give_up=policies.CLOSE_GIVE_UP,
 )
@@ -45,7 +66,8 @@ async def read_offers(call: ReadOffers) -> ProbeAnswer:
             call,
             start_to_close_timeout=policies.READ_OFFERS_TIMEOUT,
             retry_policy=policies.READ_OFFERS_RETRY,
-        )
+        ),
+        silence=contract.HOUSE_UNAVAILABLE,
     )
 
 
@@ -57,6 +79,11 @@ async def probe(request: PaidHttpRequest) -> ProbeAnswer:
 async def mint(call: MintCall) -> SealedCredential:
     """Mints a credential."""
     return await durable(PaidRequestCalls.mint_payment_credential, call, MINT)
+
+
+async def find_minted(call: MintCall) -> SealedCredential:
+    """Returns the credential that an unanswered call may have made: the same key gives the same one."""
+    return await durable(PaidRequestCalls.mint_payment_credential, call, FIND_MINTED)
 
 
 async def mint_at_once(call: MintCall) -> SealedCredential:

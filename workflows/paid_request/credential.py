@@ -6,7 +6,9 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    import activities.contract as contract
     import workflows.paid_request.calls as calls
+    import workflows.paid_request.rules as rules
     import workflows.policies as policies
     from activities.contract import CloseCall, RedeemCall
     from waystation.models.base import replaced
@@ -16,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         MintCall,
         Offer,
         PaymentRefusal,
+        Rail,
         RedeemAnswer,
         SealedCredential,
     )
@@ -55,7 +58,9 @@ class PaymentCredential:
 
     async def close(self, offer: Offer, credential: SealedCredential) -> ClosedCredential:
         """Returns the processor's or chain's word. A signed authorization is waited out where need be."""
-        journal = self._journal
+        journal, known = self._journal, self._journal.state.credential.closed
+        if known is not None:  # a final word stays, whatever a second question would bring
+            return known
         key = step_key(journal.id, "close", journal.state.credential.minted)
         call = CloseCall(offer=offer, credential=credential, key=key)
         closed = await self._ask_what_became(call)
@@ -72,10 +77,32 @@ class PaymentCredential:
                 )
                 await workflow.sleep(remaining)
             closed = await self._ask_what_became(call)
-        journal.replace(credential=replace(journal.state.credential, money_moved=closed.money_moved))
+        final = None if closed.money_moved == "unknown" else closed
+        journal.replace(
+            credential=replace(journal.state.credential, money_moved=closed.money_moved, closed=final)
+        )
         detail = {"money_moved": closed.money_moved, "amount": closed.amount}
         journal.note("credential.closed", closed.source, detail)
         return closed
+
+    async def close_whatever_there_is(self) -> ClosedCredential | None:
+        """Closes the credential that somebody could charge; ``None`` if there is none.
+
+        One that was perhaps made, because the call for it had no answer, is found by asking again. A token
+        may be charged even unsent, a signature only once it was sent.
+        """
+        state = self._journal.state
+        credential, minting, terms = state.credential.current, state.credential.minting, state.terms
+        if terms is None:
+            return None
+        if credential is None and minting is not None and terms.offer.rail is Rail.MPP_STRIPE:
+            found = await self._find_minted(minting)
+            if isinstance(found, ClosedCredential):
+                return found
+            credential = found
+        if credential is None or not (state.credential.sent or credential.is_token):
+            return None
+        return await self.close(terms.offer, credential)
 
     def check_receipt(self, closed: ClosedCredential) -> None:
         """Sets the word of processor or chain against an unsigned receipt, which is the server's."""
@@ -89,7 +116,7 @@ class PaymentCredential:
     def forget(self) -> None:
         """Puts a worthless credential away, so that another one may be minted."""
         journal = self._journal
-        journal.replace(credential=replace(journal.state.credential, current=None, sent=False))
+        journal.replace(credential=replace(journal.state.credential, current=None, sent=False, closed=None))
 
     async def _mint(self, offer: Offer, reserved: ReserveAnswer) -> SealedCredential:
         journal, start = self._journal, self._journal.start
@@ -106,10 +133,35 @@ class PaymentCredential:
             expires_at=min(at + policies.CREDENTIAL_LIFETIME, reserved.valid_until),
             payment_method=method or next(iter(reserved.payment_methods), None),
         )
-        credential = await (calls.mint_at_once(call) if at_once else calls.mint(call))
-        journal.replace(credential=replace(journal.state.credential, current=credential))
+        journal.replace(credential=replace(journal.state.credential, minting=call))
+        try:
+            credential = await (calls.mint_at_once(call) if at_once else calls.mint(call))
+        except CallFailure as failure:
+            # Whether it can seal is checked by the activity before it asks for anything.
+            if failure.kind in (*rules.NEVER_MINTED, contract.SEALING_FAILED):
+                journal.replace(credential=replace(journal.state.credential, minting=None))
+            raise
+        self._keep(credential)
         detail = {"credential": credential.fingerprint, **offer_facts(offer)}
         journal.note("credential.minted", "waystation", detail)
+        return credential
+
+    def _keep(self, credential: SealedCredential) -> None:
+        journal = self._journal
+        journal.replace(credential=replace(journal.state.credential, current=credential, minting=None))
+
+    async def _find_minted(self, call: MintCall) -> SealedCredential | ClosedCredential:
+        """Returns the credential that a call without an answer has made, or what is known without it."""
+        try:
+            credential = await calls.find_minted(call)
+        except CallFailure as failure:
+            never = failure.kind in rules.NEVER_MINTED
+            self._journal.note("credential.unclear", "waystation", {"code": failure.code})
+            closed = ClosedCredential(money_moved="no" if never else "unknown", source="nobody")
+            journal = self._journal
+            journal.replace(credential=replace(journal.state.credential, money_moved=closed.money_moved))
+            return closed
+        self._keep(credential)
         return credential
 
     async def _redeem(

@@ -36,9 +36,9 @@ class PaymentEnding:
             await self._authorization.commit(closed)
             self._end(closed)
             return False
-        await self._authorization.release("the credential moved no money")
+        released = await self._authorization.release("the credential moved no money")
         minted = journal.state.credential.minted
-        if redeemed is not None and rules.may_mint_again(redeemed, closed, minted):
+        if released and redeemed is not None and rules.may_mint_again(redeemed, closed, minted):
             self._credential.forget()
             journal.refuse(None)
             return True
@@ -50,17 +50,11 @@ class PaymentEnding:
 
     async def undo(self, refused: PaymentRefused) -> None:
         """Makes sure that nothing can be charged, then gives the room back."""
-        journal, state = self._journal, self._journal.state
+        journal = self._journal
         journal.note("payment.refused", "waystation", {"rule": refused.rule, "message": str(refused)})
         journal.refuse(refused.as_refusal())
-        credential = state.credential.current
-        # A token may be charged even unsent, a signature only once it was sent.
-        if (
-            state.terms is not None
-            and credential is not None
-            and (state.credential.sent or credential.is_token)
-        ):
-            closed = await self._credential.close(state.terms.offer, credential)
+        closed = await self._credential.close_whatever_there_is()
+        if closed is not None:
             self._credential.check_receipt(closed)
             if closed.money_moved != "no":
                 await self._authorization.commit(closed)
@@ -114,6 +108,7 @@ def as_refused(failure: CallFailure) -> PaymentRefused:
         contract.SELLER_UNAVAILABLE: "server_unavailable",
         contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
         contract.PROCESSOR_REFUSED: "processor_refused",
+        contract.MANDATE_UNAVAILABLE: "mandate_unavailable",
         contract.SEALING_FAILED: "sealing_failed",
     }.get(failure.kind, "call_failed")
     return PaymentRefused(rule, str(failure), "failed")

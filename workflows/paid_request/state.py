@@ -10,7 +10,9 @@ from datetime import datetime
 from waystation.models.decisions import Approve, Cancel, Reject
 from waystation.models.mandates import HeldReservation, RevokeRequest
 from waystation.models.payments import (
+    ClosedCredential,
     HttpAnswer,
+    MintCall,
     MoneyMoved,
     Offer,
     PaidHttpRequest,
@@ -58,6 +60,10 @@ class CredentialState:
     sent: bool = False
     money_moved: MoneyMoved = "no"
     """The word of processor or chain, once they were asked."""
+    closed: ClosedCredential | None = None
+    """That word in full, once it is final."""
+    minting: MintCall | None = None
+    """The call for a credential that was begun and has no answer: there may be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,8 @@ class PaidRequestState:
     @property
     def money_moved(self) -> MoneyMoved:
         """Whether money moved. While a credential may be out, nobody knows until processor or chain say."""
-        asked = self.status not in ("paying", "confirming") or self.credential.current is None
+        may_be_out = self.credential.current is not None or self.credential.minting is not None
+        asked = self.status not in ("paying", "confirming") or not may_be_out
         return self.credential.money_moved if asked else "unknown"
 
 

@@ -37,17 +37,33 @@ def as_refusal(failure: CallFailure) -> PurchaseRefusal:
         contract.SELLER_UNAVAILABLE: "seller_unavailable",
         contract.PROCESSOR_UNAVAILABLE: "processor_unavailable",
         contract.PROCESSOR_REFUSED: "processor_refused",
+        contract.MANDATE_UNAVAILABLE: "mandate_unavailable",
         contract.SEALING_FAILED: "sealing_failed",
     }.get(failure.kind, "call_failed")
     return PurchaseRefusal(rule, str(failure), "failed")
 
 
-_SELLER = call_options(policies.SELLER_CALL_TIMEOUT, policies.SELLER_CALL_RETRY)
-_READ = call_options(policies.SELLER_CALL_TIMEOUT, policies.READ_CALL_RETRY)
-_COMPLETE = call_options(policies.COMPLETE_CALL_TIMEOUT, policies.COMPLETE_CALL_RETRY)
-_CANCEL = call_options(policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY)
-_TOKEN = call_options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_CALL_RETRY)
-_REVOKE = call_options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY)
+_SELLER = call_options(
+    policies.SELLER_CALL_TIMEOUT, policies.SELLER_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
+)
+_READ = call_options(
+    policies.SELLER_CALL_TIMEOUT, policies.READ_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
+)
+_COMPLETE = call_options(
+    policies.COMPLETE_CALL_TIMEOUT, policies.COMPLETE_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
+)
+_CANCEL = call_options(
+    policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
+)
+_ROUTE = call_options(
+    policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY, silence=contract.HOUSE_UNAVAILABLE
+)
+_TOKEN = call_options(
+    policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_CALL_RETRY, silence=contract.PROCESSOR_UNAVAILABLE
+)
+_REVOKE = call_options(
+    policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY, silence=contract.PROCESSOR_UNAVAILABLE
+)
 
 
 async def open_checkout(call: OpenCheckout) -> CheckoutAnswer:
@@ -106,4 +122,4 @@ async def revoke_token(call: RevokeToken) -> PaymentToken:
 async def route_order_events(route_id: str, purchase_id: str) -> None:
     """Binds the order's webhooks to this purchase."""
     call = OrderRoute(route_id=route_id, purchase_id=purchase_id, lasts=policies.FOLLOW_ORDER)
-    await quick(OrderRoutingCalls.route_order_events, call, _CANCEL)
+    await quick(OrderRoutingCalls.route_order_events, call, _ROUTE)

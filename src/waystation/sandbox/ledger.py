@@ -26,6 +26,22 @@ DEFAULT_TOKEN_LIFETIME_SECONDS: Final = 24 * 3600
 MAX_METADATA_KEYS: Final = 50
 MINIMUM_CHARGE_MINOR_UNITS: Final = 1
 
+ZERO_DECIMAL: Final = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
+)
+"""Currencies whose minor unit is the unit itself."""
+MINIMUM_CHARGES: Final[dict[str, int]] = {
+    "usd": 50, "aed": 200, "aud": 50, "bgn": 100, "brl": 50, "cad": 50, "chf": 50, "czk": 1_500, "dkk": 250,
+    "eur": 50, "gbp": 30, "hkd": 400, "huf": 17_500, "inr": 50, "jpy": 50, "mxn": 1_000, "myr": 200,
+    "nok": 300, "nzd": 50, "pln": 200, "ron": 200, "sek": 300, "sgd": 50, "thb": 1_000,
+}  # fmt: skip
+"""The least that Stripe charges, in minor units."""
+CHARGE_STEPS: Final[dict[str, int]] = {
+    **dict.fromkeys(("isk", "ugx"), 100),
+    **dict.fromkeys(("bhd", "jod", "kwd", "omr", "tnd"), 10),
+}
+"""Currencies that are written with more decimals than they are charged with: the last digits must be 0."""
+
 OVER_LIMIT: Final = (
     "The requested amount is greater than the remaining amount capturable with this shared payment "
     "granted token."
@@ -111,6 +127,37 @@ def whole(params: Json, param: str, *, label: str | None = None) -> int:
     if value < MINIMUM_CHARGE_MINOR_UNITS or value > MAX_AMOUNT_MINOR_UNITS:
         raise invalid(name, "This value must be greater than or equal to 1.")
     return value
+
+
+def charge_amount(params: Json, currency: str) -> int:
+    """Returns the amount of a charge, held to what Stripe charges in a currency."""
+    amount = whole(params, "amount")
+    minimum = MINIMUM_CHARGES.get(currency)
+    if minimum is not None and amount < minimum:
+        raise StripeRefusal(
+            400,
+            kept=False,
+            code="amount_too_small",
+            param="amount",
+            message=f"Amount must be at least {_shown_amount(minimum, currency)}.",
+        )
+    step = CHARGE_STEPS.get(currency, 1)
+    if amount % step:
+        raise StripeRefusal(
+            400,
+            kept=False,
+            code="invalid_charge_amount",
+            param="amount",
+            message=f"Amounts in {currency} must be a multiple of {step}: it has fewer decimals than it is "
+            "written with.",
+        )
+    return amount
+
+
+def _shown_amount(amount: int, currency: str) -> str:
+    if currency in ZERO_DECIMAL:
+        return f"{amount} {currency}"
+    return f"{amount // 100}.{amount % 100:02} {currency}"
 
 
 def count(params: Json, param: str, default: int) -> int:

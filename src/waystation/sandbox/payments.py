@@ -15,6 +15,7 @@ from waystation.sandbox.ledger import (
     Ledger,
     StripeRefusal,
     card_shown,
+    charge_amount,
     count,
     currency_of,
     invalid,
@@ -38,7 +39,8 @@ def create_intent(ledger: Ledger, account: str, params: Json, key: str | None) -
     """Handles ``POST /v1/payment_intents``."""
     if params.get("capture_method", "automatic") not in ("automatic", "automatic_async"):
         raise invalid("capture_method", "The sandbox captures automatically only.")
-    amount, currency = whole(params, "amount"), currency_of(params)
+    currency = currency_of(params)
+    amount = charge_amount(params, currency)
     intent: Json = {
         "id": new_id("pi"),
         "object": "payment_intent",
@@ -84,7 +86,7 @@ def update_intent(ledger: Ledger, account: str, wanted: str, params: Json) -> Js
     intent = find_intent(ledger, account, wanted)
     if "amount" in params:
         _expect(intent, CONFIRMABLE, "update")
-        intent["amount"] = whole(params, "amount")
+        intent["amount"] = charge_amount(params, intent["currency"])
     intent["metadata"] = {**intent["metadata"], **metadata_of(params)}
     intent["description"] = params.get("description", intent["description"])
     return ledger.save(account, intent)

@@ -135,6 +135,8 @@ def revoke_test_token(call: _Call) -> Json:
 
 def _check_token_parameter(call: _Call) -> None:
     data = nested(call.params, "payment_method_data")
+    if data and not data.get("shared_payment_granted_token") and not data.get("type"):
+        raise missing("payment_method_data[type]")
     if "shared_payment_granted_token" in call.params or "shared_payment_granted_token" in data:
         call.need_preview("shared_payment_granted_token")
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -454,7 +455,7 @@ async def test_the_command_line_grants_shows_approves_and_audits(
     await api.until(purchase_id, "awaiting_approval")
     assert "awaiting_approval" in await typed(money_cli.purchase_app, "show", purchase_id)
     approving = await typed(money_cli.purchase_app, "approve", purchase_id, keys="y\n")
-    assert "2 x Mug" in approving
+    assert re.search(r"2 x \S+.*: Mug \(line ", approving)
     assert "2480" in approving
     await api.until(purchase_id, "completed")
     assert "purchase.completed" in await typed(money_cli.purchase_app, "audit", purchase_id)

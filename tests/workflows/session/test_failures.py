@@ -185,7 +185,10 @@ async def test_the_agents_process_is_killed(own: Stack) -> None:
 async def test_the_agent_dies_for_good(own: Stack) -> None:
     """No process ever comes back: the turn fails within its bound and says how to start one."""
     agent = own.processes[2]
-    settings = {"WAYSTATION_LIMITS__AGENT_START_TIMEOUT_SECONDS": "2"}
+    settings = {
+        "WAYSTATION_LIMITS__AGENT_START_TIMEOUT_SECONDS": "2",
+        "WAYSTATION_LIMITS__AGENT_RETURN_TIMEOUT_SECONDS": "3",
+    }
     async with api_settings(own, **settings), own.client() as client:
         session, watchers = await begin(client, "tokens=500 rate=100", watchers=1)
         await watchers[0].until_text(100)

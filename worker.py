@@ -16,7 +16,7 @@ from activities.announcements import Announce, Announcements, over_http, over_re
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
 from waystation.proofs import Verifier
 from waystation.redaction import install_redaction
-from waystation.settings import Settings
+from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.temporal.sealing import Vault
@@ -129,7 +129,7 @@ def main() -> None:
     for chatty in ("httpx", "stripe"):  # a line or two per request
         logging.getLogger(chatty).setLevel(logging.WARNING)
     install_redaction()
-    uvloop.run(run(Settings()))
+    uvloop.run(run(read_settings()))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from starlette.requests import HTTPConnection
 
 from api.errors import Forbidden, Invalid, Unauthenticated, UnknownSession
+from waystation.errors import StartError
 from waystation.models.base import Frozen
 from waystation.models.events import Actor, Identifier, Role, SessionId
 from waystation.settings import ANY_AGENT, ApiRole, Settings, hash_api_key
@@ -142,6 +143,17 @@ class TakenOnce(Protocol):
         ...
 
 
+def check_credentials(settings: Settings) -> None:
+    """Raises ``StartError`` if nobody could call the API, or anybody could forge a token."""
+    if not settings.api_keys:
+        raise StartError("WAYSTATION_API_KEYS is empty: nobody could call the API. See docs/settings.md.")
+    lengths = [len(secret.get_secret_value().encode()) for secret in settings.token_secrets]
+    if min(lengths, default=0) < MIN_TOKEN_SECRET_BYTES:
+        raise StartError(
+            f"WAYSTATION_TOKEN_SECRETS needs a secret of {MIN_TOKEN_SECRET_BYTES} bytes or more."
+        )
+
+
 class Authenticator:
     """Checks credentials and mints session tokens and tickets."""
 
@@ -149,16 +161,7 @@ class Authenticator:
         self._keys = {key.sha256: key for key in settings.api_keys}
         self._secrets = [secret.get_secret_value() for secret in settings.token_secrets]
         self._tickets = tickets
-        if not self._keys:
-            raise RuntimeError(
-                "WAYSTATION_API_KEYS is empty: nobody could call the API. See docs/settings.md."
-            )
-        if not self._secrets or any(
-            len(secret.encode()) < MIN_TOKEN_SECRET_BYTES for secret in self._secrets
-        ):
-            raise RuntimeError(
-                f"WAYSTATION_TOKEN_SECRETS needs a secret of {MIN_TOKEN_SECRET_BYTES} bytes or more."
-            )
+        check_credentials(settings)
 
     async def authenticate(self, connection: HTTPConnection, *, session_id: str | None = None) -> Principal:
         """Returns the caller of a request or socket; raises ``Unauthenticated``."""

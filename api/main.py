@@ -32,6 +32,7 @@ from api.routes import (
     tokens,
 )
 from waystation import __version__
+from waystation.browser_guard import BrowserGuard
 from waystation.proofs import signer_from
 from waystation.settings import Settings
 from waystation.temporal.connect import connect
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
             expose_headers=["Retry-After"],
         )
+    app.add_middleware(BrowserGuard, hosts=settings.allowed_hosts or None, origins=settings.allowed_origins)
     for part in (
         sessions,
         streams,

@@ -35,6 +35,7 @@ from waystation.models.ingest import (
     StopFrame,
     WriteFrame,
 )
+from waystation.settings import ANY_AGENT
 
 logger = logging.getLogger(__name__)
 
@@ -212,9 +213,7 @@ class AgentConnection:
         self._principal.require(Action.WRITE, check_session_id(frame.session_id))
         if frame.actor.role != Role.AGENT:
             raise Invalid("Only agents may write here: the actor's role must be 'agent'.", code="bad-actor")
-        if self._principal.sessions is not None and frame.actor.id != self._principal.subject:
-            # A process with an API key runs many agents; a token is for one.
-            raise Forbidden(f"This token writes as '{self._principal.subject}' and as nobody else.")
+        check_speaks_for(self._principal, frame.actor.id)
         if len(self._opens) >= MAX_WRITERS_PER_CONNECTION:
             raise Conflict(
                 f"A connection has at most {MAX_WRITERS_PER_CONNECTION} writers.", code="too-many-writers"
@@ -223,6 +222,8 @@ class AgentConnection:
     async def _open(self, frame: OpenFrame) -> None:
         resources = AsyncExitStack()
         try:
+            if frame.turn_id is not None:
+                await check_turn(self._gateway, self._principal, frame.session_id, frame.turn_id)
             channel = await resources.enter_async_context(self._channels.use(frame.session_id))
         except BaseException:
             self._opens.pop(frame.writer, None)
@@ -283,9 +284,30 @@ class AgentConnection:
 
     async def _spawn(self, frame: SpawnFrame) -> None:
         self._principal.require(Action.WRITE, check_session_id(frame.session_id))
+        await check_turn(self._gateway, self._principal, frame.session_id, frame.spawn.parent_turn_id)
         spawned = await self._gateway.spawn(frame.session_id, frame.spawn)
         self._channels.tick(frame.session_id)
         self.tell(SpawnedFrame(writer=frame.writer, request=frame.request, turn_id=spawned.turn_id))
+
+
+def check_speaks_for(principal: Principal, agent: str) -> None:
+    """Raises unless the caller may act as this agent."""
+    if not principal.speaks_for(agent):
+        raise Forbidden(
+            f"This credential may not act as the agent '{agent}'; its key's 'agents' name those it may.",
+            code="wrong-agent",
+        )
+
+
+async def check_turn(gateway: Gateway, principal: Principal, session_id: str, turn_id: str) -> None:
+    """Raises unless the turn runs, and is of an agent that the caller may act as."""
+    if principal.speaks_for(ANY_AGENT):
+        return
+    snapshot = await gateway.snapshot(session_id)
+    agent = next((turn.agent for turn in snapshot.running if turn.turn_id == turn_id), None)
+    if agent is None:
+        raise Conflict(f"Turn {turn_id} isn't running (any more).", code="unknown-turn")
+    check_speaks_for(principal, agent)
 
 
 def _first(error: ValidationError) -> str:

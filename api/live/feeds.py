@@ -184,8 +184,13 @@ class Feed:
             self._pages[after] = task
             if len(self._pages) > MAX_CACHED_PAGES:
                 del self._pages[next(iter(self._pages))]
-            task.add_done_callback(lambda done: self._pages.pop(after, None) if done.exception() else None)
+            task.add_done_callback(lambda done: self._forget(after, done))
         return await asyncio.shield(task)
+
+    def _forget(self, after: int, page: "asyncio.Task[ReplayPage]") -> None:
+        """Asks anew for a page that couldn't be read."""
+        if page.cancelled() or page.exception():
+            self._pages.pop(after, None)
 
     async def caught_up(self, timeout_seconds: float) -> None:
         """Waits until the log has been read after the latest stop, or for the time to run out."""

@@ -11,7 +11,7 @@ from api.auth import Action
 from api.dependencies import Caller, Parts, SessionPath
 from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Problem, Unavailable
-from api.live.agents import AgentConnection
+from api.live.agents import AgentConnection, check_turn
 from api.live.channels import check_write
 from waystation.models.base import Frozen
 from waystation.models.events import MAX_NAME_CHARACTERS, Actor, Identifier, Item, Role, Write
@@ -65,6 +65,8 @@ class Accepted(Frozen):
 async def post_events(session_id: SessionPath, body: PostedEvents, caller: Caller, parts: Parts) -> Accepted:
     """Writes events for an agent without a socket, and answers once they are durable."""
     caller.require(Action.WRITE, session_id)
+    if body.turn_id is not None:
+        await check_turn(parts.gateway, caller, session_id, body.turn_id)
     write = Write(
         writer=body.writer,
         actor=Actor(id=caller.subject, role=Role.AGENT, name=body.name),

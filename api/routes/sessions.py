@@ -12,6 +12,7 @@ from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
 from waystation.client.transcript import Transcript
+from waystation.models.events import Actor, Role
 from waystation.models.live import Tick
 from waystation.models.requests import (
     ControlAnswer,
@@ -231,10 +232,13 @@ async def take_over(session_id: SessionPath, body: ReasonRequest, caller: Caller
 
 @router.post("/sessions/{session_id}/release", tags=["people"], summary="Give back to the agent")
 async def release(session_id: SessionPath, body: ReasonRequest, caller: Caller, parts: Parts) -> Recorded:
-    """Lets the agent continue with what was said."""
+    """Lets the agent continue with what was said. A service may release whoever has taken over."""
     caller.require(Action.TAKE_OVER, session_id)
+    operator = caller.actor
+    if caller.role == "service":
+        operator = (await parts.gateway.snapshot(session_id)).taken_over_by or operator
     return await _record(
-        parts, session_id, AgentSession.release, TakeOver(operator=caller.actor, reason=body.reason)
+        parts, session_id, AgentSession.release, TakeOver(operator=operator, reason=body.reason)
     )
 
 
@@ -265,7 +269,12 @@ async def leave(session_id: SessionPath, participant_id: str, caller: Caller, pa
     caller.require(Action.JOIN, session_id)
     if participant_id != caller.subject and caller.role != "service":
         raise Forbidden("You can only leave for yourself.")
-    participant = caller.actor.model_copy(update={"id": participant_id})
+    participant = caller.actor
+    if participant_id != caller.subject:
+        people = (await parts.gateway.snapshot(session_id)).participants
+        participant = next((one for one in people if one.id == participant_id), None) or Actor(
+            id=participant_id, role=Role.USER
+        )
     return await _record(parts, session_id, AgentSession.leave, Membership(participant=participant))
 
 

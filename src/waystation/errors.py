@@ -1,6 +1,7 @@
 """What Waystation raises in other people's programs. Everything descends from ``WaystationError``.
 
 WaystationError
+├── StartError          a process can't start; the message says what to set or to look at
 ├── ConnectionLost      the API can't be reached; retried automatically where that is safe
 └── ApiError            the API has refused: status, code, detail
     ├── NotAllowed      401, 403
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 class WaystationError(Exception):
     """Anything that Waystation raises on purpose."""
+
+
+class StartError(WaystationError, RuntimeError):
+    """A process can't start: a setting or a library is missing or wrong. Quotes no setting's value."""
 
 
 class ConnectionLost(WaystationError):

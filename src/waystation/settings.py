@@ -5,16 +5,23 @@ Temporal server is comes from Temporal's own variables (``TEMPORAL_ADDRESS``, â€
 configuration file, so that the same setting serves its command line too.
 """
 
+import difflib
 import hashlib
+import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from waystation.errors import StartError
 from waystation.models.base import Frozen
 from waystation.models.events import Identifier
 from waystation.models.sessions import SessionLimits
+
+logger = logging.getLogger(__name__)
 
 ApiRole = Literal["client", "agent", "operator", "approver", "service"]
 
@@ -109,6 +116,9 @@ class Settings(BaseSettings):
     allowed_origins: tuple[str, ...] = ()
     """Web origins that may call the API from a browser, besides its own."""
 
+    allowed_hosts: tuple[str, ...] = ()
+    """The names under which the API is reached, as ``Host`` has them; empty: any. ``dev`` sets loopback's."""
+
     # Payloads
     encryption_keys: tuple[SecretStr, ...] = ()
     """A JSON list of ``<key id>:<base64 of 32 bytes>``: the first encrypts, all of them decrypt."""
@@ -162,3 +172,45 @@ class Settings(BaseSettings):
             return self.limits
         bounded = min(self.limits.max_log_bytes, MAX_LOG_BYTES_WITHOUT_STORAGE)
         return self.limits.model_copy(update={"max_log_bytes": bounded})
+
+
+OTHER_VARIABLES: Final = ("WAYSTATION_STATE", "WAYSTATION_SHOP_", "WAYSTATION_LLM_")
+"""Of the command line, the sandbox and the model agents."""
+
+
+def read_settings() -> Settings:
+    """Returns the settings of the environment, and warns of variables that mean nothing.
+
+    Raises:
+        StartError: A variable can't be read; names it, and doesn't quote it.
+    """
+    for unknown, meant in unknown_variables(os.environ).items():
+        hint = f"; did you mean {meant}?" if meant else "."
+        logger.warning("%s is no setting%s See docs/settings.md.", unknown, hint)
+    try:
+        return Settings()
+    except SettingsError as error:
+        raise StartError(f"A setting is no JSON: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"WAYSTATION_{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        )
+        raise StartError(f"The settings can't be used. {wrong}") from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Returns variables that begin like settings and are none, each with the one that it resembles.
+
+    >>> unknown_variables({"WAYSTATION_REDIS_ULR": "", "WAYSTATION_URL": ""})
+    {'WAYSTATION_REDIS_ULR': 'WAYSTATION_REDIS_URL'}
+    """
+    known = [f"WAYSTATION_{name.upper()}" for name in (*Settings.model_fields, *MoneySettings.model_fields)]
+    known += [f"WAYSTATION_WALLET_{name.upper()}" for name in WalletSettings.model_fields]
+    known += [f"WAYSTATION_LIMITS__{name.upper()}" for name in SessionLimits.model_fields]
+    unknown = [
+        name
+        for name in environment
+        if name.startswith("WAYSTATION_") and name not in known and not name.startswith(OTHER_VARIABLES)
+    ]
+    return {name: next(iter(difflib.get_close_matches(name, known, 1)), None) for name in unknown}

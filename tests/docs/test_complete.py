@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from api.main import create_app
 from tests.docs.support import first_codes, page, rows
 from tests.support import ROOT
+from waystation.browser_guard import Code
 from waystation.cli.main import app
 from waystation.models.events import EventType
 from waystation.models.sessions import SessionLimits
@@ -208,7 +209,7 @@ def problem_codes() -> set[str]:
                 codes.add(_text(value))
             case ast.AnnAssign(target=ast.Name(id="_REFUSALS"), value=ast.Dict(values=values)):
                 codes.update(_text(v.elts[1]) for v in values if isinstance(v, ast.Tuple))
-    return {code for code in codes if code} | {"not-found", "method-not-allowed"}
+    return {code for code in codes if code} | {"not-found", "method-not-allowed"} | set(get_args(Code))
 
 
 def turn_codes() -> set[str]:

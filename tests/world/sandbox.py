@@ -193,3 +193,15 @@ def dev_sandbox(sandbox: Sandbox, folder: Path) -> list[Process]:
         Process(*command, log=folder / f"{name}.log", env=env)
         for name, (command, env) in sandbox.commands().items()
     ]
+
+
+@contextmanager
+def running_sandbox(folder: Path) -> Iterator[dict[str, SandboxServer]]:
+    """Starts one of each, yields them by name once they serve, and kills them."""
+    with (
+        running_processor(folder) as processor,
+        running_shop(folder, processor) as shop,
+        _serving(PaidApi(folder, processor)) as paid_api,
+        _serving(FacilitatorServer(folder)) as facilitator,
+    ):
+        yield {server.name: server for server in (processor, shop, paid_api, facilitator)}

@@ -56,6 +56,10 @@ class People:
         known = self.state.participants.get(participant.id)
         if known == participant:
             return None
+        if known is not None and known.role != participant.role:
+            return Refused(
+                names.INVALID_ROLE, f"'{known.id}' takes part as {known.role} already; join under another id."
+            )
         if full:
             return full
         if known is None and len(self.state.participants) >= MAX_PARTICIPANTS:
@@ -64,32 +68,46 @@ class People:
             )
         return None
 
-    def leave(self, participant_id: str, *, closed: bool) -> Left:
+    def leave(self, who: Actor, *, closed: bool) -> Left:
         """Removes a participant; an operator who leaves releases the session."""
-        participant = self.state.participants.pop(participant_id, None)
-        if participant is None or closed:
+        participant = self.state.participants.get(who.id)
+        if participant is None or participant.role != who.role or closed:
             return Left(self._log.tip, released=False)
+        del self.state.participants[who.id]
         left = self._append(EventType.PARTICIPANT_LEFT, participant)
         if self.holds(participant):
             return Left(self.release(participant), released=True)
         return Left(left.seq, released=False)
 
     def holds(self, operator: Actor) -> bool:
-        """Whether this operator has taken over already."""
-        return self.state.taken_over_by is not None and self.state.taken_over_by.id == operator.id
+        """Whether this operator has taken over already. A user who has the same id is somebody else."""
+        holder = self.state.taken_over_by
+        return holder is not None and (holder.id, holder.role) == (operator.id, operator.role)
 
     def why_not_take_over(self, operator: Actor) -> Refused | None:
         """Returns why this actor can't take over, or ``None``."""
         if operator.role != Role.OPERATOR:
             return Refused(names.INVALID_ROLE, "Only an actor with the role 'operator' can take over.")
+        return self._why_not_instead_of(operator)
+
+    def why_not_speak(self, operator: Actor) -> Refused | None:
+        """Returns why this operator can neither speak nor release the session, or ``None``."""
+        if not self.paused:
+            return Refused(
+                names.NOT_TAKEN_OVER, "Nobody has taken over; an operator speaks after taking over."
+            )
+        return self._why_not_instead_of(operator)
+
+    def _why_not_instead_of(self, operator: Actor) -> Refused | None:
         holder = self.state.taken_over_by
-        if holder and holder.id != operator.id:
-            return Refused(names.TAKEN_OVER, f"{holder.name or holder.id} has taken over already.")
-        return None
+        if holder is None or self.holds(operator):
+            return None
+        return Refused(names.TAKEN_OVER, f"{holder.name or holder.id} has taken over already.")
 
     def take_over(self, operator: Actor, reason: str | None) -> int:
         """Lets the operator speak in the agent's place and returns the seq."""
-        if operator.id not in self.state.participants:
+        known = self.state.participants.get(operator.id)
+        if known is None or known.role != operator.role:
             self.state.participants[operator.id] = operator
             self._append(EventType.PARTICIPANT_JOINED, operator)
         self.state.taken_over_by = operator

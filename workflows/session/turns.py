@@ -183,10 +183,8 @@ class Turns:
             )
         if message.actor.role == Role.AGENT:
             return Refused(names.INVALID_ROLE, "Agents write through their own connection, not with 'send'.")
-        if message.actor.role == Role.OPERATOR and not self._people.paused:
-            return Refused(
-                names.NOT_TAKEN_OVER, "An operator speaks after taking over; call take_over first."
-            )
+        if message.actor.role == Role.OPERATOR and (refused := self._people.why_not_speak(message.actor)):
+            return refused
         if message.on_busy == OnBusy.REJECT and self.busy:
             return Refused(
                 names.SESSION_BUSY, "A turn is running or waiting; send with on_busy=queue, or stop it first."

@@ -347,7 +347,7 @@ class AgentSession:
     @answering
     def leave(self, membership: Membership) -> Recorded:
         """Removes a participant; an operator who leaves releases the session."""
-        left = self._people.leave(membership.participant.id, closed=self._state.turns.closed)
+        left = self._people.leave(membership.participant, closed=self._state.turns.closed)
         if left.released:
             self._turns.begin_next()
         return Recorded(seq=left.seq)
@@ -385,8 +385,7 @@ class AgentSession:
     def _validate_release(self, release: TakeOver) -> None:
         require(release, TakeOver)
         _refuse_if(self._turns.why_closed())
-        if not self._people.paused:
-            raise refusal(names.NOT_TAKEN_OVER, "Nobody has taken over.")
+        _refuse_if(self._people.why_not_speak(release.operator))
 
     @workflow.signal
     @drop_unless(Close, optional=True)

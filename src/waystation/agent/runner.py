@@ -22,10 +22,10 @@ from waystation.agent.money import Purse, Spender
 from waystation.agent.turn import RetryTurn, Turn, brief
 from waystation.backoff import Backoff
 from waystation.client import Client
-from waystation.errors import NotAllowed, WaystationError, seconds_before_retry
+from waystation.errors import NotAllowed, StartError, WaystationError, seconds_before_retry
 from waystation.models.ingest import FencedFrame, OpenFrame, StopFrame
 from waystation.models.sessions import TurnInput, TurnResult
-from waystation.settings import Settings
+from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import (
@@ -229,9 +229,9 @@ async def serve(*agents: RunsTurns, settings: Settings | None = None) -> None:
 
     >>> await serve(assistant, researcher)  # doctest: +SKIP
     """
-    settings = settings or Settings()
+    settings = settings or read_settings()
     if settings.api_key is None:
-        raise RuntimeError("WAYSTATION_API_KEY is not set: agents need a key with the role 'agent'.")
+        raise StartError("WAYSTATION_API_KEY is not set: agents need a key with the role 'agent'.")
     key = settings.api_key.get_secret_value()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

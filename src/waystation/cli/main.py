@@ -1,12 +1,13 @@
 """The command line: ``waystation --help``."""
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -23,7 +24,7 @@ from waystation.dev.local import (
     command_name,
     read_dev_environment,
 )
-from waystation.errors import WaystationError
+from waystation.errors import StartError, WaystationError
 from waystation.models.sessions import OnBusy
 from waystation.redaction import install_redaction
 from waystation.terminal import complain, prepare_terminal, say, say_json, say_model
@@ -81,6 +82,15 @@ def _log() -> None:
     install_redaction()
 
 
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Ends the process with one sentence, and no traceback, if it can't start."""
+    try:
+        yield
+    except StartError as error:
+        raise _fail(str(error)) from error
+
+
 # Processes
 
 
@@ -114,7 +124,8 @@ def dev(
 def worker() -> None:
     """Run a worker for workflows and their activities."""
     _enter_server()
-    importlib.import_module("worker").main()
+    with _starting():
+        importlib.import_module("worker").main()
 
 
 @app.command()
@@ -124,12 +135,14 @@ def api() -> None:
     _log()
     import uvicorn
 
-    from waystation.settings import Settings
+    from waystation.settings import read_settings
 
-    settings = Settings()
-    create_app = importlib.import_module("api.main").create_app
+    with _starting():
+        settings = read_settings()
+        importlib.import_module("api.auth").check_credentials(settings)
+        app = importlib.import_module("api.main").create_app(settings)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -156,10 +169,8 @@ def agent(references: Annotated[list[str], typer.Argument(help="Agents as module
         if not isinstance(found, Agent):
             raise _fail(f"'{reference}' is not a waystation.Agent.", os.EX_CONFIG)
         agents.append(found)
-    try:
+    with _starting():
         asyncio.run(serve(*agents))
-    except RuntimeError as error:
-        raise _fail(str(error)) from error
 
 
 def _load(reference: str) -> object:

@@ -21,6 +21,7 @@ from typing import Literal, TextIO, TypeVar
 
 import httpx
 
+from waystation.browser_guard import LOOPBACK_NAMES
 from waystation.dev.local import (
     APPROVER_KEY,
     CLIENT_FILE,
@@ -186,6 +187,7 @@ class DevState:
                 ]
                 return common | {
                     "WAYSTATION_HOST": "127.0.0.1",
+                    "WAYSTATION_ALLOWED_HOSTS": json.dumps(LOOPBACK_NAMES),
                     "WAYSTATION_PORT": str(port),
                     "WAYSTATION_API_KEYS": json.dumps(keys),
                     "WAYSTATION_TOKEN_SECRETS": json.dumps([self._secrets["token_secret"]]),

@@ -13,7 +13,6 @@ import argparse
 import time
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 from x402.schemas import (
     PaymentPayload,
@@ -29,9 +28,9 @@ from x402.schemas import (
 from waystation.models.base import JsonObject
 from waystation.protocols.http402 import WireError, parse_address
 from waystation.protocols.http402.eip3009 import recover_signer
-from waystation.redaction import install_redaction
 from waystation.sandbox.chain import Chain, NonceUsedError, Transfer
 from waystation.sandbox.chain_rpc import RpcRequest, answer_rpc
+from waystation.sandbox.serving import serve
 
 __all__ = ["Chain", "Facilitator", "create_facilitator_app"]
 
@@ -167,9 +166,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8790)
     parser.add_argument("--data", type=Path, default=Path(".waystation/sandbox"))
     arguments = parser.parse_args()
-    install_redaction()
     chain = Chain(arguments.data / "chain.sqlite3")
-    uvicorn.run(create_facilitator_app(chain), host="127.0.0.1", port=arguments.port, log_level="warning")
+    serve(create_facilitator_app(chain), arguments.port)
 
 
 if __name__ == "__main__":

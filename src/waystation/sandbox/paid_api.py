@@ -31,7 +31,6 @@ from typing import Annotated, Final
 
 import httpx
 import stripe
-import uvicorn
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
@@ -39,8 +38,8 @@ from pydantic import Field
 from waystation.models.base import Frozen
 from waystation.models.money import Money
 from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
-from waystation.redaction import install_redaction
 from waystation.sandbox.facilitator import Chain, create_facilitator_app
+from waystation.sandbox.serving import serve
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
 from waystation.seller.paywall import EvmRail, Paywall, StripeRail
 from waystation.seller.paywall.journal import Journal, SqliteJournal
@@ -226,7 +225,6 @@ def main() -> None:
     parser.add_argument("--redis", help="Redis URL for the journal, to run several processes")
     parser.add_argument("--lease-seconds", type=int, default=15)
     options = parser.parse_args()
-    install_redaction()
     processor, _ = open_stripe(SELLER_KEY, api_base=options.processor)
     app = create_app(
         options.data,
@@ -236,7 +234,7 @@ def main() -> None:
         redis_url=options.redis,
         lease_seconds=options.lease_seconds,
     )
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+    serve(app, options.port)
 
 
 if __name__ == "__main__":

@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from stripe import WebhookSignature
 
-from waystation.redaction import install_redaction
+from waystation.browser_guard import FORM, JSON
 from waystation.sandbox import payments
 from waystation.sandbox.forms import MalformedFormError, decode_form, values
 from waystation.sandbox.ledger import (
@@ -46,6 +45,7 @@ from waystation.sandbox.ledger import (
     profile_of_account,
     shown,
 )
+from waystation.sandbox.serving import serve
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
 from waystation.stripe_http import STRIPE_API_VERSION
 
@@ -424,8 +424,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the ledger")
     options = parser.parse_args()
-    install_redaction()
-    uvicorn.run(create_app(options.data), host="127.0.0.1", port=options.port, log_level="warning")
+    serve(create_app(options.data), options.port, content_types=(FORM, JSON))
 
 
 if __name__ == "__main__":

@@ -20,13 +20,11 @@ from typing import Final, Literal
 from urllib.parse import urlencode
 
 import stripe
-import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from pydantic import Field, SecretStr, ValidationError
 
 from waystation.models.base import Frozen, JsonObject, replaced
 from waystation.protocols import acp
-from waystation.redaction import install_redaction
 from waystation.sandbox.catalog import (
     CODES,
     DIGITAL_TAX_STATES,
@@ -37,6 +35,7 @@ from waystation.sandbox.catalog import (
     share,
 )
 from waystation.sandbox.ledger import Json, account_of_key, profile_of_account
+from waystation.sandbox.serving import serve
 from waystation.sandbox.troubles import TroubleMiddleware, Troubles
 from waystation.seller import (
     Basket,
@@ -562,7 +561,6 @@ def main() -> None:
     parser.add_argument("--recovery-after-seconds", type=int, default=60)
     parser.add_argument("--stripe-timeout-seconds", type=int, default=30)
     options = parser.parse_args()
-    install_redaction()
     targets: tuple[WebhookTarget, ...] = ()
     if options.webhook_url:
         targets = (WebhookTarget(url=options.webhook_url, secret=SecretStr(options.webhook_secret)),)
@@ -576,7 +574,7 @@ def main() -> None:
         recovery_after_seconds=options.recovery_after_seconds,
         stripe_timeout_seconds=options.stripe_timeout_seconds,
     )
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+    serve(app, options.port)
 
 
 if __name__ == "__main__":

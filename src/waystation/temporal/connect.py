@@ -8,6 +8,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, ExternalStorage, StorageDriver
 from temporalio.envconfig import ClientConfig
 
+from waystation.errors import StartError
 from waystation.settings import Settings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
@@ -20,11 +21,17 @@ async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool =
     With ``lazy`` it connects at its first call, so that a process can start while Temporal is down.
 
     Raises:
-        RuntimeError: Temporal can't be reached; never with ``lazy``.
+        StartError: Temporal can't be reached; never with ``lazy``.
     """
     config: dict[str, Any] = {"target_host": "127.0.0.1:7233", **ClientConfig.load_client_connect_config()}
     config["data_converter"] = await data_converter(settings, resources)
-    return await Client.connect(**config, lazy=lazy)
+    try:
+        return await Client.connect(**config, lazy=lazy)
+    except RuntimeError as error:
+        where = config["target_host"]
+        raise StartError(
+            f"Temporal can't be reached at {where}; set TEMPORAL_ADDRESS, or start it. ({error})"
+        ) from error
 
 
 async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataConverter:
@@ -63,7 +70,7 @@ async def _s3_driver(bucket: str, resources: AsyncExitStack) -> StorageDriver:
         from temporalio.contrib.aws.s3driver import S3StorageDriver
         from temporalio.contrib.aws.s3driver.aioboto3 import new_aioboto3_client
     except ImportError as error:
-        raise RuntimeError(
+        raise StartError(
             "WAYSTATION_STORAGE_S3_BUCKET is set but its library is missing: pip install 'waystation[s3]'"
         ) from error
     session: Any = aioboto3.Session()

@@ -26,7 +26,7 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
-from waystation.errors import WaystationError
+from waystation.errors import StartError, WaystationError
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 
 KEY_LENGTH_BYTES: Final = 32
@@ -45,7 +45,7 @@ _HOW_TO_MAKE_A_KEY: Final = (
 )
 
 
-class EncryptionKeyError(WaystationError, ValueError):
+class EncryptionKeyError(StartError, ValueError):
     """A key in the settings cannot be used. The message says what to change and never holds key material."""
 
 

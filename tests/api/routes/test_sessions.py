@@ -695,3 +695,66 @@ async def test_an_id_that_stands_for_another_message_is_refused_and_nothing_is_l
     assert again.id == session.id
     said = [message.text for message in await session.load() if message.actor.role == "user"]
     assert said == ["tokens=2", "Hello"]
+
+
+async def test_an_agents_credential_acts_in_its_own_turns_alone(
+    stack: Stack, client: Client, http: httpx.AsyncClient
+) -> None:
+    session = await client.start("demo", message="tokens=2000 rate=20")
+
+    async def running() -> bool:
+        return bool((await session.snapshot()).running)
+
+    await eventually(running)
+    (turn,) = (await session.snapshot()).running
+    rival = bearer(await token_for(http, session.id, "agent", "rival"))
+    own = bearer(await token_for(http, session.id, "agent", "demo"))
+    item = {"n": 1, "type": "data.forged", "data": {}}
+    spawn = {"parent_turn_id": turn.turn_id, "attempt": 1, "key": "k", "agent": "researcher", "text": "x"}
+
+    def opening(actor: str) -> dict[str, Any]:
+        return {
+            "op": "open", "session_id": session.id, "writer": "w", "turn_id": turn.turn_id, "attempt": 1,
+            "actor": {"id": actor, "role": "agent"},
+        }  # fmt: skip
+
+    async def told(headers: dict[str, str], *frames: dict[str, Any]) -> dict[str, Any]:
+        async with connect(f"{stack.url.replace('http', 'ws')}/ingest", additional_headers=headers) as socket:
+            for frame in frames:
+                await socket.send(json.dumps(frame))
+            answers = json.loads(await asyncio.wait_for(socket.recv(), 20))
+            return dict(answers[0])
+
+    asking = {"op": "spawn", "writer": "w", "session_id": session.id, "request": "r", "spawn": spawn}
+    for refused in (opening("rival"), opening("demo"), asking):
+        assert (await told(rival, refused))["code"] == "wrong-agent", refused
+    assert (await told(own, opening("demo")))["op"] == "opened"
+    body = {"writer": "w", "turn_id": turn.turn_id, "attempt": 1, "items": [item]}
+    forged = await http.post(f"/sessions/{session.id}/events", json=body, headers=rival)
+    assert (forged.status_code, forged.json()["code"]) == (403, "wrong-agent")
+    later = await http.post(f"/sessions/{session.id}/events", json={**body, "turn_id": "t9"}, headers=rival)
+    assert (later.status_code, later.json()["code"]) == (409, "unknown-turn")
+    await session.stop()
+    kinds = [event.type for event in (await session.replay()).events]
+    assert "data.forged" not in kinds
+    assert "agent.spawned" not in kinds
+
+
+async def test_a_takeover_is_its_operators_own(http: httpx.AsyncClient, client: Client) -> None:
+    session = await client.start("demo")
+
+    async def call(role: str, subject: str, method: str, path: str, body: Any = None) -> tuple[int, str]:
+        headers = bearer(await token_for(http, session.id, role, subject))
+        answer = await http.request(method, f"/sessions/{session.id}/{path}", json=body, headers=headers)
+        return answer.status_code, answer.json().get("code", "")
+
+    assert (await call("operator", "olga", "POST", "takeover", {}))[0] == 200
+    assert await call("operator", "otto", "POST", "release", {}) == (409, "taken-over")
+    assert await call("operator", "otto", "POST", "messages", {"text": "Let me"}) == (409, "taken-over")
+    # A user who happens to have the operator's id is somebody else.
+    assert (await call("client", "olga", "POST", "participants", {}))[0] == 422
+    await call("client", "olga", "DELETE", "participants/olga")
+    assert (await session.snapshot()).status == "paused"
+    assert (await call("operator", "olga", "POST", "messages", {"text": "Hello"}))[0] == 202
+    assert (await http.post(f"/sessions/{session.id}/release", json={})).status_code == 200, "a service may"
+    assert (await session.snapshot()).status == "idle"

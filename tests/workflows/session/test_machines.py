@@ -26,6 +26,8 @@ from workflows.session.turns import Identity, Turns, TurnsState
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USER = Actor(id="ann", role=Role.USER)
 OPERATORS = [Actor(id="olga", role=Role.OPERATOR), Actor(id="otto", role=Role.OPERATOR)]
+NAMESAKES = [Actor(id="olga", role=Role.USER), Actor(id="otto", role=Role.USER)]
+"""Users who have operators' ids."""
 BOT = Actor(id="bot", role=Role.AGENT)
 TERMINAL = {"turn.completed", "turn.failed", "turn.stopped"}
 TURN_IDS = st.sampled_from(["t1", "t2", "t3", "t1.1", "t2.1", "t2.2"])
@@ -102,25 +104,27 @@ class PeopleMachine(RuleBasedStateMachine):
         self.log = SessionLog()
         self.people = People(PeopleState(), self.log, now)
 
-    @rule(who=st.sampled_from([USER, *OPERATORS]))
+    @rule(who=st.sampled_from([USER, *NAMESAKES, *OPERATORS]))
     def join(self, who: Actor) -> None:
         if self.people.why_not_join(who, full=None) is None:
             self.people.join(who)
 
-    @rule(who=st.sampled_from([USER, *OPERATORS]))
+    @rule(who=st.sampled_from([USER, *NAMESAKES, *OPERATORS]))
     def leave(self, who: Actor) -> None:
         held = self.people.holds(who)
-        assert self.people.leave(who.id, closed=False).released == held
+        assert self.people.leave(who, closed=False).released == held
 
-    @rule(who=st.sampled_from([USER, *OPERATORS]))
+    @rule(who=st.sampled_from([USER, *NAMESAKES, *OPERATORS]))
     def take_over(self, who: Actor) -> None:
         if self.people.why_not_take_over(who) is None and not self.people.holds(who):
             self.people.take_over(who, None)
 
     @precondition(lambda self: self.people.paused)
-    @rule()
-    def release(self) -> None:
-        self.people.release(OPERATORS[0])
+    @rule(who=st.sampled_from([*NAMESAKES, *OPERATORS]))
+    def release(self, who: Actor) -> None:
+        assert (self.people.why_not_speak(who) is None) == self.people.holds(who)
+        if self.people.why_not_speak(who) is None:
+            self.people.release(who)
 
     @rule()
     def carry_over(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support import eventually
 from tests.world.stack import KEYS, Part, Stack
-from tests.world.temporal import TemporalServer
+from tests.world.temporal import running_temporal
 from waystation.client import Session
 from waystation.models.events import Event
 from waystation.settings import hash_api_key
@@ -35,31 +35,31 @@ async def events(session: Session, kind: str) -> list[Event]:
     return [event for event in (await session.replay()).events if event.type == kind]
 
 
-async def test_a_key_that_is_refused_for_a_while_costs_no_turn(
-    tmp_path: Path, temporal_server: TemporalServer
-) -> None:
+async def test_a_key_that_is_refused_for_a_while_costs_no_turn(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"limits__agent_start_timeout_seconds": 3}
-    with _RefusingStack(tmp_path, temporal_server, **settings) as stack:
-        stack.run_api()
-        stack.run_worker()
-        agent = stack.run_agent("tests.agent.unruly:agent")
-        await stack.ready()
-        async with stack.client() as client:
-            session = await client.start("unruly", message="wait for ever")
-            await eventually(lambda: events(session, "message.started"))
-            await stack.restart_api(knows_agents=False)
-            await eventually(lambda: "refuses this agent's key" in agent.output)
-            # Given back, and not counted; then nobody takes it, which the session says as well.
-            retried = await eventually(lambda: events(session, "turn.retried"), within=60.0)
-            assert [event.data["code"] for event in retried][:1] == ["agent_restarted"]
-            await eventually(lambda: _waits(session), within=60.0)
-            assert agent.output.count("Running agents") == 1
-            assert agent.output.count("refuses this agent's key") == 1, "said once, not at every attempt"
-            await stack.restart_api(knows_agents=True)
-            await eventually(lambda: events(session, "message.started"), within=60.0)
-            assert not await events(session, "turn.failed")
-            assert not agent.ended
-            await session.stop()
+    # A server of its own: a worker with other keys would take this stack's tasks.
+    async with running_temporal(tmp_path) as temporal:
+        with _RefusingStack(tmp_path, temporal, **settings) as stack:
+            stack.run_api()
+            stack.run_worker()
+            agent = stack.run_agent("tests.agent.unruly:agent")
+            await stack.ready()
+            async with stack.client() as client:
+                session = await client.start("unruly", message="wait for ever")
+                await eventually(lambda: events(session, "message.started"))
+                await stack.restart_api(knows_agents=False)
+                await eventually(lambda: "refuses this agent's key" in agent.output)
+                # Given back, and not counted; then nobody takes it, which the session says as well.
+                retried = await eventually(lambda: events(session, "turn.retried"), within=60.0)
+                assert [event.data["code"] for event in retried][:1] == ["agent_restarted"]
+                await eventually(lambda: _waits(session), within=60.0)
+                assert agent.output.count("Running agents") == 1
+                assert agent.output.count("refuses this agent's key") == 1, "said once, not at every attempt"
+                await stack.restart_api(knows_agents=True)
+                await eventually(lambda: events(session, "message.started"), within=60.0)
+                assert not await events(session, "turn.failed")
+                assert not agent.ended
+                await session.stop()
 
 
 async def _waits(session: Session) -> bool:

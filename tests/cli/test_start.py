@@ -17,7 +17,7 @@ MISCONFIGURED = [
     ("api", {"WAYSTATION_API_KEYS": SECRET}, "api_keys"),
     ("api", {"WAYSTATION_PORT": SECRET}, "WAYSTATION_PORT"),
     ("worker", {"WAYSTATION_STORAGE_THRESHOLD_BYTES": "1"}, "WAYSTATION_STORAGE_THRESHOLD_BYTES"),
-    ("worker", {"WAYSTATION_ENCRYPTION_KEYS": f'["{SECRET}"]'}, "WAYSTATION_ENCRYPTION_KEYS"),
+    ("worker", {"WAYSTATION_ENCRYPTION_KEYS": f'["{SECRET}"]'}, "an encryption key is written"),
     ("worker", {}, "Temporal can't be reached at 127.0.0.1:1"),
     ("agent", {}, "WAYSTATION_API_KEY is not set"),
     ("agent", {"WAYSTATION_API_KEY": SECRET}, "Temporal can't be reached at 127.0.0.1:1"),

@@ -51,7 +51,9 @@ async def test_a_writer_that_is_closed_or_opened_again_while_it_opens_is_not_lef
     gateway: Any = session
     feeds = Feeds(gateway, bus, Settings())
     channels = Channels(feeds, bus, gateway, Settings())
-    connection = AgentConnection(socket, Principal(subject="a", role="agent"), channels, gateway)  # type: ignore[arg-type]
+    connection = AgentConnection(
+        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway
+    )  # type: ignore[arg-type]
     running = asyncio.create_task(connection.run())
     bot = Actor(id="bot", role=Role.AGENT)
     for writer in ("again", "again", "closed"):
@@ -96,7 +98,9 @@ async def test_a_later_attempt_fences_the_ones_before_it_and_no_other(attempt: i
     gateway: Any = session
     feeds = Feeds(gateway, bus, Settings())
     channels = Channels(feeds, bus, gateway, Settings())
-    connection = AgentConnection(socket, Principal(subject="a", role="agent"), channels, gateway)  # type: ignore[arg-type]
+    connection = AgentConnection(
+        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway
+    )  # type: ignore[arg-type]
     running = asyncio.create_task(connection.run())
     frame = OpenFrame(
         session_id="s",

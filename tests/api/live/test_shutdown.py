@@ -9,7 +9,7 @@ import pytest
 from tests.support import eventually
 from tests.world.redis import NO_REDIS, REDIS, running_redis
 from tests.world.stack import running_stack
-from tests.world.temporal import TemporalServer
+from tests.world.temporal import running_temporal
 from waystation.client import Session
 
 EXIT_SECONDS = 5.0
@@ -25,14 +25,16 @@ async def _follow(session: Session) -> None:
 @pytest.mark.parametrize("with_redis", [True, False])
 @pytest.mark.parametrize("open_streams", [0, 3])
 async def test_sigterm_ends_an_api_that_has_served_streams(
-    tmp_path: Path, temporal_server: TemporalServer, with_redis: bool, open_streams: int
+    tmp_path: Path, with_redis: bool, open_streams: int
 ) -> None:
     async with AsyncExitStack() as resources:
         settings = {}
         if with_redis:
             (tmp_path / "redis").mkdir()
             settings["redis_url"] = resources.enter_context(running_redis(tmp_path / "redis")).url
-        stack = await resources.enter_async_context(running_stack(tmp_path, temporal_server, **settings))
+        # A server of its own: a worker with other keys would take this stack's tasks.
+        temporal = await resources.enter_async_context(running_temporal(tmp_path))
+        stack = await resources.enter_async_context(running_stack(tmp_path, temporal, **settings))
         async with stack.client() as client:
             session = await client.start("demo", message="tokens=4000 rate=50")
             async for event in session.events():

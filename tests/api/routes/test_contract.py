@@ -6,13 +6,30 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from tests.odd import TEXTS, shaped
 from tests.world.stack import KEYS, ROLES, Stack
 
 EXAMPLES_PER_OPERATION = 6
+EXAMPLES_OF_SCHEMATHESIS = 4
+DESCRIBED = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 AT_ONCE = 8
 METHODS = {"get", "post", "put", "patch", "delete"}
 NEVER_ENDING = {("get", "/sessions/{session_id}/events")}
@@ -112,3 +129,38 @@ async def test_the_api_keeps_to_its_document(stack: Stack, role: str | None) -> 
         found = await asyncio.gather(*(ask(one) for one in examples(document)))
     wrong = [one for one in found if one]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_what_comes_is_what_the_document_describes(stack: Stack, mode: GenerationMode) -> None:
+    """Schemathesis' own inputs, valid and invalid, and its own reading of the document."""
+    schema = schemathesis.openapi.from_url(f"{stack.url}/openapi.json")
+    headers = {"Authorization": f"Bearer {KEYS['service']}"}
+    wrong: list[str] = []
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if (operation.method.lower(), operation.path) in NEVER_ENDING:
+            continue
+
+        @settings(
+            max_examples=EXAMPLES_OF_SCHEMATHESIS,
+            database=None,
+            derandomize=True,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(operation.as_strategy(generation_mode=mode))
+        def ask(case: schemathesis.Case) -> None:
+            answer = case.call(base_url=stack.url, headers=headers, timeout=90)
+            if answer.status_code == 503 and answer.json().get("code") in TEMPORAL_IS_AWAY:
+                return
+            try:
+                case.validate_response(answer, checks=DESCRIBED)
+            except (FailureGroup, Failure) as failure:
+                wrong.append(f"{case.method} {case.formatted_path}: {answer.status_code} {failure!r:.600}")
+
+        try:
+            ask()
+        except Unsatisfiable:
+            assert mode is GenerationMode.NEGATIVE, f"nothing fits {operation.path}"
+    assert not wrong, "\n".join(dict.fromkeys(wrong))

@@ -331,7 +331,11 @@ async def test_signed_webhooks_change_the_order_and_others_do_not(api: Api) -> N
     for refused in (
         await send_event(api, body, secret="wrong"),
         await send_event(api, body, at=int(time.time()) - 400),
-        await api.http.post("/agentic_checkout/webhooks/order_events", content=body),
+        await api.http.post(
+            "/agentic_checkout/webhooks/order_events",
+            content=body,
+            headers={"Content-Type": "application/json"},
+        ),
     ):
         assert (refused.status_code, refused.json()["code"]) == (401, "invalid_signature")
     nonsense = await send_event(api, b'{"type": "order_update"}')

@@ -117,7 +117,10 @@ async def test_refusals(
     http: httpx.AsyncClient, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
     content = body if isinstance(body, str) else None
-    answer = await http.request(method, path, content=content, json=None if content else body)
+    headers = {"Content-Type": "application/json"} if content else {}
+    answer = await http.request(
+        method, path, content=content, json=None if content else body, headers=headers
+    )
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert answer.headers["content-type"] == PROBLEM
     assert answer.json()["detail"]

@@ -8,9 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import cast
 
-import anyio
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
@@ -48,7 +46,7 @@ class EventStream(EventSourceResponse):
             self._blocks(subscription),
             ping=0,
             sep="\n",
-            shutdown_event=cast(anyio.Event, _EndOf(subscription)),
+            shutdown_event=_EndOf(subscription),  # type: ignore[arg-type]  # only its `set` is called
             shutdown_grace_period=SHUTDOWN_GRACE_SECONDS,
         )
         self._subscription, self._resources = subscription, resources

@@ -38,13 +38,11 @@ def parse_rfc3339(text: str) -> datetime:
         rest = (
             timedelta(seconds=1) if leap else timedelta(microseconds=int((match[7] or "0")[:6].ljust(6, "0")))
         )
-        exists = not leap or (moment.hour, moment.minute) == (23, 59)
-        moment += rest
+        if not leap or (moment.hour, moment.minute) == (23, 59):
+            return moment + rest
     except (ValueError, OverflowError):
-        exists = False
-    if not exists:
-        raise ValueError("names a moment that doesn't exist")
-    return moment
+        pass
+    raise ValueError("names a moment that doesn't exist")
 
 
 def _offset(sign: str | None, hours: str | None, minutes: str | None) -> timedelta:

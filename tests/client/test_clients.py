@@ -200,25 +200,26 @@ async def test_a_turn_has_all_its_attempts_and_is_never_stopped_by_nobody(
 async def test_several_readers_of_one_session_object_each_get_everything(client: Client) -> None:
     session = await client.start("demo", message="tokens=60 rate=200")
 
-    async def read() -> tuple[list[int], dict[str, str]]:
+    async def read() -> tuple[list[int], list[LiveDelta]]:
         seqs: list[int] = []
-        text: dict[str, str] = {}
+        live: list[LiveDelta] = []
         async for event in session.events(after=0):
-            if isinstance(event, Event):
-                seqs.append(event.seq)
-                if event.type == EventType.TURN_COMPLETED:
-                    break
-            else:
-                so_far = text.get(event.message_id, "")
-                text[event.message_id] = so_far[: event.data["offset"]] + event.data["text"]
-        return seqs, text
+            if isinstance(event, LiveDelta):
+                live.append(event)
+                continue
+            seqs.append(event.seq)
+            if event.type == EventType.TURN_COMPLETED:
+                break
+        return seqs, live
 
     first, second, third = await asyncio.gather(read(), read(), read())
     assert first[0] == second[0] == third[0]
     whole = {message.id: message.text for message in await session.load()}
-    for _, text in (first, second, third):
-        assert text, "each of them was shown text live"
-        assert all(whole[message_id].startswith(shown) for message_id, shown in text.items())
+    for _, live in (first, second, third):
+        assert live, "each of them was shown text live"
+        for delta in live:
+            offset, text = delta.data["offset"], delta.data["text"]
+            assert whole[delta.message_id][offset : offset + len(text)] == text
 
 
 @pytest.mark.parametrize("name", ["../me", "a/../../me", "x?role=agent", "x#y", "%2e%2e", "ä ö"])

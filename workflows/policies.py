@@ -20,7 +20,7 @@ TURN_REPORT_MARGIN = timedelta(seconds=10)
 """What a stopped turn's workflow may take, beyond the grace, to report its end: then the session goes on."""
 
 CHECK_TURNS_EVERY = timedelta(minutes=10)
-"""How often a session's run looks whether turns that an earlier run has started are still there."""
+"""At most so often a new run of a session looks whether turns of earlier runs are still there."""
 
 # Mandates and purchases
 

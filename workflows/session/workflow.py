@@ -126,6 +126,8 @@ class AgentSession:
     @workflow.run
     @ending
     async def run(self, start: SessionInput) -> None:
+        if self._inherited and self._state.next_check and self._state.next_check <= workflow.now():
+            await self._check_inherited()
         while not self._state.turns.closed or self._has_work():
             try:
                 await self._wait_for_work()
@@ -149,10 +151,8 @@ class AgentSession:
         return bool(self._state.turns.launch or self._state.turns.cancel or self._state.purchases.orphans)
 
     async def _wait_for_work(self) -> None:
-        """Waits until there is something to do; ends what is overdue and looks after inherited turns."""
-        deadline, check = self._turns.next_deadline(), self._state.next_check
-        if self._inherited and check and (deadline is None or check < deadline):
-            deadline = check
+        """Waits until there is something to do, and ends what is overdue."""
+        deadline = self._turns.next_deadline()
         if deadline and not workflow.patched(DEADLINES):
             deadline = None
         left = max(deadline - workflow.now(), timedelta(0)) if deadline else None
@@ -160,8 +160,6 @@ class AgentSession:
             await workflow.wait_condition(self._may_proceed, timeout=left)
         except TimeoutError:
             self._turns.end_overdue()
-            if check and check <= workflow.now():
-                await self._check_inherited()
 
     async def _check_inherited(self) -> None:
         """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""

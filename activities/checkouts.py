@@ -6,8 +6,8 @@ Bearer credentials come from this process's settings and never enter a workflow.
 
 import json
 import time
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -41,6 +41,8 @@ READ_TIMEOUT_SECONDS: Final = 25
 COMPLETE_READ_TIMEOUT_SECONDS: Final = 40
 DISCOVERY_CACHE_SECONDS: Final = 3600
 MAX_CACHED_DISCOVERIES: Final = 500
+
+Answer = TypeVar("Answer")
 
 
 class SellerCredentials:
@@ -211,11 +213,7 @@ class CheckoutActivities(CheckoutCalls):
         idempotency_key: str | None,
         what: str,
     ) -> CheckoutAnswer:
-        raw, source = await self._ask(at, method, path, body, idempotency_key, what)
-        try:
-            return read_answer(raw, source)
-        except acp.ProtocolViolationError as violation:
-            raise failures.seller_violation(violation) from None
+        return _read(read_answer, *await self._ask(at, method, path, body, idempotency_key, what))
 
     async def _session_or_order(
         self,
@@ -227,11 +225,8 @@ class CheckoutActivities(CheckoutCalls):
         what: str,
         read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
     ) -> CheckoutAnswer | OrderPlaced:
-        raw, source = await self._ask(at, method, path, body, idempotency_key, what, read_timeout_seconds)
-        try:
-            return read_answer_or_order(raw, source)
-        except acp.ProtocolViolationError as violation:
-            raise failures.seller_violation(violation) from None
+        asked = await self._ask(at, method, path, body, idempotency_key, what, read_timeout_seconds)
+        return _read(read_answer_or_order, *asked)
 
     async def _ask(
         self,
@@ -291,6 +286,14 @@ _CAPABILITIES: Final = acp.Capabilities(
         supported=("3ds",), display_context="redirect", redirect_context="external_browser", max_redirects=1
     )
 )
+
+
+def _read(reader: Callable[[bytes, Source], Answer], raw: bytes, source: Source) -> Answer:
+    """Returns what a seller has answered, as the reader understands it."""
+    try:
+        return reader(raw, source)
+    except acp.ProtocolViolationError as violation:
+        raise failures.seller_violation(violation) from None
 
 
 def _items(request: PurchaseRequest) -> tuple[acp.RequestedItem, ...]:

@@ -89,7 +89,8 @@ class BrowserGuard:
             return True
         if site is not None:  # only browsers set it, and no page can
             return site in ("same-origin", "none")
-        return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+        # Compared as text: what a page sends is not parsed, for it may be no URL at all.
+        return origin is None or (host != "" and origin.lower().partition("://")[2] == host.lower())
 
     def _is_readable(self, headers: Mapping[str, str]) -> bool:
         if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":

@@ -1,6 +1,5 @@
 """Whatever a turn's code raises ends that turn, is said in the session, and touches no other turn."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -24,6 +23,10 @@ async def running(stack: Stack) -> AsyncIterator[Running]:
 
 async def ask(client: Client, text: str) -> Session:
     return await client.start("unruly", message=text)
+
+
+async def has(session: Session, kind: str) -> bool:
+    return any(event.type == kind for event in (await session.replay()).events)
 
 
 async def ended(session: Session) -> tuple[Event, list[Event]]:
@@ -53,7 +56,7 @@ async def ended(session: Session) -> tuple[Event, list[Event]]:
 async def test_what_would_end_the_process_ends_the_turn_alone(running: Running, text: str) -> None:
     process, client = running
     neighbour = await ask(client, "wait beside")
-    await asyncio.sleep(0.3)
+    await eventually(lambda: has(neighbour, "message.started"))
     end, _ = await ended(await ask(client, text))
     assert end.type == "turn.failed"
     assert end.data["code"] == "agent_error"
@@ -91,10 +94,7 @@ async def test_a_result_that_is_nested_too_deeply_fails_its_turn(running: Runnin
 async def test_a_stop_closes_the_tool_that_it_cuts_off(running: Running) -> None:
     session = await ask(running[1], "hang in a tool")
 
-    async def called() -> bool:
-        return any(event.type == "tool.called" for event in (await session.replay()).events)
-
-    await eventually(called)
+    await eventually(lambda: has(session, "tool.called"))
     await session.stop()
     _, events = await ended(session)
     assert [event.data["error"] for event in events if event.type == "tool.returned"] == [

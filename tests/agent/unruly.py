@@ -33,7 +33,7 @@ async def exit_the_process(turn: Turn) -> None:
 
 async def exit_in_a_task(turn: Turn) -> None:
     async def leave() -> None:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # so that it is the task that ends, and not the call that starts it
         sys.exit(3)
 
     await asyncio.create_task(leave())
@@ -42,7 +42,7 @@ async def exit_in_a_task(turn: Turn) -> None:
 async def exit_in_a_group(turn: Turn) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(exit_the_process(turn))
-        group.create_task(asyncio.sleep(60))
+        group.create_task(asyncio.Event().wait())
 
 
 async def exit_in_a_thread(turn: Turn) -> None:
@@ -51,7 +51,7 @@ async def exit_in_a_thread(turn: Turn) -> None:
 
 async def exit_in_a_task_that_nobody_awaits(turn: Turn) -> str:
     task = asyncio.create_task(exit_in_a_task(turn))
-    await asyncio.sleep(0.1)
+    await asyncio.wait([task])
     return f"gone: {task.done()}"
 
 
@@ -72,7 +72,7 @@ async def retry_in_a_group(turn: Turn) -> str:
         return "at the second attempt"
     async with asyncio.TaskGroup() as group:
         group.create_task(retry(turn))
-        group.create_task(asyncio.sleep(60))
+        group.create_task(asyncio.Event().wait())
     raise AssertionError
 
 
@@ -83,7 +83,7 @@ async def retry(turn: Turn) -> None:
 async def tool_out_of_time(turn: Turn) -> str:
     try:
         async with asyncio.timeout(0.1), turn.tool("slow"):
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
     except TimeoutError:
         await turn.write("too slow")
     return "went on"
@@ -102,7 +102,7 @@ async def message_out_of_time(turn: Turn) -> str:
     try:
         async with asyncio.timeout(0.1), turn.message() as message:
             await message.write("half an ans")
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
     except TimeoutError:
         await turn.write("sorry")
     return "went on"
@@ -111,7 +111,7 @@ async def message_out_of_time(turn: Turn) -> str:
 async def hang_in_a_tool(turn: Turn) -> None:
     async with turn.tool("endless"):
         await turn.flush()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
 
 async def result_that_is_deep(turn: Turn) -> object:

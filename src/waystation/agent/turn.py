@@ -137,7 +137,7 @@ class Turn:
         self.history = list(history)
         """Messages and tool calls, the request after what came before it; see ``history_of``."""
         self.conversation = [said for said in history if isinstance(said, Message)]
-        """The messages of ``history``; the last one of other people's or turns' is the request."""
+        """The messages of ``history``; after the request come only those that this turn has completed."""
         self.written = [m for m in self.conversation if m.turn_id == self.id and m.actor.id == self.agent]
         """Messages that an earlier attempt of this turn completed; they stand, so don't write them again."""
         self.session = session

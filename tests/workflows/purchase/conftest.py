@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from pydantic import SecretStr
@@ -16,6 +16,7 @@ from tests.workflows.purchase.town import Town
 from tests.world.keys import TRUSTING, VAULT
 from tests.world.sandbox import Processor, running_processor
 from tests.world.temporal import TemporalServer
+from waystation.proofs import Verifier
 from waystation.settings import MoneySettings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
@@ -49,8 +50,9 @@ async def encrypted(temporal_server: TemporalServer) -> Client:
     return await Client.connect(temporal_server.address, data_converter=encrypting_data_converter(codec))
 
 
-@pytest.fixture(scope="session")
-async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterator[str]:
+@asynccontextmanager
+async def working(client: Client, processor: Processor, verifier: Verifier) -> AsyncIterator[str]:
+    """Runs a worker for purchases on a queue of its own, and yields the queue."""
     queue = f"purchases-{uuid.uuid4()}"
     settings = MoneySettings(
         allowed_networks=("127.0.0.0/8",),
@@ -60,16 +62,22 @@ async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterat
     )
     async with AsyncExitStack() as resources:
         activities = await open_purchase_activities(
-            encrypted, settings, resources, verifier=TRUSTING, vault=VAULT
+            client, settings, resources, verifier=verifier, vault=VAULT
         )
         async with Worker(
-            encrypted,
+            client,
             task_queue=queue,
             workflows=PURCHASE_WORKFLOWS,
             activities=activities,
             workflow_runner=WORKFLOW_RUNNER,
         ):
             yield queue
+
+
+@pytest.fixture(scope="session")
+async def purchase_queue(encrypted: Client, processor: Processor) -> AsyncIterator[str]:
+    async with working(encrypted, processor, TRUSTING) as queue:
+        yield queue
 
 
 @pytest.fixture

@@ -5,27 +5,23 @@ import base64
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.common import RetryPolicy
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
 from typer.testing import CliRunner
 
-from activities.registration import open_purchase_activities
 from tests.support import eventually
 from tests.workflows.mandate.test_workflow import wanted
-from tests.workflows.purchase.conftest import SHOP_KEY
+from tests.workflows.purchase.conftest import working
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
 from tests.workflows.purchase.support import Bought, Buyer
-from tests.world.keys import DECISION_KEY, SIGNER, STRICT, VAULT
+from tests.world.keys import DECISION_KEY, SIGNER, STRICT
 from tests.world.sandbox import Processor
 from tests.world.temporal import TEMPORAL, TemporalServer
 from waystation.cli.main import app
@@ -34,8 +30,6 @@ from waystation.models.decisions import Approve, Decision
 from waystation.models.mandates import MandateTerms
 from waystation.models.proofs import Proof
 from waystation.proofs import Signer, new_signing_key
-from waystation.settings import MoneySettings
-from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
 from workflows.mandate import Mandate, MandateStart, rules
 from workflows.purchase import Purchase
 
@@ -44,25 +38,8 @@ FOREIGN = Signer.of(new_signing_key("tests"))
 
 @pytest.fixture(scope="module")
 async def strict_queue(encrypted: Client, processor: Processor) -> AsyncIterator[str]:
-    queue = f"strict-{uuid.uuid4()}"
-    settings = MoneySettings(
-        allowed_networks=("127.0.0.0/8",),
-        stripe_key=SecretStr("sk_test_agent"),
-        stripe_api_base=processor.url,
-        seller_default_credential=SecretStr(SHOP_KEY),
-    )
-    async with AsyncExitStack() as resources:
-        activities = await open_purchase_activities(
-            encrypted, settings, resources, verifier=STRICT, vault=VAULT
-        )
-        async with Worker(
-            encrypted,
-            task_queue=queue,
-            workflows=PURCHASE_WORKFLOWS,
-            activities=activities,
-            workflow_runner=WORKFLOW_RUNNER,
-        ):
-            yield queue
+    async with working(encrypted, processor, STRICT) as queue:
+        yield queue
 
 
 @pytest.fixture

@@ -102,11 +102,6 @@ class AgentSession:
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
         self._watching: set[asyncio.Task[None]] = set()
-        self._inherited = {
-            turn_id for turn_id, turn in self._state.turns.turns.items() if turn.status != "queued"
-        } - set(self._state.turns.launch)
-        if not self._inherited or self._state.next_check is None:
-            self._state.next_check = workflow.now() + CHECK_TURNS_EVERY
         self._turns = Turns(
             self._state.turns,
             Identity(self._id, start.agent, start.limits),
@@ -126,8 +121,7 @@ class AgentSession:
     @workflow.run
     @ending
     async def run(self, start: SessionInput) -> None:
-        if self._inherited and self._state.next_check and self._state.next_check <= workflow.now():
-            await self._check_inherited()
+        await self._check_inherited()
         while not self._state.turns.closed or self._has_work():
             try:
                 await self._wait_for_work()
@@ -163,15 +157,18 @@ class AgentSession:
 
     async def _check_inherited(self) -> None:
         """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""
+        turns = self._state.turns.turns.items()
+        inherited = [turn_id for turn_id, turn in turns if turn.status != "queued"]
+        due = self._state.next_check
+        if inherited and due and due > workflow.now():
+            return
         self._state.next_check = workflow.now() + CHECK_TURNS_EVERY
-        for turn_id in list(self._inherited):
-            if turn_id not in self._state.turns.turns:
-                self._inherited.discard(turn_id)
-                continue
+        if due is None:  # nothing was inherited, or by a run that knew of no checks
+            return
+        for turn_id in inherited:
             try:
                 await tell_workflow(names.turn_workflow_id(self._id, turn_id), TURN_CHECK, None)
             except TemporalError:
-                self._inherited.discard(turn_id)
                 self._lose(turn_id)
 
     def _lose(self, turn_id: str) -> None:

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from waystation.agent.turn import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
-from workflows.session.log import MAX_OPEN_MESSAGES, LogState, SessionLog
+from workflows.session.log import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS, LogState, SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -91,3 +91,14 @@ def test_a_tool_whose_end_was_never_reported_is_closed_with_its_turn(finish: str
         log.supersede_attempt("t1", NOW)
     assert called(log) == {"a": error, "b": 2, "c": error}
     assert log.finish_turn("t1", NOW, "failed") == [], "nothing is closed twice"
+
+
+def test_a_turn_may_have_so_many_calls_open_and_closing_one_makes_room() -> None:
+    log = SessionLog()
+    log.open_fence("t1", 1)
+    calls = [("tool.called", "x", {"call_id": str(n), "name": "search"}) for n in range(MAX_OPEN_TOOLS + 1)]
+    assert log.accept(write("t1", *calls), NOW).refused == 1
+    returned = ("tool.returned", "x", {"call_id": "0", "name": "search", "result": 0})
+    again = ("tool.called", "x", {"call_id": "again", "name": "search"})
+    assert log.accept(write("t1", returned, again, writer="w2"), NOW).refused == 0
+    assert len(log.finish_turn("t1", NOW, "stopped")) == MAX_OPEN_TOOLS

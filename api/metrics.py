@@ -8,6 +8,9 @@ AGENT_CONNECTIONS = Gauge("waystation_agent_connections", "Agent processes conne
 LIVE_DELTAS = Counter("waystation_live_deltas_total", "Live deltas fanned out to clients")
 REPLAY_QUERIES = Counter("waystation_replay_queries_total", "Replay queries to session workflows")
 BATCHES = Counter("waystation_batches_total", "Durable batches acknowledged by Temporal")
+REFUSED_ITEMS = Counter(
+    "waystation_refused_items_total", "Items of agents that a session or the API has refused", ["code"]
+)
 BATCH_FAILURES = Counter("waystation_batch_failures_total", "Durable batches that will be sent again")
 BATCH_SECONDS = Histogram(
     "waystation_batch_seconds",

@@ -62,9 +62,9 @@ class WriterOrder:
         self.author.settle(settled)
         self._decided = max(self._decided, settled.last)
         while self._held and self._held[0].behind <= self._decided:
+            # Perhaps the log has brought it to viewers here, but not yet to those of another process.
             _, write, item = self._held.popleft()
-            if item.n > self._decided:  # otherwise the log has brought it
-                self._show(write, item, self._after)
+            self._show(write, item, self._after)
 
     def lose(self, problem: Problem) -> None:
         """Tells the author, and shows nothing more."""

@@ -359,9 +359,12 @@ class Session:
         turn_id: str | None = None,
         attempt: int = 0,
     ) -> int:
-        """Writes events as an agent; returns the number of the last item that is durable.
+        """Writes events as an agent; returns the number of the last item, once all are recorded.
 
         ``writer`` and each item's ``n`` make it idempotent: after a failure, write the same again.
+
+        Raises:
+            ConflictError: The session has refused some of them (``events-refused``); the others are recorded.
 
         >>> await session.write("cron-1", [{"n": 1, "type": "data.progress",
         ...     "data": {"percent": 40}}])  # doctest: +SKIP

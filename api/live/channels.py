@@ -75,7 +75,7 @@ class Channel:
 
     def _show(self, write: Write, item: Item, after: int) -> None:
         message_id, text, offset = item.message_id, item.data["text"], item.data["offset"]
-        # ``check_write`` has made sure of it.
+        # ``check_item`` has made sure of it.
         assert isinstance(message_id, str)
         assert isinstance(text, str)
         assert isinstance(offset, int)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -31,6 +31,9 @@ PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
 AllowanceArgument = Annotated[str, typer.Argument(help="The allowance's id.")]
 PaymentArgument = Annotated[str, typer.Argument(help="The paid request's id.")]
 Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
+
+MAX_DAYS: Final = 36_500
+"""The longest mandate that a command grants: a hundred years."""
 
 new_client: Callable[[], Client] = Client
 """How commands get their client; the command line's entry point replaces it with its own."""
@@ -64,7 +67,7 @@ def mandate_create(
     seller: Annotated[list[str], typer.Option(help="An allowed seller's origin; repeat it, or '*' for any.")],
     payment_method: Annotated[list[str], typer.Option(help="A saved payment method's id; tried in order.")],
     currency: Annotated[str, typer.Option(help="ISO 4217 in lower case.")] = "usd",
-    days: Annotated[int, typer.Option(help="How long it is valid.")] = 30,
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1, max=MAX_DAYS)] = 30,
     per_payment_cap: Annotated[int | None, typer.Option(help="The maximum for one payment.")] = None,
     approval_threshold: Annotated[
         int, typer.Option(help="Above this a person approves each cart; 0 means always.")

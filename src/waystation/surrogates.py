@@ -4,8 +4,6 @@ A token may end in the middle of an emoji: the first half comes with one piece o
 next. Joined they are a character again; alone they can't be encoded as UTF-8.
 """
 
-from typing import overload
-
 from pydantic import JsonValue
 
 
@@ -27,11 +25,7 @@ def hold_back_half(text: str) -> tuple[str, str]:
     return text, ""
 
 
-@overload
-def mend_json(value: JsonValue) -> JsonValue: ...
-@overload
-def mend_json(value: object) -> object: ...
-def mend_json(value: object) -> object:
+def mend_json(value: JsonValue) -> JsonValue:
     """Returns a JSON value with every string in it mended, keys too."""
     if isinstance(value, str):
         return mend(value)

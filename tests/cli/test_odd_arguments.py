@@ -1,7 +1,9 @@
 """What can't be meant is refused in one sentence that names it, before anything is called."""
 
+import json
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -9,7 +11,6 @@ from tests.cli.commands import run
 from waystation.cli.main import app
 from waystation.client import Client
 from waystation.errors import InvalidRequest, StartError
-from waystation.surrogates import mend_json
 
 MANDATE = "mandate create --owner ada --agent a --cap 1 --seller {seller} --payment-method pm_1 --days {days}"
 ODD = {
@@ -52,6 +53,17 @@ def test_an_id_that_is_no_text_is_no_id() -> None:
         Client("http://127.0.0.1:1", "k").attach("\ud800")
 
 
-def test_half_a_character_in_what_is_sent_is_mended() -> None:
-    body: object = {"text": "a\ud800", "data": {"b\udfff": ["\ud83d\ude00"]}}
-    assert mend_json(body) == {"text": "a\ufffd", "data": {"b\ufffd": ["\U0001f600"]}}
+async def test_half_a_character_in_what_is_sent_is_mended() -> None:
+    sent: list[object] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(422, json={"code": "invalid"})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    session = Client("http://127.0.0.1:1", "k", http=http).attach("s")
+    with pytest.raises(InvalidRequest):
+        await session.send("a\ud800", message_id="m", data={"b\udfff": ["\ud83d\ude00"]})
+    assert sent == [
+        {"text": "a\ufffd", "on_busy": "queue", "message_id": "m", "data": {"b\ufffd": ["\U0001f600"]}}
+    ]

@@ -11,6 +11,7 @@ A lost connection is made again and continues where it was; ``events`` ends when
 been read to its end.
 """
 
+import json
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -35,7 +36,7 @@ from waystation.models.requests import (
     TranscriptView,
 )
 from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
-from waystation.surrogates import mend_json
+from waystation.surrogates import mend
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 REQUEST_TIMEOUT_SECONDS = 75.0
@@ -145,11 +146,11 @@ class Client:
             response = await self._http.request(
                 method,
                 self.url + path,
-                json={key: mend_json(value) for key, value in body.items() if value is not None}
-                if body is not None
-                else None,
+                content=None if body is None else _json(body),
                 params=query,
-                headers=self.headers,
+                headers=self.headers
+                if body is None
+                else {**self.headers, "Content-Type": "application/json"},
             )
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.url} can't be reached ({type(error).__name__})") from error
@@ -379,6 +380,11 @@ class Session:
         }
         accepted = await self._client.request("POST", f"{self._path}/events", _Accepted, body)
         return accepted.n
+
+
+def _json(body: Mapping[str, object]) -> bytes:
+    given = {key: value for key, value in body.items() if value is not None}
+    return mend(json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":"))).encode()
 
 
 class _Accepted(BaseModel):

@@ -155,7 +155,7 @@ async def test_from_the_mandate_to_the_receipt(api: Api, processor: Processor) -
 
 
 async def test_however_many_wait_for_the_end_somebody_can_approve(api: Api) -> None:
-    """Temporal lets ten updates of a workflow be under way; those that wait must leave room for a decision."""
+    """Ten updates of a workflow may be under way: those that wait must leave room for a decision."""
     purchase_id = await api.buy(await api.mandate())
     view = await api.until(purchase_id, "awaiting_approval")
     look = f"/purchases/{purchase_id}"

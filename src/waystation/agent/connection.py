@@ -18,6 +18,7 @@ from pydantic_core import PydanticSerializationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from waystation.api_key import check_api_key
 from waystation.backoff import Backoff
 from waystation.errors import ConflictError, WaystationError, WriteRefused, problem
 from waystation.foreign_json import ForeignJsonError, check_nesting
@@ -64,7 +65,7 @@ class IngestConnection:
     def __init__(self, url: str, api_key: str) -> None:
         scheme, _, rest = url.rstrip("/").partition("://")
         self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest"
-        self._key = api_key
+        self._key = check_api_key(api_key)
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 
-from fastapi import WebSocket, WebSocketDisconnect
+from fastapi import WebSocket
 from pydantic import TypeAdapter, ValidationError
 
 from api import metrics
@@ -19,6 +19,7 @@ from api.gateways.sessions import Gateway
 from api.live.channels import Channel, Channels, check_item
 from api.live.feeds import is_terminal
 from api.live.receipts import Settled
+from api.live.sockets import as_problem, close, receive_text, why_ended
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.events import Event, EventType, Item, Role, Write
 from waystation.models.ingest import (
@@ -151,24 +152,18 @@ class AgentConnection:
         loops = [asyncio.create_task(self._send_forever()), asyncio.create_task(self._receive_forever())]
         self._tasks.update(loops)
         try:
-            await asyncio.wait(
+            ended, _ = await asyncio.wait(
                 loops, timeout=self._principal.seconds_left(), return_when=asyncio.FIRST_COMPLETED
             )
-            if self._principal.seconds_left() == 0:
-                expired = Unauthenticated("The token has expired; get a new one.")
-                with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                    await self._socket.close(4000 + expired.status, expired.detail)
+            expired = as_problem(Unauthenticated("The token has expired; get a new one."))
+            if closing := why_ended(ended) if ended else expired:
+                await close(self._socket, closing)
         finally:
             for task in self._tasks:
                 task.cancel()
-            results = await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             for _, resources in list(self._writers.values()):
                 await resources.aclose()
-            for result in results:
-                if isinstance(result, Exception) and not isinstance(
-                    result, (WebSocketDisconnect, RuntimeError)
-                ):
-                    logger.error("An agent's connection failed", exc_info=result)
 
     async def _send_forever(self) -> None:
         while True:
@@ -179,7 +174,7 @@ class AgentConnection:
 
     async def _receive_forever(self) -> None:
         while True:
-            raw = await self._socket.receive_text()
+            raw = await receive_text(self._socket)
             try:
                 if len(raw) > MAX_FRAME_BYTES:
                     raise Invalid(f"A frame has at most {MAX_FRAME_BYTES} bytes.", code="frame-too-large")

@@ -74,6 +74,11 @@ class Subscription(Follower):
         if ready is not None and not ready.done():
             ready.set_result(None)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the session is closed and the client has got all of it."""
+        return self._feed.closed and self.cursor >= self._feed.tip
+
     # Called by the client's connection
 
     async def frames(self) -> AsyncIterator[list[Frame]]:
@@ -82,7 +87,7 @@ class Subscription(Follower):
             while not self._ended:
                 async for batch in self._catch_up():
                     yield batch
-                if self._feed.closed and self.cursor >= self._feed.tip:
+                if self.finished:
                     return
                 async for batch in self._follow():
                     yield batch
@@ -112,7 +117,7 @@ class Subscription(Follower):
         loop = asyncio.get_running_loop()
         while self._following and not self._ended:
             if not self._queue:
-                if self._feed.closed and self.cursor >= self._feed.tip:
+                if self.finished:
                     return
                 self._ready = loop.create_future()
                 await self._ready

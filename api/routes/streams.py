@@ -16,9 +16,18 @@ from pydantic import TypeAdapter, ValidationError
 from api.auth import Action, Principal, check_session_id
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import DoorRoute
-from api.errors import PROBLEM_RESPONSES, Invalid, Problem
+from api.errors import PROBLEM_RESPONSES, Invalid, Problem, Unauthenticated
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
 from api.live.feeds import Feed
+from api.live.sockets import (
+    as_problem,
+    close,
+    connect_again,
+    read_to_its_end,
+    receive_text,
+    too_slow,
+    why_ended,
+)
 from api.live.subscription import Subscription
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
@@ -125,13 +134,13 @@ class ClientSocket:
         """Serves the connection until either side ends it."""
         loops = [asyncio.create_task(self._events(subscription)), asyncio.create_task(self._commands())]
         try:
-            await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (*loops, *self._tasks):
                 task.cancel()
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
-            with contextlib.suppress(RuntimeError):
-                await self._socket.close(1000)
+        if closing := why_ended(ended):
+            await close(self._socket, closing)
 
     async def _events(self, subscription: Subscription) -> None:
         lifetime = _lifetime_seconds(self._parts, self._principal)
@@ -143,10 +152,15 @@ class ClientSocket:
                         await self._send(text)
         finally:
             ending.cancel()
+        if subscription.finished:
+            raise read_to_its_end()
+        if self._principal.seconds_left() == 0:
+            raise as_problem(Unauthenticated("The token has expired; get a new one."))
+        raise connect_again()
 
     async def _commands(self) -> None:
         while True:
-            raw = await self._socket.receive_text()
+            raw = await receive_text(self._socket)
             await self._slots.acquire()
             task = asyncio.create_task(self._answer(raw))
             self._tasks.add(task)
@@ -185,7 +199,10 @@ class ClientSocket:
 
     async def _send(self, text: str) -> None:
         async with self._sending:
-            await asyncio.wait_for(self._socket.send_text(text), SEND_TIMEOUT_SECONDS)
+            try:
+                await asyncio.wait_for(self._socket.send_text(text), SEND_TIMEOUT_SECONDS)
+            except TimeoutError:
+                raise too_slow() from None
 
 
 def _request_of(raw: str) -> str | None:
@@ -218,7 +235,7 @@ async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | 
             # Accepted first: browsers tell a page nothing about a refused handshake.
             await socket.accept()
             await socket.send_text(_json({"type": "problem", "problem": problem.body()}))
-            await socket.close(4000 + problem.status, problem.code)
+            await close(socket, as_problem(problem))
             return
         _hold(resources, feed, subscription, principal)
         await socket.accept()

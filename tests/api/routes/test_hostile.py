@@ -17,7 +17,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIWebSocketRoute
 from pydantic import ValidationError
 from starlette.middleware.cors import CORSMiddleware
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from api import errors, routes
@@ -173,6 +173,14 @@ async def test_a_stream_ends_with_the_token_that_opened_it(client: Client, http:
     assert (await http.get(url, headers=headers)).status_code == 401
 
 
+async def closing_of(socket: ClientConnection) -> tuple[int | None, str | None]:
+    """Reads to the end, and returns with which code and reason the API closed the socket."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await socket.recv()
+    return socket.close_code, socket.close_reason
+
+
 @pytest.mark.parametrize(("role", "path"), [("client", "/sessions/{}/socket"), ("agent", "/ingest")])
 async def test_a_socket_ends_with_the_token_that_opened_it(
     client: Client, http: httpx.AsyncClient, stack: Stack, role: str, path: str
@@ -184,9 +192,30 @@ async def test_a_socket_ends_with_the_token_that_opened_it(
         asyncio.timeout(DEADLINE_SECONDS),
         connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as socket,
     ):
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await socket.recv()
+        assert await closing_of(socket) == (4401, "unauthenticated")
+
+
+@pytest.mark.parametrize(("role", "path"), [("client", "/sessions/{}/socket"), ("agent", "/ingest")])
+async def test_a_socket_that_is_sent_bytes_says_so(
+    client: Client, stack: Stack, role: str, path: str
+) -> None:
+    session = await client.start("demo")
+    url = stack.url.replace("http", "ws") + path.format(session.id)
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        connect(url, additional_headers={"Authorization": f"Bearer {KEYS[role]}"}) as socket,
+    ):
+        await socket.send(b"\x00")
+        assert await closing_of(socket) == (1003, "binary-message")
+
+
+async def test_a_socket_says_that_its_session_is_closed(client: Client, stack: Stack) -> None:
+    session = await client.start("demo")
+    url = f"{stack.url.replace('http', 'ws')}/sessions/{session.id}/socket"
+    headers = {"Authorization": f"Bearer {KEYS['client']}"}
+    async with asyncio.timeout(DEADLINE_SECONDS), connect(url, additional_headers=headers) as socket:
+        await session.close()
+        assert await closing_of(socket) == (4204, "session-closed")
 
 
 async def test_a_token_for_one_agent_does_not_write_as_another(

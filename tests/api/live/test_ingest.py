@@ -42,8 +42,8 @@ class Socket:
         self.up: asyncio.Queue[str] = asyncio.Queue()
         self.down: list[str] = []
 
-    async def receive_text(self) -> str:
-        return await self.up.get()
+    async def receive(self) -> dict[str, str]:
+        return {"type": "websocket.receive", "text": await self.up.get()}
 
     async def send_text(self, text: str) -> None:
         self.down.append(text)

@@ -66,7 +66,7 @@ class Gateway:
 
     def __init__(self, client: Client, timeout_seconds: float) -> None:
         self.client = client
-        self._calls = Calls(client, timeout_seconds, _WORDING)
+        self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, _WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:

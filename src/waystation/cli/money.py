@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -25,6 +25,9 @@ payment_app = typer.Typer(no_args_is_help=True, help="Show and decide on paid re
 purchase_app = typer.Typer(no_args_is_help=True, help="Show and decide on purchases.")
 
 T = TypeVar("T")
+
+MAX_DAYS: Final = 36_500
+"""The longest validity that may be asked for: a century."""
 
 MandateArgument = Annotated[str, typer.Argument(help="The mandate's id.")]
 PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
@@ -64,7 +67,7 @@ def mandate_create(
     seller: Annotated[list[str], typer.Option(help="An allowed seller's origin; repeat it, or '*' for any.")],
     payment_method: Annotated[list[str], typer.Option(help="A saved payment method's id; tried in order.")],
     currency: Annotated[str, typer.Option(help="ISO 4217 in lower case.")] = "usd",
-    days: Annotated[int, typer.Option(help="How long it is valid.")] = 30,
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1, max=MAX_DAYS)] = 30,
     per_payment_cap: Annotated[int | None, typer.Option(help="The maximum for one payment.")] = None,
     approval_threshold: Annotated[
         int, typer.Option(help="Above this a person approves each cart; 0 means always.")

@@ -307,7 +307,7 @@ class Session:
             ApiError: The API refuses for good.
 
         >>> async for event in session.events():  # doctest: +SKIP
-        ...     print(session.transcript.messages[-1].text)
+        ...     print(event.type)
         """
         reader = _Reader(self.transcript, self.transcript.cursor if after is None else after)
         backoff = Backoff(MIN_RECONNECT_PAUSE_SECONDS, MAX_RECONNECT_PAUSE_SECONDS)

@@ -101,16 +101,23 @@ async def test_what_cannot_be_said_now_is_503_and_what_does_not_exist_is_404(
     queue = f"test-{uuid.uuid4().hex}"
     gateway = Gateway(temporal, 5.0)
     async with Worker(
-        temporal, task_queue=queue, workflows=[Unanswering], workflow_runner=UnsandboxedWorkflowRunner()
+        temporal,
+        task_queue=queue,
+        workflows=[Unanswering, Stumbling],
+        workflow_runner=UnsandboxedWorkflowRunner(),
     ):
         handle: WorkflowHandle[Unanswering, None] = await temporal.start_workflow(
             Unanswering.run, id=queue, task_queue=queue
         )
         with pytest.raises(Unavailable):
             await gateway.snapshot(queue)
-        with pytest.raises(UnknownSession):  # a workflow of another kind: it has no such query
-            await gateway.replay(queue, 0, 10)
         await handle.terminate()
+        other: WorkflowHandle[Stumbling, None] = await temporal.start_workflow(
+            Stumbling.run, 0, id=f"{queue}-other", task_queue=queue
+        )
+        with pytest.raises(UnknownSession):  # a workflow of another kind: it has no such query
+            await gateway.replay(other.id, 0, 10)
+        await other.terminate()
     with pytest.raises(UnknownSession):
         await gateway.snapshot("nobody-has-started-this")
 

@@ -26,9 +26,6 @@ purchase_app = typer.Typer(no_args_is_help=True, help="Show and decide on purcha
 
 T = TypeVar("T")
 
-MAX_DAYS: Final = 36_500
-"""The longest validity that may be asked for: a century."""
-
 MandateArgument = Annotated[str, typer.Argument(help="The mandate's id.")]
 PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
 AllowanceArgument = Annotated[str, typer.Argument(help="The allowance's id.")]

@@ -185,7 +185,7 @@ _TEMPORALS_WORDS = "words of Temporal's own"
 
 @pytest.mark.parametrize("code", [code for code in RPCStatusCode if code.name != "OK"])
 async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) -> None:
-    calls = Calls(None, TIMEOUT_SECONDS, SESSION_WORDING)  # type: ignore[arg-type]
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
 
     async def fail() -> None:
         raise RPCError(_TEMPORALS_WORDS, code, b"")
@@ -198,7 +198,7 @@ async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) ->
 
 @pytest.mark.parametrize("kind", ["UnprocessedUpdate", "AcceptedUpdateCompletedWorkflow", "", None])
 async def test_a_failure_that_is_no_refusal_of_a_workflow_can_be_tried_again(kind: str | None) -> None:
-    calls = Calls(None, TIMEOUT_SECONDS, SESSION_WORDING)  # type: ignore[arg-type]
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
 
     async def fail() -> None:
         raise WorkflowUpdateFailedError(ApplicationError(_TEMPORALS_WORDS, type=kind))

@@ -11,11 +11,14 @@ from pydantic import ValidationError
 from temporalio.client import (
     Client,
     WorkflowExecution,
+    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
+from temporalio.common import QueryRejectCondition
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
@@ -162,6 +165,19 @@ async def execute_update(
     return await until_taken(
         lambda: handle.execute_update(update, argument, id=once, rpc_timeout=rpc_timeout)
     )
+
+
+async def ask_unless_ended(query: Callable[[QueryRejectCondition], Awaitable[Result]]) -> tuple[Result, bool]:
+    """Returns the answer to a query, and whether Temporal has ended the workflow.
+
+    A run that has continued as new while it was asked has not ended: the next one is asked.
+    """
+    while True:
+        try:
+            return await query(QueryRejectCondition.NOT_COMPLETED_CLEANLY), False
+        except WorkflowQueryRejectedError as rejected:
+            if rejected.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
+                return await query(QueryRejectCondition.NONE), True
 
 
 async def memo_of(execution: WorkflowExecution) -> Mapping[str, object]:

@@ -11,13 +11,14 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.types import MethodAsyncSingleParam
 
 from api.auth import Principal
 from api.errors import Conflict, Problem, Unavailable
-from api.gateways.calls import Calls, Wording, memo_of
+from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
+from api.gateways.ended import ended_allowance, ended_mandate, ended_payment, ended_purchase
 from api.gateways.outcomes import OUTCOME, outcome_of
 from waystation.models.base import replaced
 from waystation.models.decisions import Approve, Decision, Reject
@@ -162,9 +163,11 @@ class MoneyGateway:
 
     async def mandate(self, mandate_id: str) -> MandateView:
         handle = self._client.get_workflow_handle_for(Mandate.run, mandate_id)
-        return await self._mandates.guarded(
-            mandate_id, lambda: handle.query(Mandate.balance, rpc_timeout=self._timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[MandateView]:
+            return handle.query(Mandate.balance, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._mandates, mandate_id, ask, ended_mandate)
 
     async def revoke(self, mandate_id: str, request: RevokeRequest) -> None:
         await self._mandates.signal(mandate_id, MANDATE_REVOKE, request)
@@ -191,9 +194,11 @@ class MoneyGateway:
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
-        return await self._purchases.guarded(
-            purchase_id, lambda: handle.query(Purchase.status, rpc_timeout=self._timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[PurchaseView]:
+            return handle.query(Purchase.status, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._purchases, purchase_id, ask, ended_purchase)
 
     async def check_visible(self, purchase_id: str, caller: Principal) -> None:
         """Checks as ``visible`` does, but asks nothing for a caller who may see them all."""
@@ -271,9 +276,11 @@ class MoneyGateway:
 
     async def payment(self, payment_id: str) -> PaidRequestView:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
-        return await self._payments.guarded(
-            payment_id, lambda: handle.query(PaidRequest.status, rpc_timeout=self._timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[PaidRequestView]:
+            return handle.query(PaidRequest.status, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._payments, payment_id, ask, ended_payment)
 
     async def decide_payment(self, payment_id: str, decision: Decision) -> PaidRequestView:
         decision = self._signed(payment_id, decision)
@@ -299,9 +306,11 @@ class MoneyGateway:
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
-        return await self._allowances.guarded(
-            allowance_id, lambda: handle.query(Allowance.status, rpc_timeout=self._timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[AllowanceView]:
+            return handle.query(Allowance.status, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._allowances, allowance_id, ask, ended_allowance)
 
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
@@ -444,6 +453,17 @@ class MoneyGateway:
             return True
 
         return wanted, await calls.guarded(wanted, call)
+
+
+async def _as_it_stands(
+    calls: Calls,
+    workflow_id: str,
+    ask: Callable[[QueryRejectCondition], Awaitable[T]],
+    if_ended: Callable[[T], T],
+) -> T:
+    """Returns what a query says, put right by ``if_ended`` where Temporal has ended the workflow."""
+    view, ended = await calls.guarded(workflow_id, lambda: ask_unless_ended(ask))
+    return if_ended(view) if ended else view
 
 
 def _digest(request: PurchaseRequest) -> str:

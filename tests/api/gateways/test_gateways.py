@@ -22,10 +22,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from api.errors import Problem, Unavailable, UnknownSession, refusal
-from api.gateways.calls import Calls, execute_update
+from api.gateways.calls import Calls, ask_unless_ended, execute_update
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import WORDING as SESSION_WORDING
-from api.gateways.sessions import Gateway, ask_unless_ended
+from api.gateways.sessions import Gateway
 from tests.support import ROOT
 from waystation.temporal import names
 from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken

@@ -277,6 +277,20 @@ async def test_an_id_of_another_kind_is_taken(api: Api) -> None:
         assert (answer.status_code, answer.json()["code"]) == (409, "id-taken"), route
 
 
+async def test_what_is_ended_in_temporal_keeps_nobody_waiting(api: Api, encrypted: TemporalClient) -> None:
+    """As soon as a workflow is terminated or canceled, nothing more comes of it."""
+    mandate_id = await api.mandate()
+    purchase_id = await api.buy(mandate_id)
+    await api.until(purchase_id, "awaiting_approval")
+    for workflow_id in (purchase_id, mandate_id):
+        await encrypted.get_workflow_handle(workflow_id).terminate()
+    purchase = (await api.call("ops", "GET", f"/purchases/{purchase_id}", wait_seconds=20)).json()
+    assert (purchase["status"], purchase["final"]) == ("failed", True)
+    assert purchase["refusal"]["rule"] == "ended_in_temporal"
+    mandate = (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()
+    assert mandate["status"] == "revoked"
+
+
 async def test_a_client_spends_from_mandates_of_its_own(api: Api) -> None:
     terms = {**(await api.call("alice", "GET", f"/mandates/{await api.mandate()}")).json()["terms"]}
     given = await api.call("backend", "POST", "/mandates", {"terms": {**terms, "owner": "carol"}})

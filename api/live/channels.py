@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from pydantic import TypeAdapter
 
-from api.errors import Invalid
+from api.errors import Conflict, Invalid
 from api.gateways.sessions import Gateway
 from api.live.batcher import Acknowledge, Batcher, Lost
 from api.live.bus import LiveBus
@@ -44,7 +44,12 @@ class Channel:
         self._bus.publish(self.feed.session_id, Tick(quiet=quiet))
 
     async def write(self, write: Write, acknowledge: Acknowledge, lost: Lost, *, flush: bool) -> None:
-        """Shows deltas immediately and hands everything to the durable path."""
+        """Shows deltas immediately and hands everything to the durable path.
+
+        Raises ``Conflict`` for writers outside turns if the session is full; turns are stopped by it.
+        """
+        if write.turn_id is None and self.feed.full:
+            raise Conflict("The session holds all it may; go on in a new one.", code="session-full")
         for item in write.items:
             if item.type == EventType.MESSAGE_DELTA:
                 self._show(write, item)

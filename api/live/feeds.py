@@ -60,7 +60,7 @@ class Feed:
         self.session_id = session_id
         self.gate = Gate()
         self.tip = 0
-        self.closed = False
+        self.closed = self.full = False
         self.audience = Audience()
         self.presence = Presence(functools.partial(bus.publish, session_id), self.audience.push)
         self._gateway, self._bus, self._settings = gateway, bus, settings
@@ -90,6 +90,7 @@ class Feed:
         self.tip = snapshot.tip
         self._recent = Recent(snapshot.tip)
         self.closed = snapshot.status == "closed" and not snapshot.running
+        self.full = snapshot.full
         self.gate.attempts = {
             turn.turn_id: turn.attempt for turn in snapshot.running if turn.status == "running"
         }
@@ -307,7 +308,7 @@ class Feed:
             self.tip = max(self.tip, page.next_after)
             if not page.more:
                 break
-        self.closed = page.closed
+        self.closed, self.full = page.closed, page.full
         news = self.holds.read(stops) or page.events or self.closed
         self._release_held()
         if news:

@@ -167,10 +167,13 @@ class SessionLog:
 
     # Writes
 
-    def accept(self, write: Write, now: datetime, consume_steer: ConsumeSteer = _ignore_steer) -> Accepted:
+    def accept(
+        self, write: Write, now: datetime, consume_steer: ConsumeSteer = _ignore_steer, *, full: bool = False
+    ) -> Accepted:
         """Accepts what an agent has written; drops repeats and refuses fenced and malformed items.
 
         Calls ``consume_steer`` for each steer that the agent has taken up, in order with the other items.
+        ``full``: writers outside turns, which nothing stops, are muted as the turns of a full session are.
         """
         accepted = Accepted()
         fence = self.state.fences.get(write.turn_id) if write.turn_id else None
@@ -183,7 +186,7 @@ class SessionLog:
             if item.n <= seen:
                 continue
             seen = item.n
-            muted = fence is not None and fence.muted
+            muted = full if fence is None else fence.muted
             if item.type == EventType.STEER_CONSUMED:
                 steer_id = item.data.get("steer_id")
                 if muted or not isinstance(steer_id, str):

@@ -250,9 +250,10 @@ class AgentSession:
         """Takes in a batch that agents have written."""
         if self._state.turns.closed:
             return
-        now = workflow.now()
+        now, full = workflow.now(), self._turns.full
         for write in publish.writes:
-            self._log.accept(write, now, functools.partial(self._turns.consume_steer, write.actor))
+            consume_steer = functools.partial(self._turns.consume_steer, write.actor)
+            self._log.accept(write, now, consume_steer, full=full)
         if self._turns.full:
             self._turns.stop_all(None, "session_full")
 
@@ -393,7 +394,9 @@ class AgentSession:
     @workflow.query
     def replay(self, after: int = 0, limit: int = MAX_REPLAY_EVENTS) -> ReplayPage:
         """Returns events after a cursor, oldest first, one bounded page at a time."""
-        return self._log.replay(after, max(1, min(limit, MAX_REPLAY_EVENTS)), closed=self._state.turns.closed)
+        bounded = max(1, min(limit, MAX_REPLAY_EVENTS))
+        page = self._log.replay(after, bounded, closed=self._state.turns.closed)
+        return page.model_copy(update={"full": self._turns.full})
 
     @workflow.query
     def snapshot(self) -> Snapshot:
@@ -414,6 +417,7 @@ class AgentSession:
             open_messages=self._log.open_messages(),
             runs=self._state.runs,
             refused=self._log.state.refused,
+            full=self._turns.full,
         )
 
     @workflow.query

@@ -252,6 +252,8 @@ class Snapshot(FrozenOpen):
     """How many times the workflow has continued as new, plus one."""
     refused: int = 0
     """How many written items the workflow has refused (fenced, malformed) in this session."""
+    full: bool = False
+    """Whether the log holds all it may, so that nothing more is taken."""
 
 
 class ReplayPage(FrozenOpen):
@@ -265,6 +267,7 @@ class ReplayPage(FrozenOpen):
     tip: int
     more: bool
     closed: bool
+    full: bool = False
 
 
 class TurnInput(Frozen):

@@ -50,6 +50,20 @@ def test_messages_that_one_writer_never_ends_do_not_keep_others_from_writing() -
     assert [event.type for event in accepted.events] == ["message.started", "message.delta"]
 
 
+def test_a_full_log_takes_nothing_of_writers_outside_turns_but_the_ends_of_their_messages() -> None:
+    log = SessionLog()
+    log.accept(write(None, ("message.delta", "m", {"offset": 0, "text": "begun"})), NOW)
+    more = [
+        ("data.x", "x", {}),
+        ("tool.called", "x", {"call_id": "c", "name": "n"}),
+        ("message.completed", "whole", {"text": "another"}),
+        ("message.started", "new", {}),
+    ]
+    assert log.accept(write(None, *more, writer="w2"), NOW, full=True).refused == len(more)
+    end = write(None, ("message.completed", "m", {"text": "begun, and much more"}), writer="w3")
+    assert [event.data["text"] for event in log.accept(end, NOW, full=True).events] == ["begun"]
+
+
 def test_what_an_agents_error_says_is_recorded_without_credentials() -> None:
     error = RuntimeError("POST /v1/tokens/spt_1N4Qx8Kd22 with Bearer abcdefgh12345678 was refused")
     assert brief(error) == "RuntimeError: POST /v1/tokens/[redacted] with Bearer [redacted] was refused"

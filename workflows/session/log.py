@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, JsonValue
 from waystation.models.events import (
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
+    MAX_OPEN_TOOLS,
     Actor,
     Event,
     EventType,
@@ -29,8 +30,6 @@ MAX_REPLAY_PAGE_BYTES = 192 * 1024
 """Below the size at which a query's answer would be moved to external storage."""
 MAX_WRITERS = 1_000
 """Writers remembered so that repeats are dropped; the one silent longest is forgotten first."""
-MAX_OPEN_TOOLS = 200
-"""Per turn: tool calls whose end has not been reported."""
 MAX_OPEN_MESSAGES = 200
 """Per turn, or per agent outside turns: messages that one leaves open must not keep others from writing."""
 _EVENT_BYTES = 200

@@ -23,6 +23,8 @@ MAX_MESSAGE_CHARACTERS = 262_144
 MAX_DATA_BYTES = 65_536
 """The most JSON that one event may carry besides its text."""
 MAX_WRITES_PER_PUBLISH = 1_000
+MAX_OPEN_TOOLS = 200
+"""Per turn: tool calls whose end has not been reported."""
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/|+-]{0,127}$")]
 """An id chosen by a client, an agent, an identity provider (``auth0|5f7c``) or the workflow."""

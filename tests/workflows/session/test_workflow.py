@@ -715,7 +715,8 @@ async def test_a_full_session_grows_by_no_other_way_either(harness: Harness) -> 
     )
     await handle.signal(AgentSession.publish, Publish(writes=(cron,)))
     page = await replay(handle)
-    assert page.full and (await snapshot(handle)).full
+    assert page.full
+    assert (await snapshot(handle)).full
     assert sum(len(event.to_wire()) for event in page.events) < 15_000
 
 

@@ -15,6 +15,7 @@ Every answer carries a stable ``code``; docs/errors.md says what to do about eac
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -164,11 +165,19 @@ class _Plain(Problem):
 
 def _validation_problem(error: RequestValidationError) -> Problem:
     found = [
-        (".".join(str(part) for part in item["loc"]), str(item["msg"]))
+        (".".join(str(part) for part in item["loc"]), _what_is_wrong(item))
         for item in error.errors()[:MAX_VALIDATION_ERRORS]
     ]
     at, problem = found[0] if found else ("body", "invalid")
     return Invalid(f"{at}: {problem}", errors=[{"at": at, "problem": problem} for at, problem in found])
+
+
+def _what_is_wrong(item: Mapping[str, object]) -> str:
+    # FastAPI says only "JSON decode error" of a body that isn't JSON, and keeps what our reader says aside.
+    match item:
+        case {"type": "json_invalid", "ctx": {"error": str(problem)}}:
+            return problem
+    return str(item["msg"])
 
 
 def install(app: FastAPI) -> None:

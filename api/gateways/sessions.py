@@ -23,6 +23,8 @@ from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.requests import ListedSession
 from waystation.models.sessions import (
+    LogPosition,
+    LogReading,
     Outcome,
     ReplayPage,
     SendMessage,
@@ -147,6 +149,17 @@ class Gateway:
             ),
         )
         return replaced(page, closed=True) if ended else page
+
+    async def read(self, session_id: str, position: LogPosition) -> LogReading:
+        """Returns one page of the log, and the receipts of some writers as of the same moment."""
+        handle = self.handle(session_id)
+        reading, ended = await self._query(
+            session_id,
+            lambda reject: handle.query(
+                AgentSession.read, position, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
+        )
+        return replaced(reading, page=replaced(reading.page, closed=True)) if ended else reading
 
     async def outcome(self, session_id: str, request_id: str) -> Outcome | None:
         """Returns what became of a stop or a steer."""

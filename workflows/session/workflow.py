@@ -25,6 +25,8 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.sessions import (
         MAX_REPLAY_EVENTS,
         Close,
+        LogPosition,
+        LogReading,
         Membership,
         Note,
         Outcome,
@@ -394,9 +396,15 @@ class AgentSession:
     @workflow.query
     def replay(self, after: int = 0, limit: int = MAX_REPLAY_EVENTS) -> ReplayPage:
         """Returns events after a cursor, oldest first, one bounded page at a time."""
-        bounded = max(1, min(limit, MAX_REPLAY_EVENTS))
-        page = self._log.replay(after, bounded, closed=self._state.turns.closed)
-        return page.model_copy(update={"full": self._turns.full})
+        return self._log.replay(after, max(1, min(limit, MAX_REPLAY_EVENTS)), closed=self._state.turns.closed)
+
+    @workflow.query
+    def read(self, position: LogPosition) -> LogReading:
+        """Returns the page after a cursor, and what has become of what some writers wrote, in one answer."""
+        return LogReading(
+            page=self.replay(position.after, position.limit),
+            receipts={writer: self._log.receipt(writer) for writer in position.writers},
+        )
 
     @workflow.query
     def snapshot(self) -> Snapshot:
@@ -417,7 +425,6 @@ class AgentSession:
             open_messages=self._log.open_messages(),
             runs=self._state.runs,
             refused=self._log.state.refused,
-            full=self._turns.full,
         )
 
     @workflow.query

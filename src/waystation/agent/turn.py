@@ -25,7 +25,7 @@ from waystation.buyer.products import FoundProduct
 from waystation.client import Session
 from waystation.client.transcript import Message
 from waystation.errors import WaystationError
-from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, MAX_OPEN_TOOLS, Actor, EventType
+from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, Actor, EventType
 from waystation.models.ingest import FinishedFrame, SteerFrame
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
@@ -150,7 +150,7 @@ class Turn:
         self._purse = purse
         self._open: MessageWriter | None = None
         self._cut_off: list[MessageWriter] = []
-        self._count = self._open_tools = 0
+        self._count = 0
         self._spawned: Counter[str] = Counter()
         self._steers: list[SteerFrame] = []
         self._steers_seen: set[str] = set()
@@ -239,22 +239,11 @@ class Turn:
         """Shows a tool call and what came of it; ``kind`` is ``native`` for one that the provider runs.
 
         Raises:
-            ValueError: Too many calls are open, or the arguments or the result can't be shown.
+            ValueError: The arguments or the result can't be shown.
 
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
         """
-        if self._open_tools >= MAX_OPEN_TOOLS:
-            raise ValueError(f"A turn has at most {MAX_OPEN_TOOLS} tool calls open at once; end some first.")
-        self._open_tools += 1
-        try:
-            async with self._shown(name, arguments, kind) as call:
-                yield call
-        finally:
-            self._open_tools -= 1
-
-    @asynccontextmanager
-    async def _shown(self, name: str, arguments: JsonValue, kind: str | None) -> AsyncIterator[ToolCall]:
         await self.end_message()
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name)

@@ -23,8 +23,6 @@ MAX_MESSAGE_CHARACTERS = 262_144
 MAX_DATA_BYTES = 65_536
 """The most JSON that one event may carry besides its text."""
 MAX_WRITES_PER_PUBLISH = 1_000
-MAX_OPEN_TOOLS = 200
-"""Per turn: tool calls whose end has not been reported."""
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/|+-]{0,127}$")]
 """An id chosen by a client, an agent, an identity provider (``auth0|5f7c``) or the workflow."""
@@ -97,6 +95,9 @@ DATA_TYPE = re.compile(r"data\.[a-z0-9][a-z0-9_.-]{0,63}")
 
 TERMINAL_TURN_TYPES = frozenset({EventType.TURN_COMPLETED, EventType.TURN_STOPPED, EventType.TURN_FAILED})
 """Every turn ends with exactly one of these."""
+
+FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
+"""A message's parts: once it is complete, the log holds the whole in their place."""
 
 AGENT_WRITABLE_TYPES = frozenset(
     {

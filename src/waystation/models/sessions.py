@@ -19,6 +19,7 @@ from waystation.models.events import (
     MessageData,
     SessionId,
 )
+from waystation.models.refusals import Receipt
 from waystation.surrogates import mend_json
 
 MAX_QUEUED_TURNS = 100
@@ -256,8 +257,6 @@ class Snapshot(FrozenOpen):
     """How many times the workflow has continued as new, plus one."""
     refused: int = 0
     """How many written items the workflow has refused (fenced, malformed) in this session."""
-    full: bool = False
-    """Whether the log holds all it may, so that nothing more is taken."""
 
 
 class ReplayPage(FrozenOpen):
@@ -271,7 +270,21 @@ class ReplayPage(FrozenOpen):
     tip: int
     more: bool
     closed: bool
-    full: bool = False
+
+
+class LogPosition(Frozen):
+    """The argument of the ``read`` query: where an API process reads on, and whose receipts it wants."""
+
+    after: int = Field(ge=0)
+    limit: int = Field(default=MAX_REPLAY_EVENTS, ge=1, le=MAX_REPLAY_EVENTS)
+    writers: tuple[str, ...] = ()
+
+
+class LogReading(FrozenOpen):
+    """The answer of the ``read`` query. ``receipts`` are of the writers that were asked about."""
+
+    page: ReplayPage
+    receipts: dict[str, Receipt] = Field(default_factory=dict)
 
 
 class TurnInput(Frozen):

@@ -7,7 +7,7 @@ from typing import Any, Final
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 
-from waystation.models.sessions import ReplayPage
+from waystation.models.sessions import LogReading, ReplayPage
 
 INLINE_FIELD: Final = "waystation-inline"
 """Metadata of a payload that external storage leaves alone, whatever its size."""
@@ -33,7 +33,7 @@ class SharedPydanticPayloadConverter(PydanticPayloadConverter):
     def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
         payloads = super().to_payloads(values)
         for value, payload in zip(values, payloads, strict=True):
-            if isinstance(value, ReplayPage):
+            if isinstance(value, ReplayPage | LogReading):
                 payload.metadata[INLINE_FIELD] = b"true"
         return payloads
 

@@ -6,16 +6,15 @@ from typing import Any
 import pytest
 
 from api.auth import Principal
-from api.errors import Conflict
 from api.live.agents import AgentConnection
 from api.live.bus import MemoryBus
 from api.live.channels import Channels
 from api.live.feeds import Feeds
 from tests.api.live.test_feeds import NOW
 from tests.support import eventually
-from waystation.models.events import Actor, Event, EventType, Item, Role, Write
+from waystation.models.events import Actor, Event, EventType, Role
 from waystation.models.ingest import CloseFrame, OpenFrame
-from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
+from waystation.models.sessions import LogPosition, LogReading, ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
 
 
@@ -31,6 +30,9 @@ class SlowSession:
 
     async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
         return ReplayPage(events=(), next_after=after, tip=1, more=False, closed=False)
+
+    async def read(self, session_id: str, position: LogPosition) -> LogReading:
+        return LogReading(page=await self.replay(session_id, position.after, position.limit))
 
 
 class Socket:
@@ -68,27 +70,6 @@ async def test_a_writer_that_is_closed_or_opened_again_while_it_opens_is_not_lef
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert feeds._users == {}
-    await feeds.stop()
-
-
-class FullSession(SlowSession):
-    """A session whose log holds all it may."""
-
-    async def snapshot(self, session_id: str) -> Snapshot:
-        idle = SessionStatus.IDLE
-        return Snapshot(session_id=session_id, agent="bot", status=idle, tip=1, created=NOW, full=True)
-
-
-async def test_who_writes_outside_turns_is_told_that_the_session_is_full() -> None:
-    gateway: Any = FullSession()
-    bus = MemoryBus()
-    feeds = Feeds(gateway, bus, Settings())
-    cron = Actor(id="cron", role=Role.AGENT)
-    outside = Write(writer="w", actor=cron, items=(Item(n=1, type="data.x"),))
-    async with Channels(feeds, bus, gateway, Settings()).use("s") as channel:
-        with pytest.raises(Conflict, match="go on in a new one") as refused:
-            await channel.write(outside, lambda *_: None, lambda _: None, flush=True)
-    assert refused.value.code == "session-full"
     await feeds.stop()
 
 

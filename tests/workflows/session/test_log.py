@@ -6,8 +6,9 @@ import pytest
 from pydantic import JsonValue
 
 from waystation.agent.turn import brief
-from waystation.models.events import MAX_OPEN_TOOLS, Actor, EventType, Item, Role, Write
-from workflows.session.log import MAX_OPEN_MESSAGES, LogState, SessionLog
+from waystation.models.events import Actor, EventType, Item, Role, Write
+from waystation.models.refusals import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS, RefusalCode
+from workflows.session.log import LogState, SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -59,7 +60,8 @@ def test_a_full_log_takes_nothing_of_writers_outside_turns_but_the_ends_of_their
         ("message.completed", "whole", {"text": "another"}),
         ("message.started", "new", {}),
     ]
-    assert log.accept(write(None, *more, writer="w2"), NOW, full=True).refused == len(more)
+    refused = log.accept(write(None, *more, writer="w2"), NOW, full=True)
+    assert refused.codes == [RefusalCode.SESSION_FULL] * len(more)
     end = write(None, ("message.completed", "m", {"text": "begun, and much more"}), writer="w3")
     assert [event.data["text"] for event in log.accept(end, NOW, full=True).events] == ["begun"]
 

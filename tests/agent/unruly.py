@@ -1,7 +1,6 @@
 """An agent that ends its turns in every way that a turn can end: ``tests.agent.unruly:agent``."""
 
 import asyncio
-import contextlib
 import sys
 
 from waystation.agent import Agent, RetryTurn, Turn
@@ -136,12 +135,6 @@ async def result_with_half_a_character(turn: Turn) -> object:
 
 async def error_with_half_a_character(turn: Turn) -> None:
     raise ValueError("a\ud800b")
-
-
-async def too_many_tools(turn: Turn) -> None:
-    async with contextlib.AsyncExitStack() as calls:
-        for number in range(1_000):
-            await calls.enter_async_context(turn.tool("search", {"number": number}))
 
 
 async def spawn_three_alike(turn: Turn) -> object:

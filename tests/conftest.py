@@ -6,9 +6,13 @@ import pytest
 from temporalio.client import Client as TemporalClient
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
 from waystation.client import Client
+
+# Nothing here measures a process, so none need import everything again.
+Process.forks = True
 
 
 @pytest.fixture(scope="session")

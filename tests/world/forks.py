@@ -1,7 +1,7 @@
 """Python programs started as forks of a process that has imported everything already.
 
-A server spends two or three seconds of processor time on imports, and the tests start hundreds. The forked process
-is one of its own in every other respect: it has its own environment, output and signals, and can be killed.
+A server spends two or three seconds of processor time on imports, and the tests start hundreds. The forked
+process is one of its own in every other respect: it has its own environment, output and signals, and can be killed.
 Benchmarks start programs from scratch, for they measure memory.
 """
 

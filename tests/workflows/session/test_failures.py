@@ -299,7 +299,9 @@ async def test_everything_is_killed_at_once(own: Stack) -> None:
         for process in (*own.processes, own.temporal):
             process.kill()
         own.temporal.start()
-        await own.temporal.ready()  # without it a worker or an agent ends, and whoever looks after it starts it again
+        await (
+            own.temporal.ready()
+        )  # without it a worker or an agent ends, and whoever looks after it starts it again
         for process in own.processes:
             process.start()
         await watchers[0].until("turn.completed", within=60)

@@ -30,7 +30,7 @@ Process.forks = True
 
 
 class ByServers(LoadScopeScheduling):
-    """Distributes tests by file, and some folders as a whole, so that those which share servers stay together."""
+    """Distributes tests by file, some folders as a whole, so that those which share servers stay together."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import re
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ START_SECONDS = 90.0
 SHORTEST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.15
 """Between two looks at a condition."""
+EXAMPLES_FACTOR = int(os.environ.get("WAYSTATION_EXAMPLES", "1"))
+"""How many times the usual number of examples is tried where they are made up; 10 is for a night."""
 
 
 def free_port() -> int:

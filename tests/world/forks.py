@@ -1,8 +1,8 @@
 """Python programs started as forks of a process that has imported everything already.
 
 A server spends two or three seconds of processor time on imports, and the tests start hundreds. The forked
-process is one of its own in every other respect: it has its own environment, output and signals, and can be killed.
-Benchmarks start programs from scratch, for they measure memory.
+process is one of its own in every other respect: it has its own environment, output and signals, and can be
+killed. Benchmarks start programs from scratch, for they measure memory.
 """
 
 import multiprocessing
@@ -61,5 +61,6 @@ def _run(module: str, arguments: tuple[str, ...], log: Path, env: dict[str, str]
     for action in filter(None, env.get("PYTHONWARNINGS", "").split(",")):
         warnings.simplefilter(action)  # type: ignore[arg-type]
     sys.argv = [module, *arguments]
-    sys.modules.pop(module, None)  # else it would be there twice, about which Python warns
+    if not hasattr(sys.modules.get(module), "__path__"):  # of a package, its __main__ is run
+        sys.modules.pop(module, None)  # else it would be there twice, about which Python warns
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -6,12 +6,20 @@ All amounts are integers of minor units of the mandate's one currency.
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StrictInt, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictInt,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from waystation.models.base import Frozen
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, MinorUnits, Money
 from waystation.models.times import Instant
-from waystation.models.urls import Origin
+from waystation.models.urls import ORIGIN_PATTERN, check_origin
 
 MAX_SELLERS: Final = 200
 MAX_CONSTRAINTS: Final = 20
@@ -23,10 +31,21 @@ GRANT_NOT_PROVEN: Final = "the grant is not proven"
 """How the reason begins for which an unproven mandate is revoked."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+PaymentMethodId = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")]
+"""Names a method saved at the processor; never a card's number."""
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
 PositiveMinorUnits = Annotated[StrictInt, Field(gt=0, le=MAX_AMOUNT_MINOR_UNITS)]
 
-Seller = Literal["*"] | Origin
+
+def _check_seller(text: str) -> str:
+    return text if text == ANY_SELLER else check_origin(text)
+
+
+Seller = Annotated[
+    str,
+    AfterValidator(_check_seller),
+    WithJsonSchema({"type": "string", "pattern": rf"^\*$|{ORIGIN_PATTERN}"}),
+]
 """A seller by its web origin in lower case (``https://shop.example``), or ``*`` for any seller."""
 
 MandateStatus = Literal["pending", "active", "revoked", "expired"]
@@ -86,9 +105,7 @@ class MandateTerms(Frozen):
     valid_from: Instant | None = None
     valid_until: Instant
     sellers: tuple[Seller, ...] = Field(min_length=1, max_length=MAX_SELLERS)
-    payment_methods: tuple[
-        Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")], ...
-    ] = Field(default=(), max_length=MAX_PAYMENT_METHODS)
+    payment_methods: tuple[PaymentMethodId, ...] = Field(default=(), max_length=MAX_PAYMENT_METHODS)
     approvers: tuple[Name, ...] = Field(default=(), max_length=50)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=MAX_CONSTRAINTS)
     refunds_give_room: bool = True
@@ -142,6 +159,8 @@ class ReserveRequest(Frozen):
     holder: Name | None = None
     item_ids: tuple[str, ...] = ()
     ship_to_country: str | None = None
+    is_sent: bool = False
+    """Something is sent to an address, which ``ship_to_country`` may not know."""
     many_payments: bool = False
     """The amount is a budget for any number of payments (an allowance)."""
     other_protocols: tuple[PaymentProtocol, ...] = ()

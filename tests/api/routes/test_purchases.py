@@ -154,6 +154,23 @@ async def test_from_the_mandate_to_the_receipt(api: Api, processor: Processor) -
     assert purchase_id in [one["purchase_id"] for one in listed]
 
 
+async def test_however_many_wait_for_the_end_somebody_can_approve(api: Api) -> None:
+    """Ten updates of a workflow may be under way: those that wait must leave room for a decision."""
+    purchase_id = await api.buy(await api.mandate())
+    view = await api.until(purchase_id, "awaiting_approval")
+    look = f"/purchases/{purchase_id}"
+    gone = await asyncio.gather(*(api.call("ops", "GET", look, wait_seconds=0.3) for _ in range(12)))
+    assert {answer.json()["status"] for answer in gone} == {"awaiting_approval"}
+    waiting = [asyncio.create_task(api.call("ops", "GET", look, wait_seconds=20)) for _ in range(12)]
+    for_people = await api.call("ops", "GET", look, wait_seconds=20, or_for_a_person=True)
+    assert for_people.json()["status"] == "awaiting_approval"
+    answer = await api.call("alice", "POST", f"{look}/approve", {"digest": view["digest"]})
+    assert answer.status_code == 200
+    after = await api.call("ops", "GET", look, wait_seconds=20, or_for_a_person=True)
+    assert after.json()["status"] == "completed"
+    assert {one.json()["status"] for one in await asyncio.gather(*waiting)} == {"completed"}
+
+
 async def test_what_waits_for_an_approver_is_found_among_the_rest(api: Api) -> None:
     mandate_id = await api.mandate()
     waiting, done = await api.buy(mandate_id), await api.buy(mandate_id)
@@ -227,6 +244,37 @@ async def test_nobody_spends_from_the_mandate_of_another(api: Api) -> None:
     for who, code in (("rival", "unknown-purchase"), ("ops", "forbidden")):
         answer = await api.call(who, "POST", f"/purchases/{purchase_id}/revise", revision)
         assert (answer.json()["code"], who) == (code, who)
+
+
+async def test_what_is_hidden_answers_as_what_does_not_exist(api: Api) -> None:
+    """Also where something of another kind has the id: nobody learns from an answer what there is."""
+    mandate_id = await api.mandate()
+    ids = ("nothing", mandate_id, await api.buy(mandate_id))
+    kinds = {"mandates": "mandate", "purchases": "purchase", "payments": "payment", "allowances": "payment"}
+    answers = {
+        (route, one): await api.call("rival", "GET", f"/{route}/{one}") for route in kinds for one in ids
+    }
+    for (route, one), answer in answers.items():
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (404, f"unknown-{kinds[route]}"), (route, one)
+        assert problem["detail"].replace(one, "") == answers[route, "nothing"].json()["detail"].replace(
+            "nothing", ""
+        )
+
+
+async def test_an_id_of_another_kind_is_taken(api: Api) -> None:
+    mandate_id = await api.mandate()
+    purchase_id = await api.buy(mandate_id)
+    terms = (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()["terms"]
+    wish = {"request": {"url": "https://api.example/report"}, "max_price": {"amount": 50, "currency": "usd"}}
+    paid = {**wish, "mandate_id": mandate_id, "agent": "shopper"}
+    for who, route, body in (
+        ("alice", "mandates", {"mandate_id": purchase_id, "terms": terms}),
+        ("agent", "purchases", {"purchase_id": mandate_id, "request": api.wanted(mandate_id)}),
+        ("agent", "payments", {"payment_id": purchase_id, "request": paid}),
+    ):
+        answer = await api.call(who, "POST", f"/{route}", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "id-taken"), route
 
 
 async def test_a_client_spends_from_mandates_of_its_own(api: Api) -> None:

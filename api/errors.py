@@ -127,12 +127,19 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.STALE_DIGEST: (Conflict, "stale-digest"),
     names.QUEUE_FULL: (TooMany, "queue-full"),
     names.TOO_MANY_PARTICIPANTS: (TooMany, "too-many-participants"),
+    names.INVALID_ROLE: (Invalid, "invalid"),
+    names.INVALID_DECISION: (Invalid, "invalid"),
+    names.INVALID_ARGUMENT: (Invalid, "invalid"),
+    names.UNEXPECTED: (Problem, "internal-error"),
 }
 
 
-def refusal(error: ApplicationError) -> Problem:
-    """Returns a workflow's refusal as a problem."""
-    problem, code = _REFUSALS.get(error.type or "", (Invalid, "invalid"))
+def refusal(error: ApplicationError) -> Problem | None:
+    """Returns a workflow's refusal as a problem; ``None`` for words of Temporal's own."""
+    known = _REFUSALS.get(error.type or "")
+    if known is None:
+        return None
+    problem, code = known
     return problem(error.message, code=code)
 
 

@@ -15,6 +15,7 @@ Every answer carries a stable ``code``; docs/errors.md says what to do about eac
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -126,12 +127,19 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.STALE_DIGEST: (Conflict, "stale-digest"),
     names.QUEUE_FULL: (TooMany, "queue-full"),
     names.TOO_MANY_PARTICIPANTS: (TooMany, "too-many-participants"),
+    names.INVALID_ROLE: (Invalid, "invalid"),
+    names.INVALID_DECISION: (Invalid, "invalid"),
+    names.INVALID_ARGUMENT: (Invalid, "invalid"),
+    names.UNEXPECTED: (Problem, "internal-error"),
 }
 
 
-def refusal(error: ApplicationError) -> Problem:
-    """Returns a workflow's refusal as a problem."""
-    problem, code = _REFUSALS.get(error.type or "", (Invalid, "invalid"))
+def refusal(error: ApplicationError) -> Problem | None:
+    """Returns a workflow's refusal as a problem; ``None`` for words of Temporal's own."""
+    known = _REFUSALS.get(error.type or "")
+    if known is None:
+        return None
+    problem, code = known
     return problem(error.message, code=code)
 
 
@@ -164,11 +172,19 @@ class _Plain(Problem):
 
 def _validation_problem(error: RequestValidationError) -> Problem:
     found = [
-        (".".join(str(part) for part in item["loc"]), str(item["msg"]))
+        (".".join(str(part) for part in item["loc"]), _what_is_wrong(item))
         for item in error.errors()[:MAX_VALIDATION_ERRORS]
     ]
     at, problem = found[0] if found else ("body", "invalid")
     return Invalid(f"{at}: {problem}", errors=[{"at": at, "problem": problem} for at, problem in found])
+
+
+def _what_is_wrong(item: Mapping[str, object]) -> str:
+    # FastAPI says only "JSON decode error" of a body that isn't JSON, and keeps what our reader says aside.
+    match item:
+        case {"type": "json_invalid", "ctx": {"error": str(problem)}}:
+            return problem
+    return str(item["msg"])
 
 
 def install(app: FastAPI) -> None:

@@ -9,6 +9,7 @@ from waystation.models.decisions import Approve, Decision, Reject
 from waystation.models.proofs import ProofVerdict
 from waystation.temporal.names import (
     ALREADY_DECIDED,
+    INVALID_DECISION,
     NOT_AN_APPROVER,
     NOT_AWAITING_APPROVAL,
     NOT_PROVEN,
@@ -25,7 +26,7 @@ def the_one_in(decision: Decision) -> Approve | Reject:
     """
     wanted = decision.approve or decision.reject
     if wanted is None or (decision.approve and decision.reject):
-        raise refusal("InvalidDecision", "give either approve or reject")
+        raise refusal(INVALID_DECISION, "give either approve or reject")
     return wanted
 
 

@@ -18,10 +18,8 @@ from typing import Any, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
+from waystation.temporal.names import UNEXPECTED
 from workflows.refusals import refusal
-
-UNEXPECTED = "Unexpected"
-"""The error type of an ending or an answer that nobody expected: a bug to be reported."""
 
 SignalHandler = TypeVar("SignalHandler", bound=Callable[..., object])
 UpdateHandler = TypeVar("UpdateHandler", bound=Callable[..., object])

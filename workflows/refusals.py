@@ -6,7 +6,8 @@ goes on. A bare ``ValueError`` in a handler would block the workflow task foreve
 
 from temporalio.exceptions import ApplicationError
 
-INVALID_ARGUMENT = "InvalidArgument"
+from waystation.temporal.names import INVALID_ARGUMENT
+
 INTERNAL_ERROR = "an error of ours ended it, which nobody expected; the worker's log has it: please report it"
 
 

@@ -1,6 +1,7 @@
 """Calls to Temporal from the API: every one bounded in time, every failure a problem that says what to do."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -20,17 +21,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import Invalid, Problem, Unavailable, refusal
-from waystation.temporal.calls import tell
+from waystation.temporal.calls import tell, until_taken
 from waystation.temporal.encryption import PayloadDecryptionError
 from waystation.temporal.tokens import SignalName
 
-MAX_UPDATE_ATTEMPTS = 4
-UPDATE_PAUSE_SECONDS = 0.05
-"""The pause before an update is repeated, times the attempts made: its task is repeated immediately."""
-
 _NEVER_CONNECTED = "Failed client connect"
-_TASK_FAILED = "workflow task failure"
 _NO_SUCH_QUERY = "expected but not found"
+_NOBODY_POLLS = "no poller"
+
+logger = logging.getLogger(__name__)
 
 Workflow = TypeVar("Workflow")
 Argument = TypeVar("Argument")
@@ -77,9 +76,10 @@ class Calls:
                 "Temporal did not answer in time; try again.", code="temporal-unavailable"
             ) from error
         except WorkflowUpdateFailedError as error:
-            if isinstance(error.cause, ApplicationError):
-                raise refusal(error.cause) from error
-            raise Unavailable(self._wording.not_taken) from error
+            if isinstance(error.cause, ApplicationError) and (refused := refusal(error.cause)):
+                raise refused from error
+            logger.warning("An update of %s failed: %s", workflow_id, error.cause)
+            raise self._busy() from error
         except PayloadDecryptionError as error:
             raise self._wording.unreadable(workflow_id) from error
         except ValidationError as error:
@@ -124,10 +124,17 @@ class Calls:
             ended = "already completed" in str(error)
             return self._wording.ended() if ended else self._wording.unknown(workflow_id)
         if error.status == RPCStatusCode.INVALID_ARGUMENT:
-            return Invalid(str(error))
-        if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
+            logger.warning("Temporal refused a request to %s: %s", workflow_id, error)
+            return Invalid("Temporal can't take the request: an id or a text in it is too long or malformed.")
+        nobody_polls = error.status == RPCStatusCode.FAILED_PRECONDITION and _NOBODY_POLLS in str(error)
+        if error.status == RPCStatusCode.DEADLINE_EXCEEDED or nobody_polls:
             return self._no_worker()
+        if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.RESOURCE_EXHAUSTED):
+            return self._busy()
         return _unreachable()
+
+    def _busy(self) -> Problem:
+        return Unavailable(self._wording.not_taken, code="busy")
 
     def _no_worker(self) -> Problem:
         return Unavailable(self._wording.no_worker, code="no-worker")
@@ -141,20 +148,11 @@ async def execute_update(
     *,
     update_id: str | None = None,
 ) -> Result:
-    """Executes an update, and repeats it if Temporal drops it unprocessed.
-
-    A workflow that continues as new while a signal arrives fails its task and repeats it. Temporal then
-    refuses the updates that came with that task instead of handing them to the next one.
-    """
+    """Executes an update, and repeats it if Temporal drops it unprocessed."""
     once = update_id or uuid.uuid4().hex
-    for attempt in range(1, MAX_UPDATE_ATTEMPTS):
-        try:
-            return await handle.execute_update(update, argument, id=once, rpc_timeout=rpc_timeout)
-        except RPCError as error:
-            if not _was_dropped(error):
-                raise
-        await asyncio.sleep(UPDATE_PAUSE_SECONDS * attempt)
-    return await handle.execute_update(update, argument, id=once, rpc_timeout=rpc_timeout)
+    return await until_taken(
+        lambda: handle.execute_update(update, argument, id=once, rpc_timeout=rpc_timeout)
+    )
 
 
 async def memo_of(execution: WorkflowExecution) -> Mapping[str, object]:
@@ -166,10 +164,6 @@ async def memo_of(execution: WorkflowExecution) -> Mapping[str, object]:
         return await execution.memo()
     except PayloadDecryptionError:
         return {}
-
-
-def _was_dropped(error: RPCError) -> bool:
-    return error.status == RPCStatusCode.FAILED_PRECONDITION and _TASK_FAILED in str(error)
 
 
 def _unreachable() -> Problem:

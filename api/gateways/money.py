@@ -10,25 +10,22 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
-from temporalio.client import (
-    Client,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
 from temporalio.types import MethodAsyncSingleParam
 
 from api.auth import Principal
 from api.errors import Conflict, Problem, Unavailable
 from api.gateways.calls import Calls, Wording, memo_of
+from api.gateways.outcomes import OUTCOME, outcome_of
 from waystation.models.base import replaced
 from waystation.models.decisions import Approve, Decision, Reject
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.proofs import DecisionKind, Proof
 from waystation.models.purchases import (
+    WAITS_FOR_A_PERSON,
     Cart,
     OrderEventReceived,
     OrderEventsStart,
@@ -203,18 +200,23 @@ class MoneyGateway:
         )
 
     async def outcome(
-        self, purchase_id: str, wait_seconds: float, *, or_for_a_person: bool = False
+        self, view: PurchaseView, wait_seconds: float, *, or_for_a_person: bool = False
     ) -> PurchaseView:
         """Returns the view once the purchase is final (or needs a person), or as it stands by then."""
-        handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
+        handle = self._client.get_workflow_handle_for(Purchase.run, view.purchase_id)
         wanted = OutcomeWanted(or_for_a_person=or_for_a_person)
-        try:
-            view: PurchaseView = await handle.execute_update(
-                Purchase.outcome, wanted, rpc_timeout=timedelta(seconds=wait_seconds)
-            )
-        except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
-            return await self.purchase(purchase_id)
-        return view
+
+        def ask(now: PurchaseView) -> Awaitable[PurchaseView]:
+            # What a person has to do changes with the state: an answer in one says nothing about the next.
+            update_id = f"{OUTCOME}-{now.updated_at.isoformat()}" if or_for_a_person else OUTCOME
+            return handle.execute_update(Purchase.outcome, wanted, id=update_id)
+
+        def reached(now: PurchaseView) -> bool:
+            return now.final or (or_for_a_person and now.status in WAITS_FOR_A_PERSON)
+
+        return await outcome_of(
+            view, ask, reached, lambda: self.purchase(view.purchase_id), within_seconds=wait_seconds
+        )
 
     async def decide(self, purchase_id: str, decision: Decision) -> PurchaseView:
         decision = self._signed(purchase_id, decision)
@@ -283,16 +285,16 @@ class MoneyGateway:
             allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._calls.timeout)
         )
 
-    async def payment_outcome(self, payment_id: str, wait_seconds: int) -> PaidRequestView:
+    async def payment_outcome(self, view: PaidRequestView, wait_seconds: float) -> PaidRequestView:
         """Returns the view once the paid request is final, or as it stands after ``wait_seconds``."""
-        handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
-        try:
-            view: PaidRequestView = await handle.execute_update(
-                PaidRequest.outcome, rpc_timeout=timedelta(seconds=wait_seconds)
-            )
-        except (WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowUpdateFailedError, RPCError):
-            return await self.payment(payment_id)
-        return view
+        handle = self._client.get_workflow_handle_for(PaidRequest.run, view.payment_id)
+        return await outcome_of(
+            view,
+            lambda _: handle.execute_update(PaidRequest.outcome, id=OUTCOME),
+            lambda now: now.final,
+            lambda: self.payment(view.payment_id),
+            within_seconds=wait_seconds,
+        )
 
     # Webhooks and lists
 

@@ -14,15 +14,17 @@ from temporalio.client import (
     WorkflowQueryRejectedError,
 )
 from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Conflict, Invalid, Problem, Unavailable, UnknownSession, refusal
+from api.errors import Conflict, Invalid, Problem, Unavailable, UnknownSession
 from api.gateways.calls import Calls, Wording, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.requests import ListedSession
 from waystation.models.sessions import (
+    LogPosition,
+    LogReading,
     Outcome,
     ReplayPage,
     SendMessage,
@@ -34,7 +36,7 @@ from waystation.models.sessions import (
     StartSession,
 )
 from waystation.temporal.messages import SESSION_PUBLISH
-from waystation.temporal.names import SESSION_CLOSED, SESSION_TASK_QUEUE, SESSION_WORKFLOW
+from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW
 from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
@@ -45,14 +47,14 @@ HEDGE_AFTER_SECONDS = 0.25
 
 
 def _closed() -> Problem:
-    return refusal(ApplicationError("The session is closed; start another one.", type=SESSION_CLOSED))
+    return Conflict("The session is closed; start another one.", code="session-closed")
 
 
 def _unreadable(session_id: str) -> Problem:
     return Unavailable(f"The session '{session_id}' was encrypted with a key that isn't set here.")
 
 
-_WORDING: Final = Wording(
+WORDING: Final = Wording(
     unknown=UnknownSession,
     unreadable=_unreadable,
     ended=_closed,
@@ -66,7 +68,7 @@ class Gateway:
 
     def __init__(self, client: Client, timeout_seconds: float) -> None:
         self.client = client
-        self._calls = Calls(client, timeout_seconds, _WORDING)
+        self._calls = Calls(client, timeout_seconds, WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:
@@ -148,6 +150,17 @@ class Gateway:
         )
         return replaced(page, closed=True) if ended else page
 
+    async def read(self, session_id: str, position: LogPosition) -> LogReading:
+        """Returns one page of the log, and the receipts of some writers as of the same moment."""
+        handle = self.handle(session_id)
+        reading, ended = await self._query(
+            session_id,
+            lambda reject: handle.query(
+                AgentSession.read, position, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
+        )
+        return replaced(reading, page=replaced(reading.page, closed=True)) if ended else reading
+
     async def outcome(self, session_id: str, request_id: str) -> Outcome | None:
         """Returns what became of a stop or a steer."""
         handle = self.handle(session_id)
@@ -204,11 +217,7 @@ class Gateway:
         async def call() -> tuple[T, bool]:
             # The wait for a turn counts towards the request's time.
             async with self._one_at_a_time(session_id):
-                try:
-                    unclean = QueryRejectCondition.NOT_COMPLETED_CLEANLY
-                    return await _hedged(lambda: query(unclean)), False
-                except WorkflowQueryRejectedError:
-                    return await _hedged(lambda: query(QueryRejectCondition.NONE)), True
+                return await ask_unless_ended(lambda reject: _hedged(lambda: query(reject)))
 
         return await self._calls.guarded(session_id, call)
 
@@ -226,6 +235,19 @@ class Gateway:
                 self._queries[session_id] = (lock, users - 1)
             else:
                 del self._queries[session_id]
+
+
+async def ask_unless_ended(query: Callable[[QueryRejectCondition], Awaitable[T]]) -> tuple[T, bool]:
+    """Returns the answer to a query, and whether Temporal has ended the workflow.
+
+    A run that has continued as new while it was asked has not ended: the next one is asked.
+    """
+    while True:
+        try:
+            return await query(QueryRejectCondition.NOT_COMPLETED_CLEANLY), False
+        except WorkflowQueryRejectedError as rejected:
+            if rejected.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
+                return await query(QueryRejectCondition.NONE), True
 
 
 async def _hedged(call: Callable[[], Awaitable[T]]) -> T:

@@ -6,19 +6,21 @@ Acknowledgements, stops, steers and the ends of sub-agents go down the socket on
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import TypeAdapter, ValidationError
 
+from api import metrics
 from api.auth import Action, Principal, check_session_id
 from api.errors import Conflict, Forbidden, Invalid, Problem, Unauthenticated
 from api.gateways.sessions import Gateway
-from api.live.channels import Channel, Channels, check_write
+from api.live.channels import Channel, Channels, check_item
 from api.live.feeds import is_terminal
+from api.live.receipts import Settled
 from waystation.foreign_json import ForeignJsonError, read_json
-from waystation.models.events import Event, EventType, Role, Write
+from waystation.models.events import Event, EventType, Item, Role, Write
 from waystation.models.ingest import (
     AckFrame,
     AgentFrame,
@@ -28,6 +30,7 @@ from waystation.models.ingest import (
     OpenedFrame,
     OpenFrame,
     ProblemFrame,
+    RefusedFrame,
     ServerFrame,
     SpawnedFrame,
     SpawnFrame,
@@ -35,6 +38,7 @@ from waystation.models.ingest import (
     StopFrame,
     WriteFrame,
 )
+from waystation.models.refusals import RefusalCode
 from waystation.settings import ANY_AGENT
 
 logger = logging.getLogger(__name__)
@@ -44,6 +48,8 @@ MAX_WRITERS_PER_CONNECTION = 2_000
 MAX_OUTGOING_FRAMES = 20_000
 
 _FRAME: TypeAdapter[AgentFrame] = TypeAdapter(AgentFrame)
+_ENDS = frozenset({RefusalCode.TURN_OVER, RefusalCode.SESSION_CLOSED})
+"""Refusals after which nothing of the writer counts."""
 
 
 class Writer:
@@ -83,6 +89,25 @@ class Writer:
             )
         elif is_terminal(event) or (event.type == EventType.TURN_RETRIED and _attempt(event) > frame.attempt):
             self.fence("turn-over")
+
+    def settle(self, settled: Settled) -> None:
+        """Tells the agent what is recorded, and before that what was refused."""
+        for refusal in settled.refused:
+            self.refuse(refusal.first, refusal.last, refusal.code, refusal.detail)
+        if settled.recorded is not None:
+            self._connection.tell(AckFrame(writer=self.opened.writer, n=settled.recorded))
+        if over := next((refusal.code for refusal in settled.refused if refusal.code in _ENDS), None):
+            self.fence(over)
+
+    def refuse(self, first: int, last: int, code: str, detail: str) -> None:
+        """Tells the agent that a run of its items won't be recorded, and why."""
+        self._connection.tell(
+            RefusedFrame(writer=self.opened.writer, first=first, last=last, code=code, detail=detail)
+        )
+
+    def lose(self, problem: Problem) -> None:
+        """Tells the agent that nothing more can be taken."""
+        self.fence(problem.code)
 
     def fence(self, code: str) -> None:
         """Tells the agent, once, that this writer may write nothing more."""
@@ -232,6 +257,7 @@ class AgentConnection:
         self._writers[frame.writer] = (writer, resources)
         channel.feed.watch(writer.watch)
         resources.callback(channel.feed.unwatch, writer.watch)
+        resources.callback(channel.forget, frame.writer, writer)
         self.tell(OpenedFrame(writer=frame.writer))
         await self._replay_missed(frame, writer)
 
@@ -269,25 +295,34 @@ class AgentConnection:
             actor=opened.actor,
             turn_id=opened.turn_id,
             attempt=opened.attempt,
-            items=frame.items,
+            items=tuple(_taken(writer, frame.items)),
         )
-        check_write(write)
         if writer.fenced:
             self.tell(FencedFrame(writer=frame.writer, code="turn-over"))
             return
-        await writer.channel.write(
-            write, self._acknowledge, lambda problem: writer.fence(problem.code), flush=frame.flush
-        )
-
-    def _acknowledge(self, writer: str, n: int) -> None:
-        self.tell(AckFrame(writer=writer, n=n))
+        await writer.channel.write(write, writer, flush=frame.flush)
 
     async def _spawn(self, frame: SpawnFrame) -> None:
         self._principal.require(Action.WRITE, check_session_id(frame.session_id))
         await check_turn(self._gateway, self._principal, frame.session_id, frame.spawn.parent_turn_id)
         spawned = await self._gateway.spawn(frame.session_id, frame.spawn)
         self._channels.tick(frame.session_id)
+        if entry := self._writers.get(frame.writer):
+            writer = entry[0]
+            writer.channel.know(frame.writer, writer, spawned.seq)
         self.tell(SpawnedFrame(writer=frame.writer, request=frame.request, turn_id=spawned.turn_id))
+
+
+def _taken(writer: Writer, items: Iterable[Item]) -> Iterator[Item]:
+    """Yields what a session may take; tells the agent of each item that none would."""
+    for item in items:
+        try:
+            check_item(item)
+        except Invalid as problem:
+            metrics.REFUSED_ITEMS.labels(problem.code).inc()
+            writer.refuse(item.n, item.n, problem.code, problem.detail)
+        else:
+            yield item
 
 
 def check_speaks_for(principal: Principal, agent: str) -> None:

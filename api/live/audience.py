@@ -61,11 +61,15 @@ class Audience:
         self._apart.pop(follower, None)
 
     def show(self, deltas: Sequence[LiveText]) -> None:
-        """Sends live text to everyone."""
-        for message_id, offset, length, _ in deltas:
-            for view in (self._view, *self._apart.values()):
-                view.note_live(message_id, offset, length)
-        self.push(deltas[0].frame if len(deltas) == 1 else Frame.joined([delta.frame for delta in deltas]))
+        """Sends live text to everyone, but for what all have already (an agent has sent it again, say)."""
+        views = (self._view, *self._apart.values())
+        news = []
+        for message_id, offset, length, frame in deltas:
+            lacking = [view for view in views if view.note_live(message_id, offset, length)]
+            if lacking:
+                news.append(frame)
+        if news:
+            self.push(news[0] if len(news) == 1 else Frame.joined(news))
 
     def tell(self, event: Event, frame: Frame) -> None:
         """Sends a durable event; a client that has its text already receives only its number."""

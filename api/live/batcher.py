@@ -1,19 +1,21 @@
 """Turns what agents write into durable batches: one signal at a time for each session.
 
-The pace adapts: the next batch leaves when the last is acknowledged and the interval has
-passed (longer where acknowledgements are slow), or immediately at a boundary: a message's end, a
+The pace adapts: the next batch leaves when Temporal has taken the last and the interval has
+passed (longer where Temporal is slow), or immediately at a boundary: a message's end, a
 tool call, a flush. While Temporal is down, a batch is tried again until it is up; what is
-written in the meantime waits here up to a bound, and beyond it in the agents.
+written in the meantime waits here up to a bound, and beyond it in the agents. What the session does
+with a batch, its receipts tell (api/live/receipts.py).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from api import metrics
 from api.errors import Problem, Unavailable
 from api.gateways.sessions import Gateway
+from api.live.receipts import Author, Handed
 from waystation.backoff import Backoff
 from waystation.models.events import MAX_WRITES_PER_PUBLISH, EventType, Item, Publish, Write
 
@@ -32,51 +34,50 @@ MAX_UNKNOWN_TROUBLES = 10
 """How often a batch is tried again after an error that isn't Temporal's (of external storage, say)."""
 _ITEM_OVERHEAD_BYTES = 120
 
-Acknowledge = Callable[[str, int], None]
-"""``(writer, n)``: everything this writer has written up to ``n`` is durable."""
-Lost = Callable[[Problem], None]
-"""The session can't take it any more (it is closed or gone)."""
+HandOver = Callable[[Sequence[Handed], bool], None]
+"""Is called with what Temporal has taken, and with whether that is only text, which nobody waits for."""
 
 
 class Batcher:
     """The durable path of one session in this process."""
 
     def __init__(
-        self, session_id: str, gateway: Gateway, interval_seconds: float, tell: Callable[[bool], None]
+        self, session_id: str, gateway: Gateway, interval_seconds: float, hand_over: HandOver
     ) -> None:
-        self._session_id, self._gateway, self._interval, self._tell = (
+        self._session_id, self._gateway, self._interval, self._hand_over = (
             session_id,
             gateway,
             interval_seconds,
-            tell,
+            hand_over,
         )
         self._pending: list[_Pending] = []
         self._bytes = 0
         self._wake = asyncio.Event()
         self._boundary = False
+        self._flush = False
+        """Whether somebody waits for what is pending or on its way."""
         self._room = asyncio.Event()
         self._room.set()
         self._last_sent = 0.0
         self._last_took = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    async def add(
-        self, write: Write, acknowledge: Acknowledge, lost: Lost, *, boundary: bool = False
-    ) -> None:
-        """Accepts a write; waits only while the buffer is full."""
+    async def add(self, write: Write, author: Author, *, flush: bool = False) -> None:
+        """Accepts a write; waits only while the buffer is full. ``flush``: its author waits for it."""
         await self._room.wait()
         if write.items:
-            self._merge(write, acknowledge, lost)
-        self._boundary |= boundary or any(item.type != EventType.MESSAGE_DELTA for item in write.items)
+            self._merge(write, author)
+        self._boundary |= flush or any(item.type != EventType.MESSAGE_DELTA for item in write.items)
+        self._flush |= flush and (bool(self._pending) or self._task is not None)
         self._wake.set()
         if self._task is None and self._pending:
             self._task = asyncio.create_task(self._run(), name=f"batches {self._session_id}")
 
-    def _merge(self, write: Write, acknowledge: Acknowledge, lost: Lost) -> None:
+    def _merge(self, write: Write, author: Author) -> None:
         last = self._pending[-1] if self._pending else None
         for item in write.items:
-            if last is None or not last.continues(write):
-                last = _Pending(write, acknowledge, lost)
+            if last is None or not last.continues(write, author):
+                last = _Pending(write, author)
                 self._pending.append(last)
             self._bytes += last.add(item)
         if self._bytes >= MAX_BUFFERED_BYTES:
@@ -145,14 +146,14 @@ class Batcher:
         self._last_took = time.monotonic() - self._last_sent
         metrics.BATCHES.inc()
         metrics.BATCH_SECONDS.observe(self._last_took)
-        for pending in batch:
-            pending.acknowledge(pending.writer, pending.last_n)
-        self._tell(all(pending.quiet for pending in batch))
+        quiet = not self._flush and all(pending.quiet for pending in batch)
+        self._flush &= bool(self._pending)
+        self._hand_over([pending.handed(self._session_id) for pending in batch], quiet)
 
 
 def _give_up(batch: "list[_Pending]", problem: Problem) -> None:
     for pending in batch:
-        pending.lost(problem)
+        pending.author.lose(problem)
 
 
 class _Growing:
@@ -190,27 +191,26 @@ class _Growing:
 class _Pending:
     """A run of items by one writer, with neighbouring deltas coalesced."""
 
-    def __init__(self, write: Write, acknowledge: Acknowledge, lost: Lost) -> None:
-        self._write, self.acknowledge, self.lost = write, acknowledge, lost
+    def __init__(self, write: Write, author: Author) -> None:
+        self._write, self.author = write, author
         self._items: list[_Growing] = []
-        self.writer = write.writer
         self.size = 0
-        self.last_n = 0
+        self._first = self._last = 0
         self.quiet = True
 
-    def continues(self, write: Write) -> bool:
-        """Returns whether the write is of the same writer, and there is room for it."""
+    def continues(self, write: Write, author: Author) -> bool:
+        """Returns whether the write is by the same writer and author, and there is room for it."""
         mine = self._write
-        return (mine.writer, mine.turn_id, mine.attempt, mine.actor) == (
-            write.writer,
-            write.turn_id,
-            write.attempt,
-            write.actor,
-        ) and self.size < MAX_BATCH_BYTES // 2
+        return (
+            self.author is author
+            and (mine.writer, mine.turn_id, mine.attempt, mine.actor)
+            == (write.writer, write.turn_id, write.attempt, write.actor)
+            and self.size < MAX_BATCH_BYTES // 2
+        )
 
     def add(self, item: Item) -> int:
         """Appends an item, or merges it into the last delta; returns by how many bytes this has grown."""
-        self.last_n = item.n
+        self._first, self._last = self._first or item.n, max(self._last, item.n)
         text = item.data.get("text")
         grown = len(text.encode(errors="replace")) if isinstance(text, str) else len(str(item.data))
         is_delta = item.type == EventType.MESSAGE_DELTA
@@ -220,6 +220,12 @@ class _Pending:
             grown += _ITEM_OVERHEAD_BYTES
         self.size += grown
         return grown
+
+    def handed(self, session_id: str) -> Handed:
+        """Returns what is to be settled once Temporal has taken it."""
+        return Handed(
+            session_id, self._write.writer, self._write.turn_id, self._first, self._last, self.author
+        )
 
     def write(self) -> Write:
         """Returns everything as one write."""

@@ -1,21 +1,23 @@
 """The sessions that this process's agents write to: what is written goes two ways at the same time.
 
-Deltas go over the live bus to every screen, and everything goes into the session's next durable batch
-(api/live/batcher.py).
+Deltas go over the live bus to every screen, in order with what only the log shows (api/live/order.py), and
+everything goes into the session's next durable batch (api/live/batcher.py).
 """
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from pydantic import TypeAdapter
 
 from api.errors import Invalid
 from api.gateways.sessions import Gateway
-from api.live.batcher import Acknowledge, Batcher, Lost
+from api.live.batcher import Batcher
 from api.live.bus import LiveBus
 from api.live.feeds import Feed, Feeds
+from api.live.order import WriterOrder
+from api.live.receipts import Author, Handed
 from waystation.models.events import (
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
@@ -38,21 +40,42 @@ class Channel:
 
     def __init__(self, feed: Feed, bus: LiveBus, gateway: Gateway, interval_seconds: float) -> None:
         self.feed, self._bus = feed, bus
-        self._batcher = Batcher(feed.session_id, gateway, interval_seconds, self._tell)
+        self._batcher = Batcher(feed.session_id, gateway, interval_seconds, self._hand_over)
+        self._orders: dict[str, WriterOrder] = {}
 
-    def _tell(self, quiet: bool) -> None:
+    def _hand_over(self, handed: Sequence[Handed], quiet: bool) -> None:
+        self.feed.expect(handed)
         self._bus.publish(self.feed.session_id, Tick(quiet=quiet))
 
-    async def write(self, write: Write, acknowledge: Acknowledge, lost: Lost, *, flush: bool) -> None:
-        """Shows deltas immediately and hands everything to the durable path."""
+    async def write(self, write: Write, author: Author, *, flush: bool) -> None:
+        """Shows deltas as early as their order allows, and hands everything to the durable path."""
+        order = self._order(write.writer, author)
         for item in write.items:
-            if item.type == EventType.MESSAGE_DELTA:
-                self._show(write, item)
-        await self._batcher.add(write, acknowledge, lost, boundary=flush)
+            order.write(write, item)
+        await self._batcher.add(write, order, flush=flush)
+        if flush:
+            self.feed.settle_soon()
 
-    def _show(self, write: Write, item: Item) -> None:
+    def know(self, writer: str, author: Author, seq: int) -> None:
+        """Notes that the writer knows of the event ``seq``: what it writes from now on comes after it."""
+        self._order(writer, author).know(seq)
+
+    def forget(self, writer: str, author: Author) -> None:
+        """Forgets a writer that writes nothing more."""
+        order = self._orders.get(writer)
+        if order is not None and order.author is author:
+            del self._orders[writer]
+
+    def _order(self, writer: str, author: Author) -> WriterOrder:
+        order = self._orders.get(writer)
+        if order is None or order.author is not author:
+            # Another connection writes now; it sends again whatever the last one doesn't know to be settled.
+            order = self._orders[writer] = WriterOrder(author, self._show)
+        return order
+
+    def _show(self, write: Write, item: Item, after: int) -> None:
         message_id, text, offset = item.message_id, item.data["text"], item.data["offset"]
-        # ``check_write`` has made sure of it.
+        # ``check_item`` has made sure of it.
         assert isinstance(message_id, str)
         assert isinstance(text, str)
         assert isinstance(offset, int)
@@ -68,6 +91,7 @@ class Channel:
                 offset=offset,
                 length=len(text),
                 wire=_LIVE.dump_json(live, exclude_none=True, exclude={"attempt"}),
+                after=max(after, self.feed.heading),
             ),
         )
 
@@ -110,29 +134,32 @@ class Channels:
                     del self._channels[session_id]
 
 
-def check_write(write: Write) -> None:
-    """Refuses what no session would take, with a sentence that says what to do."""
-    for item in write.items:
-        if not is_agent_writable(item.type):
-            raise Invalid(
-                f"Agents can't write '{item.type}'; use message.*, tool.* or data.<name>.", code="bad-type"
-            )
-        text = item.data.get("text")
-        if item.type == EventType.MESSAGE_DELTA:
-            _check_delta(item, text)
-            continue
-        if not is_encodable(item.data):
-            raise _not_encodable()
-        data = item.data
-        if isinstance(text, str) and item.type == EventType.MESSAGE_COMPLETED:
-            if len(text) > MAX_MESSAGE_CHARACTERS:
-                raise _too_long()
-            data = {key: value for key, value in data.items() if key != "text"}
-        if len(json.dumps(data)) > MAX_DATA_BYTES:
-            raise Invalid(
-                f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link.",
-                code="data-too-large",
-            )
+def check_item(item: Item) -> None:
+    """Refuses what no session would take, with a sentence that says what to do.
+
+    Raises:
+        Invalid: Says what is wrong with the item.
+    """
+    if not is_agent_writable(item.type):
+        raise Invalid(
+            f"Agents can't write '{item.type}'; use message.*, tool.* or data.<name>.", code="bad-type"
+        )
+    text = item.data.get("text")
+    if item.type == EventType.MESSAGE_DELTA:
+        _check_delta(item, text)
+        return
+    if not is_encodable(item.data):
+        raise _not_encodable()
+    data = item.data
+    if isinstance(text, str) and item.type == EventType.MESSAGE_COMPLETED:
+        if len(text) > MAX_MESSAGE_CHARACTERS:
+            raise _too_long()
+        data = {key: value for key, value in data.items() if key != "text"}
+    if len(json.dumps(data)) > MAX_DATA_BYTES:
+        raise Invalid(
+            f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link.",
+            code="data-too-large",
+        )
 
 
 def _check_delta(item: Item, text: object) -> None:

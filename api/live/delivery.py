@@ -132,11 +132,15 @@ class View:
     def __init__(self, lengths: Mapping[str, int]) -> None:
         self.seen = dict(lengths)
 
-    def note_live(self, message_id: str, offset: int, length: int) -> None:
-        """Notes that a live delta was sent. One behind a gap doesn't count: clients don't show it yet."""
+    def note_live(self, message_id: str, offset: int, length: int) -> bool:
+        """Notes a live delta; returns whether it says anything that isn't on the screen yet.
+
+        One behind a gap doesn't count as seen: clients don't show it yet.
+        """
         have = self.seen.get(message_id, 0)
         if offset <= have < offset + length:
             self.seen[message_id] = offset + length
+        return have < offset + length
 
     def needs(self, event: Event) -> bool:
         """Returns whether the client needs the event itself; if it has the text, the number is enough."""

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from api import metrics
@@ -20,9 +20,10 @@ from api.live.bus import LiveBus
 from api.live.delivery import Frame, Gate
 from api.live.holds import Holds
 from api.live.presence import PRESENCE_INTERVAL_SECONDS, Presence
+from api.live.receipts import Handed, Receipts
 from api.live.recent import Recent
 from api.live.subscription import Subscription
-from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
+from waystation.models.events import FOLDED_TYPES, TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.live import (
     Delta,
     Here,
@@ -33,7 +34,7 @@ from waystation.models.live import (
     Tick,
     WhoIsHere,
 )
-from waystation.models.sessions import MAX_REPLAY_EVENTS, ReplayPage
+from waystation.models.sessions import MAX_REPLAY_EVENTS, LogPosition, ReplayPage
 from waystation.settings import Settings
 
 Watcher = Callable[[Event], None]
@@ -60,6 +61,8 @@ class Feed:
         self.session_id = session_id
         self.gate = Gate()
         self.tip = 0
+        self.heading = 0
+        """The newest event here that isn't text of a message: all other news is read without delay."""
         self.closed = False
         self.audience = Audience()
         self.presence = Presence(functools.partial(bus.publish, session_id), self.audience.push)
@@ -71,6 +74,7 @@ class Feed:
         self._recent = Recent(0)
         self._pages: dict[int, asyncio.Task[ReplayPage]] = {}
         self.holds = Holds(self._on_not_stopped)
+        self._receipts = Receipts()
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._changed = asyncio.Event()
@@ -87,7 +91,7 @@ class Feed:
         except BaseException:
             self._bus.unsubscribe(self.session_id, self._on_message)
             raise
-        self.tip = snapshot.tip
+        self.tip = self.heading = snapshot.tip
         self._recent = Recent(snapshot.tip)
         self.closed = snapshot.status == "closed" and not snapshot.running
         self.gate.attempts = {
@@ -95,7 +99,7 @@ class Feed:
         }
         self.gate.lengths = {message.message_id: message.characters for message in snapshot.open_messages}
         self.gate.owners = {message.message_id: message.turn_id for message in snapshot.open_messages}
-        self._reader = asyncio.create_task(self._read_forever(), name=f"feed {self.session_id}")
+        self._start_reading()
         self.presence.ask()
 
     async def stop(self) -> None:
@@ -110,6 +114,20 @@ class Feed:
         if self._reader:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
+
+    # Writers
+
+    def expect(self, handed: Sequence[Handed]) -> None:
+        """Settles what Temporal has just taken with the next reading of the log."""
+        self._receipts.add(handed)
+        if self._reader and self._reader.done():
+            # The session has closed in the meantime; the log still tells what it took before.
+            self._start_reading()
+
+    def settle_soon(self) -> None:
+        """Doesn't wait for more news before it settles what Temporal has."""
+        if self._receipts.awaited:
+            self._urgent.set()
 
     # Clients
 
@@ -229,13 +247,15 @@ class Feed:
         self.holds.drop(request_id)
         if self._news.is_set():
             self._urgent.set()
-        for delta in self.holds.release():
-            self._on_delta(delta)
+        for held in self.holds.release():
+            self._on_delta(held.delta)
 
-    def _on_delta(self, delta: Delta) -> None:
-        # Its turn has perhaps begun and not been read yet, or has ended: the log will tell.
-        unclear = self.holds.unread or not self.gate.knows(delta.turn_id)
-        if unclear or self.holds.asked:
+    def _on_delta(self, delta: Delta, *, judged: bool = False) -> None:
+        # Its turn has perhaps begun and not been read yet, or has ended, or there is news that it must not
+        # overtake: the log will tell.
+        behind = delta.after > self.tip and not judged
+        unclear = behind or self.holds.unread or not self.gate.knows(delta.turn_id)
+        if unclear or self.holds.asked or self.holds.waiting:
             self.holds.hold(delta)
             if unclear:
                 self._urgent.set()
@@ -261,8 +281,13 @@ class Feed:
             self._shown_at = asyncio.get_running_loop().time()
             self.audience.show(live)
 
+    def _start_reading(self) -> None:
+        self._reader = asyncio.create_task(self._read_forever(), name=f"feed {self.session_id}")
+
     async def _read_forever(self) -> None:
-        while not self.closed:
+        while not self.closed or self._receipts.awaited:
+            if self.closed:
+                self._urgent.set()
             try:
                 await self._wait_for_news()
                 await self._read()
@@ -299,8 +324,11 @@ class Feed:
     async def _read(self) -> None:
         while True:
             stops = self.holds.begin_reading()
+            asked, writers = self._receipts.begin_reading()
             metrics.REPLAY_QUERIES.inc()
-            page = await self._gateway.replay(self.session_id, self.tip, MAX_REPLAY_EVENTS)
+            position = LogPosition(after=self.tip, limit=MAX_REPLAY_EVENTS, writers=writers)
+            reading = await self._gateway.read(self.session_id, position)
+            page = reading.page
             self._pages.clear()
             for event in page.events:
                 self._on_event(event)
@@ -310,6 +338,7 @@ class Feed:
         self.closed = page.closed
         news = self.holds.read(stops) or page.events or self.closed
         self._release_held()
+        self._receipts.read(asked, reading.receipts, closed=page.closed)
         if news:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
@@ -320,18 +349,21 @@ class Feed:
         frame = Frame.of(event)
         self.gate.observe(event)
         self.tip = event.seq
+        if event.type not in FOLDED_TYPES:
+            self.heading = event.seq
         self._recent.add(event, frame)
         self.audience.tell(event, frame)
         for watcher in self._watchers:
             watcher(event)
 
     def _release_held(self) -> None:
-        for delta in self.holds.release():
-            if self.holds.unread or self.holds.asked or self.gate.knows(delta.turn_id):
-                self._on_delta(delta)
-            else:
+        for delta, judged in self.holds.release(after_reading=True):
+            unclear = self.holds.unread or self.holds.asked
+            if judged and not unclear and not self.gate.knows(delta.turn_id):
                 # The log has been read to its end and doesn't say that this turn runs.
                 self.gate.end(str(delta.turn_id))
+            else:
+                self._on_delta(delta, judged=judged)
 
 
 class Feeds:

@@ -1,7 +1,8 @@
-"""What keeps live text off the screens: a stop that is under way, or was taken and isn't read yet."""
+"""What keeps live text off the screens: a stop that is under way, or what the log must tell first."""
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from waystation.models.live import Delta
 
@@ -9,6 +10,13 @@ MAX_HELD_DELTAS = 256
 """Live text kept while it isn't known whether it may be shown."""
 MAX_STOPPING_SECONDS = 2.0
 """How long live text is held for a stop that nothing more is heard of: its API process has died, say."""
+
+
+class Held(NamedTuple):
+    """Live text that was kept back. ``judged``: the log has been read to its end since it came."""
+
+    delta: Delta
+    judged: bool
 
 
 class Holds:
@@ -22,7 +30,13 @@ class Holds:
         self._give_up = give_up
         self._asked: dict[str, asyncio.TimerHandle] = {}
         self._taken = self._read = 0
-        self.waiting: list[Delta] = []
+        self._readings = 0
+        self._waiting: list[tuple[Delta, int]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many deltas are kept back."""
+        return len(self._waiting)
 
     @property
     def asked(self) -> bool:
@@ -52,6 +66,7 @@ class Holds:
 
     def begin_reading(self) -> int:
         """Returns what ``read`` is to be told: an answer knows of the stops taken before it was asked for."""
+        self._readings += 1
         return self._taken
 
     def read(self, taken: int) -> bool:
@@ -62,13 +77,13 @@ class Holds:
 
     def hold(self, delta: Delta) -> None:
         """Keeps live text back; what is beyond the bound is dropped here and arrives with the log."""
-        if len(self.waiting) < MAX_HELD_DELTAS:
-            self.waiting.append(delta)
+        if len(self._waiting) < MAX_HELD_DELTAS:
+            self._waiting.append((delta, self._readings))
 
-    def release(self) -> list[Delta]:
-        """Returns what was kept back, and keeps nothing."""
-        held, self.waiting = self.waiting, []
-        return held
+    def release(self, *, after_reading: bool = False) -> list[Held]:
+        """Returns what was kept back, and keeps nothing; ``after_reading``: a reading has just ended."""
+        held, self._waiting = self._waiting, []
+        return [Held(delta, after_reading and number < self._readings) for delta, number in held]
 
     def stop(self) -> None:
         """Cancels all timers."""

@@ -3,12 +3,10 @@
 from collections import deque
 
 from api.live.delivery import Frame
-from waystation.models.events import Event, EventType
+from waystation.models.events import FOLDED_TYPES, Event, EventType
 
 MAX_EVENTS = 2_000
 MAX_BYTES = 2 * 1024 * 1024
-
-_FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
 
 class Recent:
@@ -38,7 +36,7 @@ class Recent:
         self._newest = event.seq
         if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED):
             self._fold(event.message_id)
-        part_of = event.message_id if event.type in _FOLDED_TYPES else None
+        part_of = event.message_id if event.type in FOLDED_TYPES else None
         self._ring.append((frame, part_of))
         self._bytes += len(frame.sse)
         while len(self._ring) > MAX_EVENTS or self._bytes > MAX_BYTES:

@@ -12,9 +12,11 @@ from api.dependencies import Caller, Parts, SessionPath
 from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Problem, Unavailable
 from api.live.agents import AgentConnection, check_turn
-from api.live.channels import check_write
+from api.live.channels import check_item
+from api.live.receipts import Settled
 from waystation.models.base import Frozen
 from waystation.models.events import MAX_NAME_CHARACTERS, Actor, Identifier, Item, Role, Write
+from waystation.models.refusals import Refusal
 
 POST_TIMEOUT_SECONDS = 10.0
 
@@ -52,10 +54,46 @@ class PostedEvents(Frozen):
 
 
 class Accepted(Frozen):
-    """The answer: everything up to ``n`` is durable."""
+    """The answer: everything up to ``n`` is recorded."""
 
     writer: Identifier
     n: int
+
+
+class _Poster:
+    """Waits until all of what was posted is settled."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._recorded = 0
+        self._refused: list[Refusal] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, settled: Settled) -> None:
+        self._recorded = settled.recorded or self._recorded
+        self._refused += settled.refused
+        if settled.last >= self._last and not self.done.done():
+            self.done.set_result(None)
+
+    def lose(self, problem: Problem) -> None:
+        if not self.done.done():
+            self.done.set_exception(problem)
+
+    def answer(self, writer: str) -> Accepted:
+        """Returns the answer; raises a problem if anything was refused."""
+        if not self._refused:
+            return Accepted(writer=writer, n=self._recorded)
+        first = self._refused[0]
+        raise Conflict(
+            f"Not everything was recorded: {first.detail}",
+            code="events-refused",
+            writer=writer,
+            n=self._recorded,
+            refused=[
+                {"first": each.first, "last": each.last, "code": each.code, "detail": each.detail}
+                for each in self._refused
+            ],
+        )
 
 
 @router.post(
@@ -63,7 +101,7 @@ class Accepted(Frozen):
 )
 @takes_body_of(MAX_BATCH_BODY_BYTES)
 async def post_events(session_id: SessionPath, body: PostedEvents, caller: Caller, parts: Parts) -> Accepted:
-    """Writes events for an agent without a socket, and answers once they are durable."""
+    """Writes events for an agent without a socket, and answers once they are recorded, or refused."""
     caller.require(Action.WRITE, session_id)
     if body.turn_id is not None:
         await check_turn(parts.gateway, caller, session_id, body.turn_id)
@@ -74,19 +112,17 @@ async def post_events(session_id: SessionPath, body: PostedEvents, caller: Calle
         attempt=body.attempt,
         items=body.items,
     )
-    check_write(write)
+    for item in body.items:
+        check_item(item)
     async with parts.channels.use(session_id) as channel:
         if channel.feed.closed:
             raise Conflict("The session is closed; start another one.", code="session-closed")
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        await channel.write(
-            write,
-            lambda _, n: None if done.done() else done.set_result(n),
-            lambda problem: None if done.done() else done.set_exception(problem),
-            flush=True,
-        )
+        poster = _Poster(max(item.n for item in body.items))
         try:
-            n = await asyncio.wait_for(done, POST_TIMEOUT_SECONDS)
+            await channel.write(write, poster, flush=True)
+            await asyncio.wait_for(poster.done, POST_TIMEOUT_SECONDS)
         except TimeoutError as error:
             raise Unavailable("Not yet durable; post the same again.", code="temporal-unavailable") from error
-    return Accepted(writer=body.writer, n=n)
+        finally:
+            channel.forget(body.writer, poster)
+    return poster.answer(body.writer)

@@ -96,9 +96,7 @@ async def show(
 ) -> PaidRequestView:
     """Returns it as it stands; with ``wait_seconds``, when it is final or that time has passed."""
     view = await _visible(payment_id, caller, money)
-    if wait_seconds and not view.final:
-        return await money.gateway.payment_outcome(payment_id, wait_seconds)
-    return view
+    return await money.gateway.payment_outcome(view, wait_seconds)
 
 
 @router.get("/payments/{payment_id}/audit", summary="Read a paid request's audit trail")

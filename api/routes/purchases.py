@@ -156,10 +156,8 @@ async def show(
 
     With ``or_for_a_person``, also once somebody has to approve, revise, authenticate or retry.
     """
-    if wait_seconds:
-        await money.gateway.check_visible(purchase_id, caller)
-        return await money.gateway.outcome(purchase_id, wait_seconds, or_for_a_person=or_for_a_person)
-    return await money.gateway.visible(purchase_id, caller)
+    view = await money.gateway.visible(purchase_id, caller)
+    return await money.gateway.outcome(view, wait_seconds, or_for_a_person=or_for_a_person)
 
 
 @router.get("/purchases/{purchase_id}/cart", summary="Look at the cart")

@@ -58,7 +58,7 @@ async def device_token(session_id: SessionPath, caller: Caller, parts: Parts, re
 
 @router.post("/sessions/{session_id}/tickets", status_code=201, summary="Get a one-time ticket")
 async def ticket(session_id: SessionPath, caller: Caller, parts: Parts, response: Response) -> Token:
-    """Returns a ticket for one EventSource or WebSocket connection: ``?ticket=…``, good once, for 30 s."""
+    """Returns a ticket for one WebSocket connection: ``?ticket=…``, good once, for 30 s."""
     caller.require(Action.READ, session_id)
     response.headers["Cache-Control"] = "no-store"
     return parts.auth.mint_ticket(caller, session_id)

@@ -7,6 +7,7 @@ WaystationError
     ├── NotAllowed      401, 403
     ├── NotFound        404
     ├── ConflictError   409
+    │   └── WriteRefused     the session did not record something that a turn has written
     ├── InvalidRequest  400, 422
     └── TryLater        429, 503: the same request may work after ``retry_after_seconds``
 
@@ -51,6 +52,10 @@ class NotFound(ApiError):
 
 class ConflictError(ApiError):
     """The session's state doesn't allow it: closed, busy, taken over."""
+
+
+class WriteRefused(ConflictError):
+    """The session did not record something that a turn has written; ``detail`` says what and why."""
 
 
 class InvalidRequest(ApiError):

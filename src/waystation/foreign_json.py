@@ -38,7 +38,7 @@ def read_json(raw: bytes | str) -> JsonValue:
     except ValueError as error:
         if "recursion" in str(error):
             raise ForeignJsonError(_TOO_DEEP) from None
-        raise ForeignJsonError("not a JSON document") from None
+        raise ForeignJsonError(f"not a JSON document: {error}") from None
     openings = raw.count("[") + raw.count("{") if isinstance(raw, str) else raw.count(b"[") + raw.count(b"{")
     return check_nesting(value) if openings > MAX_NESTING else value
 

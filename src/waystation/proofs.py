@@ -164,9 +164,9 @@ def signer_from(keys: Sequence[str]) -> Signer | None:
 
 def new_signing_key(key_id: str) -> str:
     """Returns a fresh ``<id>:<base64 of a 32-byte seed>`` for ``WAYSTATION_DECISION_KEYS``."""
-    text = f"{key_id}:{_encode(os.urandom(KEY_BYTES))}"
-    _parse(text, "signing key")
-    return text
+    if not re.fullmatch(KEY_ID_PATTERN, key_id):
+        raise DecisionKeyError(f"{key_id!r} can't name a key; use letters, digits, '_', '.' and '-'")
+    return f"{key_id}:{_encode(os.urandom(KEY_BYTES))}"
 
 
 def _refused(why: str) -> ProofVerdict:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from api.live.channels import check_write
+from api.live.channels import check_item
 from waystation.agent import Agent, Turn
 from waystation.agent.connection import IngestConnection, Writer, actor_of
 from waystation.agent.money import Purse, Spender
@@ -47,7 +47,7 @@ class LoggedWriter(Writer):
             attempt=self.opened.attempt,
             items=(item,),
         )
-        check_write(write)
+        check_item(item)
         accepted = self.log.accept(write, datetime.now(UTC))
         assert accepted.refused == 0, f"the session refused {item}"
 

@@ -10,9 +10,16 @@ from hypothesis import strategies as st
 
 from waystation.agent.connection import MAX_UNACKNOWLEDGED_BYTES, IngestConnection, Writer
 from waystation.agent.turn import MessageWriter
-from waystation.errors import ConflictError
+from waystation.errors import ConflictError, WriteRefused
 from waystation.models.events import Actor
-from waystation.models.ingest import AckFrame, FencedFrame, OpenedFrame, OpenFrame, SpawnedFrame
+from waystation.models.ingest import (
+    AckFrame,
+    FencedFrame,
+    OpenedFrame,
+    OpenFrame,
+    RefusedFrame,
+    SpawnedFrame,
+)
 from waystation.models.sessions import Spawn
 from waystation.surrogates import mend
 
@@ -76,6 +83,62 @@ async def test_a_fenced_writer_says_so_to_whoever_waits(writer: Writer) -> None:
     for task in (waiting, flushing):
         with pytest.raises(ConflictError, match="The turn is over"):
             await asyncio.wait_for(task, 1)
+
+
+def refused(writer: Writer, first: int, last: int, code: str = "gap") -> RefusedFrame:
+    return RefusedFrame(writer=writer.key, first=first, last=last, code=code, detail=f"It is a {code}.")
+
+
+async def test_what_the_session_refuses_is_raised_once_and_costs_nothing_else(writer: Writer) -> None:
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    for n in range(1, 6):
+        await writer.write("data.x", {"n": n})
+    flushing = asyncio.create_task(writer.flush())
+    await asyncio.sleep(0)
+    writer.take(refused(writer, 2, 3))
+    writer.take(refused(writer, 2, 3))
+    writer.take(AckFrame(writer=writer.key, n=4))
+    await asyncio.sleep(0)
+    assert not flushing.done(), "the last item isn't settled"
+    writer.take(refused(writer, 5, 5, "too-many-tools"))
+    with pytest.raises(
+        WriteRefused, match=r"3 of the things .* It is a gap. It is a too-many-tools."
+    ) as told:
+        await asyncio.wait_for(flushing, 1)
+    assert (told.value.code, told.value.status) == ("gap", 409)
+    await asyncio.wait_for(writer.flush(), 1)
+    await writer.write("data.x", {"n": 6})
+    writer.disconnected()
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    (again,) = writer.due()
+    assert [item["n"] for item in json.loads(again)["items"]] == [6], "what is settled isn't sent again"
+
+
+async def test_a_refusal_is_raised_by_the_next_write_and_that_item_is_not_written(writer: Writer) -> None:
+    message = MessageWriter(writer, "m")
+    await message.write("one ")
+    await writer.write("tool.called", {})
+    writer.take(refused(writer, 2, 2))
+    with pytest.raises(WriteRefused):
+        await message.write("never ")
+    await message.write("two")
+    assert [json.loads(sealed.json)["data"]["offset"] for sealed in writer._unacknowledged] == [0, 4]
+
+
+async def test_what_does_not_count_after_a_stop_is_no_error(writer: Writer) -> None:
+    await writer.write("tool.called", {})
+    writer.take(refused(writer, 1, 1, "turn-stopped"))
+    await asyncio.wait_for(writer.flush(), 1)
+
+
+async def test_a_write_that_waits_for_room_asks_for_an_answer(writer: Writer) -> None:
+    """Acknowledgements of plain text may otherwise take a second."""
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    await fill(writer)
+    assert json.loads(writer.due()[-1])["flush"] is True
 
 
 async def test_spawning_under_one_key_twice_asks_twice(writer: Writer) -> None:

@@ -1,8 +1,8 @@
 """The ordered log of a session: append, accept writes, compact, replay.
 
 Pure: no Temporal, no clock, no I/O, so that properties can be tested on it directly.
-Nothing here raises on bad input: what can't be accepted is counted and dropped, because
-an exception inside a workflow would block the session for everyone.
+Nothing here raises on bad input: what can't be accepted is refused, and its writer learns of it by its
+``receipt``. An exception inside a workflow would block the session for everyone.
 """
 
 import json
@@ -14,6 +14,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field, JsonValue
 
 from waystation.models.events import (
+    FOLDED_TYPES,
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
     Actor,
@@ -23,16 +24,20 @@ from waystation.models.events import (
     Write,
     is_agent_writable,
 )
+from waystation.models.refusals import (
+    MAX_OPEN_MESSAGES,
+    MAX_OPEN_TOOLS,
+    MAX_REFUSALS_PER_WRITER,
+    Receipt,
+    Refusal,
+    RefusalCode,
+)
 from waystation.models.sessions import OpenMessage, ReplayPage
 
 MAX_REPLAY_PAGE_BYTES = 192 * 1024
 """Below the size at which a query's answer would be moved to external storage."""
 MAX_WRITERS = 1_000
 """Writers remembered so that repeats are dropped; the one silent longest is forgotten first."""
-MAX_OPEN_TOOLS = 200
-"""Per turn: tool calls whose end has not been reported."""
-MAX_OPEN_MESSAGES = 200
-"""Per turn, or per agent outside turns: messages that one leaves open must not keep others from writing."""
 _EVENT_BYTES = 200
 """About what an event takes besides its data."""
 
@@ -41,7 +46,6 @@ _TOOL_CUT_OFF = {
     "failed": "the turn failed",
     "stopped": "the turn was stopped",
 }
-_FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 
 
 class Fence(BaseModel):
@@ -80,25 +84,35 @@ class LogState(BaseModel):
     tip: int = 0
     events: list[Event] = Field(default_factory=list)
     writers: dict[str, int] = Field(default_factory=dict)
+    """How far each writer's items have been decided."""
+    refusals: dict[str, list[Refusal]] = Field(default_factory=dict)
+    """What was refused of the writers in ``writers``, in order."""
     fences: dict[str, Fence] = Field(default_factory=dict)
     open: dict[str, OpenText] = Field(default_factory=dict)
     tools: list[OpenTool] = Field(default_factory=list)
     refused: int = 0
 
 
-ConsumeSteer = Callable[[str], None]
+ConsumeSteer = Callable[[str], bool]
+"""Records that a steer was taken up; returns whether there is such a steer."""
 
 
-def _ignore_steer(steer_id: str) -> None:
-    """Does nothing; for a log that no workflow uses."""
+def _any_steer(steer_id: str) -> bool:
+    """Takes every steer and does nothing; for a log that no workflow uses."""
+    return True
 
 
 @dataclass
 class Accepted:
-    """The result of a write: the events it made, and how many items were refused."""
+    """The result of a write: the events it made, and why each refused item was refused."""
 
     events: list[Event] = field(default_factory=list)
-    refused: int = 0
+    codes: list[RefusalCode] = field(default_factory=list)
+
+    @property
+    def refused(self) -> int:
+        """How many items were refused."""
+        return len(self.codes)
 
 
 class SessionLog:
@@ -167,7 +181,7 @@ class SessionLog:
 
     # Writes
 
-    def accept(self, write: Write, now: datetime, consume_steer: ConsumeSteer = _ignore_steer) -> Accepted:
+    def accept(self, write: Write, now: datetime, consume_steer: ConsumeSteer = _any_steer) -> Accepted:
         """Accepts what an agent has written; drops repeats and refuses fenced and malformed items.
 
         Calls ``consume_steer`` for each steer that the agent has taken up, in order with the other items.
@@ -175,73 +189,104 @@ class SessionLog:
         accepted = Accepted()
         fence = self.state.fences.get(write.turn_id) if write.turn_id else None
         if write.turn_id and (fence is None or fence.attempt != write.attempt):
-            accepted.refused = len(write.items)
+            # Not noted as decided: the turn may begin later.
+            accepted.codes += [RefusalCode.TURN_OVER] * len(write.items)
             self.state.refused += accepted.refused
             return accepted
         seen = self.state.writers.pop(write.writer, 0)
         for item in write.items:
             if item.n <= seen:
                 continue
-            seen = item.n
             muted = fence is not None and fence.muted
-            if item.type == EventType.STEER_CONSUMED:
-                steer_id = item.data.get("steer_id")
-                if muted or not isinstance(steer_id, str):
-                    accepted.refused += 1
-                else:
-                    consume_steer(steer_id)
-            else:
-                self._accept_item(write, item, now, accepted, muted=muted)
+            code = self._why_not_take(write, item, now, accepted, consume_steer, muted=muted)
+            if code:
+                accepted.codes.append(code)
+                self._note_refusal(write.writer, Refusal(first=seen + 1, last=item.n, code=code))
+            seen = item.n
         self._remember_writer(write.writer, seen)
         self.state.refused += accepted.refused
         return accepted
+
+    def receipt(self, writer: str) -> Receipt:
+        """Returns what has become of a writer's items; of one that has written nothing, nothing."""
+        return Receipt(
+            n=self.state.writers.get(writer, 0), refused=tuple(self.state.refusals.get(writer, ()))
+        )
 
     def _remember_writer(self, writer: str, seen: int) -> None:
         writers = self.state.writers
         writers[writer] = seen
         while len(writers) > MAX_WRITERS:
-            del writers[next(iter(writers))]
+            forgotten = next(iter(writers))
+            del writers[forgotten]
+            self.state.refusals.pop(forgotten, None)
 
-    def _accept_item(
-        self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
-    ) -> None:
+    def _note_refusal(self, writer: str, refusal: Refusal) -> None:
+        """Keeps what a writer must be told; neighbours that were refused for the same reason are one run."""
+        known = self.state.refusals.setdefault(writer, [])
+        if known and (known[-1].last + 1, known[-1].code) == (refusal.first, refusal.code):
+            known[-1] = Refusal(first=known[-1].first, last=refusal.last, code=refusal.code)
+        else:
+            known.append(refusal)
+
+    def _why_not_take(
+        self,
+        write: Write,
+        item: Item,
+        now: datetime,
+        accepted: Accepted,
+        consume_steer: ConsumeSteer,
+        *,
+        muted: bool,
+    ) -> RefusalCode | None:
+        """Takes an item, or returns why it can't be taken."""
+        if len(self.state.refusals.get(write.writer, ())) >= MAX_REFUSALS_PER_WRITER:
+            return RefusalCode.TOO_MANY_REFUSALS
         match item.type:
             case EventType.MESSAGE_STARTED:
-                done = self._start_message(write, item, now, accepted, muted=muted)
+                return self._start_message(write, item, now, accepted, muted=muted)
             case EventType.MESSAGE_DELTA:
-                done = self._place_delta(write, item, now, accepted, muted=muted)
+                return self._place_delta(write, item, now, accepted, muted=muted)
             case EventType.MESSAGE_COMPLETED:
-                done = self._complete_message(write, item, now, accepted, muted=muted)
+                return self._complete_message(write, item, now, accepted, muted=muted)
+            case _ if muted:
+                return RefusalCode.TURN_STOPPED
+            case EventType.STEER_CONSUMED:
+                steer_id = item.data.get("steer_id")
+                known = isinstance(steer_id, str) and consume_steer(steer_id)
+                return None if known else RefusalCode.UNKNOWN_STEER
             case EventType.TOOL_CALLED:
-                done = not muted and self._call_tool(write, item, now, accepted)
-            case _:
-                done = not muted and self._append_item(write, item, now, accepted)
-                if done and item.type == EventType.TOOL_RETURNED:
+                return self._call_tool(write, item, now, accepted)
+            case EventType.TOOL_RETURNED:
+                code = self._append_item(write, item, now, accepted)
+                if code is None:
                     self._forget_tool(write.turn_id, item.data.get("call_id"))
-        if not done:
-            accepted.refused += 1
+                return code
+            case _:
+                return self._append_item(write, item, now, accepted)
 
-    def _append_item(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
-        known = is_agent_writable(item.type)
-        if not known or not _fits(item.data):
-            return False
+    def _append_item(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> RefusalCode | None:
+        if not is_agent_writable(item.type):
+            return RefusalCode.BAD_TYPE
+        if not _fits(item.data):
+            return RefusalCode.DATA_TOO_LARGE
         accepted.events.append(
             self.append(
                 item.type, write.actor, now, turn_id=write.turn_id, message_id=item.message_id, data=item.data
             )
         )
-        return True
+        return None
 
-    def _call_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> bool:
+    def _call_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> RefusalCode | None:
         call_id, turn_id = item.data.get("call_id"), write.turn_id
         if sum(tool.turn_id == turn_id for tool in self.state.tools) >= MAX_OPEN_TOOLS:
-            return False
-        done = self._append_item(write, item, now, accepted)
-        if done and turn_id is not None and isinstance(call_id, str):
+            return RefusalCode.TOO_MANY_TOOLS
+        code = self._append_item(write, item, now, accepted)
+        if code is None and turn_id is not None and isinstance(call_id, str):
             self._forget_tool(turn_id, call_id)
             tool = OpenTool(actor=write.actor, turn_id=turn_id, call_id=call_id, name=item.data.get("name"))
             self.state.tools.append(tool)
-        return done
+        return code
 
     def _forget_tool(self, turn_id: str | None, call_id: JsonValue) -> None:
         self.state.tools = [
@@ -250,13 +295,17 @@ class SessionLog:
 
     def _start_message(
         self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
-    ) -> bool:
-        if item.message_id is None or not _fits(item.data) or "text" in item.data:
-            return False
+    ) -> RefusalCode | None:
+        if item.message_id is None or "text" in item.data:
+            return RefusalCode.UNKNOWN_MESSAGE
+        if not _fits(item.data):
+            return RefusalCode.DATA_TOO_LARGE
         if item.message_id in self._finished or item.message_id in self.state.open:
-            return False
-        if muted or self._open_by(write) >= MAX_OPEN_MESSAGES:
-            return False
+            return RefusalCode.MESSAGE_ID_TAKEN
+        if muted:
+            return RefusalCode.TURN_STOPPED
+        if self._open_by(write) >= MAX_OPEN_MESSAGES:
+            return RefusalCode.TOO_MANY_MESSAGES
         event = self.append(
             EventType.MESSAGE_STARTED,
             write.actor,
@@ -269,7 +318,7 @@ class SessionLog:
             actor=write.actor, turn_id=write.turn_id, started_seq=event.seq, data=item.data
         )
         accepted.events.append(event)
-        return True
+        return None
 
     def _open_by(self, write: Write) -> int:
         return sum(
@@ -285,30 +334,29 @@ class SessionLog:
 
     def _place_delta(
         self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
-    ) -> bool:
-        if item.message_id not in self.state.open and not self._start_message(
-            write,
-            Item(n=item.n, type=EventType.MESSAGE_STARTED, message_id=item.message_id),
-            now,
-            accepted,
-            muted=muted,
-        ):
-            return False
-        message = self._writable(write, item.message_id)
+    ) -> RefusalCode | None:
         offset, text = item.data.get("offset"), item.data.get("text")
-        if (
-            message is None
-            or not isinstance(offset, int)
-            or isinstance(offset, bool)
-            or not isinstance(text, str)
-        ):
-            return False
+        if item.message_id is None or type(offset) is not int or offset < 0 or not isinstance(text, str):
+            return RefusalCode.BAD_DELTA
+        if item.message_id in self._finished:
+            return RefusalCode.MESSAGE_OVER
+        if offset + len(text) > MAX_MESSAGE_CHARACTERS:
+            return RefusalCode.MESSAGE_TOO_LONG
+        if item.message_id not in self.state.open:
+            if offset > 0:
+                return RefusalCode.GAP
+            start = Item(n=item.n, type=EventType.MESSAGE_STARTED, message_id=item.message_id)
+            if code := self._start_message(write, start, now, accepted, muted=muted):
+                return code
+        message = self._writable(write, item.message_id)
+        if message is None:
+            return RefusalCode.UNKNOWN_MESSAGE
         have = len(message.text)
-        if not 0 <= offset <= have or offset + len(text) > MAX_MESSAGE_CHARACTERS:
-            return False
+        if offset > have:
+            return RefusalCode.GAP
         fresh = text[have - offset :]
         if not fresh:
-            return True
+            return None
         message.text += fresh
         if not muted:
             accepted.events.append(
@@ -321,31 +369,37 @@ class SessionLog:
                     data={"offset": have, "text": fresh},
                 )
             )
-        return True
+        return None
 
     def _complete_message(
         self, write: Write, item: Item, now: datetime, accepted: Accepted, *, muted: bool
-    ) -> bool:
+    ) -> RefusalCode | None:
         message_id, extra = item.message_id, dict(item.data)
         text = extra.pop("text", None)
-        if message_id is None or message_id in self._finished or not _fits(extra):
-            return False
+        if message_id is None:
+            return RefusalCode.UNKNOWN_MESSAGE
+        if message_id in self._finished:
+            return RefusalCode.MESSAGE_OVER
+        if not _fits(extra):
+            return RefusalCode.DATA_TOO_LARGE
         if not (text is None or (isinstance(text, str) and len(text) <= MAX_MESSAGE_CHARACTERS)):
-            return False
+            return RefusalCode.MESSAGE_TOO_LONG
         if message_id in self.state.open:
             if self._writable(write, message_id) is None:
-                return False
+                return RefusalCode.UNKNOWN_MESSAGE
             # What a stopped turn adds now was on nobody's screen.
             whole = None if muted else text
             accepted.events.append(self.complete(message_id, now, text=whole, extra=extra))
-            return True
-        if text is None or muted:
-            return False
+            return None
+        if muted:
+            return RefusalCode.TURN_STOPPED
+        if text is None:
+            return RefusalCode.UNKNOWN_MESSAGE
         extra.pop("started", None)
         accepted.events.append(
             self.add_message(message_id, write.actor, text, now, turn_id=write.turn_id, extra=extra)
         )
-        return True
+        return None
 
     # Messages
 
@@ -448,7 +502,7 @@ class SessionLog:
         start = bisect_right(events, started_seq - 1, key=lambda event: event.seq)
         kept = []
         for event in events[start:]:
-            if event.message_id == message_id and event.type in _FOLDED_TYPES:
+            if event.message_id == message_id and event.type in FOLDED_TYPES:
                 self._size_bytes -= _size_bytes(event)
             else:
                 kept.append(event)

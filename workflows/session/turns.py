@@ -54,6 +54,8 @@ class TurnState(BaseModel):
     status: Literal["queued", "running", "stopping"] = "queued"
     stop_requests: list[str] = Field(default_factory=list)
     stop_reason: str | None = None
+    interrupts: bool = False
+    """Whether it was sent to interrupt what runs: such turns go first, in the order in which they came."""
     ends_by: datetime | None = None
     """When a stopped turn has ended, whether its workflow has reported it or not."""
     spawned: dict[str, str] = Field(default_factory=dict)
@@ -211,7 +213,8 @@ class Turns:
         turn = self._new_turn(message.text, message_id, message.data)
         if busy and message.on_busy == OnBusy.INTERRUPT:
             # Queued first: a turn that hasn't been started yet ends immediately, and the next one begins.
-            self._enqueue(turn, front=True)
+            turn.interrupts = True
+            self._enqueue(turn)
             if running := self._root_turn():
                 self._request_stop(running, message.actor, None, "interrupted")
         elif busy or self._people.paused:
@@ -251,9 +254,10 @@ class Turns:
         self.state.turns[turn_id] = turn
         return turn
 
-    def _enqueue(self, turn: TurnState, *, front: bool = False) -> None:
-        turn_id = turn.input.turn_id
-        self.state.queue.insert(0 if front else len(self.state.queue), turn_id)
+    def _enqueue(self, turn: TurnState) -> None:
+        turn_id, queue = turn.input.turn_id, self.state.queue
+        interrupting = sum(self.state.turns[waiting].interrupts for waiting in queue)
+        queue.insert(interrupting if turn.interrupts else len(queue), turn_id)
         self._append(
             EventType.TURN_QUEUED, SYSTEM, turn_id=turn_id, data={"message_id": turn.input.message_id}
         )
@@ -263,7 +267,7 @@ class Turns:
         assert turn.status == "queued", f"turn {turn_id} has begun already"
         if turn.input.parent_turn_id is None:
             assert not self._people.paused, "no turn starts while an operator has taken over"
-            assert not self._a_root_is_under_way(), "at most one turn runs at a time"
+            assert not self._root_under_way(), "at most one turn runs at a time"
         turn.status = "running"
         turn.input = _from_tip(turn.input, self._log.tip)
         self._log.open_fence(turn_id, 1)
@@ -280,15 +284,20 @@ class Turns:
         """Starts the turn that has waited longest, if one may start."""
         if self._people.paused or self.state.closing:
             return
-        if self._a_root_is_under_way():
+        if self._root_under_way():
             return
         if self.state.queue:
             self._begin(self.state.turns[self.state.queue.pop(0)])
 
-    def _a_root_is_under_way(self) -> bool:
-        return any(
-            turn.input.parent_turn_id is None and turn.status != "queued"
-            for turn in self.state.turns.values()
+    def _root_under_way(self) -> str | None:
+        """The turn that answers a person now, and runs or is being stopped."""
+        return next(
+            (
+                turn_id
+                for turn_id, turn in self.state.turns.items()
+                if turn.input.parent_turn_id is None and turn.status != "queued"
+            ),
+            None,
         )
 
     def turn_attempt(self, attempt: TurnAttempt) -> None:
@@ -371,11 +380,11 @@ class Turns:
     # Stop
 
     def stop(self, stop: Stop) -> None:
-        """Stops a turn, running or queued; without ``turn_id`` whatever runs."""
+        """Stops a turn, running or queued; without ``turn_id`` whatever runs, or is being stopped."""
         request_id = stop.request_id or self._new_request_id()
         if request_id in self.state.outcomes:
             return
-        target = stop.turn_id or self._root_turn()
+        target = stop.turn_id or self._root_under_way()
         turn = self.state.turns.get(target) if target else None
         if turn is None:
             last = self.state.last_terminal
@@ -474,11 +483,14 @@ class Turns:
             EventType.STEER_RECEIVED, actor, turn_id=turn_id, data={"steer_id": steer_id, "text": text}
         )
 
-    def consume_steer(self, agent: Actor, steer_id: str) -> None:
-        """Records that an agent has taken up a steer."""
+    def consume_steer(self, agent: Actor, steer_id: str) -> bool:
+        """Records that an agent has taken up a steer; returns whether there is such a steer.
+
+        An attempt hears of those that an earlier one has taken up, too: they are recorded already.
+        """
         steer = self.state.steers.pop(steer_id, None)
         if steer is None:
-            return
+            return self._log.has_message(steer_id)
         consumed = self._append(
             EventType.STEER_CONSUMED, agent, turn_id=steer.turn_id, data={"steer_id": steer_id}
         )
@@ -490,6 +502,7 @@ class Turns:
             steer_id,
             Outcome(outcome="consumed", seq=consumed.seq, turn_id=steer.turn_id),
         )
+        return True
 
     def _expire_steers(self, turn_id: str) -> None:
         for steer in [steer for steer in self.state.steers.values() if steer.turn_id == turn_id]:

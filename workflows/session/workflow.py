@@ -25,6 +25,8 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.sessions import (
         MAX_REPLAY_EVENTS,
         Close,
+        LogPosition,
+        LogReading,
         Membership,
         Note,
         Outcome,
@@ -394,6 +396,14 @@ class AgentSession:
     def replay(self, after: int = 0, limit: int = MAX_REPLAY_EVENTS) -> ReplayPage:
         """Returns events after a cursor, oldest first, one bounded page at a time."""
         return self._log.replay(after, max(1, min(limit, MAX_REPLAY_EVENTS)), closed=self._state.turns.closed)
+
+    @workflow.query
+    def read(self, position: LogPosition) -> LogReading:
+        """Returns the page after a cursor, and what has become of what some writers wrote, in one answer."""
+        return LogReading(
+            page=self.replay(position.after, position.limit),
+            receipts={writer: self._log.receipt(writer) for writer in position.writers},
+        )
 
     @workflow.query
     def snapshot(self) -> Snapshot:

@@ -18,8 +18,9 @@ from pydantic_core import PydanticSerializationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from waystation.api_key import check_api_key
 from waystation.backoff import Backoff
-from waystation.errors import ConflictError, WaystationError, problem
+from waystation.errors import ConflictError, WaystationError, WriteRefused, problem
 from waystation.foreign_json import ForeignJsonError, check_nesting
 from waystation.models.events import MAX_DATA_BYTES, Actor, Item
 from waystation.models.ingest import (
@@ -30,6 +31,7 @@ from waystation.models.ingest import (
     OpenedFrame,
     OpenFrame,
     ProblemFrame,
+    RefusedFrame,
     ServerFrame,
     SpawnedFrame,
     SpawnFrame,
@@ -37,6 +39,7 @@ from waystation.models.ingest import (
     StopFrame,
     WriteFrame,
 )
+from waystation.models.refusals import RefusalCode
 from waystation.models.sessions import Spawn
 from waystation.surrogates import mend_json
 
@@ -62,7 +65,7 @@ class IngestConnection:
     def __init__(self, url: str, api_key: str) -> None:
         scheme, _, rest = url.rstrip("/").partition("://")
         self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest"
-        self._key = api_key
+        self._key = check_api_key(api_key)
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -225,6 +228,8 @@ class Writer:
         self._requests_sent: set[str] = set()
         self._asked = 0
         self._error: WaystationError | None = None
+        self._refused: list[RefusedFrame] = []
+        """What was refused and nobody has been told of."""
         self.closing = self.closed = False
 
     # For the turn
@@ -243,13 +248,16 @@ class Writer:
         there is room, when everything that was written earlier has its number.
 
         Raises:
+            WriteRefused: Something written earlier was refused; this item isn't written.
             WaystationError: The turn is over.
             ValueError: The data isn't JSON, or is too large: sending it would end the connection that all
                 turns of this process share.
         """
         async with self._turnstile:
             while self._bytes >= MAX_UNACKNOWLEDGED_BYTES and not self._error:
+                self._flush_now()
                 await self._wait()
+            self._raise_refused()
             self.put(kind, data() if callable(data) else data, message_id, flush=flush)
 
     def put(
@@ -276,17 +284,28 @@ class Writer:
         """Waits until everything written so far is durable.
 
         Raises:
+            WriteRefused: Something of it was refused.
             WaystationError: The turn is over.
         """
         # Others may keep writing in the meantime: what they write is not waited for.
         last = self._numbered
         if self._unacknowledged:
-            self._flush_due = True
-            self._connection.wake()
+            self._flush_now()
         while self._unacknowledged and self._unacknowledged[0].n <= last and not self._error:
             await self._wait()
         if self._error:
             raise self._error
+        self._raise_refused()
+
+    def _flush_now(self) -> None:
+        self._flush_due = True
+        self._connection.wake()
+
+    def _raise_refused(self) -> None:
+        """Says once what was refused, to whoever writes or waits next."""
+        refused, self._refused = self._refused, []
+        if refused:
+            raise _write_refused(refused)
 
     async def spawn(self, spawn: Spawn) -> str:
         """Asks for a sub-agent and returns its turn's id."""
@@ -356,6 +375,8 @@ class Writer:
         match frame:
             case AckFrame():
                 self._acknowledge(frame.n)
+            case RefusedFrame():
+                self._take_refusal(frame)
             case OpenedFrame():
                 self._opened = True
                 # What was unacknowledged when the connection was lost must not wait for more to join it.
@@ -374,6 +395,15 @@ class Writer:
     def _acknowledge(self, n: int) -> None:
         while self._unacknowledged and self._unacknowledged[0].n <= n:
             self._bytes -= self._unacknowledged.popleft().size_bytes
+        self._changed.set()
+
+    def _take_refusal(self, frame: RefusedFrame) -> None:
+        """Gives up on what was refused. That nothing more counts after a stop is no news to the turn."""
+        kept = deque(s for s in self._unacknowledged if not frame.first <= s.n <= frame.last)
+        is_news = len(kept) < len(self._unacknowledged)
+        self._unacknowledged, self._bytes = kept, sum(sealed.size_bytes for sealed in kept)
+        if is_news and frame.code != RefusalCode.TURN_STOPPED:
+            self._refused.append(frame)
         self._changed.set()
 
     def _resolve(self, request: str, turn_id: str) -> None:
@@ -409,6 +439,15 @@ class _Sealed(NamedTuple):
     n: int
     json: str
     size_bytes: int
+
+
+def _write_refused(refused: Sequence[RefusedFrame]) -> WriteRefused:
+    """Returns what a turn is told of its items that were refused."""
+    count = sum(frame.last - frame.first + 1 for frame in refused)
+    reasons = " ".join(dict.fromkeys(frame.detail for frame in refused))
+    return WriteRefused(
+        409, refused[0].code, f"{count} of the things this turn has written were not recorded. {reasons}"
+    )
 
 
 def turn_is_over(code: str) -> ConflictError:

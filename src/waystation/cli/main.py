@@ -26,7 +26,9 @@ from waystation.dev.local import (
 )
 from waystation.errors import StartError, WaystationError
 from waystation.models.sessions import OnBusy
+from waystation.models.urls import MAX_PORT
 from waystation.redaction import install_redaction
+from waystation.surrogates import mend
 from waystation.terminal import complain, prepare_terminal, say, say_json, say_model
 
 STATE_VARIABLE = "WAYSTATION_STATE"
@@ -47,6 +49,10 @@ app.add_typer(sign_app, name="sign")
 @app.callback()
 def _every_command() -> None:
     prepare_terminal()
+    for argument in sys.argv[1:]:
+        # Python keeps bytes that aren't UTF-8 as halves of surrogate pairs, which nothing can send or store.
+        if not argument.isprintable() and mend(argument) != argument:
+            raise _fail(f"{mend(argument)!r} is not text in UTF-8; write it in UTF-8.", os.EX_USAGE)
 
 
 _money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)
@@ -102,8 +108,8 @@ def dev(
     state: Annotated[
         Path, typer.Option(help="Where everything is kept.", envvar=STATE_VARIABLE)
     ] = DEFAULT_STATE_FOLDER,
-    port: Annotated[int, typer.Option(help="The API's port.")] = 8470,
-    temporal_port: Annotated[int, typer.Option(help="Temporal's port.")] = 7470,
+    port: Annotated[int, typer.Option(help="The API's port.", min=1, max=MAX_PORT)] = 8470,
+    temporal_port: Annotated[int, typer.Option(help="Temporal's port.", min=1, max=MAX_PORT)] = 7470,
     no_sandbox: Annotated[
         bool,
         typer.Option("--no-sandbox", help="Leave out the processor, shop and paid API."),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -31,6 +31,9 @@ PurchaseArgument = Annotated[str, typer.Argument(help="The purchase's id.")]
 AllowanceArgument = Annotated[str, typer.Argument(help="The allowance's id.")]
 PaymentArgument = Annotated[str, typer.Argument(help="The paid request's id.")]
 Reason = Annotated[str, typer.Option(help="Why, for the trail.")]
+
+MAX_DAYS: Final = 36_500
+"""The longest mandate that a command grants: a hundred years."""
 
 new_client: Callable[[], Client] = Client
 """How commands get their client; the command line's entry point replaces it with its own."""
@@ -64,7 +67,7 @@ def mandate_create(
     seller: Annotated[list[str], typer.Option(help="An allowed seller's origin; repeat it, or '*' for any.")],
     payment_method: Annotated[list[str], typer.Option(help="A saved payment method's id; tried in order.")],
     currency: Annotated[str, typer.Option(help="ISO 4217 in lower case.")] = "usd",
-    days: Annotated[int, typer.Option(help="How long it is valid.")] = 30,
+    days: Annotated[int, typer.Option(help="How long it is valid.", min=1, max=MAX_DAYS)] = 30,
     per_payment_cap: Annotated[int | None, typer.Option(help="The maximum for one payment.")] = None,
     approval_threshold: Annotated[
         int, typer.Option(help="Above this a person approves each cart; 0 means always.")
@@ -121,12 +124,8 @@ def purchase_approve(
     ] = None,
 ) -> None:
     """Approve the cart."""
-    if digest is None:
-        view = _run(lambda buying: buying.purchase(purchase_id))
-        _show_cart(view)
-        digest = view.digest or ""
-        confirm("Approve exactly this?")
-    say_model(_run(lambda buying: buying.approve(purchase_id, digest or "")))
+    seen = digest or _seen_cart(_run(lambda buying: buying.purchase(purchase_id)))
+    say_model(_run(lambda buying: buying.approve(purchase_id, seen)))
 
 
 @purchase_app.command("reject")
@@ -165,12 +164,8 @@ def payment_approve(
     ] = None,
 ) -> None:
     """Approve the terms."""
-    if digest is None:
-        view = _pay(lambda payments: payments.payment(payment_id))
-        _show_terms(view)
-        digest = view.terms_digest or ""
-        confirm("Approve exactly this?")
-    say_model(_pay(lambda payments: payments.approve(payment_id, digest or "")))
+    seen = digest or _seen_terms(_pay(lambda payments: payments.payment(payment_id)))
+    say_model(_pay(lambda payments: payments.approve(payment_id, seen)))
 
 
 @payment_app.command("reject")
@@ -224,17 +219,23 @@ def _print_trail(trail: AuditTrail, as_json: bool) -> None:
         say(f"{entry.seq:>3}  {entry.time:%H:%M:%S.%f}  {entry.actor:<12} {entry.action:<28} {detail}")
 
 
-def _show_terms(view: PaidRequestView) -> None:
-    if view.offer is None:
+def _seen_terms(view: PaidRequestView) -> str:
+    """Shows the terms, asks, and returns the digest of what was shown."""
+    if view.offer is None or view.terms_digest is None:
         complain(f"the paid request is {view.status}; there are no terms yet")
         raise typer.Exit(1)
     for line in terms_lines(view, view.offer):
         say(line)
+    confirm("Approve exactly this?")
+    return view.terms_digest
 
 
-def _show_cart(view: PurchaseView) -> None:
+def _seen_cart(view: PurchaseView) -> str:
+    """Shows the cart, asks, and returns the digest of what was shown."""
     if view.cart is None or view.digest is None:
         complain(f"the purchase is {view.status}; there is no cart yet")
         raise typer.Exit(1)
     for line in cart_lines(view.cart, view.digest):
         say(line)
+    confirm("Approve exactly this?")
+    return view.digest

@@ -93,7 +93,7 @@ def sign_grant(
     state: State = DEFAULT_STATE_FOLDER,
 ) -> None:
     """Print the input that starts a mandate."""
-    granted = _checked(lambda: MandateTerms.model_validate_json(_read(terms)))
+    granted = _checked(lambda: MandateTerms.model_validate_json(_read(terms)), "the terms")
     proof = _signer(state).sign("grant", mandate_id, granted, lasts_seconds=minutes * 60)
     start = {"terms": _plain(granted), "proof": _plain(proof)}
     say_json(json.dumps(start, separators=(",", ":")))
@@ -141,12 +141,12 @@ def _read(path: Path) -> str:
         raise _fail(f"can't read the terms: {error.strerror}: {path}") from error
 
 
-def _checked(make: Callable[[], T]) -> T:
+def _checked(make: Callable[[], T], what: str = KEYS_VARIABLE) -> T:
     try:
         return make()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or KEYS_VARIABLE
+        place = ".".join(str(part) for part in first["loc"]) or what
         raise _fail(f"{place}: {first['msg']}") from None
     except WaystationError as error:
         raise _fail(str(error)) from None

@@ -11,6 +11,7 @@ A lost connection is made again and continues where it was; ``events`` ends when
 been read to its end.
 """
 
+import json
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -21,6 +22,7 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 from pydantic import BaseModel, JsonValue
 
+from waystation.api_key import check_api_key
 from waystation.backoff import Backoff
 from waystation.client.paths import path
 from waystation.client.transcript import Transcript
@@ -34,6 +36,7 @@ from waystation.models.requests import (
     TranscriptView,
 )
 from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
+from waystation.surrogates import mend
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 REQUEST_TIMEOUT_SECONDS = 75.0
@@ -50,7 +53,8 @@ class Client:
     """A connection to Waystation's API.
 
     ``url`` and ``api_key`` (or a session token) default to ``WAYSTATION_URL`` and
-    ``WAYSTATION_API_KEY``. Give ``http`` to bring your own ``httpx.AsyncClient``.
+    ``WAYSTATION_API_KEY``. Give ``http`` to bring your own ``httpx.AsyncClient``. Raises ``StartError``
+    for a key that no header takes.
 
     >>> async with Client() as client:  # doctest: +SKIP
     ...     print(await client.list())
@@ -60,7 +64,7 @@ class Client:
         self, url: str | None = None, api_key: str | None = None, *, http: httpx.AsyncClient | None = None
     ) -> None:
         self.url = (url or os.environ.get("WAYSTATION_URL") or DEFAULT_URL).rstrip("/")
-        self._key = api_key or os.environ.get("WAYSTATION_API_KEY") or ""
+        self._key = check_api_key(api_key or os.environ.get("WAYSTATION_API_KEY") or "")
         self._http = http or httpx.AsyncClient(
             timeout=REQUEST_TIMEOUT_SECONDS, limits=httpx.Limits(max_connections=None)
         )
@@ -132,7 +136,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Makes one call to the HTTP API.
+        """Makes one call to the HTTP API. Half a surrogate pair in ``body`` becomes U+FFFD, as in an agent's.
 
         Raises:
             ApiError: The API refused.
@@ -142,11 +146,11 @@ class Client:
             response = await self._http.request(
                 method,
                 self.url + path,
-                json={key: value for key, value in body.items() if value is not None}
-                if body is not None
-                else None,
+                content=None if body is None else _json(body),
                 params=query,
-                headers=self.headers,
+                headers=self.headers
+                if body is None
+                else {**self.headers, "Content-Type": "application/json"},
             )
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.url} can't be reached ({type(error).__name__})") from error
@@ -307,7 +311,8 @@ class Session:
             ApiError: The API refuses for good.
 
         >>> async for event in session.events():  # doctest: +SKIP
-        ...     print(session.transcript.messages[-1].text)
+        ...     for message in session.transcript.messages[-1:]:
+        ...         print(message.text)
         """
         reader = _Reader(self.transcript, self.transcript.cursor if after is None else after)
         backoff = Backoff(MIN_RECONNECT_PAUSE_SECONDS, MAX_RECONNECT_PAUSE_SECONDS)
@@ -359,9 +364,12 @@ class Session:
         turn_id: str | None = None,
         attempt: int = 0,
     ) -> int:
-        """Writes events as an agent; returns the number of the last item that is durable.
+        """Writes events as an agent; returns the number of the last item, once all are recorded.
 
         ``writer`` and each item's ``n`` make it idempotent: after a failure, write the same again.
+
+        Raises:
+            ConflictError: The session has refused some of them (``events-refused``); the others are recorded.
 
         >>> await session.write("cron-1", [{"n": 1, "type": "data.progress",
         ...     "data": {"percent": 40}}])  # doctest: +SKIP
@@ -375,6 +383,11 @@ class Session:
         }
         accepted = await self._client.request("POST", f"{self._path}/events", _Accepted, body)
         return accepted.n
+
+
+def _json(body: Mapping[str, object]) -> bytes:
+    given = {key: value for key, value in body.items() if value is not None}
+    return mend(json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":"))).encode()
 
 
 class _Accepted(BaseModel):

@@ -62,11 +62,22 @@ class OpenedFrame(FrozenOpen):
 
 
 class AckFrame(FrozenOpen):
-    """Everything the writer has written up to ``n`` is durable."""
+    """Everything the writer has written up to ``n`` is recorded, but for what was ``refused`` before."""
 
     op: Literal["ack"] = "ack"
     writer: str
     n: int
+
+
+class RefusedFrame(FrozenOpen):
+    """The items from ``first`` to ``last`` were refused and won't be recorded; ``detail`` says what to do."""
+
+    op: Literal["refused"] = "refused"
+    writer: str
+    first: int
+    last: int
+    code: str
+    detail: str
 
 
 class StopFrame(FrozenOpen):
@@ -130,6 +141,7 @@ class ProblemFrame(FrozenOpen):
 ServerFrame = Annotated[
     OpenedFrame
     | AckFrame
+    | RefusedFrame
     | StopFrame
     | SteerFrame
     | FencedFrame

@@ -22,6 +22,8 @@ class Delta:
     offset: int
     length: int
     wire: bytes = b""
+    after: int = 0
+    """It is shown nowhere before the events up to this ``seq``."""
     kind: Literal["delta"] = "delta"
 
 
@@ -116,4 +118,6 @@ def decode(raw: bytes) -> LiveFrame | None:
 
 def _with_wire(delta: Delta, wire: bytes) -> Delta:
     # Each delta comes through here; ``dataclasses.replace`` would take three times as long.
-    return Delta(delta.turn_id, delta.attempt, delta.message_id, delta.offset, delta.length, wire)
+    return Delta(
+        delta.turn_id, delta.attempt, delta.message_id, delta.offset, delta.length, wire, delta.after
+    )

@@ -6,12 +6,20 @@ All amounts are integers of minor units of the mandate's one currency.
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StrictInt, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictInt,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from waystation.models.base import Frozen
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, MinorUnits, Money
 from waystation.models.times import Instant
-from waystation.models.urls import Origin
+from waystation.models.urls import ORIGIN_PATTERN, check_origin
 
 MAX_SELLERS: Final = 200
 MAX_CONSTRAINTS: Final = 20
@@ -26,7 +34,16 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whit
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
 PositiveMinorUnits = Annotated[StrictInt, Field(gt=0, le=MAX_AMOUNT_MINOR_UNITS)]
 
-Seller = Literal["*"] | Origin
+
+def _check_seller(text: str) -> str:
+    return text if text == ANY_SELLER else check_origin(text)
+
+
+Seller = Annotated[
+    str,
+    AfterValidator(_check_seller),
+    WithJsonSchema({"type": "string", "pattern": rf"^\*$|{ORIGIN_PATTERN}"}),
+]
 """A seller by its web origin in lower case (``https://shop.example``), or ``*`` for any seller."""
 
 MandateStatus = Literal["pending", "active", "revoked", "expired"]

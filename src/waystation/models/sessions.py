@@ -18,6 +18,7 @@ from waystation.models.events import (
     MessageData,
     SessionId,
 )
+from waystation.models.refusals import Receipt
 
 MAX_QUEUED_TURNS = 100
 MAX_PARTICIPANTS = 200
@@ -265,6 +266,21 @@ class ReplayPage(FrozenOpen):
     tip: int
     more: bool
     closed: bool
+
+
+class LogPosition(Frozen):
+    """The argument of the ``read`` query: where an API process reads on, and whose receipts it wants."""
+
+    after: int = Field(ge=0)
+    limit: int = Field(default=MAX_REPLAY_EVENTS, ge=1, le=MAX_REPLAY_EVENTS)
+    writers: tuple[str, ...] = ()
+
+
+class LogReading(FrozenOpen):
+    """The answer of the ``read`` query. ``receipts`` are of the writers that were asked about."""
+
+    page: ReplayPage
+    receipts: dict[str, Receipt] = Field(default_factory=dict)
 
 
 class TurnInput(Frozen):

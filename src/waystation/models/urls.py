@@ -4,13 +4,15 @@ What a workflow compares with a mandate must be what is called, and two parsers 
 has an origin, whenever and wherever that is asked for.
 """
 
+import re
 from typing import Annotated, Final
 
 import httpx
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 
 MAX_URL_CHARACTERS: Final = 8_192
 MAX_PORT: Final = 65_535
+ORIGIN_PATTERN: Final = r"^https?://[a-z0-9.\-\[\]:]{1,190}$"
 
 
 def parse_url(text: str) -> httpx.URL:
@@ -55,12 +57,25 @@ def check_url(text: str) -> str:
     return text
 
 
+def check_origin(text: str) -> str:
+    """Returns the text, if it is a web origin as mandates name sellers.
+
+    Raises:
+        ValueError: It is not; see also ``parse_url``.
+    """
+    if not re.fullmatch(ORIGIN_PATTERN, text):
+        raise ValueError(
+            "an origin is http:// or https:// and a host in lower case, without a path: https://shop.example"
+        )
+    return check_url(text)
+
+
 Url = Annotated[
     str, StringConstraints(pattern=r"^https?://", max_length=MAX_URL_CHARACTERS), AfterValidator(check_url)
 ]
 """An absolute ``http`` or ``https`` URL that a request can be sent to."""
 
 Origin = Annotated[
-    str, StringConstraints(pattern=r"^https?://[a-z0-9.\-\[\]:]{1,190}$"), AfterValidator(check_url)
+    str, AfterValidator(check_origin), WithJsonSchema({"type": "string", "pattern": ORIGIN_PATTERN})
 ]
 """A web origin in lower case, without a path: ``https://shop.example``."""

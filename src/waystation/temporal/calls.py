@@ -1,20 +1,33 @@
 """Calls through typed names: the only place where a message's name is handed to Temporal's SDK as text."""
 
-from collections.abc import Mapping
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from types import NoneType
 from typing import Any, Final, Required, TypedDict, TypeVar, Unpack, overload
 
 from temporalio import workflow
-from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
 from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.errors import WaystationError
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
 MAX_WORKFLOW_ID_BYTES: Final = 1_000
 """Temporal's own limit."""
+MAX_UPDATE_ATTEMPTS: Final = 6
+UPDATE_PAUSE_SECONDS: Final = 0.05
+"""The pause before an update is repeated, times the attempts made: its task is repeated immediately."""
+_NOT_PROCESSED: Final = "UnprocessedUpdate"
+"""The type under which Temporal itself refuses an update that came with a run's last task."""
 
 Argument = TypeVar("Argument")
 Told = TypeVar("Told")
@@ -97,10 +110,39 @@ async def update(
     update_id: str | None = None,
 ) -> Result:
     """Executes an update and returns its result; the same ``update_id`` again returns the same one."""
-    result: Result = await handle.execute_update(
-        name.name, args=_given(name.argument, argument), id=update_id, result_type=name.result
-    )
-    return result
+    once = update_id or uuid.uuid4().hex
+
+    async def execute() -> Result:
+        result: Result = await handle.execute_update(
+            name.name, args=_given(name.argument, argument), id=once, result_type=name.result
+        )
+        return result
+
+    return await until_taken(execute)
+
+
+async def until_taken(execute: Callable[[], Awaitable[Result]]) -> Result:
+    """Executes an update, under the same id each time, until Temporal doesn't drop it unprocessed.
+
+    A run that continues as new may leave the updates that came with its last task unprocessed; and one that
+    a signal kept from continuing fails that task and repeats it. Temporal refuses such updates instead of
+    handing them on to the next task or run. A run that has taken as many updates as it may refuses them too,
+    until it has continued as new.
+    """
+    for attempt in range(1, MAX_UPDATE_ATTEMPTS):
+        try:
+            return await execute()
+        except (RPCError, WorkflowUpdateFailedError) as error:
+            if not _was_dropped(error):
+                raise
+        await asyncio.sleep(UPDATE_PAUSE_SECONDS * attempt)
+    return await execute()
+
+
+def _was_dropped(error: RPCError | WorkflowUpdateFailedError) -> bool:
+    if isinstance(error, RPCError):
+        return error.status == RPCStatusCode.FAILED_PRECONDITION
+    return isinstance(error.cause, ApplicationError) and error.cause.type == _NOT_PROCESSED
 
 
 async def start_workflow(

@@ -44,6 +44,8 @@ from waystation.models.purchases import (
 )
 from waystation.models.sessions import (
     Close,
+    LogPosition,
+    LogReading,
     Membership,
     Note,
     Outcome,
@@ -82,6 +84,7 @@ SESSION_TAKE_OVER: Final = UpdateName("take_over", TakeOver, Recorded)
 SESSION_RELEASE: Final = UpdateName("release", TakeOver, Recorded)
 SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 """Its argument is the cursor; how many events a page has is the handler's second one, with a default."""
+SESSION_READ: Final = QueryName("read", LogPosition, LogReading)
 SESSION_SNAPSHOT: Final = QueryName("snapshot", NoneType, Snapshot)
 SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", str, Outcome)
 

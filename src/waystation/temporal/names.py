@@ -39,8 +39,12 @@ TOO_MANY_PARTICIPANTS = "TooManyParticipants"
 UNKNOWN_TURN = "UnknownTurn"
 SPAWN_REFUSED = "SpawnRefused"
 MESSAGE_ID_TAKEN = "MessageIdTaken"
+INVALID_ARGUMENT = "InvalidArgument"
+UNEXPECTED = "Unexpected"
+"""Of an ending or an answer that nobody expected: a bug to be reported."""
 
 # For a decision on a purchase or payment that does not count.
+INVALID_DECISION = "InvalidDecision"
 NOT_AWAITING_APPROVAL = "NotAwaitingApproval"
 ALREADY_DECIDED = "AlreadyDecided"
 STALE_DIGEST = "StaleDigest"

@@ -1,6 +1,7 @@
 """Calls to Temporal end in time, whatever it does."""
 
 import asyncio
+import re
 import time
 import uuid
 from datetime import timedelta
@@ -8,14 +9,26 @@ from datetime import timedelta
 import pytest
 from temporalio import workflow
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WorkflowHandle, WorkflowUpdateRPCTimeoutOrCancelledError
-from temporalio.service import RPCError
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowQueryRejectedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import QueryRejectCondition
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from api.errors import Problem, Unavailable, UnknownSession
-from api.gateways.calls import MAX_UPDATE_ATTEMPTS, execute_update
+from api.errors import Problem, Unavailable, UnknownSession, refusal
+from api.gateways.calls import Calls, execute_update
 from api.gateways.money import MoneyGateway
-from api.gateways.sessions import Gateway
+from api.gateways.sessions import WORDING as SESSION_WORDING
+from api.gateways.sessions import Gateway, ask_unless_ended
+from tests.support import ROOT
+from waystation.temporal import names
+from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
 
 TIMEOUT_SECONDS = 1.0
 
@@ -113,6 +126,89 @@ async def test_what_cannot_be_said_now_is_503_and_what_does_not_exist_is_404(
         await handle.terminate()
     with pytest.raises(UnknownSession):
         await gateway.snapshot("nobody-has-started-this")
+
+
+@pytest.mark.parametrize("status", [status for status in WorkflowExecutionStatus if status.name != "RUNNING"])
+async def test_a_run_that_continued_as_new_while_it_was_asked_is_no_end(
+    status: WorkflowExecutionStatus,
+) -> None:
+    asked: list[QueryRejectCondition] = []
+
+    async def query(reject: QueryRejectCondition) -> str:
+        asked.append(reject)
+        if len(asked) < 3 and reject != QueryRejectCondition.NONE:
+            raise WorkflowQueryRejectedError(status)
+        return "answer"
+
+    goes_on = status == WorkflowExecutionStatus.CONTINUED_AS_NEW
+    assert await ask_unless_ended(query) == ("answer", not goes_on)
+
+
+@pytest.mark.parametrize(
+    ("error", "repeated"),
+    [
+        (WorkflowUpdateFailedError(ApplicationError("words", type="UnprocessedUpdate")), True),
+        (RPCError("The limit on the total number of …", RPCStatusCode.FAILED_PRECONDITION, b""), True),
+        (RPCError("workflow task failure", RPCStatusCode.FAILED_PRECONDITION, b""), True),
+        (WorkflowUpdateFailedError(ApplicationError("full", type=names.QUEUE_FULL)), False),
+        (RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b""), False),
+    ],
+)
+async def test_an_update_is_repeated_only_if_nothing_can_have_come_of_it(
+    error: Exception, repeated: bool
+) -> None:
+    attempts = 0
+
+    async def execute() -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise error
+        return attempts
+
+    if repeated:
+        assert await until_taken(execute) == 2
+    else:
+        with pytest.raises(type(error)):
+            await until_taken(execute)
+
+
+_TEMPORALS_WORDS = "words of Temporal's own"
+
+
+@pytest.mark.parametrize("code", [code for code in RPCStatusCode if code.name != "OK"])
+async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise RPCError(_TEMPORALS_WORDS, code, b"")
+
+    with pytest.raises(Problem) as told:
+        await calls.guarded("s", fail)
+    assert _TEMPORALS_WORDS not in told.value.detail
+    assert told.value.headers().get("Retry-After") or told.value.status in (404, 422)
+
+
+@pytest.mark.parametrize("kind", ["UnprocessedUpdate", "AcceptedUpdateCompletedWorkflow", "", None])
+async def test_a_failure_that_is_no_refusal_of_a_workflow_can_be_tried_again(kind: str | None) -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise WorkflowUpdateFailedError(ApplicationError(_TEMPORALS_WORDS, type=kind))
+
+    with pytest.raises(Unavailable) as told:
+        await calls.guarded("s", fail)
+    assert (told.value.code, _TEMPORALS_WORDS in told.value.detail) == ("busy", False)
+
+
+def test_every_refusal_of_a_session_or_a_decision_has_a_code() -> None:
+    """A kind that the API doesn't know would be told as if it were Temporal's own."""
+    said = re.compile(r"\b(?:Refused|refusal)\(\s*(?:names\.)?([A-Z_]+)\b")
+    rooms = (ROOT / "workflows" / "session", ROOT / "workflows" / "purchase", ROOT / "workflows")
+    found = {name for room in rooms for file in room.glob("*.py") for name in said.findall(file.read_text())}
+    assert {"QUEUE_FULL", "STALE_DIGEST", "INVALID_ARGUMENT", "UNEXPECTED"} <= found
+    for name in found:
+        assert refusal(ApplicationError("…", type=getattr(names, name))), name
 
 
 async def poke(temporal: TemporalClient, stumbles: int) -> int:

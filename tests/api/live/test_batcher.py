@@ -1,7 +1,7 @@
 """The durable path under load and trouble: nothing that was taken over is forgotten."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from api.errors import Problem
 from api.live.batcher import MAX_BATCH_BYTES, Batcher
+from api.live.receipts import Handed, Settled
 from tests.support import eventually
 from waystation.models.events import MAX_WRITES_PER_PUBLISH, Actor, Item, Publish, Role, Write
 
@@ -30,13 +31,13 @@ class Temporal:
 
 
 class Agents:
-    """What some writers write, and what they hear."""
+    """What some writers write, and what of it Temporal takes."""
 
-    def __init__(self, batcher: Batcher) -> None:
-        self._batcher = batcher
+    def __init__(self, gateway: Any) -> None:
+        self._batcher = Batcher("s", gateway, 0.01, self._taken)
         self._numbers: dict[str, Iterator[int]] = {}
         self.written: dict[str, int] = {}
-        self.acknowledged: dict[str, int] = {}
+        self.taken: dict[str, int] = {}
         self.lost: list[Problem] = []
 
     async def write(self, writer: str, *texts: str) -> None:
@@ -52,15 +53,21 @@ class Agents:
         ]
         self.written[writer] = items[-1].n
         actor = Actor(id="bot", role=Role.AGENT)
-        await self._batcher.add(
-            Write(writer=writer, actor=actor, items=tuple(items)), self._acknowledge, self.lost.append
-        )
+        await self._batcher.add(Write(writer=writer, actor=actor, items=tuple(items)), self)
 
-    def _acknowledge(self, writer: str, n: int) -> None:
-        self.acknowledged[writer] = n
+    def _taken(self, handed: Sequence[Handed], quiet: bool) -> None:
+        for each in handed:
+            assert each.first == self.taken.get(each.writer, 0) + 1, "nothing is left out"
+            self.taken[each.writer] = each.last
+
+    def settle(self, settled: Settled) -> None:
+        raise NotImplementedError
+
+    def lose(self, problem: Problem) -> None:
+        self.lost.append(problem)
 
     async def settled(self) -> None:
-        await eventually(lambda: self.acknowledged == self.written or self.lost, what="everything is settled")
+        await eventually(lambda: self.taken == self.written or self.lost, what="everything is settled")
 
 
 @pytest.fixture
@@ -71,7 +78,7 @@ def temporal() -> Temporal:
 @pytest.fixture
 def agents(temporal: Temporal) -> Agents:
     gateway: Any = temporal
-    return Agents(Batcher("s", gateway, 0.01, lambda quiet: None))
+    return Agents(gateway)
 
 
 async def test_writers_that_take_turns_while_temporal_is_away(temporal: Temporal, agents: Agents) -> None:
@@ -107,7 +114,7 @@ async def test_trouble_of_an_unknown_kind_is_tried_again_and_told_at_last(
     temporal.troubles = iter([OSError("no space left on device")])
     await agents.write("a", "one")
     await agents.settled()
-    assert (agents.acknowledged, agents.lost) == ({"a": 1}, [])
+    assert (agents.taken, agents.lost) == ({"a": 1}, [])
     temporal.troubles = iter(OSError("no space left on device") for _ in range(100))
     await agents.write("a", "two")
     await agents.settled()

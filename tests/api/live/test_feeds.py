@@ -16,7 +16,7 @@ from api.live.subscription import Subscription
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role
 from waystation.models.live import Delta, NotStopped, Stopped, Stopping, Tick
-from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
+from waystation.models.sessions import LogPosition, LogReading, ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
 from workflows.session.log import SessionLog
 
@@ -39,10 +39,16 @@ class Workflow:
         )
 
     async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
+        return (await self.read(session_id, LogPosition(after=after, limit=limit))).page
+
+    async def read(self, session_id: str, position: LogPosition) -> LogReading:
         self.asked += 1
-        page = self.log.replay(after, limit)
+        reading = LogReading(
+            page=self.log.replay(position.after, position.limit),
+            receipts={writer: self.log.receipt(writer) for writer in position.writers},
+        )
         await self.may_answer.wait()
-        return page
+        return reading
 
 
 @pytest.fixture
@@ -117,7 +123,7 @@ async def test_screens_stand_still_from_the_request_to_stop_on(log: SessionLog) 
         bus.publish("s", NotStopped("1"))
         bus.publish("s", delta(1))
         # A stop that nobody has taken yet is not in the log, so it isn't looked for there.
-        assert (len(feed.holds.waiting), feed._urgent.is_set(), workflow.asked) == (2, False, asked)
+        assert (feed.holds.waiting, feed._urgent.is_set(), workflow.asked) == (2, False, asked)
         bus.publish("s", NotStopped("2"))
         bus.publish("s", delta(2))
         await eventually(lambda: live(shown) == [0, 1, 2])
@@ -139,7 +145,7 @@ async def test_a_stop_of_which_nothing_more_is_heard_holds_nothing_back_for_long
     async with running_turn(log) as (_, feed, bus, shown):
         bus.publish("s", Stopping("1"))
         bus.publish("s", delta(0))
-        assert len(feed.holds.waiting) == 1
+        assert feed.holds.waiting == 1
         await eventually(lambda: live(shown) == [0])
 
 

@@ -43,7 +43,7 @@ async def test_what_is_held_is_bounded_and_released_in_order() -> None:
     holds = Holds(lambda request_id: None)
     for number in range(MAX_HELD_DELTAS + 5):
         holds.hold(delta(number))
-    assert [held.offset for held in holds.release()] == list(range(MAX_HELD_DELTAS))
+    assert [held.delta.offset for held in holds.release()] == list(range(MAX_HELD_DELTAS))
     assert holds.release() == []
 
 

@@ -14,7 +14,7 @@ from tests.api.live.test_feeds import NOW
 from tests.support import eventually
 from waystation.models.events import Actor, Event, EventType, Role
 from waystation.models.ingest import CloseFrame, OpenFrame
-from waystation.models.sessions import ReplayPage, SessionStatus, Snapshot
+from waystation.models.sessions import LogPosition, LogReading, ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
 
 
@@ -30,6 +30,9 @@ class SlowSession:
 
     async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
         return ReplayPage(events=(), next_after=after, tip=1, more=False, closed=False)
+
+    async def read(self, session_id: str, position: LogPosition) -> LogReading:
+        return LogReading(page=await self.replay(session_id, position.after, position.limit))
 
 
 class Socket:

@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import pkgutil
+import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -152,6 +153,8 @@ async def test_json_that_cannot_be_read_is_refused_at_every_door(stack: Stack, p
         async with httpx.AsyncClient(base_url=stack.url, timeout=20) as client:
             answer = await client.post(path, content=body.encode("latin-1"), headers=headers)
             assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+            if answer.json()["code"] == "invalid":
+                assert re.search("nested more than|not a JSON document", answer.json()["detail"])
             assert (await client.get("/health")).status_code == 200
 
 

@@ -154,6 +154,23 @@ async def test_from_the_mandate_to_the_receipt(api: Api, processor: Processor) -
     assert purchase_id in [one["purchase_id"] for one in listed]
 
 
+async def test_however_many_wait_for_the_end_somebody_can_approve(api: Api) -> None:
+    """Ten updates of a workflow may be under way: those that wait must leave room for a decision."""
+    purchase_id = await api.buy(await api.mandate())
+    view = await api.until(purchase_id, "awaiting_approval")
+    look = f"/purchases/{purchase_id}"
+    gone = await asyncio.gather(*(api.call("ops", "GET", look, wait_seconds=0.3) for _ in range(12)))
+    assert {answer.json()["status"] for answer in gone} == {"awaiting_approval"}
+    waiting = [asyncio.create_task(api.call("ops", "GET", look, wait_seconds=20)) for _ in range(12)]
+    for_people = await api.call("ops", "GET", look, wait_seconds=20, or_for_a_person=True)
+    assert for_people.json()["status"] == "awaiting_approval"
+    answer = await api.call("alice", "POST", f"{look}/approve", {"digest": view["digest"]})
+    assert answer.status_code == 200
+    after = await api.call("ops", "GET", look, wait_seconds=20, or_for_a_person=True)
+    assert after.json()["status"] == "completed"
+    assert {one.json()["status"] for one in await asyncio.gather(*waiting)} == {"completed"}
+
+
 async def test_what_waits_for_an_approver_is_found_among_the_rest(api: Api) -> None:
     mandate_id = await api.mandate()
     waiting, done = await api.buy(mandate_id), await api.buy(mandate_id)

@@ -638,6 +638,55 @@ async def test_an_agent_without_temporal_writes_over_http(stack: Stack, client: 
     assert kinds == ["session.started", "message.completed", "data.progress"]
 
 
+async def test_what_the_log_refuses_is_told_over_http_and_the_rest_is_recorded(
+    client: Client, http: httpx.AsyncClient
+) -> None:
+    session = await client.start("demo")
+    path, headers = f"/sessions/{session.id}/events", bearer(KEYS["agent"])
+    gap = {"n": 2, "type": "message.delta", "message_id": "m", "data": {"offset": 7, "text": "late"}}
+    items = [{"n": 1, "type": "data.one"}, gap, {"n": 3, "type": "data.two"}, {**gap, "n": 4}]
+    for _ in range(2):
+        answer = await http.post(path, json={"writer": "w", "items": items}, headers=headers)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"], problem["n"]) == (409, "events-refused", 3)
+        told = [(refusal["first"], refusal["last"], refusal["code"]) for refusal in problem["refused"]]
+        assert told == [(2, 2, "gap"), (4, 4, "gap")]
+    over = {"writer": "v", "turn_id": "t9", "attempt": 1, "items": [{"n": 1, "type": "data.late"}]}
+    answer = await http.post(path, json=over, headers=headers)
+    assert (answer.status_code, answer.json()["refused"][0]["code"]) == (409, "turn-over")
+    kinds = [event.type for event in (await session.replay()).events]
+    assert kinds == ["session.started", "data.one", "data.two"]
+    assert 'waystation_refused_items_total{code="gap"}' in (await http.get("/metrics")).text
+
+
+async def test_what_the_log_refuses_is_told_on_the_agents_socket(stack: Stack, client: Client) -> None:
+    session = await client.start("demo")
+    opening = {
+        "op": "open", "session_id": session.id, "writer": "w", "actor": {"id": "cron", "role": "agent"},
+    }  # fmt: skip
+    started = [{"n": n, "type": "message.started", "message_id": f"m{n}"} for n in range(1, 251)]
+    bad = {"n": 251, "type": "turn.completed"}
+    items = [*started, bad, {"n": 252, "type": "data.last"}]
+    async with connect(
+        f"{stack.url.replace('http', 'ws')}/ingest", additional_headers=bearer(KEYS["agent"])
+    ) as socket:
+        await socket.send(json.dumps(opening))
+        assert [frame["op"] for frame in json.loads(await socket.recv())] == ["opened"]
+        await socket.send(json.dumps({"op": "write", "writer": "w", "items": items}))
+        told: list[dict[str, Any]] = []
+        while not any(frame["op"] == "ack" and frame["n"] == 252 for frame in told):
+            told += json.loads(await asyncio.wait_for(socket.recv(), 20))
+    refused = {
+        n: frame["code"]
+        for frame in told
+        if frame["op"] == "refused"
+        for n in range(frame["first"], frame["last"] + 1)
+    }
+    assert refused == {**dict.fromkeys(range(201, 251), "too-many-messages"), 251: "bad-type"}
+    assert [frame["op"] for frame in told][-1] == "ack", "what was refused is named before"
+    assert len((await session.replay()).events) == 1 + 200 + 1
+
+
 async def test_health_readiness_metrics_and_documentation(http: httpx.AsyncClient) -> None:
     assert (await http.get("/health")).json() == {"status": "ok"}
     assert (await http.get("/ready")).json() == {"temporal": True, "live_bus": True}

@@ -21,7 +21,8 @@ from fastapi.responses import (
 from pydantic import BaseModel, Field
 from starlette.types import Message
 
-from tests.seller.paywall.support import EvmSeller, Payer
+from tests.seller.paywall.support import EvmSeller, Payer, usdc
+from waystation.models.money import Money
 from waystation.seller.paywall.asking import Visit
 from waystation.seller.paywall.entries import EntryState
 from waystation.seller.paywall.recording import MAX_ANSWER_BYTES
@@ -158,8 +159,11 @@ async def test_a_refund_that_only_people_can_make_is_listed_until_they_have(
     assert await seller.paywall.refunds_due() == []
 
 
-async def test_a_free_request_of_a_paid_route_is_left_to_fastapi(seller: EvmSeller) -> None:
-    seller.app.get("/free", status_code=203)(seller.paywall.charge(lambda _: None)(injected))
+@pytest.mark.parametrize("price", [None, usdc(0), (usdc(0),)])
+async def test_a_free_request_of_a_paid_route_is_left_to_fastapi(
+    seller: EvmSeller, price: Money | tuple[Money] | None
+) -> None:
+    seller.app.get("/free", status_code=203)(seller.paywall.charge(lambda _: price)(injected))
     async with seller.http() as client:
         answer = await client.get("/free")
     assert (answer.status_code, answer.headers["x-mine"]) == (201, "1")

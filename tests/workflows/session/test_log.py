@@ -7,7 +7,8 @@ from pydantic import JsonValue
 
 from waystation.agent.turn import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
-from workflows.session.log import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS, LogState, SessionLog
+from waystation.models.refusals import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS
+from workflows.session.log import LogState, SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -170,7 +170,17 @@ class TurnsMachine(RuleBasedStateMachine):
 
     @rule(turn_id=st.none() | TURN_IDS)
     def stop(self, turn_id: str | None) -> None:
-        self.turns.stop(Stop(turn_id=turn_id))
+        roots = [
+            root
+            for root, turn in self.turns.state.turns.items()
+            if turn.input.parent_turn_id is None and turn.status != "queued"
+        ]
+        request_id = f"stop-{len(self.turns.state.outcomes)}"
+        self.turns.stop(Stop(turn_id=turn_id, request_id=request_id))
+        if roots and turn_id is None:
+            # Also the second stop of a turn hears of that turn.
+            assert self.turns.state.outcomes[request_id].turn_id == roots[0]
+            assert self.turns.state.outcomes[request_id].outcome in ("pending", "stopped")
 
     @rule()
     def steer(self) -> None:
@@ -246,6 +256,14 @@ class TurnsMachine(RuleBasedStateMachine):
         ]
         assert len(roots) <= 1
         assert not (self.people.paused and any(turn.status == "running" for turn in roots))
+
+    @invariant()
+    def what_interrupts_goes_first_and_each_in_order_of_arrival(self) -> None:
+        state = self.turns.state
+        arrived = sorted(
+            state.queue, key=lambda turn_id: (not state.turns[turn_id].interrupts, int(turn_id[1:]))
+        )
+        assert state.queue == arrived
 
     @invariant()
     def nothing_waits_with_nothing_in_its_way(self) -> None:

@@ -268,8 +268,13 @@ class AllowanceHolder:
         """Learns at once that the allowance was settled or its mandate revoked."""
         while not self._lease.closing:
             try:
-                closing = await update(self._lease.handle, ALLOWANCE_UNTIL_CLOSING)
+                # Under one id: an update whose answer was lost is still under way, and Temporal allows ten.
+                closing = await update(
+                    self._lease.handle, ALLOWANCE_UNTIL_CLOSING, update_id=ALLOWANCE_UNTIL_CLOSING.name
+                )
                 self._lease.closing = self._lease.closing or closing
+                if not closing:  # the run is being renewed
+                    await asyncio.sleep(REPORT_PAUSE_SECONDS)
             except WorkflowUpdateFailedError:
                 await asyncio.sleep(REPORT_PAUSE_SECONDS)
             except RPCError as error:

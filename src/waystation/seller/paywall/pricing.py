@@ -11,7 +11,7 @@ from fastapi import Request
 from waystation.models.money import Money
 
 Price = Money | Sequence[Money] | None
-"""One amount, the same price in several currencies, or None for free."""
+"""One amount, the same price in several currencies, or None (or 0) for free."""
 PriceFunction = Callable[[Request], Price | Awaitable[Price]]
 Pricing = Money | Sequence[Money] | PriceFunction
 
@@ -42,7 +42,9 @@ async def prices_of(pricing: Pricing, request: Request) -> tuple[Money, ...]:
         price = pricing
     if price is None:
         return ()
-    return (price,) if isinstance(price, Money) else tuple(price)
+    prices = (price,) if isinstance(price, Money) else tuple(price)
+    # Nobody can pay 0: no card is charged for it and no token moves.
+    return () if any(one.amount == 0 for one in prices) else prices
 
 
 def headers_digest(request: Request) -> str:

@@ -1,0 +1,187 @@
+"""What writers are told is recorded is in the log, and what isn't they are told is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from api.live.receipts import Author, Handed, Receipts, Settled, settle
+from tests.api.live.test_feeds import BOT, NOW
+from waystation.models.events import Item, Write
+from waystation.models.refusals import (
+    MAX_OPEN_MESSAGES,
+    MAX_OPEN_TOOLS,
+    MAX_REFUSALS_PER_WRITER,
+    Receipt,
+    Refusal,
+    RefusalCode,
+)
+from workflows.session.log import LogState, SessionLog
+
+
+class Listener:
+    """A writer that keeps what it is told of each of its items."""
+
+    def __init__(self) -> None:
+        self.recorded: set[int] = set()
+        self.refused: dict[int, str] = {}
+
+    def settle(self, settled: Settled) -> None:
+        for refusal in settled.refused:
+            self.refused |= dict.fromkeys(range(refusal.first, refusal.last + 1), refusal.code)
+        if settled.recorded is not None:
+            self.recorded |= set(range(1, settled.recorded + 1)) - set(self.refused)
+
+    def lose(self, problem: Exception) -> None:
+        raise problem
+
+
+def run(first: int, last: int, author: Author | None = None, turn_id: str | None = None) -> Handed:
+    return Handed("s", "w", turn_id, first, last, author or Listener())
+
+
+def item(n: int, kind: str, message: str | None = None, **data: JsonValue) -> Item:
+    return Item(n=n, type=kind, message_id=message, data=data)
+
+
+def write(*items: Item, turn_id: str | None = None) -> Write:
+    return Write(writer="w", actor=BOT, turn_id=turn_id, attempt=1 if turn_id else 0, items=items)
+
+
+def told(log: SessionLog, written: Write, *, closed: bool = False) -> Listener:
+    """Hands a write to the log and returns what its author is told."""
+    log.accept(written, NOW)
+    listener, receipts = Listener(), Receipts()
+    receipts.add([run(written.items[0].n, written.items[-1].n, listener, written.turn_id)])
+    asked, (writer,) = receipts.begin_reading()
+    receipts.read(asked, {writer: log.receipt(writer)}, closed=closed)
+    return listener
+
+
+@given(
+    good=st.lists(st.booleans(), min_size=1, max_size=40),
+    batches=st.lists(st.tuples(st.integers(0, 39), st.integers(1, 12)), min_size=1, max_size=12),
+)
+def test_every_item_is_recorded_or_refused_however_often_and_however_batched_it_comes(
+    good: list[bool], batches: list[tuple[int, int]]
+) -> None:
+    items = [item(n, "data.x" if fine else "bad.type", mark=n) for n, fine in enumerate(good, 1)]
+    log, listener, receipts, reached = SessionLog(), Listener(), Receipts(), 0
+    for back, size in [*batches, (0, len(items))]:
+        batch = items[max(reached - back, 0) : reached + size]
+        if not batch:
+            continue
+        reached = max(reached, batch[-1].n)
+        log.accept(write(*batch), NOW)
+        # A session continues as new at any time.
+        log = SessionLog(LogState.model_validate_json(log.state.model_dump_json()))
+        receipts.add([run(batch[0].n, batch[-1].n, listener)])
+        asked, _ = receipts.begin_reading()
+        receipts.read(asked, {"w": log.receipt("w")}, closed=False)
+        assert listener.recorded == {event.data["mark"] for event in log.state.events}
+        assert listener.recorded | set(listener.refused) == set(range(1, reached + 1))
+        assert not listener.recorded & set(listener.refused)
+
+
+def test_what_was_taken_after_the_log_was_asked_waits_for_the_next_reading() -> None:
+    listener, receipts = Listener(), Receipts()
+    receipts.add([run(1, 2, listener)])
+    asked, _ = receipts.begin_reading()
+    receipts.add([run(3, 4, listener)])
+    receipts.read(asked, {"w": Receipt(n=2)}, closed=False)
+    assert (listener.recorded, listener.refused, receipts.awaited) == ({1, 2}, {}, True)
+
+
+@pytest.mark.parametrize(
+    ("closed", "turn_id", "code"),
+    [
+        (True, "t1", RefusalCode.SESSION_CLOSED),
+        (False, "t1", RefusalCode.TURN_OVER),
+        (False, None, RefusalCode.NOT_RECORDED),
+    ],
+)
+def test_what_a_reading_knows_nothing_of_was_refused(
+    closed: bool, turn_id: str | None, code: RefusalCode
+) -> None:
+    settled = settle(run(1, 3, turn_id=turn_id), Receipt(), closed=closed)
+    assert settled == Settled(3, None, (Refusal(first=1, last=3, code=code),))
+
+
+def _open(count: int) -> list[Item]:
+    return [item(n, "message.started", f"m{n}") for n in range(1, count + 1)]
+
+
+def _called(count: int) -> list[Item]:
+    return [item(n, "tool.called", call_id=str(n)) for n in range(1, count + 1)]
+
+
+REFUSED: list[tuple[str, list[Item], dict[int, RefusalCode]]] = [
+    (
+        "a gap",
+        [item(1, "message.delta", "m", offset=4, text="x"), item(2, "data.x")],
+        {1: RefusalCode.GAP},
+    ),
+    (
+        "a gap in a message",
+        [
+            item(1, "message.delta", "m", offset=0, text="ab"),
+            item(2, "message.delta", "m", offset=3, text="x"),
+        ],
+        {2: RefusalCode.GAP},
+    ),
+    ("messages", _open(MAX_OPEN_MESSAGES + 2), dict.fromkeys((201, 202), RefusalCode.TOO_MANY_MESSAGES)),
+    ("calls", _called(MAX_OPEN_TOOLS + 1), {201: RefusalCode.TOO_MANY_TOOLS}),
+    ("no such message", [item(1, "message.completed", "m")], {1: RefusalCode.UNKNOWN_MESSAGE}),
+    (
+        "over",
+        [item(1, "message.completed", "m", text="a"), item(2, "message.delta", "m", offset=1, text="b")],
+        {2: RefusalCode.MESSAGE_OVER},
+    ),
+    (
+        "twice",
+        [item(1, "message.started", "m"), item(2, "message.started", "m")],
+        {2: RefusalCode.MESSAGE_ID_TAKEN},
+    ),
+    ("type", [item(1, "turn.completed"), item(2, "data.x")], {1: RefusalCode.BAD_TYPE}),
+    ("size", [item(1, "data.x", big="x" * 70_000)], {1: RefusalCode.DATA_TOO_LARGE}),
+    ("no steer", [item(1, "steer.consumed"), item(2, "data.x")], {1: RefusalCode.UNKNOWN_STEER}),
+]
+
+
+@pytest.mark.parametrize(("items", "refused"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_a_refused_item_is_named_and_costs_no_other(
+    items: list[Item], refused: dict[int, RefusalCode]
+) -> None:
+    log = SessionLog()
+    log.open_fence("t1", 1)
+    for _ in range(2):  # the same again, after a lost connection, gets the same answer
+        listener = told(log, write(*items, turn_id="t1"))
+        assert listener.refused == refused
+        assert listener.recorded == {one.n for one in items} - set(refused)
+    assert log.state.refused == len(refused)
+
+
+def test_a_stopped_turn_is_told_what_does_not_count() -> None:
+    log = SessionLog()
+    log.open_fence("t1", 1)
+    log.accept(write(item(1, "message.delta", "m", offset=0, text="a"), turn_id="t1"), NOW)
+    log.mute("t1")
+    late = [
+        item(2, "message.delta", "m", offset=1, text="b"),
+        item(3, "tool.called", call_id="1"),
+        item(4, "message.completed", "m"),
+    ]
+    listener = told(log, write(*late, turn_id="t1"))
+    assert listener.refused == {3: RefusalCode.TURN_STOPPED}
+    log.close_fence("t1")
+    assert told(log, write(item(5, "data.x"), turn_id="t1")).refused == {5: RefusalCode.TURN_OVER}
+
+
+def test_a_writer_of_whom_too_much_is_refused_writes_nothing_more() -> None:
+    log = SessionLog()
+    count = 2 * MAX_REFUSALS_PER_WRITER + 10
+    items = [item(n, "data.x" if n % 2 else "bad.type") for n in range(1, count + 1)]
+    listener = told(log, write(*items))
+    assert len(log.receipt("w").refused) == MAX_REFUSALS_PER_WRITER + 1
+    assert len(log.state.events) == len(listener.recorded) == MAX_REFUSALS_PER_WRITER
+    assert len(listener.recorded | set(listener.refused)) == count

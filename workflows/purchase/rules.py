@@ -168,8 +168,8 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
         # ``payment_data`` is required (CheckoutSessionCompleteRequest), and no token is issued for nothing.
         raise PurchaseRefusal(
             "total_not_positive",
-            f"the seller states a total of {total}, and the protocol completes no checkout without a payment; "
-            "nothing was reserved: order at the seller's own page",
+            f"the seller states a total of {total}, and ACP completes no checkout without a payment; "
+            "order at the seller's own page",
         )
     if total > MAX_AMOUNT_MINOR_UNITS:
         raise PurchaseRefusal("total_too_large", "the seller states an absurd total")

@@ -1,4 +1,4 @@
-"""A cart that costs nothing: the protocol can't complete it, so it is refused before room or a token is taken."""
+"""A cart that costs nothing: the protocol can't complete it, so it is refused before it takes anything."""
 
 from typing import Any
 

@@ -68,7 +68,7 @@ class Gateway:
 
     def __init__(self, client: Client, timeout_seconds: float) -> None:
         self.client = client
-        self._calls = Calls(client, timeout_seconds, WORDING)
+        self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:

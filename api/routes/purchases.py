@@ -23,19 +23,20 @@ from waystation.models.decisions import (
     Cancel,
     Decision,
     Digest,
+    Reason,
     Reject,
 )
 from waystation.models.events import SessionId
+from waystation.models.mandates import PaymentMethodId
 from waystation.models.purchases import (
     AuthenticationDone,
     Cart,
-    DiscountCodes,
-    ItemWanted,
     OrderEventReceived,
     PurchaseRequest,
     PurchaseView,
     RetryPayment,
     Revise,
+    Revision,
 )
 from waystation.models.trail import AuditTrail
 from waystation.protocols import acp
@@ -75,29 +76,19 @@ class RejectBody(Frozen):
     """Why, for the agent and the trail."""
 
     digest: Digest | None = None
-    reason: str = ""
-
-
-class ReviseBody(Frozen):
-    """What to change; what is left out stays."""
-
-    items: tuple[ItemWanted, ...] | None = None
-    buyer: acp.Buyer | None = None
-    fulfillment_details: acp.FulfillmentDetails | None = None
-    fulfillment_option: str | None = None
-    discount_codes: DiscountCodes | None = None
+    reason: Reason = ""
 
 
 class CancelBody(Frozen):
     """Why, for the trail."""
 
-    reason: str = ""
+    reason: Reason = ""
 
 
 class RetryBody(Frozen):
     """Another saved payment method of the mandate, if not the same one is to be tried again."""
 
-    payment_method: str | None = None
+    payment_method: PaymentMethodId | None = None
 
 
 class OrderEventTaken(Frozen):
@@ -190,7 +181,7 @@ async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, mone
 
 
 @router.post("/purchases/{purchase_id}/revise", status_code=202, summary="Change the cart")
-async def revise(purchase_id: PurchaseId, body: ReviseBody, caller: Caller, money: Money) -> PurchaseView:
+async def revise(purchase_id: PurchaseId, body: Revision, caller: Caller, money: Money) -> PurchaseView:
     """Changes what is wanted; any approval is void and asked for again, of somebody else."""
     view = await money.gateway.visible(purchase_id, caller)
     await require_spender(caller, view.request.agent.id, view.request.mandate_id, money)

@@ -1,13 +1,17 @@
 """Where calls to sellers may go, and what they may carry."""
 
+from urllib.parse import unquote
+
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.checkouts import CheckoutActivities, SellerCredentials
+from activities.checkouts import CheckoutActivities, SellerCredentials, segment
 from activities.contract import OpenCheckout
 from activities.failures import SELLER_REFUSED
 from tests.world.keys import VAULT
@@ -89,3 +93,14 @@ async def test_a_seller_without_a_discovery_document_is_asked_at_its_origin(
         with pytest.raises(ApplicationError):
             await ActivityEnvironment().run(activities.open_checkout, opening("https://shop.test"))
     assert created == (["https://shop.test/checkout_sessions"] if asked_at_the_origin else [])
+
+
+@given(st.text(min_size=1, max_size=255, alphabet=st.characters(exclude_categories=["Cs"])))
+@example("a\nb")
+@example("../../admin?x=#")
+@example("..")
+@example("a/../b")
+@example("%2F")
+def test_a_sellers_id_is_one_segment_of_the_path_whatever_it_holds(checkout_id: str) -> None:
+    path = httpx.URL(f"https://shop.test/checkout_sessions/{segment(checkout_id)}/complete").raw_path.decode()
+    assert [unquote(part) for part in path.split("/")] == ["", "checkout_sessions", checkout_id, "complete"]

@@ -11,7 +11,7 @@ from typing import Final, Literal, cast
 from pydantic import JsonValue
 
 from waystation.models.base import Frozen
-from waystation.models.commerce import CheckoutStatus, FulfillmentDetails
+from waystation.models.commerce import CheckoutStatus, FulfillmentDetails, FulfillmentType
 from waystation.models.mandates import MandateView
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, Money
 from waystation.models.purchases import (
@@ -33,6 +33,8 @@ from workflows.trail import canonical
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
 MAX_REVISIONS: Final = 50
+
+SENT_TO_AN_ADDRESS: Final[frozenset[FulfillmentType]] = frozenset({"shipping", "local_delivery"})
 
 FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
     {"completed", "canceled", "rejected", "refused", "expired", "failed"}
@@ -189,6 +191,7 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
         handler=answer.handler_id,
         item_ids=tuple(sorted({line.item_id for line in whole_lines(request, cart)})),
         ship_to_country=_country_of(cart.ship_to) or _country_of(request.fulfillment_details),
+        is_sent=any(one.type in SENT_TO_AN_ADDRESS for one in cart.fulfillment),
     )
 
 

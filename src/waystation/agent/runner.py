@@ -131,10 +131,15 @@ class _Attempt:
 
     async def _run_agent(self) -> JsonValue | None:
         given, history = self._given, await self._history()
+
+        async def settle() -> None:
+            await turn.end_message()
+            await turn.flush()
+
         purse = Purse(
             Spender(session_id=given.session_id, turn_id=given.turn_id, agent=given.agent),
             self._session,
-            self._writer.flush,
+            settle,
             self._settings,
         )
         self._turn = turn = Turn(given, self._session, self._writer, history, purse)

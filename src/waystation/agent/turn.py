@@ -265,6 +265,7 @@ class Turn:
             agent=agent,
             text=text,
         )
+        await self.end_message()  # what was said before stands before the sub-agent, also when read later
         turn_id = await self._writer.spawn(spawn)
         return SubAgent(turn_id, self._finish_of(turn_id))
 

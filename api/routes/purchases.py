@@ -14,7 +14,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.auth import Action, Principal
 from api.dependencies import Caller, Money, Parts
 from api.door import DoorRoute, takes_body_of
-from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, InvalidEvent, Unauthenticated
 from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, sees
 from api.routes.mandates import require_spender
 from waystation.buyer.carts import order_facts
@@ -247,7 +247,7 @@ async def order_event(request: Request, money: Money) -> OrderEventTaken:
         event = acp.read_order_event(body)
         order = order_facts(event.data)
     except acp.ProtocolViolationError as violation:
-        raise Invalid(str(violation), code="invalid-event") from None
+        raise InvalidEvent(str(violation)) from None
     received = OrderEventReceived(
         event_id=hashlib.sha256((signature or "").encode() + body).hexdigest(),
         sent_at=sent_at,

@@ -167,9 +167,11 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
     if total is None:
         raise PurchaseRefusal("no_total", "the seller does not state exactly one total")
     if total <= 0:
+        # ``payment_data`` is required (CheckoutSessionCompleteRequest), and no token is issued for nothing.
         raise PurchaseRefusal(
             "total_not_positive",
-            f"the seller states a total of {total}; an order without a payment is made at its own page",
+            f"the seller states a total of {total}, and ACP completes no checkout without a payment; "
+            "order at the seller's own page",
         )
     if total > MAX_AMOUNT_MINOR_UNITS:
         raise PurchaseRefusal("total_too_large", "the seller states an absurd total")

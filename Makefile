@@ -55,11 +55,12 @@ demo: $(READY)
 dev: $(READY)
 	@$(RUN) -m waystation dev $(ARGS)
 
-# Tests of one file share servers, so a file stays on one process. Tests that assert speed run afterwards, alone on
-# the machine; 5 is pytest's exit code for "no tests".
+# Tests of one file share servers, so a file stays on one process (tests/conftest.py). Tests that assert speed run
+# afterwards, alone on the machine; 5 is pytest's exit code for "no tests".
+test: ALONE = $(shell grep -rl --include='*.py' 'mark\.alone' tests)
 test: $(READY)
-	@$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ]
-	@$(RUN) -m pytest -m "alone and not slow" $(ARGS) || [ $$? -eq 5 ]
+	@$(RUN) -m pytest -n 2 --durations=10 -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ]
+	@$(RUN) -m pytest -m "alone and not slow" $(or $(ARGS),$(ALONE)) || [ $$? -eq 5 ]
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import SecretStr
@@ -126,14 +127,14 @@ class CheckoutActivities(CheckoutCalls):
             )
             or None,
         )
-        path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}"
+        path = f"/checkout_sessions/{segment(call.checkout.checkout_id)}"
         return await self._session(call.checkout, "POST", path, body, call.idempotency_key, "update")
 
     @activity.defn
     @heartbeating
     async def read_checkout(self, checkout: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
         """Reads a checkout (``GET /checkout_sessions/{id}``). Of a completed one, the order suffices."""
-        path = f"/checkout_sessions/{_segment(checkout.checkout_id)}"
+        path = f"/checkout_sessions/{segment(checkout.checkout_id)}"
         return await self._session_or_order(checkout, "GET", path, None, None, "read")
 
     @activity.defn
@@ -156,7 +157,7 @@ class CheckoutActivities(CheckoutCalls):
             if proof
             else None,
         )
-        path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/complete"
+        path = f"/checkout_sessions/{segment(call.checkout.checkout_id)}/complete"
         return await self._session_or_order(
             call.checkout,
             "POST",
@@ -173,7 +174,7 @@ class CheckoutActivities(CheckoutCalls):
         """Cancels a checkout. One already closed (405) is read instead; ``None`` means that it is gone."""
         trace = acp.IntentTrace(reason_code="other", trace_summary=call.reason[:500])
         body = acp.CheckoutCancelRequest(intent_trace=trace)
-        path = f"/checkout_sessions/{_segment(call.checkout.checkout_id)}/cancel"
+        path = f"/checkout_sessions/{segment(call.checkout.checkout_id)}/cancel"
         try:
             return await self._session(
                 call.checkout, "POST", path, body, call.idempotency_key, "cancellation"
@@ -300,9 +301,9 @@ def _items(request: PurchaseRequest) -> tuple[acp.RequestedItem, ...]:
     return tuple(acp.RequestedItem(id=item.id, quantity=item.quantity) for item in request.items)
 
 
-def _segment(checkout_id: str) -> str:
-    """Returns a seller's id as one path segment, whatever it holds."""
-    return httpx.URL("http://x/").copy_with(path="/" + checkout_id.replace("/", "%2F")).raw_path.decode()[1:]
+def segment(checkout_id: str) -> str:
+    """Returns a seller's id as one path segment, whatever it holds: dots alone would mean another path."""
+    return quote(checkout_id, safe="") if checkout_id.strip(".") else "%2E" * len(checkout_id)
 
 
 def _header(response: httpx.Response, name: str) -> str | None:

@@ -93,6 +93,12 @@ class TooLarge(Problem):
     status, code, title = 413, "body-too-large", "The request is too large"
 
 
+class InvalidEvent(Problem):
+    """A seller's webhook that can't be read: 400, as ACP says, not the 422 of our own routes."""
+
+    status, code, title = 400, "invalid-event", "Not an event of the protocol"
+
+
 class Invalid(Problem):
     status, code, title = 422, "invalid", "The request is not valid"
 

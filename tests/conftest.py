@@ -5,10 +5,53 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client as TemporalClient
 from temporalio.contrib.pydantic import pydantic_data_converter
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
+from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
 from waystation.client import Client
+
+LONGEST_FIRST = (
+    "tests/console",
+    "tests/cli",
+    "tests/workflows",
+    "tests/api",
+    "tests/seller",
+    "tests/end_to_end",
+)
+"""So that no process is left with a long file at the end."""
+WITH_A_STACK = ("tests/console", "tests/cli", "tests/end_to_end")
+"""Folders whose tests share servers of their own, which are ended after the last of them."""
+
+# Nothing here measures a process, so none need import everything again.
+Process.forks = True
+
+
+class ByServers(LoadScopeScheduling):
+    """Distributes tests by file, some folders as a whole, so that those which share servers stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder in WITH_A_STACK else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:
+    config.option.loadscopereorder = False  # the order is the one below
+    return ByServers(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next(
+            (at for at, folder in enumerate(LONGEST_FIRST) if item.nodeid.startswith(folder + "/")),
+            len(LONGEST_FIRST),
+        )
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

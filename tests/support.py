@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import re
 import time
 from collections.abc import Callable
@@ -15,6 +16,11 @@ PATIENCE_SECONDS = 30.0
 """After this long something will not happen any more, whatever else the machine has to do."""
 START_SECONDS = 90.0
 """The same for servers: they import much before they answer, and several start at once."""
+SHORTEST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.15
+"""Between two looks at a condition."""
+EXAMPLES_FACTOR = int(os.environ.get("WAYSTATION_EXAMPLES", "1"))
+"""How many times the usual number of examples is tried where they are made up; 10 is for a night."""
 
 
 def free_port() -> int:
@@ -26,15 +32,19 @@ async def eventually(
 ) -> Any:
     """Waits until the condition holds and returns its value; fails after ``within`` seconds."""
     deadline = time.monotonic() + within
+    pause = SHORTEST_PAUSE_SECONDS
     while True:
         value = condition()
         if inspect.isawaitable(value):
             value = await value
+            pause = min(
+                pause * 1.3, LONGEST_PAUSE_SECONDS
+            )  # it asks a server, which has more to do than answer
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s: {what or inspect.getsource(condition).strip()}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause)
 
 
 def wait_until(met: Callable[[], bool], what: str, deadline_seconds: float = PATIENCE_SECONDS) -> None:

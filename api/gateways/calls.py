@@ -11,11 +11,14 @@ from pydantic import ValidationError
 from temporalio.client import (
     Client,
     WorkflowExecution,
+    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
+from temporalio.common import QueryRejectCondition
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
@@ -26,7 +29,6 @@ from waystation.temporal.encryption import PayloadDecryptionError
 from waystation.temporal.tokens import SignalName
 
 _NEVER_CONNECTED = "Failed client connect"
-_NO_SUCH_QUERY = "expected but not found"
 _NOBODY_POLLS = "no poller"
 
 logger = logging.getLogger(__name__)
@@ -54,9 +56,11 @@ class Wording(NamedTuple):
 class Calls:
     """Bounds calls in time and maps Temporal's errors to problems, in one place for all gateways."""
 
-    def __init__(self, client: Client, timeout_seconds: float, wording: Wording) -> None:
+    def __init__(self, client: Client, timeout_seconds: float, kind: str, wording: Wording) -> None:
+        """``kind`` is the type of workflow that is called: an id of another kind is unknown."""
         self.client = client
         self.timeout = timedelta(seconds=timeout_seconds)
+        self._kind = kind
         self._wording = wording
 
     async def guarded(
@@ -86,7 +90,7 @@ class Calls:
             # A workflow of another kind has this id: it answers as none of this kind does.
             raise self._wording.unknown(workflow_id) from error
         except WorkflowQueryFailedError as error:
-            if _NO_SUCH_QUERY in str(error):
+            if not await self.is_of_kind(workflow_id):
                 raise self._wording.unknown(workflow_id) from error
             # It is there, and its worker can't read it at the moment (its payloads are out of reach, say).
             raise Unavailable(self._wording.not_taken) from error
@@ -99,6 +103,14 @@ class Calls:
             if _NEVER_CONNECTED not in str(error):
                 raise
             raise _unreachable() from error
+
+    async def is_of_kind(self, workflow_id: str) -> bool:
+        """Returns whether what has this id is a workflow of this kind, as far as Temporal says."""
+        try:
+            found = await self.client.get_workflow_handle(workflow_id).describe(rpc_timeout=self.timeout)
+        except RPCError:
+            return True
+        return found.workflow_type == self._kind
 
     async def update(
         self,
@@ -153,6 +165,19 @@ async def execute_update(
     return await until_taken(
         lambda: handle.execute_update(update, argument, id=once, rpc_timeout=rpc_timeout)
     )
+
+
+async def ask_unless_ended(query: Callable[[QueryRejectCondition], Awaitable[Result]]) -> tuple[Result, bool]:
+    """Returns the answer to a query, and whether Temporal has ended the workflow.
+
+    A run that has continued as new while it was asked has not ended: the next one is asked.
+    """
+    while True:
+        try:
+            return await query(QueryRejectCondition.NOT_COMPLETED_CLEANLY), False
+        except WorkflowQueryRejectedError as rejected:
+            if rejected.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
+                return await query(QueryRejectCondition.NONE), True
 
 
 async def memo_of(execution: WorkflowExecution) -> Mapping[str, object]:

@@ -4,20 +4,21 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.types import MethodAsyncSingleParam
 
 from api.auth import Principal
 from api.errors import Conflict, Problem, Unavailable
-from api.gateways.calls import Calls, Wording, memo_of
+from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
+from api.gateways.ended import ended_allowance, ended_mandate, ended_payment, ended_purchase
 from api.gateways.outcomes import OUTCOME, outcome_of
 from waystation.models.base import replaced
 from waystation.models.decisions import Approve, Decision, Reject
@@ -39,12 +40,14 @@ from waystation.proofs import Signer
 from waystation.settings import ANY_AGENT, MoneySettings
 from waystation.temporal.calls import start_and_tell
 from waystation.temporal.messages import (
+    ALLOWANCE,
     MANDATE_REVOKE,
     ORDER_EVENTS,
     ORDER_EVENTS_DELIVER,
+    PAID_REQUEST,
     PURCHASE_RETRY_PAYMENT,
 )
-from waystation.temporal.names import SESSION_TASK_QUEUE
+from waystation.temporal.names import MANDATE_WORKFLOW, PURCHASE_WORKFLOW, SESSION_TASK_QUEUE
 from waystation.temporal.tokens import SignalName
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
@@ -72,21 +75,38 @@ class NotFound(Problem):
 logger = logging.getLogger(__name__)
 
 
-def _unknown(workflow_id: str) -> Problem:
-    return NotFound(f"There is no such mandate, purchase or paid request: '{workflow_id}'.")
+def no_mandate(mandate_id: str) -> NotFound:
+    """There is none, or the caller may not see it: the answer is the same, so that nobody can tell."""
+    return NotFound(f"There is no mandate '{mandate_id}', or you may not see it.", code="unknown-mandate")
+
+
+def no_purchase(purchase_id: str) -> NotFound:
+    """As ``no_mandate``, of a purchase."""
+    return NotFound(f"There is no purchase '{purchase_id}', or you may not see it.", code="unknown-purchase")
+
+
+def no_payment(payment_id: str) -> NotFound:
+    """As ``no_mandate``, of a paid request."""
+    return NotFound(f"There is no payment '{payment_id}', or you may not see it.", code="unknown-payment")
+
+
+def no_allowance(allowance_id: str) -> NotFound:
+    """As ``no_mandate``, of an allowance."""
+    return NotFound(f"There is no allowance '{allowance_id}', or you may not see it.", code="unknown-payment")
 
 
 def _unreadable(workflow_id: str) -> Problem:
     return NotFound(f"'{workflow_id}' was encrypted with a key that is no longer set.")
 
 
-_WORDING: Final = Wording(
-    unknown=_unknown,
-    unreadable=_unreadable,
-    ended=lambda: Conflict("It has ended and accepts nothing more.", code="ended"),
-    not_taken="The purchase did not accept the request; try again.",
-    no_worker="No worker answered in time; is 'waystation worker' running?",
-)
+def _wording(noun: str, unknown: Callable[[str], Problem]) -> Wording:
+    return Wording(
+        unknown=unknown,
+        unreadable=_unreadable,
+        ended=lambda: Conflict("It has ended and accepts nothing more.", code="ended"),
+        not_taken=f"The {noun} did not accept the request; try again.",
+        no_worker="No worker answered in time; is 'waystation worker' running?",
+    )
 
 
 Spending = PurchaseView | PaidRequestView | AllowanceView
@@ -121,7 +141,15 @@ class MoneyGateway:
         """Without ``signer``, people's decisions count only where workers take unsigned ones."""
         self._client = client
         self._signer = signer
-        self._calls = Calls(client, timeout_seconds, _WORDING)
+
+        def calls(kind: str, noun: str, unknown: Callable[[str], Problem]) -> Calls:
+            return Calls(client, timeout_seconds, kind, _wording(noun, unknown))
+
+        self._timeout = timedelta(seconds=timeout_seconds)
+        self._mandates = calls(MANDATE_WORKFLOW, "mandate", no_mandate)
+        self._purchases = calls(PURCHASE_WORKFLOW, "purchase", no_purchase)
+        self._payments = calls(PAID_REQUEST.name, "payment", no_payment)
+        self._allowances = calls(ALLOWANCE.name, "allowance", no_allowance)
         self._queue = task_queue
 
     # Mandates
@@ -131,16 +159,18 @@ class MoneyGateway:
         wanted = mandate_id or f"mandate-{uuid.uuid4()}"
         memo = {"owner": terms.owner, "agent": terms.agent}
         start = MandateStart(terms=terms, proof=self._proof("grant", wanted, terms))
-        return await self._start(wanted, Mandate.run, start, memo)
+        return await self._start(self._mandates, wanted, Mandate.run, start, memo)
 
     async def mandate(self, mandate_id: str) -> MandateView:
         handle = self._client.get_workflow_handle_for(Mandate.run, mandate_id)
-        return await self._calls.guarded(
-            mandate_id, lambda: handle.query(Mandate.balance, rpc_timeout=self._calls.timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[MandateView]:
+            return handle.query(Mandate.balance, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._mandates, mandate_id, ask, ended_mandate)
 
     async def revoke(self, mandate_id: str, request: RevokeRequest) -> None:
-        await self._calls.signal(mandate_id, MANDATE_REVOKE, request)
+        await self._mandates.signal(mandate_id, MANDATE_REVOKE, request)
 
     # Purchases
 
@@ -153,21 +183,22 @@ class MoneyGateway:
             "agent": request.agent.id,
             "request": _digest(request),
         }
-        return await self._start(wanted, Purchase.run, PurchaseStart(request=request), memo)
+        start = PurchaseStart(request=request)
+        return await self._start(self._purchases, wanted, Purchase.run, start, memo)
 
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
         """Returns whether the purchase was started with exactly this request."""
         handle = self._client.get_workflow_handle(purchase_id)
-        found = await self._calls.guarded(
-            purchase_id, lambda: handle.describe(rpc_timeout=self._calls.timeout)
-        )
+        found = await self._purchases.guarded(purchase_id, lambda: handle.describe(rpc_timeout=self._timeout))
         return (await found.memo()).get("request") == _digest(request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
-        return await self._calls.guarded(
-            purchase_id, lambda: handle.query(Purchase.status, rpc_timeout=self._calls.timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[PurchaseView]:
+            return handle.query(Purchase.status, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._purchases, purchase_id, ask, ended_purchase)
 
     async def check_visible(self, purchase_id: str, caller: Principal) -> None:
         """Checks as ``visible`` does, but asks nothing for a caller who may see them all."""
@@ -183,20 +214,18 @@ class MoneyGateway:
         view = await self.purchase(purchase_id)
         if sees(caller, view):
             return view
-        raise NotFound(
-            f"There is no purchase '{purchase_id}', or this token may not see it.", code="unknown-purchase"
-        )
+        raise no_purchase(purchase_id)
 
     async def cart(self, purchase_id: str) -> Cart | None:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
-        return await self._calls.guarded(
-            purchase_id, lambda: handle.query(Purchase.cart, rpc_timeout=self._calls.timeout)
+        return await self._purchases.guarded(
+            purchase_id, lambda: handle.query(Purchase.cart, rpc_timeout=self._timeout)
         )
 
     async def audit(self, purchase_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
-        return await self._calls.guarded(
-            purchase_id, lambda: handle.query(Purchase.audit, rpc_timeout=self._calls.timeout)
+        return await self._purchases.guarded(
+            purchase_id, lambda: handle.query(Purchase.audit, rpc_timeout=self._timeout)
         )
 
     async def outcome(
@@ -222,7 +251,7 @@ class MoneyGateway:
         decision = self._signed(purchase_id, decision)
         try:
             handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
-            return await self._calls.update(handle, Purchase.decide, decision)
+            return await self._purchases.update(handle, Purchase.decide, decision)
         except Conflict as conflict:
             if conflict.code == "stale-digest":  # show the fresh cart with the refusal
                 fresh = await self.purchase(purchase_id)
@@ -235,7 +264,7 @@ class MoneyGateway:
         await self.tell(purchase_id, PURCHASE_RETRY_PAYMENT, replaced(retry, proof=proof))
 
     async def tell(self, workflow_id: str, signal: SignalName[Argument], argument: Argument) -> None:
-        await self._calls.signal(workflow_id, signal, argument)
+        await self._purchases.signal(workflow_id, signal, argument)
 
     # Paid requests
 
@@ -243,19 +272,21 @@ class MoneyGateway:
         """Starts a paid request; returns its id, and whether it is new."""
         wanted = payment_id or f"payment-{uuid.uuid4()}"
         memo = {"session_id": start.session_id, "agent": start.agent}
-        return await self._start(wanted, PaidRequest.run, start, memo)
+        return await self._start(self._payments, wanted, PaidRequest.run, start, memo)
 
     async def payment(self, payment_id: str) -> PaidRequestView:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
-        return await self._calls.guarded(
-            payment_id, lambda: handle.query(PaidRequest.status, rpc_timeout=self._calls.timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[PaidRequestView]:
+            return handle.query(PaidRequest.status, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._payments, payment_id, ask, ended_payment)
 
     async def decide_payment(self, payment_id: str, decision: Decision) -> PaidRequestView:
         decision = self._signed(payment_id, decision)
         try:
             handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
-            return await self._calls.update(handle, PaidRequest.decide, decision)
+            return await self._payments.update(handle, PaidRequest.decide, decision)
         except Conflict as conflict:
             if conflict.code == "stale-digest":
                 conflict.extra["digest"] = (await self.payment(payment_id)).terms_digest
@@ -269,20 +300,22 @@ class MoneyGateway:
 
     async def payment_audit(self, payment_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
-        return await self._calls.guarded(
-            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._calls.timeout)
+        return await self._payments.guarded(
+            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout)
         )
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
-        return await self._calls.guarded(
-            allowance_id, lambda: handle.query(Allowance.status, rpc_timeout=self._calls.timeout)
-        )
+
+        def ask(reject: QueryRejectCondition) -> Awaitable[AllowanceView]:
+            return handle.query(Allowance.status, reject_condition=reject, rpc_timeout=self._timeout)
+
+        return await _as_it_stands(self._allowances, allowance_id, ask, ended_allowance)
 
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
-        return await self._calls.guarded(
-            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._calls.timeout)
+        return await self._allowances.guarded(
+            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout)
         )
 
     async def payment_outcome(self, view: PaidRequestView, wait_seconds: float) -> PaidRequestView:
@@ -311,10 +344,10 @@ class MoneyGateway:
                 event,
                 id=route,
                 task_queue=self._queue,
-                rpc_timeout=self._calls.timeout,
+                rpc_timeout=self._timeout,
             )
 
-        await self._calls.guarded(route, call)
+        await self._purchases.guarded(route, call)
 
     @staticmethod
     async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
@@ -365,7 +398,7 @@ class MoneyGateway:
 
         async def call() -> list[str]:
             found: list[str] = []
-            async for execution in self._client.list_workflows(query, rpc_timeout=self._calls.timeout):
+            async for execution in self._client.list_workflows(query, rpc_timeout=self._timeout):
                 memo = await memo_of(execution) if wanted else {}
                 if all(memo.get(name) == value for name, value in wanted.items()):
                     found.append(execution.id)
@@ -373,7 +406,7 @@ class MoneyGateway:
                     break
             return found
 
-        return await self._calls.guarded("", call, within=LIST_TIMEOUT)
+        return await self._purchases.guarded("", call, within=LIST_TIMEOUT)
 
     # How
 
@@ -393,6 +426,7 @@ class MoneyGateway:
 
     async def _start(
         self,
+        calls: Calls,
         wanted: str,
         run: MethodAsyncSingleParam[Workflow, Argument, object],
         start: Argument,
@@ -408,13 +442,28 @@ class MoneyGateway:
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo=memo,
-                    rpc_timeout=self._calls.timeout,
+                    rpc_timeout=self._timeout,
                 )
             except WorkflowAlreadyStartedError:
+                if not await calls.is_of_kind(wanted):
+                    raise Conflict(
+                        f"'{wanted}' names something else; choose another id.", code="id-taken"
+                    ) from None
                 return False
             return True
 
-        return wanted, await self._calls.guarded(wanted, call)
+        return wanted, await calls.guarded(wanted, call)
+
+
+async def _as_it_stands(
+    calls: Calls,
+    workflow_id: str,
+    ask: Callable[[QueryRejectCondition], Awaitable[T]],
+    if_ended: Callable[[T], T],
+) -> T:
+    """Returns what a query says, put right by ``if_ended`` where Temporal has ended the workflow."""
+    view, ended = await calls.guarded(workflow_id, lambda: ask_unless_ended(ask))
+    return if_ended(view) if ended else view
 
 
 def _digest(request: PurchaseRequest) -> str:

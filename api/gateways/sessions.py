@@ -11,14 +11,13 @@ from temporalio.client import (
     WorkflowExecution,
     WorkflowExecutionStatus,
     WorkflowHandle,
-    WorkflowQueryRejectedError,
 )
 from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import Conflict, Invalid, Problem, Unavailable, UnknownSession
-from api.gateways.calls import Calls, Wording, memo_of
+from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.requests import ListedSession
@@ -68,7 +67,7 @@ class Gateway:
 
     def __init__(self, client: Client, timeout_seconds: float) -> None:
         self.client = client
-        self._calls = Calls(client, timeout_seconds, WORDING)
+        self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:
@@ -235,19 +234,6 @@ class Gateway:
                 self._queries[session_id] = (lock, users - 1)
             else:
                 del self._queries[session_id]
-
-
-async def ask_unless_ended(query: Callable[[QueryRejectCondition], Awaitable[T]]) -> tuple[T, bool]:
-    """Returns the answer to a query, and whether Temporal has ended the workflow.
-
-    A run that has continued as new while it was asked has not ended: the next one is asked.
-    """
-    while True:
-        try:
-            return await query(QueryRejectCondition.NOT_COMPLETED_CLEANLY), False
-        except WorkflowQueryRejectedError as rejected:
-            if rejected.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
-                return await query(QueryRejectCondition.NONE), True
 
 
 async def _hedged(call: Callable[[], Awaitable[T]]) -> T:

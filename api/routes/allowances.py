@@ -12,7 +12,7 @@ from api.auth import Principal
 from api.dependencies import Caller, Money
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Conflict
-from api.gateways.money import MAX_LISTED, MoneyParts, NotFound, sees
+from api.gateways.money import MAX_LISTED, MoneyParts, no_allowance, sees
 from api.routes.paid_requests import CancelPayment
 from waystation.models.decisions import Cancel
 from waystation.models.events import SessionId
@@ -67,6 +67,4 @@ async def _visible(allowance_id: str, caller: Principal, money: MoneyParts) -> A
     view = await money.gateway.allowance(allowance_id)
     if sees(caller, view):
         return view
-    raise NotFound(
-        f"There is no allowance '{allowance_id}', or this token may not see it.", code="unknown-payment"
-    )
+    raise no_allowance(allowance_id)

@@ -9,7 +9,7 @@ from api.auth import Principal
 from api.dependencies import Caller, Money
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.gateways.money import MAX_LISTED, MoneyParts, NotFound
+from api.gateways.money import MAX_LISTED, MoneyParts, no_mandate
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.mandates import GRANT_NOT_PROVEN, MandateTerms, MandateView, RevokeRequest
@@ -83,7 +83,7 @@ async def revoke(mandate_id: MandateId, body: RevokeMandate, caller: Caller, mon
     view = await money.gateway.mandate(mandate_id)
     mine = caller.subject == view.terms.owner and caller.role != "agent"
     if not (mine or caller.role in ("operator", "service")):
-        raise _hidden(mandate_id) if not _sees(caller, view) else Forbidden("Only its owner may revoke it.")
+        raise Forbidden("Only its owner may revoke it.") if _sees(caller, view) else no_mandate(mandate_id)
     await money.gateway.revoke(mandate_id, RevokeRequest(by=caller.subject, reason=body.reason))
     return _for(caller, await money.gateway.mandate(mandate_id))
 
@@ -111,18 +111,14 @@ async def require_spender(caller: Principal, agent: str, mandate_id: str, money:
     elif caller.role != "client":
         raise Forbidden(f"The role '{caller.role}' may not buy.")
     elif not _sees(caller, await money.gateway.mandate(mandate_id)):
-        raise _hidden(mandate_id)
+        raise no_mandate(mandate_id)
 
 
 def _for(caller: Principal, view: MandateView) -> MandateView:
     """Returns the view without what the caller need not know: agents don't learn how people pay."""
     if not _sees(caller, view):
-        raise _hidden(view.mandate_id)
+        raise no_mandate(view.mandate_id)
     if caller.role in ("agent", "client"):
         terms = view.terms.model_copy(update={"payment_methods": ()})
         return view.model_copy(update={"terms": terms})
     return view
-
-
-def _hidden(mandate_id: str) -> NotFound:
-    return NotFound(f"There is no mandate '{mandate_id}', or you may not see it.", code="unknown-mandate")

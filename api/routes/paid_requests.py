@@ -11,7 +11,7 @@ from api.auth import Action, Principal
 from api.dependencies import Caller, Money
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, NotFound, sees
+from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, no_payment, sees
 from api.routes.mandates import require_spender
 from waystation.models.base import Frozen
 from waystation.models.decisions import (
@@ -19,6 +19,7 @@ from waystation.models.decisions import (
     Cancel,
     Decision,
     Digest,
+    Reason,
     Reject,
 )
 from waystation.models.events import SessionId
@@ -48,13 +49,13 @@ class RejectPayment(Frozen):
     """Why, for the agent and the trail."""
 
     digest: Digest | None = None
-    reason: str = ""
+    reason: Reason = ""
 
 
 class CancelPayment(Frozen):
     """Why, for the trail."""
 
-    reason: str = ""
+    reason: Reason = ""
 
 
 @router.post("/payments", status_code=201, summary="Make a paid request")
@@ -148,6 +149,4 @@ async def _visible(payment_id: str, caller: Principal, money: MoneyParts) -> Pai
     view = await money.gateway.payment(payment_id)
     if sees(caller, view):
         return view
-    raise NotFound(
-        f"There is no payment '{payment_id}', or this token may not see it.", code="unknown-payment"
-    )
+    raise no_payment(payment_id)

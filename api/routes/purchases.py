@@ -14,7 +14,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.auth import Action, Principal
 from api.dependencies import Caller, Money, Parts
 from api.door import DoorRoute, takes_body_of
-from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Unauthenticated
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, InvalidEvent, Unauthenticated
 from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, sees
 from api.routes.mandates import require_spender
 from waystation.buyer.carts import order_facts
@@ -23,19 +23,20 @@ from waystation.models.decisions import (
     Cancel,
     Decision,
     Digest,
+    Reason,
     Reject,
 )
 from waystation.models.events import SessionId
+from waystation.models.mandates import PaymentMethodId
 from waystation.models.purchases import (
     AuthenticationDone,
     Cart,
-    DiscountCodes,
-    ItemWanted,
     OrderEventReceived,
     PurchaseRequest,
     PurchaseView,
     RetryPayment,
     Revise,
+    Revision,
 )
 from waystation.models.trail import AuditTrail
 from waystation.protocols import acp
@@ -75,29 +76,19 @@ class RejectBody(Frozen):
     """Why, for the agent and the trail."""
 
     digest: Digest | None = None
-    reason: str = ""
-
-
-class ReviseBody(Frozen):
-    """What to change; what is left out stays."""
-
-    items: tuple[ItemWanted, ...] | None = None
-    buyer: acp.Buyer | None = None
-    fulfillment_details: acp.FulfillmentDetails | None = None
-    fulfillment_option: str | None = None
-    discount_codes: DiscountCodes | None = None
+    reason: Reason = ""
 
 
 class CancelBody(Frozen):
     """Why, for the trail."""
 
-    reason: str = ""
+    reason: Reason = ""
 
 
 class RetryBody(Frozen):
     """Another saved payment method of the mandate, if not the same one is to be tried again."""
 
-    payment_method: str | None = None
+    payment_method: PaymentMethodId | None = None
 
 
 class OrderEventTaken(Frozen):
@@ -190,7 +181,7 @@ async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, mone
 
 
 @router.post("/purchases/{purchase_id}/revise", status_code=202, summary="Change the cart")
-async def revise(purchase_id: PurchaseId, body: ReviseBody, caller: Caller, money: Money) -> PurchaseView:
+async def revise(purchase_id: PurchaseId, body: Revision, caller: Caller, money: Money) -> PurchaseView:
     """Changes what is wanted; any approval is void and asked for again, of somebody else."""
     view = await money.gateway.visible(purchase_id, caller)
     await require_spender(caller, view.request.agent.id, view.request.mandate_id, money)
@@ -256,7 +247,7 @@ async def order_event(request: Request, money: Money) -> OrderEventTaken:
         event = acp.read_order_event(body)
         order = order_facts(event.data)
     except acp.ProtocolViolationError as violation:
-        raise Invalid(str(violation), code="invalid-event") from None
+        raise InvalidEvent(str(violation)) from None
     received = OrderEventReceived(
         event_id=hashlib.sha256((signature or "").encode() + body).hexdigest(),
         sent_at=sent_at,

@@ -86,9 +86,36 @@ async def test_what_a_turn_survives_leaves_nothing_open(running: Running, text: 
         assert said == [("half an ans", "failed"), ("sorry", None)]
 
 
-async def test_a_result_that_is_nested_too_deeply_fails_its_turn(running: Running) -> None:
-    end, _ = await ended(await ask(running[1], "result that is deep"))
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("result that is deep", "nested more than"),
+        ("result that is long", "at most 1,048,576 bytes of JSON"),
+        ("result that is no json", "valid JSON"),
+        ("error with half a character", "ValueError: a\N{REPLACEMENT CHARACTER}b"),
+    ],
+)
+async def test_what_a_session_cannot_hold_fails_its_turn_and_is_named(
+    running: Running, text: str, detail: str
+) -> None:
+    end, events = await ended(await ask(running[1], text))
     assert (end.type, end.data["code"]) == ("turn.failed", "agent_error")
+    assert detail in str(end.data["detail"])
+    kinds = [event.type for event in events]
+    assert kinds.count("tool.called") == kinds.count("tool.returned")
+
+
+async def test_a_result_with_half_a_character_is_mended(running: Running) -> None:
+    end, _ = await ended(await ask(running[1], "result with half a character"))
+    assert end.data["result"] == {"a\N{REPLACEMENT CHARACTER}": ["\N{REPLACEMENT CHARACTER}b"]}
+
+
+async def test_equal_spawns_are_as_many_sub_agents_and_the_same_ones_when_the_turn_is_retried(
+    running: Running,
+) -> None:
+    end, events = await ended(await ask(running[1], "spawn three alike"))
+    assert end.data["result"] == {"attempt": 2, "sub_agents": ["t1.1", "t1.2", "t1.3"]}
+    assert [event.turn_id for event in events if event.type == "agent.spawned"] == ["t1.1", "t1.2", "t1.3"]
 
 
 async def test_a_stop_closes_the_tool_that_it_cuts_off(running: Running) -> None:

@@ -119,3 +119,30 @@ async def result_that_is_deep(turn: Turn) -> object:
     for _ in range(250):
         deep = [deep]
     return deep
+
+
+async def result_that_is_long(turn: Turn) -> object:
+    return "x" * 1_100_000
+
+
+async def result_that_is_no_json(turn: Turn) -> object:
+    return {"when": object()}
+
+
+async def result_with_half_a_character(turn: Turn) -> object:
+    return {"a\ud800": ["\udc00b"]}
+
+
+async def error_with_half_a_character(turn: Turn) -> None:
+    raise ValueError("a\ud800b")
+
+
+async def spawn_three_alike(turn: Turn) -> object:
+    spawned = [await turn.spawn("unruly", "greet") for _ in range(3)]
+    if turn.attempt == 1:
+        raise RetryTurn("once more")
+    return {"attempt": turn.attempt, "sub_agents": [sub_agent.turn_id for sub_agent in spawned]}
+
+
+async def greet(turn: Turn) -> str:
+    return "hello"

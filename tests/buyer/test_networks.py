@@ -94,6 +94,23 @@ async def test_a_request_to_a_private_address_never_connects(listener: Listener)
         assert (await client.get(f"http://127.0.0.1:{listener.port}/")).text == "ok"
 
 
+@pytest.mark.parametrize(
+    ("host", "helps"),
+    [
+        ("10.0.0.1", True),
+        ("[fc00::1]", True),
+        ("169.254.169.254", False),
+        ("[::ffff:169.254.169.254]", False),
+    ],
+)
+async def test_a_setting_is_suggested_only_where_it_helps(host: str, helps: bool) -> None:
+    async with httpx.AsyncClient(transport=CheckedTransport()) as client:
+        with pytest.raises(RequestInvalidError) as refused:
+            await client.get(f"http://{host}/")
+    assert ("WAYSTATION_ALLOWED_NETWORKS" in str(refused.value)) is helps
+    assert refused.value.rule == "private_address"
+
+
 async def test_a_name_is_resolved_once_and_its_address_used(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +227,7 @@ async def test_a_discovery_document_leads_a_search_into_no_private_network(liste
         "capabilities": {"services": ["checkout"]},
     }
     listener.answers_json(document)
-    with pytest.raises(ProductSearchFailed, match="private network"):
+    with pytest.raises(ProductSearchFailed, match="answers its own machines"):
         await search_products(f"http://127.0.0.1:{listener.port}", settings=selling(("127.0.0.0/8",)))
     assert listener.connections == 1
 

@@ -19,7 +19,7 @@ async def answer(turn: Turn) -> None:
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def dev(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevProcess]:
     folder = Path(tmp_path_factory.mktemp("dev"))
     (folder / "my_agents.py").write_text(OWN_AGENT)

@@ -19,15 +19,22 @@ from waystation.agents.demo import WORDS
 CHILDREN = ("temporal", "worker", "api", "agents")
 
 
-@pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
-    async with DevProcess(tmp_path) as dev:
+@pytest.fixture(scope="module")
+async def bare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevProcess]:
+    """Without the sandbox, which takes half of the time to start; the last test here ends it."""
+    async with DevProcess(tmp_path_factory.mktemp("bare"), "--no-sandbox") as dev:
         yield dev
 
 
 async def mid_answer(dev: DevProcess, session_id: str) -> None:
     dev.session("start", "demo", "--id", session_id, "-m", "tokens=60 rate=10")
     await eventually(lambda: dev.count(session_id, "message.delta"), what="the agent writes")
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
+    async with DevProcess(tmp_path) as dev:
+        yield dev
 
 
 async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevProcess) -> None:
@@ -52,23 +59,15 @@ async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevPr
     assert answer == "".join(word + " " for word in islice(cycle(WORDS), 60))
 
 
-async def test_a_killed_child_is_started_again_and_takes_its_command_along(own: DevProcess) -> None:
-    before = own.pid("agents")
+async def test_a_killed_child_is_started_again_and_takes_its_command_along(bare: DevProcess) -> None:
+    before = bare.pid("agents")
     assert before is not None
     os.kill(parent_of(before), signal.SIGKILL)
 
     await eventually(lambda: not alive(before), what="the agents' process goes with its keeper")
-    await eventually(lambda: own.pid("agents") not in (None, before), what="another agents' process runs")
-    own.session("start", "demo", "--id", "later", "-m", "tokens=5 rate=0")
-    await eventually(lambda: own.count("later", "turn.completed"), what="it answers")
-
-
-async def test_sigterm_ends_everything_within_seconds(own: DevProcess) -> None:
-    children = descendants(own.process.popen.pid)
-    own.process.popen.terminate()
-    assert own.process.popen.wait(20) == 0
-    assert not [pid for pid in children if alive(pid)]
-    assert "sessions continue when you restart it" in own.process.output
+    await eventually(lambda: bare.pid("agents") not in (None, before), what="another agents' process runs")
+    bare.session("start", "demo", "--id", "later", "-m", "tokens=5 rate=0")
+    await eventually(lambda: bare.count("later", "turn.completed"), what="it answers")
 
 
 def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
@@ -123,20 +122,27 @@ def test_an_unknown_agent_is_said(tmp_path: Path, reference: str, reason: str) -
 
 def test_dev_ends_with_the_reason_when_an_agent_cannot_be_loaded(tmp_path: Path) -> None:
     ports = ("--port", str(free_port()), "--temporal-port", str(free_port()))
-    done = run("dev", *ports, "--agent", "nowhere:agent", cwd=tmp_path, within=60)
+    done = run("dev", *ports, "--no-sandbox", "--agent", "nowhere:agent", cwd=tmp_path, within=60)
     assert done.returncode == 1
     assert "can't load the agent 'nowhere:agent'" in done.stderr
     assert "No module named 'nowhere'" in done.stderr
 
 
-async def test_without_the_sandbox_the_rest_runs(tmp_path: Path) -> None:
-    async with DevProcess(tmp_path, "--no-sandbox") as dev:
-        assert [name for name in ("processor", "shop", "paid-api") if dev.pid(name)] == []
-        assert all(dev.pid(name) for name in CHILDREN)
-        dev.session("start", "demo", "--id", "alone", "-m", "tokens=3 rate=0")
-        await eventually(lambda: dev.count("alone", "turn.completed"), what="the agent answers")
-        granted = run(
-            "mandate", "create", "--owner", "dev-approver", "--agent", "shopper", "--cap", "1000",
-            "--seller", "https://shop.example", "--payment-method", "pm_card_visa", cwd=tmp_path,
-        )  # fmt: skip
-        assert granted.returncode == 0, granted.stderr
+async def test_without_the_sandbox_the_rest_runs(bare: DevProcess) -> None:
+    assert [name for name in ("processor", "shop", "paid-api") if bare.pid(name)] == []
+    assert all(bare.pid(name) for name in CHILDREN)
+    bare.session("start", "demo", "--id", "alone", "-m", "tokens=3 rate=0")
+    await eventually(lambda: bare.count("alone", "turn.completed"), what="the agent answers")
+    granted = run(
+        "mandate", "create", "--owner", "dev-approver", "--agent", "shopper", "--cap", "1000",
+        "--seller", "https://shop.example", "--payment-method", "pm_card_visa", cwd=bare.folder,
+    )  # fmt: skip
+    assert granted.returncode == 0, granted.stderr
+
+
+async def test_sigterm_ends_everything_within_seconds(bare: DevProcess) -> None:
+    children = descendants(bare.process.popen.pid)
+    bare.process.popen.terminate()
+    assert bare.process.popen.wait(20) == 0
+    assert not [pid for pid in children if alive(pid)]
+    assert "sessions continue when you restart it" in bare.process.output

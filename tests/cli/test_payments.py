@@ -92,4 +92,4 @@ async def test_cancel_stops_it(dev: DevProcess, payment: str) -> None:
 async def test_an_unknown_payment_is_said_to_be_unknown(dev: DevProcess, command: str) -> None:
     result = run("payment", command, "no-such-payment", cwd=dev.folder)
     assert result.returncode == 1
-    assert "'no-such-payment'. (404" in result.stderr
+    assert "'no-such-payment', or you may not see it. (404 unknown-payment)" in result.stderr

@@ -1,4 +1,4 @@
-"""A browser and a whole Waystation with its sandbox, started once for all tests here."""
+"""A browser and a whole Waystation with its sandbox, started for all tests here and ended after them."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ CHROMIUM = shutil.which("chromium")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium on the PATH")
@@ -29,7 +29,7 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def temporal_server_of_console(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[TemporalServer]:
@@ -38,7 +38,7 @@ async def temporal_server_of_console(
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def town(
     browser: Browser, temporal_server_of_console: TemporalServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[MoneyStack]:

@@ -1,4 +1,4 @@
-"""One stack with its sandbox for all tests here."""
+"""One stack with its sandbox for all tests here, ended after them."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from tests.world.temporal import TemporalServer, running_temporal
 AGENTS = ("waystation.agents.shopper:agent", "tests.end_to_end.liar:agent")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def shared_money(
     temporal_server_of_money: TemporalServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[MoneyStack]:
@@ -20,7 +20,7 @@ async def shared_money(
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def temporal_server_of_money(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[TemporalServer]:

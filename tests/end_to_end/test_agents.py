@@ -142,6 +142,9 @@ async def test_an_agent_pays_for_a_request_by_token_and_on_chain(money: MoneySta
         assert "All there is to know" in str(result["answer"])
         async with money.payments() as person:
             view = await person.payment(str(result["payment_id"]), wait=True)
+            events = await talk.events()
+            said = next(event.seq for event in events if event.data.get("text", "").startswith("Let me see"))
+            assert said < min(event.seq for event in events if event.type == "payment.updated")
             assert (view.status, view.money_moved) == ("delivered", "yes")
             assert verify((await person.audit(view.payment_id)).entries)
 

@@ -49,7 +49,9 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
         for turn in range(8):
             await session.say(f"question {turn}")
         await eventually(lambda: _ran(session, 3))
+        files = stored(folder)
         texts = await session.texts()
+        assert stored(folder) == files, "reading stores nothing"
         description = await session.handle.describe()
         history = await session.handle.fetch_history()
         assert await session.runs() >= 3

@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 import waystation.temporal.messages as messages
 from activities.contract import MandateQuestion
 from tests.odd import ANYTHING, odd
+from tests.support import EXAMPLES_FACTOR
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceOpening, AllowanceStart, PaidHttpRequest, PaidRequestStart
@@ -34,7 +35,7 @@ from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn, TurnPlan
 
-MAX_EXAMPLES = 30
+MAX_EXAMPLES = 12 * EXAMPLES_FACTOR
 MESSAGES_IN_EXAMPLE = 12
 UNHANDLED_COMMAND = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
 MONEY = Money(amount=500, currency="usd")

@@ -12,6 +12,10 @@ class AgentProcess(Process):
     def __init__(self, folder: Path, *references: str, env: dict[str, str]) -> None:
         super().__init__(*python("waystation", "agent", *references), log=folder / "agent.log", env=env)
 
+    async def ready(self) -> None:
+        """Waits until it takes turns, which it does once the API takes what it writes."""
+        await self.says("Running agents")
+
 
 class HolderProcess(Process):
     """An agent that pays ``payments`` requests from an allowance which it holds, and ends with 0."""

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import httpx
 
 from tests.support import PATIENCE_SECONDS, ROOT, START_SECONDS, eventually
+from tests.world.forks import Fork
 
 LOGGED_CHARACTERS = 3_000
 """How much of its log a server that doesn't come up leaves with the error."""
@@ -25,25 +26,33 @@ class Process:
 
     leads_others: ClassVar[bool] = False
     """Whether the command starts further processes, which have to end with it."""
+    forks: ClassVar[bool] = False
+    """Whether Python programs are forked from a process that has imported them; see ``tests.world.forks``."""
 
     def __init__(self, *command: str, log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
         self.command, self.log, self.env, self.cwd = command, log, env or {}, cwd
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | Fork | None = None
+        self._logged_bytes = 0
 
     def start(self) -> Self:
+        env = {**os.environ, **self.env}
+        self._logged_bytes = self.log.stat().st_size if self.log.exists() else 0
+        if self.forks and self.cwd == ROOT and self.command[:2] == (sys.executable, "-m"):
+            self._popen = Fork(*self.command[2:], log=self.log, env=env, cwd=self.cwd)
+            return self
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 self.command,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **self.env},
+                env=env,
                 cwd=self.cwd,
                 start_new_session=self.leads_others,
             )
         return self
 
     @property
-    def popen(self) -> subprocess.Popen[bytes]:
+    def popen(self) -> subprocess.Popen[bytes] | Fork:
         assert self._popen is not None, "it was never started"
         return self._popen
 
@@ -54,6 +63,16 @@ class Process:
     @property
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+    async def says(self, words: str) -> None:
+        """Waits until it has written this since its last start; fails at once when it has ended."""
+
+        def said() -> bool:
+            if self.ended:
+                raise AssertionError(f"{self.command} has ended:\n{self.output[-LOGGED_CHARACTERS:]}")
+            return words.encode() in self.log.read_bytes()[self._logged_bytes :]
+
+        await eventually(said, within=START_SECONDS, what=f"{self.log.name} says {words!r}")
 
     def kill(self) -> None:
         """kill -9, as a power cut would; nothing if it was never started."""

@@ -92,9 +92,12 @@ class Stack:
         return process.start()
 
     async def ready(self, port: int | None = None) -> None:
-        """Waits until an API serves, and its live bus is up."""
+        """Waits until an API serves, its live bus is up, and the workers and agents that run take tasks."""
         try:
             await self.apis[port or self.ports[0]].ready()
+            for process in self.processes:
+                if isinstance(process, WorkerProcess | AgentProcess) and not process.ended:
+                    await process.ready()
         except AssertionError as error:
             error.add_note(self.logs())
             raise

@@ -11,6 +11,10 @@ class WorkerProcess(Process):
     def __init__(self, folder: Path, *, env: dict[str, str]) -> None:
         super().__init__(*python("waystation", "worker"), log=folder / "worker.log", env=env)
 
+    async def ready(self) -> None:
+        """Waits until it takes tasks."""
+        await self.says("Working on task queue")
+
 
 class PurchaseWorkerProcess(Process):
     """A worker for mandates and purchases, at its chattiest, with payloads encrypted."""

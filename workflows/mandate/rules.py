@@ -360,10 +360,14 @@ def _check_constraint(constraint: Constraint, request: ReserveRequest) -> None:
                     f"the mandate allows {', '.join(protocols)} only, not {', '.join(wrong)}",
                 )
         case ShipToCountries(countries=countries):
-            if request.ship_to_country is not None and request.ship_to_country.upper() not in countries:
+            country, named = request.ship_to_country, ", ".join(countries)
+            if country is None and request.is_sent:
                 raise MandateRefusal(
-                    "country_not_allowed", f"the mandate allows delivery to {', '.join(countries)} only"
+                    "country_not_allowed",
+                    f"the mandate allows delivery to {named} only; say with an address where this goes",
                 )
+            if country is not None and country.upper() not in countries:
+                raise MandateRefusal("country_not_allowed", f"the mandate allows delivery to {named} only")
 
 
 def _prune(ledger: MandateLedger, now: datetime) -> MandateLedger:

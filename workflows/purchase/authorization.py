@@ -152,6 +152,7 @@ class PurchaseAuthorization:
                 holder=self._journal.id,
                 item_ids=payable.item_ids,
                 ship_to_country=payable.ship_to_country,
+                is_sent=payable.is_sent,
             ),
         )
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, cast
 from pydantic import JsonValue
 
 from waystation.models.base import Frozen
-from waystation.models.commerce import CheckoutStatus, FulfillmentDetails
+from waystation.models.commerce import CheckoutStatus, FulfillmentDetails, FulfillmentType
 from waystation.models.mandates import MandateView
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS, Money
 from waystation.models.purchases import (
@@ -33,6 +33,8 @@ from workflows.trail import canonical
 MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
 MAX_REVISIONS: Final = 50
+
+SENT_TO_AN_ADDRESS: Final[frozenset[FulfillmentType]] = frozenset({"shipping", "local_delivery"})
 
 FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
     {"completed", "canceled", "rejected", "refused", "expired", "failed"}
@@ -165,9 +167,11 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
     if total is None:
         raise PurchaseRefusal("no_total", "the seller does not state exactly one total")
     if total <= 0:
+        # ``payment_data`` is required (CheckoutSessionCompleteRequest), and no token is issued for nothing.
         raise PurchaseRefusal(
             "total_not_positive",
-            f"the seller states a total of {total}; an order without a payment is made at its own page",
+            f"the seller states a total of {total}, and ACP completes no checkout without a payment; "
+            "order at the seller's own page",
         )
     if total > MAX_AMOUNT_MINOR_UNITS:
         raise PurchaseRefusal("total_too_large", "the seller states an absurd total")
@@ -187,6 +191,7 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
         handler=answer.handler_id,
         item_ids=tuple(sorted({line.item_id for line in whole_lines(request, cart)})),
         ship_to_country=_country_of(cart.ship_to) or _country_of(request.fulfillment_details),
+        is_sent=any(one.type in SENT_TO_AN_ADDRESS for one in cart.fulfillment),
     )
 
 

@@ -181,10 +181,13 @@ class SessionLog:
 
     # Writes
 
-    def accept(self, write: Write, now: datetime, consume_steer: ConsumeSteer = _any_steer) -> Accepted:
+    def accept(
+        self, write: Write, now: datetime, consume_steer: ConsumeSteer = _any_steer, *, full: bool = False
+    ) -> Accepted:
         """Accepts what an agent has written; drops repeats and refuses fenced and malformed items.
 
         Calls ``consume_steer`` for each steer that the agent has taken up, in order with the other items.
+        ``full``: writers outside turns, which nothing stops, are muted as the turns of a full session are.
         """
         accepted = Accepted()
         fence = self.state.fences.get(write.turn_id) if write.turn_id else None
@@ -197,8 +200,10 @@ class SessionLog:
         for item in write.items:
             if item.n <= seen:
                 continue
-            muted = fence is not None and fence.muted
+            muted = full if fence is None else fence.muted
             code = self._why_not_take(write, item, now, accepted, consume_steer, muted=muted)
+            if code is RefusalCode.TURN_STOPPED and fence is None:
+                code = RefusalCode.SESSION_FULL
             if code:
                 accepted.codes.append(code)
                 self._note_refusal(write.writer, Refusal(first=seen + 1, last=item.n, code=code))

@@ -252,9 +252,10 @@ class AgentSession:
         """Takes in a batch that agents have written."""
         if self._state.turns.closed:
             return
-        now = workflow.now()
+        now, full = workflow.now(), self._turns.full
         for write in publish.writes:
-            self._log.accept(write, now, functools.partial(self._turns.consume_steer, write.actor))
+            consume_steer = functools.partial(self._turns.consume_steer, write.actor)
+            self._log.accept(write, now, consume_steer, full=full)
         if self._turns.full:
             self._turns.stop_all(None, "session_full")
 

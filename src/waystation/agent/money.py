@@ -49,7 +49,8 @@ class Purse:
     Args:
         spender: whose payments these are; their ids derive from it.
         session: where purchases are started, and announced.
-        flush: waits until what the turn has written is durable, so that a purchase comes after it.
+        settle: completes what the turn has written and waits until it is durable, so that a payment stands
+            after it.
         settings: what this process can pay with, and where payments may go.
     """
 
@@ -57,10 +58,10 @@ class Purse:
         self,
         spender: Spender,
         session: Session,
-        flush: Callable[[], Awaitable[None]],
+        settle: Callable[[], Awaitable[None]],
         settings: Settings,
     ) -> None:
-        self._spender, self._session, self._flush, self._settings = spender, session, flush, settings
+        self._spender, self._session, self._settle, self._settings = spender, session, settle, settings
         self._bought = 0
         self._payers: dict[str, Payer] = {}
         self._opened = AsyncExitStack()
@@ -84,7 +85,7 @@ class Purse:
         """See ``Turn.buy``."""
         self._bought += 1
         purchase_id = self._money_id("buy", key or str(self._bought))
-        await self._flush()  # a purchase announces itself, and must come after what the agent wrote
+        await self._settle()
         buying = Buying(self._session.client)
         while True:
             try:
@@ -175,6 +176,7 @@ class Purse:
                 allowed_networks=read_networks(self._settings.money.allowed_networks),
                 credentials=credentials,
                 journal=journal,
+                before_announcing=self._settle,
             )
             self._opened.push_async_callback(payer.close)
         return payer

@@ -122,19 +122,25 @@ class _Attempt:
             if self._stopped:
                 return await self._wind_down()
             if retry := _wish_to_retry(error):
-                raise ApplicationError(brief(retry), type=RETRY_TURN) from error
+                raise ApplicationError(brief(retry), type=RETRY_TURN) from None
             logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
             await self._flush()
-            raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from error
+            # Without its cause: what an error says has no bound, may be secret, and may not be encodable.
+            raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from None
         finally:
             self._writer.close()
 
     async def _run_agent(self) -> JsonValue | None:
         given, history = self._given, await self._history()
+
+        async def settle() -> None:
+            await turn.end_message()
+            await turn.flush()
+
         purse = Purse(
             Spender(session_id=given.session_id, turn_id=given.turn_id, agent=given.agent),
             self._session,
-            self._writer.flush,
+            settle,
             self._settings,
         )
         self._turn = turn = Turn(given, self._session, self._writer, history, purse)

@@ -6,13 +6,16 @@ what the first left unfinished is superseded.
 
 import asyncio
 import contextlib
+import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
 from waystation.agent.connection import Control, Writer
 from waystation.agent.history import Said
@@ -31,6 +34,8 @@ from waystation.redaction import redact
 from waystation.surrogates import hold_back_half, mend
 
 MAX_ERROR_CHARACTERS = 2_000
+MAX_KEYED_AGENT_CHARACTERS = 90
+"""Of an agent's name, in a spawn's own key: what is counted and hashed comes after it."""
 
 
 class RetryTurn(Exception):
@@ -146,6 +151,7 @@ class Turn:
         self._open: MessageWriter | None = None
         self._cut_off: list[MessageWriter] = []
         self._count = 0
+        self._spawned: Counter[str] = Counter()
         self._steers: list[SteerFrame] = []
         self._steers_seen: set[str] = set()
         self._steered = asyncio.Event()
@@ -232,6 +238,9 @@ class Turn:
     ) -> AsyncIterator[ToolCall]:
         """Shows a tool call and what came of it; ``kind`` is ``native`` for one that the provider runs.
 
+        Raises:
+            ValueError: The arguments or the result can't be shown.
+
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
         """
@@ -253,20 +262,28 @@ class Turn:
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.
 
-        ``key`` (by default agent and text) makes it idempotent: a turn that is tried again gets the first
-        attempt's sub-agent, with its result.
+        ``key`` makes it idempotent: a turn that is tried again gets the first attempt's sub-agent, with its
+        result. By default it is the agent, the text, and which of several equal spawns this is.
 
         >>> researcher = await turn.spawn("researcher", "Find the price.")  # doctest: +SKIP
         """
+        text = mend(text)
         spawn = Spawn(
             parent_turn_id=self.id,
             attempt=self.attempt,
-            key=key or _key(agent, text),
+            key=self._key_of(agent, text) if key is None else key,
             agent=agent,
             text=text,
         )
+        await self.end_message()  # what was said before stands before the sub-agent, also when read later
         turn_id = await self._writer.spawn(spawn)
         return SubAgent(turn_id, self._finish_of(turn_id))
+
+    def _key_of(self, agent: str, text: str) -> str:
+        same = f"{agent[:MAX_KEYED_AGENT_CHARACTERS]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self._spawned[same] += 1
+        count = self._spawned[same]
+        return same if count == 1 else f"{same}-{count}"
 
     def _finish_of(self, turn_id: str) -> "asyncio.Future[FinishedFrame]":
         if turn_id not in self._finished:
@@ -406,12 +423,6 @@ class Turn:
                 pass
 
 
-def _key(agent: str, text: str) -> str:
-    import hashlib
-
-    return f"{agent}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"[-128:]
-
-
 def brief(error: BaseException) -> str:
     """Returns an error as a session's log may hold it: without secrets, bounded."""
     if isinstance(error, asyncio.CancelledError):
@@ -419,4 +430,12 @@ def brief(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         # "unhandled errors in a TaskGroup" says nothing of what went wrong.
         return "; ".join(map(brief, error.exceptions))[:MAX_ERROR_CHARACTERS]
-    return redact(f"{type(error).__name__}: {error}")[:MAX_ERROR_CHARACTERS]
+    said = str(error)
+    if isinstance(error, ValidationError):
+        said = "; ".join(map(_place_and_problem, error.errors(include_url=False, include_input=False)))
+    return mend(redact(f"{type(error).__name__}: {said}")[:MAX_ERROR_CHARACTERS])
+
+
+def _place_and_problem(error: ErrorDetails) -> str:
+    place = ".".join(map(str, error["loc"]))
+    return f"{place}: {error['msg']}" if place else error["msg"]

@@ -59,6 +59,7 @@ async def buy(turn: Turn) -> JsonValue:
 async def fetch(turn: Turn) -> JsonValue:
     """Fetches a URL and pays for it if it must be paid for."""
     amount = turn.data.get("max_amount", 0)
+    await turn.write(f"Let me see what {turn.data['fetch']} says.")
     paid = await turn.fetch(
         str(turn.data["fetch"]),
         max_price=Money(

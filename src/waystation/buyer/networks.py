@@ -67,10 +67,10 @@ def is_public(address: str, allowed: Sequence[Network] = ()) -> bool:
     An IPv6 address that carries an IPv4 address leads there, so both must be ones where requests may go. What
     a cloud tells its machines (their credentials, say) is never public, whatever is allowed.
     """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    inner = _embedded(ip)
-    if any(_is_in(one, METADATA) for one in (ip, *inner)):
+    if is_metadata(address):
         return False
+    ip = _parsed(address)
+    inner = _embedded(ip)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         return is_public(str(ip.ipv4_mapped), allowed)
     if _is_in(ip, allowed):
@@ -78,6 +78,16 @@ def is_public(address: str, allowed: Sequence[Network] = ()) -> bool:
     if _is_in(ip, NEVER_PUBLIC) or not ip.is_global or ip.is_multicast:
         return False
     return all(is_public(str(one), allowed) for one in inner)
+
+
+def is_metadata(address: str) -> bool:
+    """Returns whether an address leads to where a cloud answers its own machines, in whatever disguise."""
+    ip = _parsed(address)
+    return any(_is_in(one, METADATA) for one in (ip, *_embedded(ip)))
+
+
+def _parsed(address: str) -> Address:
+    return ipaddress.ip_address(address.partition("%")[0])
 
 
 def _is_in(ip: Address, networks: Iterable[Network]) -> bool:
@@ -127,6 +137,11 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         except (OSError, ValueError, OverflowError) as error:  # of a name that can't be one, or a port
             raise httpcore.ConnectError(f"{host} does not resolve") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if any(is_metadata(address) for address in addresses):
+            raise RequestInvalidError(
+                "private_address",
+                f"{host} is where a cloud answers its own machines: no setting lets requests go there",
+            )
         if not all(is_public(address, self._allowed) for address in addresses):
             raise RequestInvalidError(
                 "private_address",

@@ -13,7 +13,7 @@ import asyncio
 import base64
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -106,11 +106,13 @@ class Payer:
         credentials: "Credentials | None" = None,
         journal: "AllowanceJournal | None" = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        before_announcing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Takes ``credentials`` and ``journal`` to make the payments of its allowances in this process.
 
         Both belong to the caller. ``allowed_networks`` are private networks that may be called anyway;
-        in tests, ``transport`` replaces the network.
+        in tests, ``transport`` replaces the network. ``before_announcing`` is awaited before anything that
+        the session shows is begun: a payment, an allowance.
         """
         self._client = client
         self._mandate_id, self._agent = mandate_id, agent
@@ -127,6 +129,7 @@ class Payer:
             self._means = MeansToPay(credentials, journal, self._answers, self._transport)
         self._allowances: dict[str, list[OpenAllowance]] = {}
         self._terms: MandateTerms | None = None
+        self._before_announcing = before_announcing
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -249,6 +252,8 @@ class Payer:
         max_price: Money,
         payment_id: str | None,
     ) -> Paid:
+        if self._before_announcing is not None:
+            await self._before_announcing()
         workflow_id = payment_id or f"payment-{uuid.uuid4().hex}"
         start = PaidRequestStart(
             request=request,
@@ -314,6 +319,8 @@ class Payer:
         Raises:
             PaymentRefusedError: Another process pays from this allowance.
         """
+        if self._before_announcing is not None:
+            await self._before_announcing()
         workflow_id = allowance_id or f"allowance-{uuid.uuid4().hex}"
         start = AllowanceStart(
             mandate_id=self._mandate_id,

@@ -12,6 +12,9 @@ from waystation.models.proofs import Proof
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """The SHA-256 of what is decided on, as ``sha256:<hex>``."""
 
+Reason = Annotated[str, StringConstraints(max_length=500)]
+"""Why, for the trail and whoever reads it."""
+
 
 class Approve(Frozen):
     """Signal ``approve``: this person agrees to the cart with this digest."""
@@ -26,7 +29,7 @@ class Reject(Frozen):
 
     approver: Name
     digest: Digest | None = None
-    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+    reason: Reason = ""
     proof: Proof | None = None
 
 
@@ -41,7 +44,7 @@ class Cancel(Frozen):
     """Signal ``cancel``: stop it if it is not too late."""
 
     by: Name
-    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+    reason: Reason = ""
 
 
 class ApprovalRecord(Frozen):

@@ -31,6 +31,8 @@ GRANT_NOT_PROVEN: Final = "the grant is not proven"
 """How the reason begins for which an unproven mandate is revoked."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+PaymentMethodId = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")]
+"""Names a method saved at the processor; never a card's number."""
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH_CHARS)]
 PositiveMinorUnits = Annotated[StrictInt, Field(gt=0, le=MAX_AMOUNT_MINOR_UNITS)]
 
@@ -103,9 +105,7 @@ class MandateTerms(Frozen):
     valid_from: Instant | None = None
     valid_until: Instant
     sellers: tuple[Seller, ...] = Field(min_length=1, max_length=MAX_SELLERS)
-    payment_methods: tuple[
-        Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")], ...
-    ] = Field(default=(), max_length=MAX_PAYMENT_METHODS)
+    payment_methods: tuple[PaymentMethodId, ...] = Field(default=(), max_length=MAX_PAYMENT_METHODS)
     approvers: tuple[Name, ...] = Field(default=(), max_length=50)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=MAX_CONSTRAINTS)
     refunds_give_room: bool = True
@@ -159,6 +159,8 @@ class ReserveRequest(Frozen):
     holder: Name | None = None
     item_ids: tuple[str, ...] = ()
     ship_to_country: str | None = None
+    is_sent: bool = False
+    """Something is sent to an address, which ``ship_to_country`` may not know."""
     many_payments: bool = False
     """The amount is a budget for any number of payments (an allowance)."""
     other_protocols: tuple[PaymentProtocol, ...] = ()

@@ -5,13 +5,17 @@ Nothing here holds a secret except ``MintedCredential``, which stays in the proc
 histories have a ``SealedCredential``.
 """
 
+import base64
+import binascii
 import hashlib
 import json
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     FieldSerializationInfo,
     SecretStr,
@@ -149,13 +153,40 @@ class SealedCredential(Frozen):
 HeaderPair = tuple[str, str]
 
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+
+
+def _check_header(pair: HeaderPair) -> HeaderPair:
+    name, value = pair
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("a header's name has 1 to 256 letters, digits and characters of !#$%&'*+-.^_`|~")
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(f"the value of {name} has to be printable ASCII with no blanks around it")
+    return pair
+
+
+def _check_base64(text: str) -> str:
+    try:
+        base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("the body has to be base64") from None
+    return text
+
+
 class PaidHttpRequest(Frozen):
-    """The HTTP request to make, as the caller wants it made."""
+    """The HTTP request to make, as the caller wants it made. What can't be sent is refused here."""
 
     url: Url
     method: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,16}$")] = "GET"
-    headers: tuple[HeaderPair, ...] = Field(default=(), max_length=MAX_REQUEST_HEADERS)
-    body_base64: Annotated[str, StringConstraints(max_length=MAX_REQUEST_BODY_BASE64_CHARACTERS)] = ""
+    headers: tuple[Annotated[HeaderPair, AfterValidator(_check_header)], ...] = Field(
+        default=(), max_length=MAX_REQUEST_HEADERS
+    )
+    body_base64: Annotated[
+        str,
+        StringConstraints(max_length=MAX_REQUEST_BODY_BASE64_CHARACTERS),
+        AfterValidator(_check_base64),
+    ] = ""
 
     def digest(self) -> str:
         """Returns the SHA-256 of the whole request, but for headers that only trace where it came from."""

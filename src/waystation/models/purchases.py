@@ -28,7 +28,7 @@ from waystation.models.commerce import (
     FulfillmentType,
 )
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
-from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name
+from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name, PaymentMethodId
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Proof, Sealed
 from waystation.models.times import Instant
@@ -214,6 +214,8 @@ class PayableCart(Frozen):
     item_ids: tuple[str, ...] = ()
     ship_to_country: str | None = None
     """Where the seller's cart sends it, or where it was asked to, if the cart doesn't say."""
+    is_sent: bool = False
+    """Something of it is sent to an address, known or not."""
 
     def buys_as(self, other: "PayableCart") -> bool:
         """Whether one token serves both: the same total, payee and checkout."""
@@ -337,10 +339,9 @@ class OrderPlaced(Frozen):
 # Signals
 
 
-class Revise(Frozen):
-    """Signal ``revise``: change what is wanted. What is left out stays. Any approval is void."""
+class Revision(Frozen):
+    """What to change of a purchase; what is left out stays."""
 
-    by: Name
     items: tuple[ItemWanted, ...] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
     buyer: Buyer | None = None
     fulfillment_details: FulfillmentDetails | None = None
@@ -351,6 +352,12 @@ class Revise(Frozen):
     @classmethod
     def _items_distinct(cls, items: tuple[ItemWanted, ...] | None) -> tuple[ItemWanted, ...] | None:
         return None if items is None else _distinct(items)
+
+
+class Revise(Revision):
+    """Signal ``revise``: change what is wanted. Any approval is void."""
+
+    by: Name
 
 
 class AuthenticationDone(Frozen):
@@ -377,9 +384,7 @@ class RetryPayment(Frozen):
     """Signal ``retry_payment``: after a decline, try again, perhaps with another method of the mandate."""
 
     by: Name
-    payment_method: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,10}_[A-Za-z0-9_]{1,200}$")] | None = (
-        None
-    )
+    payment_method: PaymentMethodId | None = None
     proof: Proof | None = None
 
 

@@ -28,6 +28,7 @@ class RefusalCode(StrEnum):
     MESSAGE_TOO_LONG = "message-too-long"
     NOT_RECORDED = "not-recorded"
     SESSION_CLOSED = "session-closed"
+    SESSION_FULL = "session-full"
     TOO_MANY_MESSAGES = "too-many-messages"
     TOO_MANY_REFUSALS = "too-many-refusals"
     TOO_MANY_TOOLS = "too-many-tools"
@@ -51,6 +52,7 @@ REASONS: Final[dict[RefusalCode, str]] = {
     ),
     RefusalCode.NOT_RECORDED: "The session did not understand it.",
     RefusalCode.SESSION_CLOSED: "The session is closed; start another one.",
+    RefusalCode.SESSION_FULL: "The session holds all it may; go on in a new one.",
     RefusalCode.TOO_MANY_MESSAGES: (
         f"{MAX_OPEN_MESSAGES} messages are open already; complete some before starting more."
     ),

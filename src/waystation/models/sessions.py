@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from pydantic_core import to_json
 
 from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen
 from waystation.models.events import (
@@ -19,6 +20,7 @@ from waystation.models.events import (
     SessionId,
 )
 from waystation.models.refusals import Receipt
+from waystation.surrogates import mend_json
 
 MAX_QUEUED_TURNS = 100
 MAX_PARTICIPANTS = 200
@@ -27,6 +29,8 @@ MAX_METADATA_ENTRIES = 32
 MAX_METADATA_CHARACTERS = 1_000
 """Of one value."""
 MAX_REASON_CHARACTERS = 1_000
+MAX_RESULT_BYTES = 1_048_576
+"""Of a turn's result, as JSON: no more than a message of the longest kind."""
 
 
 Metadata = Annotated[
@@ -300,11 +304,23 @@ class TurnInput(Frozen):
     data: dict[str, JsonValue] = Field(default_factory=dict)
 
 
+def _as_recorded(result: JsonValue) -> JsonValue:
+    """Returns a result as a log can hold it: halves of surrogate pairs are mended, NaN counts as null."""
+    mended = mend_json(result)
+    size_bytes = len(to_json(mended, inf_nan_mode="null"))
+    if size_bytes > MAX_RESULT_BYTES:
+        raise ValueError(
+            f"a turn's result has at most {MAX_RESULT_BYTES:,} bytes of JSON, not {size_bytes:,}; "
+            "store it and return a link"
+        )
+    return mended
+
+
 class TurnResult(FrozenOpen):
     """What an agent's process says of a turn that it has run."""
 
     outcome: Literal["completed", "stopped"]
-    result: BoundedJson = None
+    result: Annotated[BoundedJson, AfterValidator(_as_recorded)] = None
 
 
 class TurnEnded(Frozen):

@@ -11,7 +11,7 @@ from temporalio.envconfig import ClientConfig
 from waystation.errors import StartError
 from waystation.settings import Settings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
-from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
+from waystation.temporal.payload_converter import SharedPydanticPayloadConverter, is_inline
 from waystation.temporal.storage import FolderStorageDriver
 
 
@@ -51,7 +51,9 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
     return dataclasses.replace(
         converter,
         external_storage=ExternalStorage(
-            drivers=[driver], payload_size_threshold=settings.storage_threshold_bytes
+            drivers=[driver],
+            driver_selector=lambda _, payload: None if is_inline(payload) else driver,
+            payload_size_threshold=settings.storage_threshold_bytes,
         ),
     )
 

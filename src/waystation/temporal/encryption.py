@@ -27,7 +27,7 @@ from temporalio.converter import (
 )
 
 from waystation.errors import StartError, WaystationError
-from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
+from waystation.temporal.payload_converter import INLINE_FIELD, SharedPydanticPayloadConverter, is_inline
 
 KEY_LENGTH_BYTES: Final = 32
 NONCE_LENGTH_BYTES: Final = 12
@@ -121,10 +121,13 @@ class EncryptionCodec(PayloadCodec):
         key_id = self._active_key_id.encode()
         # The key id is authenticated too: a payload cannot be re-labelled.
         sealed = self._ciphers[self._active_key_id].encrypt(nonce, payload.SerializeToString(), key_id)
-        return Payload(
+        sealed_payload = Payload(
             metadata={_ENCODING_FIELD: ENCODING, _CIPHER_FIELD: CIPHER, _KEY_ID_FIELD: key_id},
             data=nonce + sealed,
         )
+        if is_inline(payload):
+            sealed_payload.metadata[INLINE_FIELD] = payload.metadata[INLINE_FIELD]
+        return sealed_payload
 
     def _decrypt(self, payload: Payload) -> Payload:
         if payload.metadata.get(_ENCODING_FIELD) != ENCODING:

@@ -22,10 +22,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from api.errors import Problem, Unavailable, UnknownSession, refusal
-from api.gateways.calls import Calls, execute_update
+from api.gateways.calls import Calls, ask_unless_ended, execute_update
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import WORDING as SESSION_WORDING
-from api.gateways.sessions import Gateway, ask_unless_ended
+from api.gateways.sessions import Gateway
 from tests.support import ROOT
 from waystation.temporal import names
 from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
@@ -114,16 +114,23 @@ async def test_what_cannot_be_said_now_is_503_and_what_does_not_exist_is_404(
     queue = f"test-{uuid.uuid4().hex}"
     gateway = Gateway(temporal, 5.0)
     async with Worker(
-        temporal, task_queue=queue, workflows=[Unanswering], workflow_runner=UnsandboxedWorkflowRunner()
+        temporal,
+        task_queue=queue,
+        workflows=[Unanswering, Stumbling],
+        workflow_runner=UnsandboxedWorkflowRunner(),
     ):
         handle: WorkflowHandle[Unanswering, None] = await temporal.start_workflow(
             Unanswering.run, id=queue, task_queue=queue
         )
         with pytest.raises(Unavailable):
             await gateway.snapshot(queue)
-        with pytest.raises(UnknownSession):  # a workflow of another kind: it has no such query
-            await gateway.replay(queue, 0, 10)
         await handle.terminate()
+        other: WorkflowHandle[Stumbling, None] = await temporal.start_workflow(
+            Stumbling.run, 0, id=f"{queue}-other", task_queue=queue
+        )
+        with pytest.raises(UnknownSession):  # a workflow of another kind: it has no such query
+            await gateway.replay(other.id, 0, 10)
+        await other.terminate()
     with pytest.raises(UnknownSession):
         await gateway.snapshot("nobody-has-started-this")
 
@@ -178,7 +185,7 @@ _TEMPORALS_WORDS = "words of Temporal's own"
 
 @pytest.mark.parametrize("code", [code for code in RPCStatusCode if code.name != "OK"])
 async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) -> None:
-    calls = Calls(None, TIMEOUT_SECONDS, SESSION_WORDING)  # type: ignore[arg-type]
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
 
     async def fail() -> None:
         raise RPCError(_TEMPORALS_WORDS, code, b"")
@@ -191,7 +198,7 @@ async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) ->
 
 @pytest.mark.parametrize("kind", ["UnprocessedUpdate", "AcceptedUpdateCompletedWorkflow", "", None])
 async def test_a_failure_that_is_no_refusal_of_a_workflow_can_be_tried_again(kind: str | None) -> None:
-    calls = Calls(None, TIMEOUT_SECONDS, SESSION_WORDING)  # type: ignore[arg-type]
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
 
     async def fail() -> None:
         raise WorkflowUpdateFailedError(ApplicationError(_TEMPORALS_WORDS, type=kind))

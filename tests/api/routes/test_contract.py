@@ -20,10 +20,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.odd import TEXTS, shaped
+from tests.support import EXAMPLES_FACTOR
 from tests.world.stack import KEYS, ROLES, Stack
 
-EXAMPLES_PER_OPERATION = 6
-EXAMPLES_OF_SCHEMATHESIS = 4
+EXAMPLES_PER_OPERATION = 4 * EXAMPLES_FACTOR
+EXAMPLES_OF_SCHEMATHESIS = 2 * EXAMPLES_FACTOR
 DESCRIBED = [
     not_a_server_error,
     status_code_conformance,

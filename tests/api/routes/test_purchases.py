@@ -246,6 +246,51 @@ async def test_nobody_spends_from_the_mandate_of_another(api: Api) -> None:
         assert (answer.json()["code"], who) == (code, who)
 
 
+async def test_what_is_hidden_answers_as_what_does_not_exist(api: Api) -> None:
+    """Also where something of another kind has the id: nobody learns from an answer what there is."""
+    mandate_id = await api.mandate()
+    ids = ("nothing", mandate_id, await api.buy(mandate_id))
+    kinds = {"mandates": "mandate", "purchases": "purchase", "payments": "payment", "allowances": "payment"}
+    answers = {
+        (route, one): await api.call("rival", "GET", f"/{route}/{one}") for route in kinds for one in ids
+    }
+    for (route, one), answer in answers.items():
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (404, f"unknown-{kinds[route]}"), (route, one)
+        assert problem["detail"].replace(one, "") == answers[route, "nothing"].json()["detail"].replace(
+            "nothing", ""
+        )
+
+
+async def test_an_id_of_another_kind_is_taken(api: Api) -> None:
+    mandate_id = await api.mandate()
+    purchase_id = await api.buy(mandate_id)
+    terms = (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()["terms"]
+    wish = {"request": {"url": "https://api.example/report"}, "max_price": {"amount": 50, "currency": "usd"}}
+    paid = {**wish, "mandate_id": mandate_id, "agent": "shopper"}
+    for who, route, body in (
+        ("alice", "mandates", {"mandate_id": purchase_id, "terms": terms}),
+        ("agent", "purchases", {"purchase_id": mandate_id, "request": api.wanted(mandate_id)}),
+        ("agent", "payments", {"payment_id": purchase_id, "request": paid}),
+    ):
+        answer = await api.call(who, "POST", f"/{route}", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "id-taken"), route
+
+
+async def test_what_is_ended_in_temporal_keeps_nobody_waiting(api: Api, encrypted: TemporalClient) -> None:
+    """As soon as a workflow is terminated or canceled, nothing more comes of it."""
+    mandate_id = await api.mandate()
+    purchase_id = await api.buy(mandate_id)
+    await api.until(purchase_id, "awaiting_approval")
+    for workflow_id in (purchase_id, mandate_id):
+        await encrypted.get_workflow_handle(workflow_id).terminate()
+    purchase = (await api.call("ops", "GET", f"/purchases/{purchase_id}", wait_seconds=20)).json()
+    assert (purchase["status"], purchase["final"]) == ("failed", True)
+    assert purchase["refusal"]["rule"] == "ended_in_temporal"
+    mandate = (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()
+    assert mandate["status"] == "revoked"
+
+
 async def test_a_client_spends_from_mandates_of_its_own(api: Api) -> None:
     terms = {**(await api.call("alice", "GET", f"/mandates/{await api.mandate()}")).json()["terms"]}
     given = await api.call("backend", "POST", "/mandates", {"terms": {**terms, "owner": "carol"}})
@@ -355,8 +400,9 @@ async def test_signed_webhooks_change_the_order_and_others_do_not(api: Api) -> N
         ),
     ):
         assert (refused.status_code, refused.json()["code"]) == (401, "invalid_signature")
-    nonsense = await send_event(api, b'{"type": "order_update"}')
-    assert (nonsense.status_code, nonsense.json()["code"]) == (422, "invalid-event")
+    for unreadable in (b'{"type": "order_update"}', b"{", b"[]", b"\xff", b'{"type": "?", "data": {}}', b""):
+        nonsense = await send_event(api, unreadable)
+        assert (nonsense.status_code, nonsense.json()["code"]) == (400, "invalid-event")
 
     now = int(time.time())
     for _ in range(2):  # a repeated delivery is none the worse

@@ -191,9 +191,10 @@ async def test_a_nonce_that_paid_somebody_or_something_else_pays_nothing(
 
 
 async def test_what_was_never_used_is_refused_only_when_it_can_never_be(chain: Chain) -> None:
-    assert isinstance(await outcome(chain, valid_before=NOW + timedelta(minutes=5)), Unclear)
-    assert isinstance(await outcome(chain, valid_before=NOW), Unclear)
-    long_ago = NOW - timedelta(seconds=FINAL_AFTER_SECONDS + 1)
+    now = datetime.now(UTC)
+    assert isinstance(await outcome(chain, valid_before=now + timedelta(minutes=5)), Unclear)
+    assert isinstance(await outcome(chain, valid_before=now), Unclear)
+    long_ago = now - timedelta(seconds=FINAL_AFTER_SECONDS + 1)
     assert isinstance(await outcome(chain, valid_before=long_ago), Refused)
 
 

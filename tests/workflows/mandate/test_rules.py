@@ -312,6 +312,7 @@ ONLY_US = {"constraints": [{"type": "ship_to_countries", "countries": ["US"]}]}
         (ONLY_MUGS, {"item_ids": ["tea"]}, "item_not_allowed"),
         (ONLY_MUGS, {"item_ids": []}, "item_not_allowed"),
         (ONLY_US, {"ship_to_country": "FR"}, "country_not_allowed"),
+        (ONLY_US, {"ship_to_country": None, "is_sent": True}, "country_not_allowed"),
         (ONLY_ACP, {"protocol": "mpp"}, "protocol_not_allowed"),
         (ONLY_ACP, {"other_protocols": ["x402"]}, "protocol_not_allowed"),
         ({"constraints": [{"type": "max_payments", "count": 9}]}, {"many_payments": True}, "max_payments"),

@@ -85,7 +85,7 @@ def buyer(encrypted: Client, purchase_queue: str, seller: ScriptedSeller) -> Buy
     return Buyer(encrypted, purchase_queue, seller.origin)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     # A server of its own: its worker takes up what its API starts, on the queue that all stacks share.
     async with Town(tmp_path_factory.mktemp("town")) as town:

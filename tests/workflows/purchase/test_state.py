@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from tests.workflows.purchase.test_rules import answer, request
+from waystation.models.base import replaced
 from waystation.models.money import Money
 from waystation.models.purchases import PaymentToken
 from workflows.purchase import PurchaseStart, rules
@@ -84,3 +86,20 @@ def test_a_cart_stays_payable_only_as_it_was_checked() -> None:
     assert rules.still_payable(payable, answer(), payable.digest) == payable
     assert rules.still_payable(payable, answer(), "sha256:" + "0" * 64) is None
     assert rules.still_payable(None, answer(), payable.digest) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "serves"),
+    [
+        ({}, True),
+        ({"digest": "sha256:" + "1" * 64, "handler": "another", "item_ids": ("cup",)}, True),
+        ({"total": Money(amount=2481, currency="usd")}, False),
+        ({"total": Money(amount=2479, currency="usd")}, False),
+        ({"total": Money(amount=2480, currency="eur")}, False),
+        ({"payee": "profile_another"}, False),
+        ({"checkout_id": "cs_2"}, False),
+    ],
+)
+def test_a_token_serves_one_total_payee_and_checkout(changes: dict[str, Any], serves: bool) -> None:
+    payable = rules.check_cart(request(), answer())
+    assert payable.buys_as(replaced(payable, **changes)) is serves

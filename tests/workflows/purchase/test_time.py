@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +32,11 @@ from workflows.purchase import workflow as purchase_module
 
 
 @contextlib.asynccontextmanager
-async def working(client: Client, processor: Processor, **options: Any) -> AsyncIterator[str]:
+async def working(
+    client: Client, processor: Processor, *, instead: Sequence[Callable[..., Any]] = (), **options: Any
+) -> AsyncIterator[str]:
+    """Runs a worker for purchases, with the activities of ``instead`` for those of their names."""
+    names = {one.__name__ for one in instead}
     queue = f"time-{uuid.uuid4()}"
     stripe, connections = open_stripe("sk_test_agent", api_base=processor.url)
     async with httpx.AsyncClient() as http:
@@ -46,7 +50,11 @@ async def working(client: Client, processor: Processor, **options: Any) -> Async
         )
         given = {"workflow_runner": WORKFLOW_RUNNER, **options}
         async with Worker(
-            client, task_queue=queue, workflows=PURCHASE_WORKFLOWS, activities=activities, **given
+            client,
+            task_queue=queue,
+            workflows=PURCHASE_WORKFLOWS,
+            activities=[*(one for one in activities if one.__name__ not in names), *instead],
+            **given,
         ):
             yield queue
     await connections.close_async()

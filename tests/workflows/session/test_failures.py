@@ -307,7 +307,11 @@ async def test_everything_is_killed_at_once(own: Stack) -> None:
         await watchers[0].until_text(300)
         for process in (*own.processes, own.temporal):
             process.kill()
-        for process in (own.temporal, *own.processes):
+        own.temporal.start()
+        await (
+            own.temporal.ready()
+        )  # without it a worker or an agent ends, and whoever looks after it starts it again
+        for process in own.processes:
             process.start()
         await watchers[0].until("turn.completed", within=60)
         await check(watchers, session)

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from waystation.agent.turn import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
-from waystation.models.refusals import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS
+from waystation.models.refusals import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS, RefusalCode
 from workflows.session.log import LogState, SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,6 +49,21 @@ def test_messages_that_one_writer_never_ends_do_not_keep_others_from_writing() -
         write("t1", ("message.delta", "m", {"offset": 0, "text": "heard"}), writer="t1"), NOW
     )
     assert [event.type for event in accepted.events] == ["message.started", "message.delta"]
+
+
+def test_a_full_log_takes_nothing_of_writers_outside_turns_but_the_ends_of_their_messages() -> None:
+    log = SessionLog()
+    log.accept(write(None, ("message.delta", "m", {"offset": 0, "text": "begun"})), NOW)
+    more = [
+        ("data.x", "x", {}),
+        ("tool.called", "x", {"call_id": "c", "name": "n"}),
+        ("message.completed", "whole", {"text": "another"}),
+        ("message.started", "new", {}),
+    ]
+    refused = log.accept(write(None, *more, writer="w2"), NOW, full=True)
+    assert refused.codes == [RefusalCode.SESSION_FULL] * len(more)
+    end = write(None, ("message.completed", "m", {"text": "begun, and much more"}), writer="w3")
+    assert [event.data["text"] for event in log.accept(end, NOW, full=True).events] == ["begun"]
 
 
 def test_what_an_agents_error_says_is_recorded_without_credentials() -> None:

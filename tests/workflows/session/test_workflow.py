@@ -708,6 +708,12 @@ async def test_a_full_session_grows_by_no_other_way_either(harness: Harness) -> 
         await handle.execute_update(AgentSession.join, Membership(participant=ADA))
     assert isinstance(refused.value.cause, ApplicationError)
     assert refused.value.cause.type == "SessionFull"
+    cron = Write(
+        writer="cron",
+        actor=Actor(id="cron", role=Role.AGENT),
+        items=tuple(Item(n=n, type="data.x", data={"text": "x" * 1_000}) for n in range(1, 30)),
+    )
+    await handle.signal(AgentSession.publish, Publish(writes=(cron,)))
     assert sum(len(event.to_wire()) for event in (await replay(handle)).events) < 15_000
 
 

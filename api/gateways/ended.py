@@ -1,0 +1,50 @@
+"""How something is shown whose workflow was ended in Temporal (terminated, say) while it went on.
+
+Nothing more will come of it, and what its workflow said last would have people wait for it.
+"""
+
+from typing import Final
+
+from waystation.models.base import replaced
+from waystation.models.decisions import Refusal
+from waystation.models.mandates import MandateView
+from waystation.models.payments import AllowanceView, PaidRequestView, PaymentRefusal
+from waystation.models.purchases import PurchaseView
+
+RULE: Final = "ended_in_temporal"
+_WHY: Final = "its workflow was ended in Temporal; see there by whom"
+
+
+def ended_mandate(view: MandateView) -> MandateView:
+    """Shows it as revoked: nothing is reserved from it any more."""
+    if view.status not in ("pending", "active"):
+        return view
+    return replaced(view, status="revoked", revoked_because=_WHY)
+
+
+def ended_purchase(view: PurchaseView) -> PurchaseView:
+    """Shows it as failed. ``charge`` stays as it was last known."""
+    if view.final:
+        return view
+    return replaced(view, status="failed", final=True, refusal=Refusal(rule=RULE, message=_WHY))
+
+
+def ended_payment(view: PaidRequestView) -> PaidRequestView:
+    """Shows it as failed, or as unknown if there was a credential that may have been used."""
+    if view.final:
+        return view
+    unsent = view.credential_fingerprint is None
+    return replaced(
+        view,
+        status="failed" if unsent else "unknown",
+        final=True,
+        money_moved=view.money_moved if unsent or view.money_moved == "yes" else "unknown",
+        refusal=PaymentRefusal(rule=RULE, message=_WHY),
+    )
+
+
+def ended_allowance(view: AllowanceView) -> AllowanceView:
+    """Shows it as closed."""
+    if not view.open:
+        return view
+    return replaced(view, open=False, refusal=PaymentRefusal(rule=RULE, message=_WHY))

@@ -1,0 +1,44 @@
+"""What is shown of what Temporal has ended: final, and never that money stayed where it may have moved."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from api.gateways.ended import ended_allowance, ended_payment
+from waystation.models.money import Money
+from waystation.models.payments import AllowanceView, MoneyMoved, PaidRequestView
+
+SENT = "sha256:0"
+
+
+@pytest.mark.parametrize(
+    ("credential", "moved", "status", "then"),
+    [
+        (None, "no", "failed", "no"),
+        (SENT, "no", "unknown", "unknown"),
+        (SENT, "unknown", "unknown", "unknown"),
+        (SENT, "yes", "unknown", "yes"),
+    ],
+)
+def test_a_paid_request(credential: str | None, moved: MoneyMoved, status: str, then: MoneyMoved) -> None:
+    view = PaidRequestView(
+        payment_id="p",
+        status="paying",
+        final=False,
+        url="https://api.example/",
+        method="GET",
+        credential_fingerprint=credential,
+        money_moved=moved,
+        updated_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    ended = ended_payment(view)
+    assert (ended.status, ended.final, ended.money_moved) == (status, True, then)
+    assert ended_payment(ended) == ended
+
+
+def test_an_allowance() -> None:
+    budget = Money(amount=100, currency="usd")
+    view = AllowanceView(allowance_id="a", open=True, budget=budget, spent=40, held=10, payments=2)
+    ended = ended_allowance(view)
+    assert (ended.open, ended.spent, ended.held) == (False, 40, 10)
+    assert ended_allowance(ended) == ended

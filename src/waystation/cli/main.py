@@ -22,6 +22,7 @@ from waystation.dev.local import (
     APPROVER_KEY,
     DEFAULT_STATE_FOLDER,
     command_name,
+    read_agent_environment,
     read_dev_environment,
 )
 from waystation.errors import StartError, WaystationError
@@ -163,11 +164,18 @@ def api() -> None:
 
 
 @app.command()
-def agent(references: Annotated[list[str], typer.Argument(help="Agents as module:attribute.")]) -> None:
+def agent(
+    references: Annotated[list[str], typer.Argument(help="Agents as module:attribute.")],
+    state: Annotated[
+        Path,
+        typer.Option(help="The state folder of a 'waystation dev' to run beside.", envvar=STATE_VARIABLE),
+    ] = DEFAULT_STATE_FOLDER,
+) -> None:
     """Run agents in this process."""
     from waystation.agent import Agent, serve
 
     _log()
+    os.environ.update(read_agent_environment(state, os.environ))
     sys.path.insert(0, str(Path.cwd()))
     agents = []
     for reference in references:

@@ -5,21 +5,44 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 DEFAULT_STATE_FOLDER = Path(".waystation")
 CLIENT_FILE = "client.json"
+AGENT_FILE = "agent.json"
 SECRETS_FILE = "secrets.json"
 DECISION_KEY = "decision_key"
 """The name under which the secrets have the key that signs people's decisions."""
 APPROVER_KEY = "approver_key"
 """The name under which the state folder has the key of the person who may approve purchases."""
 
+_PLACE = ("TEMPORAL_ADDRESS", "WAYSTATION_URL", "WAYSTATION_ENCRYPTION_KEYS")
+"""What tells one installation from another."""
+
 
 def read_dev_environment(folder: Path) -> dict[str, str]:
     """Returns what ``waystation dev`` left for clients in its state folder; empty if there is none."""
+    return _read(folder / CLIENT_FILE)
+
+
+def read_agent_environment(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Returns what ``waystation dev`` left for agents in its state folder, besides what is ``given``.
+
+    Empty if there is none, or if ``given`` leads to another place: an agent must never mix the keys of two.
+    """
+    known = _read(folder / AGENT_FILE)
+    keys = {known.get("WAYSTATION_API_KEY"), read_dev_environment(folder).get("WAYSTATION_API_KEY")}
+    if given.get("WAYSTATION_API_KEY", known.get("WAYSTATION_API_KEY")) not in keys:
+        return {}
+    if any(given.get(name, known.get(name)) != known.get(name) for name in _PLACE):
+        return {}
+    return {name: value for name, value in known.items() if name not in given}
+
+
+def _read(path: Path) -> dict[str, str]:
     with contextlib.suppress(OSError, ValueError):
-        values: dict[str, str] = json.loads((folder / CLIENT_FILE).read_text())
+        values: dict[str, str] = json.loads(path.read_text())
         return values
     return {}
 

@@ -23,6 +23,7 @@ import httpx
 
 from waystation.browser_guard import LOOPBACK_NAMES
 from waystation.dev.local import (
+    AGENT_FILE,
     APPROVER_KEY,
     CLIENT_FILE,
     DECISION_KEY,
@@ -203,6 +204,10 @@ class DevState:
         }
         write_private(self.folder / CLIENT_FILE, values)
 
+    def write_agent_environment(self, values: dict[str, str]) -> None:
+        """Writes what ``waystation agent …`` in the same folder needs: what the agents here have."""
+        write_private(self.folder / AGENT_FILE, values)
+
 
 def find_temporal() -> str:
     """Returns the ``temporal`` binary: next to this Python, or on the path."""
@@ -376,6 +381,7 @@ class Dev:
             worker_env |= self.sandbox.worker_environment()
             agent_env |= self.sandbox.agent_environment()
             api_env |= self.sandbox.api_environment()
+        self.state.write_agent_environment(agent_env)
         command = [sys.executable, "-m", "waystation"]
         await self._child("worker", [*command, "worker"], worker_env, cwd=self._server)
         await self._child("api", [*command, "api"], api_env, cwd=self._server)

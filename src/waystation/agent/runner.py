@@ -238,9 +238,9 @@ async def serve(*agents: RunsTurns, settings: Settings | None = None) -> None:
     settings = settings or read_settings()
     if settings.api_key is None:
         raise StartError(
-            "WAYSTATION_API_KEY is not set: agents need a key with the role 'agent'. Beside a 'waystation dev', "
-            "run 'waystation agent' in its folder or with --state; elsewhere set WAYSTATION_URL, "
-            "TEMPORAL_ADDRESS and the other processes' WAYSTATION_ENCRYPTION_KEYS too."
+            "WAYSTATION_API_KEY is not set: agents need a key with the role 'agent'. "
+            "Beside a 'waystation dev', run 'waystation agent' in its folder or with --state; elsewhere set "
+            "WAYSTATION_URL, TEMPORAL_ADDRESS and the other processes' WAYSTATION_ENCRYPTION_KEYS too."
         )
     key = settings.api_key.get_secret_value()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -1,15 +1,14 @@
 """``waystation agent`` beside a ``waystation dev``: it gets what that one's agents have, and no more."""
 
 import json
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import DevProcess, clean_environment, run
+from tests.cli.commands import DevProcess, run
 from tests.support import eventually
 from tests.world.dev import COMMAND
+from tests.world.process import Process
 from waystation.dev.local import AGENT_FILE, read_agent_environment, write_private
 
 PARROT = """
@@ -30,20 +29,11 @@ KNOWN = {
 }
 
 
-@pytest.fixture
-def parrot(dev: DevProcess) -> Iterator[subprocess.Popen[bytes]]:
-    (dev.folder / "my_parrot.py").write_text(PARROT)
-    with subprocess.Popen(
-        [*COMMAND, "agent", "my_parrot:agent"], cwd=dev.folder, env=clean_environment()
-    ) as process:
-        yield process
-        process.terminate()
-
-
-@pytest.mark.usefixtures("parrot")
 async def test_an_agent_in_the_folder_of_a_dev_takes_turns(dev: DevProcess) -> None:
-    dev.session("start", "parrot", "--id", "beside", "-m", "hello")
-    await eventually(lambda: dev.count("beside", "turn.completed"), within=40, what="the agent answers")
+    (dev.folder / "my_parrot.py").write_text(PARROT)
+    with Process(*COMMAND, "agent", "my_parrot:agent", log=dev.folder / "parrot.log", cwd=dev.folder):
+        dev.session("start", "parrot", "--id", "beside", "-m", "hello")
+        await eventually(lambda: dev.count("beside", "turn.completed"), within=40, what="the agent answers")
 
 
 def test_it_gets_the_keys_that_agents_hold_and_no_others(dev: DevProcess) -> None:

@@ -119,7 +119,9 @@ class TokenRequest(Frozen):
     subject: Identifier
     """Who the token is for: the actor id in the sessions."""
     name: str | None = Field(default=None, max_length=200)
-    ttl_seconds: int = Field(default=DEFAULT_TOKEN_LIFETIME_SECONDS, ge=1, le=MAX_TOKEN_LIFETIME_SECONDS)
+    ttl_seconds: int = Field(
+        default=DEFAULT_TOKEN_LIFETIME_SECONDS, ge=1, le=MAX_TOKEN_LIFETIME_SECONDS, strict=True
+    )
 
     @model_validator(mode="after")
     def _all_sessions_are_for_staff(self) -> Self:

@@ -15,7 +15,7 @@ Every answer carries a stable ``code``; docs/errors.md says what to do about eac
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -176,13 +176,19 @@ class _Plain(Problem):
         self.title = str(error.detail)  # type: ignore[misc]
 
 
-def _validation_problem(error: RequestValidationError) -> Problem:
+def malformed(what: str, errors: Sequence[Mapping[str, Any]], *, code: str | None = None) -> Invalid:
+    """Returns what to answer to input that doesn't fit its model: every place and what is wrong there.
+
+    ``what`` names the whole, for errors that have no place in it.
+    """
     found = [
-        (".".join(str(part) for part in item["loc"]), _what_is_wrong(item))
-        for item in error.errors()[:MAX_VALIDATION_ERRORS]
+        (".".join(str(part) for part in item["loc"]) or what, _what_is_wrong(item))
+        for item in errors[:MAX_VALIDATION_ERRORS]
     ]
-    at, problem = found[0] if found else ("body", "invalid")
-    return Invalid(f"{at}: {problem}", errors=[{"at": at, "problem": problem} for at, problem in found])
+    at, problem = found[0] if found else (what, "invalid")
+    return Invalid(
+        f"{at}: {problem}", code=code, errors=[{"at": at, "problem": problem} for at, problem in found]
+    )
 
 
 def _what_is_wrong(item: Mapping[str, object]) -> str:
@@ -201,7 +207,7 @@ def install(app: FastAPI) -> None:
             case Problem():
                 return response(error)
             case RequestValidationError():
-                return response(_validation_problem(error))
+                return response(malformed("body", error.errors()))
             case HTTPException():
                 return response(_Plain(error))
             case _:

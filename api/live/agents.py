@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api import metrics
 from api.auth import Action, Principal, check_session_id
-from api.errors import Conflict, Forbidden, Invalid, Problem, Unauthenticated
+from api.errors import Conflict, Forbidden, Invalid, Problem, Unauthenticated, malformed
 from api.gateways.sessions import Gateway
 from api.live.channels import Channel, Channels, check_item
 from api.live.feeds import is_terminal
@@ -180,7 +180,7 @@ class AgentConnection:
                     raise Invalid(f"A frame has at most {MAX_FRAME_BYTES} bytes.", code="frame-too-large")
                 await self._handle(_FRAME.validate_json(raw))
             except ValidationError as error:
-                self._refuse(Invalid(f"Malformed frame: {_first(error)}", code="bad-frame"), raw)
+                self._refuse(malformed("frame", error.errors(), code="bad-frame"), raw)
             except Problem as problem:
                 self._refuse(problem, raw)
 
@@ -338,8 +338,3 @@ async def check_turn(gateway: Gateway, principal: Principal, session_id: str, tu
     if agent is None:
         raise Conflict(f"Turn {turn_id} isn't running (any more).", code="unknown-turn")
     check_speaks_for(principal, agent)
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

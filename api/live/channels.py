@@ -29,6 +29,7 @@ from waystation.models.events import (
     is_encodable,
 )
 from waystation.models.live import Delta, Tick
+from waystation.models.needs import what_is_missing
 from waystation.settings import Settings
 
 _LIVE: TypeAdapter[LiveDelta] = TypeAdapter(LiveDelta)
@@ -148,6 +149,8 @@ def check_item(item: Item) -> None:
     if item.type == EventType.MESSAGE_DELTA:
         _check_delta(item, text)
         return
+    if missing := what_is_missing(item):
+        raise Invalid(f"The item {item.n}, {item.type}, is malformed: {missing}.", code="bad-item")
     if not is_encodable(item.data):
         raise _not_encodable()
     data = item.data
@@ -155,7 +158,13 @@ def check_item(item: Item) -> None:
         if len(text) > MAX_MESSAGE_CHARACTERS:
             raise _too_long()
         data = {key: value for key, value in data.items() if key != "text"}
-    if len(json.dumps(data)) > MAX_DATA_BYTES:
+    try:
+        size_bytes = len(json.dumps(data, allow_nan=False))
+    except ValueError:
+        raise Invalid(
+            "The data contains NaN or an infinity, which JSON doesn't know; leave it out."
+        ) from None
+    if size_bytes > MAX_DATA_BYTES:
         raise Invalid(
             f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link.",
             code="data-too-large",

@@ -313,9 +313,12 @@ class Feed:
             waits = [asyncio.create_task(self._urgent.wait())]
             if not quiet_before:
                 waits.append(asyncio.create_task(self._news.wait()))
-            _, pending = await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
+            try:
+                await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                # Also if this wait is cancelled: nobody else knows of them.
+                for wait in waits:
+                    wait.cancel()
             if not quiet_before and self._news.is_set():
                 deadline = time.monotonic() + QUIET_READ_PAUSE_SECONDS
         self._urgent.clear()

@@ -15,7 +15,7 @@ from api.live.agents import AgentConnection, check_turn
 from api.live.channels import check_item
 from api.live.receipts import Settled
 from waystation.models.base import Frozen
-from waystation.models.events import MAX_NAME_CHARACTERS, Actor, Identifier, Item, Role, Write
+from waystation.models.events import MAX_NAME_CHARACTERS, Actor, Identifier, OrderedItems, Role, Write
 from waystation.models.refusals import Refusal
 
 POST_TIMEOUT_SECONDS = 10.0
@@ -49,8 +49,8 @@ class PostedEvents(Frozen):
     writer: Identifier
     name: str | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
     turn_id: Identifier | None = None
-    attempt: int = Field(default=0, ge=0)
-    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=1_000)]
+    attempt: int = Field(default=0, ge=0, strict=True)
+    items: Annotated[OrderedItems, Field(min_length=1, max_length=1_000)]
 
 
 class Accepted(Frozen):
@@ -117,7 +117,7 @@ async def post_events(session_id: SessionPath, body: PostedEvents, caller: Calle
     async with parts.channels.use(session_id) as channel:
         if channel.feed.closed:
             raise Conflict("The session is closed; start another one.", code="session-closed")
-        poster = _Poster(max(item.n for item in body.items))
+        poster = _Poster(body.items[-1].n)
         try:
             await channel.write(write, poster, flush=True)
             await asyncio.wait_for(poster.done, POST_TIMEOUT_SECONDS)

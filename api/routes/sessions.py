@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from temporalio.workflow import UpdateMethodMultiParam
 
 from api.auth import Action, Principal, check_session_id, speaker
+from api.cursors import read_cursor
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
@@ -165,15 +166,16 @@ async def replay(
     session_id: SessionPath,
     caller: Caller,
     parts: Parts,
-    after: Annotated[int, Query(ge=0, description="The cursor: events after this seq.")] = 0,
+    after: Annotated[str, Query(description="The cursor: events after this seq.")] = "0",
     limit: Annotated[int, Query(ge=1, le=MAX_REPLAY_EVENTS)] = MAX_REPLAY_EVENTS,
 ) -> ReplayPage:
     """Returns one page of durable events, bounded in bytes too: follow ``next_after`` while ``more``."""
     caller.require(Action.READ, session_id)
-    page = await parts.gateway.replay(session_id, after, limit)
-    if after > page.tip:
+    cursor = read_cursor(after)
+    page = await parts.gateway.replay(session_id, cursor, limit)
+    if cursor > page.tip:
         raise Invalid(
-            f"The cursor {after} is beyond the newest event, {page.tip}.", code="wrong-cursor", tip=page.tip
+            f"The cursor {cursor} is beyond the newest event, {page.tip}.", code="wrong-cursor", tip=page.tip
         )
     return page
 

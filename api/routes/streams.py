@@ -15,9 +15,10 @@ from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisc
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth import Action, Principal, check_session_id
+from api.cursors import read_cursor
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import DoorRoute
-from api.errors import PROBLEM_RESPONSES, Invalid, Problem, Unauthenticated
+from api.errors import PROBLEM_RESPONSES, Invalid, Problem, Unauthenticated, malformed
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
 from api.live.feeds import Feed
 from api.live.sockets import (
@@ -50,12 +51,7 @@ _OBJECT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 
 def _cursor(header: str | None, query: str | None) -> int:
     """Returns where to resume: the header, which browsers send by themselves, overrides the query."""
-    given = header or query or "0"
-    if not given.isascii() or not given.isdigit() or len(given) > 18:
-        raise Invalid(
-            f"The cursor '{given[:40]}' is not a number; use the seq of the last event.", code="wrong-cursor"
-        )
-    return int(given)
+    return read_cursor(header or query or "0")
 
 
 def _lifetime_seconds(parts: ApiParts, principal: Principal) -> float:
@@ -184,10 +180,7 @@ class ClientSocket:
         try:
             if len(raw) > MAX_COMMAND_BYTES:
                 raise Invalid(f"A command has at most {MAX_COMMAND_BYTES} bytes.", code="command-too-large")
-            answer |= {"ok": True, "data": await self._do(_COMMAND.validate_json(raw))}
-        except ValidationError as error:
-            problem: Problem = Invalid(f"Malformed command: {error.errors()[0]['msg']}", code="bad-command")
-            answer |= {"ok": False, "problem": problem.body()}
+            answer |= {"ok": True, "data": await self._do(_read_command(raw))}
         except Problem as problem:
             answer |= {"ok": False, "problem": problem.body()}
         await self._send(_json(answer))
@@ -214,10 +207,19 @@ class ClientSocket:
                 raise too_slow() from None
 
 
+def _read_command(raw: str) -> Command:
+    try:
+        return _COMMAND.validate_python(read_json(raw))
+    except ForeignJsonError as error:
+        raise Invalid(f"The command is {error}.", code="bad-command") from error
+    except ValidationError as error:
+        raise malformed("command", error.errors(), code="bad-command") from error
+
+
 def _request_of(raw: str) -> str | None:
     """Returns the id to answer under, even if the rest of the command is malformed."""
     try:
-        command = read_json(raw)
+        command = read_json(raw, allow_nan=True)
     except ForeignJsonError:
         return None
     request = command.get("request") if isinstance(command, dict) else None

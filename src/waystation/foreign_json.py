@@ -20,8 +20,10 @@ class ForeignJsonError(ValueError):
     """A text from outside is not JSON, or is nested too deeply."""
 
 
-def read_json(raw: bytes | str) -> JsonValue:
+def read_json(raw: bytes | str, *, allow_nan: bool = False) -> JsonValue:
     """Returns a document as Python values. Refuses NaN and infinities, and half a surrogate pair.
+
+    ``allow_nan`` takes NaN and infinities: to find the id of what is then refused.
 
     >>> read_json(b'{"a": [1, 2]}')
     {'a': [1, 2]}
@@ -34,7 +36,7 @@ def read_json(raw: bytes | str) -> JsonValue:
         ForeignJsonError: It is not JSON, or is nested more than ``MAX_NESTING`` levels deep.
     """
     try:
-        value: JsonValue = from_json(raw, allow_inf_nan=False)
+        value: JsonValue = from_json(raw, allow_inf_nan=allow_nan)
     except ValueError as error:
         if "recursion" in str(error):
             raise ForeignJsonError(_TOO_DEEP) from None

@@ -92,6 +92,7 @@ async def test_what_a_turn_survives_leaves_nothing_open(running: Running, text: 
         ("result that is deep", "nested more than"),
         ("result that is long", "at most 1,048,576 bytes of JSON"),
         ("result that is no json", "valid JSON"),
+        ("more tools than may be open", "200 tool calls are open already"),
         ("error with half a character", "ValueError: a\N{REPLACEMENT CHARACTER}b"),
     ],
 )

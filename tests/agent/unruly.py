@@ -1,6 +1,7 @@
 """An agent that ends its turns in every way that a turn can end: ``tests.agent.unruly:agent``."""
 
 import asyncio
+import contextlib
 import sys
 
 from waystation.agent import Agent, RetryTurn, Turn
@@ -131,6 +132,12 @@ async def result_that_is_no_json(turn: Turn) -> object:
 
 async def result_with_half_a_character(turn: Turn) -> object:
     return {"a\ud800": ["\udc00b"]}
+
+
+async def more_tools_than_may_be_open(turn: Turn) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(1_000):
+            await stack.enter_async_context(turn.tool("search"))
 
 
 async def error_with_half_a_character(turn: Turn) -> None:

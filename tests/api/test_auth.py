@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from starlette.requests import HTTPConnection
 
 from api.auth import Authenticator, TokenRequest
@@ -38,3 +38,11 @@ async def test_a_token_of_a_host_whose_clock_differs_is_good_until_it_expires(
     else:
         with pytest.raises(Unauthenticated):
             await authenticator.authenticate(connection(minted.token))
+
+
+@pytest.mark.parametrize("seconds", [True, "60", 1.0])
+def test_a_tokens_lifetime_is_a_number(seconds: object) -> None:
+    with pytest.raises(ValidationError, match="ttl_seconds"):
+        TokenRequest.model_validate(
+            {"role": "client", "subject": "ada", "sessions": ["s"], "ttl_seconds": seconds}
+        )

@@ -24,6 +24,7 @@ from waystation.models.events import (
     Write,
     is_agent_writable,
 )
+from waystation.models.needs import what_is_missing
 from waystation.models.refusals import (
     MAX_OPEN_MESSAGES,
     MAX_OPEN_TOOLS,
@@ -247,6 +248,8 @@ class SessionLog:
         """Takes an item, or returns why it can't be taken."""
         if len(self.state.refusals.get(write.writer, ())) >= MAX_REFUSALS_PER_WRITER:
             return RefusalCode.TOO_MANY_REFUSALS
+        if what_is_missing(item):
+            return RefusalCode.BAD_ITEM
         match item.type:
             case EventType.MESSAGE_STARTED:
                 return self._start_message(write, item, now, accepted, muted=muted)
@@ -263,10 +266,7 @@ class SessionLog:
             case EventType.TOOL_CALLED:
                 return self._call_tool(write, item, now, accepted)
             case EventType.TOOL_RETURNED:
-                code = self._append_item(write, item, now, accepted)
-                if code is None:
-                    self._forget_tool(write.turn_id, item.data.get("call_id"))
-                return code
+                return self._end_tool(write, item, now, accepted)
             case _:
                 return self._append_item(write, item, now, accepted)
 
@@ -291,6 +291,17 @@ class SessionLog:
             self._forget_tool(turn_id, call_id)
             tool = OpenTool(actor=write.actor, turn_id=turn_id, call_id=call_id, name=item.data.get("name"))
             self.state.tools.append(tool)
+        return code
+
+    def _end_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> RefusalCode | None:
+        turn_id, call_id = write.turn_id, item.data.get("call_id")
+        is_open = any((tool.turn_id, tool.call_id) == (turn_id, call_id) for tool in self.state.tools)
+        # Outside turns, one writer may report what another has called: nobody keeps account of those calls.
+        if turn_id is not None and not is_open:
+            return RefusalCode.UNKNOWN_CALL
+        code = self._append_item(write, item, now, accepted)
+        if code is None:
+            self._forget_tool(turn_id, call_id)
         return code
 
     def _forget_tool(self, turn_id: str | None, call_id: JsonValue) -> None:

@@ -24,11 +24,12 @@ from waystation.buyer.payer import Paid
 from waystation.buyer.products import FoundProduct
 from waystation.client import Session
 from waystation.client.transcript import Message
-from waystation.errors import WaystationError
+from waystation.errors import WaystationError, WriteRefused
 from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, Actor, EventType
 from waystation.models.ingest import FinishedFrame, SteerFrame
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
+from waystation.models.refusals import MAX_OPEN_TOOLS, REASONS, RefusalCode
 from waystation.models.sessions import Spawn, TurnInput
 from waystation.redaction import redact
 from waystation.surrogates import hold_back_half, mend
@@ -150,7 +151,7 @@ class Turn:
         self._purse = purse
         self._open: MessageWriter | None = None
         self._cut_off: list[MessageWriter] = []
-        self._count = 0
+        self._count = self._open_calls = 0
         self._spawned: Counter[str] = Counter()
         self._steers: list[SteerFrame] = []
         self._steers_seen: set[str] = set()
@@ -240,16 +241,22 @@ class Turn:
 
         Raises:
             ValueError: The arguments or the result can't be shown.
+            WriteRefused: 200 calls of this turn are open already (``too-many-tools``), or something written
+                earlier was refused.
 
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
         """
         await self.end_message()
+        if self._open_calls >= MAX_OPEN_TOOLS:
+            # The session would say the same, but only after its author has gone on for a while.
+            raise WriteRefused(409, RefusalCode.TOO_MANY_TOOLS, REASONS[RefusalCode.TOO_MANY_TOOLS])
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name)
         shown = {"call_id": call.id, "name": name}
         more = {"kind": kind} if kind else {}
         await self._writer.write(EventType.TOOL_CALLED, {**shown, "arguments": arguments, **more})
+        self._open_calls += 1
         try:
             yield call
             await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})
@@ -258,6 +265,8 @@ class Turn:
             with contextlib.suppress(WaystationError):
                 self._writer.put(EventType.TOOL_RETURNED, {**shown, "error": brief(error)})
             raise
+        finally:
+            self._open_calls -= 1
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.

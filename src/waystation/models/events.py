@@ -9,6 +9,7 @@ import json
 import re
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_serializer
@@ -206,10 +207,21 @@ class Item(Frozen):
     last one's. The workflow drops numbers it has seen, so sending again is harmless.
     """
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, strict=True)
     type: str = Field(max_length=80)
     message_id: Identifier | None = None
     data: BoundedObject = Field(default_factory=dict)
+
+
+def _check_order(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    for before, item in pairwise(items):
+        if item.n <= before.n:
+            raise ValueError(f"n must grow from item to item, but {item.n} follows {before.n}")
+    return items
+
+
+OrderedItems = Annotated[tuple[Item, ...], AfterValidator(_check_order)]
+"""Items as a writer sends them. Out of order, the lower numbers would be taken for repeats and dropped."""
 
 
 class Write(Frozen):

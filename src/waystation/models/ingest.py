@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from waystation.models.base import Frozen, FrozenOpen
-from waystation.models.events import Actor, Identifier, Item, SessionId
+from waystation.models.events import Actor, Identifier, OrderedItems, SessionId
 from waystation.models.sessions import Spawn
 
 
@@ -20,8 +20,8 @@ class OpenFrame(Frozen):
     writer: Identifier
     actor: Actor
     turn_id: Identifier | None = None
-    attempt: int = Field(default=0, ge=0)
-    after: int | None = Field(default=None, ge=0)
+    attempt: int = Field(default=0, ge=0, strict=True)
+    after: int | None = Field(default=None, ge=0, strict=True)
     """Where in the session the turn began: later events that concern the turn are sent first."""
 
 
@@ -30,7 +30,7 @@ class WriteFrame(Frozen):
 
     op: Literal["write"] = "write"
     writer: Identifier
-    items: tuple[Item, ...] = Field(default=(), max_length=20_000)
+    items: OrderedItems = Field(default=(), max_length=20_000)
     flush: bool = False
 
 

@@ -21,6 +21,7 @@ class RefusalCode(StrEnum):
 
     BAD_TYPE = "bad-type"
     BAD_DELTA = "bad-delta"
+    BAD_ITEM = "bad-item"
     DATA_TOO_LARGE = "data-too-large"
     GAP = "gap"
     MESSAGE_ID_TAKEN = "message-id-taken"
@@ -34,6 +35,7 @@ class RefusalCode(StrEnum):
     TOO_MANY_TOOLS = "too-many-tools"
     TURN_OVER = "turn-over"
     TURN_STOPPED = "turn-stopped"
+    UNKNOWN_CALL = "unknown-call"
     UNKNOWN_MESSAGE = "unknown-message"
     UNKNOWN_STEER = "unknown-steer"
 
@@ -41,6 +43,10 @@ class RefusalCode(StrEnum):
 REASONS: Final[dict[RefusalCode, str]] = {
     RefusalCode.BAD_TYPE: "Agents write message.*, tool.*, steer.consumed and data.<name>.",
     RefusalCode.BAD_DELTA: "A message.delta needs message_id and data {offset: int >= 0, text: str}.",
+    RefusalCode.BAD_ITEM: (
+        "It lacks what its type needs: message.* a message_id, tool.* call_id and name, "
+        "steer.consumed a steer_id; text is a string."
+    ),
     RefusalCode.DATA_TOO_LARGE: (
         f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link."
     ),
@@ -62,6 +68,7 @@ REASONS: Final[dict[RefusalCode, str]] = {
     ),
     RefusalCode.TURN_OVER: "The turn isn't running, or a later attempt runs.",
     RefusalCode.TURN_STOPPED: "The turn has been stopped; only text of its open messages still counts.",
+    RefusalCode.UNKNOWN_CALL: "No such tool call is open in this turn; call first, and return once.",
     RefusalCode.UNKNOWN_MESSAGE: "This writer has no such message; start it, or complete it with text.",
     RefusalCode.UNKNOWN_STEER: "No such steer waits for this turn.",
 }

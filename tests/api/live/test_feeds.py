@@ -169,6 +169,15 @@ async def test_pages_for_those_who_resume_are_not_kept_without_end(log: SessionL
         await feed.stop()
 
 
+async def test_a_feed_that_stops_while_it_waits_leaves_no_task_behind(log: SessionLog) -> None:
+    before = asyncio.all_tasks()
+    feed, _ = await open_feed(Workflow(log))
+    await eventually(lambda: len(asyncio.all_tasks() - before) >= 3)  # the reader, and what it waits for
+    await feed.stop()
+    await asyncio.sleep(0)
+    assert not asyncio.all_tasks() - before
+
+
 async def test_who_comes_and_goes_is_told_now_and_then_and_at_last(log: SessionLog) -> None:
     """Each telling goes to everyone and names everyone: one for each arrival would grow with the cube."""
     feed, _ = await open_feed(Workflow(log))

@@ -3,11 +3,15 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
+from api.errors import Invalid
+from api.live.channels import check_item
 from api.live.receipts import Author, Handed, Receipts, Settled, settle
+from api.routes.ingest import PostedEvents
 from tests.api.live.test_feeds import BOT, NOW
 from waystation.models.events import Item, Write
+from waystation.models.ingest import WriteFrame
 from waystation.models.refusals import (
     MAX_OPEN_MESSAGES,
     MAX_OPEN_TOOLS,
@@ -112,8 +116,28 @@ def _open(count: int) -> list[Item]:
 
 
 def _called(count: int) -> list[Item]:
-    return [item(n, "tool.called", call_id=str(n)) for n in range(1, count + 1)]
+    return [item(n, "tool.called", call_id=str(n), name="search") for n in range(1, count + 1)]
 
+
+MALFORMED = [
+    item(1, "message.started"),
+    item(1, "message.completed", text="to whom"),
+    item(1, "message.completed", "m", text=5),
+    item(1, "message.completed", "m", text=None),
+    *(
+        item(1, kind, **data)
+        for kind in ("tool.called", "tool.returned")
+        for data in (
+            {},
+            {"call_id": "a"},
+            {"name": "a"},
+            {"call_id": 1, "name": "a"},
+            {"call_id": "", "name": "a"},
+        )
+    ),
+    item(1, "tool.called", call_id="a", name=None),
+    item(1, "steer.consumed", steer_id=7),
+]
 
 REFUSED: list[tuple[str, list[Item], dict[int, RefusalCode]]] = [
     (
@@ -144,7 +168,19 @@ REFUSED: list[tuple[str, list[Item], dict[int, RefusalCode]]] = [
     ),
     ("type", [item(1, "turn.completed"), item(2, "data.x")], {1: RefusalCode.BAD_TYPE}),
     ("size", [item(1, "data.x", big="x" * 70_000)], {1: RefusalCode.DATA_TOO_LARGE}),
-    ("no steer", [item(1, "steer.consumed"), item(2, "data.x")], {1: RefusalCode.UNKNOWN_STEER}),
+    ("no steer", [item(1, "steer.consumed"), item(2, "data.x")], {1: RefusalCode.BAD_ITEM}),
+    *((f"malformed {one.type} {one.data}", [one], {1: RefusalCode.BAD_ITEM}) for one in MALFORMED),
+    (
+        "no such call",
+        [
+            item(1, "tool.called", call_id="a", name="search"),
+            *(
+                item(n, "tool.returned", call_id=call, name="search")
+                for n, call in ((2, "b"), (3, "a"), (4, "a"))
+            ),
+        ],
+        dict.fromkeys((2, 4), RefusalCode.UNKNOWN_CALL),
+    ),
 ]
 
 
@@ -161,6 +197,33 @@ def test_a_refused_item_is_named_and_costs_no_other(
     assert log.state.refused == len(refused)
 
 
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_what_the_log_would_refuse_as_malformed_is_refused_before_with_its_place(malformed: Item) -> None:
+    with pytest.raises(Invalid, match=r"(message_id|data\.\w+): ") as refused:
+        check_item(malformed)
+    assert refused.value.code == "bad-item"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_no_item_carries_what_json_does_not_know(number: float) -> None:
+    with pytest.raises(Invalid, match="NaN"):
+        check_item(item(1, "data.x", deep=[number]))
+
+
+@pytest.mark.parametrize("numbers", [(2, 1), (1, 1), (1, 3, 2)])
+def test_items_out_of_order_are_refused_not_taken_for_repeats(numbers: tuple[int, ...]) -> None:
+    items = [{"n": n, "type": "data.x"} for n in numbers]
+    for model, more in ((PostedEvents, {}), (WriteFrame, {"op": "write"})):
+        with pytest.raises(ValidationError, match="must grow"):
+            model.model_validate({"writer": "w", "items": items, **more})
+
+
+def test_a_steer_of_which_the_session_knows_nothing_is_refused() -> None:
+    log = SessionLog()
+    taken = log.accept(write(item(1, "steer.consumed", steer_id="s")), NOW, lambda steer_id: False)
+    assert taken.codes == [RefusalCode.UNKNOWN_STEER]
+
+
 def test_a_stopped_turn_is_told_what_does_not_count() -> None:
     log = SessionLog()
     log.open_fence("t1", 1)
@@ -168,7 +231,7 @@ def test_a_stopped_turn_is_told_what_does_not_count() -> None:
     log.mute("t1")
     late = [
         item(2, "message.delta", "m", offset=1, text="b"),
-        item(3, "tool.called", call_id="1"),
+        item(3, "tool.called", call_id="1", name="search"),
         item(4, "message.completed", "m"),
     ]
     listener = told(log, write(*late, turn_id="t1"))

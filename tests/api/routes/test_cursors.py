@@ -26,6 +26,13 @@ async def test_a_cursor_ahead_of_what_this_process_has_read_is_followed_up(
         async with client.http.stream("GET", url, headers=headers) as resumed:
             assert resumed.status_code == 200, await resumed.aread()
 
+    for cursor in ("x", "1_0", " 3", "-1", "1.0", "\u00b2", "9" * 30, "9999"):
+        for what in ("events", "replay"):
+            answer = await client.http.get(
+                f"{stack.url}/sessions/{session.id}/{what}", params={"after": cursor}, headers=client.headers
+            )
+            assert (answer.status_code, answer.json()["code"]) == (422, "wrong-cursor"), (what, cursor)
+
     refused = await client.http.get(url, headers={**client.headers, "Last-Event-ID": "9999"})
     assert refused.status_code == 422
     assert refused.json()["code"] == "wrong-cursor"

@@ -583,8 +583,15 @@ async def test_the_socket(stack: Stack, client: Client) -> None:
         bad = await ask("send", text="")
         assert bad["ok"] is False
         assert bad["problem"]["status"] == 422
-        await socket.send("nonsense")
-        assert (await until("answer"))["problem"]["code"] == "bad-command"
+        assert bad["problem"]["errors"][0]["at"] == "send.body.text"
+        for message_id in ("given", None):
+            nan = await ask("send", text="x", message_id=message_id, data={"x": float("nan")})
+            assert nan["problem"]["code"] == "bad-command"
+        for nonsense in ("nonsense", "5", "{}"):
+            await socket.send(nonsense)
+            problem = (await until("answer"))["problem"]
+            assert problem["code"] == "bad-command"
+            assert "command" in problem["detail"]
         await ask("send", text="tokens=1 rate=0")
         await until("turn.completed")
     assert seqs == sorted(set(seqs))
@@ -605,9 +612,11 @@ async def test_an_agents_key_writes_as_an_agent_only(stack: Stack, client: Clien
             await socket.send(json.dumps(frame))
             (answer,) = json.loads(await socket.recv())
             assert (answer["op"], answer["code"]) == ("problem", "bad-actor")
-        await socket.send("[")
-        (answer,) = json.loads(await socket.recv())
-        assert answer["code"] == "bad-frame"
+        for frame, place in (("[", "frame: "), ("5", "frame: "), ('{"op": "close"}', "close.writer: ")):
+            await socket.send(frame)
+            (answer,) = json.loads(await socket.recv())
+            assert answer["code"] == "bad-frame"
+            assert answer["detail"].startswith(place)
 
 
 async def test_the_socket_refuses_with_a_problem(stack: Stack, client: Client) -> None:

@@ -98,7 +98,7 @@ def test_a_tool_whose_end_was_never_reported_is_closed_with_its_turn(finish: str
     )
     if finish == "stopped":
         log.mute("t1")
-        late = ("tool.returned", "x", {"call_id": "a", "result": "too late"})
+        late = ("tool.returned", "x", {"call_id": "a", "name": "search", "result": "too late"})
         assert log.accept(write("t1", late, writer="w2"), NOW).refused == 1
     log = SessionLog(LogState.model_validate_json(log.state.model_dump_json()))
     if finish:

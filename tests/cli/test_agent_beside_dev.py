@@ -7,8 +7,6 @@ import pytest
 
 from tests.cli.commands import DevProcess, run
 from tests.support import eventually
-from tests.world.dev import COMMAND
-from tests.world.process import Process
 from waystation.dev.local import AGENT_FILE, read_agent_environment, write_private
 
 PARROT = """
@@ -31,7 +29,7 @@ KNOWN = {
 
 async def test_an_agent_in_the_folder_of_a_dev_takes_turns(dev: DevProcess) -> None:
     (dev.folder / "my_parrot.py").write_text(PARROT)
-    with Process(*COMMAND, "agent", "my_parrot:agent", log=dev.folder / "parrot.log", cwd=dev.folder):
+    with dev.agents_beside("my_parrot:agent"):
         dev.session("start", "parrot", "--id", "beside", "-m", "hello")
         await eventually(lambda: dev.count("beside", "turn.completed"), within=40, what="the agent answers")
 

@@ -45,6 +45,10 @@ class Dev:
         path = self.folder / ".waystation" / "run" / f"{name}.pid"
         return int(path.read_text()) if path.exists() and path.read_text().strip() else None
 
+    def agents_beside(self, *references: str) -> Process:
+        """Another process with agents, in the same folder; not yet started."""
+        return Process(*COMMAND, "agent", *references, log=self.folder / "beside.log", cwd=self.folder)
+
     async def __aenter__(self) -> Self:
         try:
             return await self.start()

@@ -6,6 +6,7 @@ no handler is without:
 
 - ``drop_unless`` drops a signal that is malformed or can't be handled, and logs that;
 - ``answering`` fails the one update that can't be handled;
+- ``starting`` begins nothing where a workflow was started with anything but its one input;
 - ``ending`` ends a workflow whose ``run`` can't go on, with a reason. What moves money first undoes what it
   holds: that is the business of its ``run``, and this guard is behind it.
 """
@@ -18,11 +19,13 @@ from typing import Any, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
-from waystation.temporal.names import UNEXPECTED
+from waystation.models.base import WorkflowStart
+from waystation.temporal.names import INVALID_ARGUMENT, UNEXPECTED
 from workflows.refusals import refusal
 
 SignalHandler = TypeVar("SignalHandler", bound=Callable[..., object])
 UpdateHandler = TypeVar("UpdateHandler", bound=Callable[..., object])
+Init = TypeVar("Init", bound=Callable[..., None])
 Run = TypeVar("Run", bound=Callable[..., Awaitable[object]])
 
 
@@ -103,13 +106,34 @@ def answering(handler: UpdateHandler) -> UpdateHandler:
     return answered_now  # type: ignore[return-value]
 
 
+def _is_start(arguments: tuple[Any, ...]) -> bool:
+    return len(arguments) == 1 and isinstance(arguments[0], WorkflowStart)
+
+
+def starting(init: Init) -> Init:
+    """Leaves a workflow that was started with no input, ``null``, or several, to ``ending``.
+
+    One input of another form is refused where it is read (``SharedPydanticPayloadConverter``); the SDK hands
+    these through.
+    """
+
+    @functools.wraps(init)
+    def started(self: Any, *arguments: Any) -> None:
+        if _is_start(arguments):
+            init(self, *arguments)
+
+    return started  # type: ignore[return-value]
+
+
 def ending(run: Run) -> Run:
-    """Ends the workflow with a reason where its ``run`` fails on what nobody expected."""
+    """Ends the workflow with a reason: it has no input, or its ``run`` fails on what nobody expected."""
 
     @functools.wraps(run)
-    async def ended(*arguments: Any) -> object:
+    async def ended(self: Any, *arguments: Any) -> object:
+        if not _is_start(arguments):
+            raise refusal(INVALID_ARGUMENT, "Start it with one argument: its input, as an object.")
         try:
-            return await run(*arguments)
+            return await run(self, *arguments)
         except FailureError:
             raise
         except Exception as error:

@@ -9,7 +9,7 @@ import pytest
 from tests.architecture.support import name_of, tree
 from tests.support import ROOT
 
-GUARDS = {"signal": "drop_unless", "update": "answering", "run": "ending"}
+GUARDS = {"init": "starting", "signal": "drop_unless", "update": "answering", "run": "ending"}
 
 
 def unguarded(path: Path) -> Iterator[str]:

@@ -15,10 +15,12 @@ accounted for counts as spent, after time enough to correct it.
 """
 
 import asyncio
+from typing import ClassVar
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from waystation.models.base import WorkflowStart
     from waystation.models.decisions import Cancel
     from waystation.models.mandates import RevokeRequest
     from waystation.models.payments import (
@@ -39,7 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.allowance.payments import AllowancePayments
     from workflows.allowance.state import AllowanceState
     from workflows.calls import CallFailure
-    from workflows.guards import answering, drop_unless, ending
+    from workflows.guards import answering, drop_unless, ending, starting
     from workflows.outbox import Outbox
     from workflows.refusals import INTERNAL_ERROR, refusal, require
 
@@ -49,8 +51,10 @@ MAX_REMEMBERED_ANSWER_BYTES = 512 * 1024
 """Answers that the next run still gives again; of older payments it knows that they were made."""
 
 
-class AllowanceRun(AllowanceOpening):
+class AllowanceRun(AllowanceOpening, WorkflowStart):
     """What starts a run; ``state`` carries it over."""
+
+    CARRIED: ClassVar[frozenset[str]] = frozenset({"state"})
 
     state: AllowanceState | None = None
 
@@ -60,6 +64,7 @@ class Allowance:
     """One budget at one seller. Its workflow id is the root of its payments' idempotency keys."""
 
     @workflow.init
+    @starting
     def __init__(self, run: AllowanceRun) -> None:
         state = run.state
         self._outbox = Outbox(run.start.session_id, numbered=state.notes if state else 0)

@@ -12,6 +12,7 @@ the terms and this workflow's id, made by whoever authenticated the owner.
 import contextlib
 from datetime import datetime, timedelta
 from functools import partial
+from typing import ClassVar
 
 from pydantic import ValidationError
 from temporalio import workflow
@@ -21,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.mandate.rules as rules
     import workflows.policies as policies
     from activities.contract import HolderQuestion, MandateCalls
-    from waystation.models.base import Frozen
+    from waystation.models.base import WorkflowStart
     from waystation.models.mandates import (
         GRANT_NOT_PROVEN,
         CommitRequest,
@@ -38,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import HOLDER_MANDATE_REVOKED
     from waystation.temporal.names import MANDATE_WORKFLOW
-    from workflows.guards import answering, drop_unless, ending
+    from workflows.guards import answering, drop_unless, ending, starting
     from workflows.mandate.rules import MandateLedger, MandateRefusal
     from workflows.proofs import verdict_on
     from workflows.refusals import require
@@ -57,8 +58,10 @@ UNPROVEN_BY = "waystation"
 """Who is said to have revoked a mandate whose grant is not proven."""
 
 
-class MandateStart(Frozen):
+class MandateStart(WorkflowStart):
     """What starts a mandate; ``ledger`` carries it over into a new run."""
+
+    CARRIED: ClassVar[frozenset[str]] = frozenset({"ledger"})
 
     terms: MandateTerms
     proof: Proof | None = None
@@ -71,6 +74,7 @@ class Mandate:
     """Keeps spent + reserved within the cap. Its workflow id is the mandate's id."""
 
     @workflow.init
+    @starting
     def __init__(self, start: MandateStart) -> None:
         # Only a run that this workflow itself renewed has a past; whoever starts one can write anything here.
         ledger = start.ledger if _is_renewed() else None

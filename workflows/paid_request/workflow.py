@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal.messages import PAID_REQUEST
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
-    from workflows.guards import answering, drop_unless, ending
+    from workflows.guards import answering, drop_unless, ending, starting
     from workflows.outbox import Outbox
     from workflows.paid_request.authorization import PaymentAuthorization
     from workflows.paid_request.credential import PaymentCredential
@@ -46,6 +46,7 @@ class PaidRequest:
     """One paid request. Its workflow id is its own id and the root of its idempotency keys."""
 
     @workflow.init
+    @starting
     def __init__(self, start: PaidRequestStart) -> None:
         self._outbox = Outbox(start.session_id)
         journal = PaymentJournal(start, self._outbox)

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.purchases import OrderBinding, OrderEventReceived, OrderEventsStart
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import ORDER_EVENTS, PURCHASE_ORDER_EVENT
-    from workflows.guards import drop_unless, ending
+    from workflows.guards import drop_unless, ending, starting
 
 MAX_EVENTS_WAITING = 100
 
@@ -33,6 +33,7 @@ class OrderEvents:
     """Keeps events and forwards them; lives as long as a purchase follows its order."""
 
     @workflow.init
+    @starting
     def __init__(self, start: OrderEventsStart) -> None:
         self._purchase_id = start.purchase_id
         self._waiting = list(start.waiting)

@@ -17,13 +17,14 @@ The update ``decide`` does the same as ``approve`` and ``reject`` and tells the 
 import asyncio
 import contextlib
 from datetime import timedelta
+from typing import ClassVar
 
 from pydantic import ValidationError
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
-    from waystation.models.base import Frozen
+    from waystation.models.base import WorkflowStart
     from waystation.models.decisions import Approve, Cancel, Decision, Reject
     from waystation.models.mandates import RevokeRequest
     from waystation.models.purchases import (
@@ -40,7 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal.names import PURCHASE_WORKFLOW
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
-    from workflows.guards import answering, drop_unless, ending
+    from workflows.guards import answering, drop_unless, ending, starting
     from workflows.outbox import Outbox
     from workflows.purchase.approval import PurchaseApproval
     from workflows.purchase.authorization import PurchaseAuthorization
@@ -62,8 +63,10 @@ MAX_SURPRISES = 3
 """Errors that nobody expected, in one run, before the purchase is no longer undone in order but ended."""
 
 
-class PurchaseStart(Frozen):
+class PurchaseStart(WorkflowStart):
     """What starts a purchase; ``state`` carries it over into a new run."""
+
+    CARRIED: ClassVar[frozenset[str]] = frozenset({"state"})
 
     request: PurchaseRequest
     state: PurchaseState | None = None
@@ -76,6 +79,7 @@ class Purchase:
     """One purchase. Its workflow id is the purchase's id, and the root of its idempotency keys."""
 
     @workflow.init
+    @starting
     def __init__(self, start: PurchaseStart) -> None:
         state = start.state or opening_state(start.request, at=workflow.now())
         outbox = Outbox(start.request.session_id, numbered=start.notes, on_closed=self._session_is_closed)

@@ -17,7 +17,7 @@ from temporalio.workflow import ActivityCancellationType
 with workflow.unsafe.imports_passed_through():
     from pydantic import Field
 
-    from waystation.models.base import Frozen
+    from waystation.models.base import WorkflowStart
     from waystation.models.sessions import SessionLimits, TurnAttempt, TurnEnded, TurnInput, TurnResult
     from waystation.temporal.calls import (
         UnreadableResultError,
@@ -42,7 +42,7 @@ MAX_DETAIL_CHARACTERS = 2_000
 Report = TypeVar("Report", TurnAttempt, TurnEnded)
 
 
-class TurnPlan(Frozen):
+class TurnPlan(WorkflowStart):
     """The input of ``AgentTurn``."""
 
     turn: TurnInput

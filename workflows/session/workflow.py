@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from temporalio import workflow
 from temporalio.exceptions import TemporalError
@@ -20,6 +21,7 @@ from temporalio.workflow import ParentClosePolicy
 with workflow.unsafe.imports_passed_through():
     from pydantic import BaseModel, Field, JsonValue
 
+    from waystation.models.base import WorkflowStart
     from waystation.models.decisions import Cancel
     from waystation.models.events import MONEY_TYPES, SYSTEM, EventType, Publish
     from waystation.models.sessions import (
@@ -48,7 +50,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import PURCHASE_TURN_STOPPED, TURN_CHECK
-    from workflows.guards import answering, drop_unless, ending
+    from workflows.guards import answering, drop_unless, ending, starting
     from workflows.policies import CHECK_TURNS_EVERY
     from workflows.refusals import refusal, require
     from workflows.session.log import LogState, SessionLog
@@ -76,8 +78,10 @@ class SessionState(BaseModel):
     """When to look whether turns that earlier runs have started are still there."""
 
 
-class SessionInput(StartSession):
+class SessionInput(StartSession, WorkflowStart):
     """The workflow's input: what starts a session, and what it carries across continue-as-new."""
+
+    CARRIED: ClassVar[frozenset[str]] = frozenset({"state"})
 
     state: SessionState | None = None
 
@@ -96,6 +100,7 @@ class AgentSession:
     """The workflow of a session; its workflow id is the session's id."""
 
     @workflow.init
+    @starting
     def __init__(self, start: SessionInput) -> None:
         self._start = start.model_copy(update={"state": None})
         self._id = workflow.info().workflow_id

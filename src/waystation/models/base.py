@@ -1,6 +1,6 @@
 """The base of every contract model: immutable, and closed to unknown fields."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 
@@ -27,6 +27,13 @@ class FrozenOpen(BaseModel):
     """An immutable model for what we *read* from newer peers: unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class WorkflowStart(Frozen):
+    """What a workflow is started with, by anybody who may start one, and what its next run begins with."""
+
+    CARRIED: ClassVar[frozenset[str]] = frozenset()
+    """The fields that only an earlier run fills: where they can't be read, this version is the wrong one."""
 
 
 Record = TypeVar("Record", bound=BaseModel)

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, WorkflowStart
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Sealed
 from waystation.models.times import Instant
@@ -276,7 +276,7 @@ FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
 )
 
 
-class PaidRequestStart(Frozen):
+class PaidRequestStart(WorkflowStart):
     """What starts a PaidRequest workflow, whose workflow id is the paid request's id.
 
     ``max_price`` also fixes the currency: offers in another one aren't taken, and amounts are never

@@ -5,7 +5,7 @@ seller stated in structured form, in integer minor units.
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from waystation.models.base import Frozen
+from waystation.models.base import Frozen, WorkflowStart
 from waystation.models.commerce import (
     Address,
     AuthenticationOutcome,
@@ -406,8 +406,10 @@ class OrderBinding(Frozen):
     purchase_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PURCHASE_ID_LENGTH_CHARS)]
 
 
-class OrderEventsStart(Frozen):
+class OrderEventsStart(WorkflowStart):
     """What starts an OrderEvents workflow, and what carries over into a new run."""
+
+    CARRIED: ClassVar[frozenset[str]] = frozenset({"waiting"})
 
     purchase_id: str | None = None
     waiting: tuple[OrderEventReceived, ...] = ()

@@ -4,13 +4,19 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
+from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.exceptions import ApplicationError
 
+from waystation.models.base import WorkflowStart
 from waystation.models.sessions import LogReading, ReplayPage
+from waystation.temporal.names import INVALID_ARGUMENT
 
 INLINE_FIELD: Final = "waystation-inline"
 """Metadata of a payload that external storage leaves alone, whatever its size."""
+
+MAX_REASON_CHARACTERS: Final = 2_000
 
 
 @cache
@@ -36,6 +42,35 @@ class SharedPydanticPayloadConverter(PydanticPayloadConverter):
             if isinstance(value, ReplayPage | LogReading):
                 payload.metadata[INLINE_FIELD] = b"true"
         return payloads
+
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
+        """Reads payloads.
+
+        Raises:
+            ApplicationError: A workflow was started with something else than its input. It ends the workflow;
+                any other error would make Temporal repeat the task forever.
+        """
+        try:
+            return super().from_payloads(payloads, type_hints)
+        except ValidationError as error:
+            if (refused := _refused_start(type_hints, error)) is None:
+                raise
+            raise refused from None
+
+
+def _refused_start(type_hints: list[type] | None, error: ValidationError) -> ApplicationError | None:
+    """Returns what ends a workflow that was started with this; ``None`` if it is no input of a workflow, or
+    what an earlier run carried over, which another version of this code can read.
+    """
+    [model] = type_hints if type_hints and len(type_hints) == 1 else [None]
+    if not (isinstance(model, type) and issubclass(model, WorkflowStart)):
+        return None
+    wrong = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(item["loc"] and item["loc"][0] in model.CARRIED for item in wrong):
+        return None
+    reasons = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'input'}: {item['msg']}" for item in wrong)
+    message = f"This is no {model.__name__} object. {reasons}"[:MAX_REASON_CHARACTERS]
+    return ApplicationError(message, type=INVALID_ARGUMENT, non_retryable=True)
 
 
 def is_inline(payload: Payload) -> bool:

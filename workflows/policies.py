@@ -211,3 +211,7 @@ AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
 
 CHALLENGE_MARGIN: Final = timedelta(seconds=20)
 """A challenge this close to its end is asked for again (at the same terms) before anything is minted."""
+
+SHORTEST_RUN: Final = timedelta(seconds=1.5)
+"""No session continues as new before. Temporal puts off the first task of a run that follows one of less than
+a second, and adds to that pause with each such run; updates and queries fail in the meantime."""

@@ -51,7 +51,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import PURCHASE_TURN_STOPPED, TURN_CHECK
     from workflows.guards import answering, drop_unless, ending, starting
-    from workflows.policies import CHECK_TURNS_EVERY
+    from workflows.policies import CHECK_TURNS_EVERY, SHORTEST_RUN
     from workflows.refusals import refusal, require
     from workflows.session.log import LogState, SessionLog
     from workflows.session.people import People, PeopleState
@@ -63,6 +63,8 @@ with workflow.unsafe.imports_passed_through():
 
 DEADLINES = "session-deadlines"
 """Runs that began before sessions had deadlines go on without them."""
+SHORTEST_RUNS = "session-shortest-runs"
+"""Runs that have continued as new within ``SHORTEST_RUN`` are replayed so."""
 
 
 class SessionState(BaseModel):
@@ -109,6 +111,7 @@ class AgentSession:
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
         self._watching: set[asyncio.Task[None]] = set()
+        self._ripe = False
         self._turns = Turns(
             self._state.turns,
             Identity(self._id, start.agent, start.limits),
@@ -141,7 +144,7 @@ class AgentSession:
                     raise
                 workflow.logger.exception("The session can't go on; it is closed")
                 self.close(Close(reason="An error that nobody expected ended the session."))
-            if self._should_continue_as_new():
+            if self._ripe and self._should_continue_as_new():
                 self._state.runs += 1
                 workflow.continue_as_new(self._start.model_copy(update={"state": self._state}))
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -161,6 +164,19 @@ class AgentSession:
             await workflow.wait_condition(self._may_proceed, timeout=left)
         except TimeoutError:
             self._turns.end_overdue()
+        if self._should_continue_as_new():
+            await self._ripen()
+
+    async def _ripen(self) -> None:
+        """Waits until the run is old enough to continue as new, or has something to do before."""
+        left = workflow.info().workflow_start_time + SHORTEST_RUN - workflow.now()
+        if left > timedelta(0) and workflow.patched(SHORTEST_RUNS):
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: self._has_work() or self._state.turns.closed, timeout=left
+                )
+                return
+        self._ripe = True
 
     async def _check_inherited(self) -> None:
         """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""

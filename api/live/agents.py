@@ -265,6 +265,8 @@ class AgentConnection:
         after = frame.after or 0
         while True:
             page = await writer.channel.feed.page(after)
+            # What the agent now learns of must be on screens before what it then writes, in every process.
+            writer.channel.know(frame.writer, writer, page.next_after)
             for event in page.events:
                 writer.watch(event)
             after = page.next_after

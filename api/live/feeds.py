@@ -1,6 +1,6 @@
 """One reader of each session per API process, and everything its clients are served from it.
 
-A feed hears of news on the live bus and reads it with the ``replay`` query; a slow poll makes
+A feed hears of news on the live bus and reads it with the ``read`` query; a slow poll makes
 up for a bus that is lost. However many clients watch a session, the workflow sees one reader.
 """
 
@@ -80,6 +80,7 @@ class Feed:
         self._changed = asyncio.Event()
         self._watchers: list[Watcher] = []
         self._reader: asyncio.Task[None] | None = None
+        self._stopped = False
 
     # Life
 
@@ -104,6 +105,7 @@ class Feed:
 
     async def stop(self) -> None:
         """Ends the reading and every client's stream."""
+        self._stopped = True
         self.presence.stop()
         self.holds.stop()
         if self._showing:
@@ -121,7 +123,7 @@ class Feed:
         """Settles what Temporal has just taken with the next reading of the log."""
         self._receipts.add(handed)
         if self._reader and self._reader.done():
-            # The session has closed in the meantime; the log still tells what it took before.
+            # The session has closed, or nobody follows it any more; the log still tells what it took before.
             self._start_reading()
 
     def settle_soon(self) -> None:
@@ -285,8 +287,8 @@ class Feed:
         self._reader = asyncio.create_task(self._read_forever(), name=f"feed {self.session_id}")
 
     async def _read_forever(self) -> None:
-        while not self.closed or self._receipts.awaited:
-            if self.closed:
+        while not (self.closed or self._stopped) or self._receipts.awaited:
+            if self.closed or self._stopped:
                 self._urgent.set()
             try:
                 await self._wait_for_news()
@@ -342,6 +344,8 @@ class Feed:
         news = self.holds.read(stops) or page.events or self.closed
         self._release_held()
         self._receipts.read(asked, reading.receipts, closed=page.closed)
+        if asked and self._receipts.awaited:
+            self._urgent.set()
         if news:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()

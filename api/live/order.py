@@ -38,11 +38,6 @@ class WriterOrder:
         """The newest item that reaches screens only with the log."""
         self._held: deque[_Held] = deque()
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits for the log."""
-        return self._behind <= self._decided and not self._held
-
     def know(self, seq: int) -> None:
         """Notes that the writer knows of the event ``seq``: what it writes from now on comes after it."""
         self._after = max(self._after, seq)

@@ -7,13 +7,16 @@ decided, and which of them were refused.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from api import metrics
 from api.errors import Problem
 from waystation.models.refusals import Receipt, Refusal, RefusalCode
 
 logger = logging.getLogger(__name__)
+
+MAX_WRITERS_PER_READING: Final = 100
+"""So that the answer stays below what Temporal transports, whatever was refused."""
 
 
 class Settled(NamedTuple):
@@ -63,8 +66,13 @@ class Receipts:
         self._waiting.extend(handed)
 
     def begin_reading(self) -> tuple[int, tuple[str, ...]]:
-        """Returns what ``read`` is to be told, and which writers to ask about."""
-        return len(self._waiting), tuple(dict.fromkeys(handed.writer for handed in self._waiting))
+        """Returns what ``read`` is to be told, and which writers to ask about: the longest waiting."""
+        writers: dict[str, None] = {}
+        for count, handed in enumerate(self._waiting):
+            if handed.writer not in writers and len(writers) == MAX_WRITERS_PER_READING:
+                return count, tuple(writers)
+            writers[handed.writer] = None
+        return len(self._waiting), tuple(writers)
 
     def read(self, asked: int, receipts: Mapping[str, Receipt], *, closed: bool) -> None:
         """Settles what waited when the log was asked; what came later waits for the next reading."""
@@ -72,7 +80,11 @@ class Receipts:
         for handed in due:
             settled = settle(handed, receipts.get(handed.writer, Receipt()), closed=closed)
             _report(handed, settled.refused)
-            handed.author.settle(settled)
+            try:
+                handed.author.settle(settled)
+            except Exception:
+                # The others must learn what has become of theirs.
+                logger.exception("A writer of %s could not be told what was recorded", handed.session_id)
 
 
 def settle(handed: Handed, receipt: Receipt, *, closed: bool) -> Settled:

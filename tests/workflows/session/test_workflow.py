@@ -483,6 +483,7 @@ async def test_continue_as_new_in_the_middle_of_a_turn(harness: Harness) -> None
                 items=(item,),
             )
             await session.signal(AgentSession.publish, Publish(writes=(write,)))
+            await asyncio.sleep(0.1)  # as no run is shorter than SHORTEST_RUN
         return TurnResult(outcome="completed")
 
     async with agent_of(harness.client, run) as agent:

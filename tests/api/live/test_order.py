@@ -151,7 +151,7 @@ class Pen:
         await self.end()
         mark = self.new_mark()
         self.written.append(mark)
-        await self._write([self._item(kind, {"mark": mark, "call_id": mark})])
+        await self._write([self._item(kind, {"mark": mark, "call_id": mark, "name": "mark"})])
 
     def new_mark(self) -> str:
         return f"{self.name}-x{self.n}"

@@ -789,6 +789,10 @@ async def exists(handle: WorkflowHandle[Any, Any]) -> bool:
     return True
 
 
+async def has_continued(handle: WorkflowHandle[Any, Any]) -> bool:
+    return (await snapshot(handle)).runs > 1
+
+
 async def test_a_turn_that_was_lost_by_an_earlier_run_can_be_stopped_and_the_session_closed(
     harness: Harness,
 ) -> None:
@@ -800,7 +804,7 @@ async def test_a_turn_that_was_lost_by_an_earlier_run_can_be_stopped_and_the_ses
             await handle.execute_update(
                 AgentSession.join, Membership(participant=Actor(id=f"p{person}", role=Role.USER))
             )
-        assert (await snapshot(handle)).runs > 1
+        await eventually(lambda: has_continued(handle))
         await turn.terminate("somebody tidied up")
         await handle.signal(AgentSession.close)
         await handle.result()

@@ -92,6 +92,8 @@ class Terminal:
         self.raw = b""
         pid, self._handle = pty.fork()
         if pid == 0:
+            # Tests that a shell runs in the background inherit a Ctrl-C that does nothing.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.chdir(cwd)
             env = clean_environment() | {"TERM": "xterm-256color"} | environment
             os.execve(sys.executable, command, env)

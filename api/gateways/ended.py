@@ -9,9 +9,10 @@ from waystation.models.base import replaced
 from waystation.models.decisions import Refusal
 from waystation.models.mandates import MandateView
 from waystation.models.payments import AllowanceView, PaidRequestView, PaymentRefusal
-from waystation.models.purchases import PurchaseView
+from waystation.models.purchases import Charge, PurchaseStatus, PurchaseView
 
 RULE: Final = "ended_in_temporal"
+_MAY_CHARGE: Final[frozenset[PurchaseStatus]] = frozenset({"paying", "authentication_required", "confirming"})
 _WHY: Final = "its workflow was ended in Temporal; see there by whom"
 
 
@@ -23,10 +24,16 @@ def ended_mandate(view: MandateView) -> MandateView:
 
 
 def ended_purchase(view: PurchaseView) -> PurchaseView:
-    """Shows it as failed. ``charge`` stays as it was last known."""
+    """Shows it as failed; if the seller may have a token that it can still charge, the charge as unknown."""
     if view.final:
         return view
-    return replaced(view, status="failed", final=True, refusal=Refusal(rule=RULE, message=_WHY))
+    ended = replaced(view, status="failed", final=True, refusal=Refusal(rule=RULE, message=_WHY))
+    may_be_charged = view.payment_tries > 0 or view.status in _MAY_CHARGE
+    known = view.charge is not None and view.charge.status in ("captured", "nothing")
+    if known or not may_be_charged:
+        return ended
+    refusal = Refusal(rule=RULE, message=f"{_WHY}. Money may have moved: ask the processor")
+    return replaced(ended, charge=Charge(status="unknown"), refusal=refusal)
 
 
 def ended_payment(view: PaidRequestView) -> PaidRequestView:

@@ -15,6 +15,8 @@ from waystation.models.commerce import CheckoutStatus
 from waystation.models.mandates import MandateStatus
 
 FOLDERS = ("workflows", "activities", "src/waystation")
+ENDED = "api/gateways/ended.py"
+"""The one place of the API that refuses by a rule."""
 WITHOUT = ("sandbox", "demo", "seller", "session")
 """Folders of other parties, and of sessions, whose codes are documented elsewhere."""
 FAMILIES = {
@@ -53,12 +55,9 @@ class Module:
 
 def modules() -> list[Module]:
     """Returns the files that may refuse money."""
-    return [
-        Module(path)
-        for folder in FOLDERS
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        if not set(path.relative_to(ROOT).parts) & set(WITHOUT)
-    ]
+    paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    kept = [path for path in paths if not set(path.relative_to(ROOT).parts) & set(WITHOUT)]
+    return [Module(path) for path in (*kept, ROOT / ENDED)]
 
 
 def refusal_rules() -> set[str]:

@@ -40,6 +40,7 @@ def test_ordinary_headers_are_accepted(value: str) -> None:
 @given(st.binary(max_size=40))
 def test_every_body_is_accepted(body: bytes) -> None:
     assert PaidHttpRequest(url=URL, body_base64=base64.b64encode(body).decode())
+    assert PaidHttpRequest(url=URL, body_base64=base64.encodebytes(body).decode())  # in lines
 
 
 @pytest.mark.parametrize("text", ["!!", "a", "YQ", "Y Q=="])

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.exceptions import ApplicationError
@@ -53,24 +54,34 @@ class SharedPydanticPayloadConverter(PydanticPayloadConverter):
         try:
             return super().from_payloads(payloads, type_hints)
         except ValidationError as error:
-            if (refused := _refused_start(type_hints, error)) is None:
+            if (refused := _refused_start(payloads, type_hints, error)) is None:
                 raise
             raise refused from None
 
 
-def _refused_start(type_hints: list[type] | None, error: ValidationError) -> ApplicationError | None:
+def _refused_start(
+    payloads: Sequence[Payload], type_hints: list[type] | None, error: ValidationError
+) -> ApplicationError | None:
     """Returns what ends a workflow that was started with this; ``None`` if it is no input of a workflow, or
-    what an earlier run carried over, which another version of this code can read.
+    that of a run that goes on from an earlier one: another version of this code can read it.
     """
     [model] = type_hints if type_hints and len(type_hints) == 1 else [None]
     if not (isinstance(model, type) and issubclass(model, WorkflowStart)):
         return None
-    wrong = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(item["loc"] and item["loc"][0] in model.CARRIED for item in wrong):
+    if _carries_on(payloads, model):
         return None
+    wrong = error.errors(include_url=False, include_context=False, include_input=False)
     reasons = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'input'}: {item['msg']}" for item in wrong)
     message = f"This is no {model.__name__} object. {reasons}"[:MAX_REASON_CHARACTERS]
     return ApplicationError(message, type=INVALID_ARGUMENT, non_retryable=True)
+
+
+def _carries_on(payloads: Sequence[Payload], model: type[WorkflowStart]) -> bool:
+    try:
+        given = from_json(payloads[0].data)
+    except (ValueError, IndexError):
+        return False
+    return isinstance(given, dict) and any(given.get(name) is not None for name in model.CARRIED)
 
 
 def is_inline(payload: Payload) -> bool:

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.gateways.ended import ended_allowance, ended_payment
+from api.gateways.ended import ended_allowance, ended_payment, ended_purchase
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceView, MoneyMoved, PaidRequestView
+from waystation.models.purchases import PurchaseStatus, PurchaseView
 
 SENT = "sha256:0"
 
@@ -42,3 +43,40 @@ def test_an_allowance() -> None:
     ended = ended_allowance(view)
     assert (ended.open, ended.spent, ended.held) == (False, 40, 10)
     assert ended_allowance(ended) == ended
+
+
+@pytest.mark.parametrize(
+    ("status", "tries", "charge", "then"),
+    [
+        ("awaiting_approval", 0, None, None),
+        ("preparing", 0, None, None),
+        ("paying", 0, None, "unknown"),
+        ("confirming", 0, None, "unknown"),
+        ("authentication_required", 0, None, "unknown"),
+        ("payment_declined", 1, None, "unknown"),
+        ("confirming", 1, "awaited", "unknown"),
+        ("confirming", 1, "captured", "captured"),
+        ("undoing", 1, "nothing", "nothing"),
+    ],
+)
+def test_a_purchase(status: PurchaseStatus, tries: int, charge: str | None, then: str | None) -> None:
+    view = PurchaseView.model_validate(
+        {
+            "purchase_id": "p",
+            "status": status,
+            "final": False,
+            "request": {
+                "mandate_id": "m",
+                "seller": "https://shop.example",
+                "currency": "usd",
+                "items": [{"id": "mug"}],
+                "agent": {"id": "shopper"},
+            },
+            "payment_tries": tries,
+            "charge": charge and {"status": charge},
+            "updated_at": datetime(2026, 1, 1, tzinfo=UTC),
+        }
+    )
+    ended = ended_purchase(view)
+    assert (ended.status, ended.final, ended.charge and ended.charge.status) == ("failed", True, then)
+    assert ended_purchase(ended) == ended

@@ -159,6 +159,13 @@ async def test_a_refund_that_only_people_can_make_is_listed_until_they_have(
     assert await seller.paywall.refunds_due() == []
 
 
+async def test_a_price_of_0_in_one_currency_gives_nothing_away(seller: EvmSeller) -> None:
+    cent = Money(amount=0, currency="usd")
+    seller.app.get("/cheap")(seller.paywall.charge(lambda _: (cent, usdc(10)))(injected))
+    async with seller.http() as client:
+        assert (await client.get("/cheap")).status_code == 402
+
+
 @pytest.mark.parametrize("price", [None, usdc(0), (usdc(0),)])
 async def test_a_free_request_of_a_paid_route_is_left_to_fastapi(
     seller: EvmSeller, price: Money | tuple[Money] | None

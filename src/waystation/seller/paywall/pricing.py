@@ -43,8 +43,9 @@ async def prices_of(pricing: Pricing, request: Request) -> tuple[Money, ...]:
     if price is None:
         return ()
     prices = (price,) if isinstance(price, Money) else tuple(price)
-    # Nobody can pay 0: no card is charged for it and no token moves.
-    return () if any(one.amount == 0 for one in prices) else prices
+    # Nobody can pay 0: no card is charged for it and no token moves. A fraction of a cent, rounded down, is
+    # no reason to give away what can be paid for in another currency.
+    return tuple(one for one in prices if one.amount > 0)
 
 
 def headers_digest(request: Request) -> str:

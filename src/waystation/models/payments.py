@@ -168,7 +168,7 @@ def _check_header(pair: HeaderPair) -> HeaderPair:
 
 def _check_base64(text: str) -> str:
     try:
-        base64.b64decode("".join(text.split()), validate=True)  # tools wrap it into lines
+        base64.b64decode("".join(text.splitlines()), validate=True)  # tools wrap it
     except binascii.Error:
         raise ValueError("the body has to be base64") from None
     return text

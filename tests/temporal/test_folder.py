@@ -1,5 +1,6 @@
 """Large sessions over the folder driver, on a real Temporal server with replay at every task."""
 
+import asyncio
 import os
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from waystation.temporal.connect import data_converter
 from waystation.temporal.names import SESSION_FULL
 from waystation.temporal.storage import FolderStorageDriver, prune
 from worker import WORKFLOW_RUNNER, WORKFLOWS
+from workflows.policies import SHORTEST_RUN
 
 RETENTION = timedelta(hours=2)
 LATER = timedelta(hours=5)
@@ -39,7 +41,7 @@ async def converter(folder: Path) -> DataConverter:
 
 
 def stored(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_replayed_whole(
@@ -49,7 +51,7 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
         for turn in range(8):
             await session.say(f"question {turn}")
         await eventually(lambda: _ran(session, 3))
-        files = stored(folder)
+        files = await _all_stored(folder)
         texts = await session.texts()
         assert stored(folder) == files, "reading stores nothing"
         description = await session.handle.describe()
@@ -63,6 +65,15 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
     assert (folder / session.handle.id).is_dir()
     replayer = Replayer(workflows=WORKFLOWS, workflow_runner=WORKFLOW_RUNNER, data_converter=converter)
     await replayer.replay_workflow(history)
+
+
+async def _all_stored(folder: Path) -> list[Path]:
+    """What is stored once no run is about to end any more: for longer than a run waits, nothing was added."""
+    files: list[Path] = []
+    while files != stored(folder):
+        files = stored(folder)
+        await asyncio.sleep(2 * SHORTEST_RUN.total_seconds())
+    return files
 
 
 async def _ran(session: object, times: int) -> bool:

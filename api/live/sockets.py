@@ -60,7 +60,7 @@ async def receive_text(socket: WebSocket) -> str:
     return text
 
 
-def why_ended(tasks: Iterable["asyncio.Task[None]"]) -> SocketClosing | None:
+def why_ended(tasks: Iterable["asyncio.Future[None]"]) -> SocketClosing | None:
     """Returns how to close a socket that one of these finished tasks has ended; ``None`` if it is gone."""
     for task in tasks:
         error = None if task.cancelled() else task.exception()

@@ -128,14 +128,16 @@ class ClientSocket:
         self._sending = asyncio.Lock()
         self._slots = asyncio.Semaphore(MAX_COMMANDS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails as the first answer does that can't be given."""
 
     async def run(self, subscription: Subscription) -> None:
         """Serves the connection until either side ends it."""
         loops = [asyncio.create_task(self._events(subscription)), asyncio.create_task(self._commands())]
         try:
-            ended, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait([*loops, self._failed], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (*loops, *self._tasks):
+            for task in (*loops, *self._tasks, self._failed):
                 task.cancel()
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
         if closing := why_ended(ended):
@@ -174,6 +176,8 @@ class ClientSocket:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._slots.release()
+        if not task.cancelled() and (error := task.exception()) and not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _answer(self, raw: str) -> None:
         answer: JsonObject = {"type": "answer", "request": _request_of(raw)}

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waystation.agent.connection import MAX_UNACKNOWLEDGED_BYTES, IngestConnection, Writer
+from waystation.agent.connection import (
+    MAX_UNACKNOWLEDGED_BYTES,
+    IngestConnection,
+    Writer,
+    known_frames,
+)
 from waystation.agent.turn import MessageWriter
 from waystation.errors import ConflictError, WriteRefused
 from waystation.models.events import Actor
@@ -288,3 +293,8 @@ async def test_the_bound_is_in_bytes_also_for_text_that_takes_several_a_characte
         written += 1
     write.cancel()
     assert written == pytest.approx(MAX_UNACKNOWLEDGED_BYTES / 30_000, abs=2)
+
+
+def test_a_frame_of_a_newer_api_costs_no_other_frame() -> None:
+    raw = '[{"op": "news", "writer": "w"}, {"op": "ack", "writer": "w", "n": 3}, 7]'
+    assert [frame.op for frame in known_frames(raw)] == ["ack"]

@@ -28,6 +28,7 @@ from waystation.models.needs import what_is_missing
 from waystation.models.refusals import (
     MAX_OPEN_MESSAGES,
     MAX_OPEN_TOOLS,
+    MAX_REFUSALS,
     MAX_REFUSALS_PER_WRITER,
     Receipt,
     Refusal,
@@ -227,6 +228,12 @@ class SessionLog:
             del writers[forgotten]
             self.state.refusals.pop(forgotten, None)
 
+    def _too_much_was_refused(self, writer: str) -> bool:
+        runs = len(self.state.refusals.get(writer, ()))
+        return runs >= MAX_REFUSALS_PER_WRITER or (
+            runs > 0 and sum(map(len, self.state.refusals.values())) >= MAX_REFUSALS
+        )
+
     def _note_refusal(self, writer: str, refusal: Refusal) -> None:
         """Keeps what a writer must be told; neighbours that were refused for the same reason are one run."""
         known = self.state.refusals.setdefault(writer, [])
@@ -246,7 +253,7 @@ class SessionLog:
         muted: bool,
     ) -> RefusalCode | None:
         """Takes an item, or returns why it can't be taken."""
-        if len(self.state.refusals.get(write.writer, ())) >= MAX_REFUSALS_PER_WRITER:
+        if self._too_much_was_refused(write.writer):
             return RefusalCode.TOO_MANY_REFUSALS
         if what_is_missing(item):
             return RefusalCode.BAD_ITEM

@@ -126,13 +126,16 @@ class Turns:
         people: People,
         purchases: Purchases,
         now: Callable[[], datetime],
+        in_order: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``in_order``: whether interrupts keep their order; asked where it matters, with two of them."""
         self.state = state
         self._identity = identity
         self._log = log
         self._people = people
         self._purchases = purchases
         self._now = now
+        self._in_order = in_order
 
     @property
     def busy(self) -> bool:
@@ -256,8 +259,12 @@ class Turns:
 
     def _enqueue(self, turn: TurnState) -> None:
         turn_id, queue = turn.input.turn_id, self.state.queue
-        interrupting = sum(self.state.turns[waiting].interrupts for waiting in queue)
-        queue.insert(interrupting if turn.interrupts else len(queue), turn_id)
+        before = len(queue)
+        if turn.interrupts:
+            before = sum(self.state.turns[waiting].interrupts for waiting in queue)
+            if before and not self._in_order():
+                before = 0
+        queue.insert(before, turn_id)
         self._append(
             EventType.TURN_QUEUED, SYSTEM, turn_id=turn_id, data={"message_id": turn.input.message_id}
         )

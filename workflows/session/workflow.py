@@ -63,6 +63,8 @@ with workflow.unsafe.imports_passed_through():
 
 DEADLINES = "session-deadlines"
 """Runs that began before sessions had deadlines go on without them."""
+INTERRUPTS_IN_ORDER = "session-interrupts-in-order"
+"""Runs in which the newest interrupt went first are replayed so."""
 SHORTEST_RUNS = "session-shortest-runs"
 """Runs that have continued as new within ``SHORTEST_RUN`` are replayed so."""
 
@@ -119,6 +121,7 @@ class AgentSession:
             self._people,
             self._purchases,
             workflow.now,
+            lambda: workflow.patched(INTERRUPTS_IN_ORDER),
         )
         if start.state is None:
             self._log.append(

@@ -9,11 +9,11 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -55,6 +55,7 @@ REOPEN_PAUSE_SECONDS = 0.5
 OPEN_TIMEOUT_SECONDS = 5.0
 
 _FRAMES: TypeAdapter[list[ServerFrame]] = TypeAdapter(list[ServerFrame])
+_ANY_FRAMES: TypeAdapter[list[JsonValue]] = TypeAdapter(list[JsonValue])
 
 Control = StopFrame | SteerFrame | FencedFrame | FinishedFrame
 
@@ -170,12 +171,7 @@ class IngestConnection:
 
     async def _receive(self, socket: ClientConnection) -> None:
         async for raw in socket:
-            try:
-                frames = _FRAMES.validate_json(raw)
-            except ValidationError:
-                logger.warning("Ignored a frame from the API that this version doesn't know")
-                continue
-            for frame in frames:
+            for frame in known_frames(raw):
                 writer = self._writers.get(frame.writer or "")
                 if writer:
                     writer.take(frame)
@@ -190,6 +186,18 @@ class IngestConnection:
         task = asyncio.create_task(wait())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def known_frames(raw: str | bytes) -> Iterator[ServerFrame]:
+    """Yields the frames of a message; one that this version doesn't know costs only itself."""
+    try:
+        yield from _FRAMES.validate_json(raw)
+    except ValidationError:
+        for frame in _ANY_FRAMES.validate_json(raw):
+            try:
+                yield from _FRAMES.validate_python([frame])
+            except ValidationError:
+                logger.warning("Ignored a frame from the API that this version doesn't know")
 
 
 def _why_not_connected(error: Exception) -> str:

@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import JsonValue, ValidationError
-from pydantic_core import ErrorDetails
 
 from waystation.agent.connection import Control, Writer
 from waystation.agent.history import Said
@@ -25,6 +24,7 @@ from waystation.buyer.products import FoundProduct
 from waystation.client import Session
 from waystation.client.transcript import Message
 from waystation.errors import WaystationError, WriteRefused
+from waystation.malformed import what_is_wrong
 from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, Actor, EventType
 from waystation.models.ingest import FinishedFrame, SteerFrame
 from waystation.models.money import Money
@@ -441,10 +441,5 @@ def brief(error: BaseException) -> str:
         return "; ".join(map(brief, error.exceptions))[:MAX_ERROR_CHARACTERS]
     said = str(error)
     if isinstance(error, ValidationError):
-        said = "; ".join(map(_place_and_problem, error.errors(include_url=False, include_input=False)))
+        said = "; ".join(what_is_wrong(error))
     return mend(redact(f"{type(error).__name__}: {said}")[:MAX_ERROR_CHARACTERS])
-
-
-def _place_and_problem(error: ErrorDetails) -> str:
-    place = ".".join(map(str, error["loc"]))
-    return f"{place}: {error['msg']}" if place else error["msg"]

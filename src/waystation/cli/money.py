@@ -13,6 +13,7 @@ from waystation.client import Client
 from waystation.client.payments import Payments
 from waystation.client.purchases import Buying
 from waystation.errors import WaystationError
+from waystation.malformed import what_is_wrong
 from waystation.models.mandates import MandateTerms
 from waystation.models.payments import PaidRequestView
 from waystation.models.purchases import PurchaseView
@@ -91,9 +92,7 @@ def mandate_create(
             }
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        complain(f"{place}: {first['msg']}")
+        complain(what_is_wrong(error)[0])
         raise typer.Exit(1) from error
     say_model(_run(lambda buying: buying.grant(terms, mandate_id=mandate_id)))
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from waystation.dev.local import DECISION_KEY, DEFAULT_STATE_FOLDER, SECRETS_FILE
 from waystation.errors import WaystationError
+from waystation.malformed import what_is_wrong
 from waystation.models.base import replaced
 from waystation.models.decisions import Approve, Reject
 from waystation.models.mandates import MandateTerms
@@ -145,9 +146,7 @@ def _checked(make: Callable[[], T], what: str = KEYS_VARIABLE) -> T:
     try:
         return make()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or what
-        raise _fail(f"{place}: {first['msg']}") from None
+        raise _fail(what_is_wrong(error, whole=what)[0]) from None
     except WaystationError as error:
         raise _fail(str(error)) from None
 

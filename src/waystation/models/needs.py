@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
 
+from waystation.malformed import what_is_wrong
 from waystation.models.base import FrozenOpen
 from waystation.models.events import EventType, Item
 
@@ -65,6 +66,5 @@ def what_is_missing(item: Item) -> str | None:
     try:
         needs.data.model_validate(item.data, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return ".".join(["data", *map(str, first["loc"])]) + f": {first['msg']}"
+        return f"data.{what_is_wrong(error)[0]}"
     return None

@@ -168,7 +168,7 @@ def _check_header(pair: HeaderPair) -> HeaderPair:
 
 def _check_base64(text: str) -> str:
     try:
-        base64.b64decode("".join(text.splitlines()), validate=True)  # tools wrap it
+        base64.b64decode("".join(text.splitlines()), validate=True)  # "base64 file" writes lines
     except binascii.Error:
         raise ValueError("the body has to be base64") from None
     return text

@@ -15,6 +15,9 @@ MAX_OPEN_MESSAGES = 200
 MAX_REFUSALS_PER_WRITER = 1_000
 """Runs of refused items that a session remembers of one writer. Beyond it, it takes nothing more of it."""
 
+MAX_REFUSALS = 5_000
+"""Of all writers together. Beyond it, a writer of whom anything was refused writes nothing more."""
+
 
 class RefusalCode(StrEnum):
     """Why a session records an item not."""

@@ -10,6 +10,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.exceptions import ApplicationError
 
+from waystation.malformed import what_is_wrong
 from waystation.models.base import WorkflowStart
 from waystation.models.sessions import LogReading, ReplayPage
 from waystation.temporal.names import INVALID_ARGUMENT
@@ -70,9 +71,7 @@ def _refused_start(
         return None
     if _carries_on(payloads, model):
         return None
-    wrong = error.errors(include_url=False, include_context=False, include_input=False)
-    reasons = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'input'}: {item['msg']}" for item in wrong)
-    message = f"This is no {model.__name__} object. {reasons}"[:MAX_REASON_CHARACTERS]
+    message = f"This is no {model.__name__} object. {'; '.join(what_is_wrong(error))}"[:MAX_REASON_CHARACTERS]
     return ApplicationError(message, type=INVALID_ARGUMENT, non_retryable=True)
 
 

@@ -15,6 +15,7 @@ from waystation.models.ingest import WriteFrame
 from waystation.models.refusals import (
     MAX_OPEN_MESSAGES,
     MAX_OPEN_TOOLS,
+    MAX_REFUSALS,
     MAX_REFUSALS_PER_WRITER,
     Receipt,
     Refusal,
@@ -248,3 +249,14 @@ def test_a_writer_of_whom_too_much_is_refused_writes_nothing_more() -> None:
     assert len(log.receipt("w").refused) == MAX_REFUSALS_PER_WRITER + 1
     assert len(log.state.events) == len(listener.recorded) == MAX_REFUSALS_PER_WRITER
     assert len(listener.recorded | set(listener.refused)) == count
+
+
+def test_what_a_session_remembers_of_refusals_is_bounded_and_honest_writers_go_on() -> None:
+    log = SessionLog()
+    items = [item(n, "data.x" if n % 2 else "bad.type") for n in range(1, 2 * MAX_REFUSALS_PER_WRITER)]
+    for number in range(MAX_REFUSALS // MAX_REFUSALS_PER_WRITER + 3):
+        log.accept(Write(writer=f"faulty-{number}", actor=BOT, items=tuple(items)), NOW)
+    remembered = sum(map(len, log.state.refusals.values()))
+    assert remembered <= MAX_REFUSALS + 2 * len(log.state.refusals)
+    honest = told(log, write(item(1, "data.x"), item(2, "data.x")))
+    assert not honest.refused

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -313,3 +314,16 @@ TestPeople = PeopleMachine.TestCase
 TestPeople.settings = BOUNDS
 TestTurns = TurnsMachine.TestCase
 TestTurns.settings = BOUNDS
+
+
+@pytest.mark.parametrize(("in_order", "queue"), [(True, ["t2", "t3"]), (False, ["t3", "t2"])])
+def test_runs_of_before_are_replayed_with_the_newest_interrupt_first(
+    in_order: bool, queue: list[str]
+) -> None:
+    log, identity = SessionLog(), Identity("s", "bot", SessionLimits())
+    people, purchases = People(PeopleState(), log, now), Purchases(PurchasesState())
+    turns = Turns(TurnsState(), identity, log, people, purchases, now, lambda: in_order)
+    for _ in range(3):
+        turns.send(SendMessage(text="hi", actor=USER, on_busy=OnBusy.INTERRUPT))
+        turns.state.launch.clear()  # its workflow has been started
+    assert turns.state.queue == queue

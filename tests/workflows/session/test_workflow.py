@@ -203,7 +203,8 @@ async def test_a_turn_from_message_to_completion(harness: Harness) -> None:
     ]
     assert page.events[3].data == {"text": "hello", "started": 4}
     assert page.events[4].data == {"attempt": 1, "result": {"ok": True}}
-    assert harness.announced
+    # The announcement is an activity of its own, which the answer above does not wait for.
+    await eventually(lambda: harness.announced)
 
 
 async def test_stop_ends_the_turn_and_nothing_is_recorded_after_it(harness: Harness) -> None:

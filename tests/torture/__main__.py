@@ -13,6 +13,7 @@ from tests.torture.plan import Plan
 from tests.torture.profiles import PROFILES, plan_of
 from tests.torture.report import broken, keep_result, lines
 from tests.torture.run import run
+from tests.torture.shrink import shrink_run
 from tests.world.process import Process
 from waystation.terminal import say
 
@@ -25,6 +26,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plan", type=Path, help="a plan to replay, instead of a seed's")
     parser.add_argument("--folder", type=Path, help="where the run leaves everything; by default a new one")
     parser.add_argument("--judge", type=Path, metavar="FOLDER", help="only judge what a run has left there")
+    parser.add_argument(
+        "--shrink",
+        type=int,
+        default=0,
+        metavar="RUNS",
+        help="on a violation, look so often for a smaller plan",
+    )
     parser.add_argument("--record", action="store_true", help="append the result to docs/torture.md")
     return parser.parse_args()
 
@@ -45,7 +53,12 @@ def main() -> None:
         say(line)
     if given.record:
         keep_result(evidence, judgement)
-    sys.exit(1 if broken(judgement) else 0)
+    if (violated := broken(judgement)) and given.shrink:
+        small = asyncio.run(shrink_run(evidence.plan, violated, folder, max_runs=given.shrink))
+        (folder / "smallest.json").write_text(small.to_json())
+        parts = f"{len(small.actors)} actors and {len(small.faults)} faults"
+        say(f"The smallest plan that fails has {parts}: {folder / 'smallest.json'}")
+    sys.exit(1 if violated else 0)
 
 
 if __name__ == "__main__":

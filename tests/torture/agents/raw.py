@@ -55,6 +55,8 @@ class Attempt:
         self._numbers = itertools.count(1)
         self._messages = itertools.count(1)
         self.written = 0
+        self.said: dict[str, str] = {}
+        """The text of each message that was completed."""
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -171,6 +173,7 @@ class Attempt:
             offset += len(text)
             await asyncio.sleep(pause_ms / 1_000)
         await self.write({"type": "message.completed", "message_id": message, "data": {}})
+        self.said[message] = "".join(texts)
 
     async def call(self, name: str, result: str, pause_ms: int) -> None:
         call = {"call_id": f"{self.writer}-{next(self._messages)}", "name": name}
@@ -256,7 +259,13 @@ class Turns:
             with suppress(Stopped):
                 performing.result()
                 _record.note(
-                    _process, "raw_done", acknowledged=attempt.acknowledged, refused=attempt.refused, **about
+                    _process,
+                    "raw_done",
+                    acknowledged=attempt.acknowledged,
+                    refused=attempt.refused,
+                    written=attempt.written,
+                    said=attempt.said,
+                    **about,
                 )
                 return {"outcome": "completed"}
             return {"outcome": "stopped"}

@@ -2,10 +2,13 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import TypeVar
 
 from tests.torture.evidence import Evidence
 from tests.torture.oracle import judge
@@ -16,6 +19,8 @@ from tests.torture.run import run
 from tests.torture.shrink import shrink_run
 from tests.world.process import Process
 from waystation.terminal import say
+
+Result = TypeVar("Result")
 
 
 def arguments() -> argparse.Namespace:
@@ -37,6 +42,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def until_told(work: Coroutine[None, None, Result]) -> Result:
+    """Runs it to its end, or until SIGTERM: then all that it has started is ended first."""
+
+    async def run_it() -> Result:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    return asyncio.run(run_it())
+
+
 def main() -> None:
     given = arguments()
     # Nothing here measures a process's memory closely, so none need import everything again.
@@ -47,14 +63,14 @@ def main() -> None:
     else:
         plan = Plan.read(given.plan) if given.plan else plan_of(given.profile, given.seed, given.minutes * 60)
         folder.mkdir(parents=True, exist_ok=True)
-        evidence = asyncio.run(run(plan, folder))
+        evidence = until_told(run(plan, folder))
     judgement = judge(evidence)
     for line in lines(evidence, judgement, folder):
         say(line)
     if given.record:
         keep_result(evidence, judgement)
     if (violated := broken(judgement)) and given.shrink:
-        small = asyncio.run(shrink_run(evidence.plan, violated, folder, max_runs=given.shrink))
+        small = until_told(shrink_run(evidence.plan, violated, folder, max_runs=given.shrink))
         (folder / "smallest.json").write_text(small.to_json())
         parts = f"{len(small.actors)} actors and {len(small.faults)} faults"
         say(f"The smallest plan that fails has {parts}: {folder / 'smallest.json'}")

@@ -147,6 +147,9 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
             where="/sessions",
         )
     ),
+    "refusals_are_problems": lambda: evidence(
+        asked("look", 404, told={"content-type": "text/html", "retry-after": None})
+    ),
     "no_internal_errors": lambda: evidence(asked("look", 500)),
     "flushed_text_is_there": lambda: evidence(
         line("wild-1", "flushed", turn="t1", attempt=1, said=["good", "bye"])

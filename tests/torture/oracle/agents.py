@@ -38,8 +38,10 @@ def acknowledged_items_are_there(evidence: Evidence, judged: Judged) -> None:
             if event["type"] == "message.completed"
         }
         for message, text in line["said"].items():
-            judged.holds(texts.get(message) == text, f"{line['session']} {message}: {text!r} is acknowledged, the "
-                         f"log has {texts.get(message)!r}")  # fmt: skip
+            logged = texts.get(message)
+            judged.holds(
+                logged == text, f"{line['session']} {message}: {text!r} is acknowledged, not {logged!r}"
+            )
         judged.holds(
             line["acknowledged"] >= line["written"], f"{line['session']} {line['turn']}: ended unacknowledged"
         )

@@ -142,6 +142,19 @@ def nobody_exceeds_their_role(evidence: Evidence, judged: Judged) -> None:
             judged.holds(fine, f"{line['role']} got {line['status']} for {line['method']} {line['where']}")
 
 
+@promise("Every refusal is a problem document; 429 and 503 say when to come back.", "docs/errors.md")
+def refusals_are_problems(evidence: Evidence, judged: Judged) -> None:
+    for operation in evidence.by_operation:
+        for line in evidence.noted(operation):
+            if not line.get("told") or line["proxied"]:
+                continue
+            told, answer = line["told"], line["answer"] or {}
+            what = f"{line['actor']}: {operation} got {line['status']} {told} {str(answer)[:200]}"
+            judged.holds(told["content-type"] == "application/problem+json" and "code" in answer, what)
+            if line["status"] in (429, 503):
+                judged.holds(told["retry-after"] is not None, what)
+
+
 @promise("Nothing that people ask for is an internal error.", "docs/errors.md#500-and-503")
 def no_internal_errors(evidence: Evidence, judged: Judged) -> None:
     for operation in evidence.by_operation:

@@ -88,10 +88,8 @@ def one_turn_at_a_time(evidence: Evidence, judged: Judged) -> None:
             match event["type"]:
                 case "turn.started":
                     fine = running is None and not paused
-                    judged.holds(
-                        fine,
-                        f"{session.name}: {event['turn_id']} begins while {running or 'an operator'} is there",
-                    )
+                    beside = running or "an operator"
+                    judged.holds(fine, f"{session.name}: {event['turn_id']} begins beside {beside}")
                     running = event["turn_id"]
                 case "turn.completed" | "turn.stopped" | "turn.failed" if event["turn_id"] == running:
                     running = None

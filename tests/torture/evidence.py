@@ -91,7 +91,7 @@ class Evidence:
     def troubled(self, target: str, begin: float, end: float, margin_seconds: float = 0.0) -> bool:
         """Returns whether a fault struck the target (a prefix of its name) between two moments."""
         return any(
-            line["target"].startswith(target)
+            (line["target"].startswith(target) or target.startswith(line["target"] + "-"))
             and started - margin_seconds <= end
             and begin <= over + margin_seconds
             for started, over, line in self.fault_times

@@ -60,6 +60,7 @@ FAULTS: Final = (
 def plan(seed: int, seconds: float) -> Plan:
     """Returns the plan of a seed."""
     chance = stream(seed, "settings")
+    off = {"process": chance.choice(CLOCKS), "seconds": chance.choice([-4, 4])}
     return Plan(
         seed=seed,
         seconds=seconds,
@@ -70,9 +71,7 @@ def plan(seed: int, seconds: float) -> Plan:
             "limits__events_per_run": chance.choice([0, 60, 150]),
             "storage_threshold_bytes": chance.choice([2_000, 262_144]),
             "stream_lifetime_seconds": chance.choice([6, 3_600]),
-            "clock": chance.choice(
-                [None, None, {"process": chance.choice(CLOCKS), "seconds": chance.choice([-4, 4])}]
-            ),
+            "clock": chance.choice([None, None, off]),
         },
     )
 

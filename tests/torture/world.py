@@ -221,7 +221,7 @@ class World:
                 "ended",
                 expected=name in self._struck,
                 code=process.popen.returncode,
-                said=process.output[-500:],
+                said=process.output[-2_000:],
             )
         if name not in self._held:
             await asyncio.sleep(RESTART_SECONDS)

@@ -343,7 +343,7 @@ class Feed:
         self.closed = page.closed
         news = self.holds.read(stops) or page.events or self.closed
         self._release_held()
-        self._receipts.read(asked, reading.receipts, closed=page.closed)
+        self._receipts.read(asked, reading)
         if asked and self._receipts.awaited:
             self._urgent.set()
         if news:

@@ -67,6 +67,8 @@ INTERRUPTS_IN_ORDER = "session-interrupts-in-order"
 """Runs in which the newest interrupt went first are replayed so."""
 SHORTEST_RUNS = "session-shortest-runs"
 """Runs that have continued as new within ``SHORTEST_RUN`` are replayed so."""
+OPENED_ONCE = "session-opened-once"
+"""Runs that have recorded a tool call again while it was open are replayed so: numbers must not shift."""
 
 
 class SessionState(BaseModel):
@@ -109,7 +111,7 @@ class AgentSession:
         self._start = start.model_copy(update={"state": None})
         self._id = workflow.info().workflow_id
         self._state = start.state or SessionState(created=workflow.now())
-        self._log = SessionLog(self._state.log)
+        self._log = SessionLog(self._state.log, lambda: workflow.patched(OPENED_ONCE))
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
         self._watching: set[asyncio.Task[None]] = set()
@@ -428,6 +430,7 @@ class AgentSession:
         return LogReading(
             page=self.replay(position.after, position.limit),
             receipts={writer: self._log.receipt(writer) for writer in position.writers},
+            forgotten=self._log.state.forgotten,
         )
 
     @workflow.query

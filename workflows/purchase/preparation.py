@@ -91,7 +91,7 @@ class PurchasePreparation:
             case "wait":
                 await workflow.sleep(rules.poll_delay(checkout.rounds))
                 journal.replace(checkout=replace(journal.state.checkout, rounds=checkout.rounds + 1))
-                self._checkout.take(await self._checkout.read(), "checkout.read")
+                self._checkout.take(await self._checkout.read())
             case "update":
                 await self._checkout.update(plan.select)
             case "revise":
@@ -147,10 +147,10 @@ class PurchasePreparation:
         order = charges.order_in(answer, self._checkout.ref().checkout_id)
         if order is not None:
             if isinstance(answer, CheckoutAnswer):
-                self._checkout.take(answer, "checkout.read")
+                self._checkout.take(answer)
             await self._ending.finish_elsewhere(answer, order)
         elif isinstance(answer, CheckoutAnswer) and answer.status is not CheckoutStatus.REQUIRES_ESCALATION:
-            self._checkout.take(answer, "checkout.read")
+            self._checkout.take(answer)
             journal.replace(payment=replace(journal.state.payment, confirm_rounds=0))
             self._prepare_anew()
 
@@ -196,7 +196,7 @@ class PurchasePreparation:
                 "reservation_lost", "the amount is no longer set aside; ask again", "failed"
             )
         answer, _ = await asyncio.gather(self._checkout.read(), self._authorization.reserve(payable))
-        self._checkout.take(answer, "checkout.read")
+        self._checkout.take(answer)
         journal.replace(inbox=replace(journal.state.inbox, decision=None))
         if self._approval.stands() and journal.state.checkout.ready:
             journal.advance("paying")

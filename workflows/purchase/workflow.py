@@ -111,6 +111,7 @@ class Purchase:
         if journal.state.status == "completed":
             await self._follow_order(start)
         await workflow.wait_condition(self._is_quiet)
+        journal.sum_up_calls()
         telling.cancel()
         return journal.view()
 

@@ -26,7 +26,6 @@ from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.proofs import DecisionKind, Proof
 from waystation.models.purchases import (
-    WAITS_FOR_A_PERSON,
     Cart,
     OrderEventReceived,
     OrderEventsStart,
@@ -104,7 +103,7 @@ def _wording(noun: str, unknown: Callable[[str], Problem]) -> Wording:
         unknown=unknown,
         unreadable=_unreadable,
         ended=lambda: Conflict("It has ended and accepts nothing more.", code="ended"),
-        not_taken=f"The {noun} did not accept the request; try again.",
+        not_taken=f"The {noun} takes no more requests at the moment.",
         no_worker="No worker answered in time; is 'waystation worker' running?",
     )
 
@@ -189,7 +188,9 @@ class MoneyGateway:
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
         """Returns whether the purchase was started with exactly this request."""
         handle = self._client.get_workflow_handle(purchase_id)
-        found = await self._purchases.guarded(purchase_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        found = await self._purchases.guarded(
+            purchase_id, lambda: handle.describe(rpc_timeout=self._timeout), looks=True
+        )
         return (await found.memo()).get("request") == _digest(request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
@@ -219,13 +220,13 @@ class MoneyGateway:
     async def cart(self, purchase_id: str) -> Cart | None:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
         return await self._purchases.guarded(
-            purchase_id, lambda: handle.query(Purchase.cart, rpc_timeout=self._timeout)
+            purchase_id, lambda: handle.query(Purchase.cart, rpc_timeout=self._timeout), looks=True
         )
 
     async def audit(self, purchase_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
         return await self._purchases.guarded(
-            purchase_id, lambda: handle.query(Purchase.audit, rpc_timeout=self._timeout)
+            purchase_id, lambda: handle.query(Purchase.audit, rpc_timeout=self._timeout), looks=True
         )
 
     async def outcome(
@@ -236,12 +237,12 @@ class MoneyGateway:
         wanted = OutcomeWanted(or_for_a_person=or_for_a_person)
 
         def ask(now: PurchaseView) -> Awaitable[PurchaseView]:
-            # What a person has to do changes with the state: an answer in one says nothing about the next.
-            update_id = f"{OUTCOME}-{now.updated_at.isoformat()}" if or_for_a_person else OUTCOME
+            # All who wait for the same turn of a person share one update, and the next turn has another.
+            update_id = f"{OUTCOME}-{now.turns_of_people}" if or_for_a_person else OUTCOME
             return handle.execute_update(Purchase.outcome, wanted, id=update_id)
 
         def reached(now: PurchaseView) -> bool:
-            return now.final or (or_for_a_person and now.status in WAITS_FOR_A_PERSON)
+            return now.final or (or_for_a_person and now.waits_for_a_person)
 
         return await outcome_of(
             view, ask, reached, lambda: self.purchase(view.purchase_id), within_seconds=wait_seconds
@@ -301,7 +302,7 @@ class MoneyGateway:
     async def payment_audit(self, payment_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
         return await self._payments.guarded(
-            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout)
+            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout), looks=True
         )
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
@@ -315,7 +316,7 @@ class MoneyGateway:
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
         return await self._allowances.guarded(
-            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout)
+            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout), looks=True
         )
 
     async def payment_outcome(self, view: PaidRequestView, wait_seconds: float) -> PaidRequestView:
@@ -406,7 +407,7 @@ class MoneyGateway:
                     break
             return found
 
-        return await self._purchases.guarded("", call, within=LIST_TIMEOUT)
+        return await self._purchases.guarded("", call, within=LIST_TIMEOUT, looks=True)
 
     # How
 
@@ -462,7 +463,7 @@ async def _as_it_stands(
     if_ended: Callable[[T], T],
 ) -> T:
     """Returns what a query says, put right by ``if_ended`` where Temporal has ended the workflow."""
-    view, ended = await calls.guarded(workflow_id, lambda: ask_unless_ended(ask))
+    view, ended = await calls.guarded(workflow_id, lambda: ask_unless_ended(ask), looks=True)
     return if_ended(view) if ended else view
 
 

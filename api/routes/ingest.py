@@ -10,7 +10,8 @@ from api import metrics
 from api.auth import Action
 from api.dependencies import Caller, Parts, SessionPath
 from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
-from api.errors import PROBLEM_RESPONSES, Conflict, Problem, Unavailable
+from api.errors import PROBLEM_RESPONSES, Conflict, Problem
+from api.gateways.unanswered import CarriedOut, unanswered
 from api.live.agents import AgentConnection, check_turn
 from api.live.channels import check_item
 from api.live.receipts import Settled
@@ -122,7 +123,10 @@ async def post_events(session_id: SessionPath, body: PostedEvents, caller: Calle
             await channel.write(write, poster, flush=True)
             await asyncio.wait_for(poster.done, POST_TIMEOUT_SECONDS)
         except TimeoutError as error:
-            raise Unavailable("Not yet durable; post the same again.", code="temporal-unavailable") from error
+            # Items are numbered, so the same again does no harm.
+            raise unanswered(
+                "It isn't durable yet.", CarriedOut.UNKNOWN, code="temporal-unavailable"
+            ) from error
         finally:
             channel.forget(body.writer, poster)
     return poster.answer(body.writer)

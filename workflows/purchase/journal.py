@@ -186,6 +186,8 @@ class PurchaseJournal:
             money_moved=state.payment.money_moved,
             charge=state.payment.charge,
             payment_tries=state.payment.tries,
+            waits_for_a_person=state.waits_for_a_person,
+            turns_of_people=state.turns_of_people,
             updated_at=state.updated_at,
         )
 
@@ -195,4 +197,6 @@ class PurchaseJournal:
 
     def _put(self, after: PurchaseState) -> None:
         assert_follows(self._state, after)
-        self._state = replace(after, updated_at=workflow.now())
+        comes_to_wait = after.waits_for_a_person and not self._state.waits_for_a_person
+        turns = after.turns_of_people + comes_to_wait
+        self._state = replace(after, updated_at=workflow.now(), turns_of_people=turns)

@@ -34,7 +34,7 @@ MAX_PREPARATION_ROUNDS: Final = 8
 MAX_PAYMENT_TRIES: Final = 5
 MAX_REVISIONS: Final = 50
 
-SENT_TO_AN_ADDRESS: Final[frozenset[FulfillmentType]] = frozenset({"shipping", "local_delivery"})
+SENT_TO_NO_ADDRESS: Final[frozenset[FulfillmentType]] = frozenset({"digital", "pickup"})
 
 FINAL_STATUSES: Final[frozenset[PurchaseStatus]] = frozenset(
     {"completed", "canceled", "rejected", "refused", "expired", "failed"}
@@ -190,8 +190,8 @@ def check_cart(request: PurchaseRequest, answer: CheckoutAnswer) -> PayableCart:
         payee=cart.payee,
         handler=answer.handler_id,
         item_ids=tuple(sorted({line.item_id for line in whole_lines(request, cart)})),
-        ship_to_country=_country_of(cart.ship_to) or _country_of(request.fulfillment_details),
-        is_sent=any(one.type in SENT_TO_AN_ADDRESS for one in cart.fulfillment),
+        ship_to_country=_country_of(cart.ship_to),
+        is_sent=not cart.fulfillment or any(one.type not in SENT_TO_NO_ADDRESS for one in cart.fulfillment),
     )
 
 

@@ -14,6 +14,7 @@ from tests.workflows.purchase.test_rules import (
     handler,
     line,
     message,
+    option,
     refused,
     request,
     session,
@@ -204,3 +205,38 @@ def test_parts_do_not_change_what_is_bought() -> None:
     assert payable.item_ids == ("mug",)
     gift = rules.check_cart(request(), answer(line_items=[line("mug", 2, 900), GIFT], totals=PLAIN))
     assert gift.item_ids == ("mug", "sticker")
+
+
+# Where it goes
+
+HOME = {"name": "A", "line_one": "1", "city": "B", "state": "C", "country": "US", "postal_code": "1"}
+ASKED = {"name": "A", "address": HOME}
+
+
+def chosen(*types: str) -> dict[str, Any]:
+    """A cart with these ways of getting the goods, and the amounts that belong to none of them."""
+    return {
+        "fulfillment_options": [{**option(f"way_{kind}", 500), "type": kind} for kind in types],
+        "selected_fulfillment_options": [
+            {"type": kind, "option_id": f"way_{kind}", "item_ids": ["mug"]} for kind in types
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({**chosen("shipping"), "fulfillment_details": ASKED}, ("US", True)),
+        (chosen("shipping"), (None, True)),
+        ({**chosen("shipping"), "fulfillment_details": {"name": "A"}}, (None, True)),
+        (chosen("local_delivery"), (None, True)),
+        (chosen("digital", "shipping"), (None, True)),
+        ({**chosen(), "totals": amounts(items_base_amount=1800, total=1800)}, (None, True)),
+        (chosen("digital"), (None, False)),
+        (chosen("digital", "pickup"), (None, False)),
+    ],
+)
+def test_where_it_goes_is_what_the_cart_says(changes: dict[str, Any], where: tuple[str | None, bool]) -> None:
+    wanted = request(fulfillment_details=ASKED)
+    payable = rules.check_cart(wanted, answer(**changes))
+    assert (payable.ship_to_country, payable.is_sent) == where

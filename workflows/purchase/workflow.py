@@ -74,7 +74,7 @@ class PurchaseStart(WorkflowStart):
     """How many notes the session was sent by earlier runs."""
 
 
-@workflow.defn(name=PURCHASE_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=PURCHASE_WORKFLOW)
 class Purchase:
     """One purchase. Its workflow id is the purchase's id, and the root of its idempotency keys."""
 

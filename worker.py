@@ -23,14 +23,14 @@ from waystation.temporal.sealing import Vault
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
 from workflows.paid_request import PaidRequest
-from workflows.purchase import Purchase
+from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
 
 logger = logging.getLogger(__name__)
 
-PURCHASE_WORKFLOWS = (Mandate, Purchase, OrderEvents)
+PURCHASE_WORKFLOWS = (Mandate, Purchase, Buy, OrderEvents)
 PAID_REQUEST_WORKFLOWS = (PaidRequest, Allowance)
 WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)

@@ -1,7 +1,6 @@
 """The API's way to mandates, purchases and paid requests: calls bounded in time, failures as problems."""
 
 import asyncio
-import hashlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -52,6 +51,7 @@ from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
+from workflows.purchase.memo import digest_of, memo_of_purchase
 from workflows.purchase.order_events import order_events_id
 from workflows.waiting import APPROVAL, WAITS_FOR
 
@@ -176,13 +176,7 @@ class MoneyGateway:
     async def start_purchase(self, purchase_id: str | None, request: PurchaseRequest) -> tuple[str, bool]:
         """Starts a purchase; returns its id, and whether it is new."""
         wanted = purchase_id or f"purchase-{uuid.uuid4()}"
-        memo = {
-            "session_id": request.session_id,
-            "seller": request.seller,
-            "agent": request.agent.id,
-            "request": _digest(request),
-        }
-        start = PurchaseStart(request=request)
+        start, memo = PurchaseStart(request=request), memo_of_purchase(request)
         return await self._start(self._purchases, wanted, Purchase.run, start, memo)
 
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
@@ -191,7 +185,7 @@ class MoneyGateway:
         found = await self._purchases.guarded(
             purchase_id, lambda: handle.describe(rpc_timeout=self._timeout), looks=True
         )
-        return (await found.memo()).get("request") == _digest(request)
+        return (await found.memo()).get("request") == digest_of(request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
@@ -465,10 +459,6 @@ async def _as_it_stands(
     """Returns what a query says, put right by ``if_ended`` where Temporal has ended the workflow."""
     view, ended = await calls.guarded(workflow_id, lambda: ask_unless_ended(ask), looks=True)
     return if_ended(view) if ended else view
-
-
-def _digest(request: PurchaseRequest) -> str:
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
 
 
 def _is_decided(view: PaidRequestView, decision: Decision) -> bool:

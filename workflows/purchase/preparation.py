@@ -197,11 +197,12 @@ class PurchasePreparation:
             )
         answer, _ = await asyncio.gather(self._checkout.read(), self._authorization.reserve(payable))
         self._checkout.take(answer)
-        journal.replace(inbox=replace(journal.state.inbox, decision=None))
         if self._approval.stands() and journal.state.checkout.ready:
             journal.advance("paying")
         else:
             self._prepare_anew()
+        # Last, for without a decision it would seem to wait for one.
+        journal.replace(inbox=replace(journal.state.inbox, decision=None))
 
     def _apply_revision(self) -> None:
         self._journal.revise_request()

@@ -26,7 +26,7 @@ from temporalio.workflow import UpdateMethodMultiParam
 from api.errors import Invalid, Problem, refusal
 from api.gateways.unanswered import CarriedOut, unanswered
 from waystation.temporal.calls import tell, until_taken, was_dropped
-from waystation.temporal.encryption import PayloadDecryptionError
+from waystation.temporal.payload_converter import PayloadDecryptionError
 from waystation.temporal.tokens import SignalName
 
 _NEVER_CONNECTED = "Failed client connect"

@@ -14,7 +14,7 @@ from waystation.models.payments import Offer, PaidRequestView
 from waystation.models.purchases import Cart, CartFulfillment, CartLine, CartTotal
 from waystation.models.trail import AuditTrail
 from waystation.plain_text import clean_line
-from workflows.purchase.rules import cart_digest
+from workflows.purchase.carts import cart_digest
 
 DIGEST = "sha256:" + "0" * 64
 CART = Cart(

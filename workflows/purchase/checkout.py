@@ -9,7 +9,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import activities.contract as contract
     import workflows.purchase.calls as purchase_calls
-    import workflows.purchase.rules as rules
+    import workflows.purchase.carts as carts
     from activities.contract import CancelCheckout, ChangeCheckout, CheckoutRef, OpenCheckout
     from waystation.models.purchases import CartFulfillment, CheckoutAnswer, OrderPlaced, PayableCart
     from workflows.calls import CallFailure
@@ -112,14 +112,14 @@ class PurchaseCheckout:
             PurchaseRefusal: the seller answers about another checkout, or wants another payee.
         """
         journal, before = self._journal, self._journal.state.checkout.answer
-        rules.check_same_deal(before.cart if before else None, answer.cart)
-        answer = rules.with_known_handler(answer, before)
-        digest = rules.cart_digest(answer.cart)
+        carts.check_same_deal(before.cart if before else None, answer.cart)
+        answer = carts.with_known_handler(answer, before)
+        digest = carts.cart_digest(answer.cart)
         record = journal.state.approval.record
         if record is not None and record.digest != digest:
             self._approval.void("the cart changed after it was approved")
         checkout = journal.state.checkout
-        payable = rules.still_payable(checkout.payable, answer, digest)
+        payable = carts.still_payable(checkout.payable, answer, digest)
         journal.replace(checkout=replace(checkout, answer=answer, digest=digest, payable=payable))
 
     def new_rounds(self) -> None:

@@ -3,7 +3,7 @@
 from pydantic import JsonValue
 
 from waystation.models.purchases import CheckoutAnswer, OrderPlaced, PaymentToken
-from workflows.purchase.rules import cart_digest, with_known_handler
+from workflows.purchase.carts import cart_digest, with_known_handler
 
 
 def checkout_facts(

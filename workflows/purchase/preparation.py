@@ -7,6 +7,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
+    import workflows.purchase.carts as carts
     import workflows.purchase.charges as charges
     import workflows.purchase.rules as rules
     from waystation.models.commerce import CheckoutStatus
@@ -103,14 +104,14 @@ class PurchasePreparation:
         """Checks the cart of a ready checkout, sets the amount aside, and sees who has to agree."""
         journal = self._journal
         rules.check_quote(self._checkout.answer(), now=workflow.now())
-        payable = rules.check_cart(journal.state.request, self._checkout.answer())
+        payable = carts.check_cart(journal.state.request, self._checkout.answer())
         journal.replace(checkout=replace(journal.state.checkout, payable=payable))
         await self._authorization.release_other_than(payable)
         await self._authorization.reserve(payable)
         self._inbox.raise_if_stopped()
         if self._approval.stands():
             journal.advance("paying")
-        elif self._authorization.mandate().approval_required or rules.delivers_elsewhere(
+        elif self._authorization.mandate().approval_required or carts.delivers_elsewhere(
             journal.state.request, self._checkout.answer().cart
         ):
             journal.replace(inbox=replace(journal.state.inbox, decision=None))

@@ -27,6 +27,7 @@ from api.errors import Invalid, Problem, refusal
 from api.gateways.unanswered import CarriedOut, unanswered
 from waystation.temporal.calls import tell, until_taken, was_dropped
 from waystation.temporal.payload_converter import PayloadDecryptionError
+from waystation.temporal.storage import PayloadsUnavailableError
 from waystation.temporal.tokens import SignalName
 
 _NEVER_CONNECTED = "Failed client connect"
@@ -97,6 +98,9 @@ class Calls:
                 raise refused from error
             logger.warning("An update of %s failed: %s", workflow_id, error.cause)
             raise self._busy(not_sent if was_dropped(error) else lost) from error
+        except PayloadsUnavailableError as error:
+            logger.warning("%s: %s", workflow_id, error)
+            raise unanswered("The payload storage can't be reached.", lost) from error
         except PayloadDecryptionError as error:
             raise self._wording.unreadable(workflow_id) from error
         except ValidationError as error:

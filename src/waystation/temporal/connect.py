@@ -12,7 +12,7 @@ from waystation.errors import StartError
 from waystation.settings import Settings
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter, is_inline
-from waystation.temporal.storage import FolderStorageDriver
+from waystation.temporal.storage import FolderStorageDriver, ReachedDriver
 
 
 async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool = False) -> Client:
@@ -41,13 +41,15 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
 
     Raises:
         EncryptionKeyError: A key can't be used.
+        StartError: The payload storage can't be used.
     """
     converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
     if keys := settings.encryption_keys:
         converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
-    driver = await _storage_driver(settings, resources)
-    if driver is None:
+    stored = await _storage_driver(settings, resources)
+    if stored is None:
         return converter
+    driver = ReachedDriver(stored)
     return dataclasses.replace(
         converter,
         external_storage=ExternalStorage(
@@ -62,7 +64,12 @@ async def _storage_driver(settings: Settings, resources: AsyncExitStack) -> Stor
     if settings.storage_s3_bucket:
         return await _s3_driver(settings.storage_s3_bucket, resources)
     if settings.storage_dir:
-        return FolderStorageDriver(settings.storage_dir)
+        try:
+            return FolderStorageDriver(settings.storage_dir)
+        except OSError as error:
+            raise StartError(
+                f"The folder {settings.storage_dir} can't be reached; see WAYSTATION_STORAGE_DIR. ({error})"
+            ) from error
     return None
 
 

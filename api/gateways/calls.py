@@ -23,8 +23,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Invalid, Problem, refusal
-from api.gateways.unanswered import CarriedOut, unanswered
+from api.errors import CarriedOut, Invalid, Problem, Unavailable, refusal
 from waystation.temporal.calls import tell, until_taken, was_dropped
 from waystation.temporal.payload_converter import PayloadDecryptionError
 from waystation.temporal.storage import PayloadsUnavailableError
@@ -92,7 +91,7 @@ class Calls:
             async with asyncio.timeout((within or self.timeout).total_seconds()):
                 return await call()
         except TimeoutError as error:
-            raise unanswered("Temporal did not answer in time.", lost, code=_UNAVAILABLE) from error
+            raise Unavailable("Temporal did not answer in time.", lost, code=_UNAVAILABLE) from error
         except WorkflowUpdateFailedError as error:
             if isinstance(error.cause, ApplicationError) and (refused := refusal(error.cause)):
                 raise refused from error
@@ -100,7 +99,7 @@ class Calls:
             raise self._busy(not_sent if was_dropped(error) else lost) from error
         except PayloadsUnavailableError as error:
             logger.warning("%s: %s", workflow_id, error)
-            raise unanswered("The payload storage can't be reached.", lost) from error
+            raise Unavailable("The payload storage can't be reached.", lost) from error
         except PayloadDecryptionError as error:
             raise self._wording.unreadable(workflow_id) from error
         except ValidationError as error:
@@ -110,7 +109,7 @@ class Calls:
             if not await self.is_of_kind(workflow_id):
                 raise self._wording.unknown(workflow_id) from error
             # It is there, and its worker can't read it at the moment (its payloads are out of reach, say).
-            raise unanswered(self._wording.not_taken, lost) from error
+            raise Unavailable(self._wording.not_taken, lost) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise self._no_worker(lost) from error
         except RPCError as error:
@@ -163,10 +162,10 @@ class Calls:
         return _unreachable(known)
 
     def _busy(self, known: CarriedOut) -> Problem:
-        return unanswered(self._wording.not_taken, known, code="busy")
+        return Unavailable(self._wording.not_taken, known, code="busy")
 
     def _no_worker(self, known: CarriedOut) -> Problem:
-        return unanswered(self._wording.no_worker, known, code="no-worker")
+        return Unavailable(self._wording.no_worker, known, code="no-worker")
 
 
 async def execute_update(
@@ -209,4 +208,4 @@ async def memo_of(execution: WorkflowExecution) -> Mapping[str, object]:
 
 
 def _unreachable(known: CarriedOut) -> Problem:
-    return unanswered("Temporal can't be reached.", known, code=_UNAVAILABLE)
+    return Unavailable("Temporal can't be reached.", known, code=_UNAVAILABLE)

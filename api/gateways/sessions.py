@@ -16,9 +16,8 @@ from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, Wo
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Conflict, Invalid, Problem, UnknownSession
+from api.errors import CarriedOut, Conflict, Invalid, Problem, Unavailable, UnknownSession
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
-from api.gateways.unanswered import CarriedOut, unanswered
 from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.requests import ListedSession
@@ -52,7 +51,7 @@ def _closed() -> Problem:
 
 def _unreadable(session_id: str) -> Problem:
     why = f"The session '{session_id}' was encrypted with a key that isn't set here."
-    return unanswered(why, CarriedOut.UNKNOWN)
+    return Unavailable(why, CarriedOut.UNKNOWN)
 
 
 WORDING: Final = Wording(

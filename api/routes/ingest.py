@@ -10,8 +10,7 @@ from api import metrics
 from api.auth import Action, Principal
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
-from api.errors import PROBLEM_RESPONSES, Conflict, Problem
-from api.gateways.unanswered import CarriedOut, unanswered
+from api.errors import PROBLEM_RESPONSES, CarriedOut, Conflict, Problem, Unavailable
 from api.live.agents import AgentConnection, check_turn
 from api.live.channels import check_item
 from api.live.receipts import Settled
@@ -112,7 +111,7 @@ async def post_events(session_id: SessionPath, body: PostedEvents, caller: Calle
             return await _post(session_id, body, caller, parts)
     except TimeoutError as error:
         # Items are numbered, so the same again does no harm.
-        raise unanswered("It isn't durable yet.", CarriedOut.UNKNOWN, code="temporal-unavailable") from error
+        raise Unavailable("It isn't durable yet.", CarriedOut.UNKNOWN, code="temporal-unavailable") from error
 
 
 async def _post(session_id: str, body: PostedEvents, caller: Principal, parts: ApiParts) -> Accepted:

@@ -143,6 +143,7 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.SESSION_FULL: (Conflict, "session-full"),
     names.TAKEN_OVER: (Conflict, "taken-over"),
     names.NOT_TAKEN_OVER: (Conflict, "not-taken-over"),
+    names.PURCHASE_ID_TAKEN: (Conflict, "id-taken"),
     names.MESSAGE_ID_TAKEN: (Conflict, "message-id-taken"),
     names.UNKNOWN_TURN: (Conflict, "unknown-turn"),
     names.SPAWN_REFUSED: (Conflict, "spawn-refused"),

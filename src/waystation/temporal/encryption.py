@@ -150,6 +150,29 @@ class EncryptionCodec(PayloadCodec):
         return Payload.FromString(plain)
 
 
+class NoKeysCodec(PayloadCodec):
+    """For processes without keys: passes what is in clear through, and says what is missing for the rest."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Returns the payloads as they are."""
+        return [*payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Returns the payloads as they are.
+
+        Raises:
+            PayloadDecryptionError: One of them is encrypted.
+        """
+        for payload in payloads:
+            if payload.metadata.get(_ENCODING_FIELD) == ENCODING:
+                key_id = payload.metadata.get(_KEY_ID_FIELD, b"").decode("ascii", "replace")
+                raise PayloadDecryptionError(
+                    f"a payload was encrypted with key {key_id!r}, and this process has no keys; set "
+                    "WAYSTATION_ENCRYPTION_KEYS as for the other processes"
+                )
+        return [*payloads]
+
+
 def encryption_codec(keys: Sequence[str]) -> EncryptionCodec:
     """Returns the codec for the keys in the settings, newest first.
 

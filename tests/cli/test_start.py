@@ -9,12 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import typer
 
 from tests.support import ROOT, START_SECONDS, eventually, free_port
-from tests.world.agent import AgentProcess
-from tests.world.api import ApiProcess
+from tests.world.agent import running_agent
+from tests.world.api import running_api
 from tests.world.forks import run_to_end
 from tests.world.temporal import TemporalServer
+from waystation.cli.door import Door
+from waystation.cli.main import app
 from waystation.dev.local import EXIT_FAILED, EXIT_MISCONFIGURED
 
 SECRET = "sk_live_never_to_be_seen"
@@ -293,9 +296,14 @@ def test_misconfiguration_is_one_sentence(case: Case, place: Place) -> None:
     assert SECRET not in said
 
 
+def test_every_command_goes_through_the_door() -> None:
+    """Whatever is added to it, its errors end there."""
+    assert type(typer.main.get_command(app)) is Door
+
+
 async def test_the_api_goes_on_without_redis(place: Place) -> None:
     env = {**API, "TEMPORAL_ADDRESS": place.temporal, "WAYSTATION_REDIS_URL": f"redis://:{SECRET}@{NOBODY}"}
-    with ApiProcess(place.folder, env=env) as api:
+    with running_api(place.folder, env=env) as api:
         await api.says("The live bus is lost (ConnectionError)")
         await eventually(lambda: httpx.get(f"{api.url}/health").is_success, what="it serves")
         assert api.terminate() == 0
@@ -306,7 +314,7 @@ async def test_the_api_goes_on_without_redis(place: Place) -> None:
 
 async def test_an_agent_waits_for_an_api_whose_host_has_no_address(place: Place) -> None:
     env = {**CLIENT, "TEMPORAL_ADDRESS": place.temporal, "WAYSTATION_URL": "http://nowhere.invalid"}
-    with AgentProcess(place.folder, "waystation.agents.demo:agent", env=env) as agent:
+    with running_agent(place.folder, "waystation.agents.demo:agent", env=env) as agent:
         await agent.says("Can't write to ws://nowhere.invalid/ingest: the API can't be reached")
         assert agent.terminate() == 0
     assert "Traceback" not in agent.output

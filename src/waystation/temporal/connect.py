@@ -1,10 +1,10 @@
 """The only way to get a Temporal client: the same data converter and settings in every process."""
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any, Final
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -23,7 +23,7 @@ from waystation.temporal.storage import FolderStorageDriver
 logger = logging.getLogger(__name__)
 
 NO_SUCH_BUCKET: Final = 404
-_CHECK_TIMEOUT: Final = timedelta(seconds=2)
+_CHECK_TIMEOUT_SECONDS: Final = 2.0
 _NOBODY_THERE: Final = ("tcp connect error", "dns error", "timed out")
 """What Temporal's library says where the network ends, and not TLS."""
 
@@ -74,10 +74,9 @@ def _not_reached(config: Mapping[str, Any], error: RuntimeError) -> StartError:
 
 async def _check_namespace(client: Client, where: str) -> None:
     """Raises ``StartError`` if Temporal says that there is no such namespace, or that we may not use it."""
+    described = DescribeNamespaceRequest(namespace=client.namespace)
     try:
-        await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=client.namespace), timeout=_CHECK_TIMEOUT
-        )
+        await asyncio.wait_for(client.workflow_service.describe_namespace(described), _CHECK_TIMEOUT_SECONDS)
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             raise StartError(
@@ -88,7 +87,7 @@ async def _check_namespace(client: Client, where: str) -> None:
             raise StartError(
                 f"Temporal at {where} refuses this process; check TEMPORAL_API_KEY, or the certificate."
             ) from error
-    except RuntimeError:  # a lazy client that reaches nobody
+    except (RuntimeError, TimeoutError):  # a lazy client that reaches nobody
         return
 
 

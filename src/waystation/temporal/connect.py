@@ -18,7 +18,7 @@ from waystation.folders import made_folder
 from waystation.settings import Settings
 from waystation.temporal.encryption import NoKeysCodec, encrypting_data_converter, encryption_codec
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter, is_inline
-from waystation.temporal.storage import FolderStorageDriver
+from waystation.temporal.storage import FolderStorageDriver, ReachedDriver
 
 logger = logging.getLogger(__name__)
 
@@ -98,15 +98,17 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
 
     Raises:
         EncryptionKeyError: A key can't be used.
+        StartError: The payload storage can't be used.
     """
     converter = DataConverter(
         payload_converter_class=SharedPydanticPayloadConverter, payload_codec=NoKeysCodec()
     )
     if keys := settings.encryption_keys:
         converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
-    driver = await _storage_driver(settings, resources)
-    if driver is None:
+    stored = await _storage_driver(settings, resources)
+    if stored is None:
         return converter
+    driver = ReachedDriver(stored)
     return dataclasses.replace(
         converter,
         external_storage=ExternalStorage(

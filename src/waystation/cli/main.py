@@ -164,9 +164,7 @@ def agent(
         if not isinstance(found, Agent):
             raise StartError(f"'{reference}' is not a waystation.Agent.")
         agents.append(found)
-    with _starting():
-        asyncio.run(serve(*agents, told_to_end=lambda: end_within(AGENT_ENDS_WITHIN_SECONDS)))
-    asyncio.run(serve(*agents))
+    asyncio.run(serve(*agents, told_to_end=lambda: end_within(AGENT_ENDS_WITHIN_SECONDS)))
 
 
 def _load(reference: str) -> object:

@@ -53,7 +53,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.guards import answering, drop_unless, ending, starting
     from workflows.policies import CHECK_TURNS_EVERY, SHORTEST_RUN
     from workflows.refusals import refusal, require
-    from workflows.session.log import LogState, SessionLog
+    from workflows.session.event_log import LogState
+    from workflows.session.log import SessionLog
     from workflows.session.people import People, PeopleState
     from workflows.session.purchases import Purchases, PurchasesState
     from workflows.session.refused import Refused

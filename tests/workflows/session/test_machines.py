@@ -19,7 +19,8 @@ from waystation.models.sessions import (
     TurnAttempt,
     TurnEnded,
 )
-from workflows.session.log import LogState, SessionLog
+from workflows.session.event_log import LogState
+from workflows.session.log import SessionLog
 from workflows.session.people import People, PeopleState
 from workflows.session.purchases import Purchases, PurchasesState
 from workflows.session.turns import Identity, Turns, TurnsState

@@ -21,12 +21,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from api.errors import Problem, Unavailable, UnknownSession, refusal
+from api.errors import Problem, TooMany, Unavailable, UnknownSession, refusal
+from api.gateways import sessions
 from api.gateways.calls import Calls, ask_unless_ended, execute_update
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import WORDING as SESSION_WORDING
 from api.gateways.sessions import Gateway
-from tests.support import ROOT
+from tests.support import ROOT, eventually
+from waystation.models.events import Actor, Role
+from waystation.models.sessions import SendMessage
 from waystation.temporal import names
 from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
 
@@ -244,3 +247,32 @@ async def test_an_update_that_is_dropped_every_time_fails(temporal: TemporalClie
     with pytest.raises((RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)):
         await poke(temporal, stumbles=1_000)
     assert 1 < Stumbling.attempts <= MAX_UPDATE_ATTEMPTS
+
+
+async def test_a_session_whose_queue_is_full_is_not_asked_by_everybody_who_presses_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each refusal costs the session a task: with enough clients it would do nothing else."""
+    monkeypatch.setattr(sessions, "FULL_FOR_SECONDS", 0.2)
+    gateway = Gateway(await TemporalClient.connect("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
+    asked: list[str] = []
+
+    async def refuse(handle: WorkflowHandle[object, object], *_: object, **__: object) -> None:
+        asked.append(handle.id)
+        raise TooMany("100 turns are waiting already; try again later.", code="queue-full")
+
+    monkeypatch.setattr(gateway._calls, "update", refuse)
+    message = SendMessage(text="hi", actor=Actor(id="ada", role=Role.USER))
+
+    async def send(session_id: str) -> None:
+        with pytest.raises(TooMany, match="try again later") as told:
+            await gateway.send(session_id, message)
+        assert told.value.code == "queue-full"
+
+    for _ in range(20):
+        await send("full")
+    await send("another")
+    assert asked == ["full", "another"]
+    await eventually(lambda: not gateway._full)
+    await send("full")
+    assert asked == ["full", "another", "full"]

@@ -3,9 +3,9 @@
 The workflow owns the truth (who may write, what happened in which order) and nothing else:
 text streams past it on the live bus, agents' code runs in their own processes, and each turn
 is a workflow of its own (turn.py). What a message means is decided by pure machines: the log (event_log.py,
-log.py), the turns (course.py, turns.py), the people (people.py) and the purchases (purchases.py). Handlers only
-hand messages to them and never wait, so none needs a lock or has to be drained; the one loop in ``run``
-does what has to be awaited, what concerns turns with turn_workflows.py.
+log.py), the turns (course.py, turns.py), the people (people.py) and the purchases (purchases.py). Handlers
+only hand messages to them and never wait, so none needs a lock or has to be drained; the one loop in ``run``
+does what has to be awaited, with turn_workflows.py where turns are concerned.
 """
 
 import asyncio

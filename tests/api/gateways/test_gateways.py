@@ -160,6 +160,7 @@ async def test_a_run_that_continued_as_new_while_it_was_asked_is_no_end(
         (WorkflowUpdateFailedError(ApplicationError("words", type="UnprocessedUpdate")), True),
         (RPCError("The limit on the total number of …", RPCStatusCode.FAILED_PRECONDITION, b""), True),
         (RPCError("workflow task failure", RPCStatusCode.FAILED_PRECONDITION, b""), True),
+        (RPCError("workflow update was aborted by closing workflow", RPCStatusCode.NOT_FOUND, b""), True),
         (WorkflowUpdateFailedError(ApplicationError("full", type=names.QUEUE_FULL)), False),
         (RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b""), False),
     ],
@@ -197,6 +198,16 @@ async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) ->
         await calls.guarded("s", fail)
     assert _TEMPORALS_WORDS not in told.value.detail
     assert told.value.headers().get("Retry-After") or told.value.status in (404, 422)
+
+
+async def test_a_session_that_continues_as_new_is_not_unknown() -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise RPCError("workflow update was aborted by closing workflow", RPCStatusCode.NOT_FOUND, b"")
+
+    with pytest.raises(Unavailable):
+        await calls.guarded("s", fail)
 
 
 @pytest.mark.parametrize("kind", ["UnprocessedUpdate", "AcceptedUpdateCompletedWorkflow", "", None])

@@ -1,5 +1,6 @@
 """Servers that the whole test run shares: started once, real, and ended with it."""
 
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -27,6 +28,7 @@ WITH_A_STACK = ("tests/console", "tests/cli", "tests/end_to_end")
 
 # Nothing here measures a process, so none need import everything again.
 Process.forks = True
+gc.disable()  # until everything is imported and collected: all of that stays
 
 
 class ByServers(LoadScopeScheduling):
@@ -52,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # so that collecting garbage later doesn't look at it
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Servers that the whole test run shares: started once, real, and ended with it."""
 
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 from temporalio.client import Client as TemporalClient
@@ -28,7 +28,6 @@ WITH_A_STACK = ("tests/console", "tests/cli", "tests/end_to_end")
 
 # Nothing here measures a process, so none need import everything again.
 Process.forks = True
-gc.disable()  # until everything is imported and collected: all of that stays
 
 
 class ByServers(LoadScopeScheduling):
@@ -56,10 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()  # so that collecting garbage later doesn't look at it
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Doesn't look for garbage among what is imported and collected, for all of that stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import httpx
 
 from tests.support import START_SECONDS
 from tests.world.dev import COMMAND, Dev
+from tests.world.forks import completed
 from waystation.dev.local import read_dev_environment
 
 COLUMNS, LINES = 110, 40
@@ -51,7 +52,10 @@ class DevProcess(Dev):
     def session(self, *arguments: str) -> str:
         """The output of ``waystation session …``, which must succeed; asked again while nobody is ready."""
         for _ in range(MAX_ASKED):
-            done = run("session", *arguments, cwd=self.folder)
+            done = completed(
+                "waystation", "session", *arguments,
+                env=clean_environment(), cwd=self.folder, within=START_SECONDS,
+            )  # fmt: skip
             if "(503 " not in done.stderr:
                 break
         assert done.returncode == 0, done.stderr

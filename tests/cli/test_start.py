@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.support import ROOT
-from tests.world.process import python
+from tests.support import ROOT, START_SECONDS
+from tests.world.forks import completed
 
 SECRET = "sk_live_never_to_be_seen"
 KEYS = '[{"id": "s", "role": "service", "sha256": "' + "0" * 64 + '"}]'
@@ -28,15 +28,8 @@ def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProces
     """Runs a command to its end, with no other setting than these."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WAYSTATION_")}
     arguments = ["tests.agent.unruly:agent"] if command == "agent" else []
-    return subprocess.run(
-        python("waystation", command, *arguments),
-        env={**clean, "TEMPORAL_ADDRESS": "127.0.0.1:1", **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    env = {**clean, "TEMPORAL_ADDRESS": "127.0.0.1:1", **environment}
+    return completed("waystation", command, *arguments, env=env, cwd=ROOT, within=START_SECONDS)
 
 
 @pytest.mark.parametrize(("command", "environment", "sentence"), MISCONFIGURED)

@@ -17,7 +17,7 @@ Event = dict[str, Any]
 def event(seq: int, type_: str, turn: str | None = None, message: str | None = None, **data: Any) -> Event:
     return {
         "seq": seq, "type": type_, "actor": AGENT, "turn_id": turn, "message_id": message, "data": data,
-        "time": f"2026-01-01T00:00:{seq:02d}.000Z",
+        "time": f"2026-01-01T00:{seq // 60:02d}:{seq % 60:02d}.000Z",
     }  # fmt: skip
 
 
@@ -58,6 +58,7 @@ SENT = asked("send", 202, id="m-1", asked={"text": "Go on."}, answer={"seq": 2, 
 
 def evidence(*lines: Line, log: tuple[Event, ...] = GOOD_LOG, **changes: Any) -> Evidence:
     """A run with one session, in which all went well but for what is given."""
+    read_at_the_end = {name: changes.pop(name) for name in ("replayed", "histories") if name in changes}
     transcript = {
         "messages": [
             {"id": "m-1", "by": AGENT, "text": "Go on."},
@@ -74,7 +75,7 @@ def evidence(*lines: Line, log: tuple[Event, ...] = GOOD_LOG, **changes: Any) ->
         workflow="COMPLETED",
         unreadable=changes.pop("unreadable", None),
     )
-    final = Final(sessions=[session], secrets={"key": "hunter2"})
+    final = Final(sessions=[session], secrets={"key": "hunter2"}, **read_at_the_end)
     plan = Plan(1, 60.0, "sessions", (Actor("s/host", "host", 0.0, 60.0, "s"),))
     return Evidence(plan, [asked("start", 201), *lines], final, changes.pop("logs", {}))
 
@@ -147,6 +148,9 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
             where="/sessions",
         )
     ),
+    "refusals_are_problems": lambda: evidence(
+        asked("look", 404, told={"content-type": "text/html", "retry-after": None})
+    ),
     "no_internal_errors": lambda: evidence(asked("look", 500)),
     "flushed_text_is_there": lambda: evidence(
         line("wild-1", "flushed", turn="t1", attempt=1, said=["good", "bye"])
@@ -155,10 +159,46 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
         line("wild-1", "steered", turn="t1", attempt=1, steer="x"),
         line("wild-1", "returned", turn="t1", attempt=1),
     ),
+    "acknowledged_items_are_there": lambda: evidence(
+        line("raw-1", "raw_done", turn="t1", said={"t1-1-1": "bye"}, acknowledged=3, written=3)
+    ),
+    "attempts_end_in_time": lambda: evidence(
+        log=(*extended(event(9, "turn.queued", "t2"))[:-2], event(59 + 9, "turn.completed", "t1"))
+    ),
+    "stops_end_in_time": lambda: evidence(
+        log=(*extended(event(9, "stop.requested", "t1"))[:-2], event(59 + 9, "turn.stopped", "t1"))
+    ),
+    "one_turn_at_a_time": lambda: evidence(log=(*GOOD_LOG[:6], event(9, "turn.started", "t2"))),
+    "attempts_are_counted": lambda: evidence(
+        log=extended(event(9, "turn.retried", "t1", attempt=3, code="agent_lost"))
+    ),
+    "spawns_are_not_repeated": lambda: evidence(
+        log=extended(
+            *(
+                event(9, "agent.spawned", turn, parent_turn_id="t1", key="k", text="")
+                for turn in ("t1.1", "t1.2")
+            )
+        )
+    ),
+    "only_scripts_fail_turns": lambda: evidence(
+        log=(*GOOD_LOG[:-2], event(9, "turn.failed", "t1", code="agent_error"))
+    ),
+    "failures_have_their_reasons": lambda: evidence(
+        log=(*GOOD_LOG[:-2], event(9, "turn.failed", "t1", code="turn_broken"))
+    ),
+    "the_same_has_the_same_outcome": lambda: evidence(
+        *(asked("stop", 200, id="x", answer={"outcome": "stopped", "seq": seq}) for seq in (9, 10))
+    ),
+    "steers_count_once": lambda: evidence(asked("steer", 200, id="x", answer={"outcome": "consumed"})),
+    "people_are_recorded": lambda: evidence(asked("takeover", 200, answer={"seq": 9})),
     "processes_live": lambda: evidence(line("api-1", "ended", expected=False, code=1, said="Segmentation")),
     "sigterm_ends_in_time": lambda: evidence(line("api-1", "terminated", seconds=9.0, fault=None)),
     "health_is_quick": lambda: evidence(
         line("prober", "slow_health", process="api-1", seconds=2.0, lag=0.0, status=200)
+    ),
+    "histories_replay": lambda: evidence(replayed={"s@1": "Nondeterminism error"}),
+    "payloads_are_encrypted": lambda: evidence(
+        histories={"s@1": '{"events": [{"input": {"metadata": {"encoding": "anNvbi9wbGFpbg=="}}}]}'}
     ),
     "memory_is_bounded": lambda: evidence(line("prober", "memory", process="api-1", bytes=10**10)),
     "secrets_stay_secret": lambda: evidence(logs={"api-1": "the key is hunter2"}),

@@ -221,7 +221,7 @@ class World:
                 "ended",
                 expected=name in self._struck,
                 code=process.popen.returncode,
-                said=process.output[-500:],
+                said=process.output[-2_000:],
             )
         if name not in self._held:
             await asyncio.sleep(RESTART_SECONDS)
@@ -246,12 +246,28 @@ class World:
             await asyncio.sleep(LOOK_SECONDS)
         await self.ready()
 
+    async def until_started_again(self, name: str) -> None:
+        """Waits until a process that has ended runs and serves again."""
+        deadline = time.monotonic() + START_SECONDS
+        while self._ended.get(name, False) or self.processes[name].ended:
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        with contextlib.suppress(AssertionError):  # it has been struck by something else
+            await self.processes[name].ready()  # type: ignore[attr-defined]
+
     def memory_bytes(self, name: str) -> int:
         """Returns the resident memory of a process; 0 if it has ended."""
         with contextlib.suppress(OSError):
             pages = Path(f"/proc/{self.processes[name].popen.pid}/statm").read_text().split()[1]
             return int(pages) * os.sysconf("SC_PAGE_SIZE")
         return 0
+
+    def seconds_without_processor(self, name: str) -> float:
+        """Returns for how long a process could have run, but the machine had other things to do."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(f"/proc/{self.processes[name].popen.pid}/schedstat").read_text().split()[1]) / 1e9
+        return 0.0
 
     def logs(self) -> dict[str, str]:
         return {name: process.output for name, process in self.processes.items()}

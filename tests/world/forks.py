@@ -11,7 +11,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -60,18 +59,21 @@ class Fork:
         self._process.terminate()
 
 
-def completed(
-    module: str, *arguments: str, env: dict[str, str], cwd: Path, within: float
-) -> subprocess.CompletedProcess[str]:
-    """Runs ``python -m module arguments`` to its end, and returns what it has written."""
-    with tempfile.TemporaryDirectory() as folder:
-        output, errors = Path(folder, "output"), Path(folder, "errors")
-        fork = Fork(module, *arguments, log=output, errors=errors, env=env, cwd=cwd)
-        try:
-            code = fork.wait(within)
-        finally:
-            fork.send_signal(signal.SIGKILL)
-        return subprocess.CompletedProcess(arguments, code, output.read_text(), errors.read_text())
+def run_to_end(
+    module: str,
+    *arguments: str,
+    log: Path,
+    errors: Path | None = None,
+    env: dict[str, str],
+    cwd: Path,
+    within: float,
+) -> tuple[int, str]:
+    """Returns the exit code of a fork and what it printed; kills it and fails if it doesn't end."""
+    fork = Fork(module, *arguments, log=log, errors=errors, env=env, cwd=cwd)
+    try:
+        return fork.wait(within), log.read_text()
+    finally:
+        fork.send_signal(signal.SIGKILL)
 
 
 def _run(

@@ -4,7 +4,6 @@ import asyncio
 import time
 from typing import Final
 
-from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import TemporalError
 from temporalio.service import RPCError
 

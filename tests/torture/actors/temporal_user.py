@@ -42,7 +42,6 @@ class TemporalUser(Acting):
             except (
                 RPCError,
                 TemporalError,
-                WorkflowUpdateFailedError,
                 TimeoutError,
                 RuntimeError,
             ) as failure:

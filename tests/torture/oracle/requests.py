@@ -6,6 +6,7 @@ from tests.torture.evidence import Evidence
 from tests.torture.oracle.promises import Judged, promise
 from tests.torture.record import Line
 
+CLOSED_WITH = frozenset({1000, 1001, 1003, 1006, 1007, 1008, 1009, 1012, 4204})
 LATER = frozenset({408, 429, 500, 503})
 
 
@@ -161,3 +162,13 @@ def no_internal_errors(evidence: Evidence, judged: Judged) -> None:
                 judged.holds(
                     line["status"] != 500, f"{line['actor']}: {operation} got 500: {line.get('answer')}"
                 )
+
+
+@promise("Sockets are closed with a code that is documented, and not by a bug.", "docs/http-api.md")
+def sockets_end_with_a_reason(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("socket", "socket_attacked"):
+        if (code := line.get("code")) is not None:
+            fine = code in CLOSED_WITH or 4_400 <= code < 4_600
+            judged.holds(
+                fine and code != 4_500, f"{line['actor']}: closed with {code} ({line.get('reason')})"
+            )

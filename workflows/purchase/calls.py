@@ -17,10 +17,12 @@ with workflow.unsafe.imports_passed_through():
         OrderRoute,
         OrderRoutingCalls,
         PaymentTokenCalls,
+        PurchaseQuestion,
+        PurchaseReadingCalls,
         RevokeToken,
         TokenRef,
     )
-    from waystation.models.purchases import CheckoutAnswer, OrderPlaced, PaymentToken
+    from waystation.models.purchases import CheckoutAnswer, OrderPlaced, PaymentToken, PurchaseView
     from workflows.calls import CallFailure, call_options, durable, quick
     from workflows.purchase.rules import PurchaseRefusal
 
@@ -57,6 +59,9 @@ _CANCEL = call_options(
 )
 _ROUTE = call_options(
     policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY, silence=contract.HOUSE_UNAVAILABLE
+)
+_LOOK = call_options(
+    policies.PURCHASE_READ_TIMEOUT, policies.PURCHASE_READ_RETRY, silence=contract.HOUSE_UNAVAILABLE
 )
 _TOKEN = call_options(
     policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_CALL_RETRY, silence=contract.PROCESSOR_UNAVAILABLE
@@ -123,3 +128,8 @@ async def route_order_events(route_id: str, purchase_id: str) -> None:
     """Binds the order's webhooks to this purchase."""
     call = OrderRoute(route_id=route_id, purchase_id=purchase_id, lasts=policies.FOLLOW_ORDER)
     await quick(OrderRoutingCalls.route_order_events, call, _ROUTE)
+
+
+async def read_purchase(purchase_id: str) -> PurchaseView:
+    """Returns what a purchase says of itself."""
+    return await quick(PurchaseReadingCalls.read_purchase, PurchaseQuestion(purchase_id=purchase_id), _LOOK)

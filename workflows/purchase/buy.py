@@ -9,6 +9,7 @@ the child that it is.
 import asyncio
 import contextlib
 from types import NoneType
+from typing import Final
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
@@ -16,16 +17,23 @@ from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlre
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    import workflows.purchase.calls as purchase_calls
+    import workflows.policies as policies
+    from activities.contract import HOUSE_UNAVAILABLE, PurchaseQuestion, PurchaseReadingCalls
     from waystation.models.decisions import Cancel, Refusal
     from waystation.models.purchases import BuyStart, Charge, PurchaseView
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import BUY, PURCHASE_CANCEL
     from waystation.temporal.names import PURCHASE_ID_TAKEN
+    from workflows.calls import call_options, quick
     from workflows.guards import drop_unless, ending, starting
     from workflows.purchase.memo import memo_of_purchase
     from workflows.purchase.workflow import Purchase, PurchaseStart
     from workflows.refusals import ENDED_IN_TEMPORAL, refusal
+
+
+_LOOK: Final = call_options(
+    policies.PURCHASE_READ_TIMEOUT, policies.PURCHASE_READ_RETRY, silence=HOUSE_UNAVAILABLE
+)
 
 
 @workflow.defn(name=BUY.name)
@@ -69,12 +77,13 @@ class Buy:
     async def _end(self) -> PurchaseView:
         """Returns how the purchase ended: by its own word, or as the child that it is."""
         purchase = asyncio.create_task(self._buy())
+        question = PurchaseQuestion(purchase_id=self._start.purchase_id)
         while True:
             await workflow.wait_condition(lambda: self._reported or purchase.done())
             self._reported = False
             if purchase.done():
                 return await purchase
-            asked = asyncio.create_task(purchase_calls.read_purchase(self._start.purchase_id))
+            asked = asyncio.create_task(quick(PurchaseReadingCalls.read_purchase, question, _LOOK))
             await workflow.wait([asked, purchase], return_when=asyncio.FIRST_COMPLETED)
             if purchase.done():
                 return await purchase

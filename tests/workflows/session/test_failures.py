@@ -204,7 +204,7 @@ async def test_the_agent_dies_for_good(own: Stack) -> None:
 
 async def test_the_worker_is_killed(own: Stack) -> None:
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=400 rate=100")
+        session, watchers = await begin(client, "tokens=1000 rate=100")
         await watchers[0].until_text(300)
         worker = own.processes[1]
         worker.kill()
@@ -214,7 +214,7 @@ async def test_the_worker_is_killed(own: Stack) -> None:
         worker.start()
         await watchers[0].until("turn.completed")
         await check(watchers, session)
-        assert watchers[1].text() == words(400)
+        assert watchers[1].text() == words(1_000)
         assert len([m for m in watchers[0].session.transcript if m.status == "superseded"]) == 0
         for watcher in watchers:
             await watcher.stop()
@@ -291,7 +291,7 @@ async def test_an_agent_without_the_payloads_keys_says_what_to_set(own: Stack) -
 async def test_temporal_is_killed(own: Stack) -> None:
     """Requests fail with 503, agents keep what they write, and all of it arrives."""
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=500 rate=100")
+        session, watchers = await begin(client, "tokens=1000 rate=100")
         await watchers[0].until_text(300)
         own.temporal.kill()
         before = len(watchers[0].text())
@@ -306,7 +306,7 @@ async def test_temporal_is_killed(own: Stack) -> None:
         final = [
             m for m in watchers[0].session.transcript if m.status == "completed" and m.actor.role == "agent"
         ]
-        assert "".join(message.text for message in final) == words(500)
+        assert "".join(message.text for message in final) == words(1_000)
         for watcher in watchers:
             await watcher.stop()
 

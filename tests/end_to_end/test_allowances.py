@@ -107,7 +107,8 @@ async def test_another_agent_neither_sees_nor_ends_what_this_one_pays(
     assert (await money.call("service", "POST", "/payments", body)).status_code == 201
     assert (await money.call("service", "POST", "/payments", body)).status_code == 200
     other_body = {"url": start["request"]["url"], "method": "POST", "body_base64": "aGk="}
-    for change in ({"request": other_body}, {"agent": "rival"}):
+    dearer = {"max_price": {"amount": 60, "currency": "usd"}}
+    for change in ({"request": other_body}, {"agent": "rival"}, dearer, {"turn_id": "t2"}):
         other = {"payment_id": payment_id, "request": {**start, **change}}
         answer = await money.call("service", "POST", "/payments", other)
         assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")

@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.contract import SELLER_UNAVAILABLE, AllowanceCall, PaidRequestCalls
     from waystation.buyer.offer_choice import OfferRefused, lower_limit
     from waystation.buyer.origins import origin_of
+    from waystation.buyer.outcomes import KEY_REUSED, key_is_reused
     from waystation.models.base import replaced
     from waystation.models.mandates import ReserveAnswer
     from waystation.models.money import Money
@@ -25,7 +26,6 @@ with workflow.unsafe.imports_passed_through():
 
 ANSWER_FORGOTTEN = "AllowanceAnswerForgotten"
 LIMIT_REFUSED = "AllowanceLimitRefused"
-KEY_REUSED = "key_reused"
 
 _PAY: Final = call_options(
     policies.ALLOWANCE_CALL_TIMEOUT,
@@ -57,10 +57,9 @@ class AllowancePayments:
         journal, key = self._journal, payment.key
         await workflow.wait_condition(lambda: key not in self._under_way)
         known = journal.state.answers.get(key)
-        digest = payment.request.digest()
         if known is not None:
-            if known.request_digest != digest:
-                raise refusal(KEY_REUSED, f"'{key}' names another request; choose another key")
+            if not payment.matches(known.request_digest):
+                raise refusal(KEY_REUSED, key_is_reused(key))
             return known
         reserved = self._check(payment)
         most = self._limit(payment)
@@ -68,7 +67,7 @@ class AllowancePayments:
         journal.count(journal.state.ledger.hold(most.amount))
         try:
             paid = await self._paid(self._call(payment, most, reserved))
-            answer = replaced(paid, request_digest=digest)
+            answer = replaced(paid, request_digest=payment.digest())
         finally:
             self._under_way.discard(key)
         journal.count(journal.state.ledger.settle(key, held=most.amount, amount=answer.amount))

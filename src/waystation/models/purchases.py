@@ -4,6 +4,7 @@ No price comes from whoever asks. A request names items and quantities; every am
 seller stated in structured form, in integer minor units.
 """
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -28,6 +29,7 @@ from waystation.models.commerce import (
     FulfillmentType,
 )
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
+from waystation.models.digests import Digested
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name, PaymentMethodId
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Proof, Sealed
@@ -103,7 +105,7 @@ DiscountCodes = Annotated[
 ]
 
 
-class PurchaseRequest(Frozen):
+class PurchaseRequest(Digested):
     """What starts a Purchase workflow, whose workflow id is the purchase's id.
 
     Without a ``fulfillment_option`` the cheapest one offered is taken. ``approval_timeout_seconds``
@@ -128,6 +130,10 @@ class PurchaseRequest(Frozen):
     revision_timeout_seconds: Annotated[StrictInt, Field(ge=0, le=MAX_REVISION_TIMEOUT_SECONDS)] = 1800
 
     _items_distinct = field_validator("items")(_distinct)
+
+    def earlier_digest(self) -> str:
+        """Returns the digest of every field, those that are as by default among them."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 # The cart

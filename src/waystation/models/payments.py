@@ -111,7 +111,7 @@ class MintedCredential(Frozen):
     """Name of the request header that carries it."""
     value: SecretStr
     fingerprint: str
-    """SHA-256 of the value: how logs and the audit trail name the credential."""
+    """How logs and the audit trail name the credential; see ``waystation.redaction``."""
     token_id: SecretStr | None = None
     """The issued shared payment token, to read and revoke it."""
     payer: str | None = None

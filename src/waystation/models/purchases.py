@@ -508,7 +508,7 @@ class PaymentToken(Frozen):
 
     sealed: Sealed = Field(repr=False)
     fingerprint: str
-    """A short one-way name of the token, for the audit trail."""
+    """How logs and the audit trail name the token; see ``waystation.redaction``."""
 
     status: TokenStatus
     deactivated_reason: str | None = None

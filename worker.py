@@ -1,6 +1,7 @@
 """Registers workflows and activities on their task queue, and nothing else. Run: ``waystation worker``."""
 
 import asyncio
+import dataclasses
 import logging
 import signal
 from contextlib import AsyncExitStack
@@ -18,19 +19,20 @@ from waystation.proofs import Verifier
 from waystation.redaction import install_redaction
 from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
+from waystation.temporal.encryption import MarkingCodec
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.temporal.sealing import Vault
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
 from workflows.paid_request import PaidRequest
-from workflows.purchase import Purchase
+from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
 
 logger = logging.getLogger(__name__)
 
-PURCHASE_WORKFLOWS = (Mandate, Purchase, OrderEvents)
+PURCHASE_WORKFLOWS = (Mandate, Purchase, Buy, OrderEvents)
 PAID_REQUEST_WORKFLOWS = (PaidRequest, Allowance)
 WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
 GRACEFUL_SHUTDOWN = timedelta(seconds=5)
@@ -59,7 +61,7 @@ def build_worker(
 ) -> Worker:
     """Returns a worker with all workflows; ``options`` go to Temporal's ``Worker``."""
     return Worker(
-        client,
+        _reading_on(client),
         task_queue=task_queue,
         workflows=WORKFLOWS,
         activities=[Announcements(announce).announce, *money],
@@ -68,6 +70,16 @@ def build_worker(
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         **options,  # type: ignore[arg-type]
     )
+
+
+def _reading_on(client: Client) -> Client:
+    """Returns a client for a worker, which goes on where one payload can't be decrypted."""
+    config = client.config()
+    converter = config["data_converter"]
+    if converter.payload_codec:
+        codec = MarkingCodec(converter.payload_codec)
+        config["data_converter"] = dataclasses.replace(converter, payload_codec=codec)
+    return Client(**config)
 
 
 async def run(settings: Settings) -> None:

@@ -25,7 +25,7 @@ from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import Invalid, Problem, Unavailable, refusal
 from waystation.temporal.calls import tell, until_taken
-from waystation.temporal.encryption import PayloadDecryptionError
+from waystation.temporal.payload_converter import PayloadDecryptionError
 from waystation.temporal.tokens import SignalName
 
 _NEVER_CONNECTED = "Failed client connect"

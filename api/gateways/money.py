@@ -52,6 +52,7 @@ from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
+from workflows.purchase.memo import began_with, memo_of_purchase
 from workflows.purchase.order_events import order_events_id
 from workflows.waiting import APPROVAL, WAITS_FOR
 
@@ -176,23 +177,14 @@ class MoneyGateway:
     async def start_purchase(self, purchase_id: str | None, request: PurchaseRequest) -> tuple[str, bool]:
         """Starts a purchase; returns its id, and whether it is new."""
         wanted = purchase_id or f"purchase-{uuid.uuid4()}"
-        memo = {
-            "session_id": request.session_id,
-            "seller": request.seller,
-            "agent": request.agent.id,
-            "digest": request.digest(),
-            "request": request.earlier_digest(),  # an API of before looks for it here
-        }
-        start = PurchaseStart(request=request)
+        start, memo = PurchaseStart(request=request), memo_of_purchase(request)
         return await self._start(self._purchases, wanted, Purchase.run, start, memo)
 
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
         """Returns whether the purchase was started with exactly this request."""
         handle = self._client.get_workflow_handle(purchase_id)
         found = await self._purchases.guarded(purchase_id, lambda: handle.describe(rpc_timeout=self._timeout))
-        memo = await found.memo()
-        recorded = memo.get("digest", memo.get("request"))
-        return isinstance(recorded, str) and request.matches(recorded)
+        return began_with(await found.memo(), request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)

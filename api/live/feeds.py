@@ -59,7 +59,7 @@ class Feed:
 
     def __init__(self, session_id: str, gateway: Gateway, bus: LiveBus, settings: Settings) -> None:
         self.session_id = session_id
-        self.gate = Gate()
+        self.gate: Gate
         self.tip = 0
         self.heading = 0
         """The newest event here that isn't text of a message: all other news is read without delay."""
@@ -88,10 +88,16 @@ class Feed:
         """Learns where the session stands, then listens. Raises a problem if it can't."""
         self._bus.subscribe(self.session_id, self._on_message)
         try:
-            snapshot = await self._gateway.snapshot(self.session_id)
+            await self._learn()
         except BaseException:
             self._bus.unsubscribe(self.session_id, self._on_message)
             raise
+        self._start_reading()
+        self.presence.ask()
+
+    async def _learn(self) -> None:
+        snapshot = await self._gateway.snapshot(self.session_id)
+        self.gate = Gate()
         self.tip = self.heading = snapshot.tip
         self._recent = Recent(snapshot.tip)
         self.closed = snapshot.status == "closed" and not snapshot.running
@@ -100,8 +106,6 @@ class Feed:
         }
         self.gate.lengths = {message.message_id: message.characters for message in snapshot.open_messages}
         self.gate.owners = {message.message_id: message.turn_id for message in snapshot.open_messages}
-        self._start_reading()
-        self.presence.ask()
 
     async def stop(self) -> None:
         """Ends the reading and every client's stream."""
@@ -335,6 +339,9 @@ class Feed:
             reading = await self._gateway.read(self.session_id, position)
             page = reading.page
             self._pages.clear()
+            if page.tip < position.after:
+                await self._start_over(page.tip)
+                break
             for event in page.events:
                 self._on_event(event)
             self.tip = max(self.tip, page.next_after)
@@ -343,12 +350,21 @@ class Feed:
         self.closed = page.closed
         news = self.holds.read(stops) or page.events or self.closed
         self._release_held()
-        self._receipts.read(asked, reading.receipts, closed=page.closed)
+        self._receipts.read(asked, reading)
         if asked and self._receipts.awaited:
             self._urgent.set()
         if news:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+
+    async def _start_over(self, tip: int) -> None:
+        """The log ends before what was read of it: somebody has reset its workflow (docs/operations.md)."""
+        logger.warning(
+            "The log of %s was at %d and ends at %d; its clients start over", self.session_id, self.tip, tip
+        )
+        await self._learn()
+        for subscription in self._open:
+            subscription.end()
 
     def _on_event(self, event: Event) -> None:
         # Flush live text accepted before this event first.

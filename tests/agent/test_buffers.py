@@ -272,11 +272,12 @@ class _Noting(Writer):
     def __init__(self, written: list[str]) -> None:
         self._written = written
 
-    async def write(
-        self, kind: str, data: Any, message_id: str | None = None, *, flush: bool = False
-    ) -> None:
+    async def write(self, kind: str, data: Any, message_id: str | None = None, **_: bool) -> None:
         given = data() if callable(data) else data
         self._written.append(given.get("text", ""))
+
+    def raise_refused(self) -> None:
+        pass
 
 
 async def test_one_item_too_large_for_the_connection_is_refused_where_it_is_written(writer: Writer) -> None:

@@ -9,11 +9,22 @@ from waystation.models.money import Money
 class AgentProcess(Process):
     """``waystation agent``."""
 
-    def __init__(self, folder: Path, *references: str, env: dict[str, str]) -> None:
-        super().__init__(*python("waystation", "agent", *references), log=folder / "agent.log", env=env)
+    def __init__(self, folder: Path, *references: str, env: dict[str, str], name: str = "agent") -> None:
+        super().__init__(*python("waystation", "agent", *references), log=folder / f"{name}.log", env=env)
 
     async def ready(self) -> None:
         """Waits until it takes turns, which it does once the API takes what it writes."""
+        await self.says("Running agents")
+
+
+class RawAgentProcess(Process):
+    """An agent as in another language: Temporal's activity and the agents' socket, without our SDK."""
+
+    def __init__(self, folder: Path, *, env: dict[str, str], name: str) -> None:
+        super().__init__(*python("tests.torture.agents.raw"), log=folder / f"{name}.log", env=env)
+
+    async def ready(self) -> None:
+        """Waits until it takes turns."""
         await self.says("Running agents")
 
 

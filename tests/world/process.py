@@ -60,6 +60,11 @@ class Process:
     def ended(self) -> bool:
         return self.popen.poll() is not None
 
+    def signal(self, number: int) -> None:
+        """Sends a signal; nothing if it has ended."""
+        if not self.ended:
+            self.popen.send_signal(number)
+
     @property
     def output(self) -> str:
         return self.log.read_text(errors="replace")

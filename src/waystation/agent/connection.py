@@ -249,11 +249,13 @@ class Writer:
         message_id: str | None = None,
         *,
         flush: bool = False,
+        closes: bool = False,
     ) -> None:
         """Writes one item; waits while too much is unacknowledged.
 
         Where the data depends on what was written before (an offset), a function gives it: it is called once
-        there is room, when everything that was written earlier has its number.
+        there is room, when everything that was written earlier has its number. What ``closes`` something is
+        written whatever was refused before it; ``raise_refused`` says that afterwards.
 
         Raises:
             WriteRefused: Something written earlier was refused; this item isn't written.
@@ -265,7 +267,8 @@ class Writer:
             while self._bytes >= MAX_UNACKNOWLEDGED_BYTES and not self._error:
                 self._flush_now()
                 await self._wait()
-            self._raise_refused()
+            if not closes:
+                self.raise_refused()
             self.put(kind, data() if callable(data) else data, message_id, flush=flush)
 
     def put(
@@ -303,14 +306,18 @@ class Writer:
             await self._wait()
         if self._error:
             raise self._error
-        self._raise_refused()
+        self.raise_refused()
 
     def _flush_now(self) -> None:
         self._flush_due = True
         self._connection.wake()
 
-    def _raise_refused(self) -> None:
-        """Says once what was refused, to whoever writes or waits next."""
+    def raise_refused(self) -> None:
+        """Says once what was refused, to whoever writes or waits next.
+
+        Raises:
+            WriteRefused: Something was, and nobody has been told.
+        """
         refused, self._refused = self._refused, []
         if refused:
             raise _write_refused(refused)

@@ -30,6 +30,7 @@ from waystation.models.commerce import (
 )
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.digests import Digested
+from waystation.models.events import SessionId
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name, PaymentMethodId
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Proof, Sealed
@@ -419,6 +420,16 @@ class OrderEventsStart(WorkflowStart):
 
     purchase_id: str | None = None
     waiting: tuple[OrderEventReceived, ...] = ()
+
+
+class BuyStart(WorkflowStart):
+    """What starts a Buy workflow: the purchase to be made, and the id that it gets.
+
+    The id is new for each purchase: it is the Purchase's workflow id, and the root of its idempotency keys.
+    """
+
+    purchase_id: SessionId
+    request: PurchaseRequest
 
 
 class OutcomeWanted(Frozen):

@@ -290,6 +290,8 @@ class LogReading(FrozenOpen):
 
     page: ReplayPage
     receipts: dict[str, Receipt] = Field(default_factory=dict)
+    forgotten: int = 0
+    """How many writers the session has forgotten so far: of those it can give no receipt."""
 
 
 class TurnInput(Frozen):

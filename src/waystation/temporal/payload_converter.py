@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import zip_longest
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.exceptions import ApplicationError
 
+from waystation.errors import WaystationError
 from waystation.malformed import what_is_wrong
 from waystation.models.base import WorkflowStart
 from waystation.models.sessions import LogReading, ReplayPage
@@ -18,7 +21,14 @@ from waystation.temporal.names import INVALID_ARGUMENT
 INLINE_FIELD: Final = "waystation-inline"
 """Metadata of a payload that external storage leaves alone, whatever its size."""
 
+UNREADABLE_FIELD: Final = "waystation-unreadable"
+"""Metadata of a payload that couldn't be decrypted: why not."""
+
 MAX_REASON_CHARACTERS: Final = 2_000
+
+
+class PayloadDecryptionError(WaystationError, RuntimeError):
+    """A payload cannot be decrypted: its key is not known here, or its bytes were changed."""
 
 
 @cache
@@ -49,9 +59,14 @@ class SharedPydanticPayloadConverter(PydanticPayloadConverter):
         """Reads payloads.
 
         Raises:
+            PayloadDecryptionError: One couldn't be decrypted. The SDK drops a signal then, and refuses an
+                update; a workflow's input and its own calls' results are read again, until a worker can.
             ApplicationError: A workflow was started with something else than its input. It ends the workflow;
                 any other error would make Temporal repeat the task forever.
         """
+        for payload, hint in zip_longest(payloads, type_hints or ()):
+            if payload and UNREADABLE_FIELD in payload.metadata and hint is not RawValue:
+                raise PayloadDecryptionError(payload.metadata[UNREADABLE_FIELD].decode(errors="replace"))
         try:
             return super().from_payloads(payloads, type_hints)
         except ValidationError as error:

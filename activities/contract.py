@@ -39,6 +39,7 @@ from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
     CheckoutAnswer,
+    IssueToken,
     OrderPlaced,
     PaymentToken,
     PurchaseRequest,
@@ -278,18 +279,6 @@ class OrderRoutingCalls(Protocol):
     async def route_order_events(self, call: OrderRoute) -> None:
         """Starts the checkout's ``OrderEvents`` workflow, or binds the one that a webhook started."""
         ...
-
-
-class IssueToken(Frozen):
-    """A token to issue for exactly one total, payee and currency, valid until a given moment."""
-
-    payment_method: str
-    payee: str
-    max_amount: Money
-    expires_at: datetime
-    purchase_id: str
-    checkout_id: str
-    idempotency_key: str
 
 
 class TokenRef(Frozen):

@@ -7,7 +7,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.allowance.rules as allowance_rules
-    import workflows.paid_request.rules as rules
+    import workflows.minting as minting
     import workflows.policies as policies
     from activities.contract import SELLER_UNAVAILABLE, AllowanceCall, PaidRequestCalls
     from waystation.buyer.offer_choice import OfferRefused, lower_limit
@@ -126,7 +126,7 @@ class AllowancePayments:
             return await durable(PaidRequestCalls.close_within_allowance, call, CLOSE)
         except CallFailure as unclear:
             why = PaymentRefusal(rule=unclear.code, message=str(failure or unclear))
-            if unclear.kind in rules.NEVER_MINTED:
+            if unclear.kind in minting.NEVER_MINTED:
                 # Not even the credential could be had: a final refusal to mint means that none exists.
                 return AllowanceAnswer(money_moved="no", refusal=why)
             return AllowanceAnswer(money_moved="unknown", amount=call.max_price.amount, refusal=why)

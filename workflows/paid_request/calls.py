@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
         SealedCredential,
     )
     from workflows.calls import call_options, durable, quick, settle
+    from workflows.minting import PATIENTLY
 
 PROBE: Final = call_options(
     policies.PROBE_CALL_TIMEOUT,
@@ -29,13 +30,6 @@ MINT: Final = call_options(
     policies.MINT_CALL_RETRY,
     silence=contract.PROCESSOR_UNAVAILABLE,
     heartbeat=policies.PAID_REQUEST_HEARTBEAT,
-)
-FIND_MINTED: Final = call_options(
-    policies.MINT_CALL_TIMEOUT,
-    policies.CLOSE_CALL_RETRY,
-    silence=contract.PROCESSOR_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
-    give_up=policies.CLOSE_GIVE_UP,
 )
 REDEEM: Final = call_options(
     policies.REDEEM_CALL_TIMEOUT,
@@ -81,9 +75,9 @@ async def mint(call: MintCall) -> SealedCredential:
     return await durable(PaidRequestCalls.mint_payment_credential, call, MINT)
 
 
-async def find_minted(call: MintCall) -> SealedCredential:
-    """Returns the credential that an unanswered call may have made: the same key gives the same one."""
-    return await durable(PaidRequestCalls.mint_payment_credential, call, FIND_MINTED)
+async def mint_patiently(call: MintCall) -> SealedCredential:
+    """Mints a credential, however long that takes; see ``workflows.minting``."""
+    return await durable(PaidRequestCalls.mint_payment_credential, call, PATIENTLY)
 
 
 async def mint_at_once(call: MintCall) -> SealedCredential:

@@ -12,7 +12,6 @@ with workflow.unsafe.imports_passed_through():
         CheckoutCalls,
         CheckoutRef,
         CompleteCheckout,
-        IssueToken,
         OpenCheckout,
         OrderRoute,
         OrderRoutingCalls,
@@ -20,8 +19,9 @@ with workflow.unsafe.imports_passed_through():
         RevokeToken,
         TokenRef,
     )
-    from waystation.models.purchases import CheckoutAnswer, OrderPlaced, PaymentToken
+    from waystation.models.purchases import CheckoutAnswer, IssueToken, OrderPlaced, PaymentToken
     from workflows.calls import CallFailure, call_options, durable, quick
+    from workflows.minting import PATIENTLY
     from workflows.purchase.rules import PurchaseRefusal
 
 
@@ -107,6 +107,11 @@ async def cancel_checkout(call: CancelCheckout) -> CheckoutAnswer | OrderPlaced 
 async def issue_token(call: IssueToken) -> PaymentToken:
     """Issues a payment token."""
     return await durable(PaymentTokenCalls.issue_payment_token, call, _TOKEN)
+
+
+async def issue_token_patiently(call: IssueToken) -> PaymentToken:
+    """Issues a payment token, however long that takes; see ``workflows.minting``."""
+    return await durable(PaymentTokenCalls.issue_payment_token, call, PATIENTLY)
 
 
 async def read_token(token: PaymentToken) -> PaymentToken:

@@ -500,6 +500,18 @@ TokenStatus = Literal["active", "requires_action", "deactivated", "unknown"]
 """``unknown``: the processor doesn't say. Such a token is not sent, and not taken for worthless."""
 
 
+class IssueToken(Frozen):
+    """A token to issue for exactly one total, payee and currency, valid until a given moment."""
+
+    payment_method: str
+    payee: str
+    max_amount: Money
+    expires_at: datetime
+    purchase_id: str
+    checkout_id: str
+    idempotency_key: str
+
+
 class NextAction(Frozen):
     """What a person has to do before a token can be charged (3-D Secure), as the processor states it.
 

@@ -13,6 +13,7 @@
 Every answer carries a stable ``code``; docs/errors.md says what to do about each.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -234,6 +235,11 @@ class _Unexpected:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # The process is told to end, and the server has waited for this request long enough.
+            if scope["type"] != "http" or begun:
+                raise
+            await response(Unavailable("This process is ending; try again."))(scope, receive, send)
         except Exception:
             if scope["type"] != "http" or begun:
                 raise

@@ -26,6 +26,7 @@ from temporalio.workflow import UpdateMethodMultiParam
 from api.errors import Invalid, Problem, Unavailable, refusal
 from waystation.temporal.calls import tell, until_taken
 from waystation.temporal.payload_converter import PayloadDecryptionError
+from waystation.temporal.storage import PayloadsUnavailableError
 from waystation.temporal.tokens import SignalName
 
 _NEVER_CONNECTED = "Failed client connect"
@@ -84,6 +85,9 @@ class Calls:
                 raise refused from error
             logger.warning("An update of %s failed: %s", workflow_id, error.cause)
             raise self._busy() from error
+        except PayloadsUnavailableError as error:
+            logger.warning("%s: %s", workflow_id, error)
+            raise Unavailable("The payload storage can't be reached; try again.") from error
         except PayloadDecryptionError as error:
             raise self._wording.unreadable(workflow_id) from error
         except ValidationError as error:

@@ -164,6 +164,12 @@ async def _report(session_id: str, signal: SignalName[Report], report: Report) -
         workflow.logger.info("Nobody was told of news in %s; the API's poll will find it", session_id)
 
 
+def _told_by(error: ApplicationError) -> str:
+    """Returns what an agent's process says, with its reason where it couldn't even read its turn."""
+    message = error.message or ""
+    return f"{message}: {error.cause}" if isinstance(error.cause, ApplicationError) else message
+
+
 def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
     """Says in the session's words why an attempt has failed."""
     agent, limits, cause = plan.turn.agent, plan.limits, error.cause
@@ -183,7 +189,7 @@ def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
             "turn_timeout", f"The turn took longer than {limits.turn_timeout_seconds} s.", retry=False
         )
     if isinstance(cause, ApplicationError):
-        detail = (cause.message or "")[:MAX_DETAIL_CHARACTERS]
+        detail = _told_by(cause)[:MAX_DETAIL_CHARACTERS]
         if cause.type == WORKER_SHUTDOWN:
             return AttemptFailedError("agent_restarted", detail, retry=True, counts=False)
         if cause.type == RETRY_TURN:

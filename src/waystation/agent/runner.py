@@ -15,11 +15,12 @@ from temporalio.client import Client as TemporalClient
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from waystation.agent.connection import Control, IngestConnection, actor_of
+from waystation.agent.connection import IngestConnection
 from waystation.agent.containment import exited, new_task, within_a_turn
 from waystation.agent.history import Said, history_of
 from waystation.agent.money import Purse, Spender
 from waystation.agent.turn import RetryTurn, Turn, brief
+from waystation.agent.writer import Control, actor_of
 from waystation.backoff import Backoff
 from waystation.client import Client
 from waystation.errors import NotAllowed, StartError, WaystationError, seconds_before_retry

@@ -12,7 +12,6 @@ from waystation.cli.statements import cart_lines, terms_lines
 from waystation.client import Client
 from waystation.client.payments import Payments
 from waystation.client.purchases import Buying
-from waystation.errors import WaystationError
 from waystation.malformed import what_is_wrong
 from waystation.models.mandates import MandateTerms
 from waystation.models.payments import PaidRequestView
@@ -53,11 +52,7 @@ def _call(work: Callable[[Client], Coroutine[object, None, T]]) -> T:
         async with new_client() as client:
             return await work(client)
 
-    try:
-        return asyncio.run(whole())
-    except WaystationError as error:
-        complain(str(error))
-        raise typer.Exit(1) from error
+    return asyncio.run(whole())
 
 
 @mandate_app.command("create")

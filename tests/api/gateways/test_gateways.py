@@ -29,6 +29,7 @@ from api.gateways.sessions import Gateway
 from tests.support import ROOT
 from waystation.temporal import names
 from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
+from waystation.temporal.storage import PayloadsUnavailableError
 
 TIMEOUT_SECONDS = 1.0
 
@@ -194,6 +195,17 @@ async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) ->
         await calls.guarded("s", fail)
     assert _TEMPORALS_WORDS not in told.value.detail
     assert told.value.headers().get("Retry-After") or told.value.status in (404, 422)
+
+
+async def test_a_payload_storage_out_of_reach_is_no_bug_and_can_be_tried_again() -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise PayloadsUnavailableError("A payload can't be stored: OSError")
+
+    with pytest.raises(Unavailable) as told:
+        await calls.guarded("s", fail)
+    assert told.value.code == "unavailable"
 
 
 @pytest.mark.parametrize("kind", ["UnprocessedUpdate", "AcceptedUpdateCompletedWorkflow", "", None])

@@ -74,7 +74,7 @@ async def crash(agent: Payer) -> None:
     for opened in [one for here in agent._allowances.values() for one in here]:
         assert opened.holder is not None
         paying = [task for _, task in opened.holder._paying.values()]
-            running = [*opened.holder._tasks, *paying]
+        running = [*opened.holder._tasks, *paying]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

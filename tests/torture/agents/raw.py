@@ -11,6 +11,7 @@ import os
 import random
 import signal
 from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,9 +53,13 @@ class Attempt:
         self.refused: list[dict[str, Any]] = []
         self.stopped = asyncio.Event()
         self.steers: dict[str, dict[str, Any]] = {}
+        self.open = False
+        """Whether the writer was opened on this connection, and what was kept has been sent."""
         self._numbers = itertools.count(1)
         self._messages = itertools.count(1)
         self.written = 0
+        self.said: dict[str, str] = {}
+        """The text of each message that was completed."""
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -81,13 +86,17 @@ class Attempt:
         self.kept += numbered
         if numbered:
             self.written = numbered[-1]["n"]
-        await self._socket.send({"op": "write", "writer": self.wire_name, "items": numbered, "flush": flush})
+        if self.open:  # else it is kept, and goes out in its order
+            await self._socket.send(
+                {"op": "write", "writer": self.wire_name, "items": numbered, "flush": flush}
+            )
 
     async def flush(self) -> None:
         """Waits until everything written is recorded or refused."""
         if self.stopped.is_set():
             raise Stopped
-        await self._socket.send({"op": "write", "writer": self.wire_name, "items": [], "flush": True})
+        if self.open:
+            await self._socket.send({"op": "write", "writer": self.wire_name, "items": [], "flush": True})
         async with self.settled, asyncio.timeout(FLUSH_SECONDS):
             await self.settled.wait_for(lambda: self.acknowledged >= self.written or self.stopped.is_set())
         if self.stopped.is_set():
@@ -95,6 +104,11 @@ class Attempt:
 
     async def hear(self, frame: dict[str, Any]) -> None:
         match frame["op"]:
+            case "opened":
+                self.open = True
+                await self._socket.send(
+                    {"op": "write", "writer": self.wire_name, "items": self.kept, "flush": True}
+                )
             case "ack":
                 self.acknowledged = max(self.acknowledged, frame["n"])
                 self.kept = [item for item in self.kept if item["n"] > frame["n"]]
@@ -164,13 +178,14 @@ class Attempt:
                 "data": {"offset": offset, "text": text},
             }
             await self.write(item)
-            if chance and chance.random() < 0.1:  # a repeat, as after a lost connection
+            if chance and self.open and chance.random() < 0.1:  # a repeat, as after a lost connection
                 await self._socket.send({"op": "write", "writer": self.wire_name, "items": self.kept})
             if chance and chance.random() < 0.05:  # text beyond what there is: must be refused
                 await self.write({**item, "data": {"offset": offset + 10_000, "text": "gap"}})
             offset += len(text)
             await asyncio.sleep(pause_ms / 1_000)
         await self.write({"type": "message.completed", "message_id": message, "data": {}})
+        self.said[message] = "".join(texts)
 
     async def call(self, name: str, result: str, pause_ms: int) -> None:
         call = {"call_id": f"{self.writer}-{next(self._messages)}", "name": name}
@@ -210,17 +225,16 @@ class Socket:
                             if attempt := self._attempts.get(frame.get("writer")):
                                 await attempt.hear(frame)
             self._connection = None
+            for attempt in self._attempts.values():
+                attempt.open = False
             await asyncio.sleep(pause * random.uniform(1, 1.3))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def open(self, attempt: Attempt) -> None:
-        """Opens its writer, and sends again what was not settled."""
+        """Opens its writer; once it is, what was not settled is sent again."""
         self._attempts[attempt.wire_name] = attempt
+        attempt.open = False
         await self.send(attempt.opening)
-        if attempt.kept:
-            await self.send(
-                {"op": "write", "writer": attempt.wire_name, "items": attempt.kept, "flush": True}
-            )
 
     async def close(self, attempt: Attempt) -> None:
         self._attempts.pop(attempt.wire_name, None)
@@ -248,22 +262,31 @@ class Turns:
         performing = asyncio.create_task(attempt.perform())
         stopped = asyncio.create_task(attempt.stopped.wait())
         beating = asyncio.create_task(_beat())
+        ending = asyncio.create_task(activity.wait_for_worker_shutdown())
         try:
-            await asyncio.wait([performing, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([performing, stopped, ending], return_when=asyncio.FIRST_COMPLETED)
+            if ending.done() and not performing.done() and not stopped.done():
+                raise ApplicationError("The process is told to end.", type="WorkerShutdown")
             if not performing.done():
                 performing.cancel()
                 return {"outcome": "stopped"}
             with suppress(Stopped):
                 performing.result()
                 _record.note(
-                    _process, "raw_done", acknowledged=attempt.acknowledged, refused=attempt.refused, **about
+                    _process,
+                    "raw_done",
+                    acknowledged=attempt.acknowledged,
+                    refused=attempt.refused,
+                    written=attempt.written,
+                    said=attempt.said,
+                    **about,
                 )
                 return {"outcome": "completed"}
             return {"outcome": "stopped"}
         finally:
-            for task in (performing, stopped, beating):
+            for task in (performing, stopped, beating, ending):
                 task.cancel()
-            await asyncio.gather(performing, stopped, beating, return_exceptions=True)
+            await asyncio.gather(performing, stopped, beating, ending, return_exceptions=True)
             await self._socket.close(attempt)
 
 
@@ -284,7 +307,10 @@ async def main() -> None:
         socket = Socket(settings.url, settings.api_key.get_secret_value())
         running = asyncio.create_task(socket.run())
         async with Worker(
-            temporal, task_queue=f"waystation-agent-{NAME}", activities=[Turns(socket).run_turn]
+            temporal,
+            task_queue=f"waystation-agent-{NAME}",
+            activities=[Turns(socket).run_turn],
+            graceful_shutdown_timeout=timedelta(seconds=5),
         ):
             say(f"Running agents: {NAME}")
             await stop.wait()

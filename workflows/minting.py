@@ -13,7 +13,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import activities.contract as contract
     import workflows.policies as policies
-    from workflows.calls import CallFailure, call_options
+    from workflows.calls import CallFailure, peer_options
 
 Call = TypeVar("Call")
 Minted = TypeVar("Minted")
@@ -28,11 +28,8 @@ NEVER_MINTED: Final = frozenset(
 )
 """Failures after which nothing exists that anybody could charge."""
 
-PATIENTLY: Final = call_options(
-    policies.MINT_CALL_TIMEOUT,
-    policies.CLOSE_CALL_RETRY,
-    silence=contract.PROCESSOR_UNAVAILABLE,
-    give_up=policies.CLOSE_GIVE_UP,
+PATIENTLY: Final = peer_options(
+    policies.MINT_CALL_TIMEOUT, policies.CLOSE_CALL_RETRY, peer="processor", give_up=policies.CLOSE_GIVE_UP
 )
 """How what was perhaps made is asked for."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from temporalio import workflow
 
@@ -24,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.paid_request.inbox import PaymentInbox
-    from workflows.paid_request.journal import PaymentJournal, offer_facts
+    from workflows.paid_request.journal import PaymentJournal
     from workflows.paid_request.rules import PaymentRefused
     from workflows.paid_request.state import PinnedTerms
 
@@ -133,10 +134,8 @@ class PaymentCredential:
             payment_method=method or next(iter(reserved.payment_methods), None),
         )
         make = calls.mint_at_once if at_once else calls.mint
-        credential = await minting.mint(call, make, self._note_minting)
+        credential = await minting.mint(call, partial(make, journal), self._note_minting)
         self._keep(credential)
-        detail = {"credential": credential.fingerprint, **offer_facts(offer)}
-        journal.note("credential.minted", "waystation", detail)
         return credential
 
     def _note_minting(self, call: MintCall | None) -> None:
@@ -151,13 +150,11 @@ class PaymentCredential:
         """Returns the credential that a call without an answer has made, or what is known without it."""
         journal = self._journal
         try:
-            credential = await minting.find(call, calls.mint_patiently)
-        except CallFailure as failure:
-            journal.note("credential.unclear", "waystation", {"code": failure.code})
+            credential = await minting.find(call, partial(calls.find_minted, journal))
+        except CallFailure:
             journal.replace(credential=replace(journal.state.credential, money_moved="unknown"))
             return ClosedCredential(money_moved="unknown", source="nobody")
         if credential is None:
-            journal.note("credential.never_made", "waystation", {})
             return ClosedCredential(money_moved="no", source="nobody")
         self._keep(credential)
         return credential
@@ -169,31 +166,16 @@ class PaymentCredential:
         journal, state = self._journal, self._journal.state
         key = step_key(journal.id, "request", state.credential.minted)
         call = RedeemCall(request=state.request, offer=offer, credential=credential, key=key)
-        journal.note("credential.sent", "waystation", {"credential": credential.fingerprint, "key": key})
         try:
-            redeemed = await calls.redeem(call, patiently=patiently)
-        except CallFailure as failure:
-            journal.note("server.silent", "server", {"kind": failure.kind, "code": failure.code})
+            redeemed = await calls.redeem(journal, call, patiently=patiently)
+        except CallFailure:
             return None
         answer, receipt = redeemed.answer, redeemed.receipt
         journal.replace(result=replace(journal.state.result, answer=answer, receipt=receipt))
-        journal.note(
-            "server.answered",
-            "server",
-            {
-                "kind": redeemed.kind,
-                "status": answer.status if answer else None,
-                "body_sha256": answer.body_sha256 if answer else None,
-                "problem": redeemed.problem,
-                "receipt": receipt.reference if receipt else None,
-            },
-        )
         return redeemed
 
     async def _ask_what_became(self, call: CloseCall) -> ClosedCredential:
         try:
-            return await calls.close(call)
-        except CallFailure as failure:
-            detail = {"kind": failure.kind, "code": failure.code}
-            self._journal.note("credential.unclear", "waystation", detail)
+            return await calls.close(self._journal, call)
+        except CallFailure:
             return ClosedCredential(money_moved="unknown", source="nobody")

@@ -6,6 +6,7 @@ that tells for sure whether money moved.
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from temporalio import workflow
@@ -70,20 +71,8 @@ class PurchaseTokens:
             checkout_id=payable.checkout_id,
             idempotency_key=step_key(journal.id, "issue", number),
         )
-        token = await minting.mint(call, purchase_calls.issue_token, self._note_issuing)
+        token = await minting.mint(call, partial(purchase_calls.issue_token, journal), self._note_issuing)
         self._keep(token)
-        journal.note(
-            "token.issued",
-            "processor",
-            {
-                "token": token.fingerprint,
-                "max_amount": payable.total.amount,
-                "currency": payable.total.currency,
-                "payee": payable.payee,
-                "expires_at": expires_at.isoformat(),
-                "request_id": token.request_id,
-            },
-        )
         if token.status == "unknown":
             raise PurchaseRefusal(
                 "token_state_unknown", "the processor doesn't say whether its token can be charged", "failed"
@@ -92,7 +81,7 @@ class PurchaseTokens:
 
     async def read(self, token: PaymentToken) -> PaymentToken:
         """Reads a token anew and keeps it."""
-        seen = await purchase_calls.read_token(token)
+        seen = await purchase_calls.read_token(self._journal, token)
         self._keep(seen)
         return seen
 
@@ -102,9 +91,9 @@ class PurchaseTokens:
         if token is None:
             return self._journal.state.payment.charge or Charge(status="nothing")
         try:
-            return self._take(await purchase_calls.read_token(token))
+            return self._take(await purchase_calls.read_token(self._journal, token))
         except CallFailure as failure:
-            return self._note_unknown(token, failure)
+            return self._keep_unknown(failure)
 
     async def retire(self, why: str) -> bool:
         """Revokes the token at hand, or the one that a call without an answer has made.
@@ -144,28 +133,18 @@ class PurchaseTokens:
         if not workflow.patched(FINDS_WHAT_WAS_ISSUED):
             return None
         try:
-            token = await minting.find(call, purchase_calls.issue_token_patiently)
-        except CallFailure as failure:
-            self._journal.note("token.unclear", "processor", {"code": failure.code})
+            token = await minting.find(call, partial(purchase_calls.find_token, self._journal))
+        except CallFailure:
             await workflow.sleep(max(call.expires_at - workflow.now(), timedelta(0)))
             token = None
         self._keep(token)
-        found = {
-            "token": token.fingerprint if token else None,
-            "request_id": token.request_id if token else None,
-        }
-        self._journal.note("token.looked_for", "processor", found)
         return token
 
     async def _revoke(self, token: PaymentToken, why: str) -> Charge:
         try:
-            after = await purchase_calls.revoke_token(self._revocation(token))
+            after = await purchase_calls.revoke_token(self._journal, self._revocation(token), why=why)
         except CallFailure as failure:
-            return self._note_unknown(token, failure)
-        detail = {"token": token.fingerprint, "status": after.status, "reason": after.deactivated_reason}
-        self._journal.note(
-            "token.retired", "waystation", {**detail, "why": why, "request_id": after.request_id}
-        )
+            return self._keep_unknown(failure)
         return self._take(after)
 
     def _take(self, token: PaymentToken) -> Charge:
@@ -192,10 +171,8 @@ class PurchaseTokens:
     def _keep(self, token: PaymentToken | None) -> None:
         self._journal.replace(payment=replace(self._journal.state.payment, token=token, issuing=None))
 
-    def _note_unknown(self, token: PaymentToken, failure: CallFailure) -> Charge:
+    def _keep_unknown(self, failure: CallFailure) -> Charge:
         """Keeps what follows from an answer that says nothing, or that there is no such token."""
-        detail = {"token": token.fingerprint, "code": failure.code}
-        self._journal.note("token.state_unknown", "processor", detail)
         charge = Charge(status="nothing" if failure.code == "resource_missing" else "unknown")
         payment = self._journal.state.payment
         if not payment.money_moved:

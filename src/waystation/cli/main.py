@@ -24,6 +24,7 @@ from waystation.dev.local import (
     read_agent_environment,
     read_dev_environment,
 )
+from waystation.ending import end_within
 from waystation.errors import StartError, WaystationError
 from waystation.models.sessions import OnBusy
 from waystation.models.urls import MAX_PORT
@@ -32,6 +33,8 @@ from waystation.surrogates import mend
 from waystation.terminal import complain, prepare_terminal, say, say_json, say_model
 
 STATE_VARIABLE = "WAYSTATION_STATE"
+AGENT_ENDS_WITHIN_SECONDS = 10.0
+"""What docs/operations.md promises, whether Temporal answers or not."""
 
 
 T = TypeVar("T")
@@ -161,7 +164,7 @@ def agent(
         if not isinstance(found, Agent):
             raise StartError(f"'{reference}' is not a waystation.Agent.")
         agents.append(found)
-    asyncio.run(serve(*agents))
+    asyncio.run(serve(*agents, told_to_end=lambda: end_within(AGENT_ENDS_WITHIN_SECONDS)))
 
 
 def _load(reference: str) -> object:

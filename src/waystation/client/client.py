@@ -163,7 +163,7 @@ class Client:
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.url} can't be reached ({type(error).__name__})") from error
         raise_for_problem(response)
-        return answer.model_validate_json(response.content)
+        return answer.model_validate_json(response.content, extra="ignore")  # the API may be newer
 
     @property
     def headers(self) -> dict[str, str]:

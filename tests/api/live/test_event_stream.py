@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.errors import Unavailable
+from api.errors import CarriedOut, Unavailable
 from api.live import event_stream
 from api.live.event_stream import EventStream
 from tests.api.live.test_feeds import Workflow, open_feed
@@ -106,7 +106,7 @@ async def test_a_stream_that_can_not_be_read_on_ends_and_its_client_may_resume(
     subscription = feed.subscribe(0)
 
     async def unavailable(after: int) -> Any:
-        raise Unavailable("Temporal did not answer in time; try again.")
+        raise Unavailable("Temporal did not answer in time.", CarriedOut.NOTHING_TO)
 
     monkeypatch.setattr(feed, "recent", lambda after: None)
     monkeypatch.setattr(feed, "page", unavailable)

@@ -17,7 +17,7 @@ AT_ONCE = 1
 @pytest.fixture(autouse=True)
 def gives_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     soon = RetryPolicy(maximum_attempts=ATTEMPTS, initial_interval=timedelta(milliseconds=10))
-    monkeypatch.setitem(calls.MINT, "retry_policy", soon)
+    monkeypatch.setitem(calls._MINT.options.call, "retry_policy", soon)
 
 
 def issues(request: httpx.Request) -> bool:
@@ -42,7 +42,7 @@ async def test_a_payment_canceled_while_its_answer_is_lost_leaves_no_token(
     quick_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patiently = RetryPolicy(initial_interval=timedelta(milliseconds=10), backoff_coefficient=1)
-    monkeypatch.setitem(calls.MINT, "retry_policy", patiently)
+    monkeypatch.setitem(calls._MINT.options.call, "retry_policy", patiently)
     quick_bench.network.lose = issues
     mandate = await quick_bench.mandate(usd(1_000))
     handle = await quick_bench.start("/v1/reports/rain", usd(60), mandate)

@@ -22,7 +22,7 @@ ATTEMPTS = 2
 @pytest.fixture(autouse=True)
 def gives_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     soon = RetryPolicy(maximum_attempts=ATTEMPTS, initial_interval=timedelta(milliseconds=10))
-    monkeypatch.setitem(calls._TOKEN, "retry_policy", soon)
+    monkeypatch.setitem(calls._TOKEN.call, "retry_policy", soon)
 
 
 @pytest.mark.parametrize("trouble", ["lose_answer", "error"])
@@ -39,7 +39,7 @@ async def test_a_token_whose_answer_is_lost_is_revoked(
         )
         [token] = processor.tokens_of(bought.id)
         assert token["deactivated_reason"] == "revoked"
-        assert {"token.looked_for", "token.retired"} <= {*await bought.actions()}
+        assert {"token.found", "token.retired"} <= {*await bought.actions()}
         await nothing_happened(bought, processor)
 
 

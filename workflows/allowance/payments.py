@@ -69,7 +69,7 @@ class AllowancePayments:
         await workflow.wait_condition(lambda: key not in self._under_way)
         known = journal.state.answers.get(key)
         if known is not None:
-            if not payment.matches(known.request_digest):
+            if not payment.matches(journal.state.digests.get(key, known.request_digest)):
                 raise refusal(KEY_REUSED, key_is_reused(key))
             return known
         reserved = self._check(payment)
@@ -78,12 +78,12 @@ class AllowancePayments:
         journal.count(journal.state.ledger.hold(most.amount))
         try:
             paid = await self._paid(self._call(payment, most, reserved))
-            answer = replaced(paid, request_digest=payment.digest())
+            answer = replaced(paid, request_digest=payment.request.digest())
         finally:
             self._under_way.discard(key)
         journal.count(journal.state.ledger.settle(key, held=most.amount, amount=answer.amount))
         journal.calls_in_run += 1
-        journal.answer(key, answer)
+        journal.answer(payment, answer)
         journal.announce([allowance_rules.shown_answer(payment, answer, journal.start.budget.currency)])
         return answer
 

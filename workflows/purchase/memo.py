@@ -16,7 +16,7 @@ def memo_of_purchase(request: PurchaseRequest) -> dict[str, object]:
     }
 
 
-def began_with(memo: Mapping[str, object], request: PurchaseRequest) -> bool:
+def memo_is_of(memo: Mapping[str, object], request: PurchaseRequest) -> bool:
     """Returns whether the purchase with this memo was started with exactly this request."""
     recorded = memo.get("digest", memo.get("request"))
     return isinstance(recorded, str) and request.matches(recorded)

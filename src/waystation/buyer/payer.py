@@ -50,7 +50,8 @@ from waystation.models.payments import (
     Receipt,
 )
 from waystation.temporal.calls import ask, result_of
-from waystation.temporal.messages import ALLOWANCE, MANDATE_BALANCE
+from waystation.temporal.digests import began_with
+from waystation.temporal.messages import ALLOWANCE, MANDATE_BALANCE, PAID_REQUEST_DIGEST
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 if TYPE_CHECKING:
@@ -265,7 +266,9 @@ class Payer:
             turn_id=self._turn_id,
         )
         view = await answered(self._client, workflow_id, start, task_queue=self._task_queue)
-        if not start.matches(view.start_digest):
+        handle = self._client.get_workflow_handle(workflow_id)
+        known = payment_id is not None  # an id of our own is nobody else's
+        if known and not await began_with(handle, PAID_REQUEST_DIGEST, start, shown=view.start_digest):
             message = f"'{workflow_id}' is another payment, or has other limits; choose another id"
             raise PaymentRefusedError(ID_TAKEN, message, "no", workflow_id)
         if view.answer is None:

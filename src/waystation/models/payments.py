@@ -347,7 +347,7 @@ class PaidRequestView(Frozen):
     agent: str | None = None
     session_id: str | None = None
     start_digest: str | None = None
-    """What this id stands for: the digest of the ``PaidRequestStart``."""
+    """``PaidRequestStart.earlier_digest``, for processes of earlier releases; see the query ``digest``."""
 
 
 # Allowances
@@ -488,7 +488,7 @@ class AllowanceAnswer(Frozen):
     refusal: PaymentRefusal | None = None
     credential_fingerprint: str | None = None
     request_digest: str | None = None
-    """Of the ``AllowancePayment``, where the allowance's workflow made it."""
+    """Of the request that was paid, where the allowance's workflow paid it."""
 
 
 class AllowanceView(Frozen):
@@ -507,7 +507,7 @@ class AllowanceView(Frozen):
     agent: str | None = None
     session_id: str | None = None
     start_digest: str | None = None
-    """What this id stands for: the digest of the ``AllowanceStart``."""
+    """``AllowanceStart.earlier_digest``, for processes of earlier releases; see the query ``digest``."""
 
 
 class MintCall(Frozen):

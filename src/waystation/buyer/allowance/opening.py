@@ -1,7 +1,7 @@
 """Opens an allowance and pays through it: by a holder in this process, or else by the workflow."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx
 from temporalio.client import Client, WorkflowUpdateFailedError
@@ -22,9 +22,12 @@ from waystation.models.payments import (
     PaidHttpRequest,
 )
 from waystation.temporal.calls import Handle, ask, start_workflow, tell, update
+from waystation.temporal.digests import began_with
 from waystation.temporal.messages import (
     ALLOWANCE,
     ALLOWANCE_ANSWER,
+    ALLOWANCE_DIGEST,
+    ALLOWANCE_DIGEST_OF,
     ALLOWANCE_PAY,
     ALLOWANCE_SETTLE,
     ALLOWANCE_STATUS,
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from waystation.buyer.allowance.holder import AllowanceHolder
     from waystation.buyer.allowance.journal import AllowanceJournal
     from waystation.buyer.credentials import Credentials
+
+
+MAX_DIGEST_CHARACTERS: Final = 32
+"""Of a payment's digest in the id of its update."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,10 @@ class OpenAllowance:
             if made is None:
                 raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
             answer = made
-        # Temporal, too, gives the first answer again for a key, whatever the request is now.
-        if not payment.matches(answer.request_digest):
+            if await ask(handle, ALLOWANCE_DIGEST_OF, key) not in (None, payment.digest()):
+                raise HolderRefusedError(KEY_REUSED, key_is_reused(key)) from None
+        # A workflow of an earlier release, or Temporal for it, answers whatever the request is now.
+        if answer.request_digest != request.digest():
             raise HolderRefusedError(KEY_REUSED, key_is_reused(key))
         return answer
 
@@ -101,8 +110,10 @@ class OpenAllowance:
 
 
 async def _paid(handle: Handle, payment: AllowancePayment) -> AllowanceAnswer:
+    # Another payment under the same key has to reach the workflow, which refuses it.
+    digest = payment.digest()[:MAX_DIGEST_CHARACTERS]
     try:
-        return await update(handle, ALLOWANCE_PAY, payment, update_id=f"pay-{payment.key}")
+        return await update(handle, ALLOWANCE_PAY, payment, update_id=f"pay-{payment.key}-{digest}")
     except WorkflowUpdateFailedError:
         # Nothing was begun. But Temporal keeps the first answer to an id, and what stood against the payment
         # then (another process paid from the allowance, say) may be over.
@@ -137,7 +148,7 @@ async def open_allowance(
         # This process has died, or somebody else chose the same id. A settled one still returns its answers.
         handle = client.get_workflow_handle(allowance_id)
         view = await ask(handle, ALLOWANCE_STATUS)
-        if not start.matches(view.start_digest):
+        if not await began_with(handle, ALLOWANCE_DIGEST, start, shown=view.start_digest):
             raise HolderRefusedError(
                 ID_TAKEN, f"'{allowance_id}' is another allowance; choose another id"
             ) from None

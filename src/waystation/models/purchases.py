@@ -45,7 +45,7 @@ from waystation.models.decisions import ApprovalRecord, Digest, Refusal
 from waystation.models.digests import Digested
 from waystation.models.events import SessionId
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name, PaymentMethodId
-from waystation.models.money import MinorUnits
+from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Proof, Sealed
 from waystation.models.times import Instant
 from waystation.models.urls import Origin

@@ -57,7 +57,7 @@ OPEN_TIMEOUT_SECONDS = 5.0
 _FRAMES: TypeAdapter[list[ServerFrame]] = TypeAdapter(list[ServerFrame])
 _ANY_FRAMES: TypeAdapter[list[JsonValue]] = TypeAdapter(list[JsonValue])
 
-Control = StopFrame | SteerFrame | FencedFrame | FinishedFrame
+Control = StopFrame | SteerFrame | FencedFrame | FinishedFrame | ProblemFrame
 
 
 class IngestConnection:
@@ -419,7 +419,7 @@ class Writer:
             entry[1].set_result(turn_id)
 
     def _take_problem(self, frame: ProblemFrame) -> None:
-        error = problem(409, {"code": frame.code, "detail": frame.detail})
+        error = refusal_of(frame)
         if frame.retry:
             self._connection.later(REOPEN_PAUSE_SECONDS, self._try_again)
         elif frame.request and (entry := self._requests.get(frame.request)):
@@ -427,6 +427,7 @@ class Writer:
                 entry[1].set_exception(error)
         else:
             self.fail(error)
+            self._control(frame)
 
     def _try_again(self) -> None:
         self.disconnected()
@@ -456,6 +457,11 @@ def _write_refused(refused: Sequence[RefusedFrame]) -> WriteRefused:
     return WriteRefused(
         409, refused[0].code, f"{count} of the things this turn has written were not recorded. {reasons}"
     )
+
+
+def refusal_of(frame: ProblemFrame) -> WaystationError:
+    """Returns what is raised where the API has refused a frame."""
+    return problem(409, {"code": frame.code, "detail": frame.detail})
 
 
 def turn_is_over(code: str) -> ConflictError:

@@ -287,8 +287,11 @@ class LogReading(FrozenOpen):
     receipts: dict[str, Receipt] = Field(default_factory=dict)
 
 
-class TurnInput(Frozen):
-    """What an agent's process is given to run a turn (the ``run_turn`` activity's argument)."""
+class TurnInput(FrozenOpen):
+    """What an agent's process is given to run a turn (the ``run_turn`` activity's argument).
+
+    Agents are upgraded after workers, so they ignore what only newer workers give.
+    """
 
     session_id: SessionId
     turn_id: Identifier

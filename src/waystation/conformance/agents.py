@@ -91,7 +91,7 @@ async def try_agents(wishes: Wishes, tell: Callable[[str], None]) -> Report:
             "WAYSTATION_URL": api.url, "WAYSTATION_API_KEY": key,
             "TEMPORAL_ADDRESS": address, "WAYSTATION_ENCRYPTION_KEYS": json.dumps(keys),
         }  # fmt: skip
-        side = TemporalSide(await _client(address, keys), wishes.agent)
+        side = TemporalSide(await connect(address, keys), wishes.agent)
         temporal = await resources.enter_async_context(side)
         subject: Subject = ByHand()
         if wishes.command:
@@ -117,7 +117,12 @@ def _place(url: str | None) -> tuple[str, int]:
     return parsed.host, parsed.port or 80
 
 
-async def _client(address: str, keys: list[str]) -> Client:
+async def connect(address: str, keys: list[str]) -> Client:
+    """Returns a client of a Temporal server that may still be starting.
+
+    Raises:
+        StartError: It doesn't answer.
+    """
     converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
     if keys:
         converter = encrypting_data_converter(encryption_codec(keys))

@@ -31,23 +31,24 @@ class Turn:
     def __init__(self, bench: "Bench", play: Play, given: dict[str, Any], run: Run) -> None:
         self._bench, self.play, self.given, self.run = bench, play, given, run
 
-    async def opened(self) -> None:
-        """Waits until the agent has opened the writer.
+    async def opened(self, at_stake: str) -> None:
+        """Waits until the agent opens the writer; ``at_stake`` is broken where it has the turn and doesn't.
 
         Raises:
-            Unmet: It hasn't.
+            Unmet: It didn't open the writer.
         """
-        report, api = self._bench.report, self._bench.api
-        if await until(lambda: self.play.opened or self.run.over, START_SECONDS) and self.play.opened:
+        report, api, play = self._bench.report, self._bench.api, self.play
+        if await until(lambda: play.of("open") or self.run.over, START_SECONDS) and play.of("open"):
             report.check("T-01", True, f"took a turn of {self.given['agent']}")
             return
-        if not any(one.status == 101 and one.path == "/ingest" for one in api.handshakes):
-            report.demand("A-01", False, f"no connection to /ingest; {len(api.handshakes)} others")
-        taken = self.run.over or await self.run.started()
+        if not api.connections:
+            was_there = any(one.status == 101 and one.path == "/ingest" for one in api.handshakes)
+            seen = f"no connection to /ingest after {len(api.handshakes)} handshakes"
+            report.demand("A-04" if was_there else "A-01", False, seen)
         ended = await self.run.ended(0.5)
-        report.demand(
-            "A-10" if taken else "T-01", False, f"no writer was opened; {ended or 'the turn waits'}"
-        )
+        taken = ended.kind in ("failed", "completed") if ended else await self.run.started()
+        seen = f"no writer was opened; {ended or 'the turn waits'}"
+        report.demand(at_stake if taken else "T-01", False, seen)
 
     async def wait(
         self, number: str, holds: Callable[[], Any], what: str, within: float = PATIENCE_SECONDS
@@ -88,6 +89,7 @@ class Bench:
         text: str,
         *,
         after: "Turn | None" = None,
+        at_stake: str = "A-10",
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         prepare: Callable[[Play], None] = lambda _: None,
         **more: Any,
@@ -105,13 +107,15 @@ class Bench:
         run = await self.temporal.begin({**given, **more}, heartbeat_seconds)
         turn = Turn(self, play, given, run)
         self._turns.append(turn)
-        await turn.opened()
+        await turn.opened(at_stake)
         return turn
 
     async def clear(self) -> None:
         """Looks at what the scenario's turns have sent, and ends those that still run."""
+        told_apart = self.report.status("A-12") != "failed"
         for turn in self._turns:
-            inspect(self.report, turn.play, turn.given)
+            if told_apart:
+                inspect(self.report, turn.play, turn.given)
             if not turn.run.over:
                 await turn.play.tell({"op": "fenced", "code": "turn-over"})
             await turn.run.drop()

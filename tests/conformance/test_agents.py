@@ -8,15 +8,16 @@ import pytest
 
 from tests.conformance.mutants import MUTANTS, Change, running_agent, source
 from tests.world.temporal import TemporalServer
+from waystation.conformance.agent_bench import Bench
 from waystation.conformance.agents import SCENARIOS, connect
-from waystation.conformance.bench import Bench, run_scenarios
 from waystation.conformance.played_api import PlayedApi
 from waystation.conformance.report import Report
 from waystation.conformance.requirements import AGENT_SIDE
+from waystation.conformance.scenarios import run_scenarios
 from waystation.conformance.temporal_side import TemporalSide
 from waystation.temporal.encryption import generate_key
 
-AT_THE_SAME_TIME = 8
+AT_THE_SAME_TIME = 12
 
 
 async def tried(number: str, changes: Sequence[Change], address: str) -> Report:

@@ -10,6 +10,8 @@ from waystation.errors import WaystationError
 from waystation.terminal import complain, say, say_json
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from waystation.conformance.report import Report
 
 CANT_START: Final = 2
@@ -45,12 +47,40 @@ def conformance_agent(
     from waystation.conformance.agents import Wishes, try_agents
 
     wishes = Wishes(name, command, url, temporal, not no_encryption, tuple(only))
+    _print(_tried(try_agents(wishes, complain)), as_json=as_json)
+
+
+@conformance_app.command("api")
+def conformance_api(
+    url: Annotated[str, typer.Option(help="The API's address.", envvar="WAYSTATION_URL")],
+    key: Annotated[
+        str,
+        typer.Option(help="A key with the role 'service'.", envvar="WAYSTATION_API_KEY", show_envvar=True),
+    ],
+    with_temporal: Annotated[
+        bool,
+        typer.Option("--with-temporal", help="Also hold turns in Temporal, at TEMPORAL_ADDRESS; tests more."),
+    ] = False,
+    only: Only = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Try an API: a scripted agent writes to it, in sessions of its own that are closed in the end."""
+    from waystation.conformance.apis import try_api
+
+    work = try_api(url, key, with_temporal=with_temporal, only=tuple(only), tell=complain)
+    _print(_tried(work), as_json=as_json)
+
+
+def _tried(work: "Coroutine[None, None, Report]") -> "Report":
+    from temporalio.runtime import Runtime, TelemetryConfig
+
+    # Its core would log to standard output, where the report goes.
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)))
     try:
-        report = asyncio.run(try_agents(wishes, complain))
+        return asyncio.run(work)
     except (WaystationError, OSError) as error:
         complain(str(error))
         raise typer.Exit(CANT_START) from error
-    _print(report, as_json=as_json)
 
 
 def _print(report: "Report", *, as_json: bool) -> None:

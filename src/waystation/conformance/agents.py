@@ -16,11 +16,12 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 
-from waystation.conformance import turns, writing
-from waystation.conformance.bench import Bench, Scenario, Subject, run_scenarios
+from waystation.conformance import agent_turns, agent_writing
+from waystation.conformance.agent_bench import Bench, Subject
 from waystation.conformance.played_api import PlayedApi
 from waystation.conformance.report import Report
 from waystation.conformance.requirements import AGENT_SIDE
+from waystation.conformance.scenarios import Scenario, run_scenarios, scenarios_of
 from waystation.conformance.temporal_side import TemporalSide
 from waystation.dev.ports import free_ports
 from waystation.dev.processes import DEV_SERVER_OPTIONS, find_temporal
@@ -29,9 +30,7 @@ from waystation.models.urls import parse_url
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 
-SCENARIOS: Final = tuple(
-    one for module in (writing, turns) for one in vars(module).values() if isinstance(one, Scenario)
-)
+SCENARIOS: Final[tuple[Scenario[Bench], ...]] = scenarios_of(agent_writing, agent_turns)
 START_SECONDS: Final = 40.0
 PAUSE_SECONDS: Final = 0.2
 

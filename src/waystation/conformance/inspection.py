@@ -30,8 +30,7 @@ def inspect(report: Report, play: Play, given: dict[str, Any]) -> None:
             opened = play.opened.get((heard.connection, heard.writer))
             early = opened is None or heard.at < opened
             report.check("A-11", not early, f"{heard.op} came {'before' if early else 'after'} opened")
-    for writer in {heard.writer for heard in play.of("write")}:
-        _inspect_items(report, play.items(writer=writer))
+    _inspect_items(report, play.items())
 
 
 def _what_is_wrong_with(heard: Heard) -> str:

@@ -1,12 +1,12 @@
 """A place where one agent is tested: the played API, Temporal, and the report."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from waystation.conformance.inspection import inspect
 from waystation.conformance.played_api import Play, PlayedApi, until
-from waystation.conformance.report import Report, Unmet
+from waystation.conformance.report import Report
 from waystation.conformance.temporal_side import Ended, Run, TemporalSide
 
 PATIENCE_SECONDS: Final = 10.0
@@ -138,34 +138,3 @@ def inspect_ids(report: Report, turns: list[Turn]) -> None:
         if ids:
             report.check("A-24", not clashes, f"{len(ids)} messages, ids of earlier ones: {clashes}")
         used.update(dict.fromkeys(ids, attempt))
-
-
-class Scenario(NamedTuple):
-    """A course of events in which some requirements are decided."""
-
-    name: str
-    decides: frozenset[str]
-    run: Callable[[Bench], Awaitable[None]]
-
-
-def scenario(*numbers: str) -> Callable[[Callable[[Bench], Awaitable[None]]], Scenario]:
-    """Makes a scenario of a function, with the requirements that it decides."""
-
-    def make(run: Callable[[Bench], Awaitable[None]]) -> Scenario:
-        return Scenario(getattr(run, "__name__", "").replace("_", " "), frozenset(numbers), run)
-
-    return make
-
-
-async def run_scenarios(bench: Bench, scenarios: Iterable[Scenario], tell: Callable[[str], None]) -> None:
-    """Runs every scenario that decides something wanted."""
-    for one in scenarios:
-        if not one.decides & bench.report.numbers:
-            continue
-        tell(one.name)
-        try:
-            await one.run(bench)
-        except Unmet as unmet:
-            tell(f"  can't go on: {unmet}")
-        finally:
-            await bench.clear()

@@ -4,8 +4,9 @@ import asyncio
 from itertools import pairwise
 from typing import Final
 
-from waystation.conformance.bench import PATIENCE_SECONDS, Bench, Turn, scenario
+from waystation.conformance.agent_bench import PATIENCE_SECONDS, Bench, Turn
 from waystation.conformance.played_api import MAX_FRAME_BYTES, Play, until
+from waystation.conformance.scenarios import scenario
 
 QUIET_SECONDS: Final = 1.0
 """Long enough for something to happen that must not."""

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Final
 
-from waystation.conformance.bench import PATIENCE_SECONDS, STOP_GRACE_SECONDS, Bench, scenario
+from waystation.conformance.agent_bench import PATIENCE_SECONDS, STOP_GRACE_SECONDS, Bench
 from waystation.conformance.played_api import Play, until
+from waystation.conformance.scenarios import scenario
 from waystation.temporal.names import RETRY_TURN, WORKER_SHUTDOWN
 
 SHORT_HEARTBEAT_SECONDS: Final = 2.0

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from waystation.conformance.report import Report, Unmet
 
@@ -43,7 +43,7 @@ def scenario(*numbers: str) -> Callable[[Callable[[Place], Awaitable[None]]], Sc
     return make
 
 
-def scenarios_of(*modules: ModuleType) -> tuple[Scenario[Place], ...]:
+def scenarios_of(*modules: ModuleType) -> tuple[Scenario[Any], ...]:
     """Returns the scenarios of some modules, in their order."""
     return tuple(one for module in modules for one in vars(module).values() if isinstance(one, Scenario))
 

@@ -4,6 +4,7 @@
 #   make demo    sessions and payments on real parts, in about a minute
 #   make test    the tests
 #   make dev     everything on this machine, until Ctrl-C
+#   make torture a world that tries to break it: SEED=1 MINUTES=5 PROFILE=sessions PLAN=file SHRINK=20 RECORD=1
 #   make lint    style, borders make types   type checkers          make bench   benchmarks
 # PYTHON=/path/to/python3.12 chooses the Python; ARGS="…" is passed on.
 
@@ -15,7 +16,7 @@ READY := $(VENV)/.ready
 # A virtual environment breaks when its folder is moved or its Python is removed.
 CHECKED := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(RUN) -c pass 2>/dev/null || rm -f $(READY))
 
-.PHONY: demo test dev lint types mypy pyright bench setup clean
+.PHONY: demo test torture dev lint types mypy pyright bench setup clean
 .DEFAULT_GOAL := help
 .PHONY: help
 
@@ -61,6 +62,10 @@ test: ALONE = $(shell grep -rl --include='*.py' 'mark\.alone' tests)
 test: $(READY)
 	@$(RUN) -m pytest -n 2 --durations=10 -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ]
 	@$(RUN) -m pytest -m "alone and not slow" $(or $(ARGS),$(ALONE)) || [ $$? -eq 5 ]
+
+torture: $(READY)
+	@$(RUN) -m tests.torture $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(PLAN),--plan $(PLAN)) $(if $(SHRINK),--shrink $(SHRINK)) $(if $(RECORD),--record) $(ARGS)
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

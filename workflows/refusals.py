@@ -8,6 +8,8 @@ from temporalio.exceptions import ApplicationError
 
 from waystation.temporal.names import INVALID_ARGUMENT
 
+ENDED_IN_TEMPORAL = "ended_in_temporal"
+"""The rule by which something ends whose workflow was ended in Temporal (terminated, say)."""
 INTERNAL_ERROR = "an error of ours ended it, which nobody expected; the worker's log has it: please report it"
 
 

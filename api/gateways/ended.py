@@ -10,8 +10,8 @@ from waystation.models.decisions import Refusal
 from waystation.models.mandates import MandateView
 from waystation.models.payments import AllowanceView, PaidRequestView, PaymentRefusal
 from waystation.models.purchases import Charge, PurchaseStatus, PurchaseView
+from workflows.refusals import ENDED_IN_TEMPORAL
 
-RULE: Final = "ended_in_temporal"
 _MAY_CHARGE: Final[frozenset[PurchaseStatus]] = frozenset({"paying", "authentication_required", "confirming"})
 _WHY: Final = "its workflow was ended in Temporal; see there by whom"
 
@@ -27,12 +27,12 @@ def ended_purchase(view: PurchaseView) -> PurchaseView:
     """Shows it as failed; if the seller may have a token that it can still charge, the charge as unknown."""
     if view.final:
         return view
-    ended = replaced(view, status="failed", final=True, refusal=Refusal(rule=RULE, message=_WHY))
+    ended = replaced(view, status="failed", final=True, refusal=Refusal(rule=ENDED_IN_TEMPORAL, message=_WHY))
     may_be_charged = view.payment_tries > 0 or view.status in _MAY_CHARGE
     known = view.charge is not None and view.charge.status in ("captured", "nothing")
     if known or not may_be_charged:
         return ended
-    refusal = Refusal(rule=RULE, message=f"{_WHY}. Money may have moved: ask the processor")
+    refusal = Refusal(rule=ENDED_IN_TEMPORAL, message=f"{_WHY}. Money may have moved: ask the processor")
     return replaced(ended, charge=Charge(status="unknown"), refusal=refusal)
 
 
@@ -46,7 +46,7 @@ def ended_payment(view: PaidRequestView) -> PaidRequestView:
         status="failed" if unsent else "unknown",
         final=True,
         money_moved=view.money_moved if unsent or view.money_moved == "yes" else "unknown",
-        refusal=PaymentRefusal(rule=RULE, message=_WHY),
+        refusal=PaymentRefusal(rule=ENDED_IN_TEMPORAL, message=_WHY),
     )
 
 
@@ -54,4 +54,4 @@ def ended_allowance(view: AllowanceView) -> AllowanceView:
     """Shows it as closed."""
     if not view.open:
         return view
-    return replaced(view, open=False, refusal=PaymentRefusal(rule=RULE, message=_WHY))
+    return replaced(view, open=False, refusal=PaymentRefusal(rule=ENDED_IN_TEMPORAL, message=_WHY))

@@ -16,7 +16,7 @@ from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, Wo
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Conflict, Invalid, Problem, Unavailable, UnknownSession
+from api.errors import CarriedOut, Conflict, Invalid, Problem, Unavailable, UnknownSession
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
@@ -50,14 +50,15 @@ def _closed() -> Problem:
 
 
 def _unreadable(session_id: str) -> Problem:
-    return Unavailable(f"The session '{session_id}' was encrypted with a key that isn't set here.")
+    why = f"The session '{session_id}' was encrypted with a key that isn't set here."
+    return Unavailable(why, CarriedOut.UNKNOWN)
 
 
 WORDING: Final = Wording(
     unknown=UnknownSession,
     unreadable=_unreadable,
     ended=_closed,
-    not_taken="The session did not accept the request; try again.",
+    not_taken="The session takes no more requests at the moment.",
     no_worker="No worker answered for the session in time; is 'waystation worker' running?",
 )
 
@@ -120,7 +121,7 @@ class Gateway:
             following = urlsafe_b64encode(page.next_page_token).decode() if page.next_page_token else None
             return listed, following
 
-        return await self._calls.guarded("", call)
+        return await self._calls.guarded("", call, looks=True)
 
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns what the session is doing now."""
@@ -218,7 +219,7 @@ class Gateway:
             async with self._one_at_a_time(session_id):
                 return await ask_unless_ended(lambda reject: _hedged(lambda: query(reject)))
 
-        return await self._calls.guarded(session_id, call)
+        return await self._calls.guarded(session_id, call, looks=True)
 
     @asynccontextmanager
     async def _one_at_a_time(self, session_id: str) -> AsyncIterator[None]:

@@ -2,16 +2,18 @@
 
 A batch that Temporal has taken may still be refused by the session, whole or in part. So its writers are
 told nothing before the log has been read after it: that reading says how far each writer's items have been
-decided, and which of them were refused.
+decided, and which of them were refused. A session remembers its last writers, not all: what one that it
+forgot in the meantime had written was decided, and counts as recorded.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from api import metrics
 from api.errors import Problem
 from waystation.models.refusals import Receipt, Refusal, RefusalCode
+from waystation.models.sessions import LogReading
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,9 @@ class Receipts:
     """What was handed to Temporal, until a reading of the log tells what became of it."""
 
     def __init__(self) -> None:
-        self._waiting: list[Handed] = []
+        self._waiting: list[tuple[Handed, int]] = []
+        """Each with how many writers the session had forgotten, as far as was known when Temporal took it."""
+        self._forgotten = 0
 
     @property
     def awaited(self) -> bool:
@@ -63,22 +67,26 @@ class Receipts:
 
     def add(self, handed: Sequence[Handed]) -> None:
         """Notes what Temporal has just taken."""
-        self._waiting.extend(handed)
+        self._waiting.extend((one, self._forgotten) for one in handed)
 
     def begin_reading(self) -> tuple[int, tuple[str, ...]]:
         """Returns what ``read`` is to be told, and which writers to ask about: the longest waiting."""
         writers: dict[str, None] = {}
-        for count, handed in enumerate(self._waiting):
+        for count, (handed, _) in enumerate(self._waiting):
             if handed.writer not in writers and len(writers) == MAX_WRITERS_PER_READING:
                 return count, tuple(writers)
             writers[handed.writer] = None
         return len(self._waiting), tuple(writers)
 
-    def read(self, asked: int, receipts: Mapping[str, Receipt], *, closed: bool) -> None:
+    def read(self, asked: int, reading: LogReading) -> None:
         """Settles what waited when the log was asked; what came later waits for the next reading."""
         due, self._waiting = self._waiting[:asked], self._waiting[asked:]
-        for handed in due:
-            settled = settle(handed, receipts.get(handed.writer, Receipt()), closed=closed)
+        self._forgotten = reading.forgotten
+        for handed, forgotten in due:
+            receipt = reading.receipts.get(handed.writer, Receipt())
+            if receipt == Receipt() and reading.forgotten > forgotten:
+                receipt = Receipt(n=handed.last)
+            settled = settle(handed, receipt, closed=reading.page.closed)
             _report(handed, settled.refused)
             try:
                 handed.author.settle(settled)

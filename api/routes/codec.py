@@ -15,7 +15,7 @@ from api.dependencies import Caller, Parts
 from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Forbidden, Invalid
 from waystation.models.base import JsonObject
-from waystation.temporal.encryption import PayloadDecryptionError
+from waystation.temporal.payload_converter import PayloadDecryptionError
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["operations"], prefix="/codec")
 

@@ -7,10 +7,10 @@ from fastapi import APIRouter, WebSocket
 from pydantic import Field
 
 from api import metrics
-from api.auth import Action
-from api.dependencies import Caller, Parts, SessionPath
+from api.auth import Action, Principal
+from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
-from api.errors import PROBLEM_RESPONSES, Conflict, Problem, Unavailable
+from api.errors import PROBLEM_RESPONSES, CarriedOut, Conflict, Problem, Unavailable
 from api.live.agents import AgentConnection, check_turn
 from api.live.channels import check_item
 from api.live.receipts import Settled
@@ -19,6 +19,7 @@ from waystation.models.events import MAX_NAME_CHARACTERS, Actor, Identifier, Ord
 from waystation.models.refusals import Refusal
 
 POST_TIMEOUT_SECONDS = 10.0
+"""For everything: to find the session, to wait for room, and until what was posted is settled."""
 
 router = APIRouter(route_class=DoorRoute)
 
@@ -103,6 +104,17 @@ class _Poster:
 async def post_events(session_id: SessionPath, body: PostedEvents, caller: Caller, parts: Parts) -> Accepted:
     """Writes events for an agent without a socket, and answers once they are recorded, or refused."""
     caller.require(Action.WRITE, session_id)
+    for item in body.items:
+        check_item(item)
+    try:
+        async with asyncio.timeout(POST_TIMEOUT_SECONDS):
+            return await _post(session_id, body, caller, parts)
+    except TimeoutError as error:
+        # Items are numbered, so the same again does no harm.
+        raise Unavailable("It isn't durable yet.", CarriedOut.UNKNOWN, code="temporal-unavailable") from error
+
+
+async def _post(session_id: str, body: PostedEvents, caller: Principal, parts: ApiParts) -> Accepted:
     if body.turn_id is not None:
         await check_turn(parts.gateway, caller, session_id, body.turn_id)
     write = Write(
@@ -112,17 +124,13 @@ async def post_events(session_id: SessionPath, body: PostedEvents, caller: Calle
         attempt=body.attempt,
         items=body.items,
     )
-    for item in body.items:
-        check_item(item)
     async with parts.channels.use(session_id) as channel:
         if channel.feed.closed:
             raise Conflict("The session is closed; start another one.", code="session-closed")
         poster = _Poster(body.items[-1].n)
         try:
             await channel.write(write, poster, flush=True)
-            await asyncio.wait_for(poster.done, POST_TIMEOUT_SECONDS)
-        except TimeoutError as error:
-            raise Unavailable("Not yet durable; post the same again.", code="temporal-unavailable") from error
+            await poster.done
         finally:
             channel.forget(body.writer, poster)
     return poster.answer(body.writer)

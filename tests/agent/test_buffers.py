@@ -8,13 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waystation.agent.connection import (
-    MAX_UNACKNOWLEDGED_BYTES,
-    IngestConnection,
-    Writer,
-    known_frames,
-)
+from waystation.agent.connection import IngestConnection, known_frames
 from waystation.agent.turn import MessageWriter
+from waystation.agent.writer import MAX_UNACKNOWLEDGED_BYTES, Writer
 from waystation.errors import ConflictError, WriteRefused
 from waystation.models.events import Actor
 from waystation.models.ingest import (
@@ -272,11 +268,12 @@ class _Noting(Writer):
     def __init__(self, written: list[str]) -> None:
         self._written = written
 
-    async def write(
-        self, kind: str, data: Any, message_id: str | None = None, *, flush: bool = False
-    ) -> None:
+    async def write(self, kind: str, data: Any, message_id: str | None = None, **_: bool) -> None:
         given = data() if callable(data) else data
         self._written.append(given.get("text", ""))
+
+    def raise_refused(self) -> None:
+        pass
 
 
 async def test_one_item_too_large_for_the_connection_is_refused_where_it_is_written(writer: Writer) -> None:

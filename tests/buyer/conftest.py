@@ -29,8 +29,8 @@ async def quick_bench(
 ) -> AsyncIterator[Bench]:
     """A bench that gives up soon. Policies are changed in place, so without the workflow sandbox."""
     soon = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(milliseconds=10))
-    for options in (paid_request.PROBE, paid_request.REDEEM, paid_request.LATE_REDEEM):
-        monkeypatch.setitem(options, "retry_policy", soon)
+    for call in (paid_request._PROBE, paid_request._REDEEM, paid_request._REDEEM_LATE):
+        monkeypatch.setitem(call.options.call, "retry_policy", soon)
     monkeypatch.setattr(policies, "AUTHORIZATION_MARGIN", timedelta(seconds=0.5))
     monkeypatch.setattr(credentials, "CHAIN_MARGIN_SECONDS", 0)
     async with Bench(tmp_path, temporal).working(UnsandboxedWorkflowRunner()) as made:

@@ -11,12 +11,12 @@ from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_
 from waystation.temporal.encryption import (
     ENCODING,
     EncryptionKeyError,
-    PayloadDecryptionError,
     encrypting_data_converter,
     encryption_codec,
     generate_key,
     parse_key,
 )
+from waystation.temporal.payload_converter import PayloadDecryptionError
 
 OLD, NEW = f"2025:{generate_key()}", f"2026:{generate_key()}"
 

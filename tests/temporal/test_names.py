@@ -19,7 +19,7 @@ from worker import WORKFLOWS
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
 from workflows.paid_request import PaidRequest
-from workflows.purchase import Purchase
+from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
@@ -32,6 +32,7 @@ TAKES: dict[type, tuple[str, ...]] = {
     AgentTurn: ("TURN_",),
     Mandate: ("MANDATE_",),
     Purchase: ("PURCHASE_", "HOLDER_"),
+    Buy: ("BUY_",),
     OrderEvents: ("ORDER_EVENTS_",),
     PaidRequest: ("PAID_REQUEST_", "HOLDER_"),
     Allowance: ("ALLOWANCE_", "HOLDER_"),
@@ -39,6 +40,7 @@ TAKES: dict[type, tuple[str, ...]] = {
 """Which tokens are for which workflow, by how their names begin."""
 
 STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {
+    messages.BUY: Buy,
     messages.ORDER_EVENTS: OrderEvents,
     messages.PAID_REQUEST: PaidRequest,
     messages.ALLOWANCE: Allowance,

@@ -23,14 +23,14 @@ from tests.support import EXAMPLES_FACTOR
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceOpening, AllowanceStart, PaidHttpRequest, PaidRequestStart
-from waystation.models.purchases import OrderEventsStart, PurchaseRequest
+from waystation.models.purchases import BuyStart, OrderEventsStart, PurchaseRequest
 from waystation.models.sessions import StartSession, TurnInput
 from waystation.temporal.tokens import SignalName, UpdateName
 from worker import WORKFLOWS, build_worker
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
-from workflows.purchase import Purchase, PurchaseStart
+from workflows.purchase import Buy, Purchase, PurchaseStart
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn, TurnPlan
@@ -71,6 +71,7 @@ class Subject(NamedTuple):
     """How a workflow is started, which messages it takes, and what it answers."""
 
     start: Any
+    """A start, or what makes a new one each time."""
     prefixes: tuple[str, ...]
     query: str | None
 
@@ -82,6 +83,7 @@ SUBJECTS: dict[type, Subject] = {
     PaidRequest: Subject(PAYING, ("PAID_REQUEST_", "HOLDER_"), "status"),
     Allowance: Subject(AllowanceOpening(start=BUDGET), ("ALLOWANCE_", "HOLDER_"), "status"),
     AgentTurn: Subject(TurnPlan(turn=TURN), ("TURN_",), None),
+    Buy: Subject(lambda: BuyStart(purchase_id=f"odd-{uuid.uuid4()}", request=BUYING), ("BUY_",), None),
     OrderEvents: Subject(OrderEventsStart(), ("ORDER_EVENTS_",), None),
 }
 
@@ -157,7 +159,10 @@ async def test_a_workflow_answers_whatever_it_was_sent(temporal: Client, queue: 
     examples()
     for sent in batches:
         handle = await temporal.start_workflow(
-            name, subject.start, id=f"odd-{uuid.uuid4()}", task_queue=queue
+            name,
+            subject.start() if callable(subject.start) else subject.start,
+            id=f"odd-{uuid.uuid4()}",
+            task_queue=queue,
         )
         for token, arguments in sent:
             await send(handle, token, arguments)

@@ -1,5 +1,7 @@
 """Agents in processes of their own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.world.process import Process, python
@@ -9,11 +11,29 @@ from waystation.models.money import Money
 class AgentProcess(Process):
     """``waystation agent``."""
 
-    def __init__(self, folder: Path, *references: str, env: dict[str, str]) -> None:
-        super().__init__(*python("waystation", "agent", *references), log=folder / "agent.log", env=env)
+    def __init__(self, folder: Path, *references: str, env: dict[str, str], name: str = "agent") -> None:
+        super().__init__(*python("waystation", "agent", *references), log=folder / f"{name}.log", env=env)
 
     async def ready(self) -> None:
         """Waits until it takes turns, which it does once the API takes what it writes."""
+        await self.says("Running agents")
+
+
+@contextmanager
+def running_agent(folder: Path, *references: str, env: dict[str, str]) -> Iterator[AgentProcess]:
+    """Starts one, whether it gets ready or not, and kills it."""
+    with AgentProcess(folder, *references, env=env) as agent:
+        yield agent
+
+
+class RawAgentProcess(Process):
+    """An agent as in another language: Temporal's activity and the agents' socket, without our SDK."""
+
+    def __init__(self, folder: Path, *, env: dict[str, str], name: str) -> None:
+        super().__init__(*python("tests.torture.agents.raw"), log=folder / f"{name}.log", env=env)
+
+    async def ready(self) -> None:
+        """Waits until it takes turns."""
         await self.says("Running agents")
 
 

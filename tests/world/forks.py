@@ -8,6 +8,7 @@ killed. Benchmarks start programs from scratch, for they measure memory.
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import warnings
@@ -47,6 +48,17 @@ class Fork:
 
     def terminate(self) -> None:
         self._process.terminate()
+
+
+def run_to_end(
+    module: str, *arguments: str, log: Path, env: dict[str, str], cwd: Path, within: float
+) -> tuple[int, str]:
+    """Returns the exit code of a fork and what it printed; kills it and fails if it doesn't end."""
+    fork = Fork(module, *arguments, log=log, env=env, cwd=cwd)
+    try:
+        return fork.wait(within), log.read_text()
+    finally:
+        fork.send_signal(signal.SIGKILL)
 
 
 def _run(module: str, arguments: tuple[str, ...], log: Path, env: dict[str, str], cwd: Path) -> None:

@@ -36,7 +36,8 @@ class Process:
 
     def start(self) -> Self:
         env = {**os.environ, **self.env}
-        self._logged_bytes = self.log.stat().st_size if self.log.exists() else 0
+        self.log.touch()
+        self._logged_bytes = self.log.stat().st_size
         if self.forks and self.cwd == ROOT and self.command[:2] == (sys.executable, "-m"):
             self._popen = Fork(*self.command[2:], log=self.log, env=env, cwd=self.cwd)
             return self
@@ -59,6 +60,11 @@ class Process:
     @property
     def ended(self) -> bool:
         return self.popen.poll() is not None
+
+    def signal(self, number: int) -> None:
+        """Sends a signal; nothing if it has ended."""
+        if not self.ended:
+            self.popen.send_signal(number)
 
     @property
     def output(self) -> str:

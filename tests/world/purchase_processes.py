@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +11,7 @@ from temporalio.client import Client as TemporalClient
 
 from tests.world.api import ApiProcess
 from tests.world.keys import api_keys
-from tests.world.process import HttpProcess
+from tests.world.process import HttpProcess, Process
 from tests.world.sandbox import Processor, Shop
 from tests.world.temporal import TemporalServer
 from tests.world.worker import PurchaseWorkerProcess
@@ -81,6 +82,14 @@ class PurchaseProcesses:
     def _kill(self) -> None:
         for process in (self.worker, self.api, self.shop, self.processor, self.temporal):
             process.kill()
+
+    def worker_of(self, program: Path) -> Process:
+        """Returns somebody's own worker, with the settings that it shares with ours, to be started."""
+        env = {
+            "TEMPORAL_ADDRESS": self.temporal.address,
+            "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self.key]),
+        }
+        return Process(sys.executable, str(program), log=program.with_suffix(".log"), env=env)
 
     def as_caller(self, who: str) -> Client:
         return Client(self.api.url, KEYS[who][1])

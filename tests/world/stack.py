@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from tests.support import free_port
-from tests.world.agent import AgentProcess
+from tests.world.agent import AgentProcess, RawAgentProcess
 from tests.world.api import ApiProcess
 from tests.world.keys import api_keys, worker_keys
 from tests.world.process import LOGGED_CHARACTERS, Process
@@ -79,13 +79,20 @@ class Stack:
         self.apis[port] = self._run(ApiProcess(self.folder, env=env, port=port, name=f"api-{port}"))
         return self.apis[port]
 
-    def run_worker(self) -> WorkerProcess:
+    def run_worker(self, *, name: str = "worker") -> WorkerProcess:
         env = {**self.env(self.ports[0], "agent"), **self.keys("worker"), **self.more_env("worker")}
-        return self._run(WorkerProcess(self.folder, env=env))
+        return self._run(WorkerProcess(self.folder, env=env, name=name))
 
-    def run_agent(self, *references: str, port: int | None = None) -> AgentProcess:
-        env = {**self.env(port or self.ports[0], "agent"), **self.more_env("agent")}
-        return self._run(AgentProcess(self.folder, *(references or AGENTS), env=env))
+    def run_agent(self, *references: str, port: int | None = None, name: str = "agent") -> AgentProcess:
+        env = self.agent_env(name, port)
+        return self._run(AgentProcess(self.folder, *(references or AGENTS), env=env, name=name))
+
+    def run_raw_agent(self, *, name: str) -> RawAgentProcess:
+        return self._run(RawAgentProcess(self.folder, env=self.agent_env(name), name=name))
+
+    def agent_env(self, name: str, port: int | None = None) -> dict[str, str]:
+        """Returns the environment of an agent process of this name."""
+        return {**self.env(port or self.ports[0], "agent"), **self.more_env("agent")}
 
     def _run(self, process: Started) -> Started:
         self.processes.append(process)

@@ -8,8 +8,8 @@ from tests.world.process import Process, python
 class WorkerProcess(Process):
     """``waystation worker``."""
 
-    def __init__(self, folder: Path, *, env: dict[str, str]) -> None:
-        super().__init__(*python("waystation", "worker"), log=folder / "worker.log", env=env)
+    def __init__(self, folder: Path, *, env: dict[str, str], name: str = "worker") -> None:
+        super().__init__(*python("waystation", "worker"), log=folder / f"{name}.log", env=env)
 
     async def ready(self) -> None:
         """Waits until it takes tasks."""

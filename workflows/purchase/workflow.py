@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
@@ -38,6 +39,8 @@ with workflow.unsafe.imports_passed_through():
         Revise,
     )
     from waystation.models.trail import AuditTrail
+    from waystation.temporal.calls import tell_workflow
+    from waystation.temporal.messages import BUY_ENDED
     from waystation.temporal.names import PURCHASE_WORKFLOW
     from workflows.calls import CallFailure
     from workflows.decisions import the_one_in
@@ -72,9 +75,11 @@ class PurchaseStart(WorkflowStart):
     state: PurchaseState | None = None
     notes: int = 0
     """How many notes the session was sent by earlier runs."""
+    awaited_by: str | None = None
+    """The workflow that waits for the end and has not been told yet; ``None`` if nobody does."""
 
 
-@workflow.defn(name=PURCHASE_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=PURCHASE_WORKFLOW)
 class Purchase:
     """One purchase. Its workflow id is the purchase's id, and the root of its idempotency keys."""
 
@@ -94,6 +99,7 @@ class Purchase:
         self._authorization = authorization
         self._preparation = PurchasePreparation(journal, inbox, approval, checkout, authorization, ending)
         self._payment = PurchasePayment(journal, inbox, approval, checkout, authorization, tokens, ending)
+        self._awaited_by = start.awaited_by
         self._rolling_over = False
         self._surprises = 0
 
@@ -108,10 +114,13 @@ class Purchase:
         while not journal.is_final:
             await self._renew_if_long(start)
             await self._guarded_step()
+        reporting = asyncio.create_task(self._report_end())
         if journal.state.status == "completed":
             await self._follow_order(start)
         await workflow.wait_condition(self._is_quiet)
+        journal.sum_up_calls()
         telling.cancel()
+        await reporting
         return journal.view()
 
     # Signals, updates, queries
@@ -273,6 +282,17 @@ class Purchase:
             case "undoing":
                 await self._ending.undo()
 
+    async def _report_end(self) -> None:
+        """Tells the workflow that waits for the end, once. The order is followed long after."""
+        if self._awaited_by is None:
+            return
+        try:
+            await tell_workflow(self._awaited_by, BUY_ENDED, self._journal.view())
+        except FailureError:
+            workflow.logger.info("The workflow %s waits for its purchase no more", self._awaited_by)
+        finally:
+            self._awaited_by = None
+
     async def _follow_order(self, start: PurchaseStart) -> None:
         """Sees that the charge is booked, and keeps the order current by the seller's webhooks."""
         completed_at = self._journal.state.completion.completed_at
@@ -307,12 +327,18 @@ class Purchase:
         self._rolling_over = True  # lets callers of ``outcome`` go, to ask again
         await workflow.wait_condition(self._is_quiet)
         workflow.continue_as_new(
-            PurchaseStart(request=start.request, state=self._journal.state, notes=self._outbox.numbered)
+            PurchaseStart(
+                request=start.request,
+                state=self._journal.state,
+                notes=self._outbox.numbered,
+                awaited_by=self._awaited_by,
+            )
         )
 
     def _is_quiet(self) -> bool:
-        """Whether the session was told everything and nobody waits for an answer."""
-        return self._outbox.empty and workflow.all_handlers_finished()
+        """Whether everybody was told everything and nobody waits for an answer."""
+        told = self._awaited_by is None or not self._journal.is_final
+        return told and self._outbox.empty and workflow.all_handlers_finished()
 
     def _session_is_closed(self) -> None:
         self._inbox.turn_stopped(Cancel(by="waystation", reason="the session is closed"))

@@ -78,6 +78,8 @@ class OpenTool(BaseModel):
     turn_id: str
     call_id: str
     name: JsonValue = None
+    seq: int = 0
+    """Where the call is recorded; 0 for one that an earlier version has recorded."""
 
 
 class LogState(BaseModel):
@@ -89,6 +91,8 @@ class LogState(BaseModel):
     """How far each writer's items have been decided."""
     refusals: dict[str, list[Refusal]] = Field(default_factory=dict)
     """What was refused of the writers in ``writers``, in order."""
+    forgotten: int = 0
+    """How many writers were forgotten, each time one was."""
     fences: dict[str, Fence] = Field(default_factory=dict)
     open: dict[str, OpenText] = Field(default_factory=dict)
     tools: list[OpenTool] = Field(default_factory=list)
@@ -120,8 +124,10 @@ class Accepted:
 class SessionLog:
     """The log itself. Nothing else assigns sequence numbers."""
 
-    def __init__(self, state: LogState | None = None) -> None:
+    def __init__(self, state: LogState | None = None, opens_once: Callable[[], bool] = lambda: True) -> None:
+        """``opens_once``: whether a tool call that is open can't be opened again; asked where one is."""
         self.state = state or LogState()
+        self._opens_once = opens_once
         self._finished = {
             event.message_id
             for event in self.state.events
@@ -227,6 +233,7 @@ class SessionLog:
             forgotten = next(iter(writers))
             del writers[forgotten]
             self.state.refusals.pop(forgotten, None)
+            self.state.forgotten += 1
 
     def _too_much_was_refused(self, writer: str) -> bool:
         runs = len(self.state.refusals.get(writer, ()))
@@ -291,20 +298,42 @@ class SessionLog:
 
     def _call_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> RefusalCode | None:
         call_id, turn_id = item.data.get("call_id"), write.turn_id
+        known = self._open_tool(turn_id, call_id)
+        if known and self._opens_once():
+            return None if self._is_same_call(known, write, item) else RefusalCode.CALL_ID_TAKEN
         if sum(tool.turn_id == turn_id for tool in self.state.tools) >= MAX_OPEN_TOOLS:
             return RefusalCode.TOO_MANY_TOOLS
         code = self._append_item(write, item, now, accepted)
         if code is None and turn_id is not None and isinstance(call_id, str):
             self._forget_tool(turn_id, call_id)
-            tool = OpenTool(actor=write.actor, turn_id=turn_id, call_id=call_id, name=item.data.get("name"))
+            tool = OpenTool(
+                actor=write.actor,
+                turn_id=turn_id,
+                call_id=call_id,
+                name=item.data.get("name"),
+                seq=accepted.events[-1].seq,
+            )
             self.state.tools.append(tool)
         return code
 
+    def _open_tool(self, turn_id: str | None, call_id: JsonValue) -> OpenTool | None:
+        return next(
+            (tool for tool in self.state.tools if (tool.turn_id, tool.call_id) == (turn_id, call_id)), None
+        )
+
+    def _is_same_call(self, known: OpenTool, write: Write, item: Item) -> bool:
+        called = next(self.after(known.seq - 1), None)
+        return (
+            called is not None
+            and called.seq == known.seq
+            and called.actor.id == write.actor.id
+            and called.data == item.data
+        )
+
     def _end_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> RefusalCode | None:
         turn_id, call_id = write.turn_id, item.data.get("call_id")
-        is_open = any((tool.turn_id, tool.call_id) == (turn_id, call_id) for tool in self.state.tools)
         # Outside turns, one writer may report what another has called: nobody keeps account of those calls.
-        if turn_id is not None and not is_open:
+        if turn_id is not None and not self._open_tool(turn_id, call_id):
             return RefusalCode.UNKNOWN_CALL
         code = self._append_item(write, item, now, accepted)
         if code is None:
@@ -323,8 +352,11 @@ class SessionLog:
             return RefusalCode.UNKNOWN_MESSAGE
         if not _fits(item.data):
             return RefusalCode.DATA_TOO_LARGE
-        if item.message_id in self._finished or item.message_id in self.state.open:
+        if item.message_id in self._finished:
             return RefusalCode.MESSAGE_ID_TAKEN
+        if item.message_id in self.state.open:
+            known = self._writable(write, item.message_id)
+            return None if known and known.data == item.data else RefusalCode.MESSAGE_ID_TAKEN
         if muted:
             return RefusalCode.TURN_STOPPED
         if self._open_by(write) >= MAX_OPEN_MESSAGES:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from temporalio import workflow
-from temporalio.exceptions import TemporalError
+from temporalio.exceptions import TemporalError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -67,6 +67,12 @@ INTERRUPTS_IN_ORDER = "session-interrupts-in-order"
 """Runs in which the newest interrupt went first are replayed so."""
 SHORTEST_RUNS = "session-shortest-runs"
 """Runs that have continued as new within ``SHORTEST_RUN`` are replayed so."""
+OPENED_ONCE = "session-opened-once"
+"""Runs that have recorded a tool call again while it was open are replayed so: numbers must not shift."""
+
+
+TURNS_ADOPTED = "session-turns-adopted"
+"""Runs that have failed a turn because its workflow ran already are replayed so."""
 
 
 class SessionState(BaseModel):
@@ -109,7 +115,7 @@ class AgentSession:
         self._start = start.model_copy(update={"state": None})
         self._id = workflow.info().workflow_id
         self._state = start.state or SessionState(created=workflow.now())
-        self._log = SessionLog(self._state.log)
+        self._log = SessionLog(self._state.log, lambda: workflow.patched(OPENED_ONCE))
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
         self._watching: set[asyncio.Task[None]] = set()
@@ -192,10 +198,14 @@ class AgentSession:
         if due is None:  # nothing was inherited, or by a run that knew of no checks
             return
         for turn_id in inherited:
-            try:
-                await tell_workflow(names.turn_workflow_id(self._id, turn_id), TURN_CHECK, None)
-            except TemporalError:
-                self._lose(turn_id)
+            await self._check(turn_id)
+
+    async def _check(self, turn_id: str) -> None:
+        """Ends a turn whose workflow is gone."""
+        try:
+            await tell_workflow(names.turn_workflow_id(self._id, turn_id), TURN_CHECK, None)
+        except TemporalError:
+            self._lose(turn_id)
 
     def _lose(self, turn_id: str) -> None:
         """Ends a turn whose workflow was ended from outside; does nothing if it has reported its end."""
@@ -244,14 +254,24 @@ class AgentSession:
                 id=names.turn_workflow_id(self._id, turn_id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
+        except WorkflowAlreadyStartedError as error:
+            if workflow.patched(TURNS_ADOPTED):
+                # Somebody has reset the session to before this, and the turn goes on (docs/operations.md).
+                await self._check(turn_id)
+            else:
+                self._fail_to_start(turn_id, error)
+            return
         except Exception as error:  # the session goes on, whatever kept the turn from starting
-            self.turn_ended(
-                TurnEnded(turn_id=turn_id, outcome="failed", code="turn_not_started", detail=str(error))
-            )
+            self._fail_to_start(turn_id, error)
             return
         watching = asyncio.create_task(self._watch(turn_id, started))
         self._watching.add(watching)
         watching.add_done_callback(self._watching.discard)
+
+    def _fail_to_start(self, turn_id: str, error: Exception) -> None:
+        self.turn_ended(
+            TurnEnded(turn_id=turn_id, outcome="failed", code="turn_not_started", detail=str(error))
+        )
 
     async def _cancel(self, turn_id: str) -> None:
         try:
@@ -428,6 +448,7 @@ class AgentSession:
         return LogReading(
             page=self.replay(position.after, position.limit),
             receipts={writer: self._log.receipt(writer) for writer in position.writers},
+            forgotten=self._log.state.forgotten,
         )
 
     @workflow.query

@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from waystation.agent.connection import Control, Writer
 from waystation.agent.history import Said
 from waystation.agent.money import Purse
+from waystation.agent.writer import Control, Writer
 from waystation.buyer.payer import Paid
 from waystation.buyer.products import FoundProduct
 from waystation.client import Session
@@ -85,6 +85,8 @@ class MessageWriter:
     def __init__(self, writer: Writer, message_id: str) -> None:
         self.id = message_id
         self.length = 0
+        self.begun = self.completed = False
+        """Whether any of it was written, and its end: what has begun is completed, and nothing else."""
         self._writer = writer
         self._half = ""
         """The first half of a character whose other half comes with the next text."""
@@ -94,21 +96,42 @@ class MessageWriter:
         text, self._half = hold_back_half(self._half + text)
         await self._append(mend(text))
 
-    async def complete(self) -> None:
-        """Completes the message; called by the turn."""
-        half, self._half = self._half, ""
-        await self._append(mend(half))
-        await self._writer.write(EventType.MESSAGE_COMPLETED, {}, self.id)
+    async def start(self, data: dict[str, JsonValue]) -> None:
+        """Starts the message; called by the turn."""
+        await self._writer.write(EventType.MESSAGE_STARTED, data, self.id)
+        self.begun = True
 
-    async def _append(self, text: str) -> None:
+    async def complete(self) -> None:
+        """Completes the message, whatever was refused before; called by the turn.
+
+        Raises:
+            WriteRefused: Something written earlier was refused; the message is complete all the same.
+        """
+        half, self._half = self._half, ""
+        await self._append(mend(half), closes=True)
+        if self.begun:
+            await self._writer.write(EventType.MESSAGE_COMPLETED, {}, self.id, closes=True)
+        self.completed = True
+        self._writer.raise_refused()
+
+    def cut_off(self) -> None:
+        """Completes the message at once, as one that failed; called by the turn."""
+        if self.begun and not self.completed:
+            self._writer.put(EventType.MESSAGE_COMPLETED, {"finish": "failed"}, self.id)
+            self.completed = True
+
+    async def _append(self, text: str, *, closes: bool = False) -> None:
         if text:
-            await self._writer.write(EventType.MESSAGE_DELTA, lambda: self._delta(text), self.id)
+            await self._writer.write(
+                EventType.MESSAGE_DELTA, lambda: self._delta(text), self.id, closes=closes
+            )
 
     def _delta(self, text: str) -> dict[str, JsonValue]:
         offset, self.length = self.length, self.length + len(text)
         if self.length > MAX_MESSAGE_CHARACTERS:
             self.length = offset
             raise ValueError(f"A message has at most {MAX_MESSAGE_CHARACTERS} characters; start another one.")
+        self.begun = True
         return {"offset": offset, "text": text}
 
 
@@ -151,6 +174,8 @@ class Turn:
         self._purse = purse
         self._open: MessageWriter | None = None
         self._cut_off: list[MessageWriter] = []
+        """Messages whose block or completion was cut off. If the turn ends by it, the session ends them, and
+        knows how. If it goes on (after a timeout, say), they are completed before anything is written."""
         self._count = self._open_calls = 0
         self._spawned: Counter[str] = Counter()
         self._steers: list[SteerFrame] = []
@@ -176,11 +201,14 @@ class Turn:
 
         The next ``write`` begins another.
 
+        Raises:
+            WriteRefused: Something written earlier was refused; the messages are complete all the same.
+
         >>> await turn.end_message()  # doctest: +SKIP
         """
         if self._open is not None:
             message, self._open = self._open, None
-            await message.complete()
+            await self._complete(message)
         self._complete_cut_off()
 
     @asynccontextmanager
@@ -196,11 +224,9 @@ class Turn:
         try:
             yield message
         except BaseException:
-            # If the turn ends by it, the session ends the message, and knows how. If the turn goes on (after
-            # a timeout, say), the message is completed before anything else is written.
             self._cut_off.append(message)
             raise
-        await message.complete()
+        await self._complete(message)
 
     async def emit(self, name: str, data: dict[str, JsonValue]) -> None:
         """Writes an event of your own, ``data.<name>``.
@@ -219,9 +245,16 @@ class Turn:
         """
         await self._writer.flush()
 
+    async def _complete(self, message: MessageWriter) -> None:
+        try:
+            await message.complete()
+        except BaseException:
+            self._cut_off.append(message)
+            raise
+
     def _complete_cut_off(self) -> None:
         while self._cut_off:
-            self._writer.put(EventType.MESSAGE_COMPLETED, {"finish": "failed"}, self._cut_off.pop(0).id)
+            self._cut_off.pop(0).cut_off()
 
     def _new_message(self) -> MessageWriter:
         self._count += 1
@@ -229,7 +262,7 @@ class Turn:
 
     async def _start(self, message: MessageWriter, data: dict[str, JsonValue]) -> None:
         self._complete_cut_off()
-        await self._writer.write(EventType.MESSAGE_STARTED, data, message.id)
+        await message.start(data)
 
     # Tools and sub-agents
 
@@ -259,7 +292,7 @@ class Turn:
         self._open_calls += 1
         try:
             yield call
-            await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result})
+            await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result}, closes=True)
         except BaseException as error:
             # A timeout or a stop as well, and a result that can't be written: nothing stays "running".
             with contextlib.suppress(WaystationError):
@@ -267,6 +300,7 @@ class Turn:
             raise
         finally:
             self._open_calls -= 1
+        self._writer.raise_refused()
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.

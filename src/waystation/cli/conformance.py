@@ -2,19 +2,16 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from waystation.errors import WaystationError
 from waystation.terminal import complain, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from waystation.conformance.report import Report
-
-CANT_START: Final = 2
 
 conformance_app = typer.Typer(
     no_args_is_help=True, help="Try an implementation of the agents' socket against its specification."
@@ -76,11 +73,7 @@ def _tried(work: "Coroutine[None, None, Report]") -> "Report":
 
     # Its core would log to standard output, where the report goes.
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)))
-    try:
-        return asyncio.run(work)
-    except (WaystationError, OSError) as error:
-        complain(str(error))
-        raise typer.Exit(CANT_START) from error
+    return asyncio.run(work)
 
 
 def _print(report: "Report", *, as_json: bool) -> None:

@@ -8,15 +8,17 @@ from typing import Any, Final
 from uuid import uuid4
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from waystation.client import Client, Session
 from waystation.conformance.played_api import until
 from waystation.conformance.report import Report
+from waystation.errors import ConnectionLost, StartError, TryLater
 from waystation.models.events import Event
 
 PATIENCE_SECONDS: Final = 10.0
 FLUSH_SECONDS: Final = 5.0
+START_ATTEMPTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 OPS: Final = frozenset(
     {"opened", "ack", "refused", "stop", "steer", "fenced", "spawned", "finished", "problem"}
@@ -160,8 +162,21 @@ class ApiBench:
         self._sessions: list[Session] = []
 
     async def line(self, headers: Mapping[str, str] | None = None) -> Line:
-        """Opens a connection, by default with the key."""
-        line = await self._dial(self.client.url, self.client.headers if headers is None else headers)
+        """Opens a connection, by default with the key.
+
+        Raises:
+            InvalidStatus: Others are refused.
+            StartError: The key is refused.
+            ConnectionLost: The API has gone.
+        """
+        try:
+            line = await self._dial(self.client.url, self.client.headers if headers is None else headers)
+        except InvalidStatus as error:
+            if headers is not None:
+                raise
+            raise StartError(f"/ingest answers the key with {error.response.status_code}.") from error
+        except (OSError, InvalidHandshake) as error:
+            raise ConnectionLost(f"/ingest can't be reached ({type(error).__name__}).") from error
         self._lines.append(line)
         return line
 
@@ -177,7 +192,15 @@ class ApiBench:
 
     async def session(self, message: str | None = None) -> Session:
         """Starts a session; with a message, the turn ``t1`` runs in it."""
-        session = await self.client.start(self.agent, message=message)
+        session_id = f"{self.agent}-{uuid4().hex[:12]}"
+        for last in (*[False] * (START_ATTEMPTS - 1), True):
+            try:
+                session = await self.client.start(self.agent, session_id=session_id, message=message)
+                break
+            except TryLater as error:
+                if last:
+                    raise
+                await asyncio.sleep(error.retry_after_seconds or 1.0)
         self._sessions.append(session)
         return session
 

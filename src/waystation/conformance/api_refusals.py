@@ -43,6 +43,7 @@ CASES: Final = (
     Case("S-32", "too-many-messages", ("message.started", "more", {}),
          tuple(("message.started", f"m{at}", {}) for at in range(MAX_OPEN_MESSAGES))),
     Case("S-33", "too-many-tools", _tool(MAX_OPEN_TOOLS), tuple(map(_tool, range(MAX_OPEN_TOOLS)))),
+    Case("S-39", "call-id-taken", ("tool.called", None, {"call_id": "c1", "name": "other"}), (_tool(1),)),
     Case("S-34", "unknown-steer", ("steer.consumed", None, {"steer_id": "s9"})),
 )  # fmt: skip
 """S-24's half of a surrogate pair is what a program of UTF-16 strings sends that cuts between two units."""

@@ -16,6 +16,8 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from waystation.errors import StartError
+
 MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 """What is read at all: a frame over the limit should be seen, not be a lost connection."""
@@ -207,14 +209,17 @@ class PlayedApi:
             socket.transport.abort()
 
     async def __aenter__(self) -> Self:
-        self._server = await serve(
-            self._serve,
-            self._host,
-            self._port,
-            process_request=self._process,
-            max_size=MAX_MESSAGE_BYTES,
-            compression=None,
-        )
+        try:
+            self._server = await serve(
+                self._serve,
+                self._host,
+                self._port,
+                process_request=self._process,
+                max_size=MAX_MESSAGE_BYTES,
+                compression=None,
+            )
+        except OSError as error:
+            raise StartError(f"nobody can listen on {self._host}:{self._port} ({error.strerror}).") from error
         return self
 
     async def __aexit__(

@@ -120,6 +120,7 @@ API_SIDE: Final = _listed(
     ("S-36", "MUST", "refuse what an attempt writes that doesn't run: `turn-over`, then `fenced`"),
     ("S-37", "MUST", "refuse what is new after a stop: `turn-stopped`"),
     ("S-38", "MUST", "refuse what is written to a closed session: `session-closed`, then `fenced`"),
+    ("S-39", "MUST", "refuse another tool call under the id of an open one: `call-id-taken`"),
     ("S-40", "MUST", "tell a stop to the writers of its turn, with `turn_id` and `reason`"),
     ("S-41", "MUST", "record text of an open message that comes after the stop"),
     ("S-42", "MUST", "tell `fenced` when the turn has ended"),

@@ -28,6 +28,7 @@ from waystation.models.commerce import (
     FulfillmentType,
 )
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
+from waystation.models.events import SessionId
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name, PaymentMethodId
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Proof, Sealed
@@ -213,9 +214,9 @@ class PayableCart(Frozen):
     """The id of the seller's payment handler that takes the token."""
     item_ids: tuple[str, ...] = ()
     ship_to_country: str | None = None
-    """Where the seller's cart sends it, or where it was asked to, if the cart doesn't say."""
+    """Where the seller's cart says that it is sent. What was only asked for proves nothing."""
     is_sent: bool = False
-    """Something of it is sent to an address, known or not."""
+    """Something of it is sent to an address, or the cart doesn't say how it is delivered."""
 
     def buys_as(self, other: "PayableCart") -> bool:
         """Whether one token serves both: the same total, payee and checkout."""
@@ -415,6 +416,16 @@ class OrderEventsStart(WorkflowStart):
     waiting: tuple[OrderEventReceived, ...] = ()
 
 
+class BuyStart(WorkflowStart):
+    """What starts a Buy workflow: the purchase to be made, and the id that it gets.
+
+    The id is new for each purchase: it is the Purchase's workflow id, and the root of its idempotency keys.
+    """
+
+    purchase_id: SessionId
+    request: PurchaseRequest
+
+
 class OutcomeWanted(Frozen):
     """Update ``outcome``: wait for the end, or also for the next thing that a person has to do."""
 
@@ -474,6 +485,10 @@ class PurchaseView(Frozen):
     charge: Charge | None = None
     """What was charged, once the seller had a token to charge."""
     payment_tries: int = 0
+    waits_for_a_person: bool = False
+    """Whether nothing happens until somebody does something."""
+    turns_of_people: int = 0
+    """How often it has come to wait for a person."""
     updated_at: datetime
 
 

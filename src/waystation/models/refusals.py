@@ -25,6 +25,7 @@ class RefusalCode(StrEnum):
     BAD_TYPE = "bad-type"
     BAD_DELTA = "bad-delta"
     BAD_ITEM = "bad-item"
+    CALL_ID_TAKEN = "call-id-taken"
     DATA_TOO_LARGE = "data-too-large"
     GAP = "gap"
     MESSAGE_ID_TAKEN = "message-id-taken"
@@ -49,6 +50,9 @@ REASONS: Final[dict[RefusalCode, str]] = {
     RefusalCode.BAD_ITEM: (
         "It lacks what its type needs: message.* a message_id, tool.* call_id and name, "
         "steer.consumed a steer_id; text is a string."
+    ),
+    RefusalCode.CALL_ID_TAKEN: (
+        "Another call with this id is open in this turn; report its end first, or choose another id."
     ),
     RefusalCode.DATA_TOO_LARGE: (
         f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link."

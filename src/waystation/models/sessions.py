@@ -285,13 +285,12 @@ class LogReading(FrozenOpen):
 
     page: ReplayPage
     receipts: dict[str, Receipt] = Field(default_factory=dict)
+    forgotten: int = 0
+    """How many writers the session has forgotten so far: of those it can give no receipt."""
 
 
-class TurnInput(FrozenOpen):
-    """What an agent's process is given to run a turn (the ``run_turn`` activity's argument).
-
-    Agents are upgraded after workers, so they ignore what only newer workers give.
-    """
+class TurnInput(Frozen):
+    """What an agent's process is given to run a turn (the ``run_turn`` activity's argument)."""
 
     session_id: SessionId
     turn_id: Identifier

@@ -133,13 +133,14 @@ async def until_taken(execute: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await execute()
         except (RPCError, WorkflowUpdateFailedError) as error:
-            if not _was_dropped(error):
+            if not was_dropped(error):
                 raise
         await asyncio.sleep(UPDATE_PAUSE_SECONDS * attempt)
     return await execute()
 
 
-def _was_dropped(error: RPCError | WorkflowUpdateFailedError) -> bool:
+def was_dropped(error: RPCError | WorkflowUpdateFailedError) -> bool:
+    """Returns whether Temporal has refused a request without handing it to any workflow."""
     if isinstance(error, RPCError):
         return error.status == RPCStatusCode.FAILED_PRECONDITION
     return isinstance(error.cause, ApplicationError) and error.cause.type == _NOT_PROCESSED

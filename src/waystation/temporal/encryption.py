@@ -26,8 +26,14 @@ from temporalio.converter import (
     PayloadCodec,
 )
 
-from waystation.errors import StartError, WaystationError
-from waystation.temporal.payload_converter import INLINE_FIELD, SharedPydanticPayloadConverter, is_inline
+from waystation.errors import StartError
+from waystation.temporal.payload_converter import (
+    INLINE_FIELD,
+    UNREADABLE_FIELD,
+    PayloadDecryptionError,
+    SharedPydanticPayloadConverter,
+    is_inline,
+)
 
 KEY_LENGTH_BYTES: Final = 32
 NONCE_LENGTH_BYTES: Final = 12
@@ -47,10 +53,6 @@ _HOW_TO_MAKE_A_KEY: Final = (
 
 class EncryptionKeyError(StartError, ValueError):
     """A key in the settings cannot be used. The message says what to change and never holds key material."""
-
-
-class PayloadDecryptionError(WaystationError, RuntimeError):
-    """A payload cannot be decrypted: its key is not known here, or its bytes were changed."""
 
 
 def generate_key() -> str:
@@ -148,6 +150,55 @@ class EncryptionCodec(PayloadCodec):
                 "the one it was written with"
             ) from None
         return Payload.FromString(plain)
+
+
+class NoKeysCodec(PayloadCodec):
+    """For processes without keys: passes what is in clear through, and says what is missing for the rest."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Returns the payloads as they are."""
+        return [*payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Returns the payloads as they are.
+
+        Raises:
+            PayloadDecryptionError: One of them is encrypted.
+        """
+        for payload in payloads:
+            if payload.metadata.get(_ENCODING_FIELD) == ENCODING:
+                key_id = payload.metadata.get(_KEY_ID_FIELD, b"").decode("ascii", "replace")
+                raise PayloadDecryptionError(
+                    f"a payload was encrypted with key {key_id!r}, and this process has no keys; set "
+                    "WAYSTATION_ENCRYPTION_KEYS as for the other processes"
+                )
+        return [*payloads]
+
+
+class MarkingCodec(PayloadCodec):
+    """Decrypts as another codec does, and marks what it can't instead of raising.
+
+    For workers of workflows: their SDK decrypts all that has come for a workflow at once, so that one payload
+    which raises would hold up the rest for ever. Whatever reads a marked one raises (``payload_converter``).
+    """
+
+    def __init__(self, codec: PayloadCodec) -> None:
+        self._codec = codec
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Encrypts each payload."""
+        return await self._codec.encode(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Decrypts each payload that can be."""
+        return [await self._decode(payload) for payload in payloads]
+
+    async def _decode(self, payload: Payload) -> Payload:
+        try:
+            [decoded] = await self._codec.decode([payload])
+        except PayloadDecryptionError as error:
+            return Payload(metadata={UNREADABLE_FIELD: str(error).encode()})
+        return decoded
 
 
 def encryption_codec(keys: Sequence[str]) -> EncryptionCodec:

@@ -33,6 +33,7 @@ from waystation.models.payments import (
 )
 from waystation.models.purchases import (
     AuthenticationDone,
+    BuyStart,
     Cart,
     OrderBinding,
     OrderEventReceived,
@@ -129,6 +130,10 @@ PURCHASE_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)
 ORDER_EVENTS: Final = WorkflowName("OrderEvents", OrderEventsStart, int)
 ORDER_EVENTS_BIND: Final = SignalName("bind", OrderBinding)
 ORDER_EVENTS_DELIVER: Final = SignalName("deliver", OrderEventReceived)
+
+BUY: Final = WorkflowName("Buy", BuyStart, PurchaseView)
+BUY_ENDED: Final = SignalName("ended", PurchaseView)
+"""What a purchase tells the workflow that started it, as soon as it is final."""
 
 # Paid requests
 

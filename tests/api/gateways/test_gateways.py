@@ -29,6 +29,7 @@ from api.gateways.sessions import Gateway
 from tests.support import ROOT
 from waystation.temporal import names
 from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
+from waystation.temporal.storage import PayloadsUnavailableError
 
 TIMEOUT_SECONDS = 1.0
 
@@ -196,6 +197,17 @@ async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) ->
     assert told.value.headers().get("Retry-After") or told.value.status in (404, 422)
 
 
+async def test_a_payload_storage_out_of_reach_is_no_bug_and_can_be_tried_again() -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise PayloadsUnavailableError("A payload can't be stored: OSError")
+
+    with pytest.raises(Unavailable) as told:
+        await calls.guarded("s", fail)
+    assert told.value.code == "unavailable"
+
+
 @pytest.mark.parametrize("kind", ["UnprocessedUpdate", "AcceptedUpdateCompletedWorkflow", "", None])
 async def test_a_failure_that_is_no_refusal_of_a_workflow_can_be_tried_again(kind: str | None) -> None:
     calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
@@ -206,6 +218,34 @@ async def test_a_failure_that_is_no_refusal_of_a_workflow_can_be_tried_again(kin
     with pytest.raises(Unavailable) as told:
         await calls.guarded("s", fail)
     assert (told.value.code, _TEMPORALS_WORDS in told.value.detail) == ("busy", False)
+    assert told.value.extra == {"carried_out": "no" if kind == "UnprocessedUpdate" else "unknown"}
+
+
+FAILURES: list[tuple[Exception, str]] = [
+    (TimeoutError(), "unknown"),
+    (WorkflowUpdateRPCTimeoutOrCancelledError(), "unknown"),
+    (RPCError("limit", RPCStatusCode.FAILED_PRECONDITION, b""), "no"),
+    (RPCError("full", RPCStatusCode.RESOURCE_EXHAUSTED, b""), "unknown"),
+    (RPCError("late", RPCStatusCode.DEADLINE_EXCEEDED, b""), "unknown"),
+    (RPCError("gone", RPCStatusCode.UNAVAILABLE, b""), "unknown"),
+    (RuntimeError("Failed client connect"), "no"),
+]
+
+
+@pytest.mark.parametrize(("error", "carried_out"), FAILURES, ids=lambda one: getattr(one, "args", one))
+@pytest.mark.parametrize("looks", [False, True])
+async def test_each_answer_that_is_missing_says_what_may_have_been_done(
+    error: Exception, carried_out: str, looks: bool
+) -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(Unavailable) as told:
+        await calls.guarded("s", fail, looks=looks)
+    assert told.value.body()["carried_out"] == ("no" if looks else carried_out)
+    assert ("may have been carried out" in told.value.detail) == (not looks and carried_out == "unknown")
 
 
 def test_every_refusal_of_a_session_or_a_decision_has_a_code() -> None:

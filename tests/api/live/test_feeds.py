@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from api.errors import Invalid
 from api.live.bus import MemoryBus
-from api.live.feeds import MAX_CACHED_PAGES, Feed
+from api.live.feed import MAX_CACHED_PAGES, Feed
 from api.live.subscription import Subscription
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role
@@ -93,6 +94,24 @@ async def running_turn(log: SessionLog) -> AsyncIterator[tuple[Workflow, Feed, M
 def live(shown: list[str]) -> list[int]:
     """The offsets of the deltas that were shown, in order."""
     return [json.loads(text)["offset"] for text in shown if '"offset"' in text]
+
+
+async def test_after_a_reset_a_feed_reads_the_log_as_it_is_and_clients_start_over(
+    log: SessionLog,
+) -> None:
+    async with running_turn(log) as (workflow, feed, bus, shown):
+        workflow.log = SessionLog()
+        workflow.log.append(EventType.SESSION_STARTED, BOT, NOW)
+        bus.publish("s", Tick())
+        await eventually(lambda: not len(feed.audience))
+        assert (feed.tip, feed.heading) == (1, 1)
+        with pytest.raises(Invalid):
+            feed.subscribe(2)
+        following = asyncio.create_task(follow(feed, shown))
+        workflow.log.append(EventType.TURN_STARTED, BOT, NOW, turn_id="t9", data={"attempt": 1})
+        bus.publish("s", Tick())
+        await eventually(lambda: any('"t9"' in text for text in shown))
+        following.cancel()
 
 
 async def test_a_read_that_began_before_the_stop_lets_nothing_through_after_it(log: SessionLog) -> None:

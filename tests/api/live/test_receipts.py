@@ -10,7 +10,7 @@ from api.live.channels import check_item
 from api.live.receipts import Author, Handed, Receipts, Settled, settle
 from api.routes.ingest import PostedEvents
 from tests.api.live.test_feeds import BOT, NOW
-from waystation.models.events import Item, Write
+from waystation.models.events import EventType, Item, Write
 from waystation.models.ingest import WriteFrame
 from waystation.models.refusals import (
     MAX_OPEN_MESSAGES,
@@ -21,7 +21,8 @@ from waystation.models.refusals import (
     Refusal,
     RefusalCode,
 )
-from workflows.session.log import LogState, SessionLog
+from waystation.models.sessions import LogReading
+from workflows.session.log import MAX_WRITERS, LogState, SessionLog
 
 
 class Listener:
@@ -59,8 +60,16 @@ def told(log: SessionLog, written: Write, *, closed: bool = False) -> Listener:
     listener, receipts = Listener(), Receipts()
     receipts.add([run(written.items[0].n, written.items[-1].n, listener, written.turn_id)])
     asked, (writer,) = receipts.begin_reading()
-    receipts.read(asked, {writer: log.receipt(writer)}, closed=closed)
+    receipts.read(asked, reading(log, writer, closed=closed))
     return listener
+
+
+def reading(log: SessionLog, *writers: str, closed: bool = False) -> LogReading:
+    return LogReading(
+        page=log.replay(log.tip, 1, closed=closed),
+        receipts={writer: log.receipt(writer) for writer in writers},
+        forgotten=log.state.forgotten,
+    )
 
 
 @given(
@@ -82,7 +91,7 @@ def test_every_item_is_recorded_or_refused_however_often_and_however_batched_it_
         log = SessionLog(LogState.model_validate_json(log.state.model_dump_json()))
         receipts.add([run(batch[0].n, batch[-1].n, listener)])
         asked, _ = receipts.begin_reading()
-        receipts.read(asked, {"w": log.receipt("w")}, closed=False)
+        receipts.read(asked, reading(log, "w"))
         assert listener.recorded == {event.data["mark"] for event in log.state.events}
         assert listener.recorded | set(listener.refused) == set(range(1, reached + 1))
         assert not listener.recorded & set(listener.refused)
@@ -93,7 +102,8 @@ def test_what_was_taken_after_the_log_was_asked_waits_for_the_next_reading() -> 
     receipts.add([run(1, 2, listener)])
     asked, _ = receipts.begin_reading()
     receipts.add([run(3, 4, listener)])
-    receipts.read(asked, {"w": Receipt(n=2)}, closed=False)
+    log = SessionLog(LogState(writers={"w": 2}))
+    receipts.read(asked, reading(log, "w"))
     assert (listener.recorded, listener.refused, receipts.awaited) == ({1, 2}, {}, True)
 
 
@@ -110,6 +120,55 @@ def test_what_a_reading_knows_nothing_of_was_refused(
 ) -> None:
     settled = settle(run(1, 3, turn_id=turn_id), Receipt(), closed=closed)
     assert settled == Settled(3, None, (Refusal(first=1, last=3, code=code),))
+
+
+@given(st.lists(st.integers(0, 2), max_size=12), st.booleans())
+def test_what_is_open_is_not_opened_again(openings: list[int], call: bool) -> None:
+    """Once in the log, however often it is opened; whoever opens the same again is told that it is there."""
+    kind = EventType.TOOL_CALLED if call else EventType.MESSAGE_STARTED
+    items = [
+        item(n, kind, None if call else "m", **({"call_id": "a", "name": "x"} if call else {}), mark=mark)
+        for n, mark in enumerate(openings, 1)
+    ]
+    log = SessionLog()
+    log.open_fence("t1", 1)
+    for one in items:
+        told(log, write(one, turn_id="t1"))
+        log = SessionLog(LogState.model_validate_json(log.state.model_dump_json()))
+    events = [event.data["mark"] for event in log.state.events]
+    assert events == openings[:1]
+    refused = {n for each in log.receipt("w").refused for n in range(each.first, each.last + 1)}
+    assert refused == {n for n, mark in enumerate(openings, 1) if mark != openings[0]}
+
+
+def test_runs_that_have_opened_a_call_twice_are_replayed_so() -> None:
+    log = SessionLog(opens_once=lambda: False)
+    log.open_fence("t1", 1)
+    call = item(1, "tool.called", call_id="a", name="search")
+    told(log, write(call, call.model_copy(update={"n": 2}), turn_id="t1"))
+    assert [event.type for event in log.state.events] == [EventType.TOOL_CALLED] * 2
+
+
+def test_what_a_writer_had_recorded_before_it_was_forgotten_is_not_reported_as_refused() -> None:
+    log, receipts, listeners = SessionLog(), Receipts(), {}
+    posted = [
+        Write(writer=f"cron-{n}", actor=BOT, turn_id=None, attempt=0, items=(item(1, "data.x"),))
+        for n in range(2 * MAX_WRITERS)
+    ]
+    for write_ in posted:
+        log.accept(write_, NOW)
+        listeners[write_.writer] = listener = Listener()
+        receipts.add([Handed("s", write_.writer, None, 1, 1, listener)])
+    while receipts.awaited:
+        asked, writers = receipts.begin_reading()
+        receipts.read(asked, reading(log, *writers))
+    assert len(log.state.writers) == MAX_WRITERS
+    assert all((each.recorded, each.refused) == ({1}, {}) for each in listeners.values())
+    # Nobody was forgotten since: what the log knows nothing of now, it has not taken.
+    receipts.add([Handed("s", "unheard", None, 1, 1, late := Listener())])
+    asked, writers = receipts.begin_reading()
+    receipts.read(asked, reading(log, *writers))
+    assert late.refused == {1: RefusalCode.NOT_RECORDED}
 
 
 def _open(count: int) -> list[Item]:
@@ -163,9 +222,29 @@ REFUSED: list[tuple[str, list[Item], dict[int, RefusalCode]]] = [
         {2: RefusalCode.MESSAGE_OVER},
     ),
     (
-        "twice",
-        [item(1, "message.started", "m"), item(2, "message.started", "m")],
-        {2: RefusalCode.MESSAGE_ID_TAKEN},
+        "a message twice",
+        [
+            item(1, "message.started", "m", mark=1),
+            item(2, "message.started", "m", mark=1),
+            item(3, "message.delta", "m", offset=0, text="a"),
+            item(4, "message.started", "m", mark=1),
+            item(5, "message.started", "m"),
+            item(6, "message.completed", "m"),
+            item(7, "message.started", "m", mark=1),
+        ],
+        dict.fromkeys((5, 7), RefusalCode.MESSAGE_ID_TAKEN),
+    ),
+    (
+        "a call twice",
+        [
+            item(1, "tool.called", call_id="a", name="search", arguments=[1]),
+            item(2, "tool.called", call_id="a", name="search", arguments=[1]),
+            item(3, "tool.called", call_id="a", name="search", arguments=[2]),
+            item(4, "tool.called", call_id="a", name="read", arguments=[1]),
+            item(5, "tool.returned", call_id="a", name="search", result=1),
+            item(6, "tool.returned", call_id="a", name="search", result=1),
+        ],
+        {3: RefusalCode.CALL_ID_TAKEN, 4: RefusalCode.CALL_ID_TAKEN, 6: RefusalCode.UNKNOWN_CALL},
     ),
     ("type", [item(1, "turn.completed"), item(2, "data.x")], {1: RefusalCode.BAD_TYPE}),
     ("size", [item(1, "data.x", big="x" * 70_000)], {1: RefusalCode.DATA_TOO_LARGE}),

@@ -1,12 +1,15 @@
-"""Records histories for the replay tests: ``python -m tests.workflows.purchase.record_histories``.
+"""Records histories for the replay tests: ``python -m tests.workflows.purchase.record_histories [SCENE …]``.
 
-Run it only for a change that is meant to be incompatible with purchases and mandates that are under
-way (and say in the commit how those are drained). The histories are in clear: they come from the
-sandbox, without encryption, with payment tokens that no longer exist.
+Name a scene that is new. Run it for the others only for a change that is meant to be incompatible with
+purchases and mandates that are under way (and say in the commit how those are drained). The histories are in
+clear: they come from the sandbox, without encryption, with payment tokens that no longer exist.
 """
 
 import asyncio
+import sys
 import tempfile
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,8 @@ from tests.workflows.purchase.support import Bought, Buyer
 from tests.world.sandbox import Processor, running_processor
 from tests.world.temporal import running_temporal
 from waystation.models.decisions import Cancel
-from waystation.models.purchases import Revise
-from workflows.purchase import Purchase
+from waystation.models.purchases import BuyStart, Revise
+from workflows.purchase import Buy, Purchase
 
 FOLDER = Path(__file__).with_name("histories")
 AUTO = {"approval_threshold": 50_000}
@@ -55,25 +58,40 @@ async def _refused(buyer: Buyer) -> Bought:
     return bought
 
 
+async def _for_a_workflow(buyer: Buyer) -> Bought:
+    mandate = await buyer.mandate(**AUTO)
+    start = BuyStart(purchase_id=f"purchase-{uuid.uuid4()}", request=buyer.request(mandate.id))
+    await buyer.client.execute_workflow(Buy.run, start, id=f"{start.purchase_id}-buy", task_queue=buyer.queue)
+    bought = Bought(buyer.client.get_workflow_handle_for(Purchase.run, start.purchase_id))
+    bought.mandate = mandate
+    return bought
+
+
 SCENES: dict[str, Any] = {
     "approved": _approved,
     "revised_and_canceled": _revised_and_canceled,
     "declined_then_paid": _declined_then_paid,
     "refused": _refused,
+    "for_a_workflow": _for_a_workflow,
 }
 
 
-async def record(client: Client, processor: Processor) -> None:
-    """Writes the histories of every scene."""
+async def record(client: Client, processor: Processor, wanted: Sequence[str]) -> None:
+    """Writes the histories of the scenes that are wanted, or of every scene."""
     from tests.workflows.purchase.test_time import working
 
     FOLDER.mkdir(exist_ok=True)
     async with ScriptedSeller(processor.url).served() as seller, working(client, processor) as queue:
         buyer = Buyer(client, queue, seller.origin)
         for name, play in SCENES.items():
+            if wanted and name not in wanted:
+                continue
             bought = await play(buyer)
-            for kind, handle in (("purchase", bought.handle), ("mandate", bought.mandate)):
-                history = await client.get_workflow_handle(handle.id).fetch_history()
+            ids = {"purchase": bought.id, "mandate": bought.mandate.id}
+            if play is _for_a_workflow:
+                ids["buy"] = f"{bought.id}-buy"
+            for kind, workflow_id in ids.items():
+                history = await client.get_workflow_handle(workflow_id).fetch_history()
                 (FOLDER / f"{kind}-{name}.json").write_text(anonymous(history.to_json()) + "\n")
 
 
@@ -84,7 +102,7 @@ async def main() -> None:
             client = await Client.connect(
                 temporal.address, data_converter=pydantic_data_converter, identity="recorder"
             )
-            await record(client, processor)
+            await record(client, processor, sys.argv[1:])
     print(f"recorded {len(list(FOLDER.glob('*.json')))} histories")
 
 

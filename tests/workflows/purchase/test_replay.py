@@ -10,7 +10,7 @@ from temporalio.worker import Replayer
 from tests.workflows.purchase.support import Buyer
 from worker import WORKFLOW_RUNNER
 from workflows.mandate import Mandate
-from workflows.purchase import Purchase
+from workflows.purchase import Buy, Purchase
 
 RECORDED = sorted(Path(__file__).with_name("histories").glob("*.json"))
 
@@ -22,7 +22,7 @@ def history_in(path: Path) -> WorkflowHistory:
 @pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
 async def test_recorded_histories_replay(path: Path) -> None:
     replayer = Replayer(
-        workflows=[Mandate, Purchase],
+        workflows=[Mandate, Purchase, Buy],
         data_converter=pydantic_data_converter,
         workflow_runner=WORKFLOW_RUNNER,
     )
@@ -30,7 +30,7 @@ async def test_recorded_histories_replay(path: Path) -> None:
 
 
 def test_there_is_something_to_replay() -> None:
-    assert len(RECORDED) >= 8
+    assert len(RECORDED) >= 11
 
 
 async def test_what_was_just_run_replays(buyer: Buyer, encrypted: Client) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import ResetReapplyExcludeType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
@@ -636,6 +639,82 @@ async def test_participants_come_and_go(harness: Harness) -> None:
     assert (await snapshot(handle)).participants == (ADA,)
     await handle.execute_update(AgentSession.leave, Membership(participant=ADA))
     assert (await types(handle))[-2:] == ["participant.joined", "participant.left"]
+
+
+async def reset(handle: WorkflowHandle[Any, Any], *, signals_too: bool = True) -> None:
+    """Resets a session to its first task, as ``temporal workflow reset`` does."""
+    client, reapply = handle._client, ResetReapplyExcludeType
+    history = await handle.fetch_history()
+    first = next(
+        event.event_id
+        for event in history.events
+        if event.HasField("workflow_task_completed_event_attributes")
+    )
+    await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=handle.id),
+            workflow_task_finish_event_id=first,
+            request_id=uuid.uuid4().hex,
+            reason="a test",
+            reset_reapply_exclude_types=[]
+            if signals_too
+            else [reapply.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL, reapply.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE],
+        )
+    )
+
+
+async def test_a_turn_that_runs_goes_on_after_its_session_was_reset(harness: Harness) -> None:
+    shown, go_on = asyncio.Event(), asyncio.Event()
+
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        begin = ("message.delta", "a", {"offset": 0, "text": "one"})
+        await session.signal(AgentSession.publish, written(turn, begin))
+        shown.set()
+        while not go_on.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        end = ("message.delta", "a", {"offset": 3, "text": " two"})
+        await session.signal(AgentSession.publish, written(turn, begin, end))
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        session = harness.client.get_workflow_handle((await harness.start(agent)).id)
+        await send(session, "hi")
+        await shown.wait()
+        await eventually(lambda: written_so_far(session))
+        before = await replay(session)
+        await reset(session)
+        await eventually(lambda: written_so_far(session))
+        assert [e.type for e in (await replay(session)).events] == [e.type for e in before.events]
+        assert [turn.turn_id for turn in (await snapshot(session)).running] == ["t1"]
+        go_on.set()
+        await eventually(lambda: is_idle(session))
+        *_, message, ended = (await replay(session)).events
+        assert (message.data["text"], ended.type) == ("one two", "turn.completed")
+        await send(session, "again")
+        await eventually(lambda: is_idle(session))
+        assert (await types(session))[-1] == "turn.completed"
+
+
+async def written_so_far(session: WorkflowHandle[Any, Any]) -> bool:
+    return "message.delta" in await types(session)
+
+
+async def test_a_session_that_is_reset_without_its_messages_takes_new_ones(harness: Harness) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        session = harness.client.get_workflow_handle((await harness.start(agent)).id)
+        await send(session, "hi")
+        await eventually(lambda: is_idle(session))
+        await reset(session, signals_too=False)
+        assert await types(session) == ["session.started"]
+        assert (await send(session, "again")).turn_id == "t1"
+        await eventually(lambda: is_idle(session))
+        assert (await types(session))[-1] == "turn.completed"
 
 
 async def test_a_steer_is_consumed_by_the_running_turn(harness: Harness) -> None:

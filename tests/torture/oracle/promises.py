@@ -1,0 +1,64 @@
+"""What a promise is, and how all of them are judged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.torture.evidence import Evidence
+
+MAX_KEPT_VIOLATIONS: Final = 20
+
+
+@dataclass
+class Judged:
+    """How often a promise was checked, and where it was broken."""
+
+    checked: int = 0
+    broken: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def holds(self, condition: bool, what: str) -> None:
+        """Counts one check; ``what`` says what was found instead."""
+        self.checked += 1
+        if not condition:
+            self.broken += 1
+            if len(self.violations) < MAX_KEPT_VIOLATIONS:
+                self.violations.append(what)
+
+
+Check = Callable[[Evidence, Judged], None]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A sentence of the documentation, and the function that checks it."""
+
+    name: str
+    sentence: str
+    where: str
+    check: Check
+
+
+PROMISES: Final[dict[str, Promise]] = {}
+Judgement = dict[str, Judged]
+
+
+def promise(sentence: str, where: str) -> Callable[[Check], Check]:
+    """Makes a function a promise; its name is the promise's."""
+
+    def remember(check: Check) -> Check:
+        name = check.__name__
+        assert name not in PROMISES, f"two promises are called {name}"
+        PROMISES[name] = Promise(name, sentence, where, check)
+        return check
+
+    return remember
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Returns what became of each promise."""
+    judgement = {}
+    for name, made in PROMISES.items():
+        judged = judgement[name] = Judged()
+        made.check(evidence, judged)
+    return judgement

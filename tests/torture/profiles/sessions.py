@@ -1,0 +1,125 @@
+"""Sessions: people with their devices, senders, stoppers, operators, and agents that behave badly."""
+
+import random
+from collections.abc import Iterator
+from typing import Final
+
+from tests.torture.plan import Actor, Fault, Plan, stream
+
+SESSION_EVERY_SECONDS: Final = 8.0
+SHORTEST_SESSION_SECONDS, LONGEST_SESSION_SECONDS = 20.0, 45.0
+FAULT_EVERY_SECONDS: Final = 2.5
+FIRST_FAULT_SECONDS: Final = 4.0
+DEVICES: Final = ("sse", "eventsource", "socket", "transcript", "sdk", "slow", "vanishing")
+AGENTS: Final = (("wild", 3), ("raw", 1))
+"""Names of agents, and how many sessions in four each answers."""
+OTHERS: Final = (
+    ("stopper", 0.5),
+    ("steerer", 0.4),
+    ("operator", 0.25),
+    ("joiner", 0.3),
+    ("poster", 0.3),
+    ("temporal", 0.25),
+    ("looker", 0.3),
+)
+"""Kinds of actors that take part in a session, and how often."""
+
+APIS: Final = ("api-1", "api-2")
+WORKERS: Final = ("worker-1", "worker-2")
+AGENT_PROCESSES: Final = ("wild-1", "wild-2", "raw-1")
+CLOCKS: Final = ("api-2", "worker-2", "wild-2")
+"""Whose clock may be off."""
+SERVERS: Final = ("redis", "temporal")
+WIRES: Final = (
+    "people-1",
+    "people-2",
+    "agents",
+    "redis-wire",
+    "temporal-api",
+    "temporal-worker",
+    "temporal-agent",
+)
+HTTP_WIRES: Final = ("people-1", "people-2", "agents")
+
+FAULTS: Final = (
+    # kind, weight, targets, shortest and longest duration in seconds
+    ("kill", 20, AGENT_PROCESSES + APIS + WORKERS, 0.0, 2.0),
+    ("kill", 4, SERVERS, 0.0, 3.0),
+    ("terminate", 12, AGENT_PROCESSES + APIS + WORKERS, 0.0, 1.0),
+    ("deploy", 3, ("api", "worker", "wild"), 0.0, 0.0),
+    ("pause", 12, AGENT_PROCESSES + APIS + WORKERS + SERVERS, 0.3, 6.0),
+    ("cut", 20, WIRES, 0.0, 3.0),
+    ("delay", 10, WIRES, 1.0, 4.0),
+    ("tear", 14, WIRES, 0.0, 0.0),
+    ("answer_502", 6, HTTP_WIRES, 0.2, 2.0),
+    ("answer_401", 3, HTTP_WIRES, 0.2, 1.0),
+    ("payloads_away", 3, ("payloads",), 0.5, 4.0),
+)
+
+
+def plan(seed: int, seconds: float) -> Plan:
+    """Returns the plan of a seed."""
+    chance = stream(seed, "settings")
+    off = {"process": chance.choice(CLOCKS), "seconds": chance.choice([-4, 4])}
+    return Plan(
+        seed=seed,
+        seconds=seconds,
+        profile="sessions",
+        actors=tuple(cast(seed, seconds)),
+        faults=tuple(faults(seed, seconds)),
+        settings={
+            "limits__events_per_run": chance.choice([0, 60, 150]),
+            "storage_threshold_bytes": chance.choice([2_000, 262_144]),
+            "stream_lifetime_seconds": chance.choice([6, 3_600]),
+            "clock": chance.choice([None, None, off]),
+        },
+    )
+
+
+def cast(seed: int, seconds: float) -> Iterator[Actor]:
+    """Yields everybody who acts."""
+    yield Actor("prober", "prober", 0.0, seconds)
+    for number in range(max(1, int(seconds // 30))):
+        begins = stream(seed, f"attacker-{number}").uniform(0, seconds)
+        yield Actor(f"attacker-{number}", "attacker", begins, 30.0)
+        yield Actor(f"socket-attacker-{number}", "socket_attacker", begins, 30.0)
+    for number in range(1, max(2, int(seconds // SESSION_EVERY_SECONDS)) + 1):
+        session = f"s{seed}-{number}"
+        yield from party(stream(seed, session), session, (number - 1) * SESSION_EVERY_SECONDS, seconds)
+
+
+def party(chance: random.Random, session: str, begins: float, seconds: float) -> Iterator[Actor]:
+    """Yields who takes part in one session."""
+    lasts = min(chance.uniform(SHORTEST_SESSION_SECONDS, LONGEST_SESSION_SECONDS), max(seconds - begins, 8.0))
+    (agent,) = chance.choices([name for name, _ in AGENTS], [weight for _, weight in AGENTS])
+    settings = {"agent": agent, "waits": chance.random() < 0.7}
+    yield Actor(f"{session}/host", "host", begins, lasts, session, settings)
+    for number in range(chance.choice([1, 1, 2])):
+        yield Actor(
+            f"{session}/sender-{number}", "sender", begins + 0.5, lasts - 1, session, {"agent": agent}
+        )
+    for number, kind in enumerate(chance.sample(DEVICES, chance.choice([2, 3, 4]))):
+        late = begins + chance.choice([0.5, 0.5, chance.uniform(1, lasts)])
+        yield Actor(f"{session}/device-{number}-{kind}", kind, late, begins + lasts - late, session)
+    for kind, probability in OTHERS:
+        takes_part, late = chance.random() < probability, chance.uniform(1, lasts / 2)
+        if takes_part:
+            yield Actor(f"{session}/{kind}", kind, begins + late, lasts - late - 1, session)
+
+
+def faults(seed: int, seconds: float) -> Iterator[Fault]:
+    """Yields what goes wrong, in order of time."""
+    chance = stream(seed, "faults")
+    at, number = FIRST_FAULT_SECONDS, 0
+    while at < seconds:
+        ((kind, _, targets, shortest, longest),) = chance.choices(FAULTS, [fault[1] for fault in FAULTS])
+        number += 1
+        yield Fault(
+            f"fault-{number}",
+            kind,
+            chance.choice(targets),
+            round(at, 2),
+            round(chance.uniform(shortest, longest), 2),
+            {"bytes": chance.randrange(1, 400), "seconds": round(chance.uniform(0.01, 0.4), 3)},
+        )
+        at += chance.expovariate(1 / FAULT_EVERY_SECONDS)

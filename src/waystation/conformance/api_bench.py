@@ -17,7 +17,7 @@ from waystation.errors import ConnectionLost, StartError, TryLater
 from waystation.models.events import Event
 
 PATIENCE_SECONDS: Final = 10.0
-FLUSH_SECONDS: Final = 5.0
+FLUSH_SECONDS: Final = 10.0
 START_ATTEMPTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 OPS: Final = frozenset(

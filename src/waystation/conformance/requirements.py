@@ -94,7 +94,7 @@ API_SIDE: Final = _listed(
     ("S-08", "MUST", "answer `open` for an unknown session with the problem `unknown-session`"),
     ("S-09", "MUST", "answer `open` of an actor who is no agent with the problem `bad-actor`"),
     ("S-10", "MUST NOT", "acknowledge what the session's replay doesn't have"),
-    ("S-11", "MUST", "settle within 5 s what was written with `flush`"),
+    ("S-11", "MUST", "settle within 10 s what was written with `flush`"),
     ("S-12", "MUST NOT", "record twice what comes twice, on the same connection or another"),
     ("S-13", "MUST", "settle again what comes again"),
     ("S-14", "MUST", "name what it refuses in `refused`, with `code` and `detail`"),

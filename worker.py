@@ -11,7 +11,6 @@ import httpx
 import uvloop
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
@@ -44,13 +43,9 @@ STICKY_TIMEOUT = timedelta(seconds=5)
 With the default of 10 seconds a session's log stalls for that long when that worker has died; with much less,
 a worker that is merely busy loses its workflows to others, which must read them again."""
 
-WORKFLOW_RUNNER = SandboxedWorkflowRunner(
-    # The models and the pure modules are deterministic: reloading them for every workflow would cost memory
-    # and time and protect against nothing.
-    restrictions=SandboxRestrictions.default.with_passthrough_modules(
-        "pydantic", "pydantic_core", "annotated_types", "waystation"
-    )
-)
+WORKFLOW_RUNNER = UnsandboxedWorkflowRunner()
+"""Without Temporal's workflow sandbox, which finds code that isn't deterministic: that would take a fifth of
+the time here and find nothing. Tests replay histories in it."""
 
 
 def build_worker(
@@ -106,9 +101,7 @@ async def run(settings: Settings) -> None:
             ),
             *await open_paid_request_activities(client, settings, resources, vault=vault),
         ]
-        # The workflow sandbox finds non-deterministic code, and tests run in it; here it would take a fifth
-        # of the worker's time and find nothing.
-        async with build_worker(client, announce, money=money, workflow_runner=UnsandboxedWorkflowRunner()):
+        async with build_worker(client, announce, money=money):
             if not (settings.storage_dir or settings.storage_s3_bucket):
                 logger.warning(
                     "No external storage is set, so sessions are full after 1 MB. "

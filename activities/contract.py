@@ -42,6 +42,7 @@ from waystation.models.purchases import (
     OrderPlaced,
     PaymentToken,
     PurchaseRequest,
+    PurchaseView,
 )
 from waystation.models.trail import NoteEvents
 
@@ -277,6 +278,21 @@ class OrderRoutingCalls(Protocol):
     @activity.defn
     async def route_order_events(self, call: OrderRoute) -> None:
         """Starts the checkout's ``OrderEvents`` workflow, or binds the one that a webhook started."""
+        ...
+
+
+class PurchaseQuestion(Frozen):
+    """Which purchase to look at."""
+
+    purchase_id: str
+
+
+class PurchaseReadingCalls(Protocol):
+    """What a purchase says of itself."""
+
+    @activity.defn
+    async def read_purchase(self, call: PurchaseQuestion) -> PurchaseView:
+        """Returns the purchase as it stands."""
         ...
 
 

@@ -24,7 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import CarriedOut, Invalid, Problem, Unavailable, refusal
-from waystation.temporal.calls import tell, until_taken, was_dropped
+from waystation.temporal.calls import CLOSING, tell, until_taken, was_dropped
 from waystation.temporal.payload_converter import PayloadDecryptionError
 from waystation.temporal.storage import PayloadsUnavailableError
 from waystation.temporal.tokens import SignalName
@@ -148,6 +148,8 @@ class Calls:
         await self.guarded(workflow_id, lambda: tell(handle, signal, argument, rpc_timeout=self.timeout))
 
     def _problem(self, error: RPCError, workflow_id: str, known: CarriedOut) -> Problem:
+        if CLOSING in str(error):
+            return self._busy(known)
         if error.status == RPCStatusCode.NOT_FOUND:
             ended = "already completed" in str(error)
             return self._wording.ended() if ended else self._wording.unknown(workflow_id)

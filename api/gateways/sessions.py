@@ -16,7 +16,7 @@ from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, Wo
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import CarriedOut, Conflict, Invalid, Problem, Unavailable, UnknownSession
+from api.errors import CarriedOut, Conflict, Invalid, Problem, TooMany, Unavailable, UnknownSession
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
@@ -43,6 +43,9 @@ T = TypeVar("T")
 Argument = TypeVar("Argument")
 
 HEDGE_AFTER_SECONDS = 0.25
+FULL_FOR_SECONDS = 1.0
+"""How long a session whose queue is full isn't asked again. Each refusal costs it a task, as a message does;
+clients that press on would take the time in which it works the queue off."""
 
 
 def _closed() -> Problem:
@@ -70,6 +73,8 @@ class Gateway:
         self.client = client
         self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._full: dict[str, str] = {}
+        """Sessions whose queue was full just now, and what they said."""
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:
         """Returns the handle of a session's workflow."""
@@ -178,7 +183,14 @@ class Gateway:
 
     async def send(self, session_id: str, message: SendMessage) -> Sent:
         """Sends a message; its id makes that idempotent."""
-        sent = await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        if said := self._full.get(session_id):
+            raise TooMany(said, code="queue-full")
+        try:
+            sent = await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        except TooMany as problem:
+            self._full[session_id] = problem.detail
+            asyncio.get_running_loop().call_later(FULL_FOR_SECONDS, self._full.pop, session_id, None)
+            raise
         # Temporal itself answers a repeated id with the first answer, so this is where a mismatch shows.
         if sent.digest not in (None, message.digest):
             raise Conflict(

@@ -34,7 +34,7 @@ async def mid_answer(dev: DevProcess, session_id: str) -> None:
 
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
-    async with DevProcess(tmp_path) as dev:
+    async with DevProcess(tmp_path, "--no-sandbox") as dev:  # the sandbox's processes have the same keeper
         yield dev
 
 

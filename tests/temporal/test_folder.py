@@ -18,12 +18,13 @@ from temporalio.worker import Replayer
 from tests.support import eventually
 from tests.temporal.support import BIG_CHARACTERS, running
 from tests.world.temporal import TemporalServer
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.errors import StartError
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter
 from waystation.temporal.names import SESSION_FULL
 from waystation.temporal.storage import FolderStorageDriver, PayloadsUnavailableError, prune
-from worker import WORKFLOW_RUNNER, WORKFLOWS
+from worker import WORKFLOWS
 from workflows.policies import SHORTEST_RUN
 
 RETENTION = timedelta(hours=2)
@@ -64,7 +65,7 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
     # The state (over 1.5 MB) went from run to run outside the history.
     assert description.raw_description.workflow_execution_info.history_size_bytes < 1_000_000
     assert (folder / session.handle.id).is_dir()
-    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=WORKFLOW_RUNNER, data_converter=converter)
+    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=SANDBOX, data_converter=converter)
     await replayer.replay_workflow(history)
 
 

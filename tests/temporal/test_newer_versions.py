@@ -11,9 +11,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from temporalio.api.common.v1 import Payload
 
 import activities.contract as contract
+import activities.secrets as secrets
 import waystation.temporal.messages as messages
+from tests.world.keys import VAULT
 from waystation.models.base import Frozen, WorkflowStart
 from waystation.models.mandates import ReserveAnswer, ReserveRequest
+from waystation.models.payments import SealedCredential
+from waystation.models.proofs import FORGOTTEN
 from waystation.models.purchases import PurchaseRequest, PurchaseView
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName
@@ -129,3 +133,10 @@ def test_a_message_with_a_new_field_is_read_with_all_that_is_known() -> None:
 def test_a_request_over_http_stays_strict() -> None:
     with pytest.raises(ValidationError):
         PurchaseRequest.model_validate({NEW: 1})
+
+
+def test_a_credential_that_a_newer_worker_has_sealed_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    within = {"header": "authorization", "value": "Payment x", "fingerprint": "f", NEW: 1}
+    monkeypatch.setattr(secrets, "opened", lambda vault, sealed: json.dumps(within))
+    sealed = SealedCredential(sealed=FORGOTTEN, fingerprint="f")
+    assert secrets.opened_credential(VAULT, sealed).fingerprint == "f"

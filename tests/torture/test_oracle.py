@@ -192,6 +192,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "steers_count_once": lambda: evidence(asked("steer", 200, id="x", answer={"outcome": "consumed"})),
     "people_are_recorded": lambda: evidence(asked("takeover", 200, answer={"seq": 9})),
     "processes_live": lambda: evidence(line("api-1", "ended", expected=False, code=1, said="Segmentation")),
+    "everything_comes_back": lambda: evidence(line("run", "never_calm", why="it has ended")),
     "sigterm_ends_in_time": lambda: evidence(line("api-1", "terminated", seconds=9.0, fault=None)),
     "health_is_quick": lambda: evidence(
         line("prober", "slow_health", process="api-1", seconds=2.0, lag=0.0, status=200)

@@ -20,6 +20,7 @@ import waystation.temporal.messages as messages
 from activities.contract import MandateQuestion
 from tests.odd import ANYTHING, odd
 from tests.support import EXAMPLES_FACTOR
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceOpening, AllowanceStart, PaidHttpRequest, PaidRequestStart
@@ -70,10 +71,14 @@ TURN = TurnInput(session_id="s", turn_id="t1", attempt=1, agent="nobody", text="
 class Subject(NamedTuple):
     """How a workflow is started, which messages it takes, and what it answers."""
 
-    start: Any
-    """A start, or what makes a new one each time."""
+    given: Any
+    """What it is started with, or a function that makes it anew each time."""
     prefixes: tuple[str, ...]
     query: str | None
+
+    @property
+    def start(self) -> Any:
+        return self.given() if callable(self.given) else self.given
 
 
 SUBJECTS: dict[type, Subject] = {
@@ -121,7 +126,7 @@ async def queue(temporal: Client) -> AsyncIterator[str]:
         return None
 
     name = f"odd-{uuid.uuid4()}"
-    async with build_worker(temporal, nobody, task_queue=name, money=[later]):
+    async with build_worker(temporal, nobody, task_queue=name, money=[later], workflow_runner=SANDBOX):
         yield name
 
 
@@ -160,7 +165,7 @@ async def test_a_workflow_answers_whatever_it_was_sent(temporal: Client, queue: 
     for sent in batches:
         handle = await temporal.start_workflow(
             name,
-            subject.start() if callable(subject.start) else subject.start,
+            subject.start,
             id=f"odd-{uuid.uuid4()}",
             task_queue=queue,
         )

@@ -68,7 +68,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     async def says(self, words: str) -> None:
         """Waits until it has written this since its last start; fails at once when it has ended."""

@@ -132,8 +132,9 @@ ORDER_EVENTS_BIND: Final = SignalName("bind", OrderBinding)
 ORDER_EVENTS_DELIVER: Final = SignalName("deliver", OrderEventReceived)
 
 BUY: Final = WorkflowName("Buy", BuyStart, PurchaseView)
-BUY_ENDED: Final = SignalName("ended", PurchaseView)
-"""What a purchase tells the workflow that started it, as soon as it is final."""
+BUY_ENDED: Final = SignalName("ended", NoneType)
+"""Tells the workflow that started a purchase to look how it ended; it is not believed on how, for whoever
+reaches Temporal can send it."""
 
 # Paid requests
 

@@ -21,12 +21,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from api.errors import Problem, Unavailable, UnknownSession, refusal
+from api.errors import Problem, TooMany, Unavailable, UnknownSession, refusal
+from api.gateways import sessions
 from api.gateways.calls import Calls, ask_unless_ended, execute_update
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import WORDING as SESSION_WORDING
 from api.gateways.sessions import Gateway
-from tests.support import ROOT
+from tests.support import ROOT, eventually
+from waystation.models.events import Actor, Role
+from waystation.models.sessions import SendMessage
 from waystation.temporal import names
 from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
 from waystation.temporal.storage import PayloadsUnavailableError
@@ -158,6 +161,7 @@ async def test_a_run_that_continued_as_new_while_it_was_asked_is_no_end(
         (WorkflowUpdateFailedError(ApplicationError("words", type="UnprocessedUpdate")), True),
         (RPCError("The limit on the total number of …", RPCStatusCode.FAILED_PRECONDITION, b""), True),
         (RPCError("workflow task failure", RPCStatusCode.FAILED_PRECONDITION, b""), True),
+        (RPCError("workflow update was aborted by closing workflow", RPCStatusCode.NOT_FOUND, b""), True),
         (WorkflowUpdateFailedError(ApplicationError("full", type=names.QUEUE_FULL)), False),
         (RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b""), False),
     ],
@@ -195,6 +199,16 @@ async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) ->
         await calls.guarded("s", fail)
     assert _TEMPORALS_WORDS not in told.value.detail
     assert told.value.headers().get("Retry-After") or told.value.status in (404, 422)
+
+
+async def test_a_session_that_continues_as_new_is_not_unknown() -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise RPCError("workflow update was aborted by closing workflow", RPCStatusCode.NOT_FOUND, b"")
+
+    with pytest.raises(Unavailable):
+        await calls.guarded("s", fail)
 
 
 async def test_a_payload_storage_out_of_reach_is_no_bug_and_can_be_tried_again() -> None:
@@ -284,3 +298,32 @@ async def test_an_update_that_is_dropped_every_time_fails(temporal: TemporalClie
     with pytest.raises((RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)):
         await poke(temporal, stumbles=1_000)
     assert 1 < Stumbling.attempts <= MAX_UPDATE_ATTEMPTS
+
+
+async def test_a_session_whose_queue_is_full_is_not_asked_by_everybody_who_presses_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each refusal costs the session a task: with enough clients it would do nothing else."""
+    monkeypatch.setattr(sessions, "FULL_FOR_SECONDS", 0.2)
+    gateway = Gateway(await TemporalClient.connect("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
+    asked: list[str] = []
+
+    async def refuse(handle: WorkflowHandle[object, object], *_: object, **__: object) -> None:
+        asked.append(handle.id)
+        raise TooMany("100 turns are waiting already; try again later.", code="queue-full")
+
+    monkeypatch.setattr(gateway._calls, "update", refuse)
+    message = SendMessage(text="hi", actor=Actor(id="ada", role=Role.USER))
+
+    async def send(session_id: str) -> None:
+        with pytest.raises(TooMany, match="try again later") as told:
+            await gateway.send(session_id, message)
+        assert told.value.code == "queue-full"
+
+    for _ in range(20):
+        await send("full")
+    await send("another")
+    assert asked == ["full", "another"]
+    await eventually(lambda: not gateway._full)
+    await send("full")
+    assert asked == ["full", "another", "full"]

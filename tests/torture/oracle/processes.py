@@ -38,6 +38,13 @@ def processes_live(evidence: Evidence, judged: Judged) -> None:
         judged.holds(not alone, f"{line['actor']} ended with {line['code']}: {line['said'][-300:]}")
 
 
+@promise("When the last fault is over, every process serves again.", "docs/architecture.md#the-processes")
+def everything_comes_back(evidence: Evidence, judged: Judged) -> None:
+    judged.checked += len(list(evidence.noted("calm")))
+    for line in evidence.noted("never_calm"):
+        judged.holds(False, line["why"])
+
+
 @promise(
     "SIGTERM ends a worker within 5 seconds, an agent within 10, the API within 3.",
     "docs/operations.md#processes",

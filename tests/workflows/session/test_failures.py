@@ -267,26 +267,6 @@ async def test_a_turn_that_begins_while_the_api_is_away_waits_for_it(own: Stack)
         await watcher.stop()
 
 
-async def test_an_agent_without_the_payloads_keys_says_what_to_set(own: Stack) -> None:
-    agent = own.processes[2]
-    normal = agent.env
-    agent.kill()
-    agent.env = {**normal, "WAYSTATION_ENCRYPTION_KEYS": "[]"}
-    try:
-        agent.start()
-        await agent.says("Running agents")
-        async with own.client() as client:
-            session = await client.start("demo", message="tokens=5 rate=0")
-            watcher = Watcher(client.attach(session.id))
-            await watcher.until("turn.failed")
-            [failed] = [event for event in watcher.durable if event.type == "turn.failed"]
-            assert "set WAYSTATION_ENCRYPTION_KEYS as for the other processes" in failed.data["detail"]
-            await watcher.stop()
-    finally:
-        agent.kill()
-        agent.env = normal
-
-
 async def test_temporal_is_killed(own: Stack) -> None:
     """Requests fail with 503 within seconds, agents keep what they write, and all of it arrives."""
     async with own.client() as client:

@@ -73,6 +73,10 @@ async def test_starting_twice_under_one_id_is_once(http: httpx.AsyncClient) -> N
     again = await http.post("/sessions", json={"agent": "demo", "session_id": session_id})
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json()["created"] is False
+    other = {"agent": "parrot", "session_id": session_id, "message": "Hello"}
+    answer = await http.post("/sessions", json=other)
+    assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")
+    assert (await http.get(f"/sessions/{session_id}/transcript")).json()["messages"] == []
 
 
 async def test_a_first_message_is_sent_once_however_often_the_session_is_started(client: Client) -> None:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 
 from tests.support import free_port
+from tests.torture.disk import small_disk
 from tests.torture.plan import Plan
 from tests.torture.proxy import Proxy
 from tests.torture.record import Recorder
@@ -86,6 +87,7 @@ class World:
             }.items()
         }
         self._temporal = temporal
+        self.has_disk = False
         self._held: set[str] = set()
         self._struck: set[str] = set()
         self._stack: Parts | None = None
@@ -105,8 +107,13 @@ class World:
         return [self.wires["people-1"].url, self.wires["people-2"].url]
 
     @property
+    def disk(self) -> Path:
+        """Where payloads are stored: a small disk, if there may be one (``has_disk``)."""
+        return self.folder / "disk"
+
+    @property
     def payloads(self) -> Path:
-        return self.folder / "payloads"
+        return self.disk / "payloads"
 
     def key(self, role: str) -> str:
         return KEYS[role]
@@ -115,12 +122,14 @@ class World:
 
     async def start(self, resources: AsyncExitStack) -> None:
         """Starts everything and waits until it serves."""
+        self.has_disk = resources.enter_context(small_disk(self.disk))
         for wire in self.wires.values():
             await wire.start()
             resources.push_async_callback(wire.stop)
         settings = {
             **LIMITS,
             **self.plan.settings,
+            "storage_dir": self.payloads,
             "redis_url": f"redis://127.0.0.1:{self.wires['redis-wire'].port}/0",
         }
         clock = settings.pop("clock", None)

@@ -10,14 +10,17 @@ import binascii
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
     FieldSerializationInfo,
+    JsonValue,
     SecretStr,
     StringConstraints,
     field_serializer,
@@ -25,6 +28,7 @@ from pydantic import (
 )
 
 from waystation.models.base import Frozen, WorkflowStart
+from waystation.models.digests import Digested
 from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Sealed
 from waystation.models.times import Instant
@@ -107,7 +111,7 @@ class MintedCredential(Frozen):
     """Name of the request header that carries it."""
     value: SecretStr
     fingerprint: str
-    """SHA-256 of the value: how logs and the audit trail name the credential."""
+    """How logs and the audit trail name the credential; see ``waystation.redaction``."""
     token_id: SecretStr | None = None
     """The issued shared payment token, to read and revoke it."""
     payer: str | None = None
@@ -174,7 +178,7 @@ def _check_base64(text: str) -> str:
     return text
 
 
-class PaidHttpRequest(Frozen):
+class PaidHttpRequest(Digested):
     """The HTTP request to make, as the caller wants it made. What can't be sent is refused here."""
 
     url: Url
@@ -188,16 +192,19 @@ class PaidHttpRequest(Frozen):
         AfterValidator(_check_base64),
     ] = ""
 
-    def digest(self) -> str:
-        """Returns the SHA-256 of the whole request, but for headers that only trace where it came from."""
-        headers = sorted(
-            (name.lower(), value) for name, value in self.headers if name.lower() not in _TRACING_HEADERS
-        )
-        facts = [self.method, self.url, headers, self.body_base64]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    def covered(self) -> JsonValue:
+        """Returns all of the request that a server may answer differently to."""
+        headers: list[JsonValue] = [list(pair) for pair in telling_headers(self.headers)]
+        return [self.method, self.url, headers, self.body_base64]
 
 
 _TRACING_HEADERS = frozenset({"traceparent", "tracestate", "baggage", "x-request-id", "user-agent"})
+"""They only say where a request came from, and differ each time it is made."""
+
+
+def telling_headers(headers: Iterable[HeaderPair]) -> list[HeaderPair]:
+    """Returns the headers that make a request another one, their names in lower case, in a fixed order."""
+    return sorted((name.lower(), value) for name, value in headers if name.lower() not in _TRACING_HEADERS)
 
 
 class HttpAnswer(Frozen):
@@ -276,13 +283,15 @@ FINAL_PAID_REQUEST_STATUSES: frozenset[str] = frozenset(
 )
 
 
-class PaidRequestStart(WorkflowStart):
+class PaidRequestStart(WorkflowStart, Digested):
     """What starts a PaidRequest workflow, whose workflow id is the paid request's id.
 
     ``max_price`` also fixes the currency: offers in another one aren't taken, and amounts are never
     converted. ``rails`` are the acceptable ways to pay, preferred ones first. ``first_answer`` holds the
     headers of a 402 answer that the caller already has, which saves asking again.
     """
+
+    NOT_DIGESTED = MappingProxyType({"first_answer": "the server makes another one each time it is asked"})
 
     request: PaidHttpRequest
     max_price: Money
@@ -302,8 +311,8 @@ class PaidRequestStart(WorkflowStart):
     turn_id: str | None = None
     approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
 
-    def digest(self) -> str:
-        """Returns what its id stands for: who pays, from which mandate, for exactly which request."""
+    def earlier_digest(self) -> str:
+        """Returns the digest of who pays, from which mandate, for which request, without any limit."""
         facts = [self.mandate_id, self.agent, self.request.digest()]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -338,7 +347,7 @@ class PaidRequestView(Frozen):
     agent: str | None = None
     session_id: str | None = None
     start_digest: str | None = None
-    """What this id stands for; see ``PaidRequestStart.digest``."""
+    """``PaidRequestStart.earlier_digest``, for processes of earlier releases; see the query ``digest``."""
 
 
 # Allowances
@@ -346,7 +355,7 @@ class PaidRequestView(Frozen):
 MAX_ALLOWANCE_SECONDS = 24 * 3600
 
 
-class AllowanceStart(Frozen):
+class AllowanceStart(Digested):
     """What starts an Allowance workflow: a budget at one seller, reserved from a mandate as a whole.
 
     Payments within it need no reservation of their own. What was spent is committed when the allowance is
@@ -369,8 +378,8 @@ class AllowanceStart(Frozen):
     session_id: str | None = None
     turn_id: str | None = None
 
-    def digest(self) -> str:
-        """Returns what an allowance's id stands for: whose budget, from which mandate, on which terms."""
+    def earlier_digest(self) -> str:
+        """Returns the digest without how long it lasts and for which turn it is."""
         terms = self.model_dump_json(exclude={"lifetime_seconds", "session_id", "turn_id"})
         return hashlib.sha256(terms.encode()).hexdigest()
 
@@ -444,17 +453,28 @@ class AllowanceReport(Frozen):
     """Nothing more follows: the lease ends, and what it didn't spend is free again."""
 
 
-class AllowancePayment(Frozen):
+class AllowancePayment(Digested):
     """Update ``pay``: one request within an allowance, whose 402 answer the caller already has.
 
     The same ``key`` again is the same payment and returns the same answer.
     """
+
+    NOT_DIGESTED = MappingProxyType(
+        {
+            "key": "it is what stands for the rest",
+            "first_answer": "the server makes another one each time it is asked",
+        }
+    )
 
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
     request: PaidHttpRequest
     first_answer: tuple[HeaderPair, ...]
     max_price: Money | None = None
     """Of this payment, in the allowance's currency; the allowance's own limit holds besides."""
+
+    def earlier_digest(self) -> str:
+        """Returns the digest of the request alone, without the limit."""
+        return self.request.digest()
 
 
 class AllowanceAnswer(Frozen):
@@ -487,7 +507,7 @@ class AllowanceView(Frozen):
     agent: str | None = None
     session_id: str | None = None
     start_digest: str | None = None
-    """What this id stands for; see ``AllowanceStart.digest``."""
+    """``AllowanceStart.earlier_digest``, for processes of earlier releases; see the query ``digest``."""
 
 
 class MintCall(Frozen):

@@ -151,6 +151,9 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "refusals_are_problems": lambda: evidence(
         asked("look", 404, told={"content-type": "text/html", "retry-after": None})
     ),
+    "sockets_end_with_a_reason": lambda: evidence(
+        line("device", "socket", code=1011, reason="internal-error")
+    ),
     "no_internal_errors": lambda: evidence(asked("look", 500)),
     "flushed_text_is_there": lambda: evidence(
         line("wild-1", "flushed", turn="t1", attempt=1, said=["good", "bye"])

@@ -265,10 +265,10 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        view = await answered(self._client, workflow_id, start, task_queue=self._task_queue)
+        is_new = payment_id is None  # an id of our own is nobody else's
+        view = await answered(self._client, workflow_id, start, task_queue=self._task_queue, is_new=is_new)
         handle = self._client.get_workflow_handle(workflow_id)
-        known = payment_id is not None  # an id of our own is nobody else's
-        if known and not await began_with(handle, PAID_REQUEST_DIGEST, start, shown=view.start_digest):
+        if not is_new and not await began_with(handle, PAID_REQUEST_DIGEST, start, shown=view.start_digest):
             message = f"'{workflow_id}' is another payment, or has other limits; choose another id"
             raise PaymentRefusedError(ID_TAKEN, message, "no", workflow_id)
         if view.answer is None:

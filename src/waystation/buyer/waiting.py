@@ -11,16 +11,16 @@ from waystation.temporal.messages import PAID_REQUEST, PAID_REQUEST_ANSWERED, PA
 
 
 async def answered(
-    client: Client, payment_id: str, start: PaidRequestStart, *, task_queue: str
+    client: Client, payment_id: str, start: PaidRequestStart, *, task_queue: str, is_new: bool
 ) -> PaidRequestView:
     """Returns a paid request once it has an answer or a refusal, begun by this call or by an earlier one.
 
     However often it is asked for, at most one update is under way: Temporal lets ten wait, and an approval is
-    one of them.
+    one of them. ``is_new`` says that no earlier call can have begun it.
     """
     try:
         view = await _started(client, payment_id, start, task_queue=task_queue)
-        if view.final:
+        if view.final or is_new:
             return view
         return await _as_it_stands(client, payment_id)
     except WorkflowAlreadyStartedError:

@@ -385,7 +385,7 @@ async def test_clients_that_go_on_sending_keep_no_session_from_going_on(own: Sta
         def failed() -> bool:
             return any(task.done() for task in sending) or any(watcher.task.done() for watcher in watchers)
 
-        await eventually(lambda: full.is_set() or failed(), within=60, what="the queue is full")
+        await eventually(lambda: full.is_set() or failed(), within=120, what="the queue is full")
         before = ended()
         runs = (await patiently(session.snapshot)).runs
         await eventually(

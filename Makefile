@@ -4,7 +4,7 @@
 #   make demo    sessions and payments on real parts, in about a minute
 #   make test    the tests
 #   make dev     everything on this machine, until Ctrl-C
-#   make torture a world that tries to break it: SEED=1 MINUTES=5 PROFILE=sessions PLAN=file RECORD=1
+#   make torture a world that tries to break it: SEED=1 MINUTES=5 PROFILE=sessions PLAN=file SHRINK=20 RECORD=1
 #   make lint    style, borders make types   type checkers          make bench   benchmarks
 # PYTHON=/path/to/python3.12 chooses the Python; ARGS="…" is passed on.
 
@@ -65,7 +65,7 @@ test: $(READY)
 
 torture: $(READY)
 	@$(RUN) -m tests.torture $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
-	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(PLAN),--plan $(PLAN)) $(if $(RECORD),--record) $(ARGS)
+	  $(if $(PROFILE),--profile $(PROFILE)) $(if $(PLAN),--plan $(PLAN)) $(if $(SHRINK),--shrink $(SHRINK)) $(if $(RECORD),--record) $(ARGS)
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,20 @@ class Evidence:
         ended = {line["fault"]: line["at"] for line in self.noted("fault_over")}
         return [(line["at"], ended.get(line["fault"], line["at"]), line) for line in self.noted("fault")]
 
+    @cached_property
+    def clock_difference_seconds(self) -> float:
+        """How far the time of day is ahead of the clock of the record."""
+        begin = next(self.noted("begin"), None)
+        return begin["wall"] - begin["at"] if begin else 0.0
+
+    def moment(self, time: str) -> float:
+        """Returns an event's time on the clock of the record."""
+        return datetime.fromisoformat(time).timestamp() - self.clock_difference_seconds
+
     def troubled(self, target: str, begin: float, end: float, margin_seconds: float = 0.0) -> bool:
         """Returns whether a fault struck the target (a prefix of its name) between two moments."""
         return any(
-            line["target"].startswith(target)
+            (line["target"].startswith(target) or target.startswith(line["target"] + "-"))
             and started - margin_seconds <= end
             and begin <= over + margin_seconds
             for started, over, line in self.fault_times

@@ -36,6 +36,14 @@ async def terminate(world: World, fault: Fault) -> None:
         world.let_go(fault.target)
 
 
+async def deploy(world: World, fault: Fault) -> None:
+    """A rolling deployment: each process of a kind is told to end and started again, one after another."""
+    for name in [name for name in world.processes if name.startswith(f"{fault.target}-")]:
+        seconds = await world.terminate(name, TERMINATE_PATIENCE_SECONDS)
+        world.record.note(name, "terminated", seconds=seconds, fault=fault.name)
+        await world.until_started_again(name)
+
+
 async def pause(world: World, fault: Fault) -> None:
     """SIGSTOP and SIGCONT."""
     await world.pause(fault.target, fault.lasts_seconds)
@@ -97,7 +105,7 @@ async def payloads_away(world: World, fault: Fault) -> None:
 
 KINDS: Final[dict[str, Strike]] = {
     function.__name__: function
-    for function in (kill, terminate, pause, cut, delay, tear, answer_502, answer_401, payloads_away)
+    for function in (kill, terminate, deploy, pause, cut, delay, tear, answer_502, answer_401, payloads_away)
 }
 
 

@@ -48,7 +48,7 @@ async def _act(world: World, http: httpx.AsyncClient) -> None:
     plan, began = world.plan, time.monotonic()
     acting = [KINDS[actor.kind](actor, world, http, began) for actor in plan.actors]
     tasks = {asyncio.create_task(_one(actor, began)): actor for actor in acting}
-    world.record.note("run", "begin")
+    world.record.note("run", "begin", wall=time.time())
     await strike_all(world, plan.faults, began)
     await asyncio.sleep(max(0.0, began + plan.seconds - time.monotonic()))
     await world.calm()

@@ -17,7 +17,7 @@ Event = dict[str, Any]
 def event(seq: int, type_: str, turn: str | None = None, message: str | None = None, **data: Any) -> Event:
     return {
         "seq": seq, "type": type_, "actor": AGENT, "turn_id": turn, "message_id": message, "data": data,
-        "time": f"2026-01-01T00:00:{seq:02d}.000Z",
+        "time": f"2026-01-01T00:{seq // 60:02d}:{seq % 60:02d}.000Z",
     }  # fmt: skip
 
 
@@ -147,6 +147,9 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
             where="/sessions",
         )
     ),
+    "refusals_are_problems": lambda: evidence(
+        asked("look", 404, told={"content-type": "text/html", "retry-after": None})
+    ),
     "no_internal_errors": lambda: evidence(asked("look", 500)),
     "flushed_text_is_there": lambda: evidence(
         line("wild-1", "flushed", turn="t1", attempt=1, said=["good", "bye"])
@@ -155,6 +158,38 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
         line("wild-1", "steered", turn="t1", attempt=1, steer="x"),
         line("wild-1", "returned", turn="t1", attempt=1),
     ),
+    "acknowledged_items_are_there": lambda: evidence(
+        line("raw-1", "raw_done", turn="t1", said={"t1-1-1": "bye"}, acknowledged=3, written=3)
+    ),
+    "attempts_end_in_time": lambda: evidence(
+        log=(*extended(event(9, "turn.queued", "t2"))[:-2], event(59 + 9, "turn.completed", "t1"))
+    ),
+    "stops_end_in_time": lambda: evidence(
+        log=(*extended(event(9, "stop.requested", "t1"))[:-2], event(59 + 9, "turn.stopped", "t1"))
+    ),
+    "one_turn_at_a_time": lambda: evidence(log=(*GOOD_LOG[:6], event(9, "turn.started", "t2"))),
+    "attempts_are_counted": lambda: evidence(
+        log=extended(event(9, "turn.retried", "t1", attempt=3, code="agent_lost"))
+    ),
+    "spawns_are_not_repeated": lambda: evidence(
+        log=extended(
+            *(
+                event(9, "agent.spawned", turn, parent_turn_id="t1", key="k", text="")
+                for turn in ("t1.1", "t1.2")
+            )
+        )
+    ),
+    "only_scripts_fail_turns": lambda: evidence(
+        log=(*GOOD_LOG[:-2], event(9, "turn.failed", "t1", code="agent_error"))
+    ),
+    "failures_have_their_reasons": lambda: evidence(
+        log=(*GOOD_LOG[:-2], event(9, "turn.failed", "t1", code="turn_broken"))
+    ),
+    "the_same_has_the_same_outcome": lambda: evidence(
+        *(asked("stop", 200, id="x", answer={"outcome": "stopped", "seq": seq}) for seq in (9, 10))
+    ),
+    "steers_count_once": lambda: evidence(asked("steer", 200, id="x", answer={"outcome": "consumed"})),
+    "people_are_recorded": lambda: evidence(asked("takeover", 200, answer={"seq": 9})),
     "processes_live": lambda: evidence(line("api-1", "ended", expected=False, code=1, said="Segmentation")),
     "sigterm_ends_in_time": lambda: evidence(line("api-1", "terminated", seconds=9.0, fault=None)),
     "health_is_quick": lambda: evidence(

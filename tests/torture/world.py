@@ -246,6 +246,16 @@ class World:
             await asyncio.sleep(LOOK_SECONDS)
         await self.ready()
 
+    async def until_started_again(self, name: str) -> None:
+        """Waits until a process that has ended runs and serves again."""
+        deadline = time.monotonic() + START_SECONDS
+        while self._ended.get(name, False) or self.processes[name].ended:
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        with contextlib.suppress(AssertionError):  # it has been struck by something else
+            await self.processes[name].ready()  # type: ignore[attr-defined]
+
     def memory_bytes(self, name: str) -> int:
         """Returns the resident memory of a process; 0 if it has ended."""
         with contextlib.suppress(OSError):

@@ -5,9 +5,10 @@ What an actor did and saw goes to the record, and nowhere else.
 
 from typing import Final
 
+from tests.torture.actors.attackers import Attacker, SocketAttacker
 from tests.torture.actors.base import Acting
 from tests.torture.actors.devices import Sdk, Slow, Socket, Sse, Transcripts, Vanishing, WebPage
-from tests.torture.actors.onlookers import Attacker, Looker, Prober
+from tests.torture.actors.onlookers import Looker, Prober
 from tests.torture.actors.people import Host, Joiner, Operator, Poster, Sender, Steerer, Stopper
 from tests.torture.actors.temporal_user import TemporalUser
 
@@ -28,6 +29,7 @@ KINDS: Final[dict[str, type[Acting]]] = {
     "vanishing": Vanishing,
     "looker": Looker,
     "attacker": Attacker,
+    "socket_attacker": SocketAttacker,
     "prober": Prober,
     "temporal": TemporalUser,
 }

@@ -101,7 +101,7 @@ class Acting:
     ) -> Answer:
         """Asks once and notes the answer. ``id`` is what is the same when the same is asked again."""
         began, url = time.monotonic(), self.url()
-        answer, error = Answer(None), None
+        answer, error, told = Answer(None), None, {}
         try:
             response = await self.http.request(
                 method,
@@ -118,6 +118,7 @@ class Acting:
             error = type(failure).__name__
         else:
             answer = Answer(response.status_code, read_json(response), PROXY_HEADER in response.headers)
+            told = {name: response.headers.get(name) for name in ("content-type", "retry-after")}
         self.note(
             operation,
             began=round(began, 3),
@@ -126,6 +127,7 @@ class Acting:
             status=answer.status,
             proxied=answer.proxied,
             error=error,
+            told=told if answer.status and answer.status >= 400 else None,
             answer=answer.body if len(str(answer.body)) < 2_000 else None,
         )
         return answer

@@ -1,14 +1,13 @@
-"""Who only looks, and who should not: lookers at what a session does, a prober of health, an attacker."""
+"""Who only looks: lookers at what a session does, and a prober of health."""
 
 import asyncio
 import threading
 import time
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
 from tests.torture.actors.base import Acting
-from tests.torture.scripts import words
 
 PROBE_EVERY_SECONDS: Final = 0.5
 PROBE_TIMEOUT_SECONDS: Final = 10.0
@@ -74,75 +73,3 @@ class Prober(Acting):
                         status=status,
                     )
         self.note("health", process=process, answered=answered)
-
-
-class Attacker(Acting):
-    """Tries every door with each kind of credential, and with input that nobody should send."""
-
-    async def run(self) -> None:
-        while self.goes_on:
-            method, where, role, allowed = self.chance.choice(ATTACKS)
-            session = self._somebody_elses()
-            key = await self._credential(role, session)
-            answer = await self.ask(
-                "attack", method, where.format(session=session), self._body(), key=key, id=role
-            )
-            self.note("attacked", role=role, method=method, where=where, on=session, status=answer.status,
-                      proxied=answer.proxied, allowed=allowed)  # fmt: skip
-            await self.rest(0.2, 1)
-
-    def _somebody_elses(self) -> str:
-        sessions = sorted({actor.session for actor in self.world.plan.actors if actor.session})
-        return self.chance.choice(sessions) if sessions else "none"
-
-    async def _credential(self, role: str, session: str) -> str:
-        match role:
-            case "nobody":
-                return "ws_nothing"
-            case "forged":
-                return "eyJhbGciOiJub25lIn0.eyJyb2xlIjoib3BlcmF0b3IifQ."
-            case "other session":
-                body = {
-                    "role": "client",
-                    "sessions": [f"not-{session}"],
-                    "subject": self.name,
-                    "ttl_seconds": 600,
-                }
-                answer = await self.insist("token", "POST", "/tokens", body, key=self.world.key("service"))
-                return str(answer.body["token"]) if answer.ok else "none"
-            case _:
-                return self.world.key(role)
-
-    def _body(self) -> Any:
-        return self.chance.choice(
-            [{}, None, [], 17, "x", {"text": ""}, {"text": f"attack {words(self.chance)}"},
-             {"reason": "attack"}, {"actor": {"id": "root"}},
-             {"writer": "w", "items": [{"n": 1, "type": "turn.completed", "data": {}}]}]
-        )  # fmt: skip
-
-
-ATTACKS: Final = (
-    # method, path, credential, whether it may succeed
-    ("POST", "/sessions", "nobody", False),
-    ("GET", "/sessions", "nobody", False),
-    ("POST", "/tokens", "client", False),
-    ("POST", "/tokens", "agent", False),
-    ("GET", "/sessions/{session}", "forged", False),
-    ("GET", "/sessions/{session}/transcript", "other session", False),
-    ("GET", "/sessions/{session}/replay", "other session", False),
-    ("POST", "/sessions/{session}/messages", "other session", False),
-    ("POST", "/sessions/{session}/messages", "agent", False),
-    ("POST", "/sessions/{session}/stop", "other session", False),
-    ("POST", "/sessions/{session}/stop", "agent", False),
-    ("POST", "/sessions/{session}/stop", "approver", False),
-    ("POST", "/sessions/{session}/takeover", "client", False),
-    ("POST", "/sessions/{session}/release", "client", False),
-    ("POST", "/sessions/{session}/events", "client", False),
-    ("POST", "/sessions/{session}/events", "operator", False),
-    ("DELETE", "/sessions/{session}", "client", False),
-    ("DELETE", "/sessions/{session}", "agent", False),
-    ("POST", "/codec/decode", "client", False),
-    ("POST", "/purchases/none/approve", "agent", False),
-    ("POST", "/sessions/{session}/messages", "nobody", False),
-    ("POST", "/sessions/{session}/tickets", "forged", False),
-)

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +56,8 @@ class Attempt:
         self._numbers = itertools.count(1)
         self._messages = itertools.count(1)
         self.written = 0
+        self.said: dict[str, str] = {}
+        """The text of each message that was completed."""
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -171,6 +174,7 @@ class Attempt:
             offset += len(text)
             await asyncio.sleep(pause_ms / 1_000)
         await self.write({"type": "message.completed", "message_id": message, "data": {}})
+        self.said[message] = "".join(texts)
 
     async def call(self, name: str, result: str, pause_ms: int) -> None:
         call = {"call_id": f"{self.writer}-{next(self._messages)}", "name": name}
@@ -248,22 +252,31 @@ class Turns:
         performing = asyncio.create_task(attempt.perform())
         stopped = asyncio.create_task(attempt.stopped.wait())
         beating = asyncio.create_task(_beat())
+        ending = asyncio.create_task(activity.wait_for_worker_shutdown())
         try:
-            await asyncio.wait([performing, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([performing, stopped, ending], return_when=asyncio.FIRST_COMPLETED)
+            if ending.done() and not performing.done() and not stopped.done():
+                raise ApplicationError("The process is told to end.", type="WorkerShutdown")
             if not performing.done():
                 performing.cancel()
                 return {"outcome": "stopped"}
             with suppress(Stopped):
                 performing.result()
                 _record.note(
-                    _process, "raw_done", acknowledged=attempt.acknowledged, refused=attempt.refused, **about
+                    _process,
+                    "raw_done",
+                    acknowledged=attempt.acknowledged,
+                    refused=attempt.refused,
+                    written=attempt.written,
+                    said=attempt.said,
+                    **about,
                 )
                 return {"outcome": "completed"}
             return {"outcome": "stopped"}
         finally:
-            for task in (performing, stopped, beating):
+            for task in (performing, stopped, beating, ending):
                 task.cancel()
-            await asyncio.gather(performing, stopped, beating, return_exceptions=True)
+            await asyncio.gather(performing, stopped, beating, ending, return_exceptions=True)
             await self._socket.close(attempt)
 
 
@@ -284,7 +297,10 @@ async def main() -> None:
         socket = Socket(settings.url, settings.api_key.get_secret_value())
         running = asyncio.create_task(socket.run())
         async with Worker(
-            temporal, task_queue=f"waystation-agent-{NAME}", activities=[Turns(socket).run_turn]
+            temporal,
+            task_queue=f"waystation-agent-{NAME}",
+            activities=[Turns(socket).run_turn],
+            graceful_shutdown_timeout=timedelta(seconds=5),
         ):
             say(f"Running agents: {NAME}")
             await stop.wait()

@@ -5,10 +5,10 @@ files of their own, imported here. ``judge`` counts how often each was checked: 
 nothing.
 """
 
-from tests.torture.oracle import agents, control, log, processes, requests, screens
+from tests.torture.oracle import agents, control, log, processes, requests, screens, turns
 from tests.torture.oracle.promises import PROMISES, Judged, Judgement, judge, promise
 
 __all__ = [
     "PROMISES", "Judged", "Judgement", "agents", "control", "judge", "log", "processes", "promise",
-    "requests", "screens",
+    "requests", "screens", "turns",
 ]  # fmt: skip

@@ -23,6 +23,30 @@ def flushed_text_is_there(evidence: Evidence, judged: Judged) -> None:
         judged.holds(not missing, f"{line['session']} {line['turn']}: flushed {missing[:2]}, not in the log")
 
 
+@promise(
+    "What is acknowledged on the agents' socket is in the log.",
+    "docs/ingest.md#what-is-refused",
+)
+def acknowledged_items_are_there(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("raw_done"):
+        session = evidence.sessions.get(line["session"])
+        if session is None:
+            continue
+        texts = {
+            event["message_id"]: event["data"]["text"]
+            for event in session.log
+            if event["type"] == "message.completed"
+        }
+        for message, text in line["said"].items():
+            logged = texts.get(message)
+            judged.holds(
+                logged == text, f"{line['session']} {message}: {text!r} is acknowledged, not {logged!r}"
+            )
+        judged.holds(
+            line["acknowledged"] >= line["written"], f"{line['session']} {line['turn']}: ended unacknowledged"
+        )
+
+
 @promise("Steers that a turn has taken are recorded as consumed.", "docs/agents.md#steers")
 def taken_steers_are_consumed(evidence: Evidence, judged: Judged) -> None:
     ended_well = {(line["session"], line["turn"], line["attempt"]) for line in evidence.noted("returned")}

@@ -65,6 +65,60 @@ def the_same_gets_the_same_answer(evidence: Evidence, judged: Judged) -> None:
         judged.holds(len(set(answers)) <= 1, f"{id_}: answered {answers}")
 
 
+@promise(
+    "A stop or steer that is asked again has the same outcome.",
+    "docs/http-api.md#post-sessionssession_idstop",
+)
+def the_same_has_the_same_outcome(evidence: Evidence, judged: Judged) -> None:
+    for operation in ("stop", "steer"):
+        for (_, id_), lines in _by_id(evidence, operation).items():
+            outcomes = {
+                (line["answer"].get("outcome"), line["answer"].get("seq"))
+                for line in lines
+                if line["status"] == 200 and line["answer"] and line["answer"].get("outcome") != "pending"
+            }
+            judged.holds(len(outcomes) <= 1, f"{id_}: {outcomes}")
+
+
+@promise(
+    "A steer is recorded once, and becomes one message at most.",
+    "docs/http-api.md#post-sessionssession_idsteer",
+)
+def steers_count_once(evidence: Evidence, judged: Judged) -> None:
+    for (name, id_), lines in _by_id(evidence, "steer").items():
+        log = evidence.sessions[name].log
+        received = [e for e in log if e["type"] == "steer.received" and e["data"].get("steer_id") == id_]
+        messages = [e for e in log if e["type"] == "message.completed" and e.get("message_id") == id_]
+        judged.holds(len(received) <= 1, f"{id_}: received {len(received)} times")
+        judged.holds(len(messages) <= 1, f"{id_}: {len(messages)} messages")
+        answered = {
+            line["answer"].get("outcome") for line in lines if line["status"] == 200 and line["answer"]
+        }
+        if answered & {"consumed", "queued"}:
+            judged.holds(bool(received or messages), f"{id_}: {answered}, and not in the log")
+
+
+@promise("Whoever has joined, left, taken over or released is in the log.", "docs/http-api.md#people")
+def people_are_recorded(evidence: Evidence, judged: Judged) -> None:
+    types = {
+        "join": {"participant.joined"},
+        "leave": {"participant.left"},
+        "takeover": {"takeover.started"},
+        "release": {"takeover.released"},
+    }
+    for operation, expected in types.items():
+        for line in evidence.noted(operation):
+            session = evidence.sessions.get(line["session"])
+            if session is None or line["status"] not in (200, 201) or line["proxied"] or not line["answer"]:
+                continue
+            there = [event["type"] for event in session.log if event["seq"] == line["answer"].get("seq")]
+            # Joining or leaving twice is harmless: the answer is then the place where nothing changed.
+            fine = bool(set(there) & expected) or operation in ("join", "leave")
+            judged.holds(
+                fine, f"{line['actor']}: {operation} at {line['answer'].get('seq')}, where {there} is"
+            )
+
+
 @promise("Posted events that were answered 200 are recorded, once.", "docs/ingest.md#without-a-socket")
 def posted_events_are_there_once(evidence: Evidence, judged: Judged) -> None:
     for (name, id_), lines in _by_id(evidence, "post").items():
@@ -86,6 +140,19 @@ def nobody_exceeds_their_role(evidence: Evidence, judged: Judged) -> None:
         if line["status"] is not None and not line["proxied"] and not line["allowed"]:
             fine = 400 <= line["status"] < 500 or line["status"] == 503
             judged.holds(fine, f"{line['role']} got {line['status']} for {line['method']} {line['where']}")
+
+
+@promise("Every refusal is a problem document; 429 and 503 say when to come back.", "docs/errors.md")
+def refusals_are_problems(evidence: Evidence, judged: Judged) -> None:
+    for operation in evidence.by_operation:
+        for line in evidence.noted(operation):
+            if not line.get("told") or line["proxied"]:
+                continue
+            told, answer = line["told"], line["answer"] or {}
+            what = f"{line['actor']}: {operation} got {line['status']} {told} {str(answer)[:200]}"
+            judged.holds(told["content-type"] == "application/problem+json" and "code" in answer, what)
+            if line["status"] in (429, 503):
+                judged.holds(told["retry-after"] is not None, what)
 
 
 @promise("Nothing that people ask for is an internal error.", "docs/errors.md#500-and-503")

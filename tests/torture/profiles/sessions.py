@@ -27,6 +27,8 @@ OTHERS: Final = (
 APIS: Final = ("api-1", "api-2")
 WORKERS: Final = ("worker-1", "worker-2")
 AGENT_PROCESSES: Final = ("wild-1", "wild-2", "raw-1")
+CLOCKS: Final = ("api-2", "worker-2", "wild-2")
+"""Whose clock may be off."""
 SERVERS: Final = ("redis", "temporal")
 WIRES: Final = (
     "people-1",
@@ -44,6 +46,7 @@ FAULTS: Final = (
     ("kill", 20, AGENT_PROCESSES + APIS + WORKERS, 0.0, 2.0),
     ("kill", 4, SERVERS, 0.0, 3.0),
     ("terminate", 12, AGENT_PROCESSES + APIS + WORKERS, 0.0, 1.0),
+    ("deploy", 3, ("api", "worker", "wild"), 0.0, 0.0),
     ("pause", 12, AGENT_PROCESSES + APIS + WORKERS + SERVERS, 0.3, 6.0),
     ("cut", 20, WIRES, 0.0, 3.0),
     ("delay", 10, WIRES, 1.0, 4.0),
@@ -57,6 +60,7 @@ FAULTS: Final = (
 def plan(seed: int, seconds: float) -> Plan:
     """Returns the plan of a seed."""
     chance = stream(seed, "settings")
+    off = {"process": chance.choice(CLOCKS), "seconds": chance.choice([-4, 4])}
     return Plan(
         seed=seed,
         seconds=seconds,
@@ -66,6 +70,8 @@ def plan(seed: int, seconds: float) -> Plan:
         settings={
             "limits__events_per_run": chance.choice([0, 60, 150]),
             "storage_threshold_bytes": chance.choice([2_000, 262_144]),
+            "stream_lifetime_seconds": chance.choice([6, 3_600]),
+            "clock": chance.choice([None, None, off]),
         },
     )
 
@@ -76,6 +82,7 @@ def cast(seed: int, seconds: float) -> Iterator[Actor]:
     for number in range(max(1, int(seconds // 30))):
         begins = stream(seed, f"attacker-{number}").uniform(0, seconds)
         yield Actor(f"attacker-{number}", "attacker", begins, 30.0)
+        yield Actor(f"socket-attacker-{number}", "socket_attacker", begins, 30.0)
     for number in range(1, max(2, int(seconds // SESSION_EVERY_SECONDS)) + 1):
         session = f"s{seed}-{number}"
         yield from party(stream(seed, session), session, (number - 1) * SESSION_EVERY_SECONDS, seconds)

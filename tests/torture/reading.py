@@ -63,22 +63,23 @@ async def _read_session(world: World, http: httpx.AsyncClient, session: FinalSes
     for number, port in enumerate(world.api_ports, 1):
         api, url = f"api-{number}", f"http://127.0.0.1:{port}/sessions/{session.name}"
         session.replays[api] = await _replay(http, url)
-        session.transcripts[api] = await _get(http, f"{url}/transcript")
-        session.snapshots[api] = await _get(http, url)
+        session.transcripts[api] = await get(http, f"{url}/transcript")
+        session.snapshots[api] = await get(http, url)
 
 
 async def _replay(http: httpx.AsyncClient, url: str) -> list[Event]:
     events: list[Event] = []
     after = 0
     while True:
-        page = await _get(http, f"{url}/replay?after={after}&limit=500")
+        page = await get(http, f"{url}/replay?after={after}&limit=500")
         events += page["events"]
         after = page["next_after"]
         if not page["more"]:
             return events
 
 
-async def _get(http: httpx.AsyncClient, url: str) -> Any:
+async def get(http: httpx.AsyncClient, url: str) -> Any:
+    """Returns what the API shows a service there, once it can."""
     headers = {"Authorization": f"Bearer {KEYS['service']}"}
     while True:  # bounded by the caller
         response = await http.get(url, headers=headers, timeout=10.0)

@@ -14,6 +14,7 @@ from tests.torture.evidence import Evidence
 from tests.torture.faults import strike_all
 from tests.torture.plan import Plan
 from tests.torture.reading import end_all, read_final
+from tests.torture.reading_money import read_money
 from tests.torture.record import Recorder, read_record
 from tests.torture.world import World, running_world
 
@@ -35,6 +36,8 @@ async def run(plan: Plan, folder: Path) -> Evidence:
     ):
         await _act(world, http)
         final = await read_final(world, http)
+        if world.market is not None:
+            await read_money(world, http, final)
         await end_all(world, final)
         logs = world.logs()
     record.close()

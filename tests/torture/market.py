@@ -1,4 +1,4 @@
-"""Who sells, who moves money, and who spends and decides: the part of the world that profiles of money have."""
+"""Who sells, who moves money, who spends and decides: what the world has in profiles of money."""
 
 import json
 from pathlib import Path

@@ -26,7 +26,8 @@ KINDS: Final = {
 async def read_money(world: World, http: httpx.AsyncClient, final: FinalState) -> None:
     """Adds to what is read at the end what the oracle's promises about money need."""
     market, client = world.market, world.client
-    assert market is not None and client is not None, "the world has started"
+    assert market is not None, "there is one"
+    assert client is not None, "the world has started"
     api = f"http://127.0.0.1:{world.api_ports[0]}"
     read: dict[str, Any] = {"running": {}, "trails": {}, "unreadable": {}}
     for where, _ in KINDS.values():
@@ -87,9 +88,7 @@ def _payloads(message: Message) -> Iterator[Payload]:
     for field, value in message.ListFields():
         if field.type != field.TYPE_MESSAGE:
             continue
-        if field.message_type.GetOptions().map_entry:
-            inner = [one for one in value.values() if isinstance(one, Message)]
-        else:
-            inner = list(value) if field.is_repeated else [value]
-        for one in inner:
-            yield from _payloads(one)
+        inner = list(value.values()) if hasattr(value, "values") else value
+        for one in [inner] if isinstance(inner, Message) else inner:
+            if isinstance(one, Message):
+                yield from _payloads(one)

@@ -1,4 +1,4 @@
-"""Each promise about money can be seen broken: handmade records of one purchase, one payment, one allowance."""
+"""Each promise about money can be seen broken: records of a purchase, a payment and an allowance."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -104,7 +104,15 @@ OUTCOME: Json = {
 }  # fmt: skip
 PAID = line("paid", id="p", subject="reports/x", outcome=OUTCOME)
 HELD = line(
-    "held", mandate="m", cap=5_000, spent=1_800, reserved=50, refunded=0, left=3_150, payments=2, status="active"
+    "held",
+    mandate="m",
+    cap=5_000,
+    spent=1_800,
+    reserved=50,
+    refunded=0,
+    left=3_150,
+    payments=2,
+    status="active",
 )
 LINES = (
     started("buy", "b"), started("pay", "p"), started("grant", "m"), decided("b", "sha256:1"),
@@ -135,9 +143,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "charges_have_orders": lambda: evidence(sales={}),
     "charges_are_shown": lambda: evidence(purchases__b__money_moved=False),
     "booked_is_captured": lambda: evidence(mandates__m__reservations=[reservation("b", 1_700)]),
-    "tokens_end": lambda: evidence(
-        ledger={**LEDGER, "tokens": [{**token("b", 0), "deactivated_at": None}]}
-    ),
+    "tokens_end": lambda: evidence(ledger={**LEDGER, "tokens": [{**token("b", 0), "deactivated_at": None}]}),
     "purchases_end": lambda: evidence(purchases__b__final=False, purchases__b__status="paying"),
     "approvals_are_of_what_was_shown": lambda: evidence(
         purchases__b__approval={"approver": "alice", "digest": "sha256:9", "auto": False}
@@ -170,6 +176,13 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "what_was_started_is_there": lambda: evidence(started("buy", "c")),
     "ids_stand_for_one_thing": lambda: evidence(started("buy_other", "b", 200)),
     "trails_are_whole": lambda: evidence(trails={"b": [TRAIL_ENTRY]}),
+    "agents_get_what_they_paid_for": lambda: evidence(
+        line("fetched", id="p", answered=200, subject="reports/x", got="reports/y")
+    ),
+    "nothing_is_stolen": lambda: evidence(line("attacked", role="stranger", made="b")),
+    "errands_are_told_the_truth": lambda: evidence(
+        line("errand", id="b", status="canceled", money_moved=False)
+    ),
     "refused_decisions_do_nothing": lambda: evidence(decided("b", "sha256:" + "0" * 64)),
 }
 

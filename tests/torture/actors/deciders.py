@@ -106,9 +106,12 @@ class Approver(Acting):
 
 def _total(view: dict[str, Any]) -> int | None:
     """Returns the amount that the approver is shown."""
-    if "cart" in view:
-        return view["cart"] and view["cart"]["total"]
-    return view["offer"] and view["offer"]["price"]["amount"]
+    shown: int | None = None
+    if view.get("cart"):
+        shown = view["cart"]["total"]
+    elif view.get("offer"):
+        shown = view["offer"]["price"]["amount"]
+    return shown
 
 
 class Meddler(Spender):
@@ -129,10 +132,10 @@ class Meddler(Spender):
         purchase = view["purchase_id"]
         what = self.chance.choice(["revise", "cancel", "retry", "authentication"])
         key = self.world.key("alice" if what == "retry" else "service" if what == "authentication" else AGENT)
-        body: dict[str, Any] = {
+        bodies: dict[str, dict[str, Any]] = {
             "revise": {"items": [{"id": "ebook_tides", "quantity": self.chance.choice([1, 2])}]},
             "cancel": {"reason": f"canceled by {self.name}"},
             "retry": {},
             "authentication": {"outcome": "denied"},
-        }[what]
-        await self.ask(what, "POST", path("purchases", purchase, what), body, key=key, id=purchase)
+        }
+        await self.ask(what, "POST", path("purchases", purchase, what), bodies[what], key=key, id=purchase)

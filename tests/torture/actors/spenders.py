@@ -22,7 +22,14 @@ ADDRESS: Final = {
 }  # fmt: skip
 BUYER: Final = {"email": "alice@example.com", "first_name": "Alice", "last_name": "Example"}
 SHOPS: Final = ("shop-1", "shop-1", "shop-2")
-ITEMS: Final = ("ebook_tides",) * 4 + ("mug_blue", "mug_sand", "lamp_desk", "font_license", "wine_red", "none")
+ITEMS: Final = ("ebook_tides",) * 4 + (
+    "mug_blue",
+    "mug_sand",
+    "lamp_desk",
+    "font_license",
+    "wine_red",
+    "none",
+)
 
 
 class Spender(Acting):
@@ -64,12 +71,17 @@ class Spender(Acting):
     async def revise(self, purchase: str) -> None:
         body = {"items": [{"id": "ebook_tides", "quantity": 1}]}
         await self.ask(
-            "revise", "POST", path("purchases", purchase, "revise"), body, key=self.world.key(AGENT), id=purchase
+            "revise",
+            "POST",
+            path("purchases", purchase, "revise"),
+            body,
+            key=self.world.key(AGENT),
+            id=purchase,
         )
 
 
 class Buyer(Spender):
-    """Buys, each time with an id of its own; sometimes the same twice, or something else under the same id."""
+    """Buys, each time with an id of its own; sometimes the same twice, or something else under that id."""
 
     async def run(self) -> None:
         if not await self.granted():
@@ -77,18 +89,17 @@ class Buyer(Spender):
         ends: list[asyncio.Task[Answer]] = []
         for number in range(1, MAX_PURCHASES + 1):
             id_ = f"{self.name}.{number}"
-            body = {"purchase_id": id_, "request": wish(self.chance, self.world.market, self.mandate)}
+            request = wish(self.chance, self.world.market, self.mandate)
+            body = {"purchase_id": id_, "request": request}
             key = self.world.key(self.chance.choice([AGENT, AGENT, "service"]))
             times = self.chance.choice([1] * 5 + [2, 3])
-            asked = [
-                self.insist("buy", "POST", "/purchases", body, key=key, id=id_) for _ in range(times)
-            ]
+            asked = [self.insist("buy", "POST", "/purchases", body, key=key, id=id_) for _ in range(times)]
             answers = await asyncio.gather(*asked)
             if any(answer.ok for answer in answers):
                 revises = self.chance.random() < 0.5
                 ends.append(asyncio.create_task(self.until_final("purchases", id_, revises=revises)))
             if self.chance.random() < 0.15:
-                other = {**body["request"], "order_notes": "something else"}
+                other = {**request, "order_notes": "something else"}
                 await self.ask(
                     "buy_other", "POST", "/purchases", {"purchase_id": id_, "request": other}, key=key, id=id_
                 )
@@ -108,23 +119,21 @@ class Payer(Spender):
         for number in range(1, MAX_PAYMENTS + 1):
             id_ = f"{self.name}.{number}"
             subject, request, max_price = paid_wish(self.chance, self.world.market, id_)
-            body = {
-                "payment_id": id_,
-                "request": {
-                    "request": request,
-                    "max_price": max_price,
-                    "mandate_id": self.mandate,
-                    "agent": AGENT,
-                    "approval_timeout_seconds": self.chance.choice([5, 15]),
-                },
+            wanted = {
+                "request": request,
+                "max_price": max_price,
+                "mandate_id": self.mandate,
+                "agent": AGENT,
+                "approval_timeout_seconds": self.chance.choice([5, 15]),
             }
+            body = {"payment_id": id_, "request": wanted}
             key = self.world.key(self.chance.choice([AGENT, "service"]))
             times = self.chance.choice([1] * 5 + [2])
             asked = [self.insist("pay", "POST", "/payments", body, key=key, id=id_) for _ in range(times)]
             if any(answer.ok for answer in await asyncio.gather(*asked)):
                 ends.append(asyncio.create_task(self._take(id_, subject)))
             if self.chance.random() < 0.15:
-                other = {**body["request"], "request": {**request, "url": request["url"] + "?other=1"}}
+                other = {**wanted, "request": {**request, "url": request["url"] + "?other=1"}}
                 await self.ask(
                     "pay_other", "POST", "/payments", {"payment_id": id_, "request": other}, key=key, id=id_
                 )

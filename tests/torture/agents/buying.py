@@ -14,7 +14,7 @@ agent = Agent("shopper")
 _name = os.environ.get("TORTURE_NAME", "buying")
 _record = Recorder(Path(os.environ["TORTURE_RECORD"]))
 Step = dict[str, Any]
-DETAILS: Final = {"buyer": {"email": "alice@example.com", "first_name": "Alice"}}
+DETAILS: Final[dict[str, Any]] = {"buyer": {"email": "alice@example.com", "first_name": "Alice"}}
 
 
 @agent.turn

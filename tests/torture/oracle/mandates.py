@@ -30,7 +30,9 @@ def charges_stay_within_limits(evidence: Evidence, judged: Judged) -> None:
         for constraint in terms["constraints"]:
             if constraint["type"] == "max_payments":
                 few = len(amounts) <= constraint["count"] and mandate["payments"] <= constraint["count"]
-                judged.holds(few, f"{name}: {len(amounts)} payments, {mandate['payments']} counted: {constraint}")
+                judged.holds(
+                    few, f"{name}: {len(amounts)} payments, {mandate['payments']} counted: {constraint}"
+                )
 
 
 @promise("A mandate's sums are those of its reservations.", "docs/purchases.md#grant-a-mandate")

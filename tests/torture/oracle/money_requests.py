@@ -11,6 +11,8 @@ from waystation.models.trail import AuditEntry
 from workflows.trail import verify
 
 STARTS: Final = {"buy": "purchases", "pay": "payments", "grant": "mandates"}
+FORGER: Final = "forger"
+EXPECTED_FAILURES: Final = frozenset({"PurchaseIdTaken", "CancelledError"})
 LATER: Final = frozenset({408, 429, 500, 503})
 
 
@@ -53,6 +55,35 @@ def trails_are_whole(evidence: Evidence, judged: Judged) -> None:
     for id_, entries in Books(evidence).trails.items():
         read = [AuditEntry.model_validate(entry) for entry in entries]
         judged.holds(verify(read), f"{id_}: its trail is broken")
+
+
+@promise("Nobody spends, grants or decides what is not theirs to.", "docs/trust.md")
+def nothing_is_stolen(evidence: Evidence, judged: Judged) -> None:
+    books, running = Books(evidence), evidence.final.more.get("money", {}).get("running", {})
+    for line in evidence.noted("attacked"):
+        if "made" in line:
+            judged.holds(line["made"] not in running, f"{line['role']} has made {line['made']}")
+    for line in evidence.noted("forged"):
+        view = books.purchases.get(line["id"]) or books.payments.get(line["id"]) or {}
+        who = view.get("approved_by") or (view.get("approval") or {}).get("approver")
+        judged.holds(who != FORGER, f"{line['id']}: the forged {line['signal']} counts")
+        counted = books.actions(line["id"], "approval.received", "rejection.received")
+        judged.holds(FORGER not in [entry["actor"] for entry in counted], f"{line['id']}: {counted}")
+
+
+@promise("A workflow of one's own is told what came of its purchase.",
+         "docs/purchases.md#from-your-own-workflows")  # fmt: skip
+def errands_are_told_the_truth(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for line in evidence.noted("errand"):
+        view = books.purchases.get(line["id"])
+        if "status" in line:
+            fine = view is not None and (view["status"], view["money_moved"]) == (
+                line["status"], line["money_moved"],
+            )  # fmt: skip
+            judged.holds(fine, f"{line['id']}: told {line['status']}, and it is {view and view['status']}")
+        else:
+            judged.holds(line.get("failed") in EXPECTED_FAILURES, f"{line['id']}: {line}")
 
 
 @promise("A refused decision has no effect: stale, twice, or by somebody who may not.",

@@ -17,7 +17,9 @@ def _by_card(view: Json) -> bool:
     return bool(view["offer"]) and view["offer"]["rail"] not in EVM
 
 
-@promise("A paid request is charged once, exactly its price.", "docs/paid-requests.md#what-happens-step-by-step")
+@promise(
+    "A paid request is charged once, exactly its price.", "docs/paid-requests.md#what-happens-step-by-step"
+)
 def a_payment_is_charged_once(evidence: Evidence, judged: Judged) -> None:
     books = Books(evidence)
     for id_, view in books.payments.items():
@@ -55,9 +57,7 @@ def transfers_are_accounted_for(evidence: Evidence, judged: Judged) -> None:
         for view in books.payments.values()
         if view["offer"] and view["offer"]["rail"] in EVM and view["money_moved"] != "no"
     ]
-    by_chain += [
-        view["spent"] for view in books.allowances.values() if "erc20" in view["budget"]["currency"]
-    ]
+    by_chain += [view["spent"] for view in books.allowances.values() if "erc20" in view["budget"]["currency"]]
     moved = [one["amount"] for one in books.transfers]
     judged.holds(sum(moved) <= sum(by_chain), f"transfers of {moved}, payments of {by_chain}")
 
@@ -82,6 +82,16 @@ def payers_get_what_they_paid_for(evidence: Evidence, judged: Judged) -> None:
             judged.holds(fine, f"{what}, at most {limit}")
         if outcome["status"] in ("refused", "free", "failed"):
             judged.holds(outcome["money_moved"] == "no", what)
+
+
+@promise("What an agent fetches is what it paid for; a retried turn gets it again without paying again.",
+         "docs/paid-requests.md#many-small-payments")  # fmt: skip
+def agents_get_what_they_paid_for(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("fetched"):
+        if line["answered"] == 200:
+            judged.holds(
+                line["got"] in (None, line["subject"]), f"{line['subject']} wanted, got {line['got']}"
+            )
 
 
 @promise("An approval of a payment is of the terms that were shown, by somebody who may.",

@@ -48,10 +48,11 @@ def charges_are_shown(evidence: Evidence, judged: Judged) -> None:
     books = Books(evidence)
     for id_, view in books.purchases.items():
         if view["final"]:
-            moved = books.captured(id_) > 0
+            captured = books.captured(id_)
+            moved = captured > 0
             judged.holds(
                 view["money_moved"] == moved or (view["charge"] or {}).get("status") == "unknown",
-                f"{id_} is {view['status']}, money_moved {view['money_moved']}, charged {books.captured(id_)}",
+                f"{id_} is {view['status']}, money_moved {view['money_moved']}, charged {captured}",
             )
 
 

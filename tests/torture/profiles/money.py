@@ -1,4 +1,4 @@
-"""Money: mandates, and around each its principal, buyers, payers and meddlers; approvers; dishonest sellers."""
+"""Money: mandates, with principals, buyers, payers and meddlers around each; approvers; bad sellers."""
 
 import random
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ MANDATE_EVERY_SECONDS: Final = 12.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 20.0, 40.0
 FAULT_EVERY_SECONDS: Final = 2.0
 FIRST_FAULT_SECONDS: Final = 4.0
-OTHERS: Final = (("payer", 0.8), ("meddler", 0.5))
+OTHERS: Final = (("payer", 0.8), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
 """Kinds of actors that take part around a mandate, and how often."""
 METHODS: Final = (
     (["pm_card_visa"], 8),
@@ -71,6 +71,8 @@ def cast(seed: int, seconds: float) -> Iterator[Actor]:
     yield Actor("prober", "prober", 0.0, seconds)
     for who in ("alice", "bob"):
         yield Actor(f"approver-{who}", "approver", 1.0, seconds, settings={"who": who})
+    for number in range(max(1, int(seconds // 30))):
+        yield Actor(f"thief-{number}", "thief", 5.0 + 30.0 * number, 30.0)
     for number in range(1, max(2, int(seconds // MANDATE_EVERY_SECONDS)) + 1):
         mandate = f"m{seed}-{number}"
         yield from party(stream(seed, mandate), mandate, (number - 1) * MANDATE_EVERY_SECONDS, seconds)

@@ -53,7 +53,8 @@ def sealed_credential(vault: Vault, minted: MintedCredential) -> SealedCredentia
 
 def opened_credential(vault: Vault, credential: SealedCredential) -> MintedCredential:
     """Returns a credential that can be sent."""
-    return MintedCredential.model_validate_json(opened(vault, credential.sealed))
+    # Another worker, which may be newer, has sealed it.
+    return MintedCredential.model_validate_json(opened(vault, credential.sealed), extra="ignore")
 
 
 def _workflow_id() -> str:

@@ -13,9 +13,11 @@
 Every answer carries a stable ``code``; docs/errors.md says what to do about each.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -110,8 +112,26 @@ class TooMany(Problem):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
+class CarriedOut(Enum):
+    """What is known of a request without a proper answer; the value is what callers are told to do."""
+
+    NOTHING_TO = "Try again."
+    """It only looks."""
+    NO = "Nothing was carried out; try again."
+    """Temporal has refused it, or it was never sent."""
+    UNKNOWN = "It may have been carried out all the same: send it again under the same id, or look first."
+    """It was sent, and may have been taken, now or later."""
+
+
 class Unavailable(Problem):
+    """There is no proper answer now. What may have been done says the problem, and nothing else does."""
+
     status, code, title = 503, "unavailable", "Temporarily unavailable"
+
+    def __init__(self, why: str, known: CarriedOut, *, code: str | None = None) -> None:
+        """``why`` is a sentence."""
+        carried_out = "unknown" if known is CarriedOut.UNKNOWN else "no"
+        super().__init__(f"{why} {known.value}", code=code, carried_out=carried_out)
 
     def headers(self) -> dict[str, str]:
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
@@ -123,6 +143,7 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.SESSION_FULL: (Conflict, "session-full"),
     names.TAKEN_OVER: (Conflict, "taken-over"),
     names.NOT_TAKEN_OVER: (Conflict, "not-taken-over"),
+    names.PURCHASE_ID_TAKEN: (Conflict, "id-taken"),
     names.MESSAGE_ID_TAKEN: (Conflict, "message-id-taken"),
     names.UNKNOWN_TURN: (Conflict, "unknown-turn"),
     names.SPAWN_REFUSED: (Conflict, "spawn-refused"),
@@ -234,6 +255,12 @@ class _Unexpected:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # The process is told to end, and the server has waited for this request long enough.
+            if scope["type"] != "http" or begun:
+                raise
+            ending = Unavailable("This process is ending.", CarriedOut.UNKNOWN)
+            await response(ending)(scope, receive, send)
         except Exception:
             if scope["type"] != "http" or begun:
                 raise

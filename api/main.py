@@ -1,16 +1,23 @@
 """The API process: puts the parts together. Run: ``waystation api``."""
 
+import asyncio
+import errno
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
+import uvicorn
+import uvloop
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from api import errors
 from api.answer_headers import AnswerHeaders
-from api.auth import Authenticator
+from api.auth import Authenticator, check_credentials
 from api.dependencies import ApiParts
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
@@ -33,8 +40,9 @@ from api.routes import (
 )
 from waystation import __version__
 from waystation.browser_guard import BrowserGuard
+from waystation.errors import NotNowError, StartError
 from waystation.proofs import signer_from
-from waystation.settings import Settings
+from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
 
 logger = logging.getLogger(__name__)
@@ -88,6 +96,72 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(part.router)
     console.install(app)
     return app
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    What the application needs is opened here and not by the server, which would log why it can't start, and
+    hide it from whoever started it.
+
+    Raises:
+        StartError: A setting is wrong, or something that it needs can't be had.
+    """
+    check_credentials(settings)
+    await _check_address(settings.host, settings.port)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        # Longer than clients and load balancers keep a connection, so that no request meets one being closed.
+        timeout_keep_alive=75,
+        # Streams would otherwise hold up the shutdown forever.
+        timeout_graceful_shutdown=3,
+        ws_per_message_deflate=False,
+        ws_max_size=16 * 1024 * 1024,
+    )
+    async with app.router.lifespan_context(app):
+        await _Server(config).serve()
+
+
+class _Server(uvicorn.Server):
+    """Ends in order, and lets what it was given end in order too."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ends the server at a signal; uvicorn's own way raises the signal again before ``serve`` returns."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+async def _check_address(host: str, port: int) -> None:
+    """Raises ``StartError`` if the API can't listen there, before anything is opened for it."""
+    where = f"{host}:{port} (WAYSTATION_HOST, WAYSTATION_PORT)"
+    try:
+        probe = await asyncio.get_running_loop().create_server(
+            asyncio.Protocol, host, port, start_serving=False
+        )
+    except socket.gaierror:
+        raise StartError(f"the API can't listen on {where}: the host's name has no address.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise NotNowError(
+                f"the API can't listen on {where}: the port is in use. Choose another, or end what uses it."
+            ) from None
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise StartError(f"the API can't listen on {where}: {why}.") from None
+    probe.close()
+    await probe.wait_closed()
+
+
+def main() -> None:
+    """Entry point of ``waystation api``."""
+    uvloop.run(serve(read_settings()))
 
 
 async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:

@@ -236,9 +236,7 @@ async def run(size: Size, say: Say) -> list[Row]:
     async with AsyncExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
         temporal = await resources.enter_async_context(running_temporal(folder))
-        machine = await resources.enter_async_context(
-            PaymentProcesses(folder, temporal.address, as_deployed=True)
-        )
+        machine = await resources.enter_async_context(PaymentProcesses(folder, temporal.address))
         client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
         rows: list[Row] = []
         for rail in ("card", "x402"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from waystation import sqlite_files
+from waystation.errors import StartError
 from waystation.sqlite_files import open_sqlite
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY);"
@@ -47,3 +48,13 @@ async def test_a_file_that_others_keep_locked_is_refused_in_time(
             await open_sqlite(path, SCHEMA)
         other.execute("ROLLBACK")
     await (await open_sqlite(path, SCHEMA)).close()
+
+
+@pytest.mark.parametrize(
+    "name", ["a-file/below", "a-file", "."], ids=["below a file", "no database", "a folder"]
+)
+async def test_a_file_that_cannot_be_used_is_said_with_its_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a-file").write_text("this is no database, and longer than the header of one: " * 20)
+    with pytest.raises(StartError, match="can't be used") as refused:
+        await open_sqlite(tmp_path / name, SCHEMA)
+    assert str(tmp_path / name) in str(refused.value)

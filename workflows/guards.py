@@ -79,7 +79,9 @@ def answering(handler: UpdateHandler) -> UpdateHandler:
 
     def failed() -> ApplicationError:
         workflow.logger.exception("The update '%s' can't be handled", handler.__name__)
-        return refusal(UNEXPECTED, f"'{handler.__name__}' failed on this request; it was not carried out.")
+        return refusal(
+            UNEXPECTED, f"'{handler.__name__}' failed on this request, of which a part may have been done."
+        )
 
     if inspect.iscoroutinefunction(handler):
 

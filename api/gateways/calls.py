@@ -23,13 +23,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Invalid, Problem, Unavailable, refusal
-from waystation.temporal.calls import tell, until_taken
+from api.errors import CarriedOut, Invalid, Problem, Unavailable, refusal
+from waystation.temporal.calls import CLOSING, tell, until_taken, was_dropped
 from waystation.temporal.payload_converter import PayloadDecryptionError
+from waystation.temporal.storage import PayloadsUnavailableError
 from waystation.temporal.tokens import SignalName
 
 _NEVER_CONNECTED = "Failed client connect"
 _NOBODY_POLLS = "no poller"
+_UNAVAILABLE = "temporal-unavailable"
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Wording(NamedTuple):
     ended: Callable[[], Problem]
     """It accepts nothing more."""
     not_taken: str
-    """Its worker failed on the request."""
+    """It takes no more at the moment, or its worker failed on the request."""
     no_worker: str
     """No worker serves it, or none did in time."""
 
@@ -64,26 +66,40 @@ class Calls:
         self._wording = wording
 
     async def guarded(
-        self, workflow_id: str, call: Callable[[], Awaitable[Result]], *, within: timedelta | None = None
+        self,
+        workflow_id: str,
+        call: Callable[[], Awaitable[Result]],
+        *,
+        within: timedelta | None = None,
+        looks: bool = False,
     ) -> Result:
-        """Returns what the call returns; ``within`` bounds one that takes many requests, such as a list.
+        """Returns what the call returns.
+
+        Args:
+            workflow_id: What is called.
+            call: Calls it.
+            within: The limit of a call that takes many requests, such as a list.
+            looks: The call changes nothing.
 
         Raises:
             Problem: Says what went wrong, and what to do.
         """
+        lost = CarriedOut.NOTHING_TO if looks else CarriedOut.UNKNOWN
+        not_sent = CarriedOut.NOTHING_TO if looks else CarriedOut.NO
         try:
             # One limit over everything: an update is several calls, each with its own timeout.
             async with asyncio.timeout((within or self.timeout).total_seconds()):
                 return await call()
         except TimeoutError as error:
-            raise Unavailable(
-                "Temporal did not answer in time; try again.", code="temporal-unavailable"
-            ) from error
+            raise Unavailable("Temporal did not answer in time.", lost, code=_UNAVAILABLE) from error
         except WorkflowUpdateFailedError as error:
             if isinstance(error.cause, ApplicationError) and (refused := refusal(error.cause)):
                 raise refused from error
             logger.warning("An update of %s failed: %s", workflow_id, error.cause)
-            raise self._busy() from error
+            raise self._busy(not_sent if was_dropped(error) else lost) from error
+        except PayloadsUnavailableError as error:
+            logger.warning("%s: %s", workflow_id, error)
+            raise Unavailable("The payload storage can't be reached.", lost) from error
         except PayloadDecryptionError as error:
             raise self._wording.unreadable(workflow_id) from error
         except ValidationError as error:
@@ -93,16 +109,16 @@ class Calls:
             if not await self.is_of_kind(workflow_id):
                 raise self._wording.unknown(workflow_id) from error
             # It is there, and its worker can't read it at the moment (its payloads are out of reach, say).
-            raise Unavailable(self._wording.not_taken) from error
+            raise Unavailable(self._wording.not_taken, lost) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise self._no_worker() from error
+            raise self._no_worker(lost) from error
         except RPCError as error:
-            raise self._problem(error, workflow_id) from error
+            raise self._problem(error, workflow_id, not_sent if was_dropped(error) else lost) from error
         except RuntimeError as error:
             # What the SDK raises if it has never been connected.
             if _NEVER_CONNECTED not in str(error):
                 raise
-            raise _unreachable() from error
+            raise _unreachable(not_sent) from error
 
     async def is_of_kind(self, workflow_id: str) -> bool:
         """Returns whether what has this id is a workflow of this kind, as far as Temporal says."""
@@ -131,7 +147,9 @@ class Calls:
         handle = self.client.get_workflow_handle(workflow_id)
         await self.guarded(workflow_id, lambda: tell(handle, signal, argument, rpc_timeout=self.timeout))
 
-    def _problem(self, error: RPCError, workflow_id: str) -> Problem:
+    def _problem(self, error: RPCError, workflow_id: str, known: CarriedOut) -> Problem:
+        if CLOSING in str(error):
+            return self._busy(known)
         if error.status == RPCStatusCode.NOT_FOUND:
             ended = "already completed" in str(error)
             return self._wording.ended() if ended else self._wording.unknown(workflow_id)
@@ -140,16 +158,16 @@ class Calls:
             return Invalid("Temporal can't take the request: an id or a text in it is too long or malformed.")
         nobody_polls = error.status == RPCStatusCode.FAILED_PRECONDITION and _NOBODY_POLLS in str(error)
         if error.status == RPCStatusCode.DEADLINE_EXCEEDED or nobody_polls:
-            return self._no_worker()
+            return self._no_worker(known)
         if error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.RESOURCE_EXHAUSTED):
-            return self._busy()
-        return _unreachable()
+            return self._busy(known)
+        return _unreachable(known)
 
-    def _busy(self) -> Problem:
-        return Unavailable(self._wording.not_taken, code="busy")
+    def _busy(self, known: CarriedOut) -> Problem:
+        return Unavailable(self._wording.not_taken, known, code="busy")
 
-    def _no_worker(self) -> Problem:
-        return Unavailable(self._wording.no_worker, code="no-worker")
+    def _no_worker(self, known: CarriedOut) -> Problem:
+        return Unavailable(self._wording.no_worker, known, code="no-worker")
 
 
 async def execute_update(
@@ -191,5 +209,5 @@ async def memo_of(execution: WorkflowExecution) -> Mapping[str, object]:
         return {}
 
 
-def _unreachable() -> Problem:
-    return Unavailable("Temporal can't be reached; nothing was lost, try again.", code="temporal-unavailable")
+def _unreachable(known: CarriedOut) -> Problem:
+    return Unavailable("Temporal can't be reached.", known, code=_UNAVAILABLE)

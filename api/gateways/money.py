@@ -1,9 +1,7 @@
 """The API's way to mandates, purchases and paid requests: calls bounded in time, failures as problems."""
 
-import asyncio
-import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -16,16 +14,17 @@ from temporalio.types import MethodAsyncSingleParam
 
 from api.auth import Principal
 from api.errors import Conflict, Problem, Unavailable
-from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
+from api.gateways.calls import Calls, ask_unless_ended
 from api.gateways.ended import ended_allowance, ended_mandate, ended_payment, ended_purchase
+from api.gateways.lists import Lists
 from api.gateways.outcomes import OUTCOME, outcome_of
+from api.gateways.visible import no_allowance, no_mandate, no_payment, no_purchase, sees, wording_of
 from waystation.models.base import replaced
 from waystation.models.decisions import Approve, Decision, Reject
 from waystation.models.mandates import MandateTerms, MandateView, RevokeRequest
 from waystation.models.payments import AllowanceView, PaidRequestStart, PaidRequestView
 from waystation.models.proofs import DecisionKind, Proof
 from waystation.models.purchases import (
-    WAITS_FOR_A_PERSON,
     Cart,
     OrderEventReceived,
     OrderEventsStart,
@@ -54,77 +53,12 @@ from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
 from workflows.purchase.memo import digest_of, memo_of_purchase
 from workflows.purchase.order_events import order_events_id
-from workflows.waiting import APPROVAL, WAITS_FOR
 
 T = TypeVar("T")
 Workflow = TypeVar("Workflow")
 Argument = TypeVar("Argument")
 
 MAX_OUTCOME_WAIT_SECONDS = 30
-MAX_LISTED = 100
-LIST_TIMEOUT = timedelta(seconds=20)
-"""The limit over all pages that are read to find that many."""
-
-
-class NotFound(Problem):
-    """There is no such mandate or purchase, or the caller may not see it."""
-
-    status, code, title = 404, "not-found", "Not found"
-
-
-logger = logging.getLogger(__name__)
-
-
-def no_mandate(mandate_id: str) -> NotFound:
-    """There is none, or the caller may not see it: the answer is the same, so that nobody can tell."""
-    return NotFound(f"There is no mandate '{mandate_id}', or you may not see it.", code="unknown-mandate")
-
-
-def no_purchase(purchase_id: str) -> NotFound:
-    """As ``no_mandate``, of a purchase."""
-    return NotFound(f"There is no purchase '{purchase_id}', or you may not see it.", code="unknown-purchase")
-
-
-def no_payment(payment_id: str) -> NotFound:
-    """As ``no_mandate``, of a paid request."""
-    return NotFound(f"There is no payment '{payment_id}', or you may not see it.", code="unknown-payment")
-
-
-def no_allowance(allowance_id: str) -> NotFound:
-    """As ``no_mandate``, of an allowance."""
-    return NotFound(f"There is no allowance '{allowance_id}', or you may not see it.", code="unknown-payment")
-
-
-def _unreadable(workflow_id: str) -> Problem:
-    return NotFound(f"'{workflow_id}' was encrypted with a key that is no longer set.")
-
-
-def _wording(noun: str, unknown: Callable[[str], Problem]) -> Wording:
-    return Wording(
-        unknown=unknown,
-        unreadable=_unreadable,
-        ended=lambda: Conflict("It has ended and accepts nothing more.", code="ended"),
-        not_taken=f"The {noun} did not accept the request; try again.",
-        no_worker="No worker answered in time; is 'waystation worker' running?",
-    )
-
-
-Spending = PurchaseView | PaidRequestView | AllowanceView
-
-
-def sees(caller: Principal, view: Spending) -> bool:
-    """Whether a caller may see a purchase, payment or allowance: of its sessions and of agents it speaks for.
-
-    Agent and session come from the workflow itself, never from a memo, which whoever starts it may write.
-    """
-    agent: str | None
-    if isinstance(view, PurchaseView):
-        agent, session_id = view.request.agent.id, view.request.session_id
-    else:
-        agent, session_id = view.agent, view.session_id
-    if caller.sessions is not None and session_id not in caller.sessions:
-        return False
-    return caller.role != "agent" or (agent is not None and caller.speaks_for(agent))
 
 
 class MoneyGateway:
@@ -143,7 +77,7 @@ class MoneyGateway:
         self._signer = signer
 
         def calls(kind: str, noun: str, unknown: Callable[[str], Problem]) -> Calls:
-            return Calls(client, timeout_seconds, kind, _wording(noun, unknown))
+            return Calls(client, timeout_seconds, kind, wording_of(noun, unknown))
 
         self._timeout = timedelta(seconds=timeout_seconds)
         self._mandates = calls(MANDATE_WORKFLOW, "mandate", no_mandate)
@@ -151,6 +85,7 @@ class MoneyGateway:
         self._payments = calls(PAID_REQUEST.name, "payment", no_payment)
         self._allowances = calls(ALLOWANCE.name, "allowance", no_allowance)
         self._queue = task_queue
+        self.lists = Lists(self._purchases)
 
     # Mandates
 
@@ -183,7 +118,9 @@ class MoneyGateway:
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
         """Returns whether the purchase was started with exactly this request."""
         handle = self._client.get_workflow_handle(purchase_id)
-        found = await self._purchases.guarded(purchase_id, lambda: handle.describe(rpc_timeout=self._timeout))
+        found = await self._purchases.guarded(
+            purchase_id, lambda: handle.describe(rpc_timeout=self._timeout), looks=True
+        )
         return (await found.memo()).get("request") == digest_of(request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
@@ -213,13 +150,13 @@ class MoneyGateway:
     async def cart(self, purchase_id: str) -> Cart | None:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
         return await self._purchases.guarded(
-            purchase_id, lambda: handle.query(Purchase.cart, rpc_timeout=self._timeout)
+            purchase_id, lambda: handle.query(Purchase.cart, rpc_timeout=self._timeout), looks=True
         )
 
     async def audit(self, purchase_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
         return await self._purchases.guarded(
-            purchase_id, lambda: handle.query(Purchase.audit, rpc_timeout=self._timeout)
+            purchase_id, lambda: handle.query(Purchase.audit, rpc_timeout=self._timeout), looks=True
         )
 
     async def outcome(
@@ -230,12 +167,12 @@ class MoneyGateway:
         wanted = OutcomeWanted(or_for_a_person=or_for_a_person)
 
         def ask(now: PurchaseView) -> Awaitable[PurchaseView]:
-            # What a person has to do changes with the state: an answer in one says nothing about the next.
-            update_id = f"{OUTCOME}-{now.updated_at.isoformat()}" if or_for_a_person else OUTCOME
+            # All who wait for the same turn of a person share one update, and the next turn has another.
+            update_id = f"{OUTCOME}-{now.turns_of_people}" if or_for_a_person else OUTCOME
             return handle.execute_update(Purchase.outcome, wanted, id=update_id)
 
         def reached(now: PurchaseView) -> bool:
-            return now.final or (or_for_a_person and now.status in WAITS_FOR_A_PERSON)
+            return now.final or (or_for_a_person and now.waits_for_a_person)
 
         return await outcome_of(
             view, ask, reached, lambda: self.purchase(view.purchase_id), within_seconds=wait_seconds
@@ -295,7 +232,7 @@ class MoneyGateway:
     async def payment_audit(self, payment_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
         return await self._payments.guarded(
-            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout)
+            payment_id, lambda: handle.query(PaidRequest.audit, rpc_timeout=self._timeout), looks=True
         )
 
     async def allowance(self, allowance_id: str) -> AllowanceView:
@@ -309,7 +246,7 @@ class MoneyGateway:
     async def allowance_audit(self, allowance_id: str) -> AuditTrail:
         handle = self._client.get_workflow_handle_for(Allowance.run, allowance_id)
         return await self._allowances.guarded(
-            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout)
+            allowance_id, lambda: handle.query(Allowance.audit, rpc_timeout=self._timeout), looks=True
         )
 
     async def payment_outcome(self, view: PaidRequestView, wait_seconds: float) -> PaidRequestView:
@@ -323,7 +260,7 @@ class MoneyGateway:
             within_seconds=wait_seconds,
         )
 
-    # Webhooks and lists
+    # Webhooks
 
     async def deliver_order_event(self, seller: str, event: OrderEventReceived) -> None:
         """Hands over a webhook, which waits if the purchase has not claimed its checkout yet."""
@@ -342,65 +279,6 @@ class MoneyGateway:
             )
 
         await self._purchases.guarded(route, call)
-
-    @staticmethod
-    async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
-        """What can be read of a list: one workflow that can't be must not take the others along.
-
-        Raises:
-            Unavailable: Not one of them answers.
-        """
-        answers = await asyncio.gather(*looks, return_exceptions=True)
-        failures = [one for one in answers if isinstance(one, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, Problem):
-                raise failure
-            logger.warning("a list leaves out what can't be read: %s", failure)
-        found = [one for one in answers if not isinstance(one, BaseException)]
-        if failures and not found and all(isinstance(one, Unavailable) for one in failures):
-            raise failures[0]  # nobody answers: that is no empty list
-        return found
-
-    async def listed_for(
-        self,
-        caller: Principal,
-        workflow: str,
-        limit: int,
-        session_id: str | None,
-        *,
-        waiting: bool = False,
-    ) -> list[str]:
-        """Returns ids, newest first, of what belongs to a session, or to those of the caller's token.
-
-        With ``waiting``, only of what waits for an approver, as far as Temporal's lists know yet.
-        """
-        further = {WAITS_FOR: APPROVAL} if waiting else {}
-        if caller.sessions is None:
-            wanted = [{"session_id": session_id}] if session_id else [{}]
-        elif session_id is not None and session_id not in caller.sessions:
-            raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
-        else:
-            one_by_one = [session_id] if session_id else sorted(caller.sessions)
-            wanted = [{"session_id": one} for one in one_by_one]
-        ids = [one for filters in wanted for one in await self.listed(workflow, limit, filters | further)]
-        return ids[:limit]
-
-    async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
-        """Returns ids, newest first, of workflows whose memo holds all of ``wanted``."""
-        status = "ExecutionStatus='Running'" if WAITS_FOR in wanted else "ExecutionStatus!='ContinuedAsNew'"
-        query = f"WorkflowType='{workflow}' AND {status}"
-
-        async def call() -> list[str]:
-            found: list[str] = []
-            async for execution in self._client.list_workflows(query, rpc_timeout=self._timeout):
-                memo = await memo_of(execution) if wanted else {}
-                if all(memo.get(name) == value for name, value in wanted.items()):
-                    found.append(execution.id)
-                if len(found) == limit:
-                    break
-            return found
-
-        return await self._purchases.guarded("", call, within=LIST_TIMEOUT)
 
     # How
 
@@ -456,7 +334,7 @@ async def _as_it_stands(
     if_ended: Callable[[T], T],
 ) -> T:
     """Returns what a query says, put right by ``if_ended`` where Temporal has ended the workflow."""
-    view, ended = await calls.guarded(workflow_id, lambda: ask_unless_ended(ask))
+    view, ended = await calls.guarded(workflow_id, lambda: ask_unless_ended(ask), looks=True)
     return if_ended(view) if ended else view
 
 

@@ -2,10 +2,11 @@
 
 Temporal lets ten updates of a workflow be under way at a time, and an approval is one of them. An update that
 waits for an end stays under way when its caller has gone away. So all callers wait for one and the same, by
-its id.
+its id; those who also wait for a person, for one other.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -13,13 +14,15 @@ from typing import Final, TypeVar
 from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
+from waystation.backoff import Backoff
 from waystation.models.payments import PaidRequestView
 from waystation.models.purchases import PurchaseView
 
 OUTCOME: Final = "outcome"
-"""The id of the update with which all wait for the end."""
-PAUSE_SECONDS: Final = 0.2
-"""Before asking again, where a run was renewed or the update could not be made."""
+"""The id of the update with which all wait for the end, and how the id of each other one begins."""
+MIN_PAUSE_SECONDS: Final = 0.2
+MAX_PAUSE_SECONDS: Final = 5.0
+"""Before asking again, where a run is being renewed or the update can't be made: longer each time."""
 
 View = TypeVar("View", PurchaseView, PaidRequestView)
 
@@ -42,11 +45,14 @@ async def outcome_of(
         within_seconds: The limit of all of it, but for the last look.
     """
     deadline = time.monotonic() + within_seconds
-    while not view.final and (left := deadline - time.monotonic()) > 0:
+    pauses = Backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+    while not reached(view) and (left := deadline - time.monotonic()) > 0:
         answer = await _answer_within(ask(view), left)
         if answer is not None and reached(answer):
             return answer
-        await asyncio.sleep(min(PAUSE_SECONDS, max(deadline - time.monotonic(), 0)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await pauses.wait()
         view = await look()
     return view
 

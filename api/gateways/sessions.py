@@ -16,7 +16,7 @@ from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, Wo
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import Conflict, Invalid, Problem, Unavailable, UnknownSession
+from api.errors import CarriedOut, Conflict, Invalid, Problem, TooMany, Unavailable, UnknownSession
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
@@ -43,6 +43,9 @@ T = TypeVar("T")
 Argument = TypeVar("Argument")
 
 HEDGE_AFTER_SECONDS = 0.25
+FULL_FOR_SECONDS = 1.0
+"""How long a session whose queue is full isn't asked again. Each refusal costs it a task, as a message does;
+clients that press on would take the time in which it works the queue off."""
 
 
 def _closed() -> Problem:
@@ -50,14 +53,15 @@ def _closed() -> Problem:
 
 
 def _unreadable(session_id: str) -> Problem:
-    return Unavailable(f"The session '{session_id}' was encrypted with a key that isn't set here.")
+    why = f"The session '{session_id}' was encrypted with a key that isn't set here."
+    return Unavailable(why, CarriedOut.UNKNOWN)
 
 
 WORDING: Final = Wording(
     unknown=UnknownSession,
     unreadable=_unreadable,
     ended=_closed,
-    not_taken="The session did not accept the request; try again.",
+    not_taken="The session takes no more requests at the moment.",
     no_worker="No worker answered for the session in time; is 'waystation worker' running?",
 )
 
@@ -69,6 +73,8 @@ class Gateway:
         self.client = client
         self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._full: dict[str, str] = {}
+        """Sessions whose queue was full just now, and what they said."""
 
     def handle(self, session_id: str) -> WorkflowHandle[AgentSession, None]:
         """Returns the handle of a session's workflow."""
@@ -120,7 +126,7 @@ class Gateway:
             following = urlsafe_b64encode(page.next_page_token).decode() if page.next_page_token else None
             return listed, following
 
-        return await self._calls.guarded("", call)
+        return await self._calls.guarded("", call, looks=True)
 
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns what the session is doing now."""
@@ -177,7 +183,14 @@ class Gateway:
 
     async def send(self, session_id: str, message: SendMessage) -> Sent:
         """Sends a message; its id makes that idempotent."""
-        sent = await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        if said := self._full.get(session_id):
+            raise TooMany(said, code="queue-full")
+        try:
+            sent = await self.update(session_id, AgentSession.send, message, update_id=message.message_id)
+        except TooMany as problem:
+            self._full[session_id] = problem.detail
+            asyncio.get_running_loop().call_later(FULL_FOR_SECONDS, self._full.pop, session_id, None)
+            raise
         # Temporal itself answers a repeated id with the first answer, so this is where a mismatch shows.
         if sent.digest not in (None, message.digest):
             raise Conflict(
@@ -218,7 +231,7 @@ class Gateway:
             async with self._one_at_a_time(session_id):
                 return await ask_unless_ended(lambda reject: _hedged(lambda: query(reject)))
 
-        return await self._calls.guarded(session_id, call)
+        return await self._calls.guarded(session_id, call, looks=True)
 
     @asynccontextmanager
     async def _one_at_a_time(self, session_id: str) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from api.auth import Action, Principal, check_session_id
 from api.errors import Conflict, Forbidden, Invalid, Problem, Unauthenticated, malformed
 from api.gateways.sessions import Gateway
 from api.live.channels import Channel, Channels, check_item
-from api.live.feeds import is_terminal
+from api.live.feed import is_terminal
 from api.live.receipts import Settled
 from api.live.sockets import as_problem, close, receive_text, why_ended
 from waystation.foreign_json import ForeignJsonError, read_json

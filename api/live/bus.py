@@ -119,6 +119,7 @@ class RedisBus(MemoryBus):
         self._listening = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._healthy = False
+        self._said_lost = False
 
     @property
     def healthy(self) -> bool:
@@ -165,12 +166,13 @@ class RedisBus(MemoryBus):
             try:
                 await run()
             except (RedisError, OSError) as error:
-                if self._healthy:
+                if not self._said_lost:
                     logger.warning(
-                        "The live bus is lost (%s); clients go on at the durable pace",
+                        "The live bus is lost (%s); clients go on at the durable pace. "
+                        "If it doesn't come back, check WAYSTATION_REDIS_URL.",
                         type(error).__name__,
                     )
-                self._healthy = False
+                self._healthy, self._said_lost = False, True
                 await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
     async def _send(self) -> None:
@@ -206,7 +208,7 @@ class RedisBus(MemoryBus):
         while True:
             raw = await self._pubsub.get_message(timeout=1.0)
             if not self._healthy:
-                self._healthy = True
+                self._healthy, self._said_lost = True, False
                 self._catch_up()
             if raw is None:
                 continue

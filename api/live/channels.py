@@ -15,7 +15,8 @@ from api.errors import Invalid
 from api.gateways.sessions import Gateway
 from api.live.batcher import Batcher
 from api.live.bus import LiveBus
-from api.live.feeds import Feed, Feeds
+from api.live.feed import Feed
+from api.live.feeds import Feeds
 from api.live.order import WriterOrder
 from api.live.receipts import Author, Handed
 from waystation.models.events import (

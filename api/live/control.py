@@ -9,7 +9,8 @@ from api.errors import Problem
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
-from api.live.feeds import Feed, Feeds, is_terminal
+from api.live.feed import Feed, is_terminal
+from api.live.feeds import Feeds
 from waystation.models.decisions import Approve, Decision
 from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.live import NotStopped, Stopped, Stopping, Tick

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from api.errors import Problem
 from api.live.delivery import Frame
 from api.live.subscription import Subscription
 
@@ -68,12 +69,16 @@ class EventStream(EventSourceResponse):
     async def _blocks(self, subscription: Subscription) -> AsyncIterator[bytes]:
         yield _BEGINNING
         time = asyncio.get_running_loop().time
-        async for frames in subscription.frames():
-            # The next block is asked for once this one is sent.
-            self._sending_since = time()
-            yield frames[0].sse if len(frames) == 1 else b"".join([frame.sse for frame in frames])
-            self._sending_since = None
-            self._quiet = False
+        try:
+            async for frames in subscription.frames():
+                # The next block is asked for once this one is sent.
+                self._sending_since = time()
+                yield frames[0].sse if len(frames) == 1 else b"".join([frame.sse for frame in frames])
+                self._sending_since = None
+                self._quiet = False
+        except Problem as problem:
+            # The answer has begun, so it can't become a refusal: it ends, and the client resumes.
+            logger.info("A stream ends early (%s); its client may resume", problem.code)
 
     def _watch(self, patience: asyncio.Timeout) -> None:
         """Sends a sign of life when all is quiet; ends the stream when the client accepts nothing."""

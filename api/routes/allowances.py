@@ -12,7 +12,9 @@ from api.auth import Principal
 from api.dependencies import Caller, Money
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Conflict
-from api.gateways.money import MAX_LISTED, MoneyParts, no_allowance, sees
+from api.gateways.lists import MAX_LISTED
+from api.gateways.money import MoneyParts
+from api.gateways.visible import no_allowance, sees
 from api.routes.paid_requests import CancelPayment
 from waystation.models.decisions import Cancel
 from waystation.models.events import SessionId
@@ -33,8 +35,8 @@ async def list_allowances(
     session_id: str | None = None,
 ) -> list[AllowanceView]:
     """Returns allowances, newest first; a session token sees those of its own sessions."""
-    ids = await money.gateway.listed_for(caller, ALLOWANCE.name, limit, session_id)
-    found = await money.gateway.readable(money.gateway.allowance(one) for one in ids)
+    ids = await money.gateway.lists.listed_for(caller, ALLOWANCE.name, limit, session_id)
+    found = await money.gateway.lists.readable(money.gateway.allowance(one) for one in ids)
     return [view for view in found if sees(caller, view)]
 
 

@@ -10,7 +10,7 @@ from api import metrics
 from api.auth import Action, Principal
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_BATCH_BODY_BYTES, DoorRoute, takes_body_of
-from api.errors import PROBLEM_RESPONSES, Conflict, Problem, Unavailable
+from api.errors import PROBLEM_RESPONSES, CarriedOut, Conflict, Problem, Unavailable
 from api.live.agents import AgentConnection, check_turn
 from api.live.channels import check_item
 from api.live.receipts import Settled
@@ -110,7 +110,8 @@ async def post_events(session_id: SessionPath, body: PostedEvents, caller: Calle
         async with asyncio.timeout(POST_TIMEOUT_SECONDS):
             return await _post(session_id, body, caller, parts)
     except TimeoutError as error:
-        raise Unavailable("Not yet durable; post the same again.", code="temporal-unavailable") from error
+        # Items are numbered, so the same again does no harm.
+        raise Unavailable("It isn't durable yet.", CarriedOut.UNKNOWN, code="temporal-unavailable") from error
 
 
 async def _post(session_id: str, body: PostedEvents, caller: Principal, parts: ApiParts) -> Accepted:

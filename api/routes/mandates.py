@@ -9,7 +9,9 @@ from api.auth import Principal
 from api.dependencies import Caller, Money
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.gateways.money import MAX_LISTED, MoneyParts, no_mandate
+from api.gateways.lists import MAX_LISTED
+from api.gateways.money import MoneyParts
+from api.gateways.visible import no_mandate
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.mandates import GRANT_NOT_PROVEN, MandateTerms, MandateView, RevokeRequest
@@ -66,8 +68,8 @@ async def list_mandates(
     if caller.role not in ("operator", "service"):
         owner = caller.subject
     wanted = {name: value for name, value in (("owner", owner), ("agent", agent)) if value is not None}
-    ids = await money.gateway.listed(MANDATE_WORKFLOW, limit, wanted)
-    found = await money.gateway.readable(money.gateway.mandate(one) for one in ids)
+    ids = await money.gateway.lists.listed(MANDATE_WORKFLOW, limit, wanted)
+    found = await money.gateway.lists.readable(money.gateway.mandate(one) for one in ids)
     return [_for(caller, mandate) for mandate in found]
 
 

@@ -11,7 +11,9 @@ from api.auth import Action, Principal
 from api.dependencies import Caller, Money
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
-from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, no_payment, sees
+from api.gateways.lists import MAX_LISTED
+from api.gateways.money import MAX_OUTCOME_WAIT_SECONDS, MoneyParts
+from api.gateways.visible import no_payment, sees
 from api.routes.mandates import require_spender
 from waystation.models.base import Frozen
 from waystation.models.decisions import (
@@ -83,8 +85,8 @@ async def list_payments(
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PaidRequestView]:
     """Returns paid requests, newest first, without answers; session tokens see their own sessions'."""
-    ids = await money.gateway.listed_for(caller, PAID_REQUEST.name, limit, session_id, waiting=waiting)
-    views = await money.gateway.readable(money.gateway.payment(one) for one in ids)
+    ids = await money.gateway.lists.listed_for(caller, PAID_REQUEST.name, limit, session_id, waiting=waiting)
+    views = await money.gateway.lists.readable(money.gateway.payment(one) for one in ids)
     return [view.model_copy(update={"answer": None}) for view in views if sees(caller, view)]
 
 

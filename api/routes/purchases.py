@@ -15,7 +15,9 @@ from api.auth import Action, Principal
 from api.dependencies import Caller, Money, Parts
 from api.door import DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, InvalidEvent, Unauthenticated
-from api.gateways.money import MAX_LISTED, MAX_OUTCOME_WAIT_SECONDS, MoneyParts, sees
+from api.gateways.lists import MAX_LISTED
+from api.gateways.money import MAX_OUTCOME_WAIT_SECONDS, MoneyParts
+from api.gateways.visible import sees
 from api.routes.mandates import require_spender
 from waystation.buyer.carts import order_facts
 from waystation.models.base import Frozen
@@ -130,8 +132,8 @@ async def list_purchases(
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
 ) -> list[PurchaseView]:
     """Returns purchases, newest first; a session token sees those of its own sessions."""
-    ids = await money.gateway.listed_for(caller, PURCHASE_WORKFLOW, limit, session_id, waiting=waiting)
-    found = await money.gateway.readable(money.gateway.purchase(one) for one in ids)
+    ids = await money.gateway.lists.listed_for(caller, PURCHASE_WORKFLOW, limit, session_id, waiting=waiting)
+    found = await money.gateway.lists.readable(money.gateway.purchase(one) for one in ids)
     return [view for view in found if sees(caller, view)]
 
 

@@ -20,7 +20,7 @@ from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem, Unauthenticated, malformed
 from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
-from api.live.feeds import Feed
+from api.live.feed import Feed
 from api.live.sockets import (
     as_problem,
     close,

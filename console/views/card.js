@@ -71,7 +71,7 @@ function cartTable(cart) {
     h("tbody", {},
       ...cart.lines.map((line) => h("tr", {},
         h("td", {}, h("bdi", {}, line.name ?? line.item_id), " ", h("small", {}, `${line.name ? `${isolate(line.item_id)}, ` : ""}line ${isolate(line.line_id)}`), line.parent_id ? h("small", {}, ` in ${isolate(line.parent_id)}`) : null,
-          (line.totals ?? []).length > 1 ? h("small", { class: "parts" }, line.totals.map((total) => h("span", {}, `${isolate(totalName(total))} ${money(total.amount, currency)}`))) : null),
+          saysMoreThanItsTotal(line) ? h("small", { class: "parts" }, line.totals.map((total) => h("span", {}, `${isolate(totalName(total))} ${money(total.amount, currency)}`))) : null),
         h("td", { class: "amount" }, line.unit_amount == null ? "" : money(line.unit_amount, currency)),
         h("td", { class: "amount" }, String(line.quantity)),
         h("td", { class: "amount" }, money(lineTotal(line), currency)))),
@@ -91,6 +91,12 @@ function totalName({ label, type }) {
 function lineTotal(line) {
   const stated = line.totals?.find((one) => one.type === "total") ?? line.totals?.find((one) => one.type === "subtotal");
   return stated ? stated.amount : null;
+}
+
+/** Whether a line's amounts, or the seller's words for them, say more than its one total does. */
+function saysMoreThanItsTotal(line) {
+  const stated = line.totals ?? [];
+  return stated.length > 1 || (stated.length === 1 && (lineTotal(line) === null || totalName(stated[0]).toLowerCase() !== stated[0].type));
 }
 
 const ADDRESS = ["name", "company", "line_one", "line_two", "postal_code", "city", "state", "country"];

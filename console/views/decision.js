@@ -191,5 +191,6 @@ function trail(audit, save) {
     h("ol", {}, ...audit.entries.map((entry) => h("li", {},
       h("details", { class: "fold" },
         h("summary", {}, h("time", { datetime: entry.time }, time(entry.time)), " ", h("b", {}, entry.action), " ", h("span", { class: "quiet-text" }, entry.actor)),
-        h("pre", { tabindex: "0", "aria-label": entry.action }, pretty({ ...entry.detail, hash: entry.hash })))))));
+        h("pre", { tabindex: "0", "aria-label": entry.action }, pretty({ ...entry.detail, hash: entry.hash }))))),
+      ...(audit.repeated ?? []).map((again) => h("li", { class: "quiet-text" }, `${again.action} ${again.actor}: the same ${again.count} times since ${time(again.first)}, last at ${time(again.last)}`))));
 }

@@ -2,6 +2,7 @@
 
 WaystationError
 ├── StartError          a process can't start; the message says what to set or to look at
+│   └── NotNowError      something that it needs isn't there: the same may work later
 ├── ConnectionLost      the API can't be reached; retried automatically where that is safe
 └── ApiError            the API has refused: status, code, detail
     ├── NotAllowed      401, 403
@@ -27,6 +28,10 @@ class WaystationError(Exception):
 
 class StartError(WaystationError, RuntimeError):
     """A process can't start: a setting or a library is missing or wrong. Quotes no setting's value."""
+
+
+class NotNowError(StartError):
+    """A process can't start now: what it needs can't be reached, or is in use."""
 
 
 class ConnectionLost(WaystationError):

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel
 
-from waystation.errors import WaystationError
+from waystation.errors import StartError
 from waystation.models.base import JsonObject
 from waystation.models.proofs import (
     KEY_ID_PATTERN,
@@ -42,7 +42,7 @@ _CONTEXT: Final = "waystation decision 1"
 _HOW_TO_MAKE_KEYS: Final = "make a pair with: waystation sign new-key"
 
 
-class DecisionKeyError(WaystationError, ValueError):
+class DecisionKeyError(StartError, ValueError):
     """A key in the settings can't be used. The message says what to change, and never holds the key."""
 
 

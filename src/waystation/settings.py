@@ -7,19 +7,24 @@ configuration file, so that the same setting serves its command line too.
 
 import difflib
 import hashlib
+import ipaddress
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from waystation.errors import StartError
 from waystation.models.base import Frozen
 from waystation.models.events import Identifier
 from waystation.models.sessions import SessionLimits
+from waystation.models.urls import MAX_PORT, check_url
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +56,26 @@ def hash_api_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _check_redis_url(url: SecretStr) -> SecretStr:
+    if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("a URL of Redis begins with redis://, rediss:// or unix://")
+    return url
+
+
+def _check_network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(
+            "a network is written as 10.0.0.0/8 or fd00::/8, without bits beyond its mask"
+        ) from None
+    return text
+
+
+HttpUrl = Annotated[str, AfterValidator(check_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 MAX_LOG_BYTES_WITHOUT_STORAGE = 1_000_000
 """Half of what Temporal accepts as one payload: a session's state holds more than its log."""
 
@@ -62,13 +87,13 @@ class MoneySettings(BaseSettings):
 
     stripe_key: SecretStr | None = None
     """The agent platform's secret key at the payment processor; purchases need it."""
-    stripe_api_base: str | None = None
+    stripe_api_base: HttpUrl | None = None
     """Where the processor is; unset is Stripe itself, the sandbox processor is ``http://127.0.0.1:…``."""
     seller_credentials: dict[str, SecretStr] = {}
     """Bearer credentials by seller origin, as a JSON object: ``{"https://shop.example": "…"}``."""
     seller_default_credential: SecretStr | None = None
     """The credential for sellers that are not listed; unset refuses them."""
-    allowed_networks: tuple[str, ...] = ()
+    allowed_networks: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ()
     """Private networks that payments may go to anyway, as a JSON list: ``["127.0.0.0/8"]``."""
     allowance_journal: Path = Path(".waystation/allowances.sqlite3")
     """Where a process that makes an allowance's payments itself records them first."""
@@ -88,7 +113,7 @@ class WalletSettings(BaseSettings):
     keystore: Path | None = None
     passphrase: SecretStr | None = None
     private_key: SecretStr | None = None
-    rpc_url: str | None = None
+    rpc_url: HttpUrl | None = None
 
 
 class Settings(BaseSettings):
@@ -99,13 +124,13 @@ class Settings(BaseSettings):
     # Where things are
     host: str = "127.0.0.1"
     """The address the API listens on."""
-    port: int = 8470
+    port: int = Field(default=8470, ge=1, le=MAX_PORT)
     """The port the API listens on."""
-    url: str = "http://127.0.0.1:8470"
+    url: HttpUrl = "http://127.0.0.1:8470"
     """Where agents, workers and the command line find the API."""
     api_key: SecretStr | None = None
     """The key with which agents, workers and the command line call the API."""
-    redis_url: SecretStr | None = None
+    redis_url: RedisUrl | None = None
     """The live bus between several API processes; without it there is one API process."""
 
     # Who may call
@@ -150,17 +175,17 @@ class Settings(BaseSettings):
     """Bounds for new sessions, e.g. ``WAYSTATION_LIMITS__AGENT_START_TIMEOUT_SECONDS=60``."""
     durable_interval_ms: int = Field(default=300, ge=1)
     """The shortest pause between two durable batches of a session."""
-    idle_poll_seconds: float = Field(default=15.0, gt=0)
+    idle_poll_seconds: Seconds = 15.0
     """How often a feed looks for news that the live bus has not announced, while nothing runs."""
-    busy_poll_seconds: float = Field(default=1.0, gt=0)
+    busy_poll_seconds: Seconds = 1.0
     """The same while a turn runs."""
-    heartbeat_seconds: float = Field(default=15.0, gt=0)
+    heartbeat_seconds: Seconds = 15.0
     """The pause between comment lines that keep an idle event stream open."""
-    stream_lifetime_seconds: float = Field(default=3_600.0, gt=0)
+    stream_lifetime_seconds: Seconds = 3_600.0
     """After this an event stream ends and the client resumes, so that load can move."""
     max_subscribers_per_session: int = Field(default=2_000, ge=1)
     """Event streams of one session on one API process."""
-    temporal_timeout_seconds: float = Field(default=4.0, gt=0)
+    temporal_timeout_seconds: Seconds = 4.0
     """After this a request returns 503 if Temporal or its workers haven't answered."""
     agent_concurrency: int = Field(default=200, ge=1)
     """Turns that one agent process runs at once."""
@@ -190,13 +215,29 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except SettingsError as error:
-        raise StartError(f"A setting is no JSON: {error}") from None
+        named = re.search(r'field "(\w+)"', str(error))
+        variable = f"WAYSTATION_{named[1].upper()}" if named else "a setting"
+        raise StartError(f"{variable} is no JSON; docs/settings.md has its form.") from None
     except ValidationError as error:
-        wrong = "; ".join(
-            f"WAYSTATION_{'__'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        )
+        wrong = "; ".join(f"WAYSTATION_{_variable(item['loc'])}: {item['msg']}" for item in _errors(error))
         raise StartError(f"The settings can't be used. {wrong}") from None
+
+
+def _errors(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_input=False, include_url=False, include_context=False)
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """Returns how a setting's variable goes on after the prefix, with the place within it.
+
+    >>> _variable(("api_keys", 0, "role")), _variable(("limits", "max_attempts"))
+    ('API_KEYS, at 0.role', 'LIMITS__MAX_ATTEMPTS')
+    """
+    names, within = list(place[:1]), list(place[1:])
+    if within and place[0] == "limits":
+        names.append(within.pop(0))
+    variable = "__".join(str(name) for name in names).upper()
+    return f"{variable}, at {'.'.join(map(str, within))}" if within else variable
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:

@@ -8,9 +8,17 @@ from typing import Final
 
 import aiosqlite
 
+from waystation.errors import StartError
+
 BUSY_TIMEOUT_SECONDS: Final = 10.0
 """How long a statement waits for another process's lock."""
 RETRY_PAUSE_SECONDS: Final = 0.02
+PRIMARY_CODE: Final = 0xFF
+"""The bits of SQLite's extended error codes that have the code proper."""
+UNUSABLE: Final = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_PERM}
+)
+"""Errors that come from where the file is, or from what it is."""
 
 
 async def open_sqlite(path: Path, schema: str = "") -> aiosqlite.Connection:
@@ -19,9 +27,21 @@ async def open_sqlite(path: Path, schema: str = "") -> aiosqlite.Connection:
     Makes the folder if need be, and applies the ``schema`` (statements that may be run again).
 
     Raises:
+        StartError: The file can't be opened, made or written to, or is no database.
         sqlite3.OperationalError: Others hold the file for longer than ``BUSY_TIMEOUT_SECONDS``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return await _open(path, schema)
+    except OSError as error:
+        raise StartError(f"{path} can't be used: its folder can't be made ({error.strerror}).") from error
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & PRIMARY_CODE not in UNUSABLE:
+            raise
+        raise StartError(f"{path} can't be used: {error}.") from error
+
+
+async def _open(path: Path, schema: str) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
     try:
         await _use_write_ahead_log(connection)

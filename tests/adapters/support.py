@@ -6,8 +6,9 @@ from typing import Any
 
 from api.live.channels import check_item
 from waystation.agent import Agent, Turn
-from waystation.agent.connection import IngestConnection, Writer, actor_of
+from waystation.agent.connection import IngestConnection
 from waystation.agent.money import Purse, Spender
+from waystation.agent.writer import Writer, actor_of
 from waystation.client import Client
 from waystation.client.transcript import Message, Transcript
 from waystation.models.events import Actor, Event, Item, Role, Write

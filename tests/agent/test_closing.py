@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from waystation.agent.connection import IngestConnection, Writer
+from waystation.agent.connection import IngestConnection
 from waystation.agent.turn import Turn
+from waystation.agent.writer import Writer
 from waystation.errors import WriteRefused
 from waystation.models.events import Actor, Role
 from waystation.models.ingest import OpenFrame, RefusedFrame

@@ -11,7 +11,8 @@ from waystation.models.sessions import OnBusy, SendMessage, SessionLimits, Stop,
 from workflows.session.log import SessionLog
 from workflows.session.people import People, PeopleState
 from workflows.session.purchases import Purchases, PurchasesState
-from workflows.session.turns import Identity, Turns, TurnsState
+from workflows.session.turn_state import Identity, TurnsState
+from workflows.session.turns import Turns
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ADA = Actor(id="ada", role=Role.USER)

@@ -17,7 +17,7 @@ from eth_account import Account
 from fastapi import FastAPI
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import ExternalStorage
-from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker import Worker
 
 from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
@@ -126,9 +126,7 @@ class Bench:
         self._http = httpx.AsyncClient(transport=self.network)
 
     @contextlib.asynccontextmanager
-    async def working(
-        self, runner: WorkflowRunner = WORKFLOW_RUNNER, *, max_cached_workflows: int = 1_000
-    ) -> AsyncIterator["Bench"]:
+    async def working(self, *, max_cached_workflows: int = 1_000) -> AsyncIterator["Bench"]:
         """With both workers. Mandates have their own: a local activity that asks a mandate keeps its task
         open, and with no cache at all a task of another workflow would end it."""
         http = PaidHttp(answers=AnswerStore(self.temporal.data_converter), transport=self.network)
@@ -150,14 +148,14 @@ class Bench:
                 task_queue=self.mandate_queue,
                 workflows=[Mandate],
                 activities=keeping,
-                workflow_runner=runner,
+                workflow_runner=WORKFLOW_RUNNER,
             ),
             Worker(
                 self.temporal,
                 task_queue=self.task_queue,
                 workflows=[*PAID_REQUEST_WORKFLOWS],
                 activities=[*asking, *paying],
-                workflow_runner=runner,
+                workflow_runner=WORKFLOW_RUNNER,
                 max_cached_workflows=max_cached_workflows,
             ),
         ):

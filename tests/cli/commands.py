@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import httpx
 
 from tests.support import START_SECONDS
 from tests.world.dev import COMMAND, Dev
+from tests.world.forks import run_to_end
 from waystation.dev.local import read_dev_environment
 
 COLUMNS, LINES = 110, 40
@@ -51,11 +53,18 @@ class DevProcess(Dev):
     def session(self, *arguments: str) -> str:
         """The output of ``waystation session …``, which must succeed; asked again while nobody is ready."""
         for _ in range(MAX_ASKED):
-            done = run("session", *arguments, cwd=self.folder)
-            if "(503 " not in done.stderr:
+            with tempfile.TemporaryDirectory() as folder:
+                errors = Path(folder, "errors")
+                code, output = run_to_end(
+                    "waystation", "session", *arguments,
+                    log=Path(folder, "output"), errors=errors,
+                    env=clean_environment(), cwd=self.folder, within=START_SECONDS,
+                )  # fmt: skip
+                refused = errors.read_text()
+            if "(503 " not in refused:
                 break
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert code == 0, refused
+        return output
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
         """All durable events, asked of the API itself: a process for each look would be slow."""

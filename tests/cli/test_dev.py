@@ -15,6 +15,7 @@ import pytest
 from tests.cli.commands import DevProcess, alive, descendants, parent_of, run
 from tests.support import eventually, free_port
 from waystation.agents.demo import WORDS
+from waystation.dev.local import EXIT_MISCONFIGURED
 
 CHILDREN = ("temporal", "worker", "api", "agents")
 
@@ -73,7 +74,7 @@ async def test_a_killed_child_is_started_again_and_takes_its_command_along(bare:
 def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
     ports = ("--port", str(free_port()), "--temporal-port", str(free_port()))
     done = run("dev", *ports, cwd=dev.folder)
-    assert done.returncode == 1
+    assert done.returncode == EXIT_MISCONFIGURED
     assert "another 'waystation dev' uses" in done.stderr
     assert "--state" in done.stderr
     assert "session.started" in dev.session("replay", dev.session("start", "demo").strip())
@@ -100,7 +101,7 @@ def test_a_port_in_use_is_said(tmp_path: Path, option: str) -> None:
         port = taken.getsockname()[1]
         ports = {"--port": str(free_port()), "--temporal-port": str(free_port()), option: str(port)}
         done = run("dev", *(word for pair in ports.items() for word in pair), cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == EXIT_MISCONFIGURED
     assert f"waystation: port {port} is in use; choose another with {option}." in done.stderr
 
 
@@ -114,7 +115,7 @@ def test_a_port_in_use_is_said(tmp_path: Path, option: str) -> None:
 )
 def test_an_unknown_agent_is_said(tmp_path: Path, reference: str, reason: str) -> None:
     done = run("agent", reference, cwd=tmp_path)
-    assert done.returncode == os.EX_CONFIG
+    assert done.returncode == EXIT_MISCONFIGURED
     assert reason in done.stderr
     assert reference in done.stderr
     assert "Traceback" not in done.stderr
@@ -123,7 +124,7 @@ def test_an_unknown_agent_is_said(tmp_path: Path, reference: str, reason: str) -
 def test_dev_ends_with_the_reason_when_an_agent_cannot_be_loaded(tmp_path: Path) -> None:
     ports = ("--port", str(free_port()), "--temporal-port", str(free_port()))
     done = run("dev", *ports, "--no-sandbox", "--agent", "nowhere:agent", cwd=tmp_path, within=60)
-    assert done.returncode == 1
+    assert done.returncode == EXIT_MISCONFIGURED
     assert "can't load the agent 'nowhere:agent'" in done.stderr
     assert "No module named 'nowhere'" in done.stderr
 

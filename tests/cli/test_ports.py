@@ -7,7 +7,7 @@ import pytest
 
 from waystation.dev import ports
 from waystation.dev.ports import free_ports
-from waystation.dev.sandbox import PARTS, Sandbox
+from waystation.dev.sandbox import PARTS, Sandbox, chosen_ports
 
 
 def test_free_ports_differ_and_never_go_to_outgoing_connections() -> None:
@@ -34,3 +34,12 @@ def test_the_sandbox_keeps_its_ports_but_for_one_that_is_taken(tmp_path: Path) -
         taken.listen()
         second = Sandbox(tmp_path, "http://127.0.0.1:1")
         assert [first.url(part) == second.url(part) for part in PARTS] == [True, False, True]
+
+
+def test_ports_that_were_chosen_are_taken_in_a_row_and_kept(tmp_path: Path) -> None:
+    first = free_ports(1)[0]
+    chosen = Sandbox(tmp_path, "http://127.0.0.1:1", chosen_ports(first))
+    wanted = [f"http://127.0.0.1:{first + number}" for number in range(len(PARTS))]
+    assert [chosen.url(part) for part in PARTS] == wanted
+    later = Sandbox(tmp_path, "http://127.0.0.1:1")
+    assert [later.url(part) for part in PARTS] == wanted

@@ -15,6 +15,7 @@ from tests.cli.commands import DevProcess, Terminal, run
 from tests.support import eventually
 from tests.world.dev import COMMAND
 from waystation.agents.demo import WORDS
+from waystation.dev.local import EXIT_MISCONFIGURED
 
 ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
 """A terminal that can show nothing else."""
@@ -166,7 +167,7 @@ def test_an_unknown_session_is_said_in_one_line(dev: DevProcess, command: tuple[
 
 def test_without_a_dev_environment_it_says_what_to_do(tmp_path: Path) -> None:
     done = run("session", "replay", "any", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == EXIT_MISCONFIGURED
     assert "there is no 'waystation dev' in" in done.stderr
     assert "WAYSTATION_API_KEY" in done.stderr
 

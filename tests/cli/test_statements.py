@@ -8,12 +8,13 @@ import pytest
 from pydantic import BaseModel
 
 from tests.test_plain_text import dangerous
-from waystation.cli.statements import cart_lines, terms_lines
+from waystation.cli.statements import cart_lines, terms_lines, trail_lines
 from waystation.models.commerce import Address, FulfillmentDetails
 from waystation.models.payments import Offer, PaidRequestView
 from waystation.models.purchases import Cart, CartFulfillment, CartLine, CartTotal
+from waystation.models.trail import AuditTrail
 from waystation.plain_text import clean_line
-from workflows.purchase.rules import cart_digest
+from workflows.purchase.carts import cart_digest
 
 DIGEST = "sha256:" + "0" * 64
 CART = Cart(
@@ -129,3 +130,20 @@ def test_every_term_of_a_paid_request_is_shown() -> None:
         view.offer.payee, "51 usd",
     ):  # fmt: skip
         assert str(value) in shown
+
+
+def test_what_was_only_counted_so_far_is_shown_behind_the_entries() -> None:
+    at = "2026-01-01T10:00:0{}Z"
+    entry = {
+        "seq": 1, "time": at.format(1), "actor": "seller", "action": "checkout.read",
+        "detail": {"status": "in_progress"}, "previous": "p", "hash": "h",
+    }  # fmt: skip
+    again = {
+        "actor": "seller", "action": "checkout.read", "detail": {"status": "in_progress"}, "count": 7,
+        "first": at.format(2), "last": at.format(9),
+    }  # fmt: skip
+    trail = AuditTrail.model_validate({"purchase_id": "p", "entries": [entry], "repeated": [again]})
+    first, counted = trail_lines(trail)
+    assert first.startswith("  1  10:00:01.000000  seller")
+    assert counted.startswith("  +  10:00:02.000000  seller")
+    assert counted.endswith("status=in_progress  times=7  last=10:00:09.000000")

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from tests.support import ROOT
 from tests.world.temporal import TemporalServer
-
-RUN = "from waystation.cli.storage import storage_app; storage_app()"
+from waystation.dev.local import EXIT_MISCONFIGURED
 
 
 def prune(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WAYSTATION_")}
     return subprocess.run(
-        [sys.executable, "-c", RUN, "prune", *options],
+        [sys.executable, "-m", "waystation", "storage", "prune", *options],
         env={**kept, **env}, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
 
@@ -36,8 +35,8 @@ def test_it_says_what_it_would_remove_and_then_removes_it(
 
 def test_it_says_what_is_missing(temporal_server: TemporalServer, tmp_path: Path) -> None:
     without = prune(TEMPORAL_ADDRESS=temporal_server.address)
-    assert without.returncode == 1
+    assert without.returncode == EXIT_MISCONFIGURED
     assert "WAYSTATION_STORAGE_DIR" in without.stderr
     away = prune("--folder", str(tmp_path), TEMPORAL_ADDRESS="127.0.0.1:1")
     assert away.returncode == 1
-    assert "nothing more was removed" in away.stderr
+    assert "Temporal can't be reached" in away.stderr

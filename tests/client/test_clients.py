@@ -9,7 +9,7 @@ import pytest
 
 from api.errors import TooMany
 from api.live.bus import MemoryBus
-from api.live.feeds import Feed
+from api.live.feed import Feed
 from tests.support import eventually
 from tests.workflows.session.test_failures import Watcher, begin, check, words
 from tests.world.stack import KEYS, Stack

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from api.live.delivery import Frame, Gate, View
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Event, EventType, Item, LiveDelta, Role, Write
-from workflows.session.log import LogState, SessionLog
+from workflows.session.event_log import LogState
+from workflows.session.log import SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOT = Actor(id="bot", role=Role.AGENT)

@@ -18,11 +18,13 @@ from temporalio.worker import Replayer
 from tests.support import eventually
 from tests.temporal.support import BIG_CHARACTERS, running
 from tests.world.temporal import TemporalServer
+from tests.world.workflow_sandbox import SANDBOX
+from waystation.errors import StartError
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter
 from waystation.temporal.names import SESSION_FULL
-from waystation.temporal.storage import FolderStorageDriver, prune
-from worker import WORKFLOW_RUNNER, WORKFLOWS
+from waystation.temporal.storage import FolderStorageDriver, PayloadsUnavailableError, prune
+from worker import WORKFLOWS
 from workflows.policies import SHORTEST_RUN
 
 RETENTION = timedelta(hours=2)
@@ -63,7 +65,7 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
     # The state (over 1.5 MB) went from run to run outside the history.
     assert description.raw_description.workflow_execution_info.history_size_bytes < 1_000_000
     assert (folder / session.handle.id).is_dir()
-    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=WORKFLOW_RUNNER, data_converter=converter)
+    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=SANDBOX, data_converter=converter)
     await replayer.replay_workflow(history)
 
 
@@ -199,3 +201,28 @@ async def test_without_a_storage_a_session_is_full_before_temporal_refuses_it(
         assert refused.value.cause.type == SESSION_FULL
         assert await session.runs() > 1
         assert sum(map(len, await session.texts())) > limits.max_log_bytes * 0.9
+
+
+async def test_a_storage_out_of_reach_is_told_from_a_bug(converter: DataConverter, folder: Path) -> None:
+    large = "x" * 60_000
+    stored_before = await converter.encode([large])
+    away = folder.with_name("away")
+    _replace_by_a_file(folder, away)
+    with pytest.raises(PayloadsUnavailableError):
+        await converter.encode([large])
+    with pytest.raises(PayloadsUnavailableError):
+        await converter.decode(stored_before)
+    with pytest.raises(StartError, match="WAYSTATION_STORAGE_DIR"):
+        await data_converter(Settings(storage_dir=folder), AsyncExitStack())
+    _put_back(folder, away)
+    assert await converter.decode(stored_before) == [large]
+
+
+def _replace_by_a_file(folder: Path, away: Path) -> None:
+    folder.rename(away)
+    folder.touch()
+
+
+def _put_back(folder: Path, away: Path) -> None:
+    folder.unlink()
+    away.rename(folder)

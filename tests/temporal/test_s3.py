@@ -1,7 +1,7 @@
 """The SDK's own S3 driver, as the settings build it, against moto's S3 server."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -9,6 +9,7 @@ from tests.support import eventually
 from tests.temporal.support import running
 from tests.world.s3 import running_s3
 from tests.world.temporal import TemporalServer
+from waystation.errors import StartError
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter
 
@@ -27,9 +28,11 @@ async def s3(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     async with running_s3() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         async with aioboto3.Session().client("s3") as client:
-            await client.create_bucket(
-                Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-            )
+            # The server's buckets outlive it, within this process.
+            with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                await client.create_bucket(
+                    Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+                )
         yield
 
 
@@ -54,3 +57,18 @@ async def test_a_session_above_the_threshold_lives_in_s3(temporal_server: Tempor
             texts = await session.texts()
         assert sum(map(len, texts)) > 900_000
         assert any(session.handle.id in key for key in await keys())
+
+
+@pytest.mark.usefixtures("s3")
+async def test_a_bucket_that_does_not_exist_is_said_at_the_start() -> None:
+    async with AsyncExitStack() as resources:
+        with pytest.raises(StartError, match="there is no bucket 'nowhere'"):
+            await data_converter(Settings(storage_s3_bucket="nowhere"), resources)
+
+
+async def test_an_s3_that_is_away_is_waited_for(s3: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    del s3
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    async with AsyncExitStack() as resources:
+        assert (await data_converter(Settings(storage_s3_bucket=BUCKET), resources)).external_storage

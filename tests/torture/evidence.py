@@ -38,6 +38,8 @@ class Final:
     sessions: list[FinalSession] = field(default_factory=list)
     histories: dict[str, str] = field(default_factory=dict)
     """What Temporal's histories hold, as text, by workflow."""
+    replayed: dict[str, str | None] = field(default_factory=dict)
+    """What came of replaying each history with the workflows' code: ``None``, or why it failed."""
     secrets: dict[str, str] = field(default_factory=dict)
     """What must appear nowhere, by what it is."""
     ended: dict[str, float | None] = field(default_factory=dict)

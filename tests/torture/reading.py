@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import logging
 import time
 from typing import Any, Final
 
 import httpx
 from temporalio.client import Client as TemporalClient
+from temporalio.client import WorkflowHistory
 from temporalio.service import RPCError
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from tests.torture.evidence import Event, FinalSession
 from tests.torture.evidence import Final as FinalState
@@ -15,6 +18,7 @@ from tests.torture.faults import TERMINATE_PATIENCE_SECONDS
 from tests.torture.world import World, names
 from tests.world.keys import DECISION_KEY, TOKEN_KEY
 from tests.world.stack import KEYS
+from worker import WORKFLOWS
 
 READ_SECONDS: Final = 40.0
 PAGE_EVENTS: Final = 1_000
@@ -92,13 +96,27 @@ async def get(http: httpx.AsyncClient, url: str) -> Any:
 async def _read_histories(world: World, final: FinalState) -> None:
     assert world.client is not None, "the world has started"
     client: TemporalClient = world.client
+    logging.getLogger("temporalio").setLevel(logging.CRITICAL)  # it tells again what workers have told
     count = 0
     async for workflow in client.list_workflows(page_size=100):
         count += 1
         if count > MAX_HISTORIES:
             return
         history = await client.get_workflow_handle(workflow.id, run_id=workflow.run_id).fetch_history()
-        final.histories[f"{workflow.id}@{workflow.run_id}"] = json.dumps(history.to_json_dict())
+        name = f"{workflow.id}@{workflow.run_id}"
+        final.histories[name] = json.dumps(history.to_json_dict())
+        final.replayed[name] = await _replay_failure(client, history)
+
+
+async def _replay_failure(client: TemporalClient, history: WorkflowHistory) -> str | None:
+    """Runs a history through the workflows' code as a worker would; returns what failed."""
+    replayer = Replayer(
+        workflows=WORKFLOWS,
+        data_converter=client.data_converter,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
+    replayed = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+    return str(replayed.replay_failure)[:1_000] if replayed.replay_failure else None
 
 
 async def end_all(world: World, final: FinalState) -> None:

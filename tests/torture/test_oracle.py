@@ -59,6 +59,7 @@ SENT = asked("send", 202, id="m-1", asked={"text": "Go on."}, answer={"seq": 2, 
 
 def evidence(*lines: Line, log: tuple[Event, ...] = GOOD_LOG, **changes: Any) -> Evidence:
     """A run with one session, in which all went well but for what is given."""
+    read_at_the_end = {name: changes.pop(name) for name in ("replayed", "histories") if name in changes}
     transcript = {
         "messages": [
             {"id": "m-1", "by": AGENT, "text": "Go on."},
@@ -75,7 +76,7 @@ def evidence(*lines: Line, log: tuple[Event, ...] = GOOD_LOG, **changes: Any) ->
         workflow="COMPLETED",
         unreadable=changes.pop("unreadable", None),
     )
-    final = Final(sessions=[session], secrets={"key": "hunter2"})
+    final = Final(sessions=[session], secrets={"key": "hunter2"}, **read_at_the_end)
     plan = Plan(1, 60.0, "sessions", (Actor("s/host", "host", 0.0, 60.0, "s"),))
     return Evidence(plan, [asked("start", 201), *lines], final, changes.pop("logs", {}))
 
@@ -195,6 +196,10 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "sigterm_ends_in_time": lambda: evidence(line("api-1", "terminated", seconds=9.0, fault=None)),
     "health_is_quick": lambda: evidence(
         line("prober", "slow_health", process="api-1", seconds=2.0, lag=0.0, status=200)
+    ),
+    "histories_replay": lambda: evidence(replayed={"s@1": "Nondeterminism error"}),
+    "payloads_are_encrypted": lambda: evidence(
+        histories={"s@1": '{"events": [{"input": {"metadata": {"encoding": "anNvbi9wbGFpbg=="}}}]}'}
     ),
     "memory_is_bounded": lambda: evidence(line("prober", "memory", process="api-1", bytes=10**10)),
     "secrets_stay_secret": lambda: evidence(logs={"api-1": "the key is hunter2"}),

@@ -274,7 +274,7 @@ class World:
                 "ended",
                 expected=name in self._struck,
                 code=process.popen.returncode,
-                said=process.output[-500:],
+                said=process.output[-2_000:],
             )
         if name not in self._held:
             await asyncio.sleep(RESTART_SECONDS)
@@ -315,6 +315,12 @@ class World:
             pages = Path(f"/proc/{self.processes[name].popen.pid}/statm").read_text().split()[1]
             return int(pages) * os.sysconf("SC_PAGE_SIZE")
         return 0
+
+    def seconds_without_processor(self, name: str) -> float:
+        """Returns for how long a process could have run, but the machine had other things to do."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(f"/proc/{self.processes[name].popen.pid}/schedstat").read_text().split()[1]) / 1e9
+        return 0.0
 
     def logs(self) -> dict[str, str]:
         return {name: process.output for name, process in self.processes.items()}

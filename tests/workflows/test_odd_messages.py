@@ -20,6 +20,7 @@ import waystation.temporal.messages as messages
 from activities.contract import MandateQuestion
 from tests.odd import ANYTHING, odd
 from tests.support import EXAMPLES_FACTOR
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceOpening, AllowanceStart, PaidHttpRequest, PaidRequestStart
@@ -121,7 +122,7 @@ async def queue(temporal: Client) -> AsyncIterator[str]:
         return None
 
     name = f"odd-{uuid.uuid4()}"
-    async with build_worker(temporal, nobody, task_queue=name, money=[later]):
+    async with build_worker(temporal, nobody, task_queue=name, money=[later], workflow_runner=SANDBOX):
         yield name
 
 

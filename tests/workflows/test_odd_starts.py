@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.converter import DataConverter
 
 from tests.world.temporal import TemporalServer
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.temporal.names import INVALID_ARGUMENT
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 from worker import WORKFLOWS, build_worker
@@ -40,7 +41,7 @@ async def queue(client: Client) -> AsyncIterator[str]:
         return None
 
     name = f"odd-starts-{uuid.uuid4()}"
-    async with build_worker(client, nobody, task_queue=name):
+    async with build_worker(client, nobody, task_queue=name, workflow_runner=SANDBOX):
         yield name
 
 

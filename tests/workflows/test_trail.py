@@ -65,6 +65,72 @@ def test_what_others_say_leaves_room_for_the_workflows_own_steps(heard: int) -> 
     assert made.heard("cancel.received", "somebody", {}, time=NOW) == made
 
 
+def answers(*said: str, into: Trail | None = None) -> Trail:
+    """A trail of answers to one call, a second apart, each with a request id of its own."""
+    made = into or Trail(max_entries=100)
+    for number, status in enumerate(said):
+        detail = {"status": status, "request_id": f"req_{number}"}
+        made = made.called("checkout.read", "seller", detail, time=NOW + timedelta(seconds=number))
+    return made
+
+
+def test_equal_answers_are_one_entry_and_then_one_for_all_that_followed() -> None:
+    polled = answers(*["in_progress"] * 100)
+    assert len(polled.entries) == 1
+    [repeated] = polled.of("p-1").repeated
+    first, last = NOW + timedelta(seconds=1), NOW + timedelta(seconds=99)
+    assert (repeated.count, repeated.first, repeated.last) == (99, first, last)
+    assert repeated.detail["request_id"] == "req_99"
+    done = answers("completed", into=polled)
+    assert [entry.detail["status"] for entry in done.entries] == ["in_progress", "in_progress", "completed"]
+    summed = done.entries[1].detail
+    assert (summed["times"], summed["first"], summed["last"]) == (99, first.isoformat(), last.isoformat())
+    assert done.of("p-1").repeated == ()
+    assert verify(done.entries)
+
+
+def test_calls_that_take_turns_are_summed_up_each_by_itself() -> None:
+    made = Trail(max_entries=100)
+    for _ in range(50):
+        made = made.called("checkout.read", "seller", {"status": "open"}, time=NOW)
+        made = made.called("checkout.complete_failed", "seller", {"code": "timeout"}, time=NOW)
+    assert len(made.entries) == 2
+    made = made.summed_up(time=NOW)
+    assert [(entry.action, entry.detail["times"]) for entry in made.entries[2:]] == [
+        ("checkout.read", 49),
+        ("checkout.complete_failed", 49),
+    ]
+    assert made.summed_up(time=NOW) == made
+    assert verify(made.entries)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=80), st.integers(8, 40))
+def test_no_answer_is_lost_and_the_trail_stays_bounded(said: list[str], most: int) -> None:
+    made = Trail(max_entries=most)
+    for number, status in enumerate(said):
+        made = made.called("checkout.read", "seller", {"status": status}, time=NOW)
+        if number % 7 == 6:
+            made = made.noted("purchase.status", "waystation", {}, time=NOW)
+    stored = Trail.model_validate_json(made.model_dump_json())
+    assert len(stored.entries) <= most
+    assert verify(stored.entries)
+    counted = sum(
+        int(str(entry.detail.get("times", 1))) for entry in stored.entries if entry.action == "checkout.read"
+    )
+    assert counted + sum(one.count for one in stored.repeated) == len(said)
+    if len(stored.entries) < most:
+        assert stored.summed_up(time=NOW).of("p-1").repeated == ()
+
+
+def test_answers_leave_room_for_the_workflows_own_steps() -> None:
+    made = answers(*(f"status {number}" for number in range(1_000)))
+    assert len(made.entries) == 88
+    [repeated] = made.of("p-1").repeated
+    assert repeated.count == 1_000 - 88
+    ended = made.summed_up(time=NOW).noted("purchase.ended", "waystation", {}, time=NOW)
+    assert [entry.action for entry in ended.entries[-2:]] == ["checkout.read", "purchase.ended"]
+
+
 def test_long_texts_are_cut_and_nothing_is_left_as_null() -> None:
     entry: AuditEntry = (
         Trail(max_entries=1).noted("said", "seller", {"text": "x" * 10_000, "no": None}, time=NOW).entries[0]

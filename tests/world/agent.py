@@ -1,5 +1,7 @@
 """Agents in processes of their own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.world.process import Process, python
@@ -15,6 +17,13 @@ class AgentProcess(Process):
     async def ready(self) -> None:
         """Waits until it takes turns, which it does once the API takes what it writes."""
         await self.says("Running agents")
+
+
+@contextmanager
+def running_agent(folder: Path, *references: str, env: dict[str, str]) -> Iterator[AgentProcess]:
+    """Starts one, whether it gets ready or not, and kills it."""
+    with AgentProcess(folder, *references, env=env) as agent:
+        yield agent
 
 
 class RawAgentProcess(Process):

@@ -1,5 +1,7 @@
 """The HTTP API in a process of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import free_port
@@ -21,3 +23,10 @@ class ApiProcess(HttpProcess):
             port=port,
             env={**env, "WAYSTATION_PORT": str(port)},
         )
+
+
+@contextmanager
+def running_api(folder: Path, *, env: dict[str, str]) -> Iterator[ApiProcess]:
+    """Starts one, whether it gets ready or not, and kills it."""
+    with ApiProcess(folder, env=env) as api:
+        yield api

@@ -8,6 +8,7 @@ killed. Benchmarks start programs from scratch, for they measure memory.
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import warnings
@@ -20,9 +21,18 @@ _FORKING.set_forkserver_preload(["tests.world.imported"])
 class Fork:
     """``python -m module arguments`` with the interface of ``subprocess.Popen``."""
 
-    def __init__(self, module: str, *arguments: str, log: Path, env: dict[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        log: Path,
+        errors: Path | None = None,
+        env: dict[str, str],
+        cwd: Path,
+    ) -> None:
         # A daemon is killed when the tests end; it may have no children of multiprocessing's, but any others.
-        self._process = _FORKING.Process(target=_run, args=(module, arguments, log, env, cwd), daemon=True)
+        given = (module, arguments, log, errors or log, env, cwd)
+        self._process = _FORKING.Process(target=_run, args=given, daemon=True)
         self._process.start()
         assert self._process.pid is not None, "it has started"
         self.pid = self._process.pid
@@ -49,12 +59,31 @@ class Fork:
         self._process.terminate()
 
 
-def _run(module: str, arguments: tuple[str, ...], log: Path, env: dict[str, str], cwd: Path) -> None:
+def run_to_end(
+    module: str,
+    *arguments: str,
+    log: Path,
+    errors: Path | None = None,
+    env: dict[str, str],
+    cwd: Path,
+    within: float,
+) -> tuple[int, str]:
+    """Returns the exit code of a fork and what it printed; kills it and fails if it doesn't end."""
+    fork = Fork(module, *arguments, log=log, errors=errors, env=env, cwd=cwd)
+    try:
+        return fork.wait(within), log.read_text()
+    finally:
+        fork.send_signal(signal.SIGKILL)
+
+
+def _run(
+    module: str, arguments: tuple[str, ...], log: Path, errors: Path, env: dict[str, str], cwd: Path
+) -> None:
     """Does in the forked process what ``python -m`` does in a new one."""
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    for written, path in ((1, log), (2, errors)):
+        output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(output, written)
+        os.close(output)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -16,9 +16,7 @@ WALLET_KEY = "0x" + "11" * 32
 class PaymentProcesses:
     """Each can be killed and started again."""
 
-    def __init__(
-        self, folder: Path, temporal: str, *, lease_seconds: int | None = None, as_deployed: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, temporal: str, *, lease_seconds: int | None = None) -> None:
         self.temporal_address = temporal
         self.queue = f"payments-{uuid.uuid4().hex[:8]}"
         self.processor = Processor(folder)
@@ -31,7 +29,6 @@ class PaymentProcesses:
             processor=self.processor.url,
             wallet_key=WALLET_KEY,
             rpc=self.api.rpc,
-            as_deployed=as_deployed,
         )
 
     async def __aenter__(self) -> Self:

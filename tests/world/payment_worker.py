@@ -7,7 +7,7 @@ import uvloop
 from pydantic import SecretStr
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
@@ -47,7 +47,7 @@ async def run(options: argparse.Namespace) -> None:
             PurchaseAnnouncements(client).announce_purchase,
             *paying,
         ],
-        workflow_runner=UnsandboxedWorkflowRunner() if options.as_deployed else WORKFLOW_RUNNER,
+        workflow_runner=WORKFLOW_RUNNER,
     ):
         await asyncio.Event().wait()
 
@@ -56,7 +56,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("temporal", "processor", "queue", "key", "rpc"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--as-deployed", action="store_true", help="without the workflow sandbox")
     uvloop.run(run(parser.parse_args()))
 
 

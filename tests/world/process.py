@@ -36,7 +36,8 @@ class Process:
 
     def start(self) -> Self:
         env = {**os.environ, **self.env}
-        self._logged_bytes = self.log.stat().st_size if self.log.exists() else 0
+        self.log.touch()
+        self._logged_bytes = self.log.stat().st_size
         if self.forks and self.cwd == ROOT and self.command[:2] == (sys.executable, "-m"):
             self._popen = Fork(*self.command[2:], log=self.log, env=env, cwd=self.cwd)
             return self
@@ -67,7 +68,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     async def says(self, words: str) -> None:
         """Waits until it has written this since its last start; fails at once when it has ended."""

@@ -22,6 +22,8 @@ from waystation.temporal.names import SESSION_TASK_QUEUE
 
 SHOP_KEY = "key-of-the-agent"
 """The agent's at the shop."""
+STRIPE_TIMEOUT_SECONDS = 5
+"""So long, and not 30 as by default, a test waits for a shop's call that the processor never answers."""
 KEYS = {"shopper": ("agent", "key-of-the-shopper"), "alice": ("approver", "key-of-alice")}
 """Role and key at the API, by name."""
 
@@ -36,7 +38,10 @@ class PurchaseProcesses:
         self.key = f"crash:{generate_key()}"
         self.temporal = TemporalServer(folder)
         self.processor = Processor(folder)
-        self.shop = Shop(folder, self.processor, "--recovery-after-seconds", "3", "--api-key", SHOP_KEY)
+        self.shop = Shop(
+            folder, self.processor, "--api-key", SHOP_KEY,
+            "--recovery-after-seconds", "3", "--stripe-timeout-seconds", str(STRIPE_TIMEOUT_SECONDS),
+        )  # fmt: skip
         self.worker = PurchaseWorkerProcess(
             folder,
             temporal=self.temporal.address,

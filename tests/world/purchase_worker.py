@@ -10,7 +10,7 @@ import os
 import httpx
 from pydantic import SecretStr
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
 from activities.registration import purchase_activities
@@ -18,7 +18,7 @@ from tests.world.keys import TRUSTING, VAULT
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
-from worker import PURCHASE_WORKFLOWS, STICKY_TIMEOUT
+from worker import PURCHASE_WORKFLOWS, STICKY_TIMEOUT, WORKFLOW_RUNNER
 
 
 async def main() -> None:
@@ -44,7 +44,7 @@ async def main() -> None:
             task_queue=os.environ["TEST_QUEUE"],
             workflows=PURCHASE_WORKFLOWS,
             activities=activities,
-            workflow_runner=UnsandboxedWorkflowRunner(),  # as deployed
+            workflow_runner=WORKFLOW_RUNNER,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         ):
             print("worker is ready", flush=True)

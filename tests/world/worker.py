@@ -36,7 +36,7 @@ class PurchaseWorkerProcess(Process):
 
 
 class PaymentWorkerProcess(Process):
-    """A worker for mandates and paid requests; ``as_deployed`` leaves the workflow sandbox out."""
+    """A worker for mandates and paid requests."""
 
     def __init__(
         self,
@@ -47,10 +47,9 @@ class PaymentWorkerProcess(Process):
         processor: str,
         wallet_key: str,
         rpc: str,
-        as_deployed: bool = False,
     ) -> None:
         options = (
             "--temporal", temporal, "--queue", queue, "--processor", processor, "--key", wallet_key,
-            "--rpc", rpc, *(["--as-deployed"] if as_deployed else []),
+            "--rpc", rpc,
         )  # fmt: skip
         super().__init__(*python("tests.world.payment_worker", *options), log=folder / "worker.log")

@@ -101,6 +101,11 @@ class AllowanceJournal:
         trail = self._state.trail.heard(action, actor, detail, time=workflow.now())
         self._put(replace(self._state, trail=trail))
 
+    def note_call(self, action: str, actor: str, detail: Detail) -> None:
+        """Adds what a payment that was to be made has come to."""
+        trail = self._state.trail.called(action, actor, detail, time=workflow.now())
+        self._put(replace(self._state, trail=trail))
+
     def announce(self, payments: Sequence[Detail]) -> None:
         """Lets the session know what became of payments."""
         common: Detail = {"allowance_id": self.id, "turn_id": self.start.turn_id}

@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.allowance.rules as allowance_rules
     import workflows.paid_request.rules as rules
     import workflows.policies as policies
-    from activities.contract import SELLER_UNAVAILABLE, AllowanceCall, PaidRequestCalls
+    from activities.contract import AllowanceCall, PaidRequestCalls
     from waystation.buyer.offer_choice import OfferRefused, lower_limit
     from waystation.buyer.origins import origin_of
     from waystation.models.base import replaced
@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.payments import AllowanceAnswer, AllowancePayment, PaymentRefusal
     from workflows.allowance.journal import ALLOWANCE_CLOSED, ALLOWANCE_EXHAUSTED, AllowanceJournal
     from workflows.allowance.leases import ALLOWANCE_LEASED
-    from workflows.calls import CallFailure, call_options, durable
+    from workflows.calls import CallFailure, Detail, PeerCall, peer_options
     from workflows.keys import step_key
     from workflows.paid_request.calls import CLOSE
     from workflows.refusals import refusal
@@ -27,11 +27,22 @@ ANSWER_FORGOTTEN = "AllowanceAnswerForgotten"
 LIMIT_REFUSED = "AllowanceLimitRefused"
 KEY_REUSED = "key_reused"
 
-_PAY: Final = call_options(
-    policies.ALLOWANCE_CALL_TIMEOUT,
-    policies.REDEEM_CALL_RETRY,
-    silence=SELLER_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
+_PAY: Final = PeerCall(
+    method=PaidRequestCalls.pay_within_allowance,
+    options=peer_options(
+        policies.ALLOWANCE_CALL_TIMEOUT,
+        policies.REDEEM_CALL_RETRY,
+        peer="server",
+        heartbeat=policies.PAID_REQUEST_HEARTBEAT,
+    ),
+    answered="payment.made",
+    failed="payment.unanswered",
+)
+_CLOSE: Final = PeerCall(
+    method=PaidRequestCalls.close_within_allowance,
+    options=CLOSE,
+    answered="payment.looked_up",
+    failed="payment.unclear",
 )
 
 
@@ -74,7 +85,6 @@ class AllowancePayments:
         journal.count(journal.state.ledger.settle(key, held=most.amount, amount=answer.amount))
         journal.calls_in_run += 1
         journal.answer(key, answer)
-        journal.note("payment.made", journal.start.agent, allowance_rules.audited_answer(payment, answer))
         journal.announce([allowance_rules.shown_answer(payment, answer, journal.start.budget.currency)])
         return answer
 
@@ -115,7 +125,7 @@ class AllowancePayments:
 
     async def _paid(self, call: AllowanceCall) -> AllowanceAnswer:
         try:
-            return await durable(PaidRequestCalls.pay_within_allowance, call, _PAY)
+            return await self._made(_PAY, call)
         except CallFailure as failure:
             return await self._find_truth(call, failure)
         except asyncio.CancelledError:
@@ -124,10 +134,22 @@ class AllowancePayments:
     async def _find_truth(self, call: AllowanceCall, failure: CallFailure | None) -> AllowanceAnswer:
         """No answer came: what the processor or chain says; what nobody knows counts as spent."""
         try:
-            return await durable(PaidRequestCalls.close_within_allowance, call, CLOSE)
+            return await self._made(_CLOSE, call)
         except CallFailure as unclear:
             why = PaymentRefusal(rule=unclear.code, message=str(failure or unclear))
             if unclear.kind in rules.NEVER_MINTED:
                 # Not even the credential could be had: a final refusal to mint means that none exists.
                 return AllowanceAnswer(money_moved="no", refusal=why)
-            return AllowanceAnswer(money_moved="unknown", amount=call.max_price.amount, refusal=why)
+            counted = AllowanceAnswer(money_moved="unknown", amount=call.max_price.amount, refusal=why)
+            facts = allowance_rules.audited_answer(call.payment, counted)
+            self._journal.note("payment.counted_as_spent", "waystation", facts)
+            return counted
+
+    async def _made(
+        self, calling: PeerCall[PaidRequestCalls, AllowanceCall, AllowanceAnswer], call: AllowanceCall
+    ) -> AllowanceAnswer:
+        def heard(answer: AllowanceAnswer) -> Detail:
+            return allowance_rules.audited_answer(call.payment, answer)
+
+        about: Detail = {"key": call.payment.key}
+        return await calling.make(self._journal, call, heard=heard, about=about)

@@ -364,7 +364,8 @@ def _check_constraint(constraint: Constraint, request: ReserveRequest) -> None:
             if country is None and request.is_sent:
                 raise MandateRefusal(
                     "country_not_allowed",
-                    f"the mandate allows delivery to {named} only; say with an address where this goes",
+                    f"the mandate allows delivery to {named} only, and the seller's cart doesn't say where "
+                    "this goes; give an address, and buy where the cart states it",
                 )
             if country is not None and country.upper() not in countries:
                 raise MandateRefusal("country_not_allowed", f"the mandate allows delivery to {named} only")

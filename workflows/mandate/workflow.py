@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import ClassVar
 
-from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
@@ -69,7 +68,7 @@ class MandateStart(WorkflowStart):
     ledger: MandateLedger | None = None
 
 
-@workflow.defn(name=MANDATE_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=MANDATE_WORKFLOW)
 class Mandate:
     """Keeps spent + reserved within the cap. Its workflow id is the mandate's id."""
 

@@ -1,5 +1,6 @@
 """The activities of a paid request, each with its timeouts and retries."""
 
+from dataclasses import replace
 from typing import Final
 
 from temporalio import workflow
@@ -16,45 +17,69 @@ with workflow.unsafe.imports_passed_through():
         RedeemAnswer,
         SealedCredential,
     )
-    from workflows.calls import call_options, durable, quick, settle
+    from workflows.calls import Detail, PeerCall, peer_options, settle
+    from workflows.paid_request.journal import PaymentJournal, offer_facts
 
-PROBE: Final = call_options(
-    policies.PROBE_CALL_TIMEOUT,
-    policies.PROBE_CALL_RETRY,
-    silence=contract.SELLER_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
-)
-MINT: Final = call_options(
-    policies.MINT_CALL_TIMEOUT,
-    policies.MINT_CALL_RETRY,
-    silence=contract.PROCESSOR_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
-)
-FIND_MINTED: Final = call_options(
-    policies.MINT_CALL_TIMEOUT,
-    policies.CLOSE_CALL_RETRY,
-    silence=contract.PROCESSOR_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
-    give_up=policies.CLOSE_GIVE_UP,
-)
-REDEEM: Final = call_options(
-    policies.REDEEM_CALL_TIMEOUT,
-    policies.REDEEM_CALL_RETRY,
-    silence=contract.SELLER_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
-)
-LATE_REDEEM: Final = call_options(
-    policies.REDEEM_CALL_TIMEOUT,
-    policies.LATE_REDEEM_RETRY,
-    silence=contract.SELLER_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
-)
-CLOSE: Final = call_options(
+MAX_UNUSABLE_NOTED: Final = 10
+"""Of the reasons why offers can't be taken, as many as the trail keeps."""
+_HEARTBEAT: Final = policies.PAID_REQUEST_HEARTBEAT
+
+CLOSE: Final = peer_options(
     policies.CLOSE_CALL_TIMEOUT,
     policies.CLOSE_CALL_RETRY,
-    silence=contract.PROCESSOR_UNAVAILABLE,
-    heartbeat=policies.PAID_REQUEST_HEARTBEAT,
+    peer="processor",
+    heartbeat=_HEARTBEAT,
     give_up=policies.CLOSE_GIVE_UP,
+)
+_PROBE: Final = PeerCall(
+    method=PaidRequestCalls.probe_paid_resource,
+    options=peer_options(
+        policies.PROBE_CALL_TIMEOUT, policies.PROBE_CALL_RETRY, peer="server", heartbeat=_HEARTBEAT
+    ),
+    answered="server.probed",
+    failed="server.unreachable",
+)
+_MINT: Final = PeerCall(
+    method=PaidRequestCalls.mint_payment_credential,
+    options=peer_options(
+        policies.MINT_CALL_TIMEOUT, policies.MINT_CALL_RETRY, peer="processor", heartbeat=_HEARTBEAT
+    ),
+    answered="credential.minted",
+    failed="credential.mint_failed",
+)
+_MINT_AT_ONCE: Final = replace(_MINT, is_quick=True)
+_FIND_MINTED: Final = replace(
+    _MINT,
+    options=peer_options(
+        policies.MINT_CALL_TIMEOUT,
+        policies.CLOSE_CALL_RETRY,
+        peer="processor",
+        heartbeat=_HEARTBEAT,
+        give_up=policies.CLOSE_GIVE_UP,
+    ),
+    answered="credential.found",
+    failed="credential.unclear",
+)
+_REDEEM: Final = PeerCall(
+    method=PaidRequestCalls.redeem_payment_credential,
+    options=peer_options(
+        policies.REDEEM_CALL_TIMEOUT, policies.REDEEM_CALL_RETRY, peer="server", heartbeat=_HEARTBEAT
+    ),
+    asked="credential.sent",
+    answered="server.answered",
+    failed="server.silent",
+)
+_REDEEM_LATE: Final = replace(
+    _REDEEM,
+    options=peer_options(
+        policies.REDEEM_CALL_TIMEOUT, policies.LATE_REDEEM_RETRY, peer="server", heartbeat=_HEARTBEAT
+    ),
+)
+_CLOSE: Final = PeerCall(
+    method=PaidRequestCalls.close_payment_credential,
+    options=CLOSE,
+    answered="credential.looked_up",
+    failed="credential.unclear",
 )
 
 
@@ -71,37 +96,68 @@ async def read_offers(call: ReadOffers) -> ProbeAnswer:
     )
 
 
-async def probe(request: PaidHttpRequest) -> ProbeAnswer:
+async def probe(journal: PaymentJournal, request: PaidHttpRequest) -> ProbeAnswer:
     """Asks the server without paying."""
-    return await durable(PaidRequestCalls.probe_paid_resource, request, PROBE)
+    return await _PROBE.make(journal, request, heard=_probed)
 
 
-async def mint(call: MintCall) -> SealedCredential:
+async def mint(journal: PaymentJournal, call: MintCall) -> SealedCredential:
     """Mints a credential."""
-    return await durable(PaidRequestCalls.mint_payment_credential, call, MINT)
+    return await _MINT.make(journal, call, heard=_minted, about=offer_facts(call.offer))
 
 
-async def find_minted(call: MintCall) -> SealedCredential:
-    """Returns the credential that an unanswered call may have made: the same key gives the same one."""
-    return await durable(PaidRequestCalls.mint_payment_credential, call, FIND_MINTED)
-
-
-async def mint_at_once(call: MintCall) -> SealedCredential:
+async def mint_at_once(journal: PaymentJournal, call: MintCall) -> SealedCredential:
     """Mints a credential within the task where that is possible, which spares a round trip.
 
     What it made is in the history before the next step begins. It may run twice, so nothing in the call may
     come from the clock of the task.
     """
-    return await quick(PaidRequestCalls.mint_payment_credential, call, MINT)
+    return await _MINT_AT_ONCE.make(journal, call, heard=_minted, about=offer_facts(call.offer))
 
 
-async def redeem(call: RedeemCall, *, patiently: bool = False) -> RedeemAnswer:
+async def find_minted(journal: PaymentJournal, call: MintCall) -> SealedCredential:
+    """Returns the credential that an unanswered call may have made: the same key gives the same one."""
+    return await _FIND_MINTED.make(journal, call, heard=_minted, about=offer_facts(call.offer))
+
+
+async def redeem(journal: PaymentJournal, call: RedeemCall, *, patiently: bool = False) -> RedeemAnswer:
     """Sends a credential; ``patiently`` where money has moved and the answer is owed."""
-    return await durable(
-        PaidRequestCalls.redeem_payment_credential, call, LATE_REDEEM if patiently else REDEEM
-    )
+    about: Detail = {"credential": call.credential.fingerprint, "key": call.key}
+    sending = _REDEEM_LATE if patiently else _REDEEM
+    return await sending.make(journal, call, heard=_redeemed, about=about)
 
 
-async def close(call: CloseCall) -> ClosedCredential:
+async def close(journal: PaymentJournal, call: CloseCall) -> ClosedCredential:
     """Asks processor or chain what became of a credential, and makes it worthless where that is possible."""
-    return await durable(PaidRequestCalls.close_payment_credential, call, CLOSE)
+    about: Detail = {"credential": call.credential.fingerprint}
+    return await _CLOSE.make(journal, call, heard=_closed, about=about)
+
+
+def _probed(probed: ProbeAnswer) -> Detail:
+    answer = probed.answer
+    return {
+        "url": probed.request.url,
+        "status": answer.status if answer else None,
+        "body_sha256": answer.body_sha256 if answer else None,
+        "offers": len(probed.offers),
+        "unusable": [*probed.unusable[:MAX_UNUSABLE_NOTED]],
+    }
+
+
+def _minted(credential: SealedCredential) -> Detail:
+    return {"credential": credential.fingerprint}
+
+
+def _redeemed(redeemed: RedeemAnswer) -> Detail:
+    answer, receipt = redeemed.answer, redeemed.receipt
+    return {
+        "kind": redeemed.kind,
+        "status": answer.status if answer else None,
+        "body_sha256": answer.body_sha256 if answer else None,
+        "problem": redeemed.problem,
+        "receipt": receipt.reference if receipt else None,
+    }
+
+
+def _closed(closed: ClosedCredential) -> Detail:
+    return {"source": closed.source, "money_moved": closed.money_moved, "amount": closed.amount}

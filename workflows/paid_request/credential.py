@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.paid_request.inbox import PaymentInbox
-    from workflows.paid_request.journal import PaymentJournal, offer_facts
+    from workflows.paid_request.journal import PaymentJournal
     from workflows.paid_request.rules import PaymentRefused
     from workflows.paid_request.state import PinnedTerms
 
@@ -135,15 +135,13 @@ class PaymentCredential:
         )
         journal.replace(credential=replace(journal.state.credential, minting=call))
         try:
-            credential = await (calls.mint_at_once(call) if at_once else calls.mint(call))
+            credential = await (calls.mint_at_once if at_once else calls.mint)(journal, call)
         except CallFailure as failure:
             # Whether it can seal is checked by the activity before it asks for anything.
             if failure.kind in (*rules.NEVER_MINTED, contract.SEALING_FAILED):
                 journal.replace(credential=replace(journal.state.credential, minting=None))
             raise
         self._keep(credential)
-        detail = {"credential": credential.fingerprint, **offer_facts(offer)}
-        journal.note("credential.minted", "waystation", detail)
         return credential
 
     def _keep(self, credential: SealedCredential) -> None:
@@ -153,10 +151,9 @@ class PaymentCredential:
     async def _find_minted(self, call: MintCall) -> SealedCredential | ClosedCredential:
         """Returns the credential that a call without an answer has made, or what is known without it."""
         try:
-            credential = await calls.find_minted(call)
+            credential = await calls.find_minted(self._journal, call)
         except CallFailure as failure:
             never = failure.kind in rules.NEVER_MINTED
-            self._journal.note("credential.unclear", "waystation", {"code": failure.code})
             closed = ClosedCredential(money_moved="no" if never else "unknown", source="nobody")
             journal = self._journal
             journal.replace(credential=replace(journal.state.credential, money_moved=closed.money_moved))
@@ -171,31 +168,16 @@ class PaymentCredential:
         journal, state = self._journal, self._journal.state
         key = step_key(journal.id, "request", state.credential.minted)
         call = RedeemCall(request=state.request, offer=offer, credential=credential, key=key)
-        journal.note("credential.sent", "waystation", {"credential": credential.fingerprint, "key": key})
         try:
-            redeemed = await calls.redeem(call, patiently=patiently)
-        except CallFailure as failure:
-            journal.note("server.silent", "server", {"kind": failure.kind, "code": failure.code})
+            redeemed = await calls.redeem(journal, call, patiently=patiently)
+        except CallFailure:
             return None
         answer, receipt = redeemed.answer, redeemed.receipt
         journal.replace(result=replace(journal.state.result, answer=answer, receipt=receipt))
-        journal.note(
-            "server.answered",
-            "server",
-            {
-                "kind": redeemed.kind,
-                "status": answer.status if answer else None,
-                "body_sha256": answer.body_sha256 if answer else None,
-                "problem": redeemed.problem,
-                "receipt": receipt.reference if receipt else None,
-            },
-        )
         return redeemed
 
     async def _ask_what_became(self, call: CloseCall) -> ClosedCredential:
         try:
-            return await calls.close(call)
-        except CallFailure as failure:
-            detail = {"kind": failure.kind, "code": failure.code}
-            self._journal.note("credential.unclear", "waystation", detail)
+            return await calls.close(self._journal, call)
+        except CallFailure:
             return ClosedCredential(money_moved="unknown", source="nobody")

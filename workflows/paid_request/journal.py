@@ -99,6 +99,7 @@ class PaymentJournal:
         if status == before:
             return
         mark_waiting(before, status)
+        self.sum_up_calls()
         self.note("payment.status", "waystation", {"from": before, "to": status})
         self._put(replace(self._state, status=status))
         self.announce("payment.updated", self._summary())
@@ -114,6 +115,17 @@ class PaymentJournal:
         now = workflow.now()
         trail = self._state.trail.heard(action, actor, detail, time=now)
         self._put(replace(self._state, trail=trail, updated_at=now))
+
+    def note_call(self, action: str, actor: str, detail: Detail) -> None:
+        """Adds what a server or processor was asked or has answered."""
+        now = workflow.now()
+        trail = self._state.trail.called(action, actor, detail, time=now)
+        self._put(replace(self._state, trail=trail, updated_at=now))
+
+    def sum_up_calls(self) -> None:
+        """Makes entries of the answers that were only counted."""
+        trail = self._state.trail.summed_up(time=workflow.now())
+        self._put(replace(self._state, trail=trail))
 
     def announce(self, kind: str, data: Detail) -> None:
         """Lets the session know."""

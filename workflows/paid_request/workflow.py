@@ -76,6 +76,7 @@ class PaidRequest:
             workflow.logger.exception("The payment can't go on; it is undone")
             await self._undo(PaymentRefused("internal_error", INTERNAL_ERROR, "failed"))
         await workflow.wait_condition(lambda: self._outbox.empty and workflow.all_handlers_finished())
+        self._journal.sum_up_calls()
         telling.cancel()
         return self.status()
 
@@ -192,7 +193,7 @@ class PaidRequest:
         except RequestInvalidError as error:
             raise PaymentRefused(error.rule, str(error)) from None
         await self._authorization.check_seller()
-        return await calls.probe(request)
+        return await calls.probe(self._journal, request)
 
     def _pin(self, offer: Offer) -> PinnedTerms:
         """From here on only this price, payee, currency and realm will be paid."""
@@ -223,7 +224,7 @@ class PaidRequest:
 
     async def _renewed(self, terms: PinnedTerms) -> PinnedTerms:
         """Returns the terms under a new challenge; raises ``PaymentRefused`` where they have changed."""
-        probed = await calls.probe(self._journal.state.request)
+        probed = await calls.probe(self._journal, self._journal.state.request)
         return replace(terms, offer=rules.same_offer_again(terms.offer, probed))
 
     def _note_request(self, start: PaidRequestStart) -> None:

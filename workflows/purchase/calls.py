@@ -1,5 +1,10 @@
 """The calls of a purchase: activities with their policies, and what their failures mean."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -21,7 +26,9 @@ with workflow.unsafe.imports_passed_through():
         TokenRef,
     )
     from waystation.models.purchases import CheckoutAnswer, OrderPlaced, PaymentToken
-    from workflows.calls import CallFailure, call_options, durable, quick
+    from workflows.calls import CallFailure, Detail, PeerCall, call_options, peer_options, quick
+    from workflows.purchase.facts import checkout_facts, token_facts
+    from workflows.purchase.journal import PurchaseJournal
     from workflows.purchase.rules import PurchaseRefusal
 
 
@@ -43,83 +50,142 @@ def as_refusal(failure: CallFailure) -> PurchaseRefusal:
     return PurchaseRefusal(rule, str(failure), "failed")
 
 
-_SELLER = call_options(
-    policies.SELLER_CALL_TIMEOUT, policies.SELLER_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
-)
-_READ = call_options(
-    policies.SELLER_CALL_TIMEOUT, policies.READ_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
-)
-_COMPLETE = call_options(
-    policies.COMPLETE_CALL_TIMEOUT, policies.COMPLETE_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
-)
-_CANCEL = call_options(
-    policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY, silence=contract.SELLER_UNAVAILABLE
-)
-_ROUTE = call_options(
+_SELLER: Final = peer_options(policies.SELLER_CALL_TIMEOUT, policies.SELLER_CALL_RETRY, peer="seller")
+_READ: Final = peer_options(policies.SELLER_CALL_TIMEOUT, policies.READ_CALL_RETRY, peer="seller")
+_COMPLETE: Final = peer_options(policies.COMPLETE_CALL_TIMEOUT, policies.COMPLETE_CALL_RETRY, peer="seller")
+_CANCEL: Final = peer_options(policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY, peer="seller")
+_TOKEN: Final = peer_options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_CALL_RETRY, peer="processor")
+_REVOKE: Final = peer_options(policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY, peer="processor")
+_ROUTE: Final = call_options(
     policies.SELLER_CALL_TIMEOUT, policies.UNDO_CALL_RETRY, silence=contract.HOUSE_UNAVAILABLE
 )
-_TOKEN = call_options(
-    policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_CALL_RETRY, silence=contract.PROCESSOR_UNAVAILABLE
+
+_OPEN_CHECKOUT: Final = PeerCall(
+    method=CheckoutCalls.open_checkout,
+    options=_SELLER,
+    answered="checkout.created",
+    failed="checkout.create_failed",
 )
-_REVOKE = call_options(
-    policies.TOKEN_CALL_TIMEOUT, policies.TOKEN_REVOKE_RETRY, silence=contract.PROCESSOR_UNAVAILABLE
+_UPDATE_CHECKOUT: Final = PeerCall(
+    method=CheckoutCalls.update_checkout,
+    options=_SELLER,
+    is_quick=True,
+    answered="checkout.updated",
+    failed="checkout.update_failed",
+)
+_READ_CHECKOUT: Final = PeerCall(
+    method=CheckoutCalls.read_checkout,
+    options=_SELLER,
+    is_quick=True,
+    answered="checkout.read",
+    failed="checkout.unreadable",
+)
+_LOOK_AT_CHECKOUT: Final = replace(_READ_CHECKOUT, options=_READ)
+_COMPLETE_CHECKOUT: Final = PeerCall(
+    method=CheckoutCalls.complete_checkout,
+    options=_COMPLETE,
+    asked="checkout.complete",
+    answered="checkout.answered",
+    failed="checkout.complete_failed",
+)
+_CANCEL_CHECKOUT: Final = PeerCall(
+    method=CheckoutCalls.cancel_checkout,
+    options=_CANCEL,
+    answered="checkout.canceled",
+    failed="checkout.cancel_failed",
+)
+_ISSUE_TOKEN: Final = PeerCall(
+    method=PaymentTokenCalls.issue_payment_token,
+    options=_TOKEN,
+    answered="token.issued",
+    failed="token.issue_failed",
+)
+_READ_TOKEN: Final = PeerCall(
+    method=PaymentTokenCalls.read_payment_token,
+    options=_TOKEN,
+    is_quick=True,
+    answered="token.read",
+    failed="token.unreadable",
+)
+_REVOKE_TOKEN: Final = PeerCall(
+    method=PaymentTokenCalls.revoke_payment_token,
+    options=_REVOKE,
+    answered="token.retired",
+    failed="token.retire_failed",
 )
 
 
-async def open_checkout(call: OpenCheckout) -> CheckoutAnswer:
+async def open_checkout(journal: PurchaseJournal, call: OpenCheckout) -> CheckoutAnswer:
     """Creates a checkout."""
-    return await durable(CheckoutCalls.open_checkout, call, _SELLER)
+    return await _OPEN_CHECKOUT.make(journal, call, heard=_facts(journal))
 
 
-async def update_checkout(call: ChangeCheckout) -> CheckoutAnswer:
+async def update_checkout(journal: PurchaseJournal, call: ChangeCheckout) -> CheckoutAnswer:
     """Changes a checkout."""
-    return await quick(CheckoutCalls.update_checkout, call, _SELLER)
+    return await _UPDATE_CHECKOUT.make(journal, call, heard=_facts(journal))
 
 
-async def read_checkout(call: CheckoutRef) -> CheckoutAnswer:
+async def read_checkout(journal: PurchaseJournal, call: CheckoutRef) -> CheckoutAnswer:
     """Reads a checkout that the purchase can't go on without.
 
     Raises:
         CallFailure: also for one of which no more can be read than that it has become an order.
     """
-    answer = await quick(CheckoutCalls.read_checkout, call, _SELLER)
+    answer = await _READ_CHECKOUT.make(journal, call, heard=_facts(journal))
     if isinstance(answer, OrderPlaced):
         message = "the checkout is completed already, and its cart can't be read"
         raise CallFailure(contract.SELLER_ANSWER_INVALID, "checkout_completed", message)
     return answer
 
 
-async def look_at_checkout(call: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
+async def look_at_checkout(journal: PurchaseJournal, call: CheckoutRef) -> CheckoutAnswer | OrderPlaced:
     """Reads a checkout with a few attempts only, because the purchase will look again."""
-    return await quick(CheckoutCalls.read_checkout, call, _READ)
+    return await _LOOK_AT_CHECKOUT.make(journal, call, heard=_facts(journal))
 
 
-async def complete_checkout(call: CompleteCheckout) -> CheckoutAnswer | OrderPlaced:
-    """Pays and orders, with the same key on every attempt."""
-    return await durable(CheckoutCalls.complete_checkout, call, _COMPLETE)
+async def complete_checkout(
+    journal: PurchaseJournal, call: CompleteCheckout, *, about: Detail
+) -> CheckoutAnswer | OrderPlaced:
+    """Pays and orders, with the same key on every attempt; ``about`` says with what."""
+    return await _COMPLETE_CHECKOUT.make(journal, call, heard=_facts(journal), about=about)
 
 
-async def cancel_checkout(call: CancelCheckout) -> CheckoutAnswer | OrderPlaced | None:
+async def cancel_checkout(
+    journal: PurchaseJournal, call: CancelCheckout
+) -> CheckoutAnswer | OrderPlaced | None:
     """Cancels a checkout; ``None`` means that it is gone."""
-    return await durable(CheckoutCalls.cancel_checkout, call, _CANCEL)
+    return await _CANCEL_CHECKOUT.make(journal, call, heard=_facts(journal))
 
 
-async def issue_token(call: IssueToken) -> PaymentToken:
+async def issue_token(journal: PurchaseJournal, call: IssueToken) -> PaymentToken:
     """Issues a payment token."""
-    return await durable(PaymentTokenCalls.issue_payment_token, call, _TOKEN)
+    about: Detail = {
+        "max_amount": call.max_amount.amount,
+        "currency": call.max_amount.currency,
+        "payee": call.payee,
+        "expires_at": call.expires_at.isoformat(),
+    }
+    return await _ISSUE_TOKEN.make(journal, call, heard=token_facts, about=about)
 
 
-async def read_token(token: PaymentToken) -> PaymentToken:
+async def read_token(journal: PurchaseJournal, token: PaymentToken) -> PaymentToken:
     """Returns what the processor says of a token."""
-    return await quick(PaymentTokenCalls.read_payment_token, TokenRef(token=token), _TOKEN)
+    about: Detail = {"token": token.fingerprint}
+    return await _READ_TOKEN.make(journal, TokenRef(token=token), heard=token_facts, about=about)
 
 
-async def revoke_token(call: RevokeToken) -> PaymentToken:
+async def revoke_token(journal: PurchaseJournal, call: RevokeToken, *, why: str) -> PaymentToken:
     """Revokes a token; the answer tells whether money moved."""
-    return await durable(PaymentTokenCalls.revoke_payment_token, call, _REVOKE)
+    about: Detail = {"token": call.token.fingerprint, "why": why}
+    return await _REVOKE_TOKEN.make(journal, call, heard=token_facts, about=about)
 
 
 async def route_order_events(route_id: str, purchase_id: str) -> None:
     """Binds the order's webhooks to this purchase."""
     call = OrderRoute(route_id=route_id, purchase_id=purchase_id, lasts=policies.FOLLOW_ORDER)
     await quick(OrderRoutingCalls.route_order_events, call, _ROUTE)
+
+
+def _facts(journal: PurchaseJournal) -> Callable[[CheckoutAnswer | OrderPlaced | None], Detail]:
+    """Returns what the trail says of a seller's answers after those before."""
+    return partial(checkout_facts, before=journal.state.checkout.answer)

@@ -1,5 +1,6 @@
 """The seller's checkout of a purchase: opened, changed, read, canceled, and its latest answer kept."""
 
+import contextlib
 from dataclasses import replace
 from typing import Literal
 
@@ -8,7 +9,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import activities.contract as contract
     import workflows.purchase.calls as purchase_calls
-    import workflows.purchase.rules as rules
+    import workflows.purchase.carts as carts
     from activities.contract import CancelCheckout, ChangeCheckout, CheckoutRef, OpenCheckout
     from waystation.models.purchases import CartFulfillment, CheckoutAnswer, OrderPlaced, PayableCart
     from workflows.calls import CallFailure
@@ -56,7 +57,7 @@ class PurchaseCheckout:
             purchase_id=journal.id,
             idempotency_key=step_key(journal.id, "create"),
         )
-        self.take(await purchase_calls.open_checkout(call), "checkout.created")
+        self.take(await purchase_calls.open_checkout(journal, call))
 
     async def update(self, select: tuple[CartFulfillment, ...]) -> None:
         """Selects fulfillment options, and states the request anew after a revision."""
@@ -72,30 +73,26 @@ class PurchaseCheckout:
             idempotency_key=step_key(journal.id, "update" if checkout.restate else "select", number),
         )
         try:
-            answer = await purchase_calls.update_checkout(call)
+            answer = await purchase_calls.update_checkout(journal, call)
         except CallFailure as failure:
             if failure.kind != contract.SELLER_REFUSED or not checkout.restate:
                 raise
             # What a person revised does not suit the seller: say so and let it be revised again.
-            detail = {"code": failure.code, "message": str(failure)}
-            journal.note("checkout.update_refused", "seller", detail)
             journal.replace(checkout=replace(journal.state.checkout, restate=False))
             journal.await_person("needs_revision", revision=True)
             return
         journal.replace(checkout=replace(journal.state.checkout, restate=False))
-        self.take(answer, "checkout.updated")
+        self.take(answer)
 
     async def read(self) -> CheckoutAnswer:
         """Reads the checkout, where the purchase can't go on without it."""
-        return await purchase_calls.read_checkout(self.ref())
+        return await purchase_calls.read_checkout(self._journal, self.ref())
 
     async def look(self) -> CheckoutAnswer | OrderPlaced | Unread:
         """Reads the checkout with a few attempts only."""
         try:
-            return await purchase_calls.look_at_checkout(self.ref())
+            return await purchase_calls.look_at_checkout(self._journal, self.ref())
         except CallFailure as failure:
-            detail = {"kind": failure.kind, "code": failure.code}
-            self._journal.note("checkout.unreadable", "seller", detail)
             return "unreadable" if failure.kind == contract.SELLER_ANSWER_INVALID else "silent"
 
     async def cancel(self, why: str) -> None:
@@ -104,55 +101,27 @@ class PurchaseCheckout:
         if not journal.state.checkout.open_at_seller:
             return
         call = CancelCheckout(checkout=self.ref(), reason=why, idempotency_key=step_key(journal.id, "cancel"))
-        try:
-            after = await purchase_calls.cancel_checkout(call)
-        except CallFailure as failure:
-            detail = {"kind": failure.kind, "code": failure.code}
-            journal.note("checkout.cancel_failed", "seller", detail)
-        else:
-            status = (
-                "completed" if isinstance(after, OrderPlaced) else after.status.value if after else "gone"
-            )
-            request_id = after.request_id if after else None
-            journal.note("checkout.canceled", "seller", {"status": status, "request_id": request_id})
+        with contextlib.suppress(CallFailure):  # a courtesy to the seller
+            await purchase_calls.cancel_checkout(journal, call)
         journal.replace(checkout=replace(journal.state.checkout, cancel_sent=True))
 
-    def take(self, answer: CheckoutAnswer, action: str) -> None:
+    def take(self, answer: CheckoutAnswer) -> None:
         """Keeps the seller's latest word, after seeing that it is about the same deal.
 
         Raises:
             PurchaseRefusal: the seller answers about another checkout, or wants another payee.
         """
         journal, before = self._journal, self._journal.state.checkout.answer
-        rules.check_same_deal(before.cart if before else None, answer.cart)
-        answer = rules.with_known_handler(answer, before)
-        digest = rules.cart_digest(answer.cart)
-        journal.note(
-            action,
-            "seller",
-            {
-                "checkout_id": answer.cart.checkout_id,
-                "status": answer.status.value,
-                "total": answer.cart.total,
-                "currency": answer.cart.currency,
-                "digest": digest,
-                "request_id": answer.request_id,
-                "messages": [*sorted(answer.error_codes())],
-            },
-        )
+        carts.check_same_deal(before.cart if before else None, answer.cart)
+        answer = carts.with_known_handler(answer, before)
+        digest = carts.cart_digest(answer.cart)
         record = journal.state.approval.record
         if record is not None and record.digest != digest:
             self._approval.void("the cart changed after it was approved")
         checkout = journal.state.checkout
-        payable = rules.still_payable(checkout.payable, answer, digest)
+        payable = carts.still_payable(checkout.payable, answer, digest)
         journal.replace(checkout=replace(checkout, answer=answer, digest=digest, payable=payable))
 
     def new_rounds(self) -> None:
         """Lets the preparation begin again with all its rounds."""
         self._journal.replace(checkout=replace(self._journal.state.checkout, rounds=0))
-
-
-def _shown(after: CheckoutAnswer | OrderPlaced | None) -> str:
-    if after is None:
-        return "gone"
-    return "completed" if isinstance(after, OrderPlaced) else after.status.value

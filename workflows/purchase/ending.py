@@ -8,6 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
+    import workflows.purchase.carts as carts
     import workflows.purchase.charges as charges
     import workflows.purchase.orders as orders
     import workflows.purchase.rules as rules
@@ -223,7 +224,7 @@ class PurchaseEnding:
         return paid
 
     def _note_other_total(self, paid: PayableCart, answer: CheckoutAnswer | OrderPlaced) -> None:
-        if isinstance(answer, OrderPlaced) or rules.states_total(answer, paid.total):
+        if isinstance(answer, OrderPlaced) or carts.states_total(answer, paid.total):
             return
         stated = {"approved": paid.total.amount, "stated": answer.cart.total}
         self._journal.note("order.total_differs", "seller", {**stated, "currency": answer.cart.currency})

@@ -18,7 +18,6 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.mandates import RevokeRequest
     from waystation.models.proofs import ProofVerdict
     from waystation.models.purchases import (
-        WAITS_FOR_A_PERSON,
         AuthenticationDone,
         OrderEventReceived,
         RetryPayment,
@@ -154,10 +153,7 @@ class PurchaseInbox:
 
     def waits_for_a_person(self) -> bool:
         """Whether nothing happens until somebody does something."""
-        state = self._journal.state
-        if state.status == "awaiting_approval":
-            return state.inbox.decision is None and state.approval.asked_digest == state.checkout.digest
-        return state.status in WAITS_FOR_A_PERSON
+        return self._journal.state.waits_for_a_person
 
     def show_cart(self) -> None:
         """Asks for approval of exactly the cart as it stands."""

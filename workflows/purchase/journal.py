@@ -96,6 +96,7 @@ class PurchaseJournal:
         self._put(replace(self._state, status=rules.advance(before, status)))
         mark_waiting(before, status)
         if before != status:
+            self.sum_up_calls()
             self.note("purchase.status", "waystation", {"from": before, "to": status})
             self.announce("purchase.updated", self.summary())
 
@@ -114,6 +115,16 @@ class PurchaseJournal:
     def note_signal(self, action: str, actor: str, detail: Detail | None = None) -> None:
         """Adds what somebody else said, while there is room for that."""
         trail = self._state.trail.heard(action, actor, detail or {}, time=workflow.now())
+        self._put(replace(self._state, trail=trail))
+
+    def note_call(self, action: str, actor: str, detail: Detail) -> None:
+        """Adds what a seller or processor was asked or has answered."""
+        trail = self._state.trail.called(action, actor, detail, time=workflow.now())
+        self._put(replace(self._state, trail=trail))
+
+    def sum_up_calls(self) -> None:
+        """Makes entries of the answers that were only counted."""
+        trail = self._state.trail.summed_up(time=workflow.now())
         self._put(replace(self._state, trail=trail))
 
     def announce(self, kind: str, data: Detail) -> None:
@@ -175,6 +186,8 @@ class PurchaseJournal:
             money_moved=state.payment.money_moved,
             charge=state.payment.charge,
             payment_tries=state.payment.tries,
+            waits_for_a_person=state.waits_for_a_person,
+            turns_of_people=state.turns_of_people,
             updated_at=state.updated_at,
         )
 
@@ -184,4 +197,6 @@ class PurchaseJournal:
 
     def _put(self, after: PurchaseState) -> None:
         assert_follows(self._state, after)
-        self._state = replace(after, updated_at=workflow.now())
+        comes_to_wait = after.waits_for_a_person and not self._state.waits_for_a_person
+        turns = after.turns_of_people + comes_to_wait
+        self._state = replace(after, updated_at=workflow.now(), turns_of_people=turns)

@@ -81,7 +81,6 @@ class PurchasePayment:
         except CallFailure as failure:
             if failure.kind != contract.PAYMENT_METHOD_DECLINED:
                 raise
-            journal.note("token.declined", "processor", {"code": failure.code})
             self._declined()
             return
         if token is None:
@@ -106,9 +105,9 @@ class PurchasePayment:
             raise PurchaseRefusal("no_payment_token", "there is no token to pay with; start anew", "failed")
         key, total = step_key(journal.id, "complete", payment.tries), payment.cart.total
         detail: Detail = {"key": key, "token": payment.token.fingerprint, "total": total.amount}
-        journal.note("checkout.complete", "waystation", {**detail, "currency": total.currency})
         try:
             outcome = await purchase_calls.complete_checkout(
+                journal,
                 CompleteCheckout(
                     checkout=self._checkout.ref(),
                     request=journal.state.request,
@@ -116,10 +115,10 @@ class PurchasePayment:
                     token=payment.token.sealed,
                     authentication=payment.proof,
                     idempotency_key=key,
-                )
+                ),
+                about={**detail, "currency": total.currency},
             )
         except CallFailure as failure:
-            journal.note("checkout.complete_failed", "seller", {"kind": failure.kind, "code": failure.code})
             await self._weigh_failed_completion(failure)
             return
         await self._weigh(outcome)
@@ -146,7 +145,7 @@ class PurchasePayment:
         if status in _OPEN_AT_SELLER | _CLOSED_AT_SELLER | {CheckoutStatus.REQUIRES_ESCALATION}:
             await self._not_completed(answer)
         elif status is CheckoutStatus.AUTHENTICATION_REQUIRED and not self._journal.state.payment.money_moved:
-            self._checkout.take(answer, "checkout.authentication_required")
+            self._checkout.take(answer)
             self._require_authentication()
         else:
             self._enter_confirming()
@@ -158,7 +157,7 @@ class PurchasePayment:
             return
         journal = self._journal
         before = journal.state.checkout.digest
-        self._checkout.take(answer, "checkout.not_completed")
+        self._checkout.take(answer)
         if answer.status in _CLOSED_AT_SELLER:
             raise PurchaseRefusal(
                 f"checkout_{answer.status.value}", f"the seller's checkout is {answer.status.value}", "failed"

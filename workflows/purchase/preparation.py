@@ -7,6 +7,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
+    import workflows.purchase.carts as carts
     import workflows.purchase.charges as charges
     import workflows.purchase.rules as rules
     from waystation.models.commerce import CheckoutStatus
@@ -91,7 +92,7 @@ class PurchasePreparation:
             case "wait":
                 await workflow.sleep(rules.poll_delay(checkout.rounds))
                 journal.replace(checkout=replace(journal.state.checkout, rounds=checkout.rounds + 1))
-                self._checkout.take(await self._checkout.read(), "checkout.read")
+                self._checkout.take(await self._checkout.read())
             case "update":
                 await self._checkout.update(plan.select)
             case "revise":
@@ -103,14 +104,14 @@ class PurchasePreparation:
         """Checks the cart of a ready checkout, sets the amount aside, and sees who has to agree."""
         journal = self._journal
         rules.check_quote(self._checkout.answer(), now=workflow.now())
-        payable = rules.check_cart(journal.state.request, self._checkout.answer())
+        payable = carts.check_cart(journal.state.request, self._checkout.answer())
         journal.replace(checkout=replace(journal.state.checkout, payable=payable))
         await self._authorization.release_other_than(payable)
         await self._authorization.reserve(payable)
         self._inbox.raise_if_stopped()
         if self._approval.stands():
             journal.advance("paying")
-        elif self._authorization.mandate().approval_required or rules.delivers_elsewhere(
+        elif self._authorization.mandate().approval_required or carts.delivers_elsewhere(
             journal.state.request, self._checkout.answer().cart
         ):
             journal.replace(inbox=replace(journal.state.inbox, decision=None))
@@ -147,10 +148,10 @@ class PurchasePreparation:
         order = charges.order_in(answer, self._checkout.ref().checkout_id)
         if order is not None:
             if isinstance(answer, CheckoutAnswer):
-                self._checkout.take(answer, "checkout.read")
+                self._checkout.take(answer)
             await self._ending.finish_elsewhere(answer, order)
         elif isinstance(answer, CheckoutAnswer) and answer.status is not CheckoutStatus.REQUIRES_ESCALATION:
-            self._checkout.take(answer, "checkout.read")
+            self._checkout.take(answer)
             journal.replace(payment=replace(journal.state.payment, confirm_rounds=0))
             self._prepare_anew()
 
@@ -196,12 +197,13 @@ class PurchasePreparation:
                 "reservation_lost", "the amount is no longer set aside; ask again", "failed"
             )
         answer, _ = await asyncio.gather(self._checkout.read(), self._authorization.reserve(payable))
-        self._checkout.take(answer, "checkout.read")
-        journal.replace(inbox=replace(journal.state.inbox, decision=None))
+        self._checkout.take(answer)
         if self._approval.stands() and journal.state.checkout.ready:
             journal.advance("paying")
         else:
             self._prepare_anew()
+        # Last, for without a decision it would seem to wait for one.
+        journal.replace(inbox=replace(journal.state.inbox, decision=None))
 
     def _apply_revision(self) -> None:
         self._journal.revise_request()

@@ -14,6 +14,7 @@ from waystation.models.decisions import ApprovalRecord, Approve, Cancel, Refusal
 from waystation.models.mandates import HeldReservation
 from waystation.models.money import Money
 from waystation.models.purchases import (
+    WAITS_FOR_A_PERSON,
     AuthenticationDone,
     Charge,
     CheckoutAnswer,
@@ -165,6 +166,15 @@ class PurchaseState:
     payment: PaymentState = PaymentState()
     completion: CompletionState = CompletionState()
     inbox: InboxState = InboxState()
+    turns_of_people: int = 0
+    """How often it has come to wait for a person."""
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether nothing happens until somebody does something."""
+        if self.status == "awaiting_approval":
+            return self.inbox.decision is None and self.approval.asked_digest == self.checkout.digest
+        return self.status in WAITS_FOR_A_PERSON
 
     def __post_init__(self) -> None:
         """Asserts what must hold in every snapshot; a failure is a bug of ours, never a peer's doing."""

@@ -56,6 +56,7 @@ class PurchaseTokens:
         journal.replace(payment=replace(payment, issues=number, cart=payable, charge=None))
         expires_at = min(workflow.now() + policies.TOKEN_LIFETIME, mandate.valid_until)
         token = await purchase_calls.issue_token(
+            journal,
             IssueToken(
                 payment_method=mandate.payment_methods[payment.method],
                 payee=payable.payee,
@@ -64,21 +65,9 @@ class PurchaseTokens:
                 purchase_id=journal.id,
                 checkout_id=payable.checkout_id,
                 idempotency_key=step_key(journal.id, "issue", number),
-            )
+            ),
         )
         self._keep(token)
-        journal.note(
-            "token.issued",
-            "processor",
-            {
-                "token": token.fingerprint,
-                "max_amount": payable.total.amount,
-                "currency": payable.total.currency,
-                "payee": payable.payee,
-                "expires_at": expires_at.isoformat(),
-                "request_id": token.request_id,
-            },
-        )
         if token.status == "unknown":
             raise PurchaseRefusal(
                 "token_state_unknown", "the processor doesn't say whether its token can be charged", "failed"
@@ -87,7 +76,7 @@ class PurchaseTokens:
 
     async def read(self, token: PaymentToken) -> PaymentToken:
         """Reads a token anew and keeps it."""
-        seen = await purchase_calls.read_token(token)
+        seen = await purchase_calls.read_token(self._journal, token)
         self._keep(seen)
         return seen
 
@@ -97,9 +86,9 @@ class PurchaseTokens:
         if token is None:
             return self._journal.state.payment.charge or Charge(status="nothing")
         try:
-            return self._take(await purchase_calls.read_token(token))
+            return self._take(await purchase_calls.read_token(self._journal, token))
         except CallFailure as failure:
-            return self._note_unknown(token, failure)
+            return self._keep_unknown(failure)
 
     async def retire(self, why: str) -> bool:
         """Revokes the token at hand. Returns ``True`` if money moved, or if nobody can tell."""
@@ -130,13 +119,9 @@ class PurchaseTokens:
 
     async def _revoke(self, token: PaymentToken, why: str) -> Charge:
         try:
-            after = await purchase_calls.revoke_token(self._revocation(token))
+            after = await purchase_calls.revoke_token(self._journal, self._revocation(token), why=why)
         except CallFailure as failure:
-            return self._note_unknown(token, failure)
-        detail = {"token": token.fingerprint, "status": after.status, "reason": after.deactivated_reason}
-        self._journal.note(
-            "token.retired", "waystation", {**detail, "why": why, "request_id": after.request_id}
-        )
+            return self._keep_unknown(failure)
         return self._take(after)
 
     def _take(self, token: PaymentToken) -> Charge:
@@ -160,10 +145,8 @@ class PurchaseTokens:
     def _keep(self, token: PaymentToken | None) -> None:
         self._journal.replace(payment=replace(self._journal.state.payment, token=token))
 
-    def _note_unknown(self, token: PaymentToken, failure: CallFailure) -> Charge:
+    def _keep_unknown(self, failure: CallFailure) -> Charge:
         """Keeps what follows from an answer that says nothing, or that there is no such token."""
-        detail = {"token": token.fingerprint, "code": failure.code}
-        self._journal.note("token.state_unknown", "processor", detail)
         charge = Charge(status="nothing" if failure.code == "resource_missing" else "unknown")
         payment = self._journal.state.payment
         if not payment.money_moved:

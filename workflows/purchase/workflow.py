@@ -79,7 +79,7 @@ class PurchaseStart(WorkflowStart):
     """The workflow that waits for the end and has not been told yet; ``None`` if nobody does."""
 
 
-@workflow.defn(name=PURCHASE_WORKFLOW, failure_exception_types=[ValidationError])
+@workflow.defn(name=PURCHASE_WORKFLOW)
 class Purchase:
     """One purchase. Its workflow id is the purchase's id, and the root of its idempotency keys."""
 
@@ -118,6 +118,7 @@ class Purchase:
         if journal.state.status == "completed":
             await self._follow_order(start)
         await workflow.wait_condition(self._is_quiet)
+        journal.sum_up_calls()
         telling.cancel()
         await reporting
         return journal.view()

@@ -16,6 +16,7 @@ from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import Field
+    from temporalio.common import RawValue
 
     from waystation.models.base import WorkflowStart
     from waystation.models.sessions import SessionLimits, TurnAttempt, TurnEnded, TurnInput, TurnResult
@@ -131,6 +132,7 @@ class AgentTurn:
             retry_policy=ONE_ATTEMPT,
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
+        activity.add_done_callback(_retrieve)
         try:
             return read_result(RUN_TURN, await asyncio.shield(activity))
         except asyncio.CancelledError:
@@ -148,6 +150,12 @@ class AgentTurn:
             raise AttemptFailedError("agent_error", detail[:MAX_DETAIL_CHARACTERS], retry=False) from error
 
 
+def _retrieve(activity: asyncio.Future[RawValue]) -> None:
+    """Looks at how an activity has ended: after a stop nobody else does, and the SDK logs that."""
+    if not activity.cancelled():
+        activity.exception()
+
+
 async def _report(session_id: str, signal: SignalName[Report], report: Report) -> None:
     """Tells the session, then the API processes that the session has news."""
     try:
@@ -162,6 +170,12 @@ async def _report(session_id: str, signal: SignalName[Report], report: Report) -
         workflow.logger.warning("The session %s no longer exists", session_id)
     except ActivityError:
         workflow.logger.info("Nobody was told of news in %s; the API's poll will find it", session_id)
+
+
+def _told_by(error: ApplicationError) -> str:
+    """Returns what an agent's process says, with its reason where it couldn't even read its turn."""
+    message = error.message or ""
+    return f"{message}: {error.cause}" if isinstance(error.cause, ApplicationError) else message
 
 
 def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
@@ -183,7 +197,7 @@ def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
             "turn_timeout", f"The turn took longer than {limits.turn_timeout_seconds} s.", retry=False
         )
     if isinstance(cause, ApplicationError):
-        detail = (cause.message or "")[:MAX_DETAIL_CHARACTERS]
+        detail = _told_by(cause)[:MAX_DETAIL_CHARACTERS]
         if cause.type == WORKER_SHUTDOWN:
             return AttemptFailedError("agent_restarted", detail, retry=True, counts=False)
         if cause.type == RETRY_TURN:

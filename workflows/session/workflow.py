@@ -2,26 +2,23 @@
 
 The workflow owns the truth (who may write, what happened in which order) and nothing else:
 text streams past it on the live bus, agents' code runs in their own processes, and each turn
-is a workflow of its own (workflows/session/turn.py). What a message means is decided by pure machines:
-the log (log.py), the turns (turns.py), the people (people.py) and the purchases (purchases.py). Handlers only
-hand messages to them and never wait, so none needs a lock or has to be drained; the one loop in ``run``
-does what has to be awaited.
+is a workflow of its own (turn.py). What a message means is decided by pure machines: the log (event_log.py,
+log.py), the turns (course.py, turns.py), the people (people.py) and the purchases (purchases.py). Handlers
+only hand messages to them and never wait, so none needs a lock or has to be drained; the one loop in ``run``
+does what has to be awaited, with turn_workflows.py where turns are concerned.
 """
 
 import asyncio
 import contextlib
 import functools
-from datetime import datetime, timedelta
-from typing import ClassVar
+from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import TemporalError, WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
+from temporalio.exceptions import TemporalError
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import BaseModel, Field, JsonValue
+    from pydantic import JsonValue
 
-    from waystation.models.base import WorkflowStart
     from waystation.models.decisions import Cancel
     from waystation.models.events import MONEY_TYPES, SYSTEM, EventType, Publish
     from waystation.models.sessions import (
@@ -40,7 +37,6 @@ with workflow.unsafe.imports_passed_through():
         Snapshot,
         Spawn,
         Spawned,
-        StartSession,
         Steer,
         Stop,
         TakeOver,
@@ -49,16 +45,18 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
-    from waystation.temporal.messages import PURCHASE_TURN_STOPPED, TURN_CHECK
+    from waystation.temporal.messages import PURCHASE_TURN_STOPPED
     from workflows.guards import answering, drop_unless, ending, starting
-    from workflows.policies import CHECK_TURNS_EVERY, SHORTEST_RUN
+    from workflows.policies import SHORTEST_RUN
     from workflows.refusals import refusal, require
-    from workflows.session.log import LogState, SessionLog
-    from workflows.session.people import People, PeopleState
-    from workflows.session.purchases import Purchases, PurchasesState
+    from workflows.session.log import SessionLog
+    from workflows.session.people import People
+    from workflows.session.purchases import Purchases
     from workflows.session.refused import Refused
-    from workflows.session.turn import AgentTurn, TurnPlan
-    from workflows.session.turns import Identity, Turns, TurnsState
+    from workflows.session.state import SessionInput, SessionState
+    from workflows.session.turn_state import Identity
+    from workflows.session.turn_workflows import TurnWorkflows
+    from workflows.session.turns import Turns
 
 
 DEADLINES = "session-deadlines"
@@ -69,35 +67,6 @@ SHORTEST_RUNS = "session-shortest-runs"
 """Runs that have continued as new within ``SHORTEST_RUN`` are replayed so."""
 OPENED_ONCE = "session-opened-once"
 """Runs that have recorded a tool call again while it was open are replayed so: numbers must not shift."""
-
-
-TURNS_ADOPTED = "session-turns-adopted"
-"""Runs that have failed a turn because its workflow ran already are replayed so."""
-
-
-class SessionState(BaseModel):
-    """Everything a session carries across continue-as-new: one record for each machine."""
-
-    created: datetime
-    log: LogState = Field(default_factory=LogState)
-    turns: TurnsState = Field(default_factory=TurnsState)
-    people: PeopleState = Field(default_factory=PeopleState)
-    purchases: PurchasesState = Field(default_factory=PurchasesState)
-    runs: int = 1
-    next_check: datetime | None = None
-    """When to look whether turns that earlier runs have started are still there."""
-
-
-class SessionInput(StartSession, WorkflowStart):
-    """The workflow's input: what starts a session, and what it carries across continue-as-new."""
-
-    CARRIED: ClassVar[frozenset[str]] = frozenset({"state"})
-
-    state: SessionState | None = None
-
-
-def _without_nulls(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    return {key: value for key, value in data.items() if value is not None}
 
 
 def _refuse_if(refused: Refused | None) -> None:
@@ -118,7 +87,6 @@ class AgentSession:
         self._log = SessionLog(self._state.log, lambda: workflow.patched(OPENED_ONCE))
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
-        self._watching: set[asyncio.Task[None]] = set()
         self._ripe = False
         self._turns = Turns(
             self._state.turns,
@@ -129,6 +97,7 @@ class AgentSession:
             workflow.now,
             lambda: workflow.patched(INTERRUPTS_IN_ORDER),
         )
+        self._workflows = TurnWorkflows(self._id, self._state, start.limits, self.turn_ended)
         if start.state is None:
             self._log.append(
                 EventType.SESSION_STARTED,
@@ -140,7 +109,7 @@ class AgentSession:
     @workflow.run
     @ending
     async def run(self, start: SessionInput) -> None:
-        await self._check_inherited()
+        await self._workflows.check_inherited()
         while not self._state.turns.closed or self._has_work():
             try:
                 await self._wait_for_work()
@@ -187,39 +156,6 @@ class AgentSession:
                 return
         self._ripe = True
 
-    async def _check_inherited(self) -> None:
-        """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""
-        turns = self._state.turns.turns.items()
-        inherited = [turn_id for turn_id, turn in turns if turn.status != "queued"]
-        due = self._state.next_check
-        if inherited and due and due > workflow.now():
-            return
-        self._state.next_check = workflow.now() + CHECK_TURNS_EVERY
-        if due is None:  # nothing was inherited, or by a run that knew of no checks
-            return
-        for turn_id in inherited:
-            await self._check(turn_id)
-
-    async def _check(self, turn_id: str) -> None:
-        """Ends a turn whose workflow is gone."""
-        try:
-            await tell_workflow(names.turn_workflow_id(self._id, turn_id), TURN_CHECK, None)
-        except TemporalError:
-            self._lose(turn_id)
-
-    def _lose(self, turn_id: str) -> None:
-        """Ends a turn whose workflow was ended from outside; does nothing if it has reported its end."""
-        self.turn_ended(
-            TurnEnded(
-                turn_id=turn_id, outcome="failed", code="turn_lost", detail="The turn's workflow has ended."
-            )
-        )
-
-    async def _watch(self, turn_id: str, turn: workflow.ChildWorkflowHandle[AgentTurn, None]) -> None:
-        with contextlib.suppress(TemporalError):
-            await turn
-        self._lose(turn_id)
-
     def _may_proceed(self) -> bool:
         return self._has_work() or self._state.turns.closed or self._should_continue_as_new()
 
@@ -232,53 +168,11 @@ class AgentSession:
 
     async def _work(self) -> None:
         while self._state.turns.launch:
-            await self._launch(self._state.turns.launch.pop(0))
+            await self._workflows.launch(self._state.turns.launch.pop(0))
         while self._state.turns.cancel:
-            await self._cancel(self._state.turns.cancel.pop(0))
+            await self._workflows.cancel(self._state.turns.cancel.pop(0))
         while self._state.purchases.orphans:
             await self._tell_orphan(self._state.purchases.orphans.pop(0))
-
-    async def _launch(self, turn_id: str) -> None:
-        turn = self._state.turns.turns.get(turn_id)
-        if turn is None:
-            return
-        plan = TurnPlan(
-            turn=turn.input,
-            limits=self._start.limits,
-            agent_is_known=turn.input.agent in self._state.turns.agents_seen,
-        )
-        try:
-            started = await workflow.start_child_workflow(
-                AgentTurn.run,
-                plan,
-                id=names.turn_workflow_id(self._id, turn_id),
-                parent_close_policy=ParentClosePolicy.ABANDON,
-            )
-        except WorkflowAlreadyStartedError as error:
-            if workflow.patched(TURNS_ADOPTED):
-                # Somebody has reset the session to before this, and the turn goes on (docs/operations.md).
-                await self._check(turn_id)
-            else:
-                self._fail_to_start(turn_id, error)
-            return
-        except Exception as error:  # the session goes on, whatever kept the turn from starting
-            self._fail_to_start(turn_id, error)
-            return
-        watching = asyncio.create_task(self._watch(turn_id, started))
-        self._watching.add(watching)
-        watching.add_done_callback(self._watching.discard)
-
-    def _fail_to_start(self, turn_id: str, error: Exception) -> None:
-        self.turn_ended(
-            TurnEnded(turn_id=turn_id, outcome="failed", code="turn_not_started", detail=str(error))
-        )
-
-    async def _cancel(self, turn_id: str) -> None:
-        try:
-            await workflow.get_external_workflow_handle(names.turn_workflow_id(self._id, turn_id)).cancel()
-        except TemporalError:
-            # It has ended by itself in the meantime; its report is on the way or was lost with it.
-            self.turn_ended(TurnEnded(turn_id=turn_id, outcome="stopped"))
 
     async def _tell_orphan(self, purchase_id: str) -> None:
         """A purchase whose turn was stopped ends, unless somebody has approved it; it decides that itself."""

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from waystation.agent.runner import serve
 from waystation.agent.turn import Turn
+from waystation.errors import StartError
+from waystation.models.events import Identifier
 
 TurnFunction = Callable[[Turn], Awaitable[JsonValue | None]]
+_NAME: TypeAdapter[str] = TypeAdapter(Identifier)
 
 
 class Agent:
@@ -21,7 +24,18 @@ class Agent:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        """Names the agent; sessions are started with this name.
+
+        Raises:
+            StartError: No session could name it so.
+        """
+        try:
+            self.name = _NAME.validate_python(name)
+        except ValidationError:
+            raise StartError(
+                f"{name!r} can't name an agent: a name is 1 to 128 letters, digits and '._:@/|+-', "
+                "and begins with a letter or digit."
+            ) from None
         self._function: TurnFunction | None = None
 
     def turn(self, function: TurnFunction) -> TurnFunction:

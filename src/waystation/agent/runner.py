@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Protocol
@@ -15,11 +15,12 @@ from temporalio.client import Client as TemporalClient
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from waystation.agent.connection import Control, IngestConnection, actor_of
+from waystation.agent.connection import IngestConnection
 from waystation.agent.containment import exited, new_task, within_a_turn
 from waystation.agent.history import Said, history_of
 from waystation.agent.money import Purse, Spender
 from waystation.agent.turn import RetryTurn, Turn, brief
+from waystation.agent.writer import Control, actor_of
 from waystation.backoff import Backoff
 from waystation.client import Client
 from waystation.errors import NotAllowed, StartError, WaystationError, seconds_before_retry
@@ -37,7 +38,8 @@ from waystation.temporal.names import (
 
 logger = logging.getLogger(__name__)
 
-GRACEFUL_SHUTDOWN = timedelta(seconds=10)
+GRACEFUL_SHUTDOWN = timedelta(seconds=8)
+"""What turns may take to finish. Then they flush and say so, within the 10 s of docs/operations.md."""
 HEARTBEATS_PER_TIMEOUT = 4
 STOP_FLUSH_SECONDS = 1.0
 """How long a stopped or failed turn may take to make durable what viewers already see."""
@@ -230,8 +232,12 @@ def workers(
     ]
 
 
-async def serve(*agents: RunsTurns, settings: Settings | None = None) -> None:
+async def serve(
+    *agents: RunsTurns, settings: Settings | None = None, told_to_end: Callable[[], None] | None = None
+) -> None:
     """Runs agents in this process until SIGINT or SIGTERM; takes turns while it can write to the API.
+
+    ``told_to_end`` is called when one of them arrives: what is then awaited may need Temporal to answer.
 
     >>> await serve(assistant, researcher)  # doctest: +SKIP
     """
@@ -244,8 +250,14 @@ async def serve(*agents: RunsTurns, settings: Settings | None = None) -> None:
         )
     key = settings.api_key.get_secret_value()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        if told_to_end is not None and not stop.is_set():
+            told_to_end()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     loop.set_task_factory(new_task)
     async with AsyncExitStack() as resources:
         temporal = await connect(settings, resources)

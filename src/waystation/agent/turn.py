@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
-from waystation.agent.connection import Control, Writer
 from waystation.agent.history import Said
 from waystation.agent.money import Purse
+from waystation.agent.writer import Control, Writer
 from waystation.buyer.payer import Paid
 from waystation.buyer.products import FoundProduct
 from waystation.client import Session

@@ -16,6 +16,7 @@ from eth_utils.crypto import keccak
 from pydantic import SecretStr
 
 from waystation.buyer.chain import ChainUnavailableError
+from waystation.errors import StartError
 from waystation.foreign_json import read_json
 from waystation.models.payments import MintedCredential, Offer, Rail
 from waystation.protocols import http402
@@ -34,6 +35,10 @@ MAX_AUTHORIZATION_SECONDS = 900
 """How long a signed authorization may live, whatever the seller asks for."""
 RPC_TIMEOUT_SECONDS = 10.0
 _AUTHORIZATION_STATE = keccak(text="authorizationState(address,bytes32)")[:4]
+
+
+class WalletError(StartError, ValueError):
+    """The wallet can't be opened with its settings; the message holds neither key nor passphrase."""
 
 
 class Wallet:
@@ -67,14 +72,14 @@ class Wallet:
         """Returns the configured wallet, or None if there is none.
 
         Raises:
-            ValueError: The configuration is incomplete.
+            WalletError: The configuration is incomplete, or what it names can't be used.
         """
         if settings.private_key is not None:
             return cls(_account(settings.private_key), rpc_url=settings.rpc_url)
         if settings.keystore is None:
             return None
         if settings.passphrase is None:
-            raise ValueError("WAYSTATION_WALLET_KEYSTORE needs WAYSTATION_WALLET_PASSPHRASE")
+            raise WalletError("WAYSTATION_WALLET_KEYSTORE needs WAYSTATION_WALLET_PASSPHRASE")
         return cls.from_keystore(settings.keystore, settings.passphrase, rpc_url=settings.rpc_url)
 
     @classmethod
@@ -82,12 +87,15 @@ class Wallet:
         """Opens an encrypted keystore.
 
         Raises:
-            ValueError: The file is not a keystore, or the passphrase is wrong.
+            WalletError: The file can't be read or is not a keystore, or the passphrase is wrong.
         """
         try:
             key = Account.decrypt(json.loads(path.read_text()), passphrase.get_secret_value())
-        except ValueError:
-            raise ValueError(f"{path} is not a keystore, or the passphrase is wrong") from None
+        except OSError as error:
+            why = f"{path} can't be read ({error.strerror}); see WAYSTATION_WALLET_KEYSTORE"
+            raise WalletError(why) from None
+        except (ValueError, TypeError, KeyError):
+            raise WalletError(f"{path} is not a keystore, or the passphrase is wrong") from None
         return cls(Account.from_key(key), rpc_url=rpc_url)
 
     @classmethod
@@ -204,5 +212,5 @@ def _account(private_key: SecretStr) -> LocalAccount:
     try:
         account: LocalAccount = Account.from_key(private_key.get_secret_value())
     except Exception:  # its message may quote the key
-        raise ValueError("the wallet's private key isn't 32 bytes of hex") from None
+        raise WalletError("the wallet's private key isn't 32 bytes of hex") from None
     return account

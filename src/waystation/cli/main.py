@@ -1,13 +1,11 @@
 """The command line: ``waystation --help``."""
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Coroutine, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -15,6 +13,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from waystation.cli import money as money_cli
+from waystation.cli.door import Door
 from waystation.cli.sign import sign_app
 from waystation.cli.storage import storage_app
 from waystation.client import Client
@@ -25,6 +24,7 @@ from waystation.dev.local import (
     read_agent_environment,
     read_dev_environment,
 )
+from waystation.ending import end_within
 from waystation.errors import StartError, WaystationError
 from waystation.models.sessions import OnBusy
 from waystation.models.urls import MAX_PORT
@@ -33,10 +33,13 @@ from waystation.surrogates import mend
 from waystation.terminal import complain, prepare_terminal, say, say_json, say_model
 
 STATE_VARIABLE = "WAYSTATION_STATE"
+AGENT_ENDS_WITHIN_SECONDS = 10.0
+"""What docs/operations.md promises, whether Temporal answers or not."""
 
 
 T = TypeVar("T")
 app = typer.Typer(
+    cls=Door,
     no_args_is_help=True,
     add_completion=False,
     help="Durable sessions for AI agents, and agents that can pay.",
@@ -53,15 +56,10 @@ def _every_command() -> None:
     for argument in sys.argv[1:]:
         # Python keeps bytes that aren't UTF-8 as halves of surrogate pairs, which nothing can send or store.
         if not argument.isprintable() and mend(argument) != argument:
-            raise _fail(f"{mend(argument)!r} is not text in UTF-8; write it in UTF-8.", os.EX_USAGE)
+            raise StartError(f"{mend(argument)!r} is not text in UTF-8; write it in UTF-8.")
 
 
 _money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)
-
-
-def _fail(message: str, code: int = 1) -> typer.Exit:
-    complain(message)
-    return typer.Exit(code)
 
 
 def server_folder() -> Path:
@@ -74,7 +72,7 @@ def server_folder() -> Path:
     for folder in (here / "_server", here.parent.parent):
         if (folder / "worker.py").is_file() and (folder / "api" / "main.py").is_file():
             return folder
-    raise _fail("the server's files are not installed; use: pip install 'waystation[server]'")
+    raise StartError("the server's files are not installed; use: pip install 'waystation[server]'")
 
 
 def _enter_server() -> None:
@@ -87,15 +85,6 @@ def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     install_redaction()
-
-
-@contextlib.contextmanager
-def _starting() -> Iterator[None]:
-    """Ends the process with one sentence, and no traceback, if it can't start."""
-    try:
-        yield
-    except StartError as error:
-        raise _fail(str(error)) from error
 
 
 # Processes
@@ -111,28 +100,40 @@ def dev(
     ] = DEFAULT_STATE_FOLDER,
     port: Annotated[int, typer.Option(help="The API's port.", min=1, max=MAX_PORT)] = 8470,
     temporal_port: Annotated[int, typer.Option(help="Temporal's port.", min=1, max=MAX_PORT)] = 7470,
+    sandbox_port: Annotated[
+        int | None,
+        typer.Option(
+            help="The first of the sandbox's three ports; without it they are chosen once, and kept.",
+            min=1,
+            max=MAX_PORT - 2,
+        ),
+    ] = None,
     no_sandbox: Annotated[
         bool,
         typer.Option("--no-sandbox", help="Leave out the processor, shop and paid API."),
     ] = False,
 ) -> None:
     """Run everything on this machine: Temporal, worker, API, agents, sandbox. No account, no Docker."""
-    from waystation.dev.processes import Dev, DevError
+    from waystation.dev.processes import Dev
 
     _log()
-    running = Dev(state, port, temporal_port, agent, server_folder(), sandbox=not no_sandbox)
-    try:
-        asyncio.run(running.run())
-    except DevError as error:
-        raise _fail(str(error)) from error
+    running = Dev(
+        state,
+        port,
+        temporal_port,
+        agent,
+        server_folder(),
+        sandbox=not no_sandbox,
+        sandbox_port=sandbox_port,
+    )
+    asyncio.run(running.run())
 
 
 @app.command()
 def worker() -> None:
     """Run a worker for workflows and their activities."""
     _enter_server()
-    with _starting():
-        importlib.import_module("worker").main()
+    importlib.import_module("worker").main()
 
 
 @app.command()
@@ -140,27 +141,7 @@ def api() -> None:
     """Run the HTTP API."""
     _enter_server()
     _log()
-    import uvicorn
-
-    from waystation.settings import read_settings
-
-    with _starting():
-        settings = read_settings()
-        importlib.import_module("api.auth").check_credentials(settings)
-        app = importlib.import_module("api.main").create_app(settings)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        # Longer than clients and load balancers keep a connection, so that no request meets one being closed.
-        timeout_keep_alive=75,
-        # Streams would otherwise hold up the shutdown forever.
-        timeout_graceful_shutdown=3,
-        ws_per_message_deflate=False,
-        ws_max_size=16 * 1024 * 1024,
-    )
+    importlib.import_module("api.main").main()
 
 
 @app.command()
@@ -181,10 +162,9 @@ def agent(
     for reference in references:
         found = _load(reference)
         if not isinstance(found, Agent):
-            raise _fail(f"'{reference}' is not a waystation.Agent.", os.EX_CONFIG)
+            raise StartError(f"'{reference}' is not a waystation.Agent.")
         agents.append(found)
-    with _starting():
-        asyncio.run(serve(*agents))
+    asyncio.run(serve(*agents, told_to_end=lambda: end_within(AGENT_ENDS_WITHIN_SECONDS)))
 
 
 def _load(reference: str) -> object:
@@ -192,13 +172,14 @@ def _load(reference: str) -> object:
     module, _, attribute = reference.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute or "agent")
+    except WaystationError:
+        raise
     except Exception as error:
         if not isinstance(error, AttributeError | ModuleNotFoundError):
             complain(traceback.format_exc())
-        raise _fail(
+        raise StartError(
             f"can't load the agent '{reference}' ({type(error).__name__}: {error}). "
-            "Give it as module:attribute; modules in this folder are found too.",
-            os.EX_CONFIG,
+            "Give it as module:attribute; modules in this folder are found too."
         ) from error
 
 
@@ -230,7 +211,7 @@ def _client(context: typer.Context) -> Client:
         known.pop(APPROVER_KEY, None)
         os.environ.update({**known, **os.environ})
     if not os.environ.get("WAYSTATION_API_KEY"):
-        raise _fail(
+        raise StartError(
             f"there is no 'waystation dev' in {context.obj.resolve().parent}: run this in its folder, "
             "or set WAYSTATION_API_KEY and WAYSTATION_URL."
         )
@@ -265,7 +246,7 @@ def _money_client() -> Client:
     state = _money_state.get()
     known = read_dev_environment(state)
     if APPROVER_KEY not in known:
-        raise _fail(
+        raise StartError(
             f"there is no 'waystation dev' in {state.resolve().parent}: run this in its folder, "
             "or set WAYSTATION_API_KEY and WAYSTATION_URL."
         )
@@ -273,13 +254,6 @@ def _money_client() -> Client:
 
 
 money_cli.new_client = _money_client
-
-
-def _run(work: Coroutine[object, None, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except WaystationError as error:
-        raise _fail(str(error)) from error
 
 
 SessionArgument = Annotated[str, typer.Argument(help="The session's id.")]
@@ -302,7 +276,7 @@ def session_start(
             session = await client.start(agent, session_id=session_id, message=message, title=title)
             say(session.id)
 
-    _run(work())
+    asyncio.run(work())
 
 
 @session_app.command("send")
@@ -321,7 +295,7 @@ def session_send(
             sent = await client.attach(session_id).send(text, on_busy=on_busy)
             say_model(sent, indent=None)
 
-    _run(work())
+    asyncio.run(work())
 
 
 @session_app.command("stop")
@@ -332,7 +306,7 @@ def session_stop(context: typer.Context, session_id: SessionArgument) -> None:
         async with _client(context) as client:
             say_model(await client.attach(session_id).stop(), indent=None)
 
-    _run(work())
+    asyncio.run(work())
 
 
 @session_app.command("steer")
@@ -343,7 +317,7 @@ def session_steer(context: typer.Context, session_id: SessionArgument, text: str
         async with _client(context) as client:
             say_model(await client.attach(session_id).steer(text), indent=None)
 
-    _run(work())
+    asyncio.run(work())
 
 
 @session_app.command("replay")
@@ -363,7 +337,7 @@ def session_replay(
                     say_json(event.to_wire())
                 cursor, more = page.next_after, page.more
 
-    _run(work())
+    asyncio.run(work())
 
 
 @session_app.command("tail")
@@ -376,7 +350,7 @@ def session_tail(context: typer.Context, session_id: SessionArgument) -> None:
             await tail(client.attach(session_id))
 
     try:
-        _run(work())
+        asyncio.run(work())
     except KeyboardInterrupt:
         say()
         say(

@@ -8,11 +8,10 @@ from typing import Annotated, Final, TypeVar
 import typer
 from pydantic import ValidationError
 
-from waystation.cli.statements import cart_lines, terms_lines
+from waystation.cli.statements import cart_lines, terms_lines, trail_lines
 from waystation.client import Client
 from waystation.client.payments import Payments
 from waystation.client.purchases import Buying
-from waystation.errors import WaystationError
 from waystation.malformed import what_is_wrong
 from waystation.models.mandates import MandateTerms
 from waystation.models.payments import PaidRequestView
@@ -53,11 +52,7 @@ def _call(work: Callable[[Client], Coroutine[object, None, T]]) -> T:
         async with new_client() as client:
             return await work(client)
 
-    try:
-        return asyncio.run(whole())
-    except WaystationError as error:
-        complain(str(error))
-        raise typer.Exit(1) from error
+    return asyncio.run(whole())
 
 
 @mandate_app.command("create")
@@ -213,9 +208,8 @@ def _print_trail(trail: AuditTrail, as_json: bool) -> None:
     if as_json:
         say_model(trail)
         return
-    for entry in trail.entries:
-        detail = "  ".join(f"{name}={value}" for name, value in entry.detail.items())
-        say(f"{entry.seq:>3}  {entry.time:%H:%M:%S.%f}  {entry.actor:<12} {entry.action:<28} {detail}")
+    for line in trail_lines(trail):
+        say(line)
 
 
 def _seen_terms(view: PaidRequestView) -> str:

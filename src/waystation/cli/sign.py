@@ -14,13 +14,13 @@ import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from waystation.dev.local import DECISION_KEY, DEFAULT_STATE_FOLDER, SECRETS_FILE
-from waystation.errors import WaystationError
+from waystation.errors import StartError
 from waystation.malformed import what_is_wrong
 from waystation.models.base import replaced
 from waystation.models.decisions import Approve, Reject
 from waystation.models.mandates import MandateTerms
 from waystation.models.purchases import RetryPayment
-from waystation.terminal import complain, say, say_json, say_model
+from waystation.terminal import say, say_json, say_model
 
 if TYPE_CHECKING:
     from waystation.proofs import Signer
@@ -118,7 +118,7 @@ def _signer(state: Path) -> "Signer":
 
     signer = _checked(lambda: signer_from(_known_keys(state)))
     if signer is None:
-        raise _fail(
+        raise StartError(
             f"there is no key to sign with: set {KEYS_VARIABLE}, or run this in the folder of "
             "'waystation dev'."
         )
@@ -139,21 +139,14 @@ def _read(path: Path) -> str:
     try:
         return typer.get_text_stream("stdin").read() if str(path) == "-" else path.read_text()
     except OSError as error:
-        raise _fail(f"can't read the terms: {error.strerror}: {path}") from error
+        raise StartError(f"can't read the terms: {error.strerror}: {path}") from error
 
 
 def _checked(make: Callable[[], T], what: str = KEYS_VARIABLE) -> T:
     try:
         return make()
     except ValidationError as error:
-        raise _fail(what_is_wrong(error, whole=what)[0]) from None
-    except WaystationError as error:
-        raise _fail(str(error)) from None
-
-
-def _fail(message: str) -> typer.Exit:
-    complain(message)
-    return typer.Exit(1)
+        raise StartError(what_is_wrong(error, whole=what)[0]) from None
 
 
 def _plain(model: BaseModel) -> object:

@@ -1,14 +1,17 @@
-"""What a person approves, in lines: everything that the digest covers. Pure.
+"""What a person approves, and what was done, in lines. What is approved is all that the digest covers. Pure.
 
 Amounts come before the words of a seller, so that words written from right to left don't move them.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from pydantic import BaseModel
 
+from waystation.models.base import JsonObject
 from waystation.models.payments import Offer, PaidRequestView
 from waystation.models.purchases import Cart, CartFulfillment, CartLine, CartTotal
+from waystation.models.trail import AuditTrail
 
 
 def cart_lines(cart: Cart, digest: str) -> Iterator[str]:
@@ -36,6 +39,20 @@ def terms_lines(view: PaidRequestView, offer: Offer) -> Iterator[str]:
     if view.body_sha256 is not None:
         yield f"  SHA-256 of the body in base64: {view.body_sha256}"
     yield f"Digest {view.terms_digest}"
+
+
+def trail_lines(trail: AuditTrail) -> Iterator[str]:
+    """Yields the entries of a trail, and what has been answered again since the last of its kind."""
+    for entry in trail.entries:
+        yield f"{entry.seq:>3}  {_step(entry.time, entry.actor, entry.action, entry.detail)}"
+    for again in trail.repeated:
+        step = _step(again.first, again.actor, again.action, again.detail)
+        yield f"  +  {step}  times={again.count}  last={again.last:%H:%M:%S.%f}"
+
+
+def _step(time: datetime, actor: str, action: str, detail: JsonObject) -> str:
+    said = "  ".join(f"{name}={value}" for name, value in detail.items())
+    return f"{time:%H:%M:%S.%f}  {actor:<12} {action:<28} {said}"
 
 
 def _line(line: CartLine, currency: str) -> Iterator[str]:

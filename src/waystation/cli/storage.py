@@ -1,17 +1,16 @@
 """``waystation storage``: manages payloads stored outside Temporal's history."""
 
 import asyncio
-import os
-import sys
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from waystation.errors import NotNowError, StartError
 from waystation.temporal.retention import DEFAULT_RETENTION_HOURS, MIN_RETENTION_HOURS
-from waystation.terminal import complain, say
+from waystation.terminal import say
 
 if TYPE_CHECKING:
     from waystation.temporal.storage import Pruned
@@ -38,41 +37,28 @@ def storage_prune(
     dry_run: Annotated[bool, typer.Option(help="Only print what would be removed.")] = False,
 ) -> None:
     """Remove payloads that no workflow's history needs any more."""
-    from temporalio.service import RPCError
-
-    try:
-        removed = asyncio.run(_prune(folder, timedelta(hours=retention_hours), dry_run=dry_run))
-    except (RPCError, RuntimeError, OSError) as error:
-        complain(f"nothing more was removed: {error}")
-        _leave(1)
+    removed = asyncio.run(_prune(folder, timedelta(hours=retention_hours), dry_run=dry_run))
     verb = "Would remove" if dry_run else "Removed"
     say(
         f"{verb} {removed.files} files ({removed.size_bytes:,} bytes); "
         f"{removed.unknown_workflows} of their workflows are no longer known to Temporal."
     )
-    _leave(0)
-
-
-def _leave(code: int) -> NoReturn:
-    """Ends the process without Python's finalization.
-
-    A thread of Temporal's client may still be delivering its last result, and doing so while Python finalizes
-    aborts the process (seen in 3 of 100 runs against a closed port).
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 async def _prune(folder: Path | None, retention: timedelta, *, dry_run: bool) -> "Pruned":
-    from waystation.settings import Settings
+    from temporalio.service import RPCError
+
+    from waystation.settings import read_settings
     from waystation.temporal.connect import connect
     from waystation.temporal.storage import prune
 
-    settings = Settings()
+    settings = read_settings()
     folder = folder or settings.storage_dir
     if folder is None or not folder.is_dir():
-        raise RuntimeError("there is no payload folder; set WAYSTATION_STORAGE_DIR or give --folder.")
+        raise StartError("there is no payload folder; set WAYSTATION_STORAGE_DIR or give --folder.")
     async with AsyncExitStack() as resources:
         client = await connect(settings, resources)
-        return await prune(folder, client, retention=retention, dry_run=dry_run)
+        try:
+            return await prune(folder, client, retention=retention, dry_run=dry_run)
+        except (RPCError, OSError) as error:
+            raise NotNowError(f"nothing more was removed: {error}") from error

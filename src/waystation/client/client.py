@@ -26,7 +26,7 @@ from waystation.api_key import check_api_key
 from waystation.backoff import Backoff
 from waystation.client.paths import path
 from waystation.client.transcript import Transcript
-from waystation.errors import ApiError, ConnectionLost, raise_for_problem, seconds_before_retry
+from waystation.errors import ApiError, ConnectionLost, StartError, raise_for_problem, seconds_before_retry
 from waystation.models.events import Actor, Event, EventType, LiveDelta
 from waystation.models.requests import (
     ControlAnswer,
@@ -36,6 +36,7 @@ from waystation.models.requests import (
     TranscriptView,
 )
 from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
+from waystation.models.urls import check_url
 from waystation.surrogates import mend
 
 DEFAULT_URL = "http://127.0.0.1:8470"
@@ -49,12 +50,19 @@ MAX_RECONNECT_PAUSE_SECONDS = 5.0
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
+def _checked(url: str) -> str:
+    try:
+        return check_url(url)
+    except ValueError as error:
+        raise StartError(f"the API's address can't be used: {error}; see WAYSTATION_URL.") from None
+
+
 class Client:
     """A connection to Waystation's API.
 
     ``url`` and ``api_key`` (or a session token) default to ``WAYSTATION_URL`` and
     ``WAYSTATION_API_KEY``. Give ``http`` to bring your own ``httpx.AsyncClient``. Raises ``StartError``
-    for a key that no header takes.
+    for a URL that isn't one, and for a key that no header takes.
 
     >>> async with Client() as client:  # doctest: +SKIP
     ...     print(await client.list())
@@ -63,7 +71,7 @@ class Client:
     def __init__(
         self, url: str | None = None, api_key: str | None = None, *, http: httpx.AsyncClient | None = None
     ) -> None:
-        self.url = (url or os.environ.get("WAYSTATION_URL") or DEFAULT_URL).rstrip("/")
+        self.url = _checked(url or os.environ.get("WAYSTATION_URL") or DEFAULT_URL).rstrip("/")
         self._key = check_api_key(api_key or os.environ.get("WAYSTATION_API_KEY") or "")
         self._http = http or httpx.AsyncClient(
             timeout=REQUEST_TIMEOUT_SECONDS, limits=httpx.Limits(max_connections=None)
@@ -155,7 +163,7 @@ class Client:
         except httpx.TransportError as error:
             raise ConnectionLost(f"{self.url} can't be reached ({type(error).__name__})") from error
         raise_for_problem(response)
-        return answer.model_validate_json(response.content)
+        return answer.model_validate_json(response.content, extra="ignore")  # the API may be newer
 
     @property
     def headers(self) -> dict[str, str]:

@@ -7,11 +7,18 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from waystation.errors import StartError
 
 DEFAULT_STATE_FOLDER = Path(".waystation")
 CLIENT_FILE = "client.json"
 AGENT_FILE = "agent.json"
 SECRETS_FILE = "secrets.json"
+EXIT_FAILED = 1
+"""The exit code of a command that failed; the same one may work later."""
+EXIT_MISCONFIGURED = 2
+"""The exit code of a command that would fail the same way again, as for options that don't exist."""
 DECISION_KEY = "decision_key"
 """The name under which the secrets have the key that signs people's decisions."""
 APPROVER_KEY = "approver_key"
@@ -41,10 +48,26 @@ def read_agent_environment(folder: Path, given: Mapping[str, str]) -> dict[str, 
 
 
 def _read(path: Path) -> dict[str, str]:
-    with contextlib.suppress(OSError, ValueError):
-        values: dict[str, str] = json.loads(path.read_text())
-        return values
+    with contextlib.suppress(StartError):
+        return read_kept(path)
     return {}
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """Returns what ``write_private`` has written; empty if there is nothing yet.
+
+    Raises:
+        StartError: The file was changed, and is no JSON object any more.
+    """
+    try:
+        kept = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise StartError(f"{path} can't be read as JSON; restore it, or choose another folder with --state.")
+    return kept
 
 
 def write_private(path: Path, content: object) -> None:

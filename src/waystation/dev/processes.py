@@ -5,6 +5,7 @@ State is kept in a folder, so every session continues after it is killed and res
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -28,12 +29,15 @@ from waystation.dev.local import (
     CLIENT_FILE,
     DECISION_KEY,
     DEFAULT_STATE_FOLDER,
+    EXIT_MISCONFIGURED,
     SECRETS_FILE,
     command_name,
+    read_kept,
     write_private,
 )
-from waystation.dev.sandbox import Sandbox
-from waystation.errors import WaystationError
+from waystation.dev.sandbox import Sandbox, chosen_ports
+from waystation.errors import StartError
+from waystation.folders import made_folder
 from waystation.proofs import Signer, new_signing_key
 from waystation.settings import hash_api_key
 from waystation.temporal.encryption import generate_key
@@ -50,8 +54,6 @@ STOP_TIMEOUT_SECONDS = 8.0
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long to wait for a killed predecessor's processes to exit."""
 MAX_QUOTED_LOG_BYTES = 2_000
-EXIT_MISCONFIGURED = os.EX_CONFIG
-"""The exit code of a process that would fail the same way again."""
 DEMO_AGENTS = (
     "waystation.agents.demo:agent",
     "waystation.agents.demo:researcher",
@@ -79,7 +81,7 @@ PARTS: tuple[Part, ...] = ("worker", "agent", "api")
 T = TypeVar("T")
 
 
-class DevError(WaystationError):
+class DevError(StartError):
     """Something is missing or in the way; the message says what to do."""
 
 
@@ -91,16 +93,15 @@ class DevState:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        for part in ("logs", "run"):
-            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        for part in (".", "logs", "run"):
+            made_folder(self.folder / part, "--state")
         self._lock: TextIO | None = None
         self._secrets = self._load()
 
     def _load(self) -> dict[str, str]:
         path = self.folder / SECRETS_FILE
-        if path.exists():
-            made: dict[str, str] = json.loads(path.read_text())
-        else:
+        made = read_kept(path)
+        if not made:
             made = {f"{role}_key": f"ws_{role}_{secrets.token_urlsafe(32)}" for role in ROLES}
             made["token_secret"] = secrets.token_urlsafe(48)
         fresh = {
@@ -218,14 +219,21 @@ def find_temporal() -> str:
     return found
 
 
-def check_port(port: int, option: str) -> None:
-    """Raises ``DevError`` if something is already listening on the port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise DevError(f"port {port} is in use; choose another with {option}.") from error
+def check_ports(wanted: list[tuple[int, str]]) -> None:
+    """Raises ``DevError`` if nothing can listen on one of the ports, each with the option that chooses it."""
+    chosen: dict[int, str] = {}
+    for port, option in wanted:
+        if port in chosen:
+            raise DevError(f"port {port} is wanted twice, by {chosen[port]} and {option}; choose another.")
+        chosen[port] = option
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                in_use = error.errno == errno.EADDRINUSE
+                why = "is in use" if in_use else f"can't be used ({error.strerror})"
+                raise DevError(f"port {port} {why}; choose another with {option}.") from None
 
 
 class Child:
@@ -332,7 +340,9 @@ class Dev:
         *,
         quiet: bool = False,
         sandbox: bool = True,
+        sandbox_port: int | None = None,
     ) -> None:
+        self._sandbox_port = sandbox_port
         self._port, self.temporal_port, self._agents = port, temporal_port, agents
         self._server, self._quiet, self._with_sandbox = server_folder, quiet, sandbox
         self.sandbox: Sandbox | None = None
@@ -369,15 +379,21 @@ class Dev:
     async def start(self) -> None:
         """Starts the processes in order and waits until the API is ready. Raises ``DevError``."""
         self._lock = await self.state.lock()
-        check_port(self._port, "--port")
-        check_port(self.temporal_port, "--temporal-port")
+        sandbox_ports = chosen_ports(self._sandbox_port) if self._with_sandbox else ()
+        check_ports(
+            [
+                (self._port, "--port"),
+                (self.temporal_port, "--temporal-port"),
+                *((port, "--sandbox-port") for port in sandbox_ports),
+            ]
+        )
         await self._child("temporal", self._temporal_command(), {})
         await self._until("Temporal", lambda: _listens(self.temporal_port))
         worker_env, agent_env, api_env = (
             self.state.environment(part, self._port, self.temporal_port) for part in PARTS
         )
         if self._with_sandbox:
-            self.sandbox = Sandbox(self.state.folder, self.url)
+            self.sandbox = Sandbox(self.state.folder, self.url, sandbox_ports)
             worker_env |= self.sandbox.worker_environment()
             agent_env |= self.sandbox.agent_environment()
             api_env |= self.sandbox.api_environment()

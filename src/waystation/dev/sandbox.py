@@ -4,10 +4,11 @@ import json
 import secrets
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from waystation.dev.local import write_private
+from waystation.dev.local import read_kept, write_private
 from waystation.dev.ports import free_ports
 from waystation.protocols.acp import WEBHOOK_PATH
 
@@ -16,12 +17,19 @@ PARTS: Final = ("processor", "shop", "paid-api")
 
 
 class Sandbox:
-    """Three servers whose ports and keys are chosen once and kept in the state folder."""
+    """Three servers whose ports and keys are chosen once and kept in the state folder.
 
-    def __init__(self, folder: Path, api_url: str) -> None:
+    Args:
+        folder: the state folder.
+        api_url: where the shop sends its webhooks.
+        ports: those that a person has chosen, one for each of ``PARTS``; they are kept too.
+    """
+
+    def __init__(self, folder: Path, api_url: str, ports: Sequence[int] = ()) -> None:
         self._folder, self._api_url = folder, api_url
-        known = _load(folder / SANDBOX_FILE)
-        self._ports = _ports(known.get("ports", {}))
+        known = read_kept(folder / SANDBOX_FILE)
+        chosen = {part: str(port) for part, port in zip(PARTS, ports, strict=False)}
+        self._ports = chosen or _ports(known.get("ports", {}))
         self._secrets: dict[str, str] = known.get("secrets") or {
             "shop_key": f"shop_{secrets.token_urlsafe(24)}",
             "webhook_secret": f"whsec_{secrets.token_hex(24)}",
@@ -79,11 +87,9 @@ class Sandbox:
         }
 
 
-def _load(path: Path) -> dict[str, dict[str, str]]:
-    if not path.exists():
-        return {}
-    loaded: dict[str, dict[str, str]] = json.loads(path.read_text())
-    return loaded
+def chosen_ports(first: int | None) -> Sequence[int]:
+    """Returns the ports of ``PARTS`` from the first one on; none if a person has not chosen it."""
+    return () if first is None else range(first, first + len(PARTS))
 
 
 def _ports(known: dict[str, str]) -> dict[str, str]:

@@ -17,7 +17,9 @@ BoundedObject = Annotated[JsonObject, AfterValidator(check_nesting)]
 class Frozen(BaseModel):
     """An immutable model that refuses unknown fields.
 
-    A sender of bad input must be told what is wrong with it; input is never half understood.
+    A sender of bad input must be told what is wrong with it; input is never half understood. Only between our
+    own processes, of which one may be newer, what is unknown is left out (``waystation.temporal``), and so is
+    it by our client in what a newer API answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")

@@ -75,7 +75,10 @@ class AllowedProtocols(Frozen):
 
 
 class ShipToCountries(Frozen):
-    """Goods may be sent to these countries only (ISO 3166-1 alpha-2). Digital goods are not affected."""
+    """Goods may be sent to these countries only (ISO 3166-1 alpha-2), and the seller's cart must say so.
+
+    What is digital or picked up is not affected.
+    """
 
     type: Literal["ship_to_countries"] = "ship_to_countries"
     countries: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...] = Field(min_length=1)
@@ -160,7 +163,7 @@ class ReserveRequest(Frozen):
     item_ids: tuple[str, ...] = ()
     ship_to_country: str | None = None
     is_sent: bool = False
-    """Something is sent to an address, which ``ship_to_country`` may not know."""
+    """Something is (or may be) sent to an address, which ``ship_to_country`` may not know."""
     many_payments: bool = False
     """The amount is a budget for any number of payments (an allowance)."""
     other_protocols: tuple[PaymentProtocol, ...] = ()

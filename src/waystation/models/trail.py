@@ -19,11 +19,25 @@ class AuditEntry(Frozen):
     hash: str
 
 
+class RepeatedAnswers(Frozen):
+    """Answers to one call that say the same as the last entry about it; they become one entry later on."""
+
+    actor: str
+    action: str
+    detail: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the last of them said."""
+    count: StrictInt = 0
+    first: datetime
+    last: datetime
+
+
 class AuditTrail(Frozen):
     """The whole trail of one purchase, oldest first."""
 
     purchase_id: str
     entries: tuple[AuditEntry, ...]
+    repeated: tuple[RepeatedAnswers, ...] = ()
+    """What has been answered again since, and isn't an entry yet."""
 
 
 class NoteEvents(Frozen):

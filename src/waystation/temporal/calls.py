@@ -26,6 +26,8 @@ MAX_WORKFLOW_ID_BYTES: Final = 1_000
 MAX_UPDATE_ATTEMPTS: Final = 6
 UPDATE_PAUSE_SECONDS: Final = 0.05
 """The pause before an update is repeated, times the attempts made: its task is repeated immediately."""
+CLOSING: Final = "aborted by closing workflow"
+"""How Temporal refuses an update that came while a run ended or continued as new, as if there were none."""
 _NOT_PROCESSED: Final = "UnprocessedUpdate"
 """The type under which Temporal itself refuses an update that came with a run's last task."""
 
@@ -133,15 +135,16 @@ async def until_taken(execute: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await execute()
         except (RPCError, WorkflowUpdateFailedError) as error:
-            if not _was_dropped(error):
+            if not was_dropped(error):
                 raise
         await asyncio.sleep(UPDATE_PAUSE_SECONDS * attempt)
     return await execute()
 
 
-def _was_dropped(error: RPCError | WorkflowUpdateFailedError) -> bool:
+def was_dropped(error: RPCError | WorkflowUpdateFailedError) -> bool:
+    """Returns whether Temporal has refused a request without handing it to any workflow."""
     if isinstance(error, RPCError):
-        return error.status == RPCStatusCode.FAILED_PRECONDITION
+        return error.status == RPCStatusCode.FAILED_PRECONDITION or CLOSING in str(error)
     return isinstance(error.cause, ApplicationError) and error.cause.type == _NOT_PROCESSED
 
 

@@ -1,18 +1,31 @@
 """The only way to get a Temporal client: the same data converter and settings in every process."""
 
+import asyncio
 import dataclasses
+import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Final
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.converter import DataConverter, ExternalStorage, StorageDriver
 from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError, RPCStatusCode
 
-from waystation.errors import StartError
+from waystation.errors import NotNowError, StartError
+from waystation.folders import made_folder
 from waystation.settings import Settings
-from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
+from waystation.temporal.encryption import NoKeysCodec, encrypting_data_converter, encryption_codec
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter, is_inline
-from waystation.temporal.storage import FolderStorageDriver
+from waystation.temporal.storage import FolderStorageDriver, ReachedDriver
+
+logger = logging.getLogger(__name__)
+
+NO_SUCH_BUCKET: Final = 404
+_CHECK_TIMEOUT_SECONDS: Final = 2.0
+_NOBODY_THERE: Final = ("tcp connect error", "dns error", "timed out")
+"""What Temporal's library says where the network ends, and not TLS."""
 
 
 async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool = False) -> Client:
@@ -21,17 +34,61 @@ async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool =
     With ``lazy`` it connects at its first call, so that a process can start while Temporal is down.
 
     Raises:
-        StartError: Temporal can't be reached; never with ``lazy``.
+        StartError: A setting can't be used, or Temporal refuses it. With ``lazy`` only if Temporal answers.
+        NotNowError: Temporal can't be reached; never with ``lazy``.
     """
-    config: dict[str, Any] = {"target_host": "127.0.0.1:7233", **ClientConfig.load_client_connect_config()}
+    config: dict[str, Any] = {"target_host": "127.0.0.1:7233", **_temporal_settings()}
     config["data_converter"] = await data_converter(settings, resources)
     try:
-        return await Client.connect(**config, lazy=lazy)
+        client = await Client.connect(**config, lazy=lazy)
+    except ValueError as error:
+        raise _unusable(error) from error
     except RuntimeError as error:
-        where = config["target_host"]
-        raise StartError(
-            f"Temporal can't be reached at {where}; set TEMPORAL_ADDRESS, or start it. ({error})"
-        ) from error
+        raise _not_reached(config, error) from error
+    await _check_namespace(client, config["target_host"])
+    return client
+
+
+def _temporal_settings() -> Mapping[str, Any]:
+    try:
+        return ClientConfig.load_client_connect_config()
+    except Exception as error:  # a broken file, a missing certificate: the library raises what it likes
+        raise _unusable(error) from error
+
+
+def _unusable(error: Exception) -> StartError:
+    # The first line alone: the others may quote the file, which may hold a key.
+    why = str(error).partition("\n")[0]
+    return StartError(f"Temporal's settings (TEMPORAL_…, or its configuration file) can't be used: {why}")
+
+
+def _not_reached(config: Mapping[str, Any], error: RuntimeError) -> StartError:
+    where, why = config["target_host"], str(error)
+    if config.get("tls") and not any(words in why for words in _NOBODY_THERE):
+        return StartError(
+            f"no TLS connection to Temporal at {where}; check TEMPORAL_TLS and the files of "
+            f"TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH. ({why})"
+        )
+    return NotNowError(f"Temporal can't be reached at {where}; set TEMPORAL_ADDRESS, or start it. ({why})")
+
+
+async def _check_namespace(client: Client, where: str) -> None:
+    """Raises ``StartError`` if Temporal says that there is no such namespace, or that we may not use it."""
+    described = DescribeNamespaceRequest(namespace=client.namespace)
+    try:
+        await asyncio.wait_for(client.workflow_service.describe_namespace(described), _CHECK_TIMEOUT_SECONDS)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise StartError(
+                f"Temporal at {where} has no namespace '{client.namespace}'; create it, or set "
+                "TEMPORAL_NAMESPACE."
+            ) from error
+        if error.status == RPCStatusCode.UNAUTHENTICATED:
+            raise StartError(
+                f"Temporal at {where} refuses this process; check TEMPORAL_API_KEY, or the certificate."
+            ) from error
+    except (RuntimeError, TimeoutError):  # a lazy client that reaches nobody
+        return
 
 
 async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataConverter:
@@ -41,13 +98,17 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
 
     Raises:
         EncryptionKeyError: A key can't be used.
+        StartError: The payload storage can't be used.
     """
-    converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
+    converter = DataConverter(
+        payload_converter_class=SharedPydanticPayloadConverter, payload_codec=NoKeysCodec()
+    )
     if keys := settings.encryption_keys:
         converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
-    driver = await _storage_driver(settings, resources)
-    if driver is None:
+    stored = await _storage_driver(settings, resources)
+    if stored is None:
         return converter
+    driver = ReachedDriver(stored)
     return dataclasses.replace(
         converter,
         external_storage=ExternalStorage(
@@ -62,13 +123,14 @@ async def _storage_driver(settings: Settings, resources: AsyncExitStack) -> Stor
     if settings.storage_s3_bucket:
         return await _s3_driver(settings.storage_s3_bucket, resources)
     if settings.storage_dir:
-        return FolderStorageDriver(settings.storage_dir)
+        return FolderStorageDriver(made_folder(settings.storage_dir, "WAYSTATION_STORAGE_DIR"))
     return None
 
 
 async def _s3_driver(bucket: str, resources: AsyncExitStack) -> StorageDriver:
     try:
         import aioboto3
+        import botocore.exceptions as s3_errors
         from temporalio.contrib.aws.s3driver import S3StorageDriver
         from temporalio.contrib.aws.s3driver.aioboto3 import new_aioboto3_client
     except ImportError as error:
@@ -76,5 +138,18 @@ async def _s3_driver(bucket: str, resources: AsyncExitStack) -> StorageDriver:
             "WAYSTATION_STORAGE_S3_BUCKET is set but its library is missing: pip install 'waystation[s3]'"
         ) from error
     session: Any = aioboto3.Session()
-    client = await resources.enter_async_context(session.client("s3"))
+    try:
+        client = await resources.enter_async_context(session.client("s3"))
+        await client.head_bucket(Bucket=bucket)
+    except s3_errors.ClientError as error:
+        # Whoever may not ask for the bucket may still read and write what is in it.
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NO_SUCH_BUCKET:
+            raise StartError(
+                f"WAYSTATION_STORAGE_S3_BUCKET: there is no bucket '{bucket}'; create it, or check the name, "
+                "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL."
+            ) from error
+    except (s3_errors.ConnectionError, s3_errors.HTTPClientError) as error:
+        logger.warning("The bucket '%s' can't be reached at the moment (%s)", bucket, type(error).__name__)
+    except (s3_errors.BotoCoreError, ValueError) as error:
+        raise StartError(f"WAYSTATION_STORAGE_S3_BUCKET: the bucket can't be used ({error}).") from error
     return S3StorageDriver(client=new_aioboto3_client(client), bucket=bucket)

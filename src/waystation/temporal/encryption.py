@@ -152,6 +152,29 @@ class EncryptionCodec(PayloadCodec):
         return Payload.FromString(plain)
 
 
+class NoKeysCodec(PayloadCodec):
+    """For processes without keys: passes what is in clear through, and says what is missing for the rest."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Returns the payloads as they are."""
+        return [*payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Returns the payloads as they are.
+
+        Raises:
+            PayloadDecryptionError: One of them is encrypted.
+        """
+        for payload in payloads:
+            if payload.metadata.get(_ENCODING_FIELD) == ENCODING:
+                key_id = payload.metadata.get(_KEY_ID_FIELD, b"").decode("ascii", "replace")
+                raise PayloadDecryptionError(
+                    f"a payload was encrypted with key {key_id!r}, and this process has no keys; set "
+                    "WAYSTATION_ENCRYPTION_KEYS as for the other processes"
+                )
+        return [*payloads]
+
+
 class MarkingCodec(PayloadCodec):
     """Decrypts as another codec does, and marks what it can't instead of raising.
 

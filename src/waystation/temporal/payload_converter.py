@@ -1,15 +1,20 @@
-"""How models become Temporal payloads and back, in every process."""
+"""How models become Temporal payloads and back, in every process.
+
+While one version replaces another, processes of both talk to each other, so what is new in a message is left
+out by a version that doesn't know it. Only what starts a workflow is read as a whole or not at all: an
+unknown term of a mandate may be a limit. (HTTP is stricter: ``Frozen`` refuses unknown fields there.)
+"""
 
 from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
-from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter, PydanticPayloadConverter
 from temporalio.exceptions import ApplicationError
 
 from waystation.errors import WaystationError
@@ -31,9 +36,32 @@ class PayloadDecryptionError(WaystationError, RuntimeError):
     """A payload cannot be decrypted: its key is not known here, or its bytes were changed."""
 
 
+_adapter = cache(TypeAdapter)
+
+
+class _ForgivingJson(PydanticJSONPlainPayloadConverter):
+    """Reads JSON without the fields that this version doesn't know, at any depth."""
+
+    def from_payload(self, payload: Payload, type_hint: Any = None) -> Any:
+        if type_hint is None or _is_start(type_hint):
+            return super().from_payload(payload, type_hint)
+        try:
+            adapter = _adapter(type_hint)
+        except TypeError:  # no key of a cache
+            adapter = TypeAdapter(type_hint)
+        return adapter.validate_json(payload.data, extra="ignore")
+
+
 @cache
 def _made_once() -> PydanticPayloadConverter:
-    return PydanticPayloadConverter()
+    made = PydanticPayloadConverter()
+    forgiving = _ForgivingJson()
+    made.converters = {**made.converters, forgiving.encoding.encode(): forgiving}
+    return made
+
+
+def _is_start(type_hint: object) -> bool:
+    return isinstance(type_hint, type) and issubclass(type_hint, WorkflowStart)
 
 
 class SharedPydanticPayloadConverter(PydanticPayloadConverter):
@@ -82,7 +110,7 @@ def _refused_start(
     that of a run that goes on from an earlier one: another version of this code can read it.
     """
     [model] = type_hints if type_hints and len(type_hints) == 1 else [None]
-    if not (isinstance(model, type) and issubclass(model, WorkflowStart)):
+    if model is None or not _is_start(model):
         return None
     if _carries_on(payloads, model):
         return None

@@ -26,9 +26,43 @@ from temporalio.converter import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from waystation.errors import WaystationError
 from waystation.temporal.retention import MIN_RETENTION_HOURS
 
 _ORPHANS = "unassigned"
+
+
+class PayloadsUnavailableError(WaystationError):
+    """Stored payloads can't be written or read at the moment; the same again may work."""
+
+
+class ReachedDriver(StorageDriver):
+    """Any driver, whose failures are all ``PayloadsUnavailableError``: callers tell them from bugs."""
+
+    def __init__(self, driver: StorageDriver) -> None:
+        self._driver = driver
+
+    def name(self) -> str:
+        return self._driver.name()
+
+    def type(self) -> str:
+        return self._driver.type()
+
+    async def store(
+        self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
+    ) -> list[StorageDriverClaim]:
+        try:
+            return await self._driver.store(context, payloads)
+        except Exception as error:
+            raise PayloadsUnavailableError(f"A payload can't be stored: {type(error).__name__}") from error
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        try:
+            return await self._driver.retrieve(context, claims)
+        except Exception as error:
+            raise PayloadsUnavailableError(f"A payload can't be read: {type(error).__name__}") from error
 
 
 class FolderStorageDriver(StorageDriver):

@@ -21,14 +21,18 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from api.errors import Problem, Unavailable, UnknownSession, refusal
+from api.errors import Problem, TooMany, Unavailable, UnknownSession, refusal
+from api.gateways import sessions
 from api.gateways.calls import Calls, ask_unless_ended, execute_update
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import WORDING as SESSION_WORDING
 from api.gateways.sessions import Gateway
-from tests.support import ROOT
+from tests.support import ROOT, eventually
+from waystation.models.events import Actor, Role
+from waystation.models.sessions import SendMessage
 from waystation.temporal import names
 from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
+from waystation.temporal.storage import PayloadsUnavailableError
 
 TIMEOUT_SECONDS = 1.0
 
@@ -157,6 +161,7 @@ async def test_a_run_that_continued_as_new_while_it_was_asked_is_no_end(
         (WorkflowUpdateFailedError(ApplicationError("words", type="UnprocessedUpdate")), True),
         (RPCError("The limit on the total number of …", RPCStatusCode.FAILED_PRECONDITION, b""), True),
         (RPCError("workflow task failure", RPCStatusCode.FAILED_PRECONDITION, b""), True),
+        (RPCError("workflow update was aborted by closing workflow", RPCStatusCode.NOT_FOUND, b""), True),
         (WorkflowUpdateFailedError(ApplicationError("full", type=names.QUEUE_FULL)), False),
         (RPCError("no such workflow", RPCStatusCode.NOT_FOUND, b""), False),
     ],
@@ -196,6 +201,27 @@ async def test_no_word_of_temporals_own_reaches_a_client(code: RPCStatusCode) ->
     assert told.value.headers().get("Retry-After") or told.value.status in (404, 422)
 
 
+async def test_a_session_that_continues_as_new_is_not_unknown() -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise RPCError("workflow update was aborted by closing workflow", RPCStatusCode.NOT_FOUND, b"")
+
+    with pytest.raises(Unavailable):
+        await calls.guarded("s", fail)
+
+
+async def test_a_payload_storage_out_of_reach_is_no_bug_and_can_be_tried_again() -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise PayloadsUnavailableError("A payload can't be stored: OSError")
+
+    with pytest.raises(Unavailable) as told:
+        await calls.guarded("s", fail)
+    assert told.value.code == "unavailable"
+
+
 @pytest.mark.parametrize("kind", ["UnprocessedUpdate", "AcceptedUpdateCompletedWorkflow", "", None])
 async def test_a_failure_that_is_no_refusal_of_a_workflow_can_be_tried_again(kind: str | None) -> None:
     calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
@@ -206,6 +232,34 @@ async def test_a_failure_that_is_no_refusal_of_a_workflow_can_be_tried_again(kin
     with pytest.raises(Unavailable) as told:
         await calls.guarded("s", fail)
     assert (told.value.code, _TEMPORALS_WORDS in told.value.detail) == ("busy", False)
+    assert told.value.extra == {"carried_out": "no" if kind == "UnprocessedUpdate" else "unknown"}
+
+
+FAILURES: list[tuple[Exception, str]] = [
+    (TimeoutError(), "unknown"),
+    (WorkflowUpdateRPCTimeoutOrCancelledError(), "unknown"),
+    (RPCError("limit", RPCStatusCode.FAILED_PRECONDITION, b""), "no"),
+    (RPCError("full", RPCStatusCode.RESOURCE_EXHAUSTED, b""), "unknown"),
+    (RPCError("late", RPCStatusCode.DEADLINE_EXCEEDED, b""), "unknown"),
+    (RPCError("gone", RPCStatusCode.UNAVAILABLE, b""), "unknown"),
+    (RuntimeError("Failed client connect"), "no"),
+]
+
+
+@pytest.mark.parametrize(("error", "carried_out"), FAILURES, ids=lambda one: getattr(one, "args", one))
+@pytest.mark.parametrize("looks", [False, True])
+async def test_each_answer_that_is_missing_says_what_may_have_been_done(
+    error: Exception, carried_out: str, looks: bool
+) -> None:
+    calls = Calls(None, TIMEOUT_SECONDS, names.SESSION_WORKFLOW, SESSION_WORDING)  # type: ignore[arg-type]
+
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(Unavailable) as told:
+        await calls.guarded("s", fail, looks=looks)
+    assert told.value.body()["carried_out"] == ("no" if looks else carried_out)
+    assert ("may have been carried out" in told.value.detail) == (not looks and carried_out == "unknown")
 
 
 def test_every_refusal_of_a_session_or_a_decision_has_a_code() -> None:
@@ -244,3 +298,32 @@ async def test_an_update_that_is_dropped_every_time_fails(temporal: TemporalClie
     with pytest.raises((RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)):
         await poke(temporal, stumbles=1_000)
     assert 1 < Stumbling.attempts <= MAX_UPDATE_ATTEMPTS
+
+
+async def test_a_session_whose_queue_is_full_is_not_asked_by_everybody_who_presses_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each refusal costs the session a task: with enough clients it would do nothing else."""
+    monkeypatch.setattr(sessions, "FULL_FOR_SECONDS", 0.2)
+    gateway = Gateway(await TemporalClient.connect("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
+    asked: list[str] = []
+
+    async def refuse(handle: WorkflowHandle[object, object], *_: object, **__: object) -> None:
+        asked.append(handle.id)
+        raise TooMany("100 turns are waiting already; try again later.", code="queue-full")
+
+    monkeypatch.setattr(gateway._calls, "update", refuse)
+    message = SendMessage(text="hi", actor=Actor(id="ada", role=Role.USER))
+
+    async def send(session_id: str) -> None:
+        with pytest.raises(TooMany, match="try again later") as told:
+            await gateway.send(session_id, message)
+        assert told.value.code == "queue-full"
+
+    for _ in range(20):
+        await send("full")
+    await send("another")
+    assert asked == ["full", "another"]
+    await eventually(lambda: not gateway._full)
+    await send("full")
+    assert asked == ["full", "another", "full"]

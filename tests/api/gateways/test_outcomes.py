@@ -45,6 +45,19 @@ async def test_a_renewed_run_is_asked_again() -> None:
     assert await outcome_of(WAITS, ask, _is_final, _found, within_seconds=60) == DONE
 
 
+async def test_who_gets_no_end_looks_ever_more_rarely() -> None:
+    """While a run is being renewed its update gives the same answer at once, however often it is asked."""
+    asked = 0
+
+    async def ask(_: PaidRequestView) -> PaidRequestView:
+        nonlocal asked
+        asked += 1
+        return WAITS
+
+    assert await outcome_of(WAITS, ask, _is_final, _found, within_seconds=2) == WAITS
+    assert 2 <= asked <= 6
+
+
 async def test_what_is_final_is_not_waited_for() -> None:
     assert await outcome_of(DONE, _never, _is_final, _found, within_seconds=60) == DONE
 

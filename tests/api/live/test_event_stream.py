@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api.errors import CarriedOut, Unavailable
 from api.live import event_stream
 from api.live.event_stream import EventStream
 from tests.api.live.test_feeds import Workflow, open_feed
@@ -96,3 +97,23 @@ async def test_streams_end_with_their_feed(log: SessionLog) -> None:
         assert connection.complete
     finally:
         serving.cancel()
+
+
+async def test_a_stream_that_can_not_be_read_on_ends_and_its_client_may_resume(
+    log: SessionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed, _ = await open_feed(Workflow(log))
+    subscription = feed.subscribe(0)
+
+    async def unavailable(after: int) -> Any:
+        raise Unavailable("Temporal did not answer in time.", CarriedOut.NOTHING_TO)
+
+    monkeypatch.setattr(feed, "recent", lambda after: None)
+    monkeypatch.setattr(feed, "page", unavailable)
+    connection = Connection()
+    stream = EventStream(subscription, contextlib.AsyncExitStack(), heartbeat_seconds=15)
+    try:
+        await asyncio.wait_for(stream(SCOPE, connection.receive, connection.send), 5)
+        assert connection.complete
+    finally:
+        await feed.stop()

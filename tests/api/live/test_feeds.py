@@ -12,7 +12,7 @@ import pytest
 
 from api.errors import Invalid
 from api.live.bus import MemoryBus
-from api.live.feeds import MAX_CACHED_PAGES, Feed
+from api.live.feed import MAX_CACHED_PAGES, Feed
 from api.live.subscription import Subscription
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role

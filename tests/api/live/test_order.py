@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from api.errors import Problem
 from api.live.bus import MemoryBus
 from api.live.channels import Channel, Channels
-from api.live.feeds import Feed, Feeds
+from api.live.feed import Feed
+from api.live.feeds import Feeds
 from api.live.receipts import Settled
 from tests.api.live.test_feeds import BOT, NOW
 from tests.support import eventually

@@ -22,7 +22,8 @@ from waystation.models.refusals import (
     RefusalCode,
 )
 from waystation.models.sessions import LogReading
-from workflows.session.log import MAX_WRITERS, LogState, SessionLog
+from workflows.session.event_log import LogState
+from workflows.session.log import MAX_WRITERS, SessionLog
 
 
 class Listener:

@@ -1,6 +1,8 @@
-"""A process that is told to exit does so at once, whoever is connected, and leaves a clean log."""
+"""A process that is told to exit does so in time, whoever is connected, and leaves a clean log."""
 
 import asyncio
+import signal
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -8,12 +10,14 @@ import pytest
 
 from tests.support import eventually
 from tests.world.redis import NO_REDIS, REDIS, running_redis
-from tests.world.stack import running_stack
+from tests.world.stack import Stack, running_stack
 from tests.world.temporal import running_temporal
 from waystation.client import Session
 
 EXIT_SECONDS = 5.0
 """The docs say 3; the machine may be busy."""
+MEASURING_SECONDS = 3.0
+"""The same, beside the seconds that the docs state."""
 
 
 async def _follow(session: Session) -> None:
@@ -49,3 +53,26 @@ async def test_sigterm_ends_an_api_that_has_served_streams(
             await asyncio.gather(*following, return_exceptions=True)
         assert "Traceback" not in api.output
         assert "ERROR" not in api.output
+
+
+async def test_sigterm_ends_workers_and_agents_in_time_though_temporal_hangs(tmp_path: Path) -> None:
+    async with AsyncExitStack() as resources:
+        temporal = await resources.enter_async_context(running_temporal(tmp_path))
+        stack = resources.enter_context(Stack(tmp_path, temporal))
+        stack.run_api()
+        worker, agent = stack.run_worker(), stack.run_agent()
+        await stack.ready()
+        async with stack.client() as client:
+            session = await client.start("demo", message="tokens=4000 rate=50")
+            assert (await session.stop(wait_seconds=20)).outcome == "stopped"
+            await session.send("tokens=4000 rate=50")
+        temporal.signal(signal.SIGSTOP)
+        resources.callback(temporal.signal, signal.SIGCONT)
+        for process in (worker, agent):
+            process.signal(signal.SIGTERM)
+        began = time.monotonic()
+        await eventually(lambda: worker.ended)
+        assert time.monotonic() - began < 5 + MEASURING_SECONDS
+        await eventually(lambda: agent.ended)
+        assert time.monotonic() - began < 10 + MEASURING_SECONDS
+        assert "never retrieved" not in worker.output

@@ -14,7 +14,7 @@ from tests.workflows.purchase.test_rules import SHOP, handler, message, option, 
 from waystation.buyer.carts import Source, read_answer, read_answer_or_order
 from waystation.protocols import acp
 from waystation.rfc3339 import parse_rfc3339
-from workflows.purchase import rules
+from workflows.purchase import carts, rules
 from workflows.purchase.charges import order_in
 
 SOURCE = Source(SHOP, SHOP)
@@ -101,7 +101,7 @@ HOW = st.sampled_from(["remove", "replace", "add"])
     st.lists(st.tuples(st.sampled_from(SHOWN), JUNK, HOW), min_size=1, max_size=4, unique_by=lambda t: t[0])
 )
 def test_what_is_only_shown_never_changes_what_is_paid(changes: list[tuple[Any, Any, str]]) -> None:
-    honest = rules.check_cart(request(), read_answer(json.dumps(FULL), SOURCE))
+    honest = carts.check_cart(request(), read_answer(json.dumps(FULL), SOURCE))
     document = FULL
     for at, junk, how in changes:
         try:
@@ -109,7 +109,7 @@ def test_what_is_only_shown_never_changes_what_is_paid(changes: list[tuple[Any, 
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change has taken the place away
     read = read_answer(json.dumps(document), SOURCE)
-    payable = rules.check_cart(request(), read)
+    payable = carts.check_cart(request(), read)
     assert (payable.total, payable.payee, payable.handler) == (honest.total, honest.payee, honest.handler)
     assert rules.next_preparation(request(), read).step == "ready"
 

@@ -99,6 +99,20 @@ async def test_a_charge_that_is_still_owed_buys_nothing_dearer_either(
     assert (again.status_code, again.json()["size"]) == (200, "small")
 
 
+async def test_what_was_paid_and_answered_is_given_again_to_dearer_requests_and_nothing_else_is(
+    payer: Payer, seller: EvmSeller
+) -> None:
+    sell(seller, by_header)
+    bought = await payer.client.get("/thing", headers={"x-size": "small"})
+    assert bought.status_code == 200
+    async with seller.http() as client:
+        again = await client.get("/thing", headers={"x-size": "large"} | payer.proof())
+    assert (again.status_code, again.content) == (200, bought.content)
+    assert again.json()["size"] == "small"
+    assert seller.runs["thing"] == 1
+    assert [transfer.amount for transfer in await seller.chain.transfers()] == [SMALL]
+
+
 async def test_whoever_was_charged_is_served_though_the_price_has_changed_since(
     payer: Payer, seller: EvmSeller
 ) -> None:

@@ -58,18 +58,20 @@ class Prober(Acting):
                 done.wait(PROBE_EVERY_SECONDS)
                 lag = time.monotonic() - began - PROBE_EVERY_SECONDS
                 began, status = time.monotonic(), None
+                waited = self.world.seconds_without_processor(process)
                 try:
                     status = http.get(f"http://127.0.0.1:{port}/health").status_code
                 except httpx.HTTPError as error:
                     status = type(error).__name__
                 seconds = time.monotonic() - began
+                starved = self.world.seconds_without_processor(process) - waited
                 answered += status == 200
                 if status != 200 or seconds > SLOW_SECONDS:
                     self.note(
                         "slow_health",
                         process=process,
                         seconds=round(seconds, 3),
-                        lag=round(lag, 3),
+                        lag=round(max(lag, starved), 3),
                         status=status,
                     )
         self.note("health", process=process, answered=answered)

@@ -53,6 +53,8 @@ class Attempt:
         self.refused: list[dict[str, Any]] = []
         self.stopped = asyncio.Event()
         self.steers: dict[str, dict[str, Any]] = {}
+        self.open = False
+        """Whether the writer was opened on this connection, and what was kept has been sent."""
         self._numbers = itertools.count(1)
         self._messages = itertools.count(1)
         self.written = 0
@@ -84,13 +86,17 @@ class Attempt:
         self.kept += numbered
         if numbered:
             self.written = numbered[-1]["n"]
-        await self._socket.send({"op": "write", "writer": self.wire_name, "items": numbered, "flush": flush})
+        if self.open:  # else it is kept, and goes out in its order
+            await self._socket.send(
+                {"op": "write", "writer": self.wire_name, "items": numbered, "flush": flush}
+            )
 
     async def flush(self) -> None:
         """Waits until everything written is recorded or refused."""
         if self.stopped.is_set():
             raise Stopped
-        await self._socket.send({"op": "write", "writer": self.wire_name, "items": [], "flush": True})
+        if self.open:
+            await self._socket.send({"op": "write", "writer": self.wire_name, "items": [], "flush": True})
         async with self.settled, asyncio.timeout(FLUSH_SECONDS):
             await self.settled.wait_for(lambda: self.acknowledged >= self.written or self.stopped.is_set())
         if self.stopped.is_set():
@@ -98,6 +104,11 @@ class Attempt:
 
     async def hear(self, frame: dict[str, Any]) -> None:
         match frame["op"]:
+            case "opened":
+                self.open = True
+                await self._socket.send(
+                    {"op": "write", "writer": self.wire_name, "items": self.kept, "flush": True}
+                )
             case "ack":
                 self.acknowledged = max(self.acknowledged, frame["n"])
                 self.kept = [item for item in self.kept if item["n"] > frame["n"]]
@@ -167,7 +178,7 @@ class Attempt:
                 "data": {"offset": offset, "text": text},
             }
             await self.write(item)
-            if chance and chance.random() < 0.1:  # a repeat, as after a lost connection
+            if chance and self.open and chance.random() < 0.1:  # a repeat, as after a lost connection
                 await self._socket.send({"op": "write", "writer": self.wire_name, "items": self.kept})
             if chance and chance.random() < 0.05:  # text beyond what there is: must be refused
                 await self.write({**item, "data": {"offset": offset + 10_000, "text": "gap"}})
@@ -214,17 +225,16 @@ class Socket:
                             if attempt := self._attempts.get(frame.get("writer")):
                                 await attempt.hear(frame)
             self._connection = None
+            for attempt in self._attempts.values():
+                attempt.open = False
             await asyncio.sleep(pause * random.uniform(1, 1.3))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def open(self, attempt: Attempt) -> None:
-        """Opens its writer, and sends again what was not settled."""
+        """Opens its writer; once it is, what was not settled is sent again."""
         self._attempts[attempt.wire_name] = attempt
+        attempt.open = False
         await self.send(attempt.opening)
-        if attempt.kept:
-            await self.send(
-                {"op": "write", "writer": attempt.wire_name, "items": attempt.kept, "flush": True}
-            )
 
     async def close(self, attempt: Attempt) -> None:
         self._attempts.pop(attempt.wire_name, None)

@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from activities.contract import CommitFor, ReleaseFor, ReserveFor
 from activities.mandates import MandateActivities
@@ -67,7 +67,8 @@ def worker_for(client: Client, queue: str, **options: Any) -> Worker:
         task_queue=queue,
         workflows=[Mandate],
         activities=[activities.holder_is_running, ProofActivities(TRUSTING).check_proof],
-        **{"workflow_runner": WORKFLOW_RUNNER, **options},
+        workflow_runner=WORKFLOW_RUNNER,
+        **options,
     )
 
 
@@ -196,7 +197,7 @@ async def test_a_long_life_is_renewed_and_nothing_is_forgotten(
 ) -> None:
     monkeypatch.setattr(mandate_module, "MAX_EVENTS_BEFORE_ROLLOVER", 60)
     name = f"mandates-{uuid.uuid4()}"
-    async with worker_for(temporal, name, workflow_runner=UnsandboxedWorkflowRunner()):
+    async with worker_for(temporal, name):
         handle = await start(temporal, name)
         first_run = (await handle.describe()).run_id
         for number in range(30):

@@ -13,10 +13,10 @@ from temporalio.worker import Replayer
 
 from tests.buyer.bench import AGENT, API, USDC, Bench, has_credential, times, usd
 from tests.workflows.paid_request.record_histories import SCENES
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.buyer.payer import Payer
 from waystation.models.decisions import Approve
 from waystation.models.money import Money
-from worker import WORKFLOW_RUNNER
 from workflows.allowance import Allowance
 from workflows.paid_request import PaidRequest
 
@@ -32,7 +32,7 @@ async def test_recorded_histories_replay(path: Path) -> None:
     replayer = Replayer(
         workflows=[PaidRequest, Allowance],
         data_converter=pydantic_data_converter,
-        workflow_runner=WORKFLOW_RUNNER,
+        workflow_runner=SANDBOX,
     )
     await replayer.replay_workflow(history_in(path))
 
@@ -51,7 +51,7 @@ async def test_histories_replay(tmp_path: Path, temporal: Client, cached: int) -
     replayer = Replayer(
         workflows=[PaidRequest, Allowance],
         data_converter=bench.temporal.data_converter,
-        workflow_runner=WORKFLOW_RUNNER,
+        workflow_runner=SANDBOX,
     )
     for workflow_id in ids:
         history: Any = await temporal.get_workflow_handle(workflow_id).fetch_history()

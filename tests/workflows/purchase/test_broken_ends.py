@@ -6,7 +6,6 @@ import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 from activities.contract import MANDATE_REFUSED, CommitFor, PurchaseNote, Told
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
@@ -29,7 +28,7 @@ async def test_a_purchase_whose_undoing_breaks_is_ended_and_its_room_given_back(
     encrypted: Client, seller: ScriptedSeller, processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PurchaseCheckout, "cancel", broken)
-    async with working(encrypted, processor, workflow_runner=UnsandboxedWorkflowRunner()) as queue:
+    async with working(encrypted, processor) as queue:
         bought = await Buyer(encrypted, queue, seller.origin).buy()
         await bought.until("awaiting_approval")
         await bought.handle.signal(Purchase.reject, Reject(approver="alice"))
@@ -43,7 +42,7 @@ async def test_a_purchase_whose_token_cannot_be_settled_counts_as_spent(
     encrypted: Client, seller: ScriptedSeller, processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PurchaseTokens, "retire", broken)
-    async with working(encrypted, processor, workflow_runner=UnsandboxedWorkflowRunner()) as queue:
+    async with working(encrypted, processor) as queue:
         declining = {**AUTO, "payment_methods": ["pm_card_chargeDeclined"]}
         bought = await Buyer(encrypted, queue, seller.origin).buy(terms=declining, revision_timeout_seconds=0)
         view = await bought.outcome()

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from temporalio import workflow
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, ChildWorkflowError
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Replayer, Worker
 from temporalio.workflow import ParentClosePolicy
 
 from tests.docs.support import blocks, page
@@ -22,6 +22,7 @@ from tests.workflows.purchase.test_loop import AUTO, TOTAL, nothing_happened, pa
 from tests.workflows.purchase.test_time import working
 from tests.workflows.purchase.town import Town
 from tests.world.sandbox import Processor
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.base import Frozen
 from waystation.models.purchases import BuyStart, Charge, PurchaseView, Revise
 from waystation.temporal.messages import BUY
@@ -63,8 +64,7 @@ Started = WorkflowHandle[Any, PurchaseView]
 async def parents(encrypted: Client) -> AsyncIterator[str]:
     """The queue of a worker that knows the parent and nothing of ours."""
     queue = f"parents-{uuid.uuid4()}"
-    runner = UnsandboxedWorkflowRunner()
-    async with Worker(encrypted, task_queue=queue, workflows=[Parent], workflow_runner=runner):
+    async with Worker(encrypted, task_queue=queue, workflows=[Parent], workflow_runner=WORKFLOW_RUNNER):
         yield queue
 
 
@@ -222,7 +222,7 @@ async def test_a_purchase_that_was_renewed_reports_too_and_only_once(
     encrypted: Client, seller: ScriptedSeller, parents: str, processor: Processor, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(purchase_module, "MAX_EVENTS_BEFORE_ROLLOVER", 30)
-    async with working(encrypted, processor, workflow_runner=UnsandboxedWorkflowRunner()) as queue:
+    async with working(encrypted, processor) as queue:
         parent, bought = await send_out(Buyer(encrypted, queue, seller.origin), parents)
         first = (await bought.handle.describe()).run_id
 
@@ -256,7 +256,7 @@ async def test_what_was_just_bought_replays(buyer: Buyer, parents: str, encrypte
     replayer = Replayer(
         workflows=[Buy, Purchase],
         data_converter=encrypted.data_converter,
-        workflow_runner=WORKFLOW_RUNNER,
+        workflow_runner=SANDBOX,
     )
     for workflow_id in (bought.id, f"{bought.id}-buy"):
         await replayer.replay_workflow(await encrypted.get_workflow_handle(workflow_id).fetch_history())

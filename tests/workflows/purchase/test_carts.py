@@ -14,6 +14,7 @@ from tests.workflows.purchase.test_rules import (
     handler,
     line,
     message,
+    option,
     refused,
     request,
     session,
@@ -21,12 +22,12 @@ from tests.workflows.purchase.test_rules import (
 from waystation.buyer.carts import Source, read_answer
 from waystation.protocols import acp
 from waystation.protocols.acp.totals import problems_of_totals
-from workflows.purchase import rules
+from workflows.purchase import carts, rules
 from workflows.purchase.rules import PurchaseRefusal
 
 
 def priced(**changes: Any) -> int:
-    return rules.check_cart(request(), answer(**changes)).total.amount
+    return carts.check_cart(request(), answer(**changes)).total.amount
 
 
 GIFT = {**line("sticker", 1, 0), "id": "li_gift"}
@@ -155,16 +156,16 @@ def test_an_option_that_is_not_offered_has_no_price() -> None:
 def test_only_a_known_handler_at_our_processor_is_paid(changes: dict[str, Any]) -> None:
     foreign = {"payment": {"handlers": [{**handler("account_elsewhere"), **changes}]}}
     with pytest.raises(PurchaseRefusal, match="Stripe") as caught:
-        rules.check_cart(request(), answer(capabilities=foreign))
+        carts.check_cart(request(), answer(capabilities=foreign))
     assert caught.value.rule == "no_payment_handler"
     both = {"payment": {"handlers": [{**handler("elsewhere"), **changes, "id": "first"}, handler()]}}
-    assert rules.check_cart(request(), answer(capabilities=both)).handler == "card_tokenized"
+    assert carts.check_cart(request(), answer(capabilities=both)).handler == "card_tokenized"
 
 
 def test_what_the_seller_offers_instead_is_told() -> None:
     foreign = {"payment": {"handlers": [{**handler(), "psp": "adyen"}]}}
     with pytest.raises(PurchaseRefusal, match=r"dev\.acp\.tokenized\.card by adyen"):
-        rules.check_cart(request(), answer(capabilities=foreign))
+        carts.check_cart(request(), answer(capabilities=foreign))
 
 
 # Messages
@@ -200,7 +201,43 @@ def test_a_quote_whose_end_cannot_be_read_is_not_taken_for_endless() -> None:
 
 
 def test_parts_do_not_change_what_is_bought() -> None:
-    payable = rules.check_cart(request(), answer(line_items=[line("mug", 2, 900), PART], totals=PLAIN))
+    payable = carts.check_cart(request(), answer(line_items=[line("mug", 2, 900), PART], totals=PLAIN))
     assert payable.item_ids == ("mug",)
-    gift = rules.check_cart(request(), answer(line_items=[line("mug", 2, 900), GIFT], totals=PLAIN))
+    gift = carts.check_cart(request(), answer(line_items=[line("mug", 2, 900), GIFT], totals=PLAIN))
     assert gift.item_ids == ("mug", "sticker")
+
+
+# Where it goes
+
+HOME = {"name": "A", "line_one": "1", "city": "B", "state": "C", "country": "US", "postal_code": "1"}
+ASKED = {"name": "A", "address": HOME}
+PLACES = {"pickup": {"location": {"name": "Shop", "address": HOME}}}
+
+
+def chosen(*types: str) -> dict[str, Any]:
+    """A cart with these ways of getting the goods."""
+    return {
+        "fulfillment_options": [option(f"way_{kind}", 500, kind) | PLACES.get(kind, {}) for kind in types],
+        "selected_fulfillment_options": [
+            {"type": kind, "option_id": f"way_{kind}", "item_ids": ["mug"]} for kind in types
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({**chosen("shipping"), "fulfillment_details": ASKED}, ("US", True)),
+        (chosen("shipping"), (None, True)),
+        ({**chosen("shipping"), "fulfillment_details": {"name": "A"}}, (None, True)),
+        (chosen("local_delivery"), (None, True)),
+        (chosen("digital", "shipping"), (None, True)),
+        ({**chosen(), "totals": amounts(items_base_amount=1800, total=1800)}, (None, True)),
+        (chosen("digital"), (None, False)),
+        (chosen("digital", "pickup"), (None, False)),
+    ],
+)
+def test_where_it_goes_is_what_the_cart_says(changes: dict[str, Any], where: tuple[str | None, bool]) -> None:
+    wanted = request(fulfillment_details=ASKED)
+    payable = carts.check_cart(wanted, answer(**changes))
+    assert (payable.ship_to_country, payable.is_sent) == where

@@ -493,6 +493,21 @@ async def test_the_mandates_rules_hold_for_the_sellers_total(
     await nothing_happened(bought, processor)
 
 
+async def test_a_cart_that_does_not_say_where_it_goes_is_not_paid_where_the_country_matters(
+    buyer: Buyer, seller: ScriptedSeller, processor: Processor
+) -> None:
+    """The request has an address in the United States: that is no word of the seller's."""
+    for step in ("create", "update", "read"):
+        seller.twists[step] = lambda session: {**session, "fulfillment_details": None}
+    only_us = [{"type": "ship_to_countries", "countries": ["US"]}]
+    bought = await buyer.buy(terms={**AUTO, "constraints": only_us})
+    view = await bought.outcome()
+    assert view.refusal is not None
+    assert (view.status, view.refusal.rule, view.approval) == ("refused", "country_not_allowed", None)
+    assert "the seller's cart doesn't say where this goes" in view.refusal.message
+    await nothing_happened(bought, processor)
+
+
 async def test_a_revision_is_held_to_the_mandates_items_though_the_price_is_the_same(
     buyer: Buyer, seller: ScriptedSeller, processor: Processor
 ) -> None:

@@ -8,7 +8,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.workflows.purchase.support import Buyer
-from worker import WORKFLOW_RUNNER
+from tests.world.workflow_sandbox import SANDBOX
 from workflows.mandate import Mandate
 from workflows.purchase import Buy, Purchase
 
@@ -24,7 +24,7 @@ async def test_recorded_histories_replay(path: Path) -> None:
     replayer = Replayer(
         workflows=[Mandate, Purchase, Buy],
         data_converter=pydantic_data_converter,
-        workflow_runner=WORKFLOW_RUNNER,
+        workflow_runner=SANDBOX,
     )
     await replayer.replay_workflow(history_in(path))
 
@@ -40,7 +40,7 @@ async def test_what_was_just_run_replays(buyer: Buyer, encrypted: Client) -> Non
     replayer = Replayer(
         workflows=[Mandate, Purchase],
         data_converter=encrypted.data_converter,
-        workflow_runner=WORKFLOW_RUNNER,
+        workflow_runner=SANDBOX,
     )
     for handle in (bought.handle, bought.mandate):
         await replayer.replay_workflow(await handle.fetch_history())

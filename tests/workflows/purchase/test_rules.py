@@ -24,7 +24,7 @@ from waystation.models.purchases import (
     PurchaseStatus,
 )
 from waystation.protocols import acp
-from workflows.purchase import rules
+from workflows.purchase import carts, rules
 from workflows.purchase.rules import (
     FINAL_STATUSES,
     TRANSITIONS,
@@ -109,7 +109,7 @@ def answer(**changes: Any) -> CheckoutAnswer:
 
 def refused(**changes: Any) -> str:
     with pytest.raises(PurchaseRefusal) as caught:
-        rules.check_cart(request(), answer(**changes))
+        carts.check_cart(request(), answer(**changes))
     return caught.value.rule
 
 
@@ -179,7 +179,7 @@ def test_nobody_outside_the_mandate_is_contacted(changes: dict[str, Any], rule: 
 
 
 def test_a_right_cart_gives_its_total() -> None:
-    assert rules.check_cart(request(), answer()).total == Money(amount=2480, currency="usd")
+    assert carts.check_cart(request(), answer()).total == Money(amount=2480, currency="usd")
 
 
 def test_a_wrong_cart_is_refused_by_rule() -> None:
@@ -198,14 +198,14 @@ def test_a_wrong_cart_is_refused_by_rule() -> None:
 
 def test_the_checkout_and_the_payee_are_pinned() -> None:
     first = answer().cart
-    rules.check_same_deal(None, first)
-    rules.check_same_deal(first, first)
+    carts.check_same_deal(None, first)
+    carts.check_same_deal(first, first)
     for changed, rule in (
         (answer(id="cs_2"), "checkout_changed"),
         (answer(capabilities={"payment": {"handlers": [handler("profile_thief")]}}), "payee_changed"),
     ):
         with pytest.raises(PurchaseRefusal) as caught:
-            rules.check_same_deal(first, changed.cart)
+            carts.check_same_deal(first, changed.cart)
         assert caught.value.rule == rule
 
 
@@ -235,17 +235,17 @@ def test_the_digest_does_not_depend_on_order(random: Any) -> None:
     shuffled = {name: random.sample(value, len(value)) for name, value in many.items()}
     for one in shuffled["line_items"]:
         one["totals"] = random.sample(one["totals"], len(one["totals"]))
-    assert rules.cart_digest(answer(**many).cart) == rules.cart_digest(answer(**shuffled).cart)
+    assert carts.cart_digest(answer(**many).cart) == carts.cart_digest(answer(**shuffled).cart)
 
 
 def test_the_digest_survives_storage() -> None:
     cart = answer(fulfillment_details={"name": "Ana Ñandú", "email": "ana@example.com"}).cart
     again = Cart.model_validate_json(cart.model_dump_json())
-    assert rules.cart_digest(again) == rules.cart_digest(cart)
+    assert carts.cart_digest(again) == carts.cart_digest(cart)
 
 
 def test_the_digest_ignores_what_is_not_agreed_to() -> None:
-    plain = rules.cart_digest(answer().cart)
+    plain = carts.cart_digest(answer().cart)
     noise: list[dict[str, Any]] = [
         {"messages": [{"type": "info", "content_type": "plain", "content": "Hello"}]},
         {"updated_at": "2026-05-01T12:00:00Z"},
@@ -253,12 +253,12 @@ def test_the_digest_ignores_what_is_not_agreed_to() -> None:
         {"fulfillment_options": [option("slow", 500), option("fast", 900), option("never", 1)]},
     ]
     for changed in noise:
-        assert rules.cart_digest(answer(**changed).cart) == plain
+        assert carts.cart_digest(answer(**changed).cart) == plain
 
 
 def test_the_digest_sees_everything_that_is_agreed_to() -> None:
     address = {"name": "A", "line_one": "1", "city": "B", "state": "C", "country": "US", "postal_code": "1"}
-    seen = {rules.cart_digest(answer().cart)}
+    seen = {carts.cart_digest(answer().cart)}
     for changed in (
         {"id": "cs_2"},
         {"currency": "eur"},
@@ -273,11 +273,11 @@ def test_the_digest_sees_everything_that_is_agreed_to() -> None:
         {"fulfillment_details": {"address": {**address, "line_one": "2"}}},
         {"capabilities": {"payment": {"handlers": [handler("profile_thief")]}}},
     ):
-        digest = rules.cart_digest(answer(**changed).cart)
+        digest = carts.cart_digest(answer(**changed).cart)
         assert digest not in seen
         seen.add(digest)
     moved = read_answer(json.dumps(session()), Source("https://other.example", SHOP))
-    assert rules.cart_digest(moved.cart) not in seen
+    assert carts.cart_digest(moved.cart) not in seen
 
 
 # Preparation
@@ -403,12 +403,12 @@ def test_every_valid_session_of_the_specification_is_accepted() -> None:
         wanted = tuple(ItemWanted(id=item, quantity=quantity) for item, quantity in items.items())
         asked = request(currency=read.cart.currency).model_copy(update={"items": wanted})
         if read.handler_id is not None and read.cart.payee is not None:
-            assert rules.check_cart(asked, read).total.amount > 0, name
+            assert carts.check_cart(asked, read).total.amount > 0, name
         else:
             with pytest.raises(rules.PurchaseRefusal, match="no way to pay"):
-                rules.check_cart(asked, read)
+                carts.check_cart(asked, read)
         assert rules.next_preparation(asked, read), name
-        assert rules.cart_digest(read.cart).startswith("sha256:"), name
+        assert carts.cart_digest(read.cart).startswith("sha256:"), name
         count += 1
     assert count >= 8
 

@@ -12,7 +12,7 @@ from tests.workflows.purchase.test_rules import answer, request
 from waystation.models.base import replaced
 from waystation.models.money import Money
 from waystation.models.purchases import PaymentToken
-from workflows.purchase import PurchaseStart, rules
+from workflows.purchase import PurchaseStart, carts
 from workflows.purchase.state import (
     HeldReservation,
     PurchaseState,
@@ -28,7 +28,7 @@ TOKEN = PaymentToken(sealed="sealed:k:AAAA", fingerprint="abc", status="active")
 def checked() -> PurchaseState:
     """A purchase whose cart was checked and reserved for."""
     seen = answer()
-    payable = rules.check_cart(request(), seen)
+    payable = carts.check_cart(request(), seen)
     state = opening_state(request(), at=NOW)
     checkout = replace(state.checkout, answer=seen, digest=payable.digest, payable=payable, updates=1)
     return replace(
@@ -82,10 +82,10 @@ def test_nothing_goes_back(step_back: Callable[[PurchaseState], PurchaseState]) 
 
 
 def test_a_cart_stays_payable_only_as_it_was_checked() -> None:
-    payable = rules.check_cart(request(), answer())
-    assert rules.still_payable(payable, answer(), payable.digest) == payable
-    assert rules.still_payable(payable, answer(), "sha256:" + "0" * 64) is None
-    assert rules.still_payable(None, answer(), payable.digest) is None
+    payable = carts.check_cart(request(), answer())
+    assert carts.still_payable(payable, answer(), payable.digest) == payable
+    assert carts.still_payable(payable, answer(), "sha256:" + "0" * 64) is None
+    assert carts.still_payable(None, answer(), payable.digest) is None
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_a_cart_stays_payable_only_as_it_was_checked() -> None:
     ],
 )
 def test_a_token_serves_one_total_payee_and_checkout(changes: dict[str, Any], serves: bool) -> None:
-    payable = rules.check_cart(request(), answer())
+    payable = carts.check_cart(request(), answer())
     assert payable.buys_as(replaced(payable, **changes)) is serves

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
 from activities.registration import purchase_activities
@@ -48,13 +48,13 @@ async def working(
             verifier=TRUSTING,
             vault=VAULT,
         )
-        given = {"workflow_runner": WORKFLOW_RUNNER, **options}
         async with Worker(
             client,
             task_queue=queue,
             workflows=PURCHASE_WORKFLOWS,
             activities=[*(one for one in activities if one.__name__ not in names), *instead],
-            **given,
+            workflow_runner=WORKFLOW_RUNNER,
+            **options,
         ):
             yield queue
     await connections.close_async()
@@ -155,7 +155,7 @@ async def test_a_long_purchase_is_renewed_and_goes_on(
     encrypted: Client, seller: ScriptedSeller, processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purchase_module, "MAX_EVENTS_BEFORE_ROLLOVER", 60)
-    async with working(encrypted, processor, workflow_runner=UnsandboxedWorkflowRunner()) as queue:
+    async with working(encrypted, processor) as queue:
         buyer = Buyer(encrypted, queue, seller.origin)
         bought = await buyer.buy()
         waiting = asyncio.create_task(bought.outcome())

@@ -8,7 +8,8 @@ from pydantic import JsonValue
 from waystation.agent.turn import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
 from waystation.models.refusals import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS, RefusalCode
-from workflows.session.log import LogState, SessionLog
+from workflows.session.event_log import LogState
+from workflows.session.log import SessionLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -19,10 +19,12 @@ from waystation.models.sessions import (
     TurnAttempt,
     TurnEnded,
 )
-from workflows.session.log import LogState, SessionLog
+from workflows.session.event_log import LogState
+from workflows.session.log import SessionLog
 from workflows.session.people import People, PeopleState
 from workflows.session.purchases import Purchases, PurchasesState
-from workflows.session.turns import Identity, Turns, TurnsState
+from workflows.session.turn_state import Identity, TurnsState
+from workflows.session.turns import Turns
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USER = Actor(id="ann", role=Role.USER)

@@ -23,6 +23,7 @@ from temporalio.worker import Replayer, Worker
 
 from tests.support import anonymous, eventually
 from tests.world.temporal import TEMPORAL, TemporalServer
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import (
     MAX_PARTICIPANTS,
@@ -44,7 +45,7 @@ from waystation.models.sessions import (
 )
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
-from worker import WORKFLOW_RUNNER, WORKFLOWS, build_worker
+from worker import WORKFLOWS, build_worker
 from workflows.session import AgentSession, SessionInput
 
 ADA = Actor(id="ada", role=Role.USER)
@@ -108,9 +109,7 @@ async def _each(histories: list[WorkflowHistory]) -> AsyncIterator[WorkflowHisto
 
 
 def replayer() -> Replayer:
-    return Replayer(
-        workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=WORKFLOW_RUNNER
-    )
+    return Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=SANDBOX)
 
 
 @asynccontextmanager

@@ -1,0 +1,87 @@
+"""Lists of mandates, purchases, payments and allowances, as far as Temporal's lists know them yet."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable
+from datetime import timedelta
+from typing import TypeVar
+
+from api.auth import Principal
+from api.errors import Problem, Unavailable
+from api.gateways.calls import Calls, memo_of
+from api.gateways.visible import NotFound
+from workflows.waiting import APPROVAL, WAITS_FOR
+
+T = TypeVar("T")
+
+MAX_LISTED = 100
+LIST_TIMEOUT = timedelta(seconds=20)
+"""The limit over all pages that are read to find that many."""
+
+logger = logging.getLogger(__name__)
+
+
+class Lists:
+    """Finds ids by what the workflows' memos say."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    @staticmethod
+    async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
+        """What can be read of a list: one workflow that can't be must not take the others along.
+
+        Raises:
+            Unavailable: Not one of them answers.
+        """
+        answers = await asyncio.gather(*looks, return_exceptions=True)
+        failures = [one for one in answers if isinstance(one, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, Problem):
+                raise failure
+            logger.warning("a list leaves out what can't be read: %s", failure)
+        found = [one for one in answers if not isinstance(one, BaseException)]
+        if failures and not found and all(isinstance(one, Unavailable) for one in failures):
+            raise failures[0]  # nobody answers: that is no empty list
+        return found
+
+    async def listed_for(
+        self,
+        caller: Principal,
+        workflow: str,
+        limit: int,
+        session_id: str | None,
+        *,
+        waiting: bool = False,
+    ) -> list[str]:
+        """Returns ids, newest first, of what belongs to a session, or to those of the caller's token.
+
+        With ``waiting``, only of what waits for an approver, as far as Temporal's lists know yet.
+        """
+        further = {WAITS_FOR: APPROVAL} if waiting else {}
+        if caller.sessions is None:
+            wanted = [{"session_id": session_id}] if session_id else [{}]
+        elif session_id is not None and session_id not in caller.sessions:
+            raise NotFound(f"There is no session '{session_id}', or this token may not see it.")
+        else:
+            one_by_one = [session_id] if session_id else sorted(caller.sessions)
+            wanted = [{"session_id": one} for one in one_by_one]
+        ids = [one for filters in wanted for one in await self.listed(workflow, limit, filters | further)]
+        return ids[:limit]
+
+    async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
+        """Returns ids, newest first, of workflows whose memo holds all of ``wanted``."""
+        status = "ExecutionStatus='Running'" if WAITS_FOR in wanted else "ExecutionStatus!='ContinuedAsNew'"
+        query = f"WorkflowType='{workflow}' AND {status}"
+
+        async def call() -> list[str]:
+            found: list[str] = []
+            async for execution in self._calls.client.list_workflows(query, rpc_timeout=self._calls.timeout):
+                memo = await memo_of(execution) if wanted else {}
+                if all(memo.get(name) == value for name, value in wanted.items()):
+                    found.append(execution.id)
+                if len(found) == limit:
+                    break
+            return found
+
+        return await self._calls.guarded("", call, within=LIST_TIMEOUT, looks=True)

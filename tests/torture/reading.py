@@ -18,11 +18,14 @@ from tests.torture.faults import TERMINATE_PATIENCE_SECONDS
 from tests.torture.world import World, names
 from tests.world.keys import DECISION_KEY, TOKEN_KEY
 from tests.world.stack import KEYS
+from waystation.temporal.names import SESSION_WORKFLOW, TURN_WORKFLOW
 from worker import WORKFLOWS
 
 READ_SECONDS: Final = 40.0
 PAGE_EVENTS: Final = 1_000
 MAX_HISTORIES: Final = 150
+REPLAYED: Final = frozenset({SESSION_WORKFLOW, TURN_WORKFLOW})
+"""Types of workflows whose histories are run again."""
 
 
 async def read_final(world: World, http: httpx.AsyncClient) -> FinalState:
@@ -105,7 +108,8 @@ async def _read_histories(world: World, final: FinalState) -> None:
         history = await client.get_workflow_handle(workflow.id, run_id=workflow.run_id).fetch_history()
         name = f"{workflow.id}@{workflow.run_id}"
         final.histories[name] = json.dumps(history.to_json_dict())
-        final.replayed[name] = await _replay_failure(client, history)
+        if workflow.workflow_type in REPLAYED:
+            final.replayed[name] = await _replay_failure(client, history)
 
 
 async def _replay_failure(client: TemporalClient, history: WorkflowHistory) -> str | None:

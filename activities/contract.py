@@ -39,9 +39,11 @@ from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
     CheckoutAnswer,
+    IssueToken,
     OrderPlaced,
     PaymentToken,
     PurchaseRequest,
+    PurchaseView,
 )
 from waystation.models.trail import NoteEvents
 
@@ -280,16 +282,19 @@ class OrderRoutingCalls(Protocol):
         ...
 
 
-class IssueToken(Frozen):
-    """A token to issue for exactly one total, payee and currency, valid until a given moment."""
+class PurchaseQuestion(Frozen):
+    """Which purchase to look at."""
 
-    payment_method: str
-    payee: str
-    max_amount: Money
-    expires_at: datetime
     purchase_id: str
-    checkout_id: str
-    idempotency_key: str
+
+
+class PurchaseReadingCalls(Protocol):
+    """What a purchase says of itself."""
+
+    @activity.defn
+    async def read_purchase(self, call: PurchaseQuestion) -> PurchaseView:
+        """Returns the purchase as it stands."""
+        ...
 
 
 class TokenRef(Frozen):

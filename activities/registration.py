@@ -17,6 +17,7 @@ from activities.order_events import OrderRouting
 from activities.paid_requests import PaidRequestActivities
 from activities.payment_tokens import PaymentTokenActivities
 from activities.proofs import ProofActivities
+from activities.purchases import PurchaseReading
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials, open_credentials
 from waystation.buyer.http import PaidHttp
@@ -71,6 +72,7 @@ def purchase_activities(
         tokens.revoke_payment_token,
         PurchaseAnnouncements(client, news).announce_purchase,
         OrderRouting(client).route_order_events,
+        PurchaseReading(client).read_purchase,
     )
 
 

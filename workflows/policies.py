@@ -100,6 +100,10 @@ TOKEN_REVOKE_RETRY: Final = RetryPolicy(
 )
 """No end: whether money moved depends on the answer, and room is released only after it."""
 
+PURCHASE_READ_TIMEOUT: Final = timedelta(seconds=10)
+PURCHASE_READ_RETRY: Final = MANDATE_CALL_RETRY
+"""No end: the purchase is our own and comes back, and whoever wanted it waits for its word."""
+
 PURCHASE_NOTE_TIMEOUT: Final = timedelta(seconds=5)
 PURCHASE_NOTE_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_attempts=5

@@ -27,7 +27,8 @@ def ended_purchase(view: PurchaseView) -> PurchaseView:
     """Shows it as failed; if the seller may have a token that it can still charge, the charge as unknown."""
     if view.final:
         return view
-    ended = replaced(view, status="failed", final=True, refusal=Refusal(rule=ENDED_IN_TEMPORAL, message=_WHY))
+    refusal = Refusal(rule=ENDED_IN_TEMPORAL, message=_WHY)
+    ended = replaced(view, status="failed", final=True, waits_for_a_person=False, refusal=refusal)
     may_be_charged = view.payment_tries > 0 or view.status in _MAY_CHARGE
     known = view.charge is not None and view.charge.status in ("captured", "nothing")
     if known or not may_be_charged:

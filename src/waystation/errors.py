@@ -41,10 +41,20 @@ class ConnectionLost(WaystationError):
 class ApiError(WaystationError):
     """The API's answer was a problem (RFC 9457)."""
 
-    def __init__(self, status: int, code: str, detail: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        retry_after_seconds: float | None = None,
+        *,
+        carried_out: str | None = None,
+    ) -> None:
         super().__init__(f"{detail} ({status} {code})")
         self.status, self.code, self.detail = status, code, detail
         self.retry_after_seconds = retry_after_seconds
+        self.carried_out = carried_out
+        """Of a 503: ``no`` if nothing was done, ``unknown`` if the request may have been carried out."""
 
 
 class NotAllowed(ApiError):
@@ -68,7 +78,7 @@ class InvalidRequest(ApiError):
 
 
 class TryLater(ApiError):
-    """Too much at the same time, or Temporal can't be reached. Nothing was lost."""
+    """Too much at the same time, or nobody has answered properly; ``carried_out`` says what may be done."""
 
 
 def seconds_before_retry(error: WaystationError) -> float:
@@ -103,7 +113,9 @@ def problem(status: int, body: Mapping[str, object], retry_after: str | None = N
     """Returns the error that a problem details object stands for."""
     seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
     kind = _BY_STATUS.get(status, ApiError)
-    return kind(status, str(body.get("code", "error")), str(body.get("detail", "no detail given")), seconds)
+    code, detail = str(body.get("code", "error")), str(body.get("detail", "no detail given"))
+    said = body.get("carried_out")
+    return kind(status, code, detail, seconds, carried_out=said if isinstance(said, str) else None)
 
 
 def raise_for_problem(response: "httpx.Response") -> None:

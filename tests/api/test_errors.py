@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
 from fastapi import FastAPI
 
 from api import errors
+from api.errors import CarriedOut, Unavailable
+from waystation.errors import TryLater, problem
 
 
 async def test_a_request_that_is_cut_off_when_the_process_ends_is_told_to_try_again() -> None:
@@ -32,3 +35,12 @@ async def test_a_request_that_is_cut_off_when_the_process_ends_is_told_to_try_ag
     assert sent[0]["status"] == 503
     assert (b"retry-after", b"2") in [(name, value) for name, value in sent[0]["headers"]]  # type: ignore[attr-defined]
     assert b'"code": "unavailable"' in sent[1]["body"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("known", CarriedOut)
+def test_a_client_learns_whether_its_request_may_have_been_carried_out(known: CarriedOut) -> None:
+    said = Unavailable("Nobody answers.", known)
+    heard = problem(said.status, said.body(), "2")
+    assert isinstance(heard, TryLater)
+    assert heard.carried_out == ("unknown" if known is CarriedOut.UNKNOWN else "no")
+    assert known.value in heard.detail

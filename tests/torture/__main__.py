@@ -25,7 +25,10 @@ Result = TypeVar("Result")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.torture", description=__doc__)
-    parser.add_argument("--seed", type=int, default=int(time.strftime("%Y%m%d")), help="by default the day's")
+    today = int(time.strftime("%Y%m%d"))
+    parser.add_argument(
+        "--seed", type=int, nargs="+", default=[today], help="one or several; by default the day's"
+    )
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="sessions")
     parser.add_argument("--plan", type=Path, help="a plan to replay, instead of a seed's")
@@ -57,24 +60,40 @@ def main() -> None:
     given = arguments()
     # Nothing here measures a process's memory closely, so none need import everything again.
     Process.forks = True
-    folder = given.judge or given.folder or Path(tempfile.mkdtemp(prefix="torture-"))
+    parent = given.folder or Path(tempfile.mkdtemp(prefix="torture-"))
+    kept = True
     if given.judge:
-        evidence = Evidence.read(folder)
+        kept = report(Evidence.read(given.judge), given.judge, given)
+    elif given.plan:
+        plan = Plan.read(given.plan)
+        kept = attempt(plan, parent, given)
     else:
-        plan = Plan.read(given.plan) if given.plan else plan_of(given.profile, given.seed, given.minutes * 60)
-        folder.mkdir(parents=True, exist_ok=True)
-        evidence = until_told(run(plan, folder))
+        for seed in given.seed:
+            plan = plan_of(given.profile, seed, given.minutes * 60)
+            kept &= attempt(plan, parent / f"seed-{seed}" if len(given.seed) > 1 else parent, given)
+    sys.exit(0 if kept else 1)
+
+
+def attempt(plan: Plan, folder: Path, given: argparse.Namespace) -> bool:
+    """Runs a plan and says what came of it; returns whether every promise was kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return report(until_told(run(plan, folder)), folder, given)
+
+
+def report(evidence: Evidence, folder: Path, given: argparse.Namespace) -> bool:
+    """Says what a run has shown, and looks for a smaller plan if that is asked for."""
     judgement = judge(evidence)
     for line in lines(evidence, judgement, folder):
         say(line)
     if given.record:
         keep_result(evidence, judgement)
-    if (violated := broken(judgement)) and given.shrink:
+    violated = broken(judgement)
+    if violated and given.shrink:
         small = until_told(shrink_run(evidence.plan, violated, folder, max_runs=given.shrink))
         (folder / "smallest.json").write_text(small.to_json())
         parts = f"{len(small.actors)} actors and {len(small.faults)} faults"
         say(f"The smallest plan that fails has {parts}: {folder / 'smallest.json'}")
-    sys.exit(1 if violated else 0)
+    return not violated
 
 
 if __name__ == "__main__":

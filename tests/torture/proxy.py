@@ -65,6 +65,8 @@ class Proxy:
                 await self._pass_on(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:
+            pass  # the wire is taken down; the server would log it otherwise
         finally:
             self._open.discard(writer)
             writer.transport.abort()

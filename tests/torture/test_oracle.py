@@ -152,6 +152,9 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "refusals_are_problems": lambda: evidence(
         asked("look", 404, told={"content-type": "text/html", "retry-after": None})
     ),
+    "sockets_end_with_a_reason": lambda: evidence(
+        line("device", "socket", code=1011, reason="internal-error")
+    ),
     "no_internal_errors": lambda: evidence(asked("look", 500)),
     "flushed_text_is_there": lambda: evidence(
         line("wild-1", "flushed", turn="t1", attempt=1, said=["good", "bye"])
@@ -193,6 +196,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "steers_count_once": lambda: evidence(asked("steer", 200, id="x", answer={"outcome": "consumed"})),
     "people_are_recorded": lambda: evidence(asked("takeover", 200, answer={"seq": 9})),
     "processes_live": lambda: evidence(line("api-1", "ended", expected=False, code=1, said="Segmentation")),
+    "everything_comes_back": lambda: evidence(line("run", "never_calm", why="it has ended")),
     "sigterm_ends_in_time": lambda: evidence(line("api-1", "terminated", seconds=9.0, fault=None)),
     "health_is_quick": lambda: evidence(
         line("prober", "slow_health", process="api-1", seconds=2.0, lag=0.0, status=200)

@@ -71,10 +71,14 @@ TURN = TurnInput(session_id="s", turn_id="t1", attempt=1, agent="nobody", text="
 class Subject(NamedTuple):
     """How a workflow is started, which messages it takes, and what it answers."""
 
-    start: Any
-    """A start, or what makes a new one each time."""
+    given: Any
+    """What it is started with, or a function that makes it anew each time."""
     prefixes: tuple[str, ...]
     query: str | None
+
+    @property
+    def start(self) -> Any:
+        return self.given() if callable(self.given) else self.given
 
 
 SUBJECTS: dict[type, Subject] = {
@@ -161,7 +165,7 @@ async def test_a_workflow_answers_whatever_it_was_sent(temporal: Client, queue: 
     for sent in batches:
         handle = await temporal.start_workflow(
             name,
-            subject.start() if callable(subject.start) else subject.start,
+            subject.start,
             id=f"odd-{uuid.uuid4()}",
             task_queue=queue,
         )

@@ -1,12 +1,15 @@
 """``Buy``: makes one purchase and returns how it ended, for workflows that run it as their child.
 
 A purchase follows its order for months after it was paid. So it runs as a child of this workflow that
-outlives it, and reports its end by a signal. A purchase that ends without a report (because it is terminated,
-for example) is noticed as the child that it is.
+outlives it, and reports its end by a signal; then it is asked how it ended, for anybody who reaches Temporal
+can send signals. A purchase that ends without a report (because it is terminated, for example) is noticed as
+the child that it is.
 """
 
 import asyncio
 import contextlib
+from types import NoneType
+from typing import Final
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
@@ -14,27 +17,34 @@ from temporalio.exceptions import ChildWorkflowError, FailureError, WorkflowAlre
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.policies as policies
+    from activities.contract import HOUSE_UNAVAILABLE, PurchaseQuestion, PurchaseReadingCalls
     from waystation.models.decisions import Cancel, Refusal
     from waystation.models.purchases import BuyStart, Charge, PurchaseView
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import BUY, PURCHASE_CANCEL
     from waystation.temporal.names import PURCHASE_ID_TAKEN
+    from workflows.calls import call_options, quick
     from workflows.guards import drop_unless, ending, starting
     from workflows.purchase.memo import memo_of_purchase
     from workflows.purchase.workflow import Purchase, PurchaseStart
     from workflows.refusals import ENDED_IN_TEMPORAL, refusal
 
 
+_LOOK: Final = call_options(
+    policies.PURCHASE_READ_TIMEOUT, policies.PURCHASE_READ_RETRY, silence=HOUSE_UNAVAILABLE
+)
+
+
 @workflow.defn(name=BUY.name)
 class Buy:
-    """One purchase's transaction; nothing of the purchase is kept here but how it ended."""
+    """One purchase's transaction."""
 
     @workflow.init
     @starting
     def __init__(self, start: BuyStart) -> None:
         self._start = start
-        self._ended: PurchaseView | None = None
-        self._started = False
+        self._started = self._reported = False
 
     @workflow.run
     @ending
@@ -47,23 +57,38 @@ class Buy:
         Raises:
             ApplicationError: ``PurchaseIdTaken``.
         """
-        purchase, told = asyncio.create_task(self._buy()), None
-        while self._ended is None and not purchase.done():
+        end, told = asyncio.create_task(self._end()), None
+        while not end.done():
             try:
-                await workflow.wait_condition(lambda: self._ended is not None or purchase.done())
+                await workflow.wait_condition(end.done)
             except asyncio.CancelledError:
                 told = told or asyncio.create_task(self._hand_on_cancellation())
-        view = self._ended or await purchase
+        view = await end
         if told and view.status == "canceled":
             raise asyncio.CancelledError
         return view
 
     @workflow.signal
-    @drop_unless(PurchaseView)
-    def ended(self, view: PurchaseView) -> None:
-        """Takes the purchase's own word on how it ended."""
-        if view.purchase_id == self._start.purchase_id and view.final:
-            self._ended = view
+    @drop_unless(NoneType, optional=True)
+    def ended(self) -> None:
+        """Has the purchase asked how it stands."""
+        self._reported = True
+
+    async def _end(self) -> PurchaseView:
+        """Returns how the purchase ended: by its own word, or as the child that it is."""
+        purchase = asyncio.create_task(self._buy())
+        question = PurchaseQuestion(purchase_id=self._start.purchase_id)
+        while True:
+            await workflow.wait_condition(lambda: self._reported or purchase.done())
+            self._reported = False
+            if purchase.done():
+                return await purchase
+            asked = asyncio.create_task(quick(PurchaseReadingCalls.read_purchase, question, _LOOK))
+            await workflow.wait([asked, purchase], return_when=asyncio.FIRST_COMPLETED)
+            if purchase.done():
+                return await purchase
+            if (view := await asked).final:
+                return view
 
     async def _buy(self) -> PurchaseView:
         """Starts the purchase and returns how it ended, if it ends before its order is followed."""

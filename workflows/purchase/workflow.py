@@ -287,7 +287,7 @@ class Purchase:
         if self._awaited_by is None:
             return
         try:
-            await tell_workflow(self._awaited_by, BUY_ENDED, self._journal.view())
+            await tell_workflow(self._awaited_by, BUY_ENDED, None)
         except FailureError:
             workflow.logger.info("The workflow %s waits for its purchase no more", self._awaited_by)
         finally:

@@ -33,12 +33,21 @@ with workflow.unsafe.imports_passed_through():
         SESSION_TURN_ATTEMPT,
         SESSION_TURN_ENDED,
     )
-    from waystation.temporal.names import RETRY_TURN, TURN_WORKFLOW, WORKER_SHUTDOWN, agent_task_queue
+    from waystation.temporal.names import (
+        PAYLOADS_UNAVAILABLE,
+        PAYLOADS_UNAVAILABLE_WORDS,
+        RETRY_TURN,
+        TURN_WORKFLOW,
+        WORKER_SHUTDOWN,
+        agent_task_queue,
+    )
     from waystation.temporal.tokens import SignalName
     from workflows.guards import drop_unless, ending
     from workflows.policies import ANNOUNCE_TIMEOUT, ONE_ATTEMPT, RETRY_PAUSE
 
 MAX_DETAIL_CHARACTERS = 2_000
+PAYLOADS_COME_BACK = "payloads-come-back"
+"""Marks turns that are tried again when their process could not reach the payload storage."""
 
 Report = TypeVar("Report", TurnAttempt, TurnEnded)
 
@@ -178,6 +187,15 @@ def _told_by(error: ApplicationError) -> str:
     return f"{message}: {error.cause}" if isinstance(error.cause, ApplicationError) else message
 
 
+def _lacked_payloads(error: BaseException | None) -> bool:
+    """Whether the agent's process could not read its turn, or store its result: not the agent's fault."""
+    while isinstance(error, ApplicationError):
+        if error.type == PAYLOADS_UNAVAILABLE or PAYLOADS_UNAVAILABLE_WORDS in (error.message or ""):
+            return True
+        error = error.cause
+    return False
+
+
 def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
     """Says in the session's words why an attempt has failed."""
     agent, limits, cause = plan.turn.agent, plan.limits, error.cause
@@ -202,5 +220,7 @@ def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
             return AttemptFailedError("agent_restarted", detail, retry=True, counts=False)
         if cause.type == RETRY_TURN:
             return AttemptFailedError("agent_retry", detail, retry=True)
+        if _lacked_payloads(cause) and workflow.patched(PAYLOADS_COME_BACK):
+            return AttemptFailedError("payloads_unavailable", detail, retry=True)
         return AttemptFailedError("agent_error", detail, retry=False)
     return AttemptFailedError("agent_error", str(cause or error)[:MAX_DETAIL_CHARACTERS], retry=False)

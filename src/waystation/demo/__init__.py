@@ -13,7 +13,6 @@ from pathlib import Path
 from waystation.demo.chapters import CHAPTERS
 from waystation.demo.screen import Screen
 from waystation.demo.stage import DemoFailed, Stage
-from waystation.dev.processes import DevError
 from waystation.errors import WaystationError
 from waystation.rich_console import CleanConsole
 
@@ -34,7 +33,7 @@ async def run_demo(server_folder: Path) -> int:
                 async with stage.showing():
                     await chapter.play(stage)
                 stage.end_chapter()
-    except (DemoFailed, DevError, WaystationError) as error:
+    except (DemoFailed, WaystationError) as error:
         screen.check(False, str(error))
     failed = screen.failed
     screen.closing(time.monotonic() - begin, folder if failed else None)

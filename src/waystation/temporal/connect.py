@@ -137,10 +137,24 @@ async def _s3_driver(bucket: str, resources: AsyncExitStack) -> StorageDriver:
         raise StartError(
             "WAYSTATION_STORAGE_S3_BUCKET is set but its library is missing: pip install 'waystation[s3]'"
         ) from error
-    session: Any = aioboto3.Session()
     try:
+        session: Any = aioboto3.Session()
         client = await resources.enter_async_context(session.client("s3"))
-        await client.head_bucket(Bucket=bucket)
+        await _check_bucket(client, bucket)
+    except (s3_errors.BotoCoreError, ValueError) as error:
+        raise StartError(f"WAYSTATION_STORAGE_S3_BUCKET: the bucket can't be used ({error}).") from error
+    return S3StorageDriver(client=new_aioboto3_client(client), bucket=bucket)
+
+
+async def _check_bucket(client: Any, bucket: str) -> None:
+    """Raises ``StartError`` if there is no such bucket; one that is away comes back."""
+    import botocore.exceptions as s3_errors  # comes with the extra
+
+    try:
+        await asyncio.wait_for(client.head_bucket(Bucket=bucket), _CHECK_TIMEOUT_SECONDS)
+    except (s3_errors.ConnectionError, s3_errors.HTTPClientError, TimeoutError) as error:
+        away = type(error).__name__
+        logger.warning("The bucket '%s' can't be reached at the moment (%s)", bucket, away)
     except s3_errors.ClientError as error:
         # Whoever may not ask for the bucket may still read and write what is in it.
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == NO_SUCH_BUCKET:
@@ -148,8 +162,3 @@ async def _s3_driver(bucket: str, resources: AsyncExitStack) -> StorageDriver:
                 f"WAYSTATION_STORAGE_S3_BUCKET: there is no bucket '{bucket}'; create it, or check the name, "
                 "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL."
             ) from error
-    except (s3_errors.ConnectionError, s3_errors.HTTPClientError) as error:
-        logger.warning("The bucket '%s' can't be reached at the moment (%s)", bucket, type(error).__name__)
-    except (s3_errors.BotoCoreError, ValueError) as error:
-        raise StartError(f"WAYSTATION_STORAGE_S3_BUCKET: the bucket can't be used ({error}).") from error
-    return S3StorageDriver(client=new_aioboto3_client(client), bucket=bucket)

@@ -132,8 +132,9 @@ ORDER_EVENTS_BIND: Final = SignalName("bind", OrderBinding)
 ORDER_EVENTS_DELIVER: Final = SignalName("deliver", OrderEventReceived)
 
 BUY: Final = WorkflowName("Buy", BuyStart, PurchaseView)
-BUY_ENDED: Final = SignalName("ended", PurchaseView)
-"""What a purchase tells the workflow that started it, as soon as it is final."""
+BUY_ENDED: Final = SignalName("ended", NoneType)
+"""Tells the workflow that started a purchase to look how it ended; it is not believed on how, for whoever
+reaches Temporal can send it."""
 
 # Paid requests
 
@@ -145,6 +146,7 @@ PAID_REQUEST_CANCEL: Final = SignalName("cancel", Cancel)
 PAID_REQUEST_ANSWERED: Final = UpdateName("answered", NoneType, PaidRequestView)
 PAID_REQUEST_OUTCOME: Final = UpdateName("outcome", NoneType, PaidRequestView)
 PAID_REQUEST_STATUS: Final = QueryName("status", NoneType, PaidRequestView)
+PAID_REQUEST_DIGEST: Final = QueryName("digest", NoneType, str)
 PAID_REQUEST_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)
 
 # Allowances
@@ -157,4 +159,6 @@ ALLOWANCE_PAY: Final = UpdateName("pay", AllowancePayment, AllowanceAnswer)
 ALLOWANCE_SETTLE: Final = SignalName("settle", Cancel)
 ALLOWANCE_STATUS: Final = QueryName("status", NoneType, AllowanceView)
 ALLOWANCE_ANSWER: Final[QueryName[str, AllowanceAnswer | None]] = QueryName("answer", str, AllowanceAnswer)
+ALLOWANCE_DIGEST: Final = QueryName("digest", NoneType, str)
+ALLOWANCE_DIGEST_OF: Final[QueryName[str, str | None]] = QueryName("digest_of", str, str)
 ALLOWANCE_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)

@@ -27,6 +27,7 @@ from temporalio.converter import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.errors import WaystationError
+from waystation.temporal.names import PAYLOADS_UNAVAILABLE_WORDS
 from waystation.temporal.retention import MIN_RETENTION_HOURS
 
 _ORPHANS = "unassigned"
@@ -54,7 +55,9 @@ class ReachedDriver(StorageDriver):
         try:
             return await self._driver.store(context, payloads)
         except Exception as error:
-            raise PayloadsUnavailableError(f"A payload can't be stored: {type(error).__name__}") from error
+            raise PayloadsUnavailableError(
+                f"{PAYLOADS_UNAVAILABLE_WORDS} stored: {type(error).__name__}"
+            ) from error
 
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
@@ -62,7 +65,9 @@ class ReachedDriver(StorageDriver):
         try:
             return await self._driver.retrieve(context, claims)
         except Exception as error:
-            raise PayloadsUnavailableError(f"A payload can't be read: {type(error).__name__}") from error
+            raise PayloadsUnavailableError(
+                f"{PAYLOADS_UNAVAILABLE_WORDS} read: {type(error).__name__}"
+            ) from error
 
 
 class FolderStorageDriver(StorageDriver):

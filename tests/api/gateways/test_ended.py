@@ -7,7 +7,7 @@ import pytest
 from api.gateways.ended import ended_allowance, ended_payment, ended_purchase
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceView, MoneyMoved, PaidRequestView
-from waystation.models.purchases import PurchaseStatus, PurchaseView
+from waystation.models.purchases import WAITS_FOR_A_PERSON, PurchaseStatus, PurchaseView
 
 SENT = "sha256:0"
 
@@ -73,10 +73,12 @@ def test_a_purchase(status: PurchaseStatus, tries: int, charge: str | None, then
                 "agent": {"id": "shopper"},
             },
             "payment_tries": tries,
+            "waits_for_a_person": status in WAITS_FOR_A_PERSON,
             "charge": charge and {"status": charge},
             "updated_at": datetime(2026, 1, 1, tzinfo=UTC),
         }
     )
     ended = ended_purchase(view)
     assert (ended.status, ended.final, ended.charge and ended.charge.status) == ("failed", True, then)
+    assert not ended.waits_for_a_person
     assert ended_purchase(ended) == ended

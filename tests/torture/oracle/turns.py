@@ -189,5 +189,6 @@ def failures_have_their_reasons(evidence: Evidence, judged: Judged) -> None:
                         "agent_retry",
                         "agent_unavailable",
                         "agent_restarted",
+                        "payloads_unavailable",
                     }
                     judged.holds(code in known, what)

@@ -25,7 +25,7 @@ from tests.world.sandbox import Processor
 from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.base import Frozen
 from waystation.models.purchases import BuyStart, Charge, PurchaseView, Revise
-from waystation.temporal.messages import BUY
+from waystation.temporal.messages import BUY, BUY_ENDED
 from waystation.temporal.names import PURCHASE_ID_TAKEN
 from worker import WORKFLOW_RUNNER
 from workflows.purchase import Buy, Purchase
@@ -165,6 +165,27 @@ async def test_a_cancellation_that_comes_too_late_returns_what_was_paid(
     canceled.append(True)
     view = await asyncio.wait_for(parent.result(), 30)
     assert view.status == "completed"
+    await paid_once(bought, processor, TOTAL)
+
+
+async def test_a_false_report_of_the_end_is_not_believed(
+    buyer: Buyer, parents: str, processor: Processor
+) -> None:
+    parent, bought = await send_out(buyer, parents)
+    await bought.until("awaiting_approval")
+    child = buyer.client.get_workflow_handle(f"{bought.id}-buy")
+    await child.signal(BUY_ENDED.name)
+
+    async def looked() -> bool:
+        looks = [
+            e async for e in child.fetch_history_events() if e.HasField("marker_recorded_event_attributes")
+        ]
+        return len(looks) > 0
+
+    await eventually(looked, what="it has asked the purchase")
+    assert await status_of(child) == WorkflowExecutionStatus.RUNNING
+    await bought.approve()
+    assert (await asyncio.wait_for(parent.result(), 30)).status == "completed"
     await paid_once(bought, processor, TOTAL)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.torture.proxy import Proxy
-from tests.world.process import HttpProcess
-from tests.world.sandbox import PaidApi, Processor, Shop
+from tests.world.market import SHOP_KEY, WEBHOOK_SECRET, MarketProcesses
 from tests.world.stack import Part
 from waystation.protocols.acp import WEBHOOK_PATH
 from waystation.settings import hash_api_key
@@ -24,36 +23,18 @@ PEOPLE: Final = {
 }
 """Credentials of their own, beside one for each role. Mandates are alice's or bob's, and the shopper's."""
 PEOPLE_KEYS: Final = {name: f"ws_{name}_key_for_tests_only" for name in PEOPLE}
-SHOP_KEY: Final = "shop_key_for_tests_only"
-WEBHOOK_SECRET: Final = "whsec_for_tests_only_" + "3" * 24
 STRIPE_KEY: Final = "sk_test_agent"
 WALLET_KEY: Final = "0x" + "7a" * 32
 WIRES: Final = ("processor", "paid-api")
 """What workers reach through a wire; shops say themselves where they are, and have troubles instead."""
 
 
-class Market:
-    """Processor, two shops, paid API with facilitator and chain: started, killed and read like the rest."""
+class Market(MarketProcesses):
+    """The market's processes, the wires to them, and what Waystation is told of both."""
 
     def __init__(self, folder: Path, webhooks: str) -> None:
-        recovery = ("--recovery-after-seconds", "3", "--stripe-timeout-seconds", "5")
-        self.processor = Processor(folder)
-        self.shops = {
-            name: Shop(
-                folder,
-                self.processor,
-                *("--stripe-key", f"sk_test_{account}", "--webhook-url", webhooks + WEBHOOK_PATH, *recovery),
-                called=name,
-                env={"WAYSTATION_SHOP_API_KEY": SHOP_KEY, "WAYSTATION_SHOP_WEBHOOK_SECRET": WEBHOOK_SECRET},
-            )
-            for name, account in (("shop-1", "shop"), ("shop-2", "boutique"))
-        }
-        self.paid_api = PaidApi(folder, self.processor, "--lease-seconds", "3")
+        super().__init__(folder, webhooks + WEBHOOK_PATH)
         self.wires: dict[str, Proxy] = {}
-
-    @property
-    def processes(self) -> dict[str, HttpProcess]:
-        return {"processor": self.processor, **self.shops, "paid-api": self.paid_api}
 
     def make_wires(self) -> dict[str, Proxy]:
         """Returns the wires to whom workers pay, by name, not started yet."""
@@ -62,16 +43,6 @@ class Market:
             for name in WIRES
         }
         return self.wires
-
-    async def start(self) -> None:
-        for process in self.processes.values():
-            process.start()
-        for process in self.processes.values():
-            await process.ready()
-
-    def kill(self) -> None:
-        for process in self.processes.values():
-            process.kill()
 
     def seller(self, name: str) -> str:
         """Returns the web origin of a shop or the paid API, as mandates name it."""

@@ -9,9 +9,9 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client as TemporalClient
 
 from tests.torture.evidence import Final as FinalState
-from tests.torture.market import SHOP_KEY
 from tests.torture.reading import get
 from tests.torture.world import World
+from tests.world.market import SHOP_KEY
 from waystation.protocols.acp import API_VERSION
 
 KINDS: Final = {

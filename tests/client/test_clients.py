@@ -10,7 +10,7 @@ import pytest
 from api.errors import TooMany
 from api.live.bus import MemoryBus
 from api.live.feed import Feed
-from tests.support import eventually
+from tests.support import EXAMPLES_FACTOR, eventually
 from tests.workflows.session.test_failures import Watcher, begin, check, words
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client
@@ -19,7 +19,7 @@ from waystation.models.events import Event, EventType, LiveDelta
 from waystation.settings import Settings
 
 SUBSCRIBERS = 300
-STOPS = 50
+STOPS = 25 * EXAMPLES_FACTOR
 STOP_TO_LAST_DELTA_SECONDS = 0.1
 
 

@@ -14,7 +14,7 @@ CANCEL_SECONDS: Final = 6.0
 """An agent hears of a cancellation with its next heartbeat."""
 IN_FLIGHT_SECONDS: Final = 0.5
 """What is sent within this time after a frame went down may have crossed it."""
-WITHHELD_SECONDS: Final = 0.3
+WITHHELD_SECONDS: Final = 0.6
 """Less than the second for which a failing attempt waits."""
 TOLD_SECONDS: Final = 1.0
 """What it takes until the end of an activity is known here."""

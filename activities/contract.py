@@ -39,6 +39,7 @@ from waystation.models.purchases import (
     AuthenticationDone,
     CartFulfillment,
     CheckoutAnswer,
+    IssueToken,
     OrderPlaced,
     PaymentToken,
     PurchaseRequest,
@@ -294,18 +295,6 @@ class PurchaseReadingCalls(Protocol):
     async def read_purchase(self, call: PurchaseQuestion) -> PurchaseView:
         """Returns the purchase as it stands."""
         ...
-
-
-class IssueToken(Frozen):
-    """A token to issue for exactly one total, payee and currency, valid until a given moment."""
-
-    payment_method: str
-    payee: str
-    max_amount: Money
-    expires_at: datetime
-    purchase_id: str
-    checkout_id: str
-    idempotency_key: str
 
 
 class TokenRef(Frozen):

@@ -7,11 +7,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import contract, failures
-from activities.contract import IssueToken, PaymentTokenCalls, RevokeToken, TokenRef
+from activities.contract import PaymentTokenCalls, RevokeToken, TokenRef
 from activities.heartbeats import heartbeating
 from activities.secrets import check_open, opened, sealed
 from waystation.buyer.tokens import ProcessorUnavailableError, TokenAnswer, Tokens
-from waystation.models.purchases import PaymentToken
+from waystation.models.purchases import IssueToken, PaymentToken
 from waystation.redaction import fingerprint
 from waystation.temporal.sealing import Vault
 

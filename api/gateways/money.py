@@ -37,12 +37,14 @@ from waystation.models.trail import AuditTrail
 from waystation.proofs import Signer
 from waystation.settings import ANY_AGENT, MoneySettings
 from waystation.temporal.calls import start_and_tell
+from waystation.temporal.digests import began_with
 from waystation.temporal.messages import (
     ALLOWANCE,
     MANDATE_REVOKE,
     ORDER_EVENTS,
     ORDER_EVENTS_DELIVER,
     PAID_REQUEST,
+    PAID_REQUEST_DIGEST,
     PURCHASE_RETRY_PAYMENT,
 )
 from waystation.temporal.names import MANDATE_WORKFLOW, PURCHASE_WORKFLOW, SESSION_TASK_QUEUE
@@ -51,7 +53,7 @@ from workflows.allowance import Allowance
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Purchase, PurchaseStart
-from workflows.purchase.memo import digest_of, memo_of_purchase
+from workflows.purchase.memo import memo_is_of, memo_of_purchase
 from workflows.purchase.order_events import order_events_id
 
 T = TypeVar("T")
@@ -121,7 +123,7 @@ class MoneyGateway:
         found = await self._purchases.guarded(
             purchase_id, lambda: handle.describe(rpc_timeout=self._timeout), looks=True
         )
-        return (await found.memo()).get("request") == digest_of(request)
+        return memo_is_of(await found.memo(), request)
 
     async def purchase(self, purchase_id: str) -> PurchaseView:
         handle = self._client.get_workflow_handle_for(Purchase.run, purchase_id)
@@ -212,6 +214,15 @@ class MoneyGateway:
             return handle.query(PaidRequest.status, reject_condition=reject, rpc_timeout=self._timeout)
 
         return await _as_it_stands(self._payments, payment_id, ask, ended_payment)
+
+    async def payment_began_with(self, view: PaidRequestView, start: PaidRequestStart) -> bool:
+        """Returns whether the paid request was started with exactly this."""
+        handle = self._client.get_workflow_handle(view.payment_id)
+        return await self._payments.guarded(
+            view.payment_id,
+            lambda: began_with(handle, PAID_REQUEST_DIGEST, start, shown=view.start_digest),
+            looks=True,
+        )
 
     async def decide_payment(self, payment_id: str, decision: Decision) -> PaidRequestView:
         decision = self._signed(payment_id, decision)

@@ -192,7 +192,7 @@ class Gateway:
             asyncio.get_running_loop().call_later(FULL_FOR_SECONDS, self._full.pop, session_id, None)
             raise
         # Temporal itself answers a repeated id with the first answer, so this is where a mismatch shows.
-        if sent.digest not in (None, message.digest):
+        if sent.digest is not None and not message.matches(sent.digest):
             raise Conflict(
                 f"The message id {message.message_id} stands for another message already; choose another.",
                 code="id-taken",

@@ -5,6 +5,7 @@ Acknowledgements, stops, steers and the ends of sub-agents go down the socket on
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -41,6 +42,7 @@ from waystation.models.ingest import (
 )
 from waystation.models.refusals import RefusalCode
 from waystation.settings import ANY_AGENT
+from waystation.surrogates import mend_escapes
 
 logger = logging.getLogger(__name__)
 
@@ -176,9 +178,9 @@ class AgentConnection:
         while True:
             raw = await receive_text(self._socket)
             try:
-                if len(raw) > MAX_FRAME_BYTES:
+                if len(raw) > MAX_FRAME_BYTES or (not raw.isascii() and len(raw.encode()) > MAX_FRAME_BYTES):
                     raise Invalid(f"A frame has at most {MAX_FRAME_BYTES} bytes.", code="frame-too-large")
-                await self._handle(_FRAME.validate_json(raw))
+                await self._handle(_read_frame(raw))
             except ValidationError as error:
                 self._refuse(malformed("frame", error.errors(), code="bad-frame"), raw)
             except Problem as problem:
@@ -187,7 +189,7 @@ class AgentConnection:
     def _refuse(self, problem: Problem, raw: str) -> None:
         writer = request = None
         with contextlib.suppress(ForeignJsonError):
-            frame = read_json(raw)
+            frame = read_json(mend_escapes(raw), allow_nan=True)
             if isinstance(frame, dict):
                 writer, request = frame.get("writer"), frame.get("request")
         self.tell(
@@ -308,6 +310,26 @@ class AgentConnection:
             writer = entry[0]
             writer.channel.know(frame.writer, writer, spawned.seq)
         self.tell(SpawnedFrame(writer=frame.writer, request=frame.request, turn_id=spawned.turn_id))
+
+
+def _read_frame(raw: str) -> AgentFrame:
+    """Returns a frame. Half a surrogate pair costs the items that hold one, and not their neighbours.
+
+    Raises:
+        ValidationError: It is no frame.
+        Invalid: Half a surrogate pair is somewhere else.
+    """
+    try:
+        return _FRAME.validate_json(raw)
+    except ValidationError:
+        mended = mend_escapes(raw)
+        if mended == raw:
+            raise
+    frame = _FRAME.validate_json(mended)
+    if not isinstance(frame, WriteFrame):
+        raise Invalid("The frame contains half a surrogate pair, which is not a character.", code="bad-frame")
+    # Of the same form, so nested no deeper; Python's strings can hold halves, for which items are refused.
+    return _FRAME.validate_python(json.loads(raw))
 
 
 def _taken(writer: Writer, items: Iterable[Item]) -> Iterator[Item]:

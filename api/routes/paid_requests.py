@@ -70,7 +70,7 @@ async def start(body: StartPayment, caller: Caller, money: Money, response: Resp
     await require_spender(caller, body.request.agent, body.request.mandate_id, money)
     payment_id, created = await money.gateway.start_payment(body.payment_id, body.request)
     view = await _visible(payment_id, caller, money)
-    if view.start_digest != body.request.digest():
+    if not created and not await money.gateway.payment_began_with(view, body.request):
         raise Conflict(f"'{payment_id}' is another paid request; choose another id.", code="id-taken")
     response.status_code = 201 if created else 200
     return view

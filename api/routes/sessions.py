@@ -54,7 +54,11 @@ MAX_LISTED = 100
 @router.post("/sessions", status_code=201, tags=["sessions"], summary="Start a session")
 @takes_body_of(MAX_TEXT_BODY_BYTES)
 async def start(body: StartRequest, caller: Caller, parts: Parts, response: Response) -> Started:
-    """Starts a session, or answers 200 with the one that already has this id (idempotent)."""
+    """Starts a session, or answers 200 with the one that already has this id (idempotent).
+
+    An id stands for a session with one agent. Title and metadata are what it was started with: whoever comes
+    back to it need not know them.
+    """
     caller.require(Action.START)
     session_id = check_session_id(body.session_id or f"s-{uuid.uuid4().hex}")
     created = await parts.gateway.start(
@@ -67,6 +71,8 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
             limits=parts.settings.session_limits,
         ),
     )
+    if not created and (await parts.gateway.snapshot(session_id)).agent != body.agent:
+        raise Conflict(f"'{session_id}' is a session with another agent; choose another id.", code="id-taken")
     sent = None
     if body.message:
         # Even if the session already existed: an earlier attempt may have got no further than that.

@@ -40,8 +40,8 @@ def redact(text: str) -> str:
 
 
 def fingerprint(secret: str) -> str:
-    """Returns a short one-way name for a secret, to tell two apart in an audit trail."""
-    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()[:16]
+    """Returns the name of a token or credential in logs and trails: its SHA-256, which reveals nothing."""
+    return "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
 
 
 class RedactingFilter(logging.Filter):

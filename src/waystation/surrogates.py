@@ -4,7 +4,16 @@ A token may end in the middle of an emoji: the first half comes with one piece o
 next. Joined they are a character again; alone they can't be encoded as UTF-8.
 """
 
+import re
+
 from pydantic import JsonValue
+
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|\\.",
+)
+"""In a JSON text: pairs, halves, and any other escape, which may end in what looks like the begin of one."""
 
 
 def mend(text: str) -> str:
@@ -23,6 +32,15 @@ def hold_back_half(text: str) -> tuple[str, str]:
     if text and "\ud800" <= text[-1] <= "\udbff":
         return text[:-1], text[-1]
     return text, ""
+
+
+def mend_escapes(text: str) -> str:
+    r"""Returns a JSON text in which halves of surrogate pairs, which parsers refuse, are ``\ufffd``.
+
+    >>> mend_escapes(r'["\ud83d\ude00", "a\ud83d", "\\ud83d"]')
+    '["\\ud83d\\ude00", "a\\ufffd", "\\\\ud83d"]'
+    """
+    return _ESCAPES.sub(lambda found: r"\ufffd" if found["half"] else found[0], text)
 
 
 def mend_json(value: JsonValue) -> JsonValue:

@@ -15,7 +15,9 @@ from tests.buyer.bench import AGENT, API, USDC, Bench, eventually, has_credentia
 from tests.buyer.evil import EvilServer, ask, stripe_challenge
 from waystation.buyer.payer import PAYMENT_ID_EXTENSION, Payer, PayingTransport, PaymentRefusedError
 from waystation.models.money import Money
-from waystation.models.payments import AllowanceStart
+from waystation.models.payments import AllowanceStart, PaidHttpRequest, PaidRequestStart, Rail
+from waystation.temporal.digests import began_with
+from waystation.temporal.messages import PAID_REQUEST_DIGEST
 from workflows.allowance import Allowance, AllowanceRun
 
 
@@ -381,12 +383,26 @@ async def test_an_id_stands_for_one_request_of_one_agent(bench: Bench) -> None:
     for who, other, more in (
         (agent, f"{API}/v1/reports/other", {}),
         (agent, url, {"headers": {"accept-language": "fr"}}),
+        (agent, url, {"max_price": usd(40)}),
+        (payer(bench, mandate, rails=[Rail.MPP_STRIPE]), url, {}),
+        (payer(bench, mandate, session_id="s", turn_id="t1"), url, {}),
         (rival, url, {}),
     ):
         with pytest.raises(PaymentRefusedError) as refused:
-            await who.fetch(other, max_price=usd(50), payment_id=name, **more)
+            await who.fetch(other, **{"max_price": usd(50), "payment_id": name, **more})
         assert (refused.value.rule, refused.value.money_moved) == ("id_taken", "no")
     assert await bench.charges() == [50]
+
+
+async def test_while_two_releases_run_each_knows_what_the_other_says_of_an_id(bench: Bench) -> None:
+    mandate = await bench.mandate(usd(1_000))
+    request = PaidHttpRequest(url=f"{API}/v1/reports/r")
+    start = PaidRequestStart(request=request, max_price=usd(50), mandate_id=mandate, agent=AGENT)
+    view = await (await bench.start("/v1/reports/r", usd(50), mandate)).result()
+    assert view.start_digest == start.earlier_digest()  # what an older payer looks for
+    without_the_query = bench.temporal.get_workflow_handle(mandate)
+    for shown, same in ((start.earlier_digest(), True), ("another", False), (None, False)):
+        assert await began_with(without_the_query, PAID_REQUEST_DIGEST, start, shown=shown) is same
 
 
 async def test_an_allowances_id_and_its_keys_stand_for_one_thing_each(bench: Bench) -> None:
@@ -395,9 +411,10 @@ async def test_an_allowances_id_and_its_keys_stand_for_one_thing_each(bench: Ben
     rival = payer(bench, await bench.mandate(usd(1_000), agent="rival"), agent="rival")
     async with agent.allowance(API, budget=usd(300), max_price=usd(50), allowance_id=name):
         await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50), payment_id="call-1")
-        with pytest.raises(PaymentRefusedError) as refused:
-            await agent.fetch(f"{API}/v1/reports/other", max_price=usd(50), payment_id="call-1")
-        assert refused.value.rule == "key_reused"
+        for other, limit in (("other", usd(50)), ("r", usd(40))):
+            with pytest.raises(PaymentRefusedError) as refused:
+                await agent.fetch(f"{API}/v1/reports/{other}", max_price=limit, payment_id="call-1")
+            assert refused.value.rule == "key_reused"
         for who, budget in ((rival, usd(300)), (payer(bench, mandate), usd(200))):
             with pytest.raises(PaymentRefusedError) as refused:
                 async with who.allowance(API, budget=budget, max_price=usd(50), allowance_id=name):

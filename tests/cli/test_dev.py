@@ -28,13 +28,13 @@ async def bare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevPro
 
 
 async def mid_answer(dev: DevProcess, session_id: str) -> None:
-    dev.session("start", "demo", "--id", session_id, "-m", "tokens=60 rate=10")
+    dev.session("start", "demo", "--id", session_id, "-m", "tokens=100 rate=10")
     await eventually(lambda: dev.count(session_id, "message.delta"), what="the agent writes")
 
 
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
-    async with DevProcess(tmp_path) as dev:
+    async with DevProcess(tmp_path, "--no-sandbox") as dev:  # the sandbox's processes have the same keeper
         yield dev
 
 
@@ -57,7 +57,7 @@ async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevPr
         for event in events
         if event["type"] == "message.completed" and event["actor"]["role"] == "agent"
     ]
-    assert answer == "".join(word + " " for word in islice(cycle(WORDS), 60))
+    assert answer == "".join(word + " " for word in islice(cycle(WORDS), 100))
 
 
 async def test_a_killed_child_is_started_again_and_takes_its_command_along(bare: DevProcess) -> None:

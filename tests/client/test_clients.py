@@ -10,7 +10,7 @@ import pytest
 from api.errors import TooMany
 from api.live.bus import MemoryBus
 from api.live.feed import Feed
-from tests.support import eventually
+from tests.support import EXAMPLES_FACTOR, eventually
 from tests.workflows.session.test_failures import Watcher, begin, check, words
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client
@@ -19,7 +19,7 @@ from waystation.models.events import Event, EventType, LiveDelta
 from waystation.settings import Settings
 
 SUBSCRIBERS = 300
-STOPS = 50
+STOPS = 25 * EXAMPLES_FACTOR
 STOP_TO_LAST_DELTA_SECONDS = 0.1
 
 
@@ -198,7 +198,7 @@ async def test_a_turn_has_all_its_attempts_and_is_never_stopped_by_nobody(
 
 
 async def test_several_readers_of_one_session_object_each_get_everything(client: Client) -> None:
-    session = await client.start("demo", message="tokens=60 rate=200")
+    session = await client.start("demo")
 
     async def read() -> tuple[list[int], list[LiveDelta]]:
         seqs: list[int] = []
@@ -212,7 +212,13 @@ async def test_several_readers_of_one_session_object_each_get_everything(client:
                 break
         return seqs, live
 
-    first, second, third = await asyncio.gather(read(), read(), read())
+    async def connected() -> bool:
+        return sum(person.connections for person in (await session.people()).present) == 3
+
+    reading = asyncio.gather(read(), read(), read())
+    await eventually(connected)
+    await session.send("tokens=60 rate=200")
+    first, second, third = await reading
     assert first[0] == second[0] == third[0]
     whole = {message.id: message.text for message in await session.load()}
     for _, live in (first, second, third):

@@ -7,7 +7,7 @@ import pytest
 from tests.world.money_stack import MoneyStack, running_money_stack
 from tests.world.temporal import TemporalServer, running_temporal
 
-AGENTS = ("waystation.agents.shopper:agent", "tests.end_to_end.liar:agent")
+AGENTS = ("waystation.agents.shopper:agent", "tests.end_to_end.liar:agent", "tests.end_to_end.saver:agent")
 
 
 @pytest.fixture(scope="package")

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from temporalio.client import Client as TemporalClient
 
+from tests.end_to_end.talk import Talk
 from tests.support import eventually
 from tests.world.money_stack import MoneyStack
 from waystation.errors import ConflictError
@@ -71,6 +72,33 @@ async def test_settling_gives_back_what_was_not_spent(
     assert settled.detail["reason"] == "enough"
 
 
+async def test_a_turn_killed_between_two_allowances_goes_on_with_both(money: MoneyStack) -> None:
+    before = len(await money.entries())
+    agent = next(process for process in money.processes if process.log.name == "agent.log")
+    async with money.client() as client, money.payments() as person:
+        mandate = await money.mandate(agent="saver", approval_threshold=1_000)
+        talk = await Talk.begin(client, "saver")
+        await talk.ask(seller=money.sandbox.url("paid-api"), mandate=mandate)
+        await eventually(lambda: agent.popen.poll() is not None, within=40, what="the agent kills itself")
+        agent.start()
+        done = await talk.until("turn.completed")
+        outer, inner = [str(one) for one in done.data["result"] or []]  # type: ignore[union-attr]
+        assert outer != inner
+        for allowance in (outer, inner):
+
+            async def is_settled(allowance: str = allowance) -> bool:
+                view = await person.allowance(allowance)
+                return not view.open and view.spent == 50
+
+            await eventually(is_settled, what=f"{allowance} has paid once, and is settled")
+        assert [entry["amount"] for entry in (await money.entries())[before:]] == [50, 50]
+
+        async def is_back() -> bool:
+            return await left(money, mandate) == 100_000 - 100
+
+        await eventually(is_back, what="what was not spent is back in the mandate")
+
+
 async def test_a_token_sees_the_allowances_of_its_sessions_only(money: MoneyStack, allowance: str) -> None:
     async def seen_with(session_id: str) -> tuple[int, list[str]]:
         body = {"role": "client", "sessions": [session_id], "subject": "ada"}
@@ -107,7 +135,8 @@ async def test_another_agent_neither_sees_nor_ends_what_this_one_pays(
     assert (await money.call("service", "POST", "/payments", body)).status_code == 201
     assert (await money.call("service", "POST", "/payments", body)).status_code == 200
     other_body = {"url": start["request"]["url"], "method": "POST", "body_base64": "aGk="}
-    for change in ({"request": other_body}, {"agent": "rival"}):
+    dearer = {"max_price": {"amount": 60, "currency": "usd"}}
+    for change in ({"request": other_body}, {"agent": "rival"}, dearer, {"turn_id": "t2"}):
         other = {"payment_id": payment_id, "request": {**start, **change}}
         answer = await money.call("service", "POST", "/payments", other)
         assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,7 +13,7 @@ import httpx
 import pytest
 import stripe
 
-from tests.support import wait_until
+from tests.support import eventually, wait_until
 from tests.world.sandbox import Processor, running_processor
 from waystation.sandbox.ledger import Ledger, StripeRefusal
 from waystation.stripe_http import open_stripe
@@ -305,7 +304,7 @@ async def test_a_key_in_flight_is_409(
 ) -> None:
     agent, shop = accounts
     token, key = await agent.issue(), secrets.token_hex(8)
-    processor_server.trouble(kind="slow", match="POST /v1/payment_intents", delay_ms=1500)
+    processor_server.trouble(kind="slow", match="POST /v1/payment_intents", delay_ms=4000)
     slow = asyncio.create_task(shop.charge(token, key=key))
     other = open_account(processor_server, SHOP)
 
@@ -315,9 +314,7 @@ async def test_a_key_in_flight_is_409(
         assert (await refusal(other.charge(token, key=key))).http_status == 409
         return True
 
-    deadline = time.monotonic() + 5
-    while not await conflicted():
-        assert time.monotonic() < deadline
+    await eventually(conflicted)
     assert (await slow)["status"] == "succeeded"
     assert (await other.charge(token, key=key))["id"] == (await slow)["id"]
 

@@ -21,7 +21,7 @@ from waystation.buyer.networks import read_networks
 from waystation.buyer.wallet import Wallet
 from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
-from worker import PAID_REQUEST_WORKFLOWS, WORKFLOW_RUNNER
+from worker import PAID_REQUEST_WORKFLOWS, STICKY_TIMEOUT, WORKFLOW_RUNNER
 from workflows.mandate import Mandate
 
 
@@ -48,6 +48,7 @@ async def run(options: argparse.Namespace) -> None:
             *paying,
         ],
         workflow_runner=WORKFLOW_RUNNER,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
     ):
         await asyncio.Event().wait()
 

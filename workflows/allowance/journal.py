@@ -9,7 +9,13 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import workflows.allowance.rules as allowance_rules
     from waystation.models.mandates import ReserveAnswer
-    from waystation.models.payments import AllowanceAnswer, AllowanceStart, AllowanceView, PaymentRefusal
+    from waystation.models.payments import (
+        AllowanceAnswer,
+        AllowancePayment,
+        AllowanceStart,
+        AllowanceView,
+        PaymentRefusal,
+    )
     from waystation.models.trail import AuditTrail
     from workflows.allowance.rules import Ledger
     from workflows.allowance.state import AllowanceState, assert_follows
@@ -59,9 +65,11 @@ class AllowanceJournal:
         """Writes down when no more payments are taken."""
         self._put(replace(self._state, ends_at_seconds=ends_at_seconds))
 
-    def answer(self, key: str, answer: AllowanceAnswer) -> None:
+    def answer(self, payment: AllowancePayment, answer: AllowanceAnswer) -> None:
         """Keeps the answer of a payment that the workflow itself made."""
-        self._put(replace(self._state, answers={**self._state.answers, key: answer}))
+        state, key = self._state, payment.key
+        answers, digests = {**state.answers, key: answer}, {**state.digests, key: payment.digest()}
+        self._put(replace(state, answers=answers, digests=digests))
 
     def close(self) -> None:
         """Takes no more payments."""
@@ -121,11 +129,9 @@ class AllowanceJournal:
 
     def carried(self, max_answer_bytes: int) -> AllowanceState:
         """Returns what the next run begins with."""
-        return replace(
-            self._state,
-            answers=allowance_rules.newest_answers(self._state.answers, max_answer_bytes),
-            notes=self._outbox.numbered,
-        )
+        answers = allowance_rules.newest_answers(self._state.answers, max_answer_bytes)
+        digests = {key: digest for key, digest in self._state.digests.items() if key in answers}
+        return replace(self._state, answers=answers, digests=digests, notes=self._outbox.numbered)
 
     def trail(self) -> AuditTrail:
         """Returns every step so far."""
@@ -145,7 +151,7 @@ class AllowanceJournal:
             refusal=state.refusal,
             agent=self.start.agent,
             session_id=self.start.session_id,
-            start_digest=self.start.digest(),
+            start_digest=self.start.earlier_digest(),
         )
 
     def _put(self, after: AllowanceState) -> None:

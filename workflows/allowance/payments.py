@@ -7,11 +7,12 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import workflows.allowance.rules as allowance_rules
-    import workflows.paid_request.rules as rules
+    import workflows.minting as minting
     import workflows.policies as policies
     from activities.contract import AllowanceCall, PaidRequestCalls
     from waystation.buyer.offer_choice import OfferRefused, lower_limit
     from waystation.buyer.origins import origin_of
+    from waystation.buyer.outcomes import KEY_REUSED, key_is_reused
     from waystation.models.base import replaced
     from waystation.models.mandates import ReserveAnswer
     from waystation.models.money import Money
@@ -25,7 +26,6 @@ with workflow.unsafe.imports_passed_through():
 
 ANSWER_FORGOTTEN = "AllowanceAnswerForgotten"
 LIMIT_REFUSED = "AllowanceLimitRefused"
-KEY_REUSED = "key_reused"
 
 _PAY: Final = PeerCall(
     method=PaidRequestCalls.pay_within_allowance,
@@ -68,10 +68,9 @@ class AllowancePayments:
         journal, key = self._journal, payment.key
         await workflow.wait_condition(lambda: key not in self._under_way)
         known = journal.state.answers.get(key)
-        digest = payment.request.digest()
         if known is not None:
-            if known.request_digest != digest:
-                raise refusal(KEY_REUSED, f"'{key}' names another request; choose another key")
+            if not payment.matches(journal.state.digests.get(key, known.request_digest)):
+                raise refusal(KEY_REUSED, key_is_reused(key))
             return known
         reserved = self._check(payment)
         most = self._limit(payment)
@@ -79,12 +78,12 @@ class AllowancePayments:
         journal.count(journal.state.ledger.hold(most.amount))
         try:
             paid = await self._paid(self._call(payment, most, reserved))
-            answer = replaced(paid, request_digest=digest)
+            answer = replaced(paid, request_digest=payment.request.digest())
         finally:
             self._under_way.discard(key)
         journal.count(journal.state.ledger.settle(key, held=most.amount, amount=answer.amount))
         journal.calls_in_run += 1
-        journal.answer(key, answer)
+        journal.answer(payment, answer)
         journal.announce([allowance_rules.shown_answer(payment, answer, journal.start.budget.currency)])
         return answer
 
@@ -137,7 +136,7 @@ class AllowancePayments:
             return await self._made(_CLOSE, call)
         except CallFailure as unclear:
             why = PaymentRefusal(rule=unclear.code, message=str(failure or unclear))
-            if unclear.kind in rules.NEVER_MINTED:
+            if unclear.kind in minting.NEVER_MINTED:
                 # Not even the credential could be had: a final refusal to mint means that none exists.
                 return AllowanceAnswer(money_moved="no", refusal=why)
             counted = AllowanceAnswer(money_moved="unknown", amount=call.max_price.amount, refusal=why)

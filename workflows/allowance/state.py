@@ -19,6 +19,8 @@ class AllowanceState:
     ends_at_seconds: int = 0
     answers: dict[str, AllowanceAnswer] = field(default_factory=dict)
     """Of payments that the workflow itself made, by their keys; the newest last."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Of the payments with answers, by their keys; missing of those that an earlier release made."""
     closing: bool = False
     """No more payments are begun."""
     refusal: PaymentRefusal | None = None

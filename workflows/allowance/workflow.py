@@ -207,6 +207,16 @@ class Allowance:
         return self._journal.state.answers.get(key)
 
     @workflow.query
+    def digest(self) -> str:
+        """Returns what its id stands for: the digest of all that it was started with."""
+        return self._journal.start.digest()
+
+    @workflow.query
+    def digest_of(self, key: str) -> str | None:
+        """Returns what the key of a payment that this workflow made stands for."""
+        return self._journal.state.digests.get(key)
+
+    @workflow.query
     def audit(self) -> AuditTrail:
         """Returns every step so far, each entry carrying the hash of the one before."""
         return self._journal.trail()

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         SealedCredential,
     )
     from workflows.calls import Detail, PeerCall, peer_options, settle
+    from workflows.minting import PATIENTLY
     from workflows.paid_request.journal import PaymentJournal, offer_facts
 
 MAX_UNUSABLE_NOTED: Final = 10
@@ -50,13 +51,7 @@ _MINT: Final = PeerCall(
 _MINT_AT_ONCE: Final = replace(_MINT, is_quick=True)
 _FIND_MINTED: Final = replace(
     _MINT,
-    options=peer_options(
-        policies.MINT_CALL_TIMEOUT,
-        policies.CLOSE_CALL_RETRY,
-        peer="processor",
-        heartbeat=_HEARTBEAT,
-        give_up=policies.CLOSE_GIVE_UP,
-    ),
+    options=PATIENTLY,
     answered="credential.found",
     failed="credential.unclear",
 )
@@ -116,7 +111,7 @@ async def mint_at_once(journal: PaymentJournal, call: MintCall) -> SealedCredent
 
 
 async def find_minted(journal: PaymentJournal, call: MintCall) -> SealedCredential:
-    """Returns the credential that an unanswered call may have made: the same key gives the same one."""
+    """Returns the credential that an unanswered call may have made; see ``workflows.minting``."""
     return await _FIND_MINTED.make(journal, call, heard=_minted, about=offer_facts(call.offer))
 
 

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    import activities.contract as contract
+    import workflows.minting as minting
     import workflows.paid_request.calls as calls
-    import workflows.paid_request.rules as rules
     import workflows.policies as policies
     from activities.contract import CloseCall, RedeemCall
     from waystation.models.base import replaced
@@ -133,16 +133,14 @@ class PaymentCredential:
             expires_at=min(at + policies.CREDENTIAL_LIFETIME, reserved.valid_until),
             payment_method=method or next(iter(reserved.payment_methods), None),
         )
-        journal.replace(credential=replace(journal.state.credential, minting=call))
-        try:
-            credential = await (calls.mint_at_once if at_once else calls.mint)(journal, call)
-        except CallFailure as failure:
-            # Whether it can seal is checked by the activity before it asks for anything.
-            if failure.kind in (*rules.NEVER_MINTED, contract.SEALING_FAILED):
-                journal.replace(credential=replace(journal.state.credential, minting=None))
-            raise
+        make = calls.mint_at_once if at_once else calls.mint
+        credential = await minting.mint(call, partial(make, journal), self._note_minting)
         self._keep(credential)
         return credential
+
+    def _note_minting(self, call: MintCall | None) -> None:
+        journal = self._journal
+        journal.replace(credential=replace(journal.state.credential, minting=call))
 
     def _keep(self, credential: SealedCredential) -> None:
         journal = self._journal
@@ -150,14 +148,14 @@ class PaymentCredential:
 
     async def _find_minted(self, call: MintCall) -> SealedCredential | ClosedCredential:
         """Returns the credential that a call without an answer has made, or what is known without it."""
+        journal = self._journal
         try:
-            credential = await calls.find_minted(self._journal, call)
-        except CallFailure as failure:
-            never = failure.kind in rules.NEVER_MINTED
-            closed = ClosedCredential(money_moved="no" if never else "unknown", source="nobody")
-            journal = self._journal
-            journal.replace(credential=replace(journal.state.credential, money_moved=closed.money_moved))
-            return closed
+            credential = await minting.find(call, partial(calls.find_minted, journal))
+        except CallFailure:
+            journal.replace(credential=replace(journal.state.credential, money_moved="unknown"))
+            return ClosedCredential(money_moved="unknown", source="nobody")
+        if credential is None:
+            return ClosedCredential(money_moved="no", source="nobody")
         self._keep(credential)
         return credential
 

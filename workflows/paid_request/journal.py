@@ -156,7 +156,7 @@ class PaymentJournal:
             updated_at=state.updated_at,
             agent=self.start.agent,
             session_id=self.start.session_id,
-            start_digest=self.start.digest(),
+            start_digest=self.start.earlier_digest(),
         )
 
     def question(self, terms: PinnedTerms) -> dict[str, JsonValue]:

@@ -28,11 +28,6 @@ MAX_AUDIT_ENTRIES: Final = 500
 MAX_PAYMENT_ID_CHARACTERS: Final = 200
 """Leaves room for the step in an idempotency key of at most 255 characters."""
 
-NEVER_MINTED: Final = frozenset(
-    {"CredentialNotMinted", "PaidRequestInvalid", "PaymentMethodDeclined", "ProcessorRefused"}
-)
-"""Failures after which no credential exists that anybody could charge."""
-
 WORTH_A_NEW_CHALLENGE: Final = frozenset({"payment-expired", "invalid-challenge", "payment-required"})
 """Refusals of the challenge rather than of the payment."""
 

@@ -158,6 +158,11 @@ class PaidRequest:
         return self._journal.view()
 
     @workflow.query
+    def digest(self) -> str:
+        """Returns what its id stands for: the digest of all that it was started with."""
+        return self._journal.start.digest()
+
+    @workflow.query
     def audit(self) -> AuditTrail:
         """Returns every step so far, each entry carrying the hash of the one before."""
         return self._journal.trail()

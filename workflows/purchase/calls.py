@@ -17,7 +17,6 @@ with workflow.unsafe.imports_passed_through():
         CheckoutCalls,
         CheckoutRef,
         CompleteCheckout,
-        IssueToken,
         OpenCheckout,
         OrderRoute,
         OrderRoutingCalls,
@@ -25,8 +24,9 @@ with workflow.unsafe.imports_passed_through():
         RevokeToken,
         TokenRef,
     )
-    from waystation.models.purchases import CheckoutAnswer, OrderPlaced, PaymentToken
+    from waystation.models.purchases import CheckoutAnswer, IssueToken, OrderPlaced, PaymentToken
     from workflows.calls import CallFailure, Detail, PeerCall, call_options, peer_options, quick
+    from workflows.minting import PATIENTLY
     from workflows.purchase.facts import checkout_facts, token_facts
     from workflows.purchase.journal import PurchaseJournal
     from workflows.purchase.rules import PurchaseRefusal
@@ -100,6 +100,7 @@ _ISSUE_TOKEN: Final = PeerCall(
     answered="token.issued",
     failed="token.issue_failed",
 )
+_FIND_TOKEN: Final = replace(_ISSUE_TOKEN, options=PATIENTLY, answered="token.found", failed="token.unclear")
 _READ_TOKEN: Final = PeerCall(
     method=PaymentTokenCalls.read_payment_token,
     options=_TOKEN,
@@ -166,6 +167,11 @@ async def issue_token(journal: PurchaseJournal, call: IssueToken) -> PaymentToke
         "expires_at": call.expires_at.isoformat(),
     }
     return await _ISSUE_TOKEN.make(journal, call, heard=token_facts, about=about)
+
+
+async def find_token(journal: PurchaseJournal, call: IssueToken) -> PaymentToken:
+    """Returns the token that an unanswered call may have issued; see ``workflows.minting``."""
+    return await _FIND_TOKEN.make(journal, call, heard=token_facts)
 
 
 async def read_token(journal: PurchaseJournal, token: PaymentToken) -> PaymentToken:

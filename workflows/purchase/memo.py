@@ -1,6 +1,6 @@
 """What a purchase's memo says from its start: lists are filtered by it, and a repeated start recognized."""
 
-import hashlib
+from collections.abc import Mapping
 
 from waystation.models.purchases import PurchaseRequest
 
@@ -11,10 +11,12 @@ def memo_of_purchase(request: PurchaseRequest) -> dict[str, object]:
         "session_id": request.session_id,
         "seller": request.seller,
         "agent": request.agent.id,
-        "request": digest_of(request),
+        "digest": request.digest(),
+        "request": request.earlier_digest(),  # an API of an earlier release looks for it here
     }
 
 
-def digest_of(request: PurchaseRequest) -> str:
-    """Returns what tells one request from another."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+def memo_is_of(memo: Mapping[str, object], request: PurchaseRequest) -> bool:
+    """Returns whether the purchase with this memo was started with exactly this request."""
+    recorded = memo.get("digest", memo.get("request"))
+    return isinstance(recorded, str) and request.matches(recorded)

@@ -19,6 +19,7 @@ from waystation.models.purchases import (
     Charge,
     CheckoutAnswer,
     FinalStatus,
+    IssueToken,
     OrderFacts,
     PayableCart,
     PaymentToken,
@@ -108,6 +109,8 @@ class PaymentState:
     """The token, the tries, and what is known about the money."""
 
     token: PaymentToken | None = None
+    issuing: IssueToken | None = None
+    """The call for a token that was begun and has no answer: there may be one."""
     cart: PayableCart | None = None
     """What the last token was issued for, and what the last completion was to pay."""
     issues: int = 0
@@ -181,6 +184,7 @@ class PurchaseState:
         payable, payment = self.checkout.payable, self.payment
         assert payable is None or payable.digest == self.checkout.digest, "a payable cart is the present cart"
         assert payment.token is None or payment.cart is not None, "a token is issued for a checked cart"
+        assert payment.token is None or payment.issuing is None, "a token is issued once there is no other"
         assert payment.tries == 0 or payment.cart is not None, "a completion pays a checked cart"
         assert self.completion.receipt is None or payment.money_moved, "a receipt means that money moved"
         held, committed = self.authorization.reservation, self.authorization.committed

@@ -5,20 +5,28 @@ that tells for sure whether money moved.
 """
 
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Final
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    import workflows.minting as minting
     import workflows.policies as policies
     import workflows.purchase.calls as purchase_calls
     import workflows.purchase.charges as charges
-    from activities.contract import IssueToken, RevokeToken
-    from waystation.models.purchases import Charge, PayableCart, PaymentToken
+    from activities.contract import RevokeToken
+    from waystation.models.purchases import Charge, IssueToken, PayableCart, PaymentToken
     from workflows.calls import CallFailure
     from workflows.keys import step_key
     from workflows.purchase.journal import Detail, PurchaseJournal
     from workflows.purchase.rules import PurchaseRefusal
     from workflows.purchase.state import MandateFacts
+
+
+FINDS_WHAT_WAS_ISSUED: Final = "finds what a call without an answer has issued"
+"""Purchases of before ended without looking."""
 
 
 class PurchaseTokens:
@@ -36,11 +44,10 @@ class PurchaseTokens:
             PurchaseRefusal: The processor doesn't say whether a new token can be charged.
         """
         token = self._journal.state.payment.token
-        if token is not None:
-            if token.status == "active" and self._lasts(token) and self._fits(payable):
-                return token
-            if await self.retire("it doesn't serve this payment"):
-                return None
+        if token is not None and token.status == "active" and self._lasts(token) and self._fits(payable):
+            return token
+        if await self.retire("it doesn't serve this payment"):
+            return None
         return await self._issue(payable, mandate)
 
     def _lasts(self, token: PaymentToken) -> bool:
@@ -55,18 +62,16 @@ class PurchaseTokens:
         number = payment.issues + 1
         journal.replace(payment=replace(payment, issues=number, cart=payable, charge=None))
         expires_at = min(workflow.now() + policies.TOKEN_LIFETIME, mandate.valid_until)
-        token = await purchase_calls.issue_token(
-            journal,
-            IssueToken(
-                payment_method=mandate.payment_methods[payment.method],
-                payee=payable.payee,
-                max_amount=payable.total,
-                expires_at=expires_at,
-                purchase_id=journal.id,
-                checkout_id=payable.checkout_id,
-                idempotency_key=step_key(journal.id, "issue", number),
-            ),
+        call = IssueToken(
+            payment_method=mandate.payment_methods[payment.method],
+            payee=payable.payee,
+            max_amount=payable.total,
+            expires_at=expires_at,
+            purchase_id=journal.id,
+            checkout_id=payable.checkout_id,
+            idempotency_key=step_key(journal.id, "issue", number),
         )
+        token = await minting.mint(call, partial(purchase_calls.issue_token, journal), self._note_issuing)
         self._keep(token)
         if token.status == "unknown":
             raise PurchaseRefusal(
@@ -91,9 +96,12 @@ class PurchaseTokens:
             return self._keep_unknown(failure)
 
     async def retire(self, why: str) -> bool:
-        """Revokes the token at hand. Returns ``True`` if money moved, or if nobody can tell."""
+        """Revokes the token at hand, or the one that a call without an answer has made.
+
+        Returns ``True`` if money moved, or if nobody can tell.
+        """
         payment = self._journal.state.payment
-        token = payment.token
+        token = payment.token if payment.issuing is None else await self._find(payment.issuing)
         if token is None or payment.money_moved:
             return payment.money_moved
         charge = await self._revoke(token, why)
@@ -116,6 +124,21 @@ class PurchaseTokens:
     def put_away(self) -> None:
         """Forgets a token that can't be charged any more."""
         self._journal.replace(payment=replace(self._journal.state.payment, token=None, proof=None))
+
+    async def _find(self, call: IssueToken) -> PaymentToken | None:
+        """Returns the token that a call without an answer has made; ``None`` if none can be charged any more.
+
+        No seller ever had it. So one that can't be found is worthless once its time is over.
+        """
+        if not workflow.patched(FINDS_WHAT_WAS_ISSUED):
+            return None
+        try:
+            token = await minting.find(call, partial(purchase_calls.find_token, self._journal))
+        except CallFailure:
+            await workflow.sleep(max(call.expires_at - workflow.now(), timedelta(0)))
+            token = None
+        self._keep(token)
+        return token
 
     async def _revoke(self, token: PaymentToken, why: str) -> Charge:
         try:
@@ -142,8 +165,11 @@ class PurchaseTokens:
         journal.replace(payment=replace(payment, revokes=number))
         return RevokeToken(token=token, idempotency_key=step_key(journal.id, "revoke", number))
 
+    def _note_issuing(self, call: IssueToken | None) -> None:
+        self._journal.replace(payment=replace(self._journal.state.payment, issuing=call))
+
     def _keep(self, token: PaymentToken | None) -> None:
-        self._journal.replace(payment=replace(self._journal.state.payment, token=token))
+        self._journal.replace(payment=replace(self._journal.state.payment, token=token, issuing=None))
 
     def _keep_unknown(self, failure: CallFailure) -> Charge:
         """Keeps what follows from an answer that says nothing, or that there is no such token."""

@@ -50,7 +50,7 @@ class Turns(TurnCourse):
         if message.message_id and (known := self.state.sent.get(message.message_id)):
             return known
         message_id = message.message_id or self._new_message_id()
-        sent = self._take(message, message_id).model_copy(update={"digest": message.digest})
+        sent = self._take(message, message_id).model_copy(update={"digest": message.digest()})
         remember(self.state.sent, message_id, sent)
         return sent
 

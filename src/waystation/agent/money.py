@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 from temporalio import activity
 
 from waystation.buyer.networks import read_networks
-from waystation.buyer.payer import Paid, Payer
+from waystation.buyer.outcomes import ID_TAKEN, KEY_REUSED
+from waystation.buyer.payer import Paid, Payer, PaymentRefusedError
 from waystation.buyer.products import FoundProduct, search_products
 from waystation.client import Session
 from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, ConnectionLost, TryLater
 from waystation.models.money import Money
+from waystation.models.payments import telling_headers
 from waystation.models.purchases import PurchaseView
 from waystation.settings import Settings
 
@@ -63,7 +66,10 @@ class Purse:
     ) -> None:
         self._spender, self._session, self._settle, self._settings = spender, session, settle, settings
         self._bought = 0
+        self._allowances: Counter[str] = Counter()
+        self._terms: dict[str, list[object]] = {}
         self._payers: dict[str, Payer] = {}
+        self._opening = asyncio.Lock()
         self._opened = AsyncExitStack()
 
     async def search_products(
@@ -129,16 +135,30 @@ class Purse:
         key: str | None = None,
     ) -> Paid:
         """See ``Turn.fetch``."""
-        same = key or [method, url, hashlib.sha256(content).hexdigest()]
+        same = [method, url, hashlib.sha256(content).hexdigest()]
+        # What a retry finds depends on the order of different terms, never on the terms themselves: one that
+        # comes with another limit than its first attempt is told so, rather than paying a second time.
+        terms = (mandate_id, max_price, telling_headers((headers or {}).items()))
+        place = key or _numbered(same, self._place(same, terms))
         payer = await self._payer(mandate_id)
-        return await payer.fetch(
-            url,
-            max_price=max_price,
-            method=method,
-            headers=headers,
-            content=content,
-            payment_id=self._money_id("pay", same),
-        )
+        try:
+            return await payer.fetch(
+                url,
+                max_price=max_price,
+                method=method,
+                headers=headers,
+                content=content,
+                payment_id=self._money_id("pay", place),
+            )
+        except PaymentRefusedError as refused:
+            raise _in_a_turn(refused, "fetch", "give each paid request of a turn") from None
+
+    def _place(self, same: list[str], terms: object) -> int:
+        """Returns which payment for one request this is in the turn: the one on its first terms, second, …"""
+        known = self._terms.setdefault(json.dumps(same), [])
+        if terms not in known:
+            known.append(terms)
+        return known.index(terms) + 1
 
     @contextlib.asynccontextmanager
     async def allowance(
@@ -152,33 +172,43 @@ class Purse:
         key: str | None = None,
     ) -> AsyncIterator[str]:
         """See ``Turn.allowance``."""
+        if key is None:
+            self._allowances[seller] += 1
+        place = key or _numbered([seller], self._allowances[seller])
         payer = await self._payer(mandate_id)
-        async with payer.allowance(
+        opened = payer.allowance(
             seller,
             budget=budget,
             max_price=max_price,
             lifetime=lifetime,
-            allowance_id=self._money_id("allowance", key or [seller]),
-        ) as allowance_id:
+            allowance_id=self._money_id("allowance", place),
+        )
+        async with AsyncExitStack() as block:
+            try:
+                allowance_id = await block.enter_async_context(opened)
+            except PaymentRefusedError as refused:
+                raise _in_a_turn(refused, "allowance", "give each allowance of a turn") from None
             yield allowance_id
 
     async def _payer(self, mandate_id: str) -> Payer:
         """Returns the turn's payer for a mandate; with keys to pay, it makes allowances' payments itself."""
-        payer = self._payers.get(mandate_id)
-        if payer is None:
-            credentials, journal = await self._means()
-            payer = self._payers[mandate_id] = Payer(
-                activity.client(),
-                mandate_id=mandate_id,
-                agent=self._spender.agent,
-                session_id=self._spender.session_id,
-                turn_id=self._spender.turn_id,
-                allowed_networks=read_networks(self._settings.money.allowed_networks),
-                credentials=credentials,
-                journal=journal,
-                before_announcing=self._settle,
-            )
-            self._opened.push_async_callback(payer.close)
+        async with self._opening:  # of two calls at once, both pay from one allowance
+            return self._payers.get(mandate_id) or await self._new_payer(mandate_id)
+
+    async def _new_payer(self, mandate_id: str) -> Payer:
+        credentials, journal = await self._means()
+        payer = self._payers[mandate_id] = Payer(
+            activity.client(),
+            mandate_id=mandate_id,
+            agent=self._spender.agent,
+            session_id=self._spender.session_id,
+            turn_id=self._spender.turn_id,
+            allowed_networks=read_networks(self._settings.money.allowed_networks),
+            credentials=credentials,
+            journal=journal,
+            before_announcing=self._settle,
+        )
+        self._opened.push_async_callback(payer.close)
         return payer
 
     async def _means(self) -> "tuple[Credentials, AllowanceJournal] | tuple[None, None]":
@@ -204,3 +234,21 @@ class Purse:
         """Returns an id that doesn't depend on the attempt: a retry must find what was begun."""
         parts = json.dumps([self._spender.session_id, self._spender.turn_id, kind, key])
         return f"{kind}-{hashlib.sha256(parts.encode()).hexdigest()[:40]}"
+
+
+def _numbered(same: list[str], number: int) -> list[str]:
+    """Returns the key of the first, second, … of its kind in a turn."""
+    return same if number == 1 else [*same, str(number)]
+
+
+def _in_a_turn(refused: PaymentRefusedError, call: str, each: str) -> PaymentRefusedError:
+    """Returns a refusal as an author can act on it, whom the ids of payments and allowances say nothing."""
+    if refused.rule not in (ID_TAKEN, KEY_REUSED):
+        return refused
+    return PaymentRefusedError(
+        refused.rule,
+        "An earlier attempt of this turn, or another call with this key, began something else at this place; "
+        f"{each} its own 'key', as in turn.{call}(…, key='rain').",
+        refused.money_moved,
+        refused.payment_id,
+    )

@@ -20,11 +20,11 @@ from waystation.agent.containment import exited, new_task, within_a_turn
 from waystation.agent.history import Said, history_of
 from waystation.agent.money import Purse, Spender
 from waystation.agent.turn import RetryTurn, Turn, brief
-from waystation.agent.writer import Control, actor_of
+from waystation.agent.writer import Control, actor_of, refusal_of
 from waystation.backoff import Backoff
 from waystation.client import Client
 from waystation.errors import NotAllowed, StartError, WaystationError, seconds_before_retry
-from waystation.models.ingest import FencedFrame, OpenFrame, StopFrame
+from waystation.models.ingest import FencedFrame, OpenFrame, ProblemFrame, StopFrame
 from waystation.models.sessions import TurnInput, TurnResult
 from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
@@ -93,6 +93,8 @@ class _Attempt:
         self._task: asyncio.Task[JsonValue | None] | None = None
         self._turn: Turn | None = None
         self._stopped = False
+        self._problem: ProblemFrame | None = None
+        """Why the API lets this attempt write nothing."""
         self._writer = ingest.writer(
             OpenFrame(
                 session_id=given.session_id,
@@ -108,13 +110,16 @@ class _Attempt:
 
     async def run(self) -> TurnResult:
         self._task = asyncio.create_task(self._run_agent())
-        if self._stopped:
+        if self._stopped or self._problem:
             self._task.cancel()
         try:
             result = await self._task
             # Within this block: a result that is no JSON, or nested too deeply, fails the turn for good.
             return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
         except asyncio.CancelledError as error:
+            if self._problem and not self._stopped:
+                said = brief(refusal_of(self._problem))
+                raise ApplicationError(said, type=AGENT_FAILED, non_retryable=True) from error
             if not self._stopped and not activity.is_cancelled() and not activity.is_worker_shutdown():
                 raise ApplicationError(
                     "The agent's code was cancelled from within.", type=AGENT_FAILED, non_retryable=True
@@ -193,6 +198,10 @@ class _Attempt:
         match frame:
             case StopFrame() | FencedFrame():
                 self._stopped = True
+                if self._task:
+                    self._task.cancel()
+            case ProblemFrame():
+                self._problem = frame
                 if self._task:
                     self._task.cancel()
             case _ if self._turn is None:

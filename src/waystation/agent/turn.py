@@ -385,8 +385,11 @@ class Turn:
     ) -> Paid:
         """Makes a request, and pays for it if it must be paid for (HTTP 402), up to ``max_price``.
 
-        The same request in the same turn is paid once, and a repeat returns the same answer; pass a ``key``
-        to pay for it again.
+        The same call in the same turn is paid once, and a repeat returns the same answer; pass a ``key`` to
+        pay for it again. With another ``max_price``, other headers or another mandate it is a payment of its
+        own, so a request that was too dear can be made again with a higher limit. A turn that is tried again
+        finds its payments if it makes them in the same order, or by their keys; one that comes back on other
+        terms is refused (``id_taken``) rather than paid a second time. Each allowance counts for itself.
 
         Raises:
             PaymentRefusedError: The request got no answer; names the rule and says whether money moved.
@@ -417,8 +420,13 @@ class Turn:
     ) -> AsyncIterator[str]:
         """Reserves a budget for one seller, for many small payments by ``fetch`` within the block.
 
-        The same seller in the same turn means the same allowance, even when the turn is tried again; pass a
-        ``key`` for another one.
+        Each is a budget of its own: nested, the innermost pays. A turn that is tried again finds the seller's
+        first, second, … allowance of its first attempt. ``key`` names one instead; blocks with the same key
+        share it until the last of them ends.
+
+        Raises:
+            PaymentRefusedError: An earlier attempt opened an allowance on other terms in this place
+                (``id_taken``), or another process pays from it.
 
         >>> async with turn.allowance(api, budget=dollars, max_price=cents, mandate_id="m-1"):
         ...     paid = await turn.fetch(url, max_price=cents, mandate_id="m-1")  # doctest: +SKIP

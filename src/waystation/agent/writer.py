@@ -36,7 +36,7 @@ MAX_UNACKNOWLEDGED_BYTES = 1024 * 1024
 MAX_ITEMS_PER_FRAME = 500
 REOPEN_PAUSE_SECONDS = 0.5
 
-Control = StopFrame | SteerFrame | FencedFrame | FinishedFrame
+Control = StopFrame | SteerFrame | FencedFrame | FinishedFrame | ProblemFrame
 
 
 class Carrier(Protocol):
@@ -262,7 +262,7 @@ class Writer:
             entry[1].set_result(turn_id)
 
     def _take_problem(self, frame: ProblemFrame) -> None:
-        error = problem(409, {"code": frame.code, "detail": frame.detail})
+        error = refusal_of(frame)
         if frame.retry:
             self._connection.later(REOPEN_PAUSE_SECONDS, self._try_again)
         elif frame.request and (entry := self._requests.get(frame.request)):
@@ -270,6 +270,7 @@ class Writer:
                 entry[1].set_exception(error)
         else:
             self.fail(error)
+            self._control(frame)
 
     def _try_again(self) -> None:
         self.disconnected()
@@ -299,6 +300,11 @@ def _write_refused(refused: Sequence[RefusedFrame]) -> WriteRefused:
     return WriteRefused(
         409, refused[0].code, f"{count} of the things this turn has written were not recorded. {reasons}"
     )
+
+
+def refusal_of(frame: ProblemFrame) -> WaystationError:
+    """Returns what is raised where the API has refused a frame."""
+    return problem(409, {"code": frame.code, "detail": frame.detail})
 
 
 def turn_is_over(code: str) -> ConflictError:

@@ -28,6 +28,7 @@ from waystation.models.payments import (
 )
 from waystation.protocols import http402
 from waystation.protocols.http402 import WireError
+from waystation.redaction import fingerprint
 from waystation.settings import Settings
 from waystation.stripe_http import open_stripe
 
@@ -117,7 +118,7 @@ class Credentials:
         return MintedCredential(
             header=http402.credential_header(call.offer.wire),
             value=SecretStr(value),
-            fingerprint=http402.fingerprint(value),
+            fingerprint=fingerprint(value),
             token_id=SecretStr(token.id),
             valid_before=token.expires_at or call.expires_at,
         )

@@ -20,6 +20,8 @@ ID_TAKEN: Final = "id_taken"
 """The id names a payment or allowance that isn't the one wanted."""
 LEASED: Final = "AllowanceLeased"
 """Another process pays from it."""
+KEY_REUSED: Final = "key_reused"
+"""The key names a payment of the allowance that isn't the one wanted."""
 
 
 class HolderRefusedError(WaystationError):
@@ -28,6 +30,11 @@ class HolderRefusedError(WaystationError):
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)
         self.rule = rule
+
+
+def key_is_reused(key: str) -> str:
+    """Returns what is said where a key names another payment than the one wanted."""
+    return f"'{key}' names another request, or the same one with another limit; choose another key"
 
 
 def counts_as_spent(price: Money, closed: ClosedCredential) -> int:

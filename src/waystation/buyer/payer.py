@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Final
 import httpx
 from pydantic import ValidationError
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.allowance.opening import MeansToPay, OpenAllowance, open_allowance
@@ -35,6 +33,7 @@ from waystation.buyer.networks import (
 )
 from waystation.buyer.origins import RequestInvalidError, origin_of
 from waystation.buyer.outcomes import ID_TAKEN, HolderRefusedError
+from waystation.buyer.waiting import answered
 from waystation.errors import WaystationError
 from waystation.models.mandates import AllowedProtocols, MandateTerms
 from waystation.models.money import Money
@@ -47,12 +46,12 @@ from waystation.models.payments import (
     MoneyMoved,
     PaidHttpRequest,
     PaidRequestStart,
-    PaidRequestView,
     Rail,
     Receipt,
 )
-from waystation.temporal.calls import ask, result_of, start_and_update
-from waystation.temporal.messages import ALLOWANCE, MANDATE_BALANCE, PAID_REQUEST, PAID_REQUEST_ANSWERED
+from waystation.temporal.calls import ask, result_of
+from waystation.temporal.digests import began_with
+from waystation.temporal.messages import ALLOWANCE, MANDATE_BALANCE, PAID_REQUEST_DIGEST
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class PaymentRefusedError(WaystationError):
     def __init__(self, rule: str, message: str, money_moved: MoneyMoved, payment_id: str | None) -> None:
         super().__init__(message)
         self.rule = rule
-        self.money_moved = money_moved
+        self.money_moved: MoneyMoved = money_moved
         self.payment_id = payment_id
 
 
@@ -128,6 +127,7 @@ class Payer:
         if credentials is not None and journal is not None and credentials.can_pay:
             self._means = MeansToPay(credentials, journal, self._answers, self._transport)
         self._allowances: dict[str, list[OpenAllowance]] = {}
+        self._opening = asyncio.Lock()
         self._terms: MandateTerms | None = None
         self._before_announcing = before_announcing
 
@@ -265,11 +265,12 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        view = await self._answered(workflow_id, start)
-        if view.start_digest != start.digest():
-            raise PaymentRefusedError(
-                ID_TAKEN, f"'{workflow_id}' is another payment; choose another id", "no", workflow_id
-            )
+        is_new = payment_id is None  # an id of our own is nobody else's
+        view = await answered(self._client, workflow_id, start, task_queue=self._task_queue, is_new=is_new)
+        handle = self._client.get_workflow_handle(workflow_id)
+        if not is_new and not await began_with(handle, PAID_REQUEST_DIGEST, start, shown=view.start_digest):
+            message = f"'{workflow_id}' is another payment, or has other limits; choose another id"
+            raise PaymentRefusedError(ID_TAKEN, message, "no", workflow_id)
         if view.answer is None:
             refusal = view.refusal
             rule = refusal.rule if refusal else view.status
@@ -277,27 +278,6 @@ class Payer:
             raise PaymentRefusedError(rule, message, view.money_moved, workflow_id)
         response = await self._response(view.answer, request)
         return Paid(response, view.receipt, workflow_id, view.money_moved)
-
-    async def _answered(self, workflow_id: str, start: PaidRequestStart) -> PaidRequestView:
-        """Starts the payment, or finds the one with this id, and waits for its answer."""
-        try:
-            return await start_and_update(
-                self._client,
-                PAID_REQUEST,
-                start,
-                PAID_REQUEST_ANSWERED,
-                id=workflow_id,
-                task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={"session_id": self._session_id, "agent": self._agent},
-            )
-        except WorkflowAlreadyStartedError:
-            pass  # already closed: its result is the answer
-        except RPCError as error:
-            if error.status not in (RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.NOT_FOUND):
-                raise
-        return await result_of(self._client, PAID_REQUEST, workflow_id)
 
     # Budgets
 
@@ -314,10 +294,11 @@ class Payer:
         """Reserves a budget for one seller; payments to it are fast until the block ends.
 
         ``seller`` is a web origin (``https://api.example``). If the process dies inside the block, it can
-        continue with the same ``allowance_id``; otherwise the allowance settles itself.
+        continue with the same ``allowance_id``; otherwise the allowance settles itself. Blocks with one
+        ``allowance_id``, open at the same time, share the allowance, and the last to end settles it.
 
         Raises:
-            PaymentRefusedError: Another process pays from this allowance.
+            PaymentRefusedError: Another process pays from this allowance, or the id is another allowance's.
         """
         if self._before_announcing is not None:
             await self._before_announcing()
@@ -333,18 +314,29 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        try:
-            opened = await open_allowance(
-                self._client, workflow_id, start, task_queue=self._task_queue, means=self._means
-            )
-        except HolderRefusedError as refused:
-            raise PaymentRefusedError(refused.rule, str(refused), "no", workflow_id) from None
-        self._allowances.setdefault(seller, []).append(opened)
+        opened = await self._opened(workflow_id, start)
         try:
             yield workflow_id
         finally:
-            self._allowances[seller].remove(opened)
-            await opened.settle()
+            open_here = self._allowances[start.seller]
+            open_here.remove(opened)
+            if opened not in open_here:
+                await opened.settle()
+
+    async def _opened(self, allowance_id: str, start: AllowanceStart) -> OpenAllowance:
+        """Returns an allowance, that of an open block if it has this id; it is the seller's innermost now."""
+        async with self._opening:  # two blocks that begin at the same time must not both open it
+            open_here = self._allowances.setdefault(start.seller, [])
+            opened = next((one for one in open_here if one.id == allowance_id and one.start == start), None)
+            if opened is None:
+                try:
+                    opened = await open_allowance(
+                        self._client, allowance_id, start, task_queue=self._task_queue, means=self._means
+                    )
+                except HolderRefusedError as refused:
+                    raise PaymentRefusedError(refused.rule, str(refused), "no", allowance_id) from None
+            open_here.append(opened)
+        return opened
 
     async def settled(self, allowance_id: str) -> AllowanceView:
         """Returns the final balance of an allowance, once it is settled."""

@@ -28,6 +28,7 @@ from waystation.protocols.http402.eip3009 import (
     authorization_message,
 )
 from waystation.protocols.http402.ethereum import Account, LocalAccount
+from waystation.redaction import fingerprint
 from waystation.settings import WalletSettings
 
 DEFAULT_AUTHORIZATION_SECONDS = 300
@@ -156,7 +157,7 @@ class Wallet:
         return MintedCredential(
             header=header,
             value=SecretStr(value),
-            fingerprint=http402.fingerprint(value),
+            fingerprint=fingerprint(value),
             payer=self.address,
             nonce=authorization["nonce"],
             valid_before=valid_before,

@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from waystation.cli import money as money_cli
+from waystation.cli.conformance import conformance_app
 from waystation.cli.door import Door
 from waystation.cli.sign import sign_app
 from waystation.cli.storage import storage_app
@@ -48,6 +49,7 @@ session_app = typer.Typer(no_args_is_help=True)
 app.add_typer(session_app, name="session")
 app.add_typer(storage_app, name="storage")
 app.add_typer(sign_app, name="sign")
+app.add_typer(conformance_app, name="conformance")
 
 
 @app.callback()

@@ -4,6 +4,7 @@ No price comes from whoever asks. A request names items and quantities; every am
 seller stated in structured form, in integer minor units.
 """
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -41,9 +42,10 @@ from waystation.models.commerce import (
     FulfillmentDetails,
 )
 from waystation.models.decisions import ApprovalRecord, Digest, Refusal
+from waystation.models.digests import Digested
 from waystation.models.events import SessionId
 from waystation.models.mandates import MAX_KEY_LENGTH_CHARS, Name, PaymentMethodId
-from waystation.models.money import MinorUnits
+from waystation.models.money import MinorUnits, Money
 from waystation.models.proofs import FORGOTTEN, Proof, Sealed
 from waystation.models.times import Instant
 from waystation.models.urls import Origin
@@ -162,7 +164,7 @@ DiscountCodes = Annotated[
 ]
 
 
-class PurchaseRequest(Frozen):
+class PurchaseRequest(Digested):
     """What starts a Purchase workflow, whose workflow id is the purchase's id.
 
     Without a ``fulfillment_option`` the cheapest one offered is taken. ``approval_timeout_seconds``
@@ -187,6 +189,10 @@ class PurchaseRequest(Frozen):
     revision_timeout_seconds: Annotated[StrictInt, Field(ge=0, le=MAX_REVISION_TIMEOUT_SECONDS)] = 1800
 
     _items_distinct = field_validator("items")(_distinct)
+
+    def earlier_digest(self) -> str:
+        """Returns the digest of every field, those that are as by default among them."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 # Signals
@@ -350,6 +356,18 @@ TokenStatus = Literal["active", "requires_action", "deactivated", "unknown"]
 """``unknown``: the processor doesn't say. Such a token is not sent, and not taken for worthless."""
 
 
+class IssueToken(Frozen):
+    """A token to issue for exactly one total, payee and currency, valid until a given moment."""
+
+    payment_method: str
+    payee: str
+    max_amount: Money
+    expires_at: datetime
+    purchase_id: str
+    checkout_id: str
+    idempotency_key: str
+
+
 class NextAction(Frozen):
     """What a person has to do before a token can be charged (3-D Secure), as the processor states it.
 
@@ -369,7 +387,7 @@ class PaymentToken(Frozen):
 
     sealed: Sealed = Field(repr=False)
     fingerprint: str
-    """A short one-way name of the token, for the audit trail."""
+    """How logs and the audit trail name the token; see ``waystation.redaction``."""
 
     status: TokenStatus
     deactivated_reason: str | None = None

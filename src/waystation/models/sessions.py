@@ -1,15 +1,15 @@
 """What goes into and comes out of a session's workflow and the HTTP API."""
 
-import hashlib
-import json
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from pydantic_core import to_json
 
 from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen
+from waystation.models.digests import Digested
 from waystation.models.events import (
     MAX_MESSAGE_CHARACTERS,
     MAX_NAME_CHARACTERS,
@@ -92,8 +92,15 @@ class StartSession(Frozen):
     limits: SessionLimits = SessionLimits()
 
 
-class SendMessage(Frozen):
+class SendMessage(Digested):
     """The argument of the ``send`` update."""
+
+    NOT_DIGESTED = MappingProxyType(
+        {
+            "message_id": "it is what stands for the rest",
+            "on_busy": "how the message is taken; what was taken once isn't taken again, another way either",
+        }
+    )
 
     text: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
     actor: Actor
@@ -103,11 +110,9 @@ class SendMessage(Frozen):
     data: MessageData = Field(default_factory=dict)
     """Anything else the agent should get with the message, kept with it."""
 
-    @property
-    def digest(self) -> str:
-        """What its id stands for: the same id with another digest is another message."""
-        said = json.dumps([self.actor.id, self.text, self.data], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()
+    def covered(self) -> JsonValue:
+        """Returns what was said, and by whom: how a person is shown may change between two tries."""
+        return [self.actor.id, self.text, self.data]
 
 
 class Sent(FrozenOpen):
@@ -122,7 +127,7 @@ class Sent(FrozenOpen):
     seq: int
     turn_id: str | None = None
     digest: str | None = None
-    """Of the message that was sent under this id first; ``SendMessage.digest``."""
+    """Of the ``SendMessage`` that was sent under this id first."""
 
 
 class Stop(Frozen):

@@ -187,15 +187,19 @@ async def start_and_update(
     argument: Argument,
     update_name: UpdateName[None, Result],
     *,
+    update_id: str,
     id_conflict_policy: WorkflowIDConflictPolicy,
     **options: Unpack[StartOptions],
 ) -> Result:
-    """Starts a workflow, or finds the one with this id as the policy says, and executes an update of it."""
+    """Starts a workflow, or finds the one with this id as the policy says, and executes an update of it.
+
+    The same ``update_id`` again returns the same result.
+    """
     operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
         name.name, argument, result_type=name.result, id_conflict_policy=id_conflict_policy, **options
     )
     result: Result = await client.execute_update_with_start_workflow(
-        update_name.name, start_workflow_operation=operation, result_type=update_name.result
+        update_name.name, id=update_id, start_workflow_operation=operation, result_type=update_name.result
     )
     return result
 

@@ -60,7 +60,7 @@ async def test_those_who_wait_for_one_session_wait_no_longer_together() -> None:
         begin = time.monotonic()
         codes = await asyncio.gather(*(ask(gateway) for _ in range(8)))
     assert set(codes) == {"temporal-unavailable"}
-    assert time.monotonic() - begin < 3 * TIMEOUT_SECONDS
+    assert time.monotonic() - begin < 6 * TIMEOUT_SECONDS, "it would be 8 if one waited for another"
 
 
 async def test_a_process_that_was_started_while_temporal_was_away_says_so() -> None:

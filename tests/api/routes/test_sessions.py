@@ -38,6 +38,13 @@ async def finished(session: Session) -> None:
     await eventually(idle)
 
 
+async def connected(session: Session, streams: int = 1) -> None:
+    async def there() -> bool:
+        return sum(person.connections for person in (await session.people()).present) == streams
+
+    await eventually(there)
+
+
 async def token_for(
     http: httpx.AsyncClient, session_id: str, role: str = "client", subject: str = "ada"
 ) -> str:
@@ -66,6 +73,10 @@ async def test_starting_twice_under_one_id_is_once(http: httpx.AsyncClient) -> N
     again = await http.post("/sessions", json={"agent": "demo", "session_id": session_id})
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json()["created"] is False
+    other = {"agent": "parrot", "session_id": session_id, "message": "Hello"}
+    answer = await http.post("/sessions", json=other)
+    assert (answer.status_code, answer.json()["code"]) == (409, "id-taken")
+    assert (await http.get(f"/sessions/{session_id}/transcript")).json()["messages"] == []
 
 
 async def test_a_first_message_is_sent_once_however_often_the_session_is_started(client: Client) -> None:
@@ -436,13 +447,16 @@ async def test_the_stream_on_the_wire(http: httpx.AsyncClient, client: Client) -
     session = await client.start("demo")
     path = f"/sessions/{session.id}/events"
     reading = asyncio.create_task(read_blocks(http, path, "turn.completed"))
+    await connected(session)
     # Longer than what clients have seen live may wait to be read again.
     await session.send("tokens=100 rate=40")
     blocks = await reading
     live = [b for b in blocks if b.startswith('data: {"type":"message.delta"')]
     numbers = [b for b in blocks if b.startswith("id: ") and "data:" not in b]
     durable = [b for b in blocks if b.startswith("id: ") and "data:" in b]
-    assert len(live) >= 90, "deltas come live, without a number"
+    shown = sum(len(json.loads(b.removeprefix("data: "))["data"]["text"]) for b in live)
+    whole = (await transcript_texts(session))[-1]
+    assert shown >= 0.9 * len(whole), "text comes live, without a number"
     assert numbers, "what was seen live comes durably as a number alone"
     assert not [b for b in durable if '"type":"message.delta"' in b], "and not a second time"
     seqs = [int(b.split("\n")[0][4:]) for b in blocks if b.startswith("id: ")]
@@ -484,7 +498,7 @@ async def test_stop_answers_with_the_outcome(client: Client) -> None:
 
 async def test_steer_is_consumed_while_running_and_queued_otherwise(client: Client) -> None:
     session = await client.start("demo")
-    await session.send("tokens=200 rate=50")
+    await session.send("tokens=2000 rate=50")
     steered = await session.steer("Say less.")
     assert steered.outcome == "consumed"
     await session.stop()

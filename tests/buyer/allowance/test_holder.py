@@ -73,7 +73,8 @@ async def crash(agent: Payer) -> None:
     """What is left when a process dies: nothing in memory, its lock gone, its journal as it was."""
     for opened in [one for here in agent._allowances.values() for one in here]:
         assert opened.holder is not None
-        running = [*opened.holder._tasks, *opened.holder._paying.values()]
+        paying = [task for _, task in opened.holder._paying.values()]
+        running = [*opened.holder._tasks, *paying]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

@@ -10,6 +10,16 @@ from temporalio.service import RPCError
 from tests.torture.actors.base import Acting
 
 CALL_SECONDS: Final = 10.0
+ODD: Final = (
+    17,
+    None,
+    [],
+    {"a": {"b": []}},
+    "x",
+    {"text": ""},
+    {"operator": {"id": "root"}},
+    {"turn_id": {}},
+)
 
 
 class TemporalUser(Acting):
@@ -22,13 +32,19 @@ class TemporalUser(Acting):
         while self.goes_on:
             number += 1
             did = self.chance.choices(
-                ["query", "stop", "steer", "bad signal", "terminate turn", "cancel"], [8, 4, 4, 3, 2, 1]
+                ["query", "stop", "steer", "bad signal", "bad update", "terminate turn", "cancel"],
+                [8, 4, 4, 3, 3, 2, 1],
             )[0]
             began, error = time.monotonic(), None
             try:
                 async with asyncio.timeout(CALL_SECONDS):
                     await self._do(did, f"{self.name}-{number}")
-            except (RPCError, TemporalError, TimeoutError, RuntimeError) as failure:
+            except (
+                RPCError,
+                TemporalError,
+                TimeoutError,
+                RuntimeError,
+            ) as failure:
                 error = f"{type(failure).__name__}: {failure}"[:300]
             self.note("temporal", did=did, id=f"{self.name}-{number}", began=round(began, 3), error=error)
             await self.rest(1, 6)
@@ -46,7 +62,10 @@ class TemporalUser(Acting):
                 await session.signal("steer", {"request_id": id_, "text": f"steer {id_}"})
             case "bad signal":
                 name = self.chance.choice(["stop", "steer", "publish", "turn_ended", "turn_attempt", "note"])
-                await session.signal(name, self.chance.choice([17, None, [], {"a": {"b": []}}, "x"]))
+                await session.signal(name, self.chance.choice(ODD))
+            case "bad update":
+                name = self.chance.choice(["send", "spawn", "join", "leave", "take_over", "release"])
+                await session.execute_update(name, self.chance.choice(ODD))
             case "terminate turn":
                 snapshot = await session.query("snapshot")
                 for turn in snapshot["running"][:1]:

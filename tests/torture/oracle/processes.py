@@ -27,14 +27,15 @@ READABLE: Final = frozenset(
     }
 )
 """What Temporal and its SDK write and read themselves: names, patches, why an activity never began."""
+NO_START: Final = ("Temporal can't be reached", "can't be made (File exists)")
 MAX_MEMORY_BYTES: Final = 600_000_000
 
 
 @promise("No process ends by itself.", "docs/architecture.md#the-processes")
 def processes_live(evidence: Evidence, judged: Judged) -> None:
     for line in evidence.noted("ended"):
-        # What can't reach Temporal when it starts says so and ends; whoever started it tries again.
-        alone = not line["expected"] and "can't be reached" not in line["said"]
+        # What lacks Temporal or its folder when it starts says so and ends; whoever started it tries again.
+        alone = not line["expected"] and not any(reason in line["said"] for reason in NO_START)
         judged.holds(not alone, f"{line['actor']} ended with {line['code']}: {line['said'][-300:]}")
 
 

@@ -6,6 +6,7 @@ from tests.torture.evidence import Evidence
 from tests.torture.oracle.promises import Judged, promise
 from tests.torture.record import Line
 
+CLOSED_WITH = frozenset({1000, 1001, 1003, 1006, 1007, 1008, 1009, 1012, 4204})
 LATER = frozenset({408, 429, 500, 503})
 
 
@@ -101,22 +102,20 @@ def steers_count_once(evidence: Evidence, judged: Judged) -> None:
 @promise("Whoever has joined, left, taken over or released is in the log.", "docs/http-api.md#people")
 def people_are_recorded(evidence: Evidence, judged: Judged) -> None:
     types = {
-        "join": {"participant.joined"},
-        "leave": {"participant.left"},
-        "takeover": {"takeover.started"},
-        "release": {"takeover.released"},
+        "join": "participant.joined",
+        "leave": "participant.left",
+        "takeover": "takeover.started",
+        "release": "takeover.released",
     }
     for operation, expected in types.items():
         for line in evidence.noted(operation):
             session = evidence.sessions.get(line["session"])
             if session is None or line["status"] not in (200, 201) or line["proxied"] or not line["answer"]:
                 continue
-            there = [event["type"] for event in session.log if event["seq"] == line["answer"].get("seq")]
-            # Joining or leaving twice is harmless: the answer is then the place where nothing changed.
-            fine = bool(set(there) & expected) or operation in ("join", "leave")
-            judged.holds(
-                fine, f"{line['actor']}: {operation} at {line['answer'].get('seq')}, where {there} is"
-            )
+            seq = line["answer"]["seq"]
+            # Asked for again, it changes nothing, and the answer is where the log stands.
+            there = any(event["type"] == expected and event["seq"] <= seq for event in session.log)
+            judged.holds(there, f"{line['actor']}: {operation} answered with {seq}, and never recorded")
 
 
 @promise("Posted events that were answered 200 are recorded, once.", "docs/ingest.md#without-a-socket")
@@ -163,3 +162,13 @@ def no_internal_errors(evidence: Evidence, judged: Judged) -> None:
                 judged.holds(
                     line["status"] != 500, f"{line['actor']}: {operation} got 500: {line.get('answer')}"
                 )
+
+
+@promise("Sockets are closed with a code that is documented, and not by a bug.", "docs/http-api.md")
+def sockets_end_with_a_reason(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("socket", "socket_attacked"):
+        if (code := line.get("code")) is not None:
+            fine = code in CLOSED_WITH or 4_400 <= code < 4_600
+            judged.holds(
+                fine and code != 4_500, f"{line['actor']}: closed with {code} ({line.get('reason')})"
+            )

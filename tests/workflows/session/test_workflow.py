@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,13 @@ async def agent_of(client: Client, run: RunTurn) -> AsyncIterator[str]:
     async def run_turn(turn: TurnInput) -> TurnResult:
         return await run(turn)
 
-    async with Worker(client, task_queue=agent_task_queue(name), activities=[run_turn]):
+    async with Worker(
+        client,
+        task_queue=agent_task_queue(name),
+        activities=[run_turn],
+        # A cancellation comes as the answer to a heartbeat.
+        max_heartbeat_throttle_interval=timedelta(milliseconds=200),
+    ):
         yield name
 
 
@@ -233,7 +240,7 @@ async def test_stop_ends_the_turn_and_nothing_is_recorded_after_it(harness: Harn
             return TurnResult(outcome="stopped")
 
     async with agent_of(harness.client, run) as agent:
-        handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+        handle = await harness.start(agent)
         sent = await send(handle, "hi")
         await started.wait()
         await handle.signal(AgentSession.stop, Stop(request_id="r", actor=ADA))
@@ -339,7 +346,7 @@ async def test_a_retried_turn_supersedes_and_fences_the_first_attempt(harness: H
 async def test_an_agent_that_nobody_runs_fails_within_its_bound(harness: Harness) -> None:
     handle = await harness.start("ghost", agent_start_timeout_seconds=1)
     await send(handle, "anyone?")
-    await eventually(lambda: is_idle(handle), within=6)
+    await eventually(lambda: is_idle(handle))
     failed = (await replay(handle)).events[-1]
     assert failed.type == "turn.failed"
     assert failed.data["code"] == "agent_unavailable"
@@ -358,7 +365,7 @@ async def test_on_busy(harness: Harness) -> None:
         return TurnResult(outcome="completed")
 
     async with agent_of(harness.client, run) as agent:
-        handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+        handle = await harness.start(agent)
         first = await send(handle, "long")
         await running.wait()
         with pytest.raises(WorkflowUpdateFailedError) as refused:
@@ -415,7 +422,7 @@ async def test_a_sub_agent_is_spawned_once_per_key_and_stopped_with_its_parent(h
             return TurnResult(outcome="completed")
 
         async with agent_of(harness.client, parent) as agent:
-            handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+            handle = await harness.start(agent)
             await send(handle, "go")
             await eventually(lambda: is_idle(handle))
             events = (await replay(handle)).events
@@ -460,7 +467,7 @@ async def test_closing_stops_everything_and_comes_last(harness: Harness) -> None
             await asyncio.sleep(0.1)
 
     async with agent_of(harness.client, run) as agent:
-        handle = await harness.start(agent, agent_heartbeat_timeout_seconds=1)
+        handle = await harness.start(agent)
         await send(handle, "one")
         await send(handle, "two")
         await running.wait()

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -26,7 +26,13 @@ from waystation.buyer.credentials import Credentials
 from waystation.buyer.http import PaidHttp, ServerUnavailableError, now
 from waystation.buyer.offer_choice import OfferRefused, lower_limit
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
-from waystation.buyer.outcomes import CLOSED, HolderRefusedError, allowance_answer
+from waystation.buyer.outcomes import (
+    CLOSED,
+    KEY_REUSED,
+    HolderRefusedError,
+    allowance_answer,
+    key_is_reused,
+)
 from waystation.models.base import replaced
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -56,6 +62,18 @@ CREDENTIAL_LIFETIME: Final = timedelta(minutes=10)
 EXHAUSTED: Final = "AllowanceExhausted"
 
 
+class Wanted(NamedTuple):
+    """What one key stands for."""
+
+    request: PaidHttpRequest
+    max_price: Money
+
+    def check_same(self, begun: "Wanted", key: str) -> None:
+        """Raises ``HolderRefusedError`` where something else was begun under the key."""
+        if (self.request.digest(), self.max_price) != (begun.request.digest(), begun.max_price):
+            raise HolderRefusedError(KEY_REUSED, key_is_reused(key))
+
+
 class AllowanceHolder:
     """Pays from one allowance, as long as it holds the lease. One for each allowance in a process."""
 
@@ -73,7 +91,7 @@ class AllowanceHolder:
         self._journal = journal
         self._steps = PaymentSteps(http, credentials, owner=allowance_id)
         self._lease = HeldLease(client, allowance_id, journal=journal, steps=self._steps)
-        self._paying: dict[str, asyncio.Task[AllowanceAnswer]] = {}
+        self._paying: dict[str, tuple[Wanted, asyncio.Task[AllowanceAnswer]]] = {}
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._finishing: asyncio.Task[None] | None = None
@@ -97,7 +115,8 @@ class AllowanceHolder:
     async def _finish_all(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._paying.values(), return_exceptions=True)
+        paying = [task for _, task in self._paying.values()]
+        await asyncio.gather(*self._tasks, *paying, return_exceptions=True)
         await self._lease.report_for_the_last_time()
 
     # One payment
@@ -117,43 +136,41 @@ class AllowanceHolder:
         Raises:
             HolderRefusedError: nothing was begun.
         """
-        paying = self._paying.get(key)
-        if paying is None:
-            paying = asyncio.create_task(self._pay(request, first_answer, key, max_price))
-            self._paying[key] = paying
+        wanted = Wanted(request, max_price)
+        if key in self._paying:
+            begun, paying = self._paying[key]
+            wanted.check_same(begun, key)
+        else:
+            paying = asyncio.create_task(self._pay(wanted, first_answer, key))
+            self._paying[key] = wanted, paying
             paying.add_done_callback(lambda _: self._paying.pop(key, None))
         return await asyncio.shield(paying)
 
-    async def _pay(
-        self, request: PaidHttpRequest, first_answer: tuple[HeaderPair, ...], key: str, max_price: Money
-    ) -> AllowanceAnswer:
+    async def _pay(self, wanted: Wanted, first_answer: tuple[HeaderPair, ...], key: str) -> AllowanceAnswer:
         known = await self._journal.load(self._id, key)
         if known is not None:
-            if known.request.digest() != request.digest():
-                raise HolderRefusedError("key_reused", f"'{key}' names another request; choose another key")
+            wanted.check_same(Wanted(known.request, known.max_price or wanted.max_price), key)
             if known.outcome is not None:
                 return known.outcome
             return await self._finish(known)
-        offer = self._choose(request, first_answer, max_price)
+        offer = self._choose(wanted, first_answer)
         if isinstance(offer, AllowanceAnswer):
             return offer
         await self._check_lost_holder(offer, key)
         await self._take_room(offer.price.amount)
-        payment = await self._pin(request, offer, key)
+        payment = await self._pin(wanted, offer, key)
         return await self._finish(payment)
 
-    def _choose(
-        self, request: PaidHttpRequest, first_answer: tuple[HeaderPair, ...], max_price: Money
-    ) -> Offer | AllowanceAnswer:
-        check_transport(request.url)
-        if origin_of(request.url) != self._start.seller:
+    def _choose(self, wanted: Wanted, first_answer: tuple[HeaderPair, ...]) -> Offer | AllowanceAnswer:
+        check_transport(wanted.request.url)
+        if origin_of(wanted.request.url) != self._start.seller:
             raise HolderRefusedError(CLOSED, f"this allowance is for {self._start.seller} alone")
         try:
-            most = lower_limit(self._start.max_price, max_price)
+            most = lower_limit(self._start.max_price, wanted.max_price)
         except OfferRefused as refused:
             raise HolderRefusedError(refused.rule, str(refused)) from None
         limits = PaymentLimits(most, self._start.rails, self._start.expected_payee)
-        return self._steps.choose(request, first_answer, limits, at=now())
+        return self._steps.choose(wanted.request, first_answer, limits, at=now())
 
     async def _check_lost_holder(self, offer: Offer, key: str) -> None:
         """After a holder was lost, no key of its may be paid again.
@@ -185,7 +202,7 @@ class AllowanceHolder:
             raise HolderRefusedError(EXHAUSTED, f"{left} of the budget is left, the server asks for {amount}")
         self._lease.count(amount)
 
-    async def _pin(self, request: PaidHttpRequest, offer: Offer, key: str) -> JournalPayment:
+    async def _pin(self, wanted: Wanted, offer: Offer, key: str) -> JournalPayment:
         """The payment in the journal, before anything exists that could be charged."""
         at = now()
         lease = self._lease.terms
@@ -194,7 +211,8 @@ class AllowanceHolder:
             lease=lease.number,
             state="pinned",
             counted=offer.price.amount,
-            request=request,
+            request=wanted.request,
+            max_price=wanted.max_price,
             mint=mint_call(
                 offer,
                 payment_id=self._payment_key(key),

@@ -20,7 +20,7 @@ from temporalio.converter import PayloadCodec
 
 from waystation.errors import WaystationError
 from waystation.models.base import Frozen
-from waystation.models.money import MinorUnits
+from waystation.models.money import MinorUnits, Money
 from waystation.models.payments import (
     REVEAL,
     AllowanceAnswer,
@@ -58,6 +58,8 @@ class JournalPayment(Frozen):
     counted: MinorUnits
     """What it takes from the budget as far as is known: the price until it is closed."""
     request: PaidHttpRequest
+    max_price: Money | None = None
+    """The caller's limit; ``None`` in a journal of before it was written down."""
     mint: MintCall
     credential: MintedCredential | None = None
     redeemed: RedeemAnswer | None = None

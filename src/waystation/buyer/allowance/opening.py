@@ -1,7 +1,7 @@
 """Opens an allowance and pays through it: by a holder in this process, or else by the workflow."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx
 from temporalio.client import Client, WorkflowUpdateFailedError
@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.buyer.answers import AnswerStore
-from waystation.buyer.outcomes import CLOSED, ID_TAKEN, HolderRefusedError
+from waystation.buyer.outcomes import CLOSED, ID_TAKEN, KEY_REUSED, HolderRefusedError, key_is_reused
 from waystation.models.decisions import Cancel
 from waystation.models.money import Money
 from waystation.models.payments import (
@@ -21,10 +21,13 @@ from waystation.models.payments import (
     HeaderPair,
     PaidHttpRequest,
 )
-from waystation.temporal.calls import ask, start_workflow, tell, update
+from waystation.temporal.calls import Handle, ask, start_workflow, tell, update
+from waystation.temporal.digests import began_with
 from waystation.temporal.messages import (
     ALLOWANCE,
     ALLOWANCE_ANSWER,
+    ALLOWANCE_DIGEST,
+    ALLOWANCE_DIGEST_OF,
     ALLOWANCE_PAY,
     ALLOWANCE_SETTLE,
     ALLOWANCE_STATUS,
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from waystation.buyer.allowance.holder import AllowanceHolder
     from waystation.buyer.allowance.journal import AllowanceJournal
     from waystation.buyer.credentials import Credentials
+
+
+MAX_DIGEST_CHARACTERS: Final = 32
+"""Of a payment's digest in the id of its update."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,8 @@ class OpenAllowance:
     ) -> None:
         self.id = allowance_id
         self.holder = holder
-        self._client, self._start = client, start
+        self._client = client
+        self.start = start
 
     async def pay(
         self, request: PaidHttpRequest, first_answer: tuple[HeaderPair, ...], *, key: str, max_price: Money
@@ -70,7 +78,7 @@ class OpenAllowance:
         payment = AllowancePayment(key=key, request=request, first_answer=first_answer, max_price=max_price)
         handle = self._client.get_workflow_handle(self.id)
         try:
-            answer = await update(handle, ALLOWANCE_PAY, payment, update_id=f"pay-{key}")
+            answer = await _paid(handle, payment)
         except WorkflowUpdateFailedError as failed:
             cause = failed.cause
             rule = (cause.type if isinstance(cause, ApplicationError) else None) or "AllowanceFailed"
@@ -82,9 +90,11 @@ class OpenAllowance:
             if made is None:
                 raise HolderRefusedError(CLOSED, "the allowance has ended; open a new one") from None
             answer = made
-        # Temporal, too, gives the first answer again for a key, whatever the request is now.
+            if await ask(handle, ALLOWANCE_DIGEST_OF, key) not in (None, payment.digest()):
+                raise HolderRefusedError(KEY_REUSED, key_is_reused(key)) from None
+        # A workflow of an earlier release, or Temporal for it, answers whatever the request is now.
         if answer.request_digest != request.digest():
-            raise HolderRefusedError("key_reused", f"'{key}' names another request; choose another key")
+            raise HolderRefusedError(KEY_REUSED, key_is_reused(key))
         return answer
 
     async def settle(self) -> None:
@@ -93,10 +103,21 @@ class OpenAllowance:
             await self.holder.finish()
         handle = self._client.get_workflow_handle(self.id)
         try:
-            await tell(handle, ALLOWANCE_SETTLE, Cancel(by=self._start.agent))
+            await tell(handle, ALLOWANCE_SETTLE, Cancel(by=self.start.agent))
         except RPCError as error:  # it has already ended and settled
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
+
+
+async def _paid(handle: Handle, payment: AllowancePayment) -> AllowanceAnswer:
+    # Another payment under the same key has to reach the workflow, which refuses it.
+    digest = payment.digest()[:MAX_DIGEST_CHARACTERS]
+    try:
+        return await update(handle, ALLOWANCE_PAY, payment, update_id=f"pay-{payment.key}-{digest}")
+    except WorkflowUpdateFailedError:
+        # Nothing was begun. But Temporal keeps the first answer to an id, and what stood against the payment
+        # then (another process paid from the allowance, say) may be over.
+        return await update(handle, ALLOWANCE_PAY, payment)
 
 
 async def open_allowance(
@@ -127,7 +148,7 @@ async def open_allowance(
         # This process has died, or somebody else chose the same id. A settled one still returns its answers.
         handle = client.get_workflow_handle(allowance_id)
         view = await ask(handle, ALLOWANCE_STATUS)
-        if view.start_digest != start.digest():
+        if not await began_with(handle, ALLOWANCE_DIGEST, start, shown=view.start_digest):
             raise HolderRefusedError(
                 ID_TAKEN, f"'{allowance_id}' is another allowance; choose another id"
             ) from None

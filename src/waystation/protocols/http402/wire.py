@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -196,11 +195,6 @@ def decode_json_header(value: str) -> JsonObject:
 def encode_json_header(value: JsonObject) -> str:
     """Returns base64 of compact JSON, as x402 writes its headers."""
     return base64.b64encode(json.dumps(value, separators=(",", ":")).encode()).decode("ascii")
-
-
-def fingerprint(credential: str) -> str:
-    """Returns the name of a credential in logs and trails: its SHA-256, which reveals nothing."""
-    return "sha256:" + hashlib.sha256(credential.encode()).hexdigest()
 
 
 def problem(slug: str, status: int, detail: str, **more: str) -> JsonObject:

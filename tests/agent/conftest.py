@@ -1,0 +1,3 @@
+"""The buyer's bench, here too."""
+
+from tests.buyer.conftest import bench as bench

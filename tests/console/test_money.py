@@ -94,6 +94,22 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
     assert saved.read_bytes() == served.content, "byte for byte: hashes are of what is written"
 
 
+async def test_answers_that_are_only_counted_yet_are_shown_behind_the_trail(console: Console) -> None:
+    _, purchase_id, _ = await ask_for_books(console)
+    path = f"/purchases/{purchase_id}/audit"
+    audit = (await console.stack.call("approver", "GET", path)).json()
+    at = audit["entries"][-1]["time"]
+    again = {"actor": "seller", "action": "checkout.read", "detail": {}, "count": 7, "first": at, "last": at}
+
+    async def counted(route: Route) -> None:
+        await route.fulfill(json={**audit, "repeated": [again]})
+
+    page = await console.page("/sessions")
+    await page.route(f"**{path}", counted)
+    await page.goto(f"{console.stack.url}/#/purchases/{purchase_id}")
+    await expect(page.locator(".trail li").last).to_contain_text("checkout.read seller: the same 7 times")
+
+
 TERMS = {
     "method": "POST",
     "url": "https://api.example.com/report",

@@ -85,7 +85,7 @@ async def test_thirty_wait_through_minutes_of_confirming_and_people_can_decide(
             await bought.until("confirming")
             second = waiters()
             async with canceled_in_the_end(second):
-                for _ in range(8):
+                for _ in range(4):
                     await skipping.sleep(timedelta(minutes=2))
                     await asyncio.sleep(0.5)
                 assert (await bought.view()).status == "confirming"

@@ -8,11 +8,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-<<<<<<< HEAD
-from tests.torture.disk import fill
-=======
 from tests.torture import misdeeds
->>>>>>> main
+from tests.torture.disk import fill
 from tests.torture.plan import Fault
 from tests.torture.world import World
 
@@ -119,26 +116,10 @@ async def disk_full(world: World, fault: Fault) -> None:
 KINDS: Final[dict[str, Strike]] = {
     function.__name__: function
     for function in (
-<<<<<<< HEAD
-        kill,
-        terminate,
-        deploy,
-        pause,
-        cut,
-        delay,
-        tear,
-        answer_502,
-        answer_401,
-        payloads_away,
-        disk_full,
-    )
-}
-=======
-        kill, terminate, deploy, pause, cut, delay, tear, answer_502, answer_401, payloads_away,
+        kill, terminate, deploy, pause, cut, delay, tear, answer_502, answer_401, payloads_away, disk_full,
         misdeeds.trouble, misdeeds.misbehave, misdeeds.restock,
     )
 }  # fmt: skip
->>>>>>> main
 
 
 async def strike_all(world: World, faults: tuple[Fault, ...], began: float) -> None:

@@ -14,12 +14,9 @@ from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 
 from tests.support import free_port
-<<<<<<< HEAD
-from tests.torture.disk import small_disk
-=======
 from tests.torture import market
+from tests.torture.disk import small_disk
 from tests.torture.market import Market
->>>>>>> main
 from tests.torture.plan import Plan
 from tests.torture.proxy import Proxy
 from tests.torture.record import Recorder
@@ -151,16 +148,10 @@ class World:
 
     async def start(self, resources: AsyncExitStack) -> None:
         """Starts everything and waits until it serves."""
-<<<<<<< HEAD
         self.has_disk = resources.enter_context(small_disk(self.disk))
-        for wire in self.wires.values():
-            await wire.start()
-            resources.push_async_callback(wire.stop)
-=======
         await self._start_wires(self.wires, resources)
         if self.plan.profile in market.PROFILES:
             await self._open_market(resources)
->>>>>>> main
         settings = {
             **LIMITS,
             **self.plan.settings,

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from tests.torture import misdeeds
 from tests.torture.plan import Fault
 from tests.torture.world import World
 
@@ -105,8 +106,11 @@ async def payloads_away(world: World, fault: Fault) -> None:
 
 KINDS: Final[dict[str, Strike]] = {
     function.__name__: function
-    for function in (kill, terminate, deploy, pause, cut, delay, tear, answer_502, answer_401, payloads_away)
-}
+    for function in (
+        kill, terminate, deploy, pause, cut, delay, tear, answer_502, answer_401, payloads_away,
+        misdeeds.trouble, misdeeds.misbehave, misdeeds.restock,
+    )
+}  # fmt: skip
 
 
 async def strike_all(world: World, faults: tuple[Fault, ...], began: float) -> None:

@@ -18,11 +18,14 @@ from tests.torture.faults import TERMINATE_PATIENCE_SECONDS
 from tests.torture.world import World, names
 from tests.world.keys import DECISION_KEY, TOKEN_KEY
 from tests.world.stack import KEYS
+from waystation.temporal.names import SESSION_WORKFLOW, TURN_WORKFLOW
 from worker import WORKFLOWS
 
 READ_SECONDS: Final = 40.0
 PAGE_EVENTS: Final = 1_000
 MAX_HISTORIES: Final = 150
+REPLAYED: Final = frozenset({SESSION_WORKFLOW, TURN_WORKFLOW})
+"""Types of workflows whose histories are run again."""
 
 
 async def read_final(world: World, http: httpx.AsyncClient) -> FinalState:
@@ -67,22 +70,23 @@ async def _read_session(world: World, http: httpx.AsyncClient, session: FinalSes
     for number, port in enumerate(world.api_ports, 1):
         api, url = f"api-{number}", f"http://127.0.0.1:{port}/sessions/{session.name}"
         session.replays[api] = await _replay(http, url)
-        session.transcripts[api] = await _get(http, f"{url}/transcript")
-        session.snapshots[api] = await _get(http, url)
+        session.transcripts[api] = await get(http, f"{url}/transcript")
+        session.snapshots[api] = await get(http, url)
 
 
 async def _replay(http: httpx.AsyncClient, url: str) -> list[Event]:
     events: list[Event] = []
     after = 0
     while True:
-        page = await _get(http, f"{url}/replay?after={after}&limit=500")
+        page = await get(http, f"{url}/replay?after={after}&limit=500")
         events += page["events"]
         after = page["next_after"]
         if not page["more"]:
             return events
 
 
-async def _get(http: httpx.AsyncClient, url: str) -> Any:
+async def get(http: httpx.AsyncClient, url: str) -> Any:
+    """Returns what the API shows a service there, once it can."""
     headers = {"Authorization": f"Bearer {KEYS['service']}"}
     while True:  # bounded by the caller
         response = await http.get(url, headers=headers, timeout=10.0)
@@ -104,7 +108,8 @@ async def _read_histories(world: World, final: FinalState) -> None:
         history = await client.get_workflow_handle(workflow.id, run_id=workflow.run_id).fetch_history()
         name = f"{workflow.id}@{workflow.run_id}"
         final.histories[name] = json.dumps(history.to_json_dict())
-        final.replayed[name] = await _replay_failure(client, history)
+        if workflow.workflow_type in REPLAYED:
+            final.replayed[name] = await _replay_failure(client, history)
 
 
 async def _replay_failure(client: TemporalClient, history: WorkflowHistory) -> str | None:

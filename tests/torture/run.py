@@ -11,14 +11,17 @@ import httpx
 from tests.torture.actors import KINDS
 from tests.torture.actors.base import Acting
 from tests.torture.evidence import Evidence
+from tests.torture.evidence import Final as FinalState
 from tests.torture.faults import strike_all
 from tests.torture.plan import Plan
 from tests.torture.reading import end_all, read_final
+from tests.torture.reading_money import read_money
 from tests.torture.record import Recorder, read_record
 from tests.torture.world import World, running_world
 
 CALM_SECONDS: Final = 150.0
 """How long actors may take to finish after the last fault: hosts wait for turns, devices read to the end."""
+READ_MONEY_SECONDS: Final = 90.0
 
 
 async def run(plan: Plan, folder: Path) -> Evidence:
@@ -35,12 +38,23 @@ async def run(plan: Plan, folder: Path) -> Evidence:
     ):
         await _act(world, http)
         final = await read_final(world, http)
+        if world.market is not None:
+            await _read_market(world, http, final)
         await end_all(world, final)
         logs = world.logs()
     record.close()
     evidence = Evidence(plan, list(read_record(record.path)), final, logs)
     evidence.keep(folder)
     return evidence
+
+
+async def _read_market(world: World, http: httpx.AsyncClient, final: FinalState) -> None:
+    """Reads what is left of money; what can't be read fails the run, and leaves the rest to be judged."""
+    try:
+        async with asyncio.timeout(READ_MONEY_SECONDS):
+            await read_money(world, http, final)
+    except Exception:
+        world.record.note("reading", "actor_failed", traceback=traceback.format_exc())
 
 
 async def _act(world: World, http: httpx.AsyncClient) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 
 from tests.support import free_port
+from tests.torture import market
+from tests.torture.market import Market
 from tests.torture.plan import Plan
 from tests.torture.proxy import Proxy
 from tests.torture.record import Recorder
@@ -43,16 +45,38 @@ LIMITS: Final = {
 """Of every session, unless the plan says otherwise: short, so that what is bounded by them is seen to end."""
 
 
+TALKING_AGENTS: Final = {"wild-1": "wild", "wild-2": "wild"}
+BUYING_AGENTS: Final = {"buyer-1": "buying", "buyer-2": "buying"}
+"""Processes of agents, and the module of each."""
+HOLDS_KEYS: Final = "buyer-2"
+"""The agent process that pays from allowances by itself."""
+
+
 class Parts(Stack):
-    """Two APIs, two workers and three agent processes, which reach each other through wires."""
+    """Two APIs, two workers and agent processes, which reach each other through wires."""
 
     def __init__(
-        self, folder: Path, temporal: TemporalServer, wires: dict[str, Proxy], record: Path, **settings: Any
+        self,
+        folder: Path,
+        temporal: TemporalServer,
+        wires: dict[str, Proxy],
+        record: Path,
+        sellers: Market | None,
+        **settings: Any,
     ) -> None:
         super().__init__(folder, temporal, **settings)
-        self._wires, self._record = wires, record
+        self._wires, self._record, self._market = wires, record, sellers
+
+    def env(self, port: int, role: str) -> dict[str, str]:
+        env = super().env(port, role)
+        if self._market is not None:
+            env["WAYSTATION_API_KEYS"] = market.with_people(env["WAYSTATION_API_KEYS"])
+        return env
 
     def more_env(self, part: Part) -> dict[str, str]:
+        return {**self._own_env(part), **(self._market.env(part) if self._market else {})}
+
+    def _own_env(self, part: Part) -> dict[str, str]:
         env = {"TEMPORAL_ADDRESS": f"127.0.0.1:{self._wires[f'temporal-{part}'].port}"}
         if part == "agent":
             env |= {"WAYSTATION_URL": self._wires["agents"].url, RECORD_VARIABLE: str(self._record)}
@@ -61,7 +85,8 @@ class Parts(Stack):
         return env
 
     def agent_env(self, name: str, port: int | None = None) -> dict[str, str]:
-        return {**super().agent_env(name, port), NAME_VARIABLE: name}
+        env = {**super().agent_env(name, port), NAME_VARIABLE: name}
+        return {**env, **self._market.env("agent", holds_keys=name == HOLDS_KEYS)} if self._market else env
 
 
 class World:
@@ -85,6 +110,7 @@ class World:
                 "temporal-agent": [temporal.port],
             }.items()
         }
+        self.market: Market | None = None
         self._temporal = temporal
         self._held: set[str] = set()
         self._struck: set[str] = set()
@@ -109,34 +135,57 @@ class World:
         return self.folder / "payloads"
 
     def key(self, role: str) -> str:
-        return KEYS[role]
+        return KEYS.get(role) or market.PEOPLE_KEYS[role]
 
     # Starting
 
     async def start(self, resources: AsyncExitStack) -> None:
         """Starts everything and waits until it serves."""
-        for wire in self.wires.values():
-            await wire.start()
-            resources.push_async_callback(wire.stop)
+        await self._start_wires(self.wires, resources)
+        if self.plan.profile in market.PROFILES:
+            await self._open_market(resources)
         settings = {
             **LIMITS,
             **self.plan.settings,
             "redis_url": f"redis://127.0.0.1:{self.wires['redis-wire'].port}/0",
         }
         clock = settings.pop("clock", None)
-        self._stack = Parts(self.folder, self._temporal, self.wires, self.record.path, **settings)
+        self._stack = Parts(
+            self.folder, self._temporal, self.wires, self.record.path, self.market, **settings
+        )
         resources.enter_context(self._stack)
         for number, port in enumerate(self.api_ports, 1):
             self.processes[f"api-{number}"] = self.stack.run_api(port)
         for name in ("worker-1", "worker-2"):
             self.processes[name] = self.stack.run_worker(name=name)
-        for name in ("wild-1", "wild-2"):
-            self.processes[name] = self.stack.run_agent("tests.torture.agents.wild:agent", name=name)
-        self.processes["raw-1"] = self.stack.run_raw_agent(name="raw-1")
+        for name, module in self._agents():
+            self.processes[name] = self.stack.run_agent(f"tests.torture.agents.{module}:agent", name=name)
+        if self.plan.profile != "money":
+            self.processes["raw-1"] = self.stack.run_raw_agent(name="raw-1")
         if clock and CLOCK_LIBRARY.exists():
             self._shift_clock(**clock)
         await self._connect(resources)
         await self.ready()
+
+    async def _start_wires(self, wires: dict[str, Proxy], resources: AsyncExitStack) -> None:
+        for wire in wires.values():
+            await wire.start()
+            resources.push_async_callback(wire.stop)
+
+    async def _open_market(self, resources: AsyncExitStack) -> None:
+        self.market = Market(self.folder, self.wires["people-1"].url)
+        wires = self.market.make_wires()
+        await self._start_wires(wires, resources)
+        self.wires |= wires
+        resources.callback(self.market.kill)
+        await self.market.start()
+        self.processes |= self.market.processes
+
+    def _agents(self) -> Iterator[tuple[str, str]]:
+        if self.plan.profile != "money":
+            yield from TALKING_AGENTS.items()
+        if self.market is not None:
+            yield from BUYING_AGENTS.items()
 
     def _shift_clock(self, process: str, seconds: float) -> None:
         """Starts a process again with a clock that is off by some seconds."""
@@ -167,6 +216,10 @@ class World:
                 await process.ready()  # type: ignore[attr-defined]
 
     # What strikes
+
+    def expect_end(self, name: str) -> None:
+        """Says that a process is about to end by itself, because somebody told it to."""
+        self._struck.add(name)
 
     def hold(self, name: str) -> None:
         """Keeps a process from being started again until it is let go."""

@@ -28,13 +28,16 @@ class SandboxServer(HttpProcess):
 
     health = "/sandbox/health"
     name: ClassVar[str]
-    """Of its module in the sandbox; its data and its log are called so, too."""
+    """Of its module in the sandbox; its data and its log are called so too, unless it is ``called`` else."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.data = folder / self.name
+    def __init__(
+        self, folder: Path, *options: str, called: str | None = None, env: dict[str, str] | None = None
+    ) -> None:
+        called = called or self.name
+        self.data = folder / called
         port = free_port()
         command = python(f"waystation.sandbox.{self.name}", "--port", port, "--data", self.data, *options)
-        super().__init__(*command, log=folder / f"{self.name}.log", port=port)
+        super().__init__(*command, log=folder / f"{called}.log", port=port, env=env)
 
     def wait(self) -> Self:
         """Waits until it serves, as ``ready`` does, outside an event loop."""
@@ -103,8 +106,15 @@ class Shop(SandboxServer):
 
     name = "shop"
 
-    def __init__(self, folder: Path, processor: Processor, *options: str) -> None:
-        super().__init__(folder, "--processor", processor.url, *options)
+    def __init__(
+        self,
+        folder: Path,
+        processor: Processor,
+        *options: str,
+        called: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(folder, "--processor", processor.url, *options, called=called, env=env)
         self.processor = processor
 
     def behave(self, **behaviour: Any) -> None:

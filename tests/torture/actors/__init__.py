@@ -7,10 +7,14 @@ from typing import Final
 
 from tests.torture.actors.attackers import Attacker, SocketAttacker
 from tests.torture.actors.base import Acting
+from tests.torture.actors.deciders import Approver, Meddler, Principal
 from tests.torture.actors.devices import Sdk, Slow, Socket, Sse, Transcripts, Vanishing, WebPage
 from tests.torture.actors.onlookers import Looker, Prober
 from tests.torture.actors.people import Host, Joiner, Operator, Poster, Sender, Steerer, Stopper
+from tests.torture.actors.shoppers import ErrandRunner, Shopper
+from tests.torture.actors.spenders import Buyer, Payer
 from tests.torture.actors.temporal_user import TemporalUser
+from tests.torture.actors.thieves import Thief
 
 KINDS: Final[dict[str, type[Acting]]] = {
     "host": Host,
@@ -32,4 +36,12 @@ KINDS: Final[dict[str, type[Acting]]] = {
     "socket_attacker": SocketAttacker,
     "prober": Prober,
     "temporal": TemporalUser,
+    "principal": Principal,
+    "approver": Approver,
+    "meddler": Meddler,
+    "buyer": Buyer,
+    "payer": Payer,
+    "shopper": Shopper,
+    "errands": ErrandRunner,
+    "thief": Thief,
 }

@@ -5,10 +5,22 @@ files of their own, imported here. ``judge`` counts how often each was checked: 
 nothing.
 """
 
-from tests.torture.oracle import agents, control, log, processes, requests, screens, turns
+from tests.torture.oracle import (
+    agents,
+    control,
+    log,
+    mandates,
+    money_requests,
+    paid_requests,
+    processes,
+    purchases,
+    requests,
+    screens,
+    turns,
+)
 from tests.torture.oracle.promises import PROMISES, Judged, Judgement, judge, promise
 
 __all__ = [
-    "PROMISES", "Judged", "Judgement", "agents", "control", "judge", "log", "processes", "promise",
-    "requests", "screens", "turns",
+    "PROMISES", "Judged", "Judgement", "agents", "control", "judge", "log", "mandates", "money_requests",
+    "paid_requests", "processes", "promise", "purchases", "requests", "screens", "turns",
 ]  # fmt: skip

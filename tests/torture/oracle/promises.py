@@ -55,10 +55,10 @@ def promise(sentence: str, where: str) -> Callable[[Check], Check]:
     return remember
 
 
-def judge(evidence: Evidence) -> Judgement:
-    """Returns what became of each promise."""
+def judge(evidence: Evidence, *names: str) -> Judgement:
+    """Returns what became of each promise, or of these."""
     judgement = {}
-    for name, made in PROMISES.items():
+    for name in names or PROMISES:
         judged = judgement[name] = Judged()
-        made.check(evidence, judged)
+        PROMISES[name].check(evidence, judged)
     return judgement

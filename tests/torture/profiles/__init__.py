@@ -3,9 +3,9 @@
 from typing import Final
 
 from tests.torture.plan import Plan, Profile
-from tests.torture.profiles import sessions
+from tests.torture.profiles import money, sessions
 
-PROFILES: Final[dict[str, Profile]] = {"sessions": sessions.plan}
+PROFILES: Final[dict[str, Profile]] = {"sessions": sessions.plan, "money": money.plan}
 
 
 def plan_of(profile: str, seed: int, seconds: float) -> Plan:

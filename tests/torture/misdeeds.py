@@ -1,0 +1,54 @@
+"""What sellers and the processor do wrong: they lie, change prices, are slow, lose answers after acting."""
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+import httpx
+
+from tests.torture.plan import Fault
+from tests.torture.world import World
+from tests.world.process import HttpProcess
+
+TELL_SECONDS: Final = 2.0
+TROUBLES: Final[dict[str, dict[str, Any]]] = {
+    "lose_answer": {"kind": "lose_answer"},
+    "error_before": {"kind": "error", "status": 500},
+    "error_after": {"kind": "error", "status": 503, "when": "after"},
+    "slow": {"kind": "slow", "delay_ms": 3_000},
+    "hang_before": {"kind": "hang"},
+    "hang_after": {"kind": "hang", "when": "after"},
+}
+ITEM: Final = "mug_blue"
+
+
+async def trouble(world: World, fault: Fault) -> None:
+    """The next request that changes something meets trouble: before it is done, or after."""
+    await _tell(world, fault, "/sandbox/troubles", {"match": "POST", **TROUBLES[fault.settings["trouble"]]})
+
+
+async def misbehave(world: World, fault: Fault) -> None:
+    """A shop lies, overcharges, changes its prices, or dies at the worst moment; then it is honest again."""
+    behaviour = fault.settings["behaviour"]
+    if "die_in" in behaviour:
+        world.expect_end(fault.target)
+    await _tell(world, fault, "/sandbox/behaviour", behaviour)
+    await asyncio.sleep(fault.lasts_seconds)
+    await _tell(world, fault, "/sandbox/behaviour", {})
+
+
+async def restock(world: World, fault: Fault) -> None:
+    """A shop has sold out, or gets more; then it has plenty."""
+    await _tell(world, fault, f"/sandbox/stock/{ITEM}/{fault.settings['on_hand']}", None)
+    await asyncio.sleep(fault.lasts_seconds)
+    await _tell(world, fault, f"/sandbox/stock/{ITEM}/100", None)
+
+
+async def _tell(world: World, fault: Fault, where: str, body: dict[str, Any] | None) -> None:
+    """Tells a seller how to behave. One that is away is honest when it comes back."""
+    process = world.processes[fault.target]
+    assert isinstance(process, HttpProcess), "sellers and the processor serve HTTP"
+    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=TELL_SECONDS) as http:
+        with contextlib.suppress(httpx.HTTPError):
+            headers = {"Content-Type": "application/json"}
+            await http.request("POST", process.url + where, json=body, headers=headers)

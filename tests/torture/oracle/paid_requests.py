@@ -1,0 +1,130 @@
+"""What holds of paid requests and allowances: paid once, for what was asked, and settled."""
+
+from typing import Final
+
+from tests.torture.evidence import Evidence
+from tests.torture.oracle.books import Books, Json
+from tests.torture.oracle.promises import Judged, promise
+
+EVM: Final = frozenset({"mpp-evm", "x402-exact"})
+
+
+def _price(view: Json) -> int:
+    return int(view["offer"]["price"]["amount"]) if view["offer"] else 0
+
+
+def _by_card(view: Json) -> bool:
+    return bool(view["offer"]) and view["offer"]["rail"] not in EVM
+
+
+@promise(
+    "A paid request is charged once, exactly its price.", "docs/paid-requests.md#what-happens-step-by-step"
+)
+def a_payment_is_charged_once(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for id_, view in books.payments.items():
+        charges = books.charges.get(id_, [])
+        judged.holds(len(charges) <= 1, f"{id_}: charged {charges}")
+        for amount in charges:
+            judged.holds(amount == _price(view), f"{id_}: {amount} charged, the price is {_price(view)}")
+
+
+@promise("What a paid request says about money is what the processor says.",
+         "docs/paid-requests.md#what-happens-step-by-step")  # fmt: skip
+def payments_tell_the_truth(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for id_, view in books.payments.items():
+        if not view["final"] or not _by_card(view):
+            continue
+        captured, booked, moved = books.captured(id_), books.booked(id_), view["money_moved"]
+        what = f"{id_} is {view['status']}, moved {moved}: {captured} charged, {booked} booked"
+        if moved == "unknown":
+            judged.holds(captured <= booked + books.reserved(id_), what)
+        else:
+            judged.holds((moved == "yes") == (captured > 0), what)
+            judged.holds(captured <= booked + books.reserved(id_), what)
+            judged.holds(view["status"] == "refused" or booked == captured, what)
+
+
+@promise("No transfer happens that no payment accounts for, and none twice.",
+         "docs/paid-requests.md#what-happens-step-by-step")  # fmt: skip
+def transfers_are_accounted_for(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    nonces = [(one["payer"], one["nonce"]) for one in books.transfers]
+    judged.holds(len(nonces) == len(set(nonces)), f"an authorization moved money twice: {nonces}")
+    by_chain = [
+        _price(view)
+        for view in books.payments.values()
+        if view["offer"] and view["offer"]["rail"] in EVM and view["money_moved"] != "no"
+    ]
+    by_chain += [view["spent"] for view in books.allowances.values() if "erc20" in view["budget"]["currency"]]
+    moved = [one["amount"] for one in books.transfers]
+    judged.holds(sum(moved) <= sum(by_chain), f"transfers of {moved}, payments of {by_chain}")
+
+
+@promise("Every paid request ends.", "docs/paid-requests.md#what-happens-step-by-step")
+def payments_end(evidence: Evidence, judged: Judged) -> None:
+    for id_, view in Books(evidence).payments.items():
+        judged.holds(view["final"], f"{id_} is {view['status']} at the end")
+
+
+@promise("The answer to a paid request is what was paid for.", "docs/paid-requests.md#buying")
+def payers_get_what_they_paid_for(evidence: Evidence, judged: Judged) -> None:
+    limits = {line["id"]: line["asked"]["request"]["max_price"] for line in evidence.noted("pay")}
+    for line in evidence.noted("paid"):
+        outcome, what = line["outcome"], f"{line['id']}: {line['subject']} asked for, got {line['outcome']}"
+        if outcome["status"] == "delivered":
+            judged.holds(outcome["answered"] is not None, what)
+            judged.holds(outcome["subject"] in (None, line["subject"]), what)
+        limit, price = limits.get(line["id"]), outcome["price"]
+        if price and limit and outcome["money_moved"] != "no":
+            fine = price["currency"] == limit["currency"] and price["amount"] <= limit["amount"]
+            judged.holds(fine, f"{what}, at most {limit}")
+        if outcome["status"] in ("refused", "free", "failed"):
+            judged.holds(outcome["money_moved"] == "no", what)
+
+
+@promise("What an agent fetches is what it paid for; a retried turn gets it again without paying again.",
+         "docs/paid-requests.md#many-small-payments")  # fmt: skip
+def agents_get_what_they_paid_for(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("fetched"):
+        if line["answered"] == 200:
+            judged.holds(
+                line["got"] in (None, line["subject"]), f"{line['subject']} wanted, got {line['got']}"
+            )
+
+
+@promise("An approval of a payment is of the terms that were shown, by somebody who may.",
+         "docs/paid-requests.md#what-happens-step-by-step")  # fmt: skip
+def payments_are_approved(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    asked = {line["id"]: line["asked"]["request"]["mandate_id"] for line in evidence.noted("pay")}
+    for id_, view in books.payments.items():
+        terms = books.mandates.get(asked.get(id_, ""), {}).get("terms")
+        captured = books.captured(id_)
+        if not captured or terms is None:
+            continue
+        who = view["approved_by"]
+        by_itself = captured <= terms["approval_threshold"]
+        allowed = who is not None and (not terms["approvers"] or who in terms["approvers"])
+        judged.holds(by_itself or allowed, f"{id_}: {captured} paid, approved by {who}: {terms}")
+        if not by_itself:
+            said = [
+                line for line in evidence.noted("decided")
+                if (line["id"], line["who"], line["verdict"]) == (id_, who, "approve")
+                if line["digest"] == view["terms_digest"] and (line["status"] == 200 or not line["definite"])
+            ]  # fmt: skip
+            judged.holds(bool(said), f"{id_}: {who} has not approved {view['terms_digest']}")
+
+
+@promise("Every allowance is settled, with what was spent booked and the rest free again.",
+         "docs/paid-requests.md#many-small-payments")  # fmt: skip
+def allowances_are_settled(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for id_, view in books.allowances.items():
+        what = f"{id_}: {view}"[:500]
+        judged.holds(view["spent"] + view["held"] <= view["budget"]["amount"], what)
+        judged.holds(not view["open"], what)
+        if not view["open"]:
+            booked = books.booked(id_)
+            judged.holds(booked == view["spent"] and books.reserved(id_) == 0, f"{what}, {booked} booked")

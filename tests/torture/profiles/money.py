@@ -1,0 +1,143 @@
+"""Money: mandates, with principals, buyers, payers and meddlers around each; approvers; bad sellers."""
+
+import random
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tests.torture.plan import Actor, Fault, Plan, stream
+from tests.torture.profiles import sessions
+
+MANDATE_EVERY_SECONDS: Final = 12.0
+SHORTEST_SECONDS, LONGEST_SECONDS = 20.0, 40.0
+FAULT_EVERY_SECONDS: Final = 2.0
+FIRST_FAULT_SECONDS: Final = 4.0
+OTHERS: Final = (("payer", 0.8), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
+"""Kinds of actors that take part around a mandate, and how often."""
+METHODS: Final = (
+    (["pm_card_visa"], 8),
+    (["pm_card_chargeDeclined", "pm_card_visa"], 2),
+    (["pm_card_authenticationRequired"], 1),
+    (["pm_card_authenticationRequiredOnSetup"], 1),
+)
+
+SHOPS: Final = ("shop-1", "shop-2")
+SELLERS: Final = (*SHOPS, "paid-api")
+MARKET: Final = (*SELLERS, "processor")
+BUYERS: Final = ("buyer-1", "buyer-2")
+PROCESSES: Final = (*sessions.APIS, *sessions.WORKERS, *MARKET, *BUYERS)
+WIRES: Final = ("people-1", "people-2", "agents", "temporal-api", "temporal-worker", "processor", "paid-api")
+HTTP_WIRES: Final = ("people-1", "people-2", "processor", "paid-api")
+
+FAULTS: Final = (
+    # kind, weight, targets, shortest and longest duration in seconds
+    ("kill", 24, PROCESSES, 0.0, 2.0),
+    ("kill", 10, sessions.WORKERS, 0.0, 1.0),
+    ("kill", 2, sessions.SERVERS, 0.0, 3.0),
+    ("terminate", 10, PROCESSES, 0.0, 1.0),
+    ("deploy", 3, ("api", "worker", "buyer"), 0.0, 0.0),
+    ("pause", 10, (*PROCESSES, *sessions.SERVERS), 0.3, 6.0),
+    ("cut", 12, WIRES, 0.0, 3.0),
+    ("delay", 6, WIRES, 1.0, 4.0),
+    ("tear", 12, WIRES, 0.0, 0.0),
+    ("answer_502", 6, HTTP_WIRES, 0.2, 2.0),
+    ("answer_401", 2, HTTP_WIRES, 0.2, 1.0),
+    ("trouble", 30, MARKET, 0.0, 0.0),
+    ("misbehave", 14, SHOPS, 2.0, 8.0),
+    ("restock", 3, SHOPS, 2.0, 8.0),
+)
+TROUBLES: Final = ("lose_answer",) * 4 + ("error_before", "error_after", "slow", "hang_before", "hang_after")
+BEHAVIOURS: Final[tuple[dict[str, Any], ...]] = (
+    {"raise_prices_by": 100}, {"overcharge_by": 50}, {"charge_twice": True}, {"die_in": "reserve"},
+    {"die_in": "place_order"},
+    *({"tamper": how} for how in ("total", "currency", "quantity", "missing_totals", "amount_as_text")),
+)  # fmt: skip
+
+
+def plan(seed: int, seconds: float) -> Plan:
+    """Returns the plan of a seed."""
+    chance = stream(seed, "settings")
+    return Plan(
+        seed=seed,
+        seconds=seconds,
+        profile="money",
+        actors=tuple(cast(seed, seconds)),
+        faults=tuple(faults(seed, seconds)),
+        settings={"storage_threshold_bytes": chance.choice([2_000, 262_144])},
+    )
+
+
+def cast(seed: int, seconds: float) -> Iterator[Actor]:
+    """Yields everybody who acts."""
+    yield Actor("prober", "prober", 0.0, seconds)
+    for who in ("alice", "bob"):
+        yield Actor(f"approver-{who}", "approver", 1.0, seconds, settings={"who": who})
+    for number in range(max(1, int(seconds // 30))):
+        yield Actor(f"thief-{number}", "thief", 5.0 + 30.0 * number, 30.0)
+    for number in range(1, max(2, int(seconds // MANDATE_EVERY_SECONDS)) + 1):
+        mandate = f"m{seed}-{number}"
+        yield from party(stream(seed, mandate), mandate, (number - 1) * MANDATE_EVERY_SECONDS, seconds)
+
+
+def party(chance: random.Random, mandate: str, begins: float, seconds: float) -> Iterator[Actor]:
+    """Yields who takes part around one mandate."""
+    lasts = min(chance.uniform(SHORTEST_SECONDS, LONGEST_SECONDS), max(seconds - begins, 8.0))
+    settings = {"mandate": mandate}
+    grant = {
+        **settings,
+        "terms": terms(chance),
+        "sellers": list(SELLERS) if chance.random() < 0.8 else ["shop-1"],
+        "valid_seconds": chance.choice([3_600] * 5 + [15]),
+        "revokes": chance.random() < 0.25,
+        "revoke_after_seconds": chance.uniform(2, 20),
+    }
+    yield Actor(f"{mandate}.principal", "principal", begins, lasts, settings=grant)
+    for number in range(1, chance.choice([1, 2, 3]) + 1):
+        yield Actor(f"{mandate}.buyer-{number}", "buyer", begins + 0.5, lasts - 1, settings=settings)
+    for kind, probability in OTHERS:
+        takes_part, late = chance.random() < probability, chance.uniform(0.5, lasts / 3)
+        if takes_part:
+            yield Actor(f"{mandate}.{kind}", kind, begins + late, lasts - late - 1, settings=settings)
+
+
+def terms(chance: random.Random) -> dict[str, Any]:
+    """Returns what a principal grants; where money goes, and until when, is known only in the run."""
+    cap = chance.choice([5_000, 20_000, 100_000])
+    (methods,) = chance.choices([names for names, _ in METHODS], [weight for _, weight in METHODS])
+    constraints: list[dict[str, Any]] = []
+    if chance.random() < 0.3:
+        constraints.append({"type": "max_payments", "count": chance.choice([1, 3])})
+    if chance.random() < 0.2:
+        constraints.append({"type": "allowed_items", "item_ids": ["ebook_tides", "mug_blue"]})
+    if chance.random() < 0.2:
+        constraints.append({"type": "ship_to_countries", "countries": ["US"]})
+    if chance.random() < 0.1:
+        constraints.append({"type": "allowed_protocols", "protocols": ["acp"]})
+    owner = chance.choice(["alice", "bob"])
+    return {
+        "owner": owner,
+        "cap": {"amount": cap, "currency": chance.choice(["usd"] * 12 + ["eur"])},
+        "approval_threshold": chance.choice([0, 0, 2_000, cap]),
+        "per_payment_cap": chance.choice([None, None, 4_000]),
+        "payment_methods": methods,
+        "approvers": chance.choice([[], [], ["alice"], ["bob"], ["alice", "bob"]]),
+        "constraints": constraints,
+    }
+
+
+def faults(seed: int, seconds: float) -> Iterator[Fault]:
+    """Yields what goes wrong, in order of time."""
+    chance = stream(seed, "faults")
+    at, number = FIRST_FAULT_SECONDS, 0
+    while at < seconds:
+        ((kind, _, targets, shortest, longest),) = chance.choices(FAULTS, [fault[1] for fault in FAULTS])
+        number += 1
+        settings = {
+            "bytes": chance.randrange(1, 400),
+            "seconds": round(chance.uniform(0.01, 0.4), 3),
+            "trouble": chance.choice(TROUBLES),
+            "behaviour": chance.choice(BEHAVIOURS),
+            "on_hand": chance.choice([0, 1, 50]),
+        }
+        lasts = round(chance.uniform(shortest, longest), 2)
+        yield Fault(f"fault-{number}", kind, chance.choice(targets), round(at, 2), lasts, settings)
+        at += chance.expovariate(1 / FAULT_EVERY_SECONDS)

@@ -1,0 +1,94 @@
+"""Reads everything about money that is left: Waystation's word, and that of those who moved it."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+from google.protobuf.message import Message
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client as TemporalClient
+
+from tests.torture.evidence import Final as FinalState
+from tests.torture.reading import get
+from tests.torture.world import World
+from tests.world.market import SHOP_KEY
+from waystation.protocols.acp import API_VERSION
+
+KINDS: Final = {
+    "Purchase": ("purchases", ("", "/audit")),
+    "PaidRequest": ("payments", ("", "/audit")),
+    "Allowance": ("allowances", ("", "/audit")),
+    "Mandate": ("mandates", ("",)),
+}
+"""By workflow type: where the API shows it, and what it shows of it."""
+
+
+async def read_money(world: World, http: httpx.AsyncClient, final: FinalState) -> None:
+    """Adds to what is read at the end what the oracle's promises about money need."""
+    market, client = world.market, world.client
+    assert market is not None, "there is one"
+    assert client is not None, "the world has started"
+    api = f"http://127.0.0.1:{world.api_ports[0]}"
+    read: dict[str, Any] = {"running": {}, "trails": {}, "unreadable": {}}
+    for where, _ in KINDS.values():
+        read[where] = {}
+    for type_, (where, parts) in KINDS.items():
+        async for workflow in client.list_workflows(f"WorkflowType = '{type_}'"):
+            status = workflow.status.name if workflow.status else ""
+            if status == "CONTINUED_AS_NEW":
+                continue
+            read["running"][workflow.id] = status
+            try:
+                read[where][workflow.id] = await get(http, f"{api}/{where}/{workflow.id}")
+                if len(parts) > 1:
+                    trail = await get(http, f"{api}/{where}/{workflow.id}/audit")
+                    read["trails"][workflow.id] = trail["entries"]
+            except (TimeoutError, httpx.HTTPError) as error:
+                read["unreadable"][workflow.id] = f"{type(error).__name__}: {error}"[:300]
+    read["ledger"] = market.processor.books()
+    read["transfers"] = market.paid_api.transfers()
+    read["sales"] = {name: shop.state()["sales"] for name, shop in market.shops.items()}
+    read["second_charges"] = [shop.state()["second_charge"] for shop in market.shops.values()]
+    read["checkouts"] = {
+        sale["checkout"]: await _checkout(http, market.shops[name].url, sale["checkout"])
+        for name, sales in read["sales"].items()
+        for sale in sales
+    }
+    final.more["money"] = read
+    final.secrets |= market.secrets()
+    tokens = enumerate(read["ledger"]["tokens"])
+    final.secrets |= {f"payment token {number}": one["id"] for number, one in tokens}
+    await _read_payloads(client, final)
+
+
+async def _checkout(http: httpx.AsyncClient, shop: str, checkout: str) -> Any:
+    """Returns a checkout as the shop keeps it."""
+    headers = {"Authorization": f"Bearer {SHOP_KEY}", "API-Version": API_VERSION}
+    return (await http.get(f"{shop}/checkout_sessions/{checkout}", headers=headers, timeout=10.0)).json()
+
+
+async def _read_payloads(client: TemporalClient, final: FinalState) -> None:
+    """Adds what the histories about money hold when they are decrypted: secrets are sealed in there, too."""
+    codec = client.data_converter.payload_codec
+    assert codec is not None, "payloads are encrypted"
+    for type_ in KINDS:
+        async for workflow in client.list_workflows(f"WorkflowType = '{type_}'"):
+            history = await client.get_workflow_handle(workflow.id, run_id=workflow.run_id).fetch_history()
+            encrypted = [payload for event in history.events for payload in _payloads(event)]
+            clear = await codec.decode(encrypted)
+            name = f"{workflow.id}@{workflow.run_id} in clear"
+            final.histories[name] = "\n".join(one.data.decode(errors="replace") for one in clear)
+
+
+def _payloads(message: Message) -> Iterator[Payload]:
+    """Yields every payload in a message of Temporal's, however deep."""
+    if isinstance(message, Payload):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.type != field.TYPE_MESSAGE:
+            continue
+        inner = list(value.values()) if hasattr(value, "values") else value
+        for one in [inner] if isinstance(inner, Message) else inner:
+            if isinstance(one, Message):
+                yield from _payloads(one)

@@ -33,7 +33,7 @@ MUTANTS: dict[str, list[Change]] = {
     ],
     "A-03": [('op="write", writer', 'op="write", hint="text", writer')],
     "A-04": [("            self.socket = None\n", "            return\n")],
-    "A-05": [("pause * random.uniform(0.5, 1)", "0.1")],
+    "A-05": [("pause * random.uniform(0.5, 1)", "0.4")],
     "A-06": [
         ('if turn := self.turns.get(frame.get("writer")):', "if True:"),
         ("await turn.take(frame)", 'await self.turns[frame["writer"]].take(frame)'),

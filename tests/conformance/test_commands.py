@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 
@@ -19,24 +20,41 @@ AGENTS = {
 NEEDED_SECONDS = 170
 
 
-@pytest.mark.parametrize("name", AGENTS)
-@pytest.mark.timeout(NEEDED_SECONDS + 10)
-async def test_an_agent_passes(name: str, temporal_server: TemporalServer) -> None:
-    command, options = AGENTS[name]
-    arguments = ("--command", shlex.join(command), "--temporal", temporal_server.address, "--json", *options)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "waystation",
-        "conformance",
-        "agent",
-        *arguments,
-        cwd=ROOT,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
+async def run(*arguments: str) -> tuple[int | None, str, str]:
+    """The exit code of ``waystation conformance``, and what it has printed."""
+    command = (sys.executable, "-m", "waystation", "conformance", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=PIPE)
     out, err = await asyncio.wait_for(process.communicate(), NEEDED_SECONDS)
-    report = json.loads(out)["requirements"]
-    assert [one for one in report if one["status"] != "passed"] == [], err.decode()[-3_000:]
-    assert len(report) == len(AGENT_SIDE) - len(options)
-    assert process.returncode == 0
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.timeout(NEEDED_SECONDS + 10)
+async def test_our_agents_pass(temporal_server: TemporalServer) -> None:
+    # Both have the same name: the other run starts a server of its own.
+    servers = (("--temporal", temporal_server.address), ())
+    runs = [
+        run("agent", "--command", shlex.join(command), "--json", *options, *server)
+        for (command, options), server in zip(AGENTS.values(), servers, strict=True)
+    ]
+    for (code, out, err), (_, options) in zip(await asyncio.gather(*runs), AGENTS.values(), strict=True):
+        report: list[dict[str, Any]] = json.loads(out)["requirements"]
+        assert [one for one in report if one["status"] != "passed"] == [], err[-3_000:]
+        assert len(report) == len(AGENT_SIDE) - len(options)
+        assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--only", "A-99"), "there is no requirement A-99"),
+        (("--command", "no-such-program", "--only", "A-01"), "'no-such-program' can't be started"),
+        (("--url", "nowhere"), "--url is"),
+    ],
+)
+async def test_what_can_not_be_run_is_said_in_one_sentence(
+    arguments: tuple[str, ...], said: str, temporal_server: TemporalServer
+) -> None:
+    code, out, err = await run("agent", "--temporal", temporal_server.address, *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err

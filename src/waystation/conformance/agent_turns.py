@@ -14,6 +14,10 @@ CANCEL_SECONDS: Final = 6.0
 """An agent hears of a cancellation with its next heartbeat."""
 IN_FLIGHT_SECONDS: Final = 0.5
 """What is sent within this time after a frame went down may have crossed it."""
+WITHHELD_SECONDS: Final = 0.6
+"""Less than the second for which a failing attempt waits."""
+TOLD_SECONDS: Final = 1.0
+"""What it takes until the end of an activity is known here."""
 EXIT_SECONDS: Final = 15.0
 _ENDINGS: Final = frozenset({"message.delta", "message.completed", "tool.returned"})
 
@@ -27,7 +31,7 @@ async def the_turn_is_stopped(bench: Bench) -> None:
     stop = {"op": "stop", "turn_id": "t1", "reason": "enough"}
     await play.tell(stop, stop)
     before = {item.get("n") for item in play.items()}
-    ended = await turn.ended("A-40", STOP_GRACE_SECONDS)
+    ended = await turn.ended("A-40", STOP_GRACE_SECONDS + TOLD_SECONDS)
     stopped = isinstance(ended.result, dict) and ended.result.get("outcome") == "stopped"
     report.check("A-40", ended.kind == "completed" and stopped, str(ended))
     report.check("A-40", play.unsettled_bytes() == 0, f"{play.unsettled_bytes()} bytes were not settled")
@@ -166,7 +170,7 @@ async def the_turn_fails(bench: Bench) -> None:
 
     turn = await bench.begin("fail", prepare=withhold)
     await until(lambda: turn.play.items("message.delta") or turn.run.over, PATIENCE_SECONDS)
-    early = await turn.run.ended(IN_FLIGHT_SECONDS)
+    early = await turn.run.ended(WITHHELD_SECONDS)
     bench.report.check("T-10", early is None, f"with nothing settled: {early or 'the activity waits'}")
     turn.play.acks = True
     await turn.play.settle()

@@ -18,7 +18,7 @@ from temporalio.service import RPCError
 
 from waystation.conformance import agent_turns, agent_writing
 from waystation.conformance.agent_bench import Bench, Subject
-from waystation.conformance.played_api import PlayedApi
+from waystation.conformance.played_api import PlayedApi, until
 from waystation.conformance.report import Report
 from waystation.conformance.requirements import AGENT_SIDE
 from waystation.conformance.scenarios import Scenario, run_scenarios, scenarios_of
@@ -32,6 +32,8 @@ from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 
 SCENARIOS: Final[tuple[Scenario[Bench], ...]] = scenarios_of(agent_writing, agent_turns)
 START_SECONDS: Final = 40.0
+BY_HAND_SECONDS: Final = 300.0
+"""What a person may need to start an agent."""
 PAUSE_SECONDS: Final = 0.2
 
 
@@ -99,6 +101,7 @@ async def try_agents(wishes: Wishes, tell: Callable[[str], None]) -> Report:
             tell(f"Start the agent '{wishes.agent}' with:")
             for name, value in environment.items():
                 tell(f"  export {name}={shlex.quote(value)}")
+            await until(lambda: api.connections, BY_HAND_SECONDS)
         bench = Bench(api, temporal, report, wishes.agent, subject, key)
         await run_scenarios(bench, SCENARIOS, tell)
     return report

@@ -192,16 +192,17 @@ class ApiBench:
 
     async def session(self, message: str | None = None) -> Session:
         """Starts a session; with a message, the turn ``t1`` runs in it."""
-        session_id = f"{self.agent}-{uuid4().hex[:12]}"
-        for last in (*[False] * (START_ATTEMPTS - 1), True):
+        session = self.client.attach(f"{self.agent}-{uuid4().hex[:12]}")
+        self._sessions.append(session)
+        for attempt in range(1, START_ATTEMPTS + 1):
             try:
-                session = await self.client.start(self.agent, session_id=session_id, message=message)
-                break
+                await self.client.start(self.agent, session_id=session.id, message=message)
             except TryLater as error:
-                if last:
+                if attempt == START_ATTEMPTS:
                     raise
                 await asyncio.sleep(error.retry_after_seconds or 1.0)
-        self._sessions.append(session)
+            else:
+                break
         return session
 
     async def pen(

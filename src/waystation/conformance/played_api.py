@@ -107,6 +107,17 @@ class Play:
             if not kind or item.get("type") == kind
         ]
 
+    def numbers_on(self, connection: int) -> list[Any]:
+        """Returns the numbers of the items that came on a connection, in the order of their coming."""
+        return [
+            item.get("n") for heard in self.heard if heard.connection == connection for item in heard.items
+        ]
+
+    def numbers_after(self, connection: int) -> list[Any]:
+        """Returns the same of all later connections."""
+        later = sorted({heard.connection for heard in self.heard if heard.connection > connection})
+        return [n for one in later for n in self.numbers_on(one)]
+
     def unsettled_bytes(self) -> int:
         """Returns how much came that was neither acknowledged nor refused."""
         kept = {item.get("n"): item for item in self.items()}

@@ -6,6 +6,7 @@ from typing import Final, Literal
 from pydantic import JsonValue
 
 from waystation.conformance.requirements import Requirement
+from waystation.errors import StartError
 
 Status = Literal["passed", "failed", "not tested"]
 
@@ -20,10 +21,17 @@ class Unmet(Exception):
 
 
 class Report:
-    """The findings on some requirements: one that fails anywhere has failed."""
+    """The findings on some requirements: one that fails anywhere has failed.
+
+    Raises ``StartError`` where ``only`` names what isn't among them.
+    """
 
     def __init__(self, requirements: Mapping[str, Requirement], only: Iterable[str] = ()) -> None:
         wanted = set(only) or set(requirements)
+        if unknown := sorted(wanted - requirements.keys()):
+            raise StartError(
+                f"there is no requirement {', '.join(unknown)} to test here; see docs/ingest.md."
+            )
         self._requirements = {number: one for number, one in requirements.items() if number in wanted}
         self._seen: dict[str, str] = {}
         self._failed: set[str] = set()

@@ -83,7 +83,9 @@ MAX_LOG_BYTES_WITHOUT_STORAGE = 1_000_000
 class MoneySettings(BaseSettings):
     """What a process pays with, and where payments may go. The keys are secrets; none is ever logged."""
 
-    model_config = SettingsConfigDict(env_prefix="WAYSTATION_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="WAYSTATION_", frozen=True, env_ignore_empty=True, extra="ignore"
+    )
 
     stripe_key: SecretStr | None = None
     """The agent platform's secret key at the payment processor; purchases need it."""
@@ -108,7 +110,9 @@ class WalletSettings(BaseSettings):
     whether an authorization was used after an answer was lost.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WAYSTATION_WALLET_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="WAYSTATION_WALLET_", frozen=True, env_ignore_empty=True, extra="ignore"
+    )
 
     keystore: Path | None = None
     passphrase: SecretStr | None = None
@@ -119,7 +123,9 @@ class WalletSettings(BaseSettings):
 class Settings(BaseSettings):
     """Everything that can be set, with its default: made once by a process, and passed on in parts."""
 
-    model_config = SettingsConfigDict(env_prefix="WAYSTATION_", env_nested_delimiter="__", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="WAYSTATION_", env_nested_delimiter="__", frozen=True, env_ignore_empty=True
+    )
 
     # Where things are
     host: str = "127.0.0.1"

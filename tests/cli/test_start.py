@@ -119,6 +119,12 @@ CASES = {
     "Redis over HTTP": Case(
         ("api",), {**API, "WAYSTATION_REDIS_URL": f"http://:{SECRET}@r"}, "WAYSTATION_REDIS_URL: Value error"
     ),
+    "empty variables, which count as not set": Case(
+        ("worker",), {"WAYSTATION_REDIS_URL": "", "WAYSTATION_PORT": ""}, "can't be reached at", EXIT_FAILED
+    ),
+    "an empty secret": Case(
+        ("api",), {**API, "WAYSTATION_TOKEN_SECRETS": ""}, "_TOKEN_SECRETS needs a secret"
+    ),
     # Keys and files
     "an encryption key without an id": Case(
         ("worker",), {"WAYSTATION_ENCRYPTION_KEYS": f'["{SECRET}"]'}, "an encryption key is written"

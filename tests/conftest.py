@@ -4,10 +4,12 @@ import gc
 from collections.abc import AsyncIterator, Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from temporalio.client import Client as TemporalClient
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support import EXAMPLES_FACTOR
 from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
@@ -25,6 +27,12 @@ LONGEST_FIRST = (
 """So that no process is left with a long file at the end."""
 WITH_A_STACK = ("tests/console", "tests/cli", "tests/end_to_end")
 """Folders whose tests share servers of their own, which are ended after the last of them."""
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile(
+    "tests", max_examples=100 * EXAMPLES_FACTOR, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 # Nothing here measures a process, so none need import everything again.
 Process.forks = True

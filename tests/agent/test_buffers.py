@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waystation.agent.connection import IngestConnection, known_frames
-from waystation.agent.turn import MessageWriter
+from waystation.agent.message_writer import MessageWriter
 from waystation.agent.writer import MAX_UNACKNOWLEDGED_BYTES, Writer
 from waystation.errors import ConflictError, WriteRefused
 from waystation.models.events import Actor

@@ -281,7 +281,7 @@ def shown(transcript: Transcript) -> list[tuple[str, str, str]]:
 
 TestSessions = Sessions.TestCase
 TestSessions.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, stateful_step_count=60, suppress_health_check=list(HealthCheck)
 )
 
 

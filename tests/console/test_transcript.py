@@ -76,7 +76,6 @@ async def test_any_interleaving_gives_what_the_python_client_shows(
         settings=settings(
             max_examples=80,
             stateful_step_count=60,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

@@ -151,7 +151,6 @@ async def test_a_workflow_answers_whatever_it_was_sent(temporal: Client, queue: 
 
     @settings(
         max_examples=MAX_EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),

@@ -11,9 +11,9 @@ async def answer(turn: Turn) -> None:
 """
 
 from waystation.agent.agent import Agent
+from waystation.agent.message_writer import MessageWriter
 from waystation.agent.runner import serve
 from waystation.agent.turn import (
-    MessageWriter,
     RetryTurn,
     Steering,
     SubAgent,

@@ -281,7 +281,7 @@ async def play(chance: random.Random) -> None:
         await asyncio.gather(*following, return_exceptions=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_every_screen_shows_what_was_written_in_the_order_of_writing(chance: random.Random) -> None:
     asyncio.run(play(chance))

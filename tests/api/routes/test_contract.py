@@ -84,7 +84,6 @@ def examples(document: dict[str, Any]) -> list[Asked]:
             max_examples=EXAMPLES_PER_OPERATION,
             database=None,
             derandomize=True,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         )
         @given(asked(method, path, operation, document))
@@ -147,7 +146,6 @@ def test_what_comes_is_what_the_document_describes(stack: Stack, mode: Generatio
             max_examples=EXAMPLES_OF_SCHEMATHESIS,
             database=None,
             derandomize=True,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         )
         @given(operation.as_strategy(generation_mode=mode))

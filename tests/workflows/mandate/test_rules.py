@@ -284,7 +284,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert self.book.left == self.cap - self.book.spent - self.book.reserved
 
 
-AnyInterleaving.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyInterleaving.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyInterleaving = AnyInterleaving.TestCase
 
 

@@ -1,6 +1,7 @@
 """Processes killed with kill -9 in the middle of an answer, each with its own stack."""
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +14,7 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError, RPCStatusCode
 
-from tests.support import eventually, free_port
+from tests.support import PATIENCE_SECONDS, eventually, free_port
 from tests.world.redis import NO_REDIS, REDIS, running_redis
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import running_temporal
@@ -92,6 +93,14 @@ async def patiently(call: Callable[[], Awaitable[Answer]], within: float = 20.0)
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.1)
+
+
+async def refusal_of(call: Awaitable[object]) -> TryLater | None:
+    try:
+        await call
+    except TryLater as refused:
+        return refused
+    return None
 
 
 async def truth(session: Session) -> tuple[Transcript, list[Event]]:
@@ -349,6 +358,51 @@ async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) 
         assert (await session.snapshot()).runs >= 3
         for watcher in watchers:
             await watcher.stop()
+
+
+async def test_clients_that_go_on_sending_keep_no_session_from_going_on(own: Stack) -> None:
+    """The queue is full, run follows run, and every refusal says when to try again."""
+    senders, turns_under_pressure = 20, 8
+    full = asyncio.Event()
+    enough = asyncio.Event()
+
+    async def send_on(session: Session) -> None:
+        """Sends as fast as it is allowed to."""
+        while not enough.is_set():
+            refused = await refusal_of(session.send("tokens=2 rate=0"))
+            if refused is None:
+                continue
+            assert refused.code in ("queue-full", "busy", "no-worker", "temporal-unavailable")
+            assert refused.retry_after_seconds
+            if refused.code == "queue-full":
+                full.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), refused.retry_after_seconds)
+
+    async with api_settings(own, WAYSTATION_LIMITS__EVENTS_PER_RUN="80"), own.client() as client:
+        session, watchers = await begin(client, "tokens=2 rate=0")
+        sending = [asyncio.create_task(send_on(client.attach(session.id))) for _ in range(senders)]
+
+        def ended() -> int:
+            return sum(event.type == EventType.TURN_COMPLETED for event in watchers[0].durable)
+
+        def failed() -> bool:
+            return any(task.done() for task in sending) or any(watcher.task.done() for watcher in watchers)
+
+        await eventually(lambda: full.is_set() or failed(), within=120, what="the queue is full")
+        before = ended()
+        runs = (await patiently(session.snapshot)).runs
+        await eventually(
+            lambda: ended() >= before + turns_under_pressure or failed(), within=60, what="turns go on"
+        )
+        assert not any(watcher.task.done() for watcher in watchers), "a stream ended before its session"
+        enough.set()
+        await asyncio.gather(*sending)
+        assert (await patiently(session.snapshot)).runs > runs
+        await patiently(session.close)
+        # What ran is being stopped; the streams end with the session.
+        await asyncio.wait_for(asyncio.gather(*(watcher.task for watcher in watchers)), PATIENCE_SECONDS)
+        await check(watchers, session)
 
 
 @pytest.mark.skipif(REDIS is None, reason=NO_REDIS)

@@ -34,7 +34,7 @@ NAMESAKES = [Actor(id="olga", role=Role.USER), Actor(id="otto", role=Role.USER)]
 BOT = Actor(id="bot", role=Role.AGENT)
 TERMINAL = {"turn.completed", "turn.failed", "turn.stopped"}
 TURN_IDS = st.sampled_from(["t1", "t2", "t3", "t1.1", "t2.1", "t2.2"])
-BOUNDS = settings(max_examples=40, stateful_step_count=30, deadline=None)
+BOUNDS = settings(max_examples=40, stateful_step_count=30)
 
 
 def now() -> datetime:

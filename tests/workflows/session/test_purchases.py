@@ -1,6 +1,6 @@
 """What a session learns of purchases comes from outside: whatever it is, the session goes on."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from waystation.models.sessions import Note, NoteEvent
@@ -19,7 +19,6 @@ DATA = st.fixed_dictionaries({}, optional={"purchase_id": JSON, "turn_id": JSON,
 
 
 # How long the making of inputs takes says only how busy the machine is.
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(DATA, max_size=6), st.booleans())
 def test_whatever_is_reported_is_taken_or_passed_over(
     reports: list[dict[str, object]], closing: bool

@@ -58,7 +58,7 @@ async def read_money(world: World, http: httpx.AsyncClient, final: FinalState) -
     final.secrets |= market.secrets()
     tokens = enumerate(read["ledger"]["tokens"])
     final.secrets |= {f"payment token {number}": one["id"] for number, one in tokens}
-    await _read_payloads(client, final)
+    read["clear"] = await _read_payloads(client)
 
 
 async def _checkout(http: httpx.AsyncClient, shop: str, checkout: str) -> Any:
@@ -67,8 +67,9 @@ async def _checkout(http: httpx.AsyncClient, shop: str, checkout: str) -> Any:
     return (await http.get(f"{shop}/checkout_sessions/{checkout}", headers=headers, timeout=10.0)).json()
 
 
-async def _read_payloads(client: TemporalClient, final: FinalState) -> None:
-    """Adds what the histories about money hold when they are decrypted: secrets are sealed in there, too."""
+async def _read_payloads(client: TemporalClient) -> dict[str, str]:
+    """Returns what the histories about money hold when decrypted: secrets are sealed in there, too."""
+    texts: dict[str, str] = {}
     codec = client.data_converter.payload_codec
     assert codec is not None, "payloads are encrypted"
     for type_ in KINDS:
@@ -76,8 +77,9 @@ async def _read_payloads(client: TemporalClient, final: FinalState) -> None:
             history = await client.get_workflow_handle(workflow.id, run_id=workflow.run_id).fetch_history()
             encrypted = [payload for event in history.events for payload in _payloads(event)]
             clear = await codec.decode(encrypted)
-            name = f"{workflow.id}@{workflow.run_id} in clear"
-            final.histories[name] = "\n".join(one.data.decode(errors="replace") for one in clear)
+            name = f"{workflow.id}@{workflow.run_id}"
+            texts[name] = "\n".join(one.data.decode(errors="replace") for one in clear)
+    return texts
 
 
 def _payloads(message: Message) -> Iterator[Payload]:

@@ -132,7 +132,9 @@ def evidence(*lines: Line, without: str = "", **changes: Any) -> Evidence:
             place = place[part]
         place[last] = value
     told = [one for one in LINES if one["op"] != without]
-    return Evidence(Plan(1, 60.0, "money"), [*told, *lines], Final(more={"money": money}))
+    return Evidence(
+        Plan(1, 60.0, "money"), [*told, *lines], Final(more={"money": money}, secrets={"key": "hunter2"})
+    )
 
 
 LEDGER = MONEY["ledger"]
@@ -183,6 +185,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "errands_are_told_the_truth": lambda: evidence(
         line("errand", id="b", status="canceled", money_moved=False)
     ),
+    "secrets_are_sealed_in_histories": lambda: evidence(clear={"b@1": "paid with hunter2"}),
     "refused_decisions_do_nothing": lambda: evidence(decided("b", "sha256:" + "0" * 64)),
 }
 

@@ -22,14 +22,9 @@ ADDRESS: Final = {
 }  # fmt: skip
 BUYER: Final = {"email": "alice@example.com", "first_name": "Alice", "last_name": "Example"}
 SHOPS: Final = ("shop-1", "shop-1", "shop-2")
-ITEMS: Final = ("ebook_tides",) * 4 + (
-    "mug_blue",
-    "mug_sand",
-    "lamp_desk",
-    "font_license",
-    "wine_red",
-    "none",
-)
+ITEMS: Final = (
+    *("ebook_tides",) * 12, *("mug_blue",) * 4, "mug_sand", "lamp_desk", "font_license", "wine_red", "none",
+)  # fmt: skip
 
 
 class Spender(Acting):
@@ -173,7 +168,7 @@ def wish(chance: random.Random, market: Any, mandate: str) -> dict[str, Any]:
     request: dict[str, Any] = {
         "mandate_id": mandate,
         "seller": market.seller(chance.choice(SHOPS)),
-        "currency": chance.choice(["usd"] * 12 + ["eur"]),
+        "currency": chance.choice(["usd"] * 24 + ["eur"]),
         "items": [{"id": item, "quantity": chance.choice([1, 1, 1, 2, 5])} for item in items],
         "agent": {"id": AGENT},
         "buyer": BUYER,
@@ -200,9 +195,9 @@ def paid_wish(chance: random.Random, market: Any, id_: str) -> tuple[str, dict[s
         (f"reports/{topic}", "GET", f"/v1/reports/{topic}", usd),
         (f"quotes/{topic}", "GET", f"/v1/quotes/{topic}", usdc),
         ("facts/7", "GET", "/v1/facts/7", chance.choice([usd, usdc])),
-        ("free", "GET", "/v1/free", usd),
         ("words/60", "GET", "/v1/words?count=60", usd),
+        ("free", "GET", "/v1/free", usd),
         ("", "GET", "/v1/none", usd),
     )
-    subject, method, where, limit = chance.choice(kinds)
+    ((subject, method, where, limit),) = chance.choices(kinds, [4, 4, 3, 3, 1, 1])
     return subject, {"url": market.seller("paid-api") + where, "method": method}, limit

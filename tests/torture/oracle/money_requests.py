@@ -57,6 +57,14 @@ def trails_are_whole(evidence: Evidence, judged: Judged) -> None:
         judged.holds(verify(read), f"{id_}: its trail is broken")
 
 
+@promise("A token or key is in no history, even where that is decrypted.", "docs/trust.md")
+def secrets_are_sealed_in_histories(evidence: Evidence, judged: Judged) -> None:
+    clear = evidence.final.more.get("money", {}).get("clear", {})
+    for what, secret in evidence.final.secrets.items():
+        for where, text in clear.items():
+            judged.holds(secret not in text, f"{what} is in the decrypted history of {where}")
+
+
 @promise("Nobody spends, grants or decides what is not theirs to.", "docs/trust.md")
 def nothing_is_stolen(evidence: Evidence, judged: Judged) -> None:
     books, running = Books(evidence), evidence.final.more.get("money", {}).get("running", {})

@@ -1,11 +1,25 @@
 """Who takes part in a run, and what goes wrong in it: a profile makes a plan from a seed and some seconds."""
 
+from dataclasses import replace
 from typing import Final
 
 from tests.torture.plan import Plan, Profile
 from tests.torture.profiles import money, sessions
 
-PROFILES: Final[dict[str, Profile]] = {"sessions": sessions.plan, "money": money.plan}
+
+def everything(seed: int, seconds: float) -> Plan:
+    """Returns sessions and money side by side, with the faults of both."""
+    talk, spend = sessions.plan(seed, seconds), money.plan(seed, seconds)
+    known = {actor.name for actor in talk.actors}
+    return replace(
+        talk,
+        profile="all",
+        actors=(*talk.actors, *(actor for actor in spend.actors if actor.name not in known)),
+        faults=(*talk.faults, *(replace(fault, name=f"money-{fault.name}") for fault in spend.faults)),
+    )
+
+
+PROFILES: Final[dict[str, Profile]] = {"sessions": sessions.plan, "money": money.plan, "all": everything}
 
 
 def plan_of(profile: str, seed: int, seconds: float) -> Plan:

@@ -86,9 +86,9 @@ def party(chance: random.Random, mandate: str, begins: float, seconds: float) ->
         **settings,
         "terms": terms(chance),
         "sellers": list(SELLERS) if chance.random() < 0.8 else ["shop-1"],
-        "valid_seconds": chance.choice([3_600] * 5 + [15]),
-        "revokes": chance.random() < 0.25,
-        "revoke_after_seconds": chance.uniform(2, 20),
+        "valid_seconds": chance.choice([3_600] * 11 + [15]),
+        "revokes": chance.random() < 0.2,
+        "revoke_after_seconds": chance.uniform(8, 30),
     }
     yield Actor(f"{mandate}.principal", "principal", begins, lasts, settings=grant)
     for number in range(1, chance.choice([1, 2, 3]) + 1):
@@ -101,11 +101,11 @@ def party(chance: random.Random, mandate: str, begins: float, seconds: float) ->
 
 def terms(chance: random.Random) -> dict[str, Any]:
     """Returns what a principal grants; where money goes, and until when, is known only in the run."""
-    cap = chance.choice([5_000, 20_000, 100_000])
+    cap = chance.choice([5_000, 20_000, 100_000, 100_000])
     (methods,) = chance.choices([names for names, _ in METHODS], [weight for _, weight in METHODS])
     constraints: list[dict[str, Any]] = []
     if chance.random() < 0.3:
-        constraints.append({"type": "max_payments", "count": chance.choice([1, 3])})
+        constraints.append({"type": "max_payments", "count": chance.choice([2, 5])})
     if chance.random() < 0.2:
         constraints.append({"type": "allowed_items", "item_ids": ["ebook_tides", "mug_blue"]})
     if chance.random() < 0.2:
@@ -115,8 +115,8 @@ def terms(chance: random.Random) -> dict[str, Any]:
     owner = chance.choice(["alice", "bob"])
     return {
         "owner": owner,
-        "cap": {"amount": cap, "currency": chance.choice(["usd"] * 12 + ["eur"])},
-        "approval_threshold": chance.choice([0, 0, 2_000, cap]),
+        "cap": {"amount": cap, "currency": chance.choice(["usd"] * 24 + ["eur"])},
+        "approval_threshold": chance.choice([0, 2_000, cap]),
         "per_payment_cap": chance.choice([None, None, 4_000]),
         "payment_methods": methods,
         "approvers": chance.choice([[], [], ["alice"], ["bob"], ["alice", "bob"]]),

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Generator
 import pytest
 from hypothesis import HealthCheck, settings
 from temporalio.client import Client as TemporalClient
-from temporalio.contrib.pydantic import pydantic_data_converter
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -15,6 +14,7 @@ from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
 from waystation.client import Client
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 
 LONGEST_FIRST = (
     "tests/console",
@@ -82,7 +82,7 @@ async def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest.fixture(scope="session")
 async def temporal(temporal_server: TemporalServer) -> TemporalClient:
-    return await TemporalClient.connect(temporal_server.address, data_converter=pydantic_data_converter)
+    return await TemporalClient.connect(temporal_server.address, data_converter=CLEAR_DATA_CONVERTER)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, StorageDriverClaim, StorageDriverRetrieveContext
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
@@ -21,7 +20,7 @@ from tests.world.temporal import TemporalServer
 from tests.world.workflow_sandbox import SANDBOX
 from waystation.errors import StartError
 from waystation.settings import Settings
-from waystation.temporal.connect import data_converter
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, data_converter
 from waystation.temporal.names import SESSION_FULL
 from waystation.temporal.storage import FolderStorageDriver, PayloadsUnavailableError, prune
 from worker import WORKFLOWS
@@ -192,7 +191,7 @@ async def test_without_a_storage_a_session_is_full_before_temporal_refuses_it(
 ) -> None:
     limits = Settings().session_limits
     assert limits.max_log_bytes < Settings(storage_dir=Path("any")).session_limits.max_log_bytes
-    async with running(temporal_server, pydantic_data_converter, limits=limits) as session:
+    async with running(temporal_server, CLEAR_DATA_CONVERTER, limits=limits) as session:
         for _ in range(5):
             await session.say("more")
         with pytest.raises(WorkflowUpdateFailedError) as refused:

@@ -6,7 +6,6 @@ import asyncio
 import uvloop
 from pydantic import SecretStr
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from activities.announcements import PurchaseAnnouncements
@@ -21,12 +20,13 @@ from waystation.buyer.networks import read_networks
 from waystation.buyer.wallet import Wallet
 from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from worker import PAID_REQUEST_WORKFLOWS, STICKY_TIMEOUT, WORKFLOW_RUNNER
 from workflows.mandate import Mandate
 
 
 async def run(options: argparse.Namespace) -> None:
-    client = await Client.connect(options.temporal, data_converter=pydantic_data_converter)
+    client = await Client.connect(options.temporal, data_converter=CLEAR_DATA_CONVERTER)
     processor, _ = open_stripe("sk_test_agent", api_base=options.processor)
     settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
     http = PaidHttp(answers=AnswerStore(client.data_converter), allowed=read_networks(["127.0.0.0/8"]))

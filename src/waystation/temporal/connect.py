@@ -91,6 +91,12 @@ async def _check_namespace(client: Client, where: str) -> None:
         return
 
 
+CLEAR_DATA_CONVERTER: Final = DataConverter(
+    payload_converter_class=SharedPydanticPayloadConverter, payload_codec=NoKeysCodec()
+)
+"""Converts pydantic payloads in an installation without keys."""
+
+
 async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataConverter:
     """Returns a converter for pydantic payloads, with encryption and external storage if they are set.
 
@@ -100,9 +106,7 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
         EncryptionKeyError: A key can't be used.
         StartError: The payload storage can't be used.
     """
-    converter = DataConverter(
-        payload_converter_class=SharedPydanticPayloadConverter, payload_codec=NoKeysCodec()
-    )
+    converter = CLEAR_DATA_CONVERTER
     if keys := settings.encryption_keys:
         converter = encrypting_data_converter(encryption_codec([key.get_secret_value() for key in keys]))
     stored = await _storage_driver(settings, resources)

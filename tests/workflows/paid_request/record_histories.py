@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.buyer.bench import AGENT, API, USDC, Bench, has_credential, times, usd
 from tests.support import ROOT, anonymous
@@ -21,6 +20,7 @@ from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.payer import Payer
 from waystation.models.decisions import Approve
 from waystation.models.money import Money
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from workflows.paid_request import PaidRequest
 
 FOLDER = Path(__file__).with_name("histories")
@@ -108,7 +108,7 @@ async def main() -> None:
     """Starts a Temporal server, records, stops it."""
     with tempfile.TemporaryDirectory() as folder:
         async with running_temporal(Path(folder)) as server:
-            client = await Client.connect(server.address, data_converter=pydantic_data_converter)
+            client = await Client.connect(server.address, data_converter=CLEAR_DATA_CONVERTER)
             await record(Path(folder), client)
 
 

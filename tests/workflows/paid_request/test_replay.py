@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.buyer.bench import AGENT, API, USDC, Bench, has_credential, times, usd
@@ -17,6 +16,7 @@ from tests.world.workflow_sandbox import SANDBOX
 from waystation.buyer.payer import Payer
 from waystation.models.decisions import Approve
 from waystation.models.money import Money
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from workflows.allowance import Allowance
 from workflows.paid_request import PaidRequest
 
@@ -31,7 +31,7 @@ def history_in(path: Path) -> WorkflowHistory:
 async def test_recorded_histories_replay(path: Path) -> None:
     replayer = Replayer(
         workflows=[PaidRequest, Allowance],
-        data_converter=pydantic_data_converter,
+        data_converter=CLEAR_DATA_CONVERTER,
         workflow_runner=SANDBOX,
     )
     await replayer.replay_workflow(history_in(path))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.support import anonymous
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
@@ -23,6 +22,7 @@ from tests.world.sandbox import Processor, running_processor
 from tests.world.temporal import running_temporal
 from waystation.models.decisions import Cancel
 from waystation.models.purchases import BuyStart, Revise
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from workflows.purchase import Buy, Purchase
 
 FOLDER = Path(__file__).with_name("histories")
@@ -100,7 +100,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder, running_processor(Path(folder)) as processor:
         async with running_temporal(Path(folder)) as temporal:
             client = await Client.connect(
-                temporal.address, data_converter=pydantic_data_converter, identity="recorder"
+                temporal.address, data_converter=CLEAR_DATA_CONVERTER, identity="recorder"
             )
             await record(client, processor, sys.argv[1:])
     print(f"recorded {len(list(FOLDER.glob('*.json')))} histories")

@@ -41,7 +41,7 @@ async def test_a_purchase_whose_undoing_breaks_is_ended_and_its_room_given_back(
 async def test_a_purchase_whose_token_cannot_be_settled_counts_as_spent(
     encrypted: Client, seller: ScriptedSeller, processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PurchaseTokens, "retire", broken)
+    monkeypatch.setattr(PurchaseTokens, "_revoke", broken)
     async with working(encrypted, processor) as queue:
         declining = {**AUTO, "payment_methods": ["pm_card_chargeDeclined"]}
         bought = await Buyer(encrypted, queue, seller.origin).buy(terms=declining, revision_timeout_seconds=0)

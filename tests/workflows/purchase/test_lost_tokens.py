@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 from tests.support import eventually
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
@@ -30,7 +29,7 @@ async def test_a_token_whose_answer_is_lost_is_revoked(
     encrypted: Client, seller: ScriptedSeller, processor: Processor, trouble: str
 ) -> None:
     processor.trouble(match=ISSUE, kind=trouble, when="after", times=ATTEMPTS)
-    async with working(encrypted, processor, workflow_runner=UnsandboxedWorkflowRunner()) as queue:
+    async with working(encrypted, processor) as queue:
         bought = await Buyer(encrypted, queue, seller.origin).buy(terms=AUTO)
         view = await bought.outcome()
         assert (view.status, view.refusal.rule if view.refusal else None) == (
@@ -47,7 +46,7 @@ async def test_a_purchase_canceled_while_its_token_is_issued_leaves_none(
     encrypted: Client, seller: ScriptedSeller, processor: Processor
 ) -> None:
     processor.trouble(match=ISSUE, kind="hang", when="after")
-    async with working(encrypted, processor, workflow_runner=UnsandboxedWorkflowRunner()) as queue:
+    async with working(encrypted, processor) as queue:
         bought = await Buyer(encrypted, queue, seller.origin).buy(terms=AUTO)
         await eventually(lambda: processor.tokens_of(bought.id), what="the token is made")
         await bought.handle.cancel()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import Client, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.workflows.purchase.support import Buyer
 from tests.world.workflow_sandbox import SANDBOX
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from workflows.mandate import Mandate
 from workflows.purchase import Buy, Purchase
 
@@ -23,7 +23,7 @@ def history_in(path: Path) -> WorkflowHistory:
 async def test_recorded_histories_replay(path: Path) -> None:
     replayer = Replayer(
         workflows=[Mandate, Purchase, Buy],
-        data_converter=pydantic_data_converter,
+        data_converter=CLEAR_DATA_CONVERTER,
         workflow_runner=SANDBOX,
     )
     await replayer.replay_workflow(history_in(path))

@@ -17,7 +17,6 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer, Worker
@@ -44,6 +43,7 @@ from waystation.models.sessions import (
     TurnInput,
     TurnResult,
 )
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
 from worker import WORKFLOWS, build_worker
@@ -110,7 +110,7 @@ async def _each(histories: list[WorkflowHistory]) -> AsyncIterator[WorkflowHisto
 
 
 def replayer() -> Replayer:
-    return Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=SANDBOX)
+    return Replayer(workflows=WORKFLOWS, data_converter=CLEAR_DATA_CONVERTER, workflow_runner=SANDBOX)
 
 
 @asynccontextmanager

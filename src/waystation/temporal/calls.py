@@ -1,8 +1,9 @@
 """Calls through typed names: the only place where a message's name is handed to Temporal's SDK as text."""
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from types import NoneType
 from typing import Any, Final, Required, TypedDict, TypeVar, Unpack, overload
@@ -13,6 +14,7 @@ from temporalio.client import (
     WithStartWorkflowOperation,
     WorkflowHandle,
     WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import RawValue, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
@@ -115,12 +117,28 @@ async def update(
     once = update_id or uuid.uuid4().hex
 
     async def execute() -> Result:
-        result: Result = await handle.execute_update(
-            name.name, args=_given(name.argument, argument), id=once, result_type=name.result
-        )
+        with _cancellations():
+            result: Result = await handle.execute_update(
+                name.name, args=_given(name.argument, argument), id=once, result_type=name.result
+            )
         return result
 
     return await until_taken(execute)
+
+
+@contextlib.contextmanager
+def _cancellations() -> Iterator[None]:
+    """Passes the caller's cancellation on as what it is: the SDK reports it as a timeout of the update.
+
+    A turn that is stopped or given back to another process would end as failed otherwise.
+    """
+    try:
+        yield
+    except WorkflowUpdateRPCTimeoutOrCancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from None
+        raise
 
 
 async def until_taken(execute: Callable[[], Awaitable[Result]]) -> Result:
@@ -198,9 +216,10 @@ async def start_and_update(
     operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
         name.name, argument, result_type=name.result, id_conflict_policy=id_conflict_policy, **options
     )
-    result: Result = await client.execute_update_with_start_workflow(
-        update_name.name, id=update_id, start_workflow_operation=operation, result_type=update_name.result
-    )
+    with _cancellations():
+        result: Result = await client.execute_update_with_start_workflow(
+            update_name.name, id=update_id, start_workflow_operation=operation, result_type=update_name.result
+        )
     return result
 
 

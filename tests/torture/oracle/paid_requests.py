@@ -121,10 +121,12 @@ def payments_are_approved(evidence: Evidence, judged: Judged) -> None:
          "docs/paid-requests.md#many-small-payments")  # fmt: skip
 def allowances_are_settled(evidence: Evidence, judged: Judged) -> None:
     books = Books(evidence)
+    # One whose agent died, or was stopped while it opened it, settles only at the end of its lifetime.
+    died = evidence.troubled("buyer", 0.0, float("inf")) or any(evidence.noted("stop_shopping"))
     for id_, view in books.allowances.items():
         what = f"{id_}: {view}"[:500]
         judged.holds(view["spent"] + view["held"] <= view["budget"]["amount"], what)
-        judged.holds(not view["open"], what)
+        judged.holds(not view["open"] or died, what)
         if not view["open"]:
             booked = books.booked(id_)
             judged.holds(booked == view["spent"] and books.reserved(id_) == 0, f"{what}, {booked} booked")

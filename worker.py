@@ -22,6 +22,7 @@ from waystation.temporal.connect import connect
 from waystation.temporal.encryption import MarkingCodec
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.temporal.sealing import Vault
+from waystation.temporal.updates_last import UpdatesLast
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
 from workflows.paid_request import PaidRequest
@@ -43,7 +44,7 @@ STICKY_TIMEOUT = timedelta(seconds=5)
 With the default of 10 seconds a session's log stalls for that long when that worker has died; with much less,
 a worker that is merely busy loses its workflows to others, which must read them again."""
 
-WORKFLOW_RUNNER = UnsandboxedWorkflowRunner()
+WORKFLOW_RUNNER = UpdatesLast(UnsandboxedWorkflowRunner())
 """Without Temporal's workflow sandbox, which finds code that isn't deterministic: that would take a fifth of
 the time here and find nothing. Tests replay histories in it."""
 

@@ -10,7 +10,7 @@ import httpx
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WorkflowHistory
 from temporalio.service import RPCError
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
+from temporalio.worker import Replayer
 
 from tests.torture.evidence import Event, FinalSession
 from tests.torture.evidence import Final as FinalState
@@ -19,7 +19,7 @@ from tests.torture.world import World, names
 from tests.world.keys import DECISION_KEY, TOKEN_KEY
 from tests.world.stack import KEYS
 from waystation.temporal.names import SESSION_WORKFLOW, TURN_WORKFLOW
-from worker import WORKFLOWS
+from worker import WORKFLOW_RUNNER, WORKFLOWS
 
 READ_SECONDS: Final = 40.0
 PAGE_EVENTS: Final = 1_000
@@ -117,7 +117,7 @@ async def _replay_failure(client: TemporalClient, history: WorkflowHistory) -> s
     replayer = Replayer(
         workflows=WORKFLOWS,
         data_converter=client.data_converter,
-        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_runner=WORKFLOW_RUNNER,
     )
     replayed = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     return str(replayed.replay_failure)[:1_000] if replayed.replay_failure else None

@@ -1,0 +1,106 @@
+"""Runs a workflow task's updates after everything else in it, however Temporal's SDK hands the task over.
+
+A worker that has just taken over a workflow may be given a task's signals and then its updates, one after the
+other; when it replays the history, it is given both at once, and then the updates come first, before the
+workflow's main loop has acted upon the signals. The commands come in another order then, the history doesn't
+replay, and the workflow stands still (https://github.com/temporalio/sdk-python/issues/1591). With the updates
+always last there is one order.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.converter import SerializationContext, StorageDriverStoreContext
+from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
+from temporalio.workflow import Info
+
+UPDATES_LAST: Final = 1591
+"""In the histories of workflows that began in this order, among the SDK's flags; its own are small."""
+_ENDS: Final = frozenset(
+    {
+        "complete_workflow_execution",
+        "fail_workflow_execution",
+        "cancel_workflow_execution",
+        "continue_as_new_workflow_execution",
+    }
+)
+
+
+class UpdatesLast(WorkflowRunner):
+    """Runs workflows as another runner does, with each task's updates last.
+
+    A workflow that began without this order goes on without it until it continues as new.
+    """
+
+    def __init__(self, inner: WorkflowRunner) -> None:
+        self._inner = inner
+
+    def prepare_workflow(self, defn: object) -> None:
+        """See ``WorkflowRunner``."""
+        self._inner.prepare_workflow(defn)  # type: ignore[arg-type]
+
+    def set_worker_level_failure_exception_types(self, types: Sequence[type[BaseException]]) -> None:
+        """See ``WorkflowRunner``."""
+        self._inner.set_worker_level_failure_exception_types(types)
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        """See ``WorkflowRunner``."""
+        return _Instance(self._inner.create_instance(det))
+
+
+class _Instance(WorkflowInstance):
+    def __init__(self, inner: WorkflowInstance) -> None:
+        self._inner = inner
+        self._updates_last = False
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        begins = any(job.HasField("initialize_workflow") for job in act.jobs)
+        if begins:
+            self._updates_last = not act.is_replaying or UPDATES_LAST in act.available_internal_flags
+        done = self._activate(act)
+        if begins and not act.is_replaying and done.HasField("successful"):
+            done.successful.used_internal_flags.append(UPDATES_LAST)
+        return done
+
+    def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        updates = [job for job in act.jobs if job.HasField("do_update")]
+        others = [job for job in act.jobs if not job.HasField("do_update")]
+        if not (self._updates_last and updates and others):
+            return self._inner.activate(act)
+        done = self._inner.activate(_with(act, others))
+        if not done.HasField("successful") or _has_ended(done):
+            # What has ended takes no updates; Temporal tells those who sent them.
+            return done
+        then = self._inner.activate(_with(act, updates))
+        if not then.HasField("successful"):
+            return then
+        done.successful.commands.extend(then.successful.commands)
+        done.successful.used_internal_flags.extend(then.successful.used_internal_flags)
+        return done
+
+    def get_serialization_context(self, command_info: object) -> SerializationContext | None:
+        return self._inner.get_serialization_context(command_info)  # type: ignore[arg-type]
+
+    def get_external_store_context(self, command_info: object) -> StorageDriverStoreContext:
+        return self._inner.get_external_store_context(command_info)  # type: ignore[arg-type]
+
+    def get_info(self) -> Info:
+        return self._inner.get_info()
+
+    def get_thread_id(self) -> int | None:
+        return self._inner.get_thread_id()
+
+
+def _with(act: WorkflowActivation, jobs: Sequence[WorkflowActivationJob]) -> WorkflowActivation:
+    """Returns the activation with these of its jobs."""
+    part = WorkflowActivation()
+    part.CopyFrom(act)
+    del part.jobs[:]
+    part.jobs.extend(jobs)
+    return part
+
+
+def _has_ended(done: WorkflowActivationCompletion) -> bool:
+    return any(command.WhichOneof("variant") in _ENDS for command in done.successful.commands)

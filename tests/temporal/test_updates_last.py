@@ -1,0 +1,95 @@
+"""One order of a task's commands, however it is handed over; see ``waystation.temporal.updates_last``."""
+
+import asyncio
+import uuid
+
+from temporalio import workflow
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+
+from waystation.temporal.updates_last import UpdatesLast
+
+PLAIN = UnsandboxedWorkflowRunner()
+ORDERED = UpdatesLast(PLAIN)
+ACCEPTED = "EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED"
+STARTED = "EVENT_TYPE_TIMER_STARTED"
+
+
+@workflow.defn
+class Waking:
+    """Sleeps a little for each signal; updates are answered at once."""
+
+    def __init__(self) -> None:
+        self.asked = self.slept = self.updated = 0
+        self.ended = False
+
+    @workflow.run
+    async def run(self) -> None:
+        while not self.ended:
+            await workflow.wait_condition(lambda: self.asked > self.slept or self.ended)
+            if self.asked > self.slept:
+                self.slept += 1
+                await workflow.sleep(0.01)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    @workflow.signal
+    def wake(self) -> None:
+        self.asked += 1
+
+    @workflow.signal
+    def end(self) -> None:
+        self.ended = True
+
+    @workflow.update
+    def count(self) -> int:
+        self.updated += 1
+        return self.updated
+
+    @workflow.query
+    def counted(self) -> int:
+        return self.updated
+
+
+async def _history(temporal: Client, began: WorkflowRunner, went_on: WorkflowRunner) -> WorkflowHistory:
+    """Returns the history of a workflow that was given a signal and an update in one task."""
+    queue = f"waking-{uuid.uuid4().hex}"
+
+    def working(runner: WorkflowRunner) -> Worker:
+        return Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=runner)
+
+    async with working(began):
+        handle: WorkflowHandle[Waking, None] = await temporal.start_workflow(
+            Waking.run, id=queue, task_queue=queue
+        )
+        assert await handle.query(Waking.counted) == 0
+    await handle.signal(Waking.wake)
+    update = asyncio.create_task(handle.execute_update(Waking.count))
+    await asyncio.sleep(0.5)  # nobody can see that an update has come to Temporal
+    async with working(went_on):
+        assert await update == 1
+        await handle.signal(Waking.end)
+        await handle.result()
+    return await handle.fetch_history()
+
+
+def _order(history: WorkflowHistory) -> list[str]:
+    types = [event["eventType"] for event in history.to_json_dict()["events"]]
+    return [kind for kind in types if kind in {ACCEPTED, STARTED}]
+
+
+async def _failure(history: WorkflowHistory, runner: WorkflowRunner) -> Exception | None:
+    replayer = Replayer(workflows=[Waking], workflow_runner=runner)
+    return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
+
+
+async def test_what_a_signal_sets_off_comes_before_a_tasks_updates_and_replays(temporal: Client) -> None:
+    history = await _history(temporal, ORDERED, ORDERED)
+    assert _order(history) == [STARTED, ACCEPTED]
+    assert await _failure(history, ORDERED) is None
+    assert "TMPRL1100" in str(await _failure(history, PLAIN))
+
+
+async def test_a_workflow_that_began_in_the_earlier_order_keeps_it(temporal: Client) -> None:
+    history = await _history(temporal, PLAIN, ORDERED)
+    assert _order(history) == [ACCEPTED, STARTED]
+    assert await _failure(history, ORDERED) is None

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.converter import DataConverter, StorageDriverClaim, StorageDriverRetrieveContext
+from temporalio.converter import (
+    DataConverter,
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
+    StorageDriverStoreContext,
+)
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
@@ -172,8 +177,6 @@ async def test_nothing_goes_while_temporal_is_away(folder: Path) -> None:
 async def test_storing_again_renews_and_keys_stay_inside(folder: Path) -> None:
     driver = FolderStorageDriver(folder)
     payload = Payload(data=b"x")
-    from temporalio.converter import StorageDriverStoreContext
-
     (claim,) = await driver.store(StorageDriverStoreContext(), [payload])
     path = folder / claim.claim_data["key"]
     _age(path, LATER)
@@ -225,3 +228,15 @@ def _replace_by_a_file(folder: Path, away: Path) -> None:
 def _put_back(folder: Path, away: Path) -> None:
     folder.unlink()
     away.rename(folder)
+
+
+async def test_a_payload_that_finds_no_room_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        await FolderStorageDriver(folder).store(StorageDriverStoreContext(), [Payload(data=b"x")])
+    assert stored(folder) == []

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tests.torture import misdeeds
+from tests.torture.disk import fill
 from tests.torture.plan import Fault
 from tests.torture.world import World
 
@@ -104,10 +105,18 @@ async def payloads_away(world: World, fault: Fault) -> None:
         away.rename(world.payloads)
 
 
+async def disk_full(world: World, fault: Fault) -> None:
+    """There is no room for large payloads."""
+    if world.has_disk:
+        await fill(world.disk, fault.lasts_seconds)
+    else:
+        world.record.note("faults", "left_out", fault=fault.name, why="no disk may be mounted here")
+
+
 KINDS: Final[dict[str, Strike]] = {
     function.__name__: function
     for function in (
-        kill, terminate, deploy, pause, cut, delay, tear, answer_502, answer_401, payloads_away,
+        kill, terminate, deploy, pause, cut, delay, tear, answer_502, answer_401, payloads_away, disk_full,
         misdeeds.trouble, misdeeds.misbehave, misdeeds.restock,
     )
 }  # fmt: skip

@@ -111,6 +111,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
         log=extended(event(9, "tool.called", "t1", call_id="d", name="tool"))
     ),
     "every_api_reads_the_same": lambda: evidence(replay=GOOD_LOG[:-1]),
+    "snapshots_match_the_log": lambda: evidence(asked("look", 200, answer={"status": "idle", "tip": 4})),
     "the_status_is_true": lambda: evidence(status="running"),
     "screens_equal_the_log": lambda: evidence(
         line("device", "screen", **{**SCREEN, "messages": [["t1-1-1", "wild", "helo"]]})

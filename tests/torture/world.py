@@ -15,6 +15,7 @@ from temporalio.client import Client as TemporalClient
 
 from tests.support import free_port
 from tests.torture import market
+from tests.torture.disk import small_disk
 from tests.torture.market import Market
 from tests.torture.plan import Plan
 from tests.torture.proxy import Proxy
@@ -112,6 +113,7 @@ class World:
         }
         self.market: Market | None = None
         self._temporal = temporal
+        self.has_disk = False
         self._held: set[str] = set()
         self._struck: set[str] = set()
         self._stack: Parts | None = None
@@ -131,8 +133,13 @@ class World:
         return [self.wires["people-1"].url, self.wires["people-2"].url]
 
     @property
+    def disk(self) -> Path:
+        """Where payloads are stored: a small disk, if there may be one (``has_disk``)."""
+        return self.folder / "disk"
+
+    @property
     def payloads(self) -> Path:
-        return self.folder / "payloads"
+        return self.disk / "payloads"
 
     def key(self, role: str) -> str:
         return KEYS.get(role) or market.PEOPLE_KEYS[role]
@@ -141,12 +148,14 @@ class World:
 
     async def start(self, resources: AsyncExitStack) -> None:
         """Starts everything and waits until it serves."""
+        self.has_disk = resources.enter_context(small_disk(self.disk))
         await self._start_wires(self.wires, resources)
         if self.plan.profile in market.PROFILES:
             await self._open_market(resources)
         settings = {
             **LIMITS,
             **self.plan.settings,
+            "storage_dir": self.payloads,
             "redis_url": f"redis://127.0.0.1:{self.wires['redis-wire'].port}/0",
         }
         clock = settings.pop("clock", None)

@@ -97,11 +97,16 @@ class FolderStorageDriver(StorageDriver):
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(body)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(path)
+            except BaseException:
+                # Tried again on a full disk, it would leave another piece each time.
+                Path(temporary).unlink(missing_ok=True)
+                raise
         else:
             path.touch()
         return StorageDriverClaim(claim_data={"key": key})

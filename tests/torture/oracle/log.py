@@ -123,6 +123,38 @@ def the_status_is_true(evidence: Evidence, judged: Judged) -> None:
                 )
 
 
+@promise("A snapshot says what the log says at its tip.", "docs/http-api.md#get-sessionssession_id")
+def snapshots_match_the_log(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("look"):
+        session, answer = evidence.sessions.get(line["session"]), line.get("answer") or {}
+        if session is None or line["status"] != 200 or "status" not in answer or "tip" not in answer:
+            continue
+        expected = _status_at(session, answer["tip"])
+        # A session that is being closed says so before the turns that it stops have ended.
+        fine = answer["status"] == expected or (answer["status"] == "closed" != expected and is_over(session))
+        judged.holds(fine, f"{session.name} at {answer['tip']}: {answer['status']}, by its log {expected}")
+
+
+def _status_at(session: FinalSession, tip: int) -> str:
+    busy: set[str] = set()
+    paused = False
+    for event in session.log:
+        if event["seq"] > tip:
+            break
+        match event["type"]:
+            case "session.closed":
+                return "closed"
+            case "turn.queued" | "turn.started" | "agent.spawned":
+                busy.add(event["turn_id"])
+            case "turn.completed" | "turn.stopped" | "turn.failed" | "agent.finished":
+                busy.discard(event["turn_id"])
+            case "takeover.started":
+                paused = True
+            case "takeover.released":
+                paused = False
+    return "paused" if paused else "running" if busy else "idle"
+
+
 def is_over(session: FinalSession) -> bool:
     """Returns whether the session has said that it is closed."""
     return bool(session.log) and session.log[-1]["type"] == "session.closed"

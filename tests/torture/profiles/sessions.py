@@ -54,6 +54,7 @@ FAULTS: Final = (
     ("answer_502", 6, HTTP_WIRES, 0.2, 2.0),
     ("answer_401", 3, HTTP_WIRES, 0.2, 1.0),
     ("payloads_away", 3, ("payloads",), 0.5, 4.0),
+    ("disk_full", 2, ("payloads",), 0.5, 4.0),
 )
 
 

@@ -109,7 +109,7 @@ class ErrandWorkflow:
         view: PurchaseView = await workflow.execute_child_workflow(
             BUY.name,
             errand.start,
-            id=f"{errand.start.purchase_id}-buy",
+            id=f"{workflow.info().workflow_id}-buy",
             task_queue=SESSION_TASK_QUEUE,
             result_type=PurchaseView,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,

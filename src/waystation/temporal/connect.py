@@ -17,7 +17,11 @@ from waystation.errors import NotNowError, StartError
 from waystation.folders import made_folder
 from waystation.settings import Settings
 from waystation.temporal.encryption import NoKeysCodec, encrypting_data_converter, encryption_codec
-from waystation.temporal.payload_converter import SharedPydanticPayloadConverter, is_inline
+from waystation.temporal.payload_converter import (
+    SharedPydanticPayloadConverter,
+    StoringPydanticPayloadConverter,
+    is_inline,
+)
 from waystation.temporal.storage import FolderStorageDriver, ReachedDriver
 
 logger = logging.getLogger(__name__)
@@ -115,6 +119,7 @@ async def data_converter(settings: Settings, resources: AsyncExitStack) -> DataC
     driver = ReachedDriver(stored)
     return dataclasses.replace(
         converter,
+        payload_converter_class=StoringPydanticPayloadConverter,
         external_storage=ExternalStorage(
             drivers=[driver],
             driver_selector=lambda _, payload: None if is_inline(payload) else driver,

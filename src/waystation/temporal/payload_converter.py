@@ -68,20 +68,10 @@ class SharedPydanticPayloadConverter(PydanticPayloadConverter):
     """Converts pydantic payloads, with converters that are made once and keep the validators they built.
 
     With external storage, Temporal's SDK makes a payload converter for every call, each with an empty cache.
-
-    Pages of a session's log are marked as inline. They are asked for as often as anybody reads and belong to
-    no history; stored, they would fill the disk. The longest event fits into what Temporal itself accepts.
     """
 
     def __init__(self) -> None:
         self.converters = _made_once().converters
-
-    def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
-        payloads = super().to_payloads(values)
-        for value, payload in zip(values, payloads, strict=True):
-            if isinstance(value, ReplayPage | LogReading):
-                payload.metadata[INLINE_FIELD] = b"true"
-        return payloads
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
         """Reads payloads.
@@ -101,6 +91,22 @@ class SharedPydanticPayloadConverter(PydanticPayloadConverter):
             if (refused := _refused_start(payloads, type_hints, error)) is None:
                 raise
             raise refused from None
+
+
+class StoringPydanticPayloadConverter(SharedPydanticPayloadConverter):
+    """For installations with external storage: marks pages of a session's log as inline.
+
+    They are asked for as often as anybody reads and belong to no history; stored, they would fill the disk.
+    The longest event fits into what Temporal itself accepts. Temporal's command line prints what is marked
+    in base64, so nothing is marked where nothing is stored.
+    """
+
+    def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
+        payloads = super().to_payloads(values)
+        for value, payload in zip(values, payloads, strict=True):
+            if isinstance(value, ReplayPage | LogReading):
+                payload.metadata[INLINE_FIELD] = b"true"
+        return payloads
 
 
 def _refused_start(

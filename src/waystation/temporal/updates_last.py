@@ -67,7 +67,7 @@ class _Instance(WorkflowInstance):
     def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         updates = [job for job in act.jobs if job.HasField("do_update")]
         others = [job for job in act.jobs if not job.HasField("do_update")]
-        if not (self._updates_last and updates and others):
+        if not (self._updates_last and updates and others) or _is_reset(act):
             return self._inner.activate(act)
         done = self._inner.activate(_with(act, others))
         if not done.HasField("successful") or _has_ended(done):
@@ -100,6 +100,12 @@ def _with(act: WorkflowActivation, jobs: Sequence[WorkflowActivationJob]) -> Wor
     del part.jobs[:]
     part.jobs.extend(jobs)
     return part
+
+
+def _is_reset(act: WorkflowActivation) -> bool:
+    """Whether a signal comes after an update: only a reset takes both again, in the order of their coming."""
+    kinds = [job.WhichOneof("variant") for job in act.jobs]
+    return "do_update" in kinds and "signal_workflow" in kinds[kinds.index("do_update") :]
 
 
 def _has_ended(done: WorkflowActivationCompletion) -> bool:

@@ -1,4 +1,4 @@
-"""A cancellation during an update stays one: the SDK reports it as a timeout."""
+"""What the SDK's error of a timeout or a cancellation of an update was."""
 
 import asyncio
 from typing import Any, cast
@@ -9,6 +9,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.models.payments import LeaseRequest
 from waystation.temporal.calls import Handle, start_and_update, update
@@ -60,10 +61,14 @@ async def test_whoever_is_cancelled_while_starting_with_an_update_ends_as_cancel
         await asking
 
 
-async def test_a_timeout_of_the_update_itself_is_no_cancellation() -> None:
-    class Late(Silent):
-        async def execute_update(self, *_: Any, **__: Any) -> None:
-            raise WorkflowUpdateRPCTimeoutOrCancelledError
+class Late:
+    """Temporal as the SDK shows it when it has waited long enough."""
 
-    with pytest.raises(WorkflowUpdateRPCTimeoutOrCancelledError):
+    async def execute_update(self, *_: Any, **__: Any) -> None:
+        raise WorkflowUpdateRPCTimeoutOrCancelledError
+
+
+async def test_an_update_that_temporal_leaves_unanswered_fails_as_other_calls_of_it_do() -> None:
+    with pytest.raises(RPCError) as caught:
         await update(cast(Handle, Late()), ALLOWANCE_LEASE, LeaseRequest(holder="h"))
+    assert caught.value.status == RPCStatusCode.DEADLINE_EXCEEDED

@@ -117,7 +117,7 @@ async def update(
     once = update_id or uuid.uuid4().hex
 
     async def execute() -> Result:
-        with _cancellations():
+        with _timeouts():
             result: Result = await handle.execute_update(
                 name.name, args=_given(name.argument, argument), id=once, result_type=name.result
             )
@@ -127,18 +127,21 @@ async def update(
 
 
 @contextlib.contextmanager
-def _cancellations() -> Iterator[None]:
-    """Passes the caller's cancellation on as what it is: the SDK reports it as a timeout of the update.
+def _timeouts() -> Iterator[None]:
+    """Says what the SDK's error of a timeout or a cancellation was: the one or the other.
 
-    A turn that is stopped or given back to another process would end as failed otherwise.
+    A turn that is stopped or given back to another process would end as failed otherwise; and where Temporal
+    leaves an update unanswered, that would not be taken for the ``RPCError`` that it is.
     """
     try:
         yield
-    except WorkflowUpdateRPCTimeoutOrCancelledError:
+    except WorkflowUpdateRPCTimeoutOrCancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError from None
-        raise
+        raise RPCError(
+            "Temporal gave no answer to an update in time.", RPCStatusCode.DEADLINE_EXCEEDED, b""
+        ) from error
 
 
 async def until_taken(execute: Callable[[], Awaitable[Result]]) -> Result:
@@ -216,7 +219,7 @@ async def start_and_update(
     operation: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
         name.name, argument, result_type=name.result, id_conflict_policy=id_conflict_policy, **options
     )
-    with _cancellations():
+    with _timeouts():
         result: Result = await client.execute_update_with_start_workflow(
             update_name.name, id=update_id, start_workflow_operation=operation, result_type=update_name.result
         )

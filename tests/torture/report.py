@@ -36,7 +36,8 @@ def lines(evidence: Evidence, judgement: Judgement, folder: Path) -> Iterator[st
     )
     for name, judged in judgement.items():
         state = "BROKEN" if judged.broken else "kept" if judged.checked else "never checked"
-        yield f"{state:>13} {judged.broken:>4} of {judged.checked:>7}  {PROMISES[name].sentence}"
+        counts = f"{judged.checked:>7} checked {judged.broken:>4} broken"
+        yield f"{state:>13} {counts}  {PROMISES[name].sentence}"
     for name, judged in judgement.items():
         for violation in judged.violations:
             yield f"  {name} ({PROMISES[name].where}): {violation}"

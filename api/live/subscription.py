@@ -28,6 +28,10 @@ class Source(Protocol):
         """Returns one page of the log after a cursor."""
         ...
 
+    async def reach(self, cursor: int) -> None:
+        """Reads on up to a cursor that is ahead of it, within a bound."""
+        ...
+
     def join(self, subscription: "Subscription") -> None:
         """Lets a client follow live."""
 
@@ -112,6 +116,8 @@ class Subscription(Follower):
             if page.events:
                 yield [Frame.of(event) for event in page.events]
             self.cursor = max(page.next_after, self.cursor)
+            # A page may be ahead of the feed, which shows live text until it has read of a stop itself.
+            await self._feed.reach(self.cursor)
 
     async def _follow(self) -> AsyncIterator[list[Frame]]:
         loop = asyncio.get_running_loop()

@@ -132,6 +132,19 @@ async def test_a_read_that_began_before_the_stop_lets_nothing_through_after_it(l
         assert live(shown) == [0]
 
 
+async def test_who_has_read_of_a_stop_before_the_feed_is_shown_nothing_after_it(log: SessionLog) -> None:
+    async with running_turn(log) as (_, feed, bus, _):
+        log.append(EventType.STOP_REQUESTED, BOT, NOW, turn_id="t1")
+        late: list[str] = []
+        following = asyncio.create_task(follow(feed, late, after=0))
+        await eventually(lambda: any("stop.requested" in text for text in late))
+        bus.publish("s", delta(0))
+        bus.publish("s", Tick())
+        await eventually(lambda: len(feed.audience) == 2 and feed.tip == log.tip)
+        assert live(late) == []
+        following.cancel()
+
+
 async def test_screens_stand_still_from_the_request_to_stop_on(log: SessionLog) -> None:
     """Before Temporal has taken it; should it not, everything held back is shown after all."""
     async with running_turn(log) as (workflow, feed, bus, shown):
@@ -168,8 +181,8 @@ async def test_a_stop_of_which_nothing_more_is_heard_holds_nothing_back_for_long
         await eventually(lambda: live(shown) == [0])
 
 
-async def follow(feed: Feed, shown: list[str]) -> None:
-    subscription: Subscription = feed.subscribe(feed.tip)
+async def follow(feed: Feed, shown: list[str], *, after: int | None = None) -> None:
+    subscription: Subscription = feed.subscribe(feed.tip if after is None else after)
     async for frames in subscription.frames():
         shown.extend(text for frame in frames for text in frame.texts)
 

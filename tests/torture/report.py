@@ -52,7 +52,7 @@ def keep_result(evidence: Evidence, judgement: Judgement) -> None:
     """Appends one line to the results of long runs."""
     plan = evidence.plan
     row = (
-        f"| {datetime.now(UTC):%Y-%m-%d} | {plan.profile} | {plan.seed} | {plan.seconds / 60:.0f} "
+        f"| {datetime.now(UTC):%Y-%m-%d} | {plan.profile} | {plan.seed} | {plan.seconds / 60:g} "
         f"| {sum(operations(evidence).values()):,} | {sum(faults(evidence).values()):,} "
         f"| {sum(judged.broken for judged in judgement.values())} |\n"
     )

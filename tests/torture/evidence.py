@@ -76,9 +76,15 @@ class Evidence:
 
     @cached_property
     def fault_times(self) -> list[tuple[float, float, Line]]:
-        """When each fault began and ended."""
+        """When each fault began and ended, also of those that found nothing to strike."""
         ended = {line["fault"]: line["at"] for line in self.noted("fault_over")}
         return [(line["at"], ended.get(line["fault"], line["at"]), line) for line in self.noted("fault")]
+
+    @cached_property
+    def struck(self) -> list[Line]:
+        """The faults that struck something that was going on."""
+        struck = {line["fault"] for line in self.noted("fault_over") if line["struck"]}
+        return [line for line in self.noted("fault") if line["fault"] in struck]
 
     @cached_property
     def clock_difference_seconds(self) -> float:

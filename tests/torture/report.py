@@ -21,8 +21,8 @@ def operations(evidence: Evidence) -> Counter[str]:
 
 
 def faults(evidence: Evidence) -> Counter[str]:
-    """Returns how often each kind of fault struck."""
-    return Counter(line["kind"] for line in evidence.noted("fault"))
+    """Returns how often each kind of fault struck something that was going on."""
+    return Counter(line["kind"] for line in evidence.struck)
 
 
 def lines(evidence: Evidence, judgement: Judgement, folder: Path) -> Iterator[str]:

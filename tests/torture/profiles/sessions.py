@@ -90,6 +90,7 @@ def plan(seed: int, seconds: float) -> Plan:
             "storage_threshold_bytes": chance.choice([2_000, 262_144]),
             "stream_lifetime_seconds": chance.choice([6, 3_600]),
             "clock": chance.choice([None, None, off]),
+            "worker_cached_workflows": chance.choice([1_000, 1_000, 2, 0]),
         },
     )
 

@@ -19,10 +19,10 @@ from activities.contract import (
     SELLER_REFUSED,
     SELLER_UNAVAILABLE,
 )
-from waystation.backoff import retry_after
 from waystation.buyer.origins import RequestInvalidError
 from waystation.protocols.acp import HEADER_RETRY_AFTER, ProtocolViolationError, read_error
 from waystation.redaction import redact
+from waystation.retry_after import retry_after
 
 MAX_TEXT_CHARS: Final = 300
 

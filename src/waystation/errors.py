@@ -18,8 +18,8 @@ Errors of other areas (paying, selling, a model's provider) are defined where th
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from waystation.backoff import retry_after
 from waystation.foreign_json import ForeignJsonError, read_json
+from waystation.retry_after import retry_after
 
 if TYPE_CHECKING:
     import httpx

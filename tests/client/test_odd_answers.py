@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.odd import ANYTHING, BROKEN_JSON, TEXTS, altered
-from waystation.backoff import MAX_RETRY_AFTER_SECONDS, retry_after
 from waystation.client import Client, Session
 from waystation.errors import ApiError, ConnectionLost, TryLater, WaystationError
 from waystation.models.events import Actor, Event, EventType, LiveDelta, Role
 from waystation.models.sessions import Snapshot
+from waystation.retry_after import MAX_RETRY_AFTER_SECONDS, retry_after
 
 BOT = Actor(id="bot", role=Role.AGENT)
 MAX_CONNECTIONS = 5

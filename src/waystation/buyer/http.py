@@ -12,7 +12,6 @@ from typing import Final
 
 import httpx
 
-from waystation.backoff import retry_after
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.networks import WHOLE_ANSWER_TIMEOUT_SECONDS, Network, checked_client
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
@@ -26,6 +25,7 @@ from waystation.models.payments import (
     RedeemAnswer,
 )
 from waystation.protocols import http402
+from waystation.retry_after import retry_after
 
 MAX_ANSWER_HEADERS: Final = 100
 MAX_ANSWER_HEADER_CHARACTERS: Final = 64 * 1024

@@ -15,7 +15,6 @@ from activities.failures import SELLER_REFUSED, SELLER_UNAVAILABLE, seller_error
 from tests.odd import ANYTHING, BROKEN_JSON, TEXTS, altered
 from tests.protocols.acp.test_reading import COMPLETED, FULL, ORDER, SOURCE
 from tests.workflows.purchase.test_rules import request
-from waystation.backoff import MAX_RETRY_AFTER_SECONDS
 from waystation.buyer.carts import order_facts, read_answer, read_answer_or_order
 from waystation.models.money import Money
 from waystation.models.purchases import CheckoutAnswer, OrderEventReceived, OrderPlaced, PayableCart
@@ -27,6 +26,7 @@ from waystation.protocols.acp.webhooks import (
     sign_webhook,
     verify_webhook,
 )
+from waystation.retry_after import MAX_RETRY_AFTER_SECONDS
 from workflows.purchase import carts, rules
 from workflows.purchase.charges import order_in
 

@@ -55,3 +55,7 @@ ALREADY_DECIDED = "AlreadyDecided"
 STALE_DIGEST = "StaleDigest"
 NOT_AN_APPROVER = "NotAnApprover"
 NOT_PROVEN = "NotProven"
+
+# For a query
+NOT_BEGUN = "The worker has yet to begin this workflow's next task; ask again."
+"""How it is refused while its answer would carry out the task's events ahead of the task."""

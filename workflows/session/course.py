@@ -248,8 +248,9 @@ class TurnCourse:
     ) -> None:
         turn_id = turn.input.turn_id
         assert self.state.turns.get(turn_id) is turn, f"turn {turn_id} has ended already"
+        turn.status = "stopping"
         self._questions.withdraw(turn_id, _WHY_WITHDRAWN.get(outcome, outcome))
-        self._questions.forget(turn_id)
+        self._questions.forget()
         self._log.finish_turn(turn_id, self._now(), finish=outcome)
         self._log.close_fence(turn_id)
         if outcome == "stopped":
@@ -296,8 +297,8 @@ class TurnCourse:
         if turn.status == "queued":
             self._end_turn(turn, "stopped", {"reason": reason} if reason else {})
             return
-        self._questions.withdraw(turn_id, "turn_stopped")
         turn.status = "stopping"
+        self._questions.withdraw(turn_id, "turn_stopped")
         turn.ends_by = (
             self._now() + timedelta(seconds=self._identity.limits.stop_grace_seconds) + TURN_REPORT_MARGIN
         )

@@ -263,8 +263,8 @@ class Questions:
             if question.turn_id == turn_id:
                 self._settle(question, "withdrawn", SYSTEM, {"reason": reason})
 
-    def forget(self, turn_id: str) -> None:
-        """Notes that a turn has ended: of its questions, only the latest are remembered."""
+    def forget(self) -> None:
+        """Remembers only the latest of those that are settled."""
         settled = [q.question_id for q in self.state.questions.values() if q.outcome is not None]
         for question_id in settled[:-MAX_SETTLED]:
             del self.state.questions[question_id]

@@ -47,7 +47,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
-    from waystation.temporal.messages import ANSWER_TOLD, PURCHASE_TURN_STOPPED
+    from waystation.temporal.messages import ASKER_ANSWERED, PURCHASE_TURN_STOPPED
     from workflows.guards import answering, drop_unless, ending, starting
     from workflows.policies import SHORTEST_RUN
     from workflows.proofs import verdict_on
@@ -202,7 +202,7 @@ class AgentSession:
 
     async def _tell_asker(self, reply: Reply) -> None:
         try:
-            await tell_workflow(reply.workflow_id, ANSWER_TOLD, reply.outcome)
+            await tell_workflow(reply.workflow_id, ASKER_ANSWERED, reply.outcome)
         except TemporalError:
             workflow.logger.info("The workflow that asked %s has ended", reply.outcome.question_id)
 

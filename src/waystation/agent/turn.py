@@ -118,6 +118,8 @@ class Turn:
         self.message_id = given.message_id
         self.data = given.data
         self.parent_turn_id = given.parent_turn_id
+        self.waited_for = given.waited_for
+        """Questions and sub-agents' turns for which it was parked; empty unless it goes on after that."""
         self.history = list(history)
         """Messages and tool calls, the request after what came before it; see ``history_of``."""
         self.conversation = [said for said in history if isinstance(said, Message)]

@@ -102,7 +102,7 @@ TURN_CHECK: Final = SignalName("check", NoneType)
 
 TURN_RESUME: Final = SignalName("resume", TurnResume)
 
-ANSWER_TOLD: Final = SignalName("waystation_answer", QuestionOutcome)
+ASKER_ANSWERED: Final = SignalName("waystation_answer", QuestionOutcome)
 """What a workflow hears that has asked with ``reply_to``."""
 
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)

@@ -38,6 +38,11 @@ class Promise:
     where: str
     check: Check
 
+    @property
+    def about(self) -> str:
+        """The file that has it, which says what it is about."""
+        return self.check.__module__.rpartition(".")[2]
+
 
 PROMISES: Final[dict[str, Promise]] = {}
 Judgement = dict[str, Judged]

@@ -25,8 +25,9 @@ SELLERS: Final = (*SHOPS, "paid-api")
 MARKET: Final = (*SELLERS, "processor")
 BUYERS: Final = ("buyer-1", "buyer-2")
 PROCESSES: Final = (*sessions.APIS, *sessions.WORKERS, *MARKET, *BUYERS)
-WIRES: Final = ("people-1", "people-2", "agents", "temporal-api", "temporal-worker", "processor", "paid-api")
-HTTP_WIRES: Final = ("people-1", "people-2", "processor", "paid-api")
+PAID_WIRES: Final = ("processor", *SELLERS)
+WIRES: Final = ("people-1", "people-2", "agents", "temporal-api", "temporal-worker", *PAID_WIRES)
+HTTP_WIRES: Final = ("people-1", "people-2", *PAID_WIRES)
 
 FAULTS: Final = (
     # kind, weight, targets, shortest and longest duration in seconds

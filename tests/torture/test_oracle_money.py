@@ -179,7 +179,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "ids_stand_for_one_thing": lambda: evidence(started("buy_other", "b", 200)),
     "trails_are_whole": lambda: evidence(trails={"b": [TRAIL_ENTRY]}),
     "agents_get_what_they_paid_for": lambda: evidence(
-        line("fetched", id="p", answered=200, subject="reports/x", got="reports/y")
+        line("fetched", id="p", attempt=2, answered=200, subject="reports/x", got="reports/y")
     ),
     "nothing_is_stolen": lambda: evidence(line("attacked", role="stranger", made="b")),
     "errands_are_told_the_truth": lambda: evidence(

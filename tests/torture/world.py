@@ -307,6 +307,8 @@ class World:
             assert time.monotonic() < deadline, "everything has been started again"
             await asyncio.sleep(LOOK_SECONDS)
         await self.ready()
+        if self.market is not None:
+            await asyncio.to_thread(self.market.heal)
 
     async def until_started_again(self, name: str) -> None:
         """Waits until a process that has ended runs and serves again."""

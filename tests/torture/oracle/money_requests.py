@@ -26,9 +26,12 @@ def what_was_started_is_there(evidence: Evidence, judged: Judged) -> None:
         for id_, lines in tries.items():
             there = id_ in read.get("running", {})
             if any(line["status"] in (200, 201) and not line["proxied"] for line in lines):
-                judged.holds(there, f"{id_}: answered 2xx, and there is no such thing in {kind}")
+                what = f"{id_}: answered 2xx, and there is no such thing in {kind}"
+                judged.holds(there, what, staked=len(lines) > 1)
             if all(_refused(line) for line in lines):
-                judged.holds(not there, f"{id_}: refused {[line['status'] for line in lines]}, and there")
+                judged.holds(
+                    not there, f"{id_}: refused {[line['status'] for line in lines]}, and there", staked=True
+                )
 
 
 def _refused(line: Line) -> bool:
@@ -52,9 +55,10 @@ def ids_stand_for_one_thing(evidence: Evidence, judged: Judged) -> None:
 
 @promise("Trails are whole: each entry is chained to the one before.", "docs/purchases.md#guarantees")
 def trails_are_whole(evidence: Evidence, judged: Judged) -> None:
-    for id_, entries in Books(evidence).trails.items():
+    books = Books(evidence)
+    for id_, entries in books.trails.items():
         read = [AuditEntry.model_validate(entry) for entry in entries]
-        judged.holds(verify(read), f"{id_}: its trail is broken")
+        judged.holds(verify(read), f"{id_}: its trail is broken", staked=books.at_stake(id_))
 
 
 @promise("A token or key is in no history, even where that is decrypted.", "docs/trust.md")

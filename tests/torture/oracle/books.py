@@ -57,6 +57,9 @@ class Books:
             sale["checkout"]: sale for sales in read.get("sales", {}).values() for sale in sales
         }
         """What the shops have sold, by checkout."""
+        self._seller = {
+            sale["checkout"]: name for name, sales in read.get("sales", {}).items() for sale in sales
+        }
         self.reservations: dict[str, list[Json]] = defaultdict(list)
         """What mandates hold and have booked, by who holds it."""
         for mandate in self.mandates.values():
@@ -84,6 +87,10 @@ class Books:
         checkout = (purchase["cart"] or {}).get("checkout_id")
         return self.sales.get(checkout) if checkout else None
 
+    def seller_of(self, whose: str) -> str | None:
+        """Returns which shop has sold what a purchase is for."""
+        return self._seller.get((self.purchases[whose]["cart"] or {}).get("checkout_id"))
+
     def actions(self, whose: str, *actions: str) -> list[Json]:
         """Returns the entries of its trail of these kinds."""
         return [entry for entry in self.trails.get(whose, []) if entry["action"] in actions]
@@ -98,6 +105,14 @@ class Books:
         """Returns whether a fault or a liar has met a purchase, a payment or an allowance on its way."""
         lost = any(entry["action"].endswith(LOST) for entry in self.trails.get(whose, []))
         return lost or self._struck[whose] > 0 or self.rule(whose) in LIES
+
+    def was_left(self, whose: str) -> bool:
+        """Returns whether a process that paid from an allowance has died before it was settled."""
+        entries = self.actions(whose, "holder.leased", "holder.done", "settle.received")
+        leases = {one["detail"].get("lease") for one in entries if one["action"] == "holder.leased"}
+        done = {one["detail"].get("lease") for one in entries if one["action"] == "holder.done"}
+        settled = any(one["action"] == "settle.received" for one in entries)
+        return not settled or len(leases) > 1 or leases != done
 
     def limit_at_stake(self, mandate: str) -> bool:
         """Returns whether more was asked of a mandate than it allows, or a fault met what it allowed."""

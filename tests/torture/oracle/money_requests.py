@@ -104,3 +104,15 @@ def refused_decisions_do_nothing(evidence: Evidence, judged: Judged) -> None:
     for line in evidence.noted("decided"):
         if line["digest"] is not None and line["digest"].endswith("0" * 64) and line["definite"]:
             judged.holds(line["status"] != 200, f"{line['id']}: a decision on nothing was taken: {line}")
+
+
+@promise("An order event without its seller's signature is refused, and one that can't be read harms nobody.",
+         "docs/purchases.md#webhooks")  # fmt: skip
+def order_events_are_signed(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("order_event"):
+        if line["proxied"]:
+            continue
+        status, what = line["status"], str(line)
+        judged.holds(status < 500 or status == 503, what, staked=True)
+        if line["known_as_wrong"]:
+            judged.holds(status in (401, 503), what, staked=True)

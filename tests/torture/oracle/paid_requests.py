@@ -1,5 +1,6 @@
 """What holds of paid requests and allowances: paid once, for what was asked, and settled."""
 
+from collections import defaultdict
 from typing import Final
 
 from tests.torture.evidence import Evidence
@@ -133,14 +134,51 @@ def payments_are_approved(evidence: Evidence, judged: Judged) -> None:
 @promise("Every allowance is settled, with what was spent booked and the rest free again.",
          "docs/paid-requests.md#many-small-payments")  # fmt: skip
 def allowances_are_settled(evidence: Evidence, judged: Judged) -> None:
-    books = Books(evidence)
-    # One whose agent died, or was stopped while it opened it, settles only at the end of its lifetime.
-    died = evidence.troubled("buyer", 0.0, float("inf")) or any(evidence.noted("stop_shopping"))
+    books, running = Books(evidence), evidence.final.more.get("money", {}).get("running", {})
     for id_, view in books.allowances.items():
-        what = f"{id_}: {view}"[:500]
-        judged.holds(view["spent"] + view["held"] <= view["budget"]["amount"], what)
-        judged.holds(not view["open"] or died, what)
-        if not view["open"]:
+        what, staked = f"{id_}: {view}"[:500], books.at_stake(id_) or books.was_left(id_)
+        judged.holds(view["spent"] + view["held"] <= view["budget"]["amount"], what, staked=staked)
+        judged.holds(not view["open"], f"{what} is open", staked=staked)
+        # A holder that never comes back is waited for: an hour after its lease.
+        ended = running.get(id_) != "RUNNING" or view["holder"] is not None
+        judged.holds(ended, f"{what} runs", staked=staked)
+        if running.get(id_) == "COMPLETED":
             booked = books.booked(id_)
             fine = booked == view["spent"] and books.reserved(id_) == 0
-            judged.holds(fine, f"{what}, {booked} booked", staked=books.at_stake(id_))
+            judged.holds(fine, f"{what}, {booked} booked", staked=staked)
+
+
+@promise("What is charged within an allowance stays within its budget, and each key is charged once.",
+         "docs/paid-requests.md#many-small-payments")  # fmt: skip
+def allowances_are_charged_once(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for id_, view in books.allowances.items():
+        if view["budget"]["currency"] != "usd":
+            continue
+        keys = {whose: amounts for whose, amounts in books.charges.items() if whose.startswith(f"{id_}:")}
+        staked = bool(keys) and (books.at_stake(id_) or books.was_left(id_))
+        for whose, amounts in keys.items():
+            judged.holds(len(amounts) <= 1, f"{whose} was charged {amounts}", staked=staked)
+        taken = sum(map(sum, keys.values()))
+        what = f"{id_}: {taken} taken, {view}"[:500]
+        judged.holds(taken <= view["budget"]["amount"], what, staked=staked)
+        # A holder that has not come back yet may have paid what it was leased.
+        judged.holds(taken <= view["spent"] + view["held"], what, staked=staked)
+
+
+@promise("A program that pays goes on where it was killed: the same id is paid once, with one answer.",
+         "docs/paid-requests.md#buying")  # fmt: skip
+def programs_pay_once(evidence: Evidence, judged: Judged) -> None:
+    answers: dict[str, set[tuple[str | None, int | None]]] = defaultdict(set)
+    often: dict[str, int] = defaultdict(int)
+    for line in evidence.noted("sdk_paid"):
+        if line["answered"] == 200:
+            fine = line["got"] in (None, line["subject"])
+            judged.holds(fine, f"{line['id']}: {line['subject']} wanted, got {line['got']}", staked=False)
+        if line["moved"] == "yes":
+            often[line["id"]] += 1
+            answers[line["id"]].add((line["got"], line["run"]))
+    for id_, got in answers.items():
+        judged.holds(len(got) == 1, f"{id_} has several answers: {got}", staked=often[id_] > 1)
+    for line in evidence.noted("sdk_never_done"):
+        judged.holds(False, f"{line['program']} was never done")

@@ -8,6 +8,8 @@ from tests.torture.oracle.promises import Judged, promise
 
 OPEN_CHARGES: Final = frozenset({"awaited", "nothing", "unknown"})
 """Of ``charge.status``: named cases in which order and charge may differ."""
+HONEST_SHOP: Final = "shop-1"
+"""Whose webhooks nobody forges with its own secret; see ``actors.clerks``."""
 CHARGED_WITHOUT_ORDER: Final = "charged_without_order"
 
 
@@ -180,3 +182,46 @@ def deliveries_are_what_was_asked(evidence: Evidence, judged: Judged) -> None:
                 country = (details.get("address") or {}).get("country")
                 fine = country is None or country in constraint["countries"]
                 judged.holds(fine, f"{id_}: sent to {country}, {constraint} allowed")
+
+
+@promise("A refund gives room once each, and never more than the purchase had spent.",
+         "docs/purchases.md#grant-a-mandate")  # fmt: skip
+def refunds_count_once(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for name, mandate in books.mandates.items():
+        for one in mandate["reservations"]:
+            if one["refunded"]:
+                judged.holds(one["refunded"] <= one["spent"], f"{name}: {one}", staked=True)
+    for id_, view in books.purchases.items():
+        sale = books.sale(view)
+        if sale is None or books.seller_of(id_) != HONEST_SHOP:
+            continue
+        counted = sum(one["refunded"] for one in books.reservations.get(id_, []))
+        returned = books.refunds.get(id_, 0)
+        what = (
+            f"{id_}: {counted} counted as refunded, {returned} in the ledger: {books.reservations.get(id_)}"
+        )
+        judged.holds(counted <= returned, what, staked=bool(returned) or books.at_stake(id_))
+
+
+@promise("A seller's refund reaches its mandate, whatever died on the way.",
+         "docs/purchases.md#grant-a-mandate")  # fmt: skip
+def refunds_arrive(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    by_checkout = {
+        (view["cart"] or {}).get("checkout_id"): id_ for id_, view in books.purchases.items() if view["order"]
+    }
+    for line in evidence.noted("refunded"):
+        id_ = by_checkout.get(line["checkout"])
+        if id_ is None:
+            continue  # its purchase has no order: a case of its own, which others look at
+        mandate = books.mandates[books.purchases[id_]["request"]["mandate_id"]]
+        counted = sum(one["refunded"] for one in books.reservations.get(id_, []))
+        ended = bool(books.actions(id_, "mandate.refund_without_effect"))
+        what = (
+            f"{id_}: {line}, {counted} refunded in {mandate['mandate_id']}, {books.refunds.get(id_)} in all"
+        )
+        judged.holds(line["seen"], what, staked=books.at_stake(id_))
+        if line["shop"] == HONEST_SHOP and not ended:
+            fine = counted == min(books.refunds.get(id_, 0), books.booked(id_))
+            judged.holds(fine, what, staked=books.at_stake(id_))

@@ -25,8 +25,9 @@ SHOPS: Final = ("shop-1", "shop-2")
 SELLERS: Final = (*SHOPS, "paid-api")
 MARKET: Final = (*SELLERS, "processor")
 BUYERS: Final = ("buyer-1", "buyer-2")
+PROGRAMS: Final = ("payer-1", "payer-2")
 Kind = tuple[str, int, Sequence[str], float, float]
-PROCESSES: Final = (*sessions.APIS, *sessions.WORKERS, *MARKET, *BUYERS)
+PROCESSES: Final = (*sessions.APIS, *sessions.WORKERS, *MARKET, *BUYERS, *PROGRAMS)
 PAID_WIRES: Final = ("processor", *SELLERS)
 WIRES: Final = ("people-1", "people-2", "agents", "temporal-api", "temporal-worker", *PAID_WIRES)
 HTTP_WIRES: Final = ("people-1", "people-2", *PAID_WIRES)
@@ -101,8 +102,12 @@ def cast(seed: int, seconds: float) -> Iterator[Actor]:
     yield Actor("prober", "prober", 0.0, seconds)
     for who in ("alice", "bob"):
         yield Actor(f"approver-{who}", "approver", 1.0, seconds, settings={"who": who})
+    for program in PROGRAMS:
+        yield Actor(program, "paying_program", 0.0, seconds, settings={"program": program})
+    yield Actor("clerk", "clerk", 8.0, seconds - 8.0)
     for number in range(max(1, int(seconds // 30))):
         yield Actor(f"thief-{number}", "thief", 5.0 + 30.0 * number, 30.0)
+        yield Actor(f"impostor-{number}", "impostor", 8.0 + 30.0 * number, 30.0)
     for number in range(1, max(2, int(seconds // MANDATE_EVERY_SECONDS)) + 1):
         mandate = f"m{seed}-{number}"
         yield from party(stream(seed, mandate), mandate, (number - 1) * MANDATE_EVERY_SECONDS, seconds)

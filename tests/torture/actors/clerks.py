@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 
 from tests.torture.actors.attackers import odd
-from tests.torture.actors.base import Acting
+from tests.torture.actors.base import Acting, read_json
 from tests.torture.proxy import PROXY_HEADER
 from tests.world.market import SHOP_KEY, WEBHOOK_SECRETS
 from waystation.client.paths import path
@@ -140,4 +140,5 @@ class Impostor(Acting):
         told = {name: answer.headers.get(name) for name in ("content-type", "retry-after")}
         known = manner in ("unsigned", "wrong secret")
         self.note("order_event", manner=manner, known_as_wrong=known, status=answer.status_code,
-                  proxied=PROXY_HEADER in answer.headers, told=told)  # fmt: skip
+                  proxied=PROXY_HEADER in answer.headers, told=told if answer.is_error else None,
+                  answer=read_json(answer))  # fmt: skip

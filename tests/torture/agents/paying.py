@@ -37,6 +37,10 @@ LIFETIME: Final = timedelta(seconds=40)
 """Of its allowances: short, so that one that nobody settles is seen to settle itself."""
 
 
+class NotYetError(Exception):
+    """The mandate isn't granted yet."""
+
+
 class Payments:
     """What the program has to do, and how far it is."""
 
@@ -53,8 +57,8 @@ class Payments:
             chance = stream(self._orders["seed"], f"{self._name}/{number}")
             try:
                 await self._do(f"{self._name}.{number}", chance)
-            except (RPCError, httpx.HTTPError, OSError, RuntimeError) as error:
-                # Temporal or the seller is away: the same again, under the same ids.
+            except (RPCError, httpx.HTTPError, NotYetError) as error:
+                # Temporal, the seller or a mandate isn't there: the same again, under the same ids.
                 self._note("sdk_again", id=f"{self._name}.{number}", error=type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
@@ -112,6 +116,7 @@ class Payments:
                 for step in range(1, steps + 1):
                     await self._fetch(payer, f"{id_}.{step}", chance)
         except PaymentRefusedError as refused:
+            _check_granted(refused)
             self._note("sdk_allowance_refused", id=id_, rule=refused.rule)
 
     async def _fetch(self, payer: Payer, id_: str, chance: random.Random) -> None:
@@ -121,6 +126,7 @@ class Payments:
                 request["url"], max_price=Money(**limit), method=request["method"], payment_id=id_
             )
         except PaymentRefusedError as refused:
+            _check_granted(refused)
             self._note("sdk_refused", id=id_, rule=refused.rule, moved=refused.money_moved)
             return
         got = paid.response.json() if paid.response.status_code == 200 else None
@@ -133,6 +139,11 @@ class Payments:
         self._record.note(self._name, operation, **what)
 
 
+def _check_granted(refused: PaymentRefusedError) -> None:
+    if refused.rule == "mandate_not_found":
+        raise NotYetError from refused
+
+
 async def main() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -142,10 +153,11 @@ async def main() -> None:
         say("Paying")
         orders = json.loads(os.environ["TORTURE_ORDERS"])
         paying = asyncio.create_task(Payments(orders, settings, client).run())
-        paying.add_done_callback(lambda task: stop.set() if task.exception() else None)
-        await stop.wait()
+        told = asyncio.create_task(stop.wait())
+        await asyncio.wait([told, paying], return_when=asyncio.FIRST_COMPLETED)
         if paying.done():
             paying.result()  # what went wrong with it ends the program
+            await told
         paying.cancel()
         await asyncio.gather(paying, return_exceptions=True)
 

@@ -9,8 +9,8 @@ from tests.torture.profiles import sessions
 
 MANDATE_EVERY_SECONDS: Final = 10.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 20.0, 40.0
-DEAR_FAULT_EVERY_SECONDS: Final = 3.0
-CHEAP_FAULT_EVERY_SECONDS: Final = 0.3
+DEAR_FAULT_EVERY_SECONDS: Final = 5.0
+CHEAP_FAULT_EVERY_SECONDS: Final = 0.4
 FIRST_FAULT_SECONDS: Final = 4.0
 OTHERS: Final = (("payer", 0.8), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
 """Kinds of actors that take part around a mandate, and how often."""
@@ -36,20 +36,20 @@ DEAR_FAULTS: Final = (
     # kind, weight, targets, shortest and longest duration in seconds
     ("kill", 24, PROCESSES, 0.0, 2.0),
     ("kill", 14, sessions.WORKERS, 0.0, 1.0),
-    ("kill", 2, sessions.SERVERS, 0.0, 3.0),
+    ("kill", 1, sessions.SERVERS, 0.0, 2.0),
     ("terminate", 10, PROCESSES, 0.0, 1.0),
     ("deploy", 3, ("api", "worker", "buyer"), 0.0, 0.0),
-    ("pause", 10, (*PROCESSES, *sessions.SERVERS), 0.3, 6.0),
+    ("pause", 8, (*PROCESSES, *PROCESSES, *sessions.SERVERS), 0.3, 5.0),
     ("cut", 4, WIRES, 0.5, 3.0),
     ("restock", 3, SHOPS, 2.0, 6.0),
 )
 """What everybody feels; seldom, for each takes the machine a while."""
 CHEAP_FAULTS: Final = (
     ("trouble", 50, MARKET, 0.0, 0.0),
-    ("tear", 16, (*PAID_WIRES, *PAID_WIRES, *WIRES), 0.0, 0.0),
+    ("tear", 16, (*PAID_WIRES, *PAID_WIRES, *PAID_WIRES, *WIRES), 0.0, 0.0),
     ("cut", 8, (*PAID_WIRES, *WIRES), 0.0, 0.2),
-    ("delay", 6, WIRES, 0.3, 1.0),
-    ("answer_502", 8, HTTP_WIRES, 0.05, 0.3),
+    ("delay", 4, WIRES, 0.3, 1.0),
+    ("answer_502", 6, HTTP_WIRES, 0.05, 0.2),
     ("answer_401", 1, HTTP_WIRES, 0.05, 0.2),
     ("misbehave", 8, SHOPS, 0.5, 3.0),
 )

@@ -20,6 +20,7 @@ from api.errors import CarriedOut, Conflict, Invalid, Problem, TooMany, Unavaila
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
+from waystation.models.questions import Answered, AnswerQuestion, QuestionView
 from waystation.models.requests import ListedSession
 from waystation.models.sessions import (
     LogPosition,
@@ -34,6 +35,7 @@ from waystation.models.sessions import (
     Spawned,
     StartSession,
 )
+from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
 from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW
 from waystation.temporal.tokens import SignalName
@@ -69,8 +71,9 @@ WORDING: Final = Wording(
 class Gateway:
     """Calls to session workflows."""
 
-    def __init__(self, client: Client, timeout_seconds: float) -> None:
-        self.client = client
+    def __init__(self, client: Client, timeout_seconds: float, *, signer: Signer | None = None) -> None:
+        """Without ``signer``, people's approvals count only where workers take unsigned ones."""
+        self.client, self._signer = client, signer
         self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
         self._full: dict[str, str] = {}
@@ -176,6 +179,23 @@ class Gateway:
             ),
         )
         return outcome
+
+    async def question(self, session_id: str, question_id: str) -> QuestionView | None:
+        """Returns a question of the session; ``None`` for an unknown one."""
+        handle = self.handle(session_id)
+        view, _ = await self._query(
+            session_id,
+            lambda reject: handle.query(
+                AgentSession.question, question_id, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
+        )
+        return view
+
+    async def answer(self, session_id: str, answer: AnswerQuestion, *, vouched: bool) -> Answered:
+        """Answers a question; ``vouched``: signed, as decisions on approvals are."""
+        if vouched and self._signer is not None:
+            answer = replaced(answer, proof=self._signer.sign("answer", session_id, answer))
+        return await self.update(session_id, AgentSession.answer_question, answer)
 
     async def publish(self, session_id: str, publish: Publish) -> None:
         """Hands a batch of writes to the session."""

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -121,7 +121,8 @@ class _Attempt:
         if self._stopped or self._problem:
             self._task.cancel()
         try:
-            await asyncio.wait([self._task, self._given_up], return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {self._task, self._given_up}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._given_up.done() and self._parked and not self._stopped:
                 return self._parked  # its code has caught the cancellation, and goes on for nobody
             result = await self._task
@@ -202,9 +203,7 @@ class _Attempt:
         self._task.cancel()
         _, running = await asyncio.wait([self._task], timeout=PARK_GRACE_SECONDS)
         if running:
-            logger.error(
-                "Turn %s goes on although it was parked; let CancelledError through", self._given.turn_id
-            )
+            logger.error("%s was parked, and goes on: let CancelledError through", self._given.turn_id)
             self._given_up.set_result(None)
 
     async def _history(self) -> list[Said]:

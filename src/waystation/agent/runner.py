@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -44,6 +44,8 @@ GRACEFUL_SHUTDOWN = timedelta(seconds=8)
 HEARTBEATS_PER_TIMEOUT = 4
 STOP_FLUSH_SECONDS = 1.0
 """How long a stopped or failed turn may take to make durable what viewers already see."""
+PARK_GRACE_SECONDS = 5.0
+"""How long the code of a turn that is parked may take to end."""
 GIVE_BACK_AFTER_SECONDS = 10.0
 """How long the API may be out of reach before turns are given back; an API that restarts takes less."""
 MIN_RETRY_PAUSE_SECONDS = 0.1
@@ -97,6 +99,7 @@ class _Attempt:
         self._parked: TurnResult | None = None
         """Set once the turn does nothing but wait for people, and its attempt ends for now."""
         self._parking: asyncio.Task[None] | None = None
+        self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waits = Waits(given.park_after_seconds, self._begin_to_park)
         self._problem: ProblemFrame | None = None
         """Why the API lets this attempt write nothing."""
@@ -118,6 +121,10 @@ class _Attempt:
         if self._stopped or self._problem:
             self._task.cancel()
         try:
+            ends: set[asyncio.Future[Any]] = {self._task, self._given_up}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._given_up.done() and self._parked and not self._stopped:
+                return self._parked  # its code has caught the cancellation, and goes on for nobody
             result = await self._task
             if self._parked and not self._stopped:
                 return self._parked
@@ -205,6 +212,10 @@ class _Attempt:
         # First: what its code still writes as it is cut off was never meant for anybody.
         self._writer.close()
         self._task.cancel()
+        _, running = await asyncio.wait([self._task], timeout=PARK_GRACE_SECONDS)
+        if running:
+            logger.error("%s was parked, and goes on: let CancelledError through", self._given.turn_id)
+            self._given_up.set_result(None)
 
     async def _history(self) -> list[Said]:
         """Returns what was said and done so far; waits while the API or Temporal can't be reached."""

@@ -1,4 +1,4 @@
-"""Runs each workflow task whole, with its updates last, however Temporal's SDK hands the task over.
+"""Runs each workflow task whole, with its updates after everything else in it, however Temporal's SDK hands the task over.
 
 A worker that has just taken over a workflow may be given a task's signals and then its updates, one after the
 other; when it replays the history, it is given both at once, and then the updates come first, before the
@@ -6,7 +6,11 @@ workflow's main loop has acted upon the signals. The commands come in another or
 replay, and the workflow stands still (https://github.com/temporalio/sdk-python/issues/1591). With the updates
 always last there is one order.
 
-It may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries out
+What local activities came to is the exception: it comes after the updates. When a history is replayed, it is
+handed over by itself, after everything else of its task; a worker to which Temporal answered late, while it
+kept a task alive for a local activity, is given both at once.
+
+A worker may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries out
 events whose task has not begun yet; more may come into that task, and when the history is replayed all of it
 comes at once. Such a query is refused, and the worker forgets the workflow; ``until_answered`` asks again.
 """
@@ -36,7 +40,7 @@ _ENDS: Final = frozenset(
 
 
 class UpdatesLast(WorkflowRunner):
-    """Runs workflows as another runner does, each task whole and with its updates last.
+    """Runs workflows as another does, each task whole, its updates last but for its local activities.
 
     A workflow that began without this order goes on without it until it continues as new.
     """
@@ -88,19 +92,19 @@ class _Instance(WorkflowInstance):
         return beyond
 
     def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        updates = [job for job in act.jobs if job.HasField("do_update")]
-        others = [job for job in act.jobs if not job.HasField("do_update")]
-        if not (self._updates_last and updates and others) or _is_reset(act):
+        parts = [part for part in _in_order(act) if part]
+        if not self._updates_last or len(parts) < 2 or _is_reset(act):
             return self._inner.activate(act)
-        done = self._inner.activate(_with(act, others))
-        if not done.HasField("successful") or _has_ended(done):
-            # What has ended takes no updates; Temporal tells those who sent them.
-            return done
-        then = self._inner.activate(_with(act, updates))
-        if not then.HasField("successful"):
-            return then
-        done.successful.commands.extend(then.successful.commands)
-        done.successful.used_internal_flags.extend(then.successful.used_internal_flags)
+        done = self._inner.activate(_with(act, parts[0]))
+        for part in parts[1:]:
+            if not done.HasField("successful") or _has_ended(done):
+                # What has ended takes no updates; Temporal tells those who sent them.
+                return done
+            then = self._inner.activate(_with(act, part))
+            if not then.HasField("successful"):
+                return then
+            done.successful.commands.extend(then.successful.commands)
+            done.successful.used_internal_flags.extend(then.successful.used_internal_flags)
         return done
 
     def get_serialization_context(self, command_info: object) -> SerializationContext | None:
@@ -114,6 +118,14 @@ class _Instance(WorkflowInstance):
 
     def get_thread_id(self) -> int | None:
         return self._inner.get_thread_id()
+
+
+def _in_order(act: WorkflowActivation) -> tuple[list[WorkflowActivationJob], ...]:
+    """Returns the activation's jobs in three parts, which are run one after the other."""
+    updates = [job for job in act.jobs if job.HasField("do_update")]
+    local = [job for job in act.jobs if job.HasField("resolve_activity") and job.resolve_activity.is_local]
+    others = [job for job in act.jobs if job not in updates and job not in local]
+    return others, updates, local
 
 
 def _with(act: WorkflowActivation, jobs: Sequence[WorkflowActivationJob]) -> WorkflowActivation:

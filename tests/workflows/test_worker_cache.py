@@ -24,6 +24,7 @@ async def test_a_worker_keeps_as_many_workflows_as_it_is_told_to(tmp_path: Path,
             session = await client.start_workflow(
                 AgentSession.run, SessionInput(agent="nobody"), id="s", task_queue=SESSION_TASK_QUEUE
             )
+            await session.query(AgentSession.snapshot)  # answered once the first task is over
             ada = Membership(participant=Actor(id="ada", role=Role.USER))
             await session.execute_update(AgentSession.join, ada)
             history = await session.fetch_history()

@@ -1,4 +1,4 @@
-"""Runs each workflow task whole, with its updates after everything else in it, however Temporal's SDK hands the task over.
+"""Runs each workflow task whole, with its updates after everything else, however Temporal's SDK hands it over.
 
 A worker that has just taken over a workflow may be given a task's signals and then its updates, one after the
 other; when it replays the history, it is given both at once, and then the updates come first, before the
@@ -10,9 +10,9 @@ What local activities came to is the exception: it comes after the updates. When
 handed over by itself, after everything else of its task; a worker to which Temporal answered late, while it
 kept a task alive for a local activity, is given both at once.
 
-A worker may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries out
-events whose task has not begun yet; more may come into that task, and when the history is replayed all of it
-comes at once. Such a query is refused, and the worker forgets the workflow; ``until_answered`` asks again.
+A worker may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries
+out events whose task has not begun yet; more may come into that task, and when the history is replayed all of
+it comes at once. Such a query is refused, and the worker forgets the workflow; ``until_answered`` asks again.
 """
 
 from collections.abc import Sequence

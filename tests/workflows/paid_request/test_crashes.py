@@ -1,7 +1,7 @@
 """kill -9 at random points: worker, paid API, processor. At most one charge each, delivered, sums right.
 
-A few runs by default, more by ``WAYSTATION_EXAMPLES``; ``WAYSTATION_CRASH_RUNS=100`` for as many as you like, and
-``WAYSTATION_CRASH_SEED`` to repeat what went wrong.
+A few runs by default, more by ``WAYSTATION_EXAMPLES``; ``WAYSTATION_CRASH_RUNS=100`` for as many as you like,
+and ``WAYSTATION_CRASH_SEED`` to repeat what went wrong.
 """
 
 import asyncio

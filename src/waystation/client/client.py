@@ -13,7 +13,7 @@ been read to its end.
 
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -36,6 +36,7 @@ from waystation.errors import (
 )
 from waystation.models.base import FrozenOpen
 from waystation.models.events import Actor, Event, EventType, LiveDelta
+from waystation.models.questions import Answered, ApprovalRule, QuestionView
 from waystation.models.requests import (
     ControlAnswer,
     People,
@@ -108,8 +109,11 @@ class Client:
         title: str | None = None,
         metadata: Mapping[str, str] | None = None,
         message: str | None = None,
+        approval_rules: Sequence[ApprovalRule] = (),
     ) -> "Session":
         """Starts a session, or attaches to the one that already has this ``session_id``.
+
+        ``approval_rules`` decide before people do when the agent wants a tool approved; the first that fits.
 
         >>> session = await client.start("assistant", session_id="order-17")  # doctest: +SKIP
         """
@@ -119,6 +123,7 @@ class Client:
             "title": title,
             "metadata": dict(metadata or {}),
             "message": message,
+            "approval_rules": [rule.model_dump(mode="json") for rule in approval_rules],
         }
         started = await self.request("POST", "/sessions", Started, body)
         return Session(self, started.session_id)
@@ -254,6 +259,28 @@ class Session:
         """
         body = {"text": text, "wait_seconds": wait_seconds}
         return await self._client.request("POST", f"{self._path}/steer", ControlAnswer, body)
+
+    async def question(self, question_id: str) -> QuestionView:
+        """Returns all that an agent has asked, and what has become of it.
+
+        >>> (await session.question("t1:size")).asked["prompt"]  # doctest: +SKIP
+        """
+        return await self._client.request("GET", self._path + path("questions", question_id), QuestionView)
+
+    async def answer(self, question_id: str, value: JsonValue, *, digest: str | None = None) -> Answered:
+        """Answers a question. The first valid answer counts; repeating it is harmless.
+
+        On an approval, ``value`` is ``{"decision": "approve"}`` or ``{"decision": "reject", "reason": "…"}``,
+        and whoever approves gives the question's ``digest``: it says what they have seen.
+
+        Raises:
+            ConflictError: It is settled already, or has changed.
+            ApiError: The value doesn't fit (422), or somebody else must answer (403).
+
+        >>> await session.answer("t1:size", "large")  # doctest: +SKIP
+        """
+        where = self._path + path("questions", question_id, "answer")
+        return await self._client.request("POST", where, Answered, {"value": value, "digest": digest})
 
     async def close(self) -> Snapshot:
         """Ends the session for everyone; it stays readable.

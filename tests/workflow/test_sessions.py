@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import CancelledError
 from temporalio.worker import Replayer, Worker
 
 from tests.support import eventually
@@ -103,3 +104,144 @@ async def test_people_talk_with_a_workflow(somebody: Somebody) -> None:
     assert await texts(session) == ["I am here.", "hello", "test-service said: hello"]
     await session.close()
     assert await asyncio.wait_for(workflow.result(), 30) == ["t1"]
+
+
+async def test_what_a_workflow_shows_is_in_its_session(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("look tea")
+    completed = await last(session, "turn.completed")
+    assert completed.data["result"] == "TEA"
+    called, returned = await last(session, "tool.called"), await last(session, "tool.returned")
+    assert called.data["arguments"] == {"word": "tea"}
+    assert (returned.data["call_id"], returned.data["result"]) == (called.data["call_id"], "TEA")
+    assert {called.turn_id, returned.turn_id, completed.turn_id} == {"t1"}
+    first = next(event for event in await events(session) if event.type == "message.completed")
+    assert (first.turn_id, first.actor.id, first.data["tone"]) == (None, "claims", "kind")
+    assert (await last(session, "data.ready")).data == {"turns": 1_000}
+    assert (await session.snapshot()).title == "An echo"
+
+
+async def test_a_failure_fails_the_turn_and_the_workflow(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("look broken")
+    failed = await last(session, "turn.failed")
+    assert (failed.data["code"], failed.data["detail"]) == ("agent_error", "the archive burns")
+    assert (await last(session, "tool.returned")).data["error"] == "the archive burns"
+    with pytest.raises(WorkflowFailureError):
+        await asyncio.wait_for(workflow.result(), 30)
+    # It has ended: what is said next is answered by nobody, and everybody is told.
+    await session.send("is somebody there?")
+    await eventually(lambda: has(session, "turn.failed", 2), what="the second turn fails")
+    assert (await last(session, "turn.failed")).data["code"] == "turn_lost"
+
+
+async def test_a_stop_leaves_the_block_and_the_workflow_goes_on(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    answer = await session.stop()
+    assert answer.outcome == "stopped"
+    await session.send("go on")
+    await eventually(lambda: said(session, "test-service said: go on"), what="the next turn is answered")
+    await session.close()
+    assert await asyncio.wait_for(workflow.result(), 30) == ["t1", "t2"]
+
+
+async def said(session: Session, text: str) -> bool:
+    return text in await texts(session)
+
+
+async def test_a_steer_reaches_the_running_turn(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("listen")
+    await eventually(lambda: said(session, "I listen."), what="the turn runs")
+    answer = await session.steer("rather tea")
+    assert answer.outcome == "consumed"
+    assert (await last(session, "turn.completed")).data["result"] == ["test-service"]
+    assert (await texts(session))[-1] == "rather tea"
+
+
+async def test_a_session_that_is_closed_stops_the_turn_and_ends_the_turns(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    await session.close()
+    assert await asyncio.wait_for(workflow.result(), 30) == ["t1"]
+    assert (await events(session))[-1].type == "session.closed"
+    assert await somebody.visit(session.id, "write") == "session-closed"
+    assert await somebody.visit(session.id, "steer") == "unknown-session"
+    assert await somebody.visit(session.id, "close") == "done"
+
+
+async def test_a_session_that_is_ended_in_temporal_ends_the_turns(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await somebody.temporal.get_workflow_handle(session.id).terminate()
+    assert await asyncio.wait_for(workflow.result(), 30) == []
+
+
+async def test_turns_go_on_over_continue_as_new(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo(turns_per_run=1)
+    for number in range(3):
+        await session.send(f"message {number}")
+    await eventually(lambda: has(session, "turn.completed", 3), what="three turns are completed")
+    answers = [text for text in await texts(session) if text.startswith("test-service said")]
+    assert answers == [f"test-service said: message {number}" for number in range(3)]
+    await session.close()
+    newest = somebody.temporal.get_workflow_handle_for(Echo.run, workflow.id)
+    assert await asyncio.wait_for(newest.result(), 30) == []
+
+
+async def test_a_cancelled_workflow_ends_its_turn_as_stopped(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    await workflow.cancel()
+    with pytest.raises(WorkflowFailureError) as failure:
+        await asyncio.wait_for(workflow.result(), 30)
+    assert isinstance(failure.value.cause, CancelledError)
+    await last(session, "turn.stopped")
+    assert (await session.snapshot()).status == "idle"
+
+
+async def test_a_workflow_writes_into_a_session_by_its_id(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    assert await somebody.visit(session.id, "write much") == "done"
+    written = [event for event in await events(session) if event.actor.id == "visitor"]
+    messages = [event.data["text"] for event in written if event.type == "message.completed"]
+    assert messages == [f"{number} {letter}" for number in range(5) for letter in "ab"]
+    counted = [event.data["number"] for event in written if event.type == "data.count"]
+    assert counted == list(range(5))
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    assert await somebody.visit(session.id, "stop") == "done"
+    assert (await last(session, "turn.stopped")).data["reason"] == "enough"
+    assert await somebody.visit(session.id, "close") == "done"
+    assert (await last(session, "session.closed")).data["reason"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("session_id", "deed", "agent", "code"),
+    [
+        (None, "start", "claims", "session-id-taken"),
+        ("there-is-none", "write", "claims", "unknown-session"),
+        ("there-is-none", "steer", "claims", "unknown-session"),
+        ("no such id", "write", "claims", "bad-item"),
+        ("fine", "write", "no such name", "bad-item"),
+        (None, "huge", "claims", "data-too-large"),
+        (None, "long", "claims", "message-too-long"),
+        (None, "bad type", "claims", "bad-type"),
+    ],
+)
+async def test_what_is_refused_is_said(
+    somebody: Somebody, session_id: str | None, deed: str, agent: str, code: str
+) -> None:
+    if session_id is None:
+        session_id = (await somebody.echo())[1].id
+    assert await somebody.visit(session_id, deed, agent) == code
+
+
+async def test_an_agents_process_answers_where_the_workflow_does_not(somebody: Somebody) -> None:
+    _, session = await somebody.echo(agent="demo", takes_turns=False)
+    await session.send("one two")
+    await last(session, "turn.completed")
+    assert (await texts(session))[0] == "I am here."

@@ -28,7 +28,7 @@ class SessionWrites:
 
     @activity.defn(name=WRITE_TO_SESSION.name)
     async def write_to_session(self, call: SessionWrite) -> None:
-        """Returns once it is recorded.
+        """Returns once it is recorded; with nothing to write, if the session would take something.
 
         Raises:
             ApplicationError: ``WriteRefused``; its first detail is why. Anything else is worth trying again.
@@ -65,6 +65,8 @@ async def _read(handle: Handle, write: Write) -> LogReading:
 
 def _why_not(write: Write, reading: LogReading, *, ended: bool) -> RefusalCode | None:
     """Returns why something of it isn't recorded, or ``None``."""
+    if not write.items:
+        return RefusalCode.SESSION_CLOSED if ended or reading.page.closed else None
     receipt = reading.receipts[write.writer]
     first, last = write.items[0].n, write.items[-1].n
     for known in receipt.refused:

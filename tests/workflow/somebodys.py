@@ -97,6 +97,9 @@ class Visitor:
                     await session.write_message("x" * 300_000)
                 case "bad type":
                     await session.emit("No Such Name!", {})
+                case "turns":
+                    async for turn in session.turns():
+                        return turn.id
                 case "steer":
                     await session.steer("hurry")
                 case "stop":

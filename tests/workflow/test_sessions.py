@@ -12,9 +12,11 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 from temporalio.worker import Replayer, Worker
 
+import worker
 from tests.support import eventually
 from tests.workflow.somebodys import Echo, Job, Visitor, look_up
 from tests.world.stack import Stack
+from tests.world.workflow_sandbox import SANDBOX
 from waystation.client import Client, Session
 from waystation.errors import NotFound
 from waystation.models.events import Event
@@ -30,6 +32,7 @@ class Somebody:
     def __init__(self, temporal: TemporalClient, queue: str, client: Client) -> None:
         self.temporal, self.queue, self.client = temporal, queue, client
         self.started: list[WorkflowHandle[object, object]] = []
+        self.sessions: list[str] = []
 
     async def echo(self, **changes: object) -> tuple[WorkflowHandle[Echo, list[str]], Session]:
         """Starts one, and returns it with its session once it has written there."""
@@ -38,6 +41,7 @@ class Somebody:
             Echo.run, job, id=f"echo-{job.session_id}", task_queue=self.queue
         )
         self.started.append(handle)
+        self.sessions.append(job.session_id)
         session = self.client.attach(job.session_id)
         await eventually(lambda: has(session, "data.ready"), what="the workflow has written")
         return handle, session
@@ -89,11 +93,21 @@ async def somebody(stack: Stack, client: Client) -> AsyncIterator[Somebody]:
         somebody = Somebody(temporal, queue, client)
         async with Worker(temporal, task_queue=queue, workflows=WORKFLOWS, activities=[look_up]):
             yield somebody
-        replayer = Replayer(workflows=WORKFLOWS, data_converter=temporal.data_converter)
-        for handle in somebody.started:
-            for run in {handle.first_execution_run_id, None}:
-                whole = temporal.get_workflow_handle(handle.id, run_id=run)
-                await replayer.replay_workflow(await whole.fetch_history())
+        await replay(somebody)
+
+
+async def replay(somebody: Somebody) -> None:
+    """Replays what a test has run: their workflows in Temporal's sandbox as it is, and ours."""
+    converter = somebody.temporal.data_converter
+    theirs = Replayer(workflows=WORKFLOWS, data_converter=converter)
+    ours = Replayer(workflows=worker.WORKFLOWS, data_converter=converter, workflow_runner=SANDBOX)
+    for handle in somebody.started:
+        for run in {handle.first_execution_run_id, None}:
+            whole = somebody.temporal.get_workflow_handle(handle.id, run_id=run)
+            await theirs.replay_workflow(await whole.fetch_history())
+    for session_id in somebody.sessions:
+        history = await somebody.temporal.get_workflow_handle(session_id).fetch_history()
+        await ours.replay_workflow(history)
 
 
 async def test_people_talk_with_a_workflow(somebody: Somebody) -> None:
@@ -171,6 +185,7 @@ async def test_a_session_that_is_closed_stops_the_turn_and_ends_the_turns(somebo
     assert await somebody.visit(session.id, "write") == "session-closed"
     assert await somebody.visit(session.id, "steer") == "unknown-session"
     assert await somebody.visit(session.id, "close") == "done"
+    assert await somebody.visit(session.id, "turns") == "done"
 
 
 async def test_a_session_that_is_ended_in_temporal_ends_the_turns(somebody: Somebody) -> None:
@@ -225,6 +240,7 @@ async def test_a_workflow_writes_into_a_session_by_its_id(somebody: Somebody) ->
         (None, "start", "claims", "session-id-taken"),
         ("there-is-none", "write", "claims", "unknown-session"),
         ("there-is-none", "steer", "claims", "unknown-session"),
+        ("there-is-none", "turns", "claims", "unknown-session"),
         ("no such id", "write", "claims", "bad-item"),
         ("fine", "write", "no such name", "bad-item"),
         (None, "huge", "claims", "data-too-large"),

@@ -59,7 +59,7 @@ class SessionWrite(Frozen):
 
 
 class WriterRef(Frozen):
-    """In whose name, and into what, an activity writes for its workflow."""
+    """In whose name, and into what, a workflow writes."""
 
     session_id: SessionId
     agent: Identifier

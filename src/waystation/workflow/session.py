@@ -146,12 +146,12 @@ class Session(Writing):
         in this run or an earlier one: after continue-as-new, call it on ``Session(session_id, agent=…)``.
 
         Raises:
-            SessionError: There is no such session, or it is closed.
+            SessionError: There is no such session.
         """
         heard = self._inbox
         if not heard.begun:
             heard.begun = True
-            await self.tell(SESSION_TELL_AGAIN, None)
+            await self._ask_what_runs()
         while True:
             await workflow.wait_condition(lambda: bool(heard.waiting) or heard.closed)
             if not heard.waiting:
@@ -161,6 +161,18 @@ class Session(Writing):
                 await turn.end(TurnEnded(turn_id=turn.id, outcome="stopped"))
             else:
                 yield turn
+
+    async def _ask_what_runs(self) -> None:
+        try:
+            await self.tell(SESSION_TELL_AGAIN, None)
+        except SessionError:
+            # No workflow runs under this id: it may have been closed in the meantime.
+            try:
+                await self._record()
+            except SessionError as error:
+                if error.code != RefusalCode.SESSION_CLOSED:
+                    raise
+                self._inbox.closed = True
 
     async def stop(self, turn_id: str | None = None, *, reason: str | None = None) -> None:
         """Stops a turn; without an id whatever runs.

@@ -53,7 +53,7 @@ class Writing:
 
     def __init__(self, session_id: str, agent: str, turn_id: str | None) -> None:
         self.ref = WriterRef(session_id=session_id, agent=agent, turn_id=turn_id)
-        """What an activity needs to write here as well (``waystation.activity``)."""
+        """In whose name it is written, and where."""
 
     @property
     def _inbox(self) -> SessionInbox:
@@ -126,13 +126,14 @@ class Writing:
             heard.numbered = number
             await self._record(item)
 
-    async def _record(self, item: Item) -> None:
+    async def _record(self, *items: Item) -> None:
+        """Has items recorded; with none, sees whether the session would take any."""
         write = Write(
             writer=f"workflow:{workflow.info().run_id}",
             actor=Actor(id=self.ref.agent, role=Role.AGENT),
             turn_id=self.ref.turn_id,
             attempt=1 if self.ref.turn_id else 0,
-            items=(item,),
+            items=items,
         )
         recording = start_activity(
             WRITE_TO_SESSION,

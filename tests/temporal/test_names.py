@@ -41,7 +41,10 @@ TAKES: dict[type, tuple[str, ...]] = {
 }
 """Which tokens are for which workflow, by how their names begin."""
 
-TAKEN_BY_OTHERS: dict[str, Callable[..., object]] = {"OWNER_NEWS": Inbox.take}
+TAKEN_BY_OTHERS: dict[str, Callable[..., object]] = {
+    "OWNER_NEWS": Inbox.take,
+    "ASKER_ANSWERED": Inbox.take_answer,
+}
 """Tokens of messages to other people's workflows, and what takes them there."""
 
 STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {

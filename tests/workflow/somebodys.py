@@ -10,6 +10,13 @@ from temporalio.exceptions import ApplicationError
 from waystation.workflow import Session, SessionError, Turn
 
 
+class Size(BaseModel):
+    """What people fill in."""
+
+    width: int
+    note: str = ""
+
+
 class Job(BaseModel):
     """What the workflow is to do."""
 
@@ -61,6 +68,16 @@ class Echo:
             case ["wait"]:
                 await turn.write_message("I wait.")
                 await asyncio.sleep(3_600)
+            case ["ask"]:
+                size = await turn.ask("Which size?", answer=Size)
+                await turn.write_message(f"{type(size).__name__} {size.width}")
+                return size.width
+            case "ask", seconds:
+                expires = timedelta(seconds=int(seconds))
+                return await turn.ask("Quick?", answer=bool, expires_in=expires, on_expiry="too late")
+            case "delete", path:
+                approval = await turn.approve("delete", {"path": path}, editable=True)
+                return {"path": approval.arguments["path"], "edited": approval.edited}
             case ["listen"]:
                 await turn.write_message("I listen.")
                 await turn.wait_for_steer()
@@ -91,6 +108,10 @@ class Visitor:
                             session.write_message(f"{number} b"),
                             session.emit("count", {"number": number}),
                         )
+                case "ask":
+                    return await session.ask("May a visitor ask?", choices=["yes", "no"])
+                case "ask nobody":
+                    await session.ask("")
                 case "huge":
                     await session.emit("huge", {"x": "x" * 70_000})
                 case "long":

@@ -18,7 +18,7 @@ from tests.workflow.somebodys import Echo, Job, Visitor, look_up
 from tests.world.stack import Stack
 from tests.world.workflow_sandbox import SANDBOX
 from waystation.client import Client, Session
-from waystation.errors import NotFound
+from waystation.errors import InvalidRequest, NotFound
 from waystation.models.events import Event
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter
@@ -246,6 +246,7 @@ async def test_a_workflow_writes_into_a_session_by_its_id(somebody: Somebody) ->
         (None, "huge", "claims", "data-too-large"),
         (None, "long", "claims", "message-too-long"),
         (None, "bad type", "claims", "bad-type"),
+        (None, "ask nobody", "claims", "bad-question"),
     ],
 )
 async def test_what_is_refused_is_said(
@@ -261,3 +262,75 @@ async def test_an_agents_process_answers_where_the_workflow_does_not(somebody: S
     await session.send("one two")
     await last(session, "turn.completed")
     assert (await texts(session))[0] == "I am here."
+
+
+async def asked(session: Session) -> Event:
+    """The question that is open, as the log shows it."""
+    event = await last(session, "input.requested")
+    assert [one.question_id for one in (await session.snapshot()).questions] == [event.data["question_id"]]
+    return event
+
+
+async def test_people_answer_a_workflow(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("ask")
+    question = await asked(session)
+    assert (question.turn_id, question.data["kind"], question.data["prompt"]) == ("t1", "form", "Which size?")
+    question_id = str(question.data["question_id"])
+    with pytest.raises(InvalidRequest):
+        await session.answer(question_id, {"width": "wide"})
+    await session.answer(question_id, {"width": 3})
+    assert (await last(session, "turn.completed")).data["result"] == 3
+    assert (await texts(session))[-1] == "Size 3"
+
+
+async def test_a_question_that_nobody_answers_expires(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("ask 1")
+    assert (await last(session, "turn.completed")).data["result"] == "too late"
+    await last(session, "input.expired")
+
+
+async def test_a_stop_ends_a_turn_that_waits_for_an_answer(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("ask")
+    await asked(session)
+    assert (await session.stop()).outcome == "stopped"
+    await last(session, "input.withdrawn")
+    await session.send("ask")
+    await eventually(lambda: has(session, "input.requested", 2), what="the next turn asks")
+    await session.close()
+    assert await asyncio.wait_for(workflow.result(), 30) == ["t1", "t2"]
+
+
+async def test_a_person_approves_other_arguments(somebody: Somebody, stack: Stack) -> None:
+    _, session = await somebody.echo()
+    await session.send("delete everything")
+    question = await asked(session)
+    assert (question.data["tool"], question.data["arguments"]) == ("delete", {"path": "everything"})
+    async with stack.client("approver") as approver:
+        decision = {"decision": "approve", "arguments": {"path": "a.txt"}}
+        await approver.attach(session.id).answer(
+            str(question.data["question_id"]), decision, digest=str(question.data["digest"])
+        )
+    assert (await last(session, "turn.completed")).data["result"] == {"path": "a.txt", "edited": True}
+
+
+async def test_a_rejection_fails_the_turn_unless_it_is_caught(somebody: Somebody, stack: Stack) -> None:
+    _, session = await somebody.echo()
+    await session.send("delete everything")
+    question = await asked(session)
+    async with stack.client("approver") as approver:
+        decision = {"decision": "reject", "reason": "not that"}
+        await approver.attach(session.id).answer(str(question.data["question_id"]), decision)
+    failed = await last(session, "turn.failed")
+    assert str(failed.data["detail"]).endswith("rejected delete: not that")
+
+
+async def test_a_workflow_asks_in_a_session_that_is_not_its_own(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    visiting = asyncio.create_task(somebody.visit(session.id, "ask"))
+    question = await asked(session)
+    assert (question.turn_id, question.actor.id) == (None, "visitor")
+    await session.answer(str(question.data["question_id"]), "yes")
+    assert await visiting == "yes"

@@ -12,6 +12,14 @@ async def answer(turn: Turn) -> None:
 
 from waystation.agent.agent import Agent
 from waystation.agent.message_writer import MessageWriter
+from waystation.agent.questions import (
+    AnswerNotUsable,
+    Approval,
+    ApprovalRejected,
+    ApprovalTerms,
+    QuestionExpired,
+    QuestionWithdrawn,
+)
 from waystation.agent.runner import serve
 from waystation.agent.turn import (
     RetryTurn,
@@ -21,10 +29,19 @@ from waystation.agent.turn import (
     ToolCall,
     Turn,
 )
+from waystation.models.questions import Audience, Choice
 
 __all__ = [
     "Agent",
+    "AnswerNotUsable",
+    "Approval",
+    "ApprovalRejected",
+    "ApprovalTerms",
+    "Audience",
+    "Choice",
     "MessageWriter",
+    "QuestionExpired",
+    "QuestionWithdrawn",
     "RetryTurn",
     "Steering",
     "SubAgent",

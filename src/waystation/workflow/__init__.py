@@ -19,7 +19,27 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from waystation.workflow.errors import SessionError
     from waystation.workflow.money import buy, pay
+    from waystation.workflow.questions import (
+        AnswerNotUsable,
+        Approval,
+        ApprovalRejected,
+        QuestionExpired,
+        QuestionWithdrawn,
+    )
     from waystation.workflow.session import Session, Steering, Turn
     from waystation.workflow.writing import ToolCall
 
-__all__ = ["Session", "SessionError", "Steering", "ToolCall", "Turn", "buy", "pay"]
+__all__ = [
+    "AnswerNotUsable",
+    "Approval",
+    "ApprovalRejected",
+    "QuestionExpired",
+    "QuestionWithdrawn",
+    "Session",
+    "SessionError",
+    "Steering",
+    "ToolCall",
+    "Turn",
+    "buy",
+    "pay",
+]

@@ -14,8 +14,9 @@ from waystation.models.owners import (
     StopWanted,
     TurnGiven,
 )
+from waystation.models.questions import QuestionOutcome
 from waystation.models.sessions import TurnInput
-from waystation.temporal.messages import OWNER_NEWS
+from waystation.temporal.messages import ASKER_ANSWERED, OWNER_NEWS
 
 
 @dataclass
@@ -63,10 +64,16 @@ class Inbox:
 
     def __init__(self) -> None:
         self.sessions: dict[str, SessionInbox] = {}
+        self.settled: dict[str, QuestionOutcome] = {}
+        """What became of questions that somebody here waits for, or has not begun to."""
 
     def take(self, told: SessionNews) -> None:
         """Takes the signal."""
         self.of(told.session_id).take(told.news)
+
+    def take_answer(self, outcome: QuestionOutcome) -> None:
+        """Takes the signal that a question was answered, has expired or was withdrawn."""
+        self.settled.setdefault(outcome.question_id, outcome)
 
     def of(self, session_id: str) -> SessionInbox:
         """Returns what one session has told."""
@@ -84,4 +91,5 @@ def inbox() -> Inbox:
         return known
     made = Inbox()
     workflow.set_signal_handler(OWNER_NEWS.name, made.take)
+    workflow.set_signal_handler(ASKER_ANSWERED.name, made.take_answer)
     return made

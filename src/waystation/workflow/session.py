@@ -299,6 +299,8 @@ class Turn(Writing):
             return TurnEnded(turn_id=self.id, outcome="completed", result=result)
         if error is None or isinstance(error, asyncio.CancelledError) or is_cancelled_exception(error):
             return TurnEnded(turn_id=self.id, outcome="stopped")
+        if isinstance(error, FailureError) and self.stopped:
+            return TurnEnded(turn_id=self.id, outcome="stopped")
         if isinstance(error, FailureError):
             return TurnEnded(turn_id=self.id, outcome="failed", code="agent_error", detail=brief(error))
         return None

@@ -7,14 +7,17 @@ twice: items are numbered, under a writer's id that is the run's.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError
 
+from waystation.models.base import JsonObject
 from waystation.models.events import (
     DATA_PREFIX,
     MAX_DATA_BYTES,
@@ -26,6 +29,7 @@ from waystation.models.events import (
     Write,
 )
 from waystation.models.owners import SessionWrite, WriterRef
+from waystation.models.questions import Audience, Choice, QuestionKind, QuestionOutcome
 from waystation.models.refusals import RefusalCode
 from waystation.redaction import redact
 from waystation.surrogates import mend, mend_json
@@ -35,6 +39,20 @@ from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.workflow.errors import SessionError, as_refusal, refused
 from waystation.workflow.inbox import SessionInbox, inbox
 from waystation.workflow.policies import WRITE_RETRY, WRITE_TIMEOUT
+from waystation.workflow.questions import (
+    RAISE,
+    Approval,
+    QuestionWithdrawn,
+    adapter_of,
+    answer_of,
+    approval_of,
+    checked,
+    seconds,
+    value_of,
+    what_is_asked,
+)
+
+T = TypeVar("T")
 
 MAX_ERROR_CHARACTERS = 2_000
 
@@ -102,6 +120,87 @@ class Writing:
             with contextlib.suppress(SessionError):
                 await self._write(EventType.TOOL_RETURNED, shown, {"error": brief(error)})
             raise
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        answer: "type[T] | TypeAdapter[T]" = str,  # type: ignore[assignment]
+        choices: Sequence[str | Choice] = (),
+        audience: Audience | None = None,
+        expires_in: timedelta | None = None,
+        on_expiry: object = RAISE,
+    ) -> T:
+        """Asks the people of the session, and returns the first valid answer, however long that takes.
+
+        ``answer`` is the type of the answer: text by default, a number, ``bool``, or a model, for which
+        people fill in a form; ``choices`` offers texts instead. ``audience`` says who may answer, by default
+        users and operators. After ``expires_in`` the answer is ``on_expiry``; an exception is raised.
+
+        Raises:
+            QuestionExpired: Nobody has answered in time, and there is no ``on_expiry``.
+            QuestionWithdrawn: The session is closed, or the turn over.
+            AnswerNotUsable: A validator of the type's own refuses the answer.
+            SessionError: It isn't asked: it can't be, or the session takes nothing more.
+        """
+        adapter = adapter_of(answer)
+        details = what_is_asked(adapter, prompt, choices=choices, audience=audience, expires_in=expires_in)
+        outcome = await self._settled(details)
+        if outcome.outcome == "expired" and on_expiry is not RAISE:
+            if isinstance(on_expiry, BaseException):
+                raise on_expiry
+            return on_expiry  # type: ignore[return-value]
+        return answer_of(adapter, value_of(outcome))
+
+    async def approve(
+        self,
+        tool: str,
+        arguments: JsonObject,
+        *,
+        prompt: str | None = None,
+        editable: bool = False,
+        schema: JsonObject | None = None,
+        audience: Audience | None = None,
+        expires_in: timedelta | None = None,
+    ) -> Approval:
+        """Asks whether a tool may run with exactly these arguments, and returns those with which it may.
+
+        Rules that the session was started with decide first. With ``editable``, whoever approves may change
+        the arguments, within ``schema`` (JSON Schema) if there is one.
+
+        Raises:
+            ApprovalRejected: A person, or a rule of the session, has said no.
+            QuestionExpired: Nobody has decided in time.
+            QuestionWithdrawn: The session is closed, or the turn over.
+            SessionError: It isn't asked.
+        """
+        details = {
+            "kind": QuestionKind.APPROVAL,
+            "prompt": prompt or f"Allow {tool}?",
+            "tool": tool,
+            "arguments": arguments,
+            "schema": schema,
+            "editable": editable,
+            "audience": audience,
+            "expires_in_seconds": seconds(expires_in),
+        }
+        return approval_of(tool, arguments, await self._settled(details))
+
+    async def _settled(self, details: dict[str, Any]) -> QuestionOutcome:
+        """Asks, and returns what becomes of it."""
+        question_id = self._new_id()
+        asked = checked({**details, "question_id": question_id, "reply_to": workflow.info().workflow_id})
+        told, heard = inbox().settled, self._inbox
+        try:
+            await self._write(EventType.INPUT_REQUESTED, {}, asked)
+            await workflow.wait_condition(lambda: question_id in told or heard.closed)
+        except asyncio.CancelledError:
+            with contextlib.suppress(SessionError):
+                await self._write(EventType.INPUT_WITHDRAWN, {}, {"question_id": question_id})
+            raise
+        if question_id not in told:
+            raise QuestionWithdrawn("session_closed")
+        return told.pop(question_id)
 
     def _new_id(self) -> str:
         """Returns a new id of a message or call, which is the same in a replay, after a reset too."""

@@ -1,4 +1,4 @@
-"""Runs each workflow task whole, with its updates after everything else, however Temporal's SDK hands it over.
+"""Runs each workflow task whole, with its updates after all else, however Temporal's SDK hands it over.
 
 A worker that has just taken over a workflow may be given a task's signals and then its updates, one after the
 other; when it replays the history, it is given both at once, and then the updates come first, before the

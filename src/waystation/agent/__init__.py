@@ -13,6 +13,9 @@ async def answer(turn: Turn) -> None:
 from waystation.agent.agent import Agent
 from waystation.agent.message_writer import MessageWriter
 from waystation.agent.runner import serve
+from waystation.agent.step_records import StepRefused
+from waystation.agent.step_results import StepResultError
+from waystation.agent.steps import CurrentStep, current_step
 from waystation.agent.turn import (
     RetryTurn,
     Steering,
@@ -24,12 +27,16 @@ from waystation.agent.turn import (
 
 __all__ = [
     "Agent",
+    "CurrentStep",
     "MessageWriter",
     "RetryTurn",
     "Steering",
+    "StepRefused",
+    "StepResultError",
     "SubAgent",
     "SubAgentFailed",
     "ToolCall",
     "Turn",
+    "current_step",
     "serve",
 ]

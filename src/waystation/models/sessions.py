@@ -309,6 +309,8 @@ class TurnInput(Frozen):
     after: int = 0
     """The session's tip when the turn began."""
     data: dict[str, JsonValue] = Field(default_factory=dict)
+    waited_for: tuple[str, ...] = ()
+    """What the attempt before this one waited for when it was parked: questions' and sub-agents' ids."""
 
 
 def _as_recorded(result: JsonValue) -> JsonValue:

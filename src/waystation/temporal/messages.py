@@ -65,6 +65,7 @@ from waystation.models.sessions import (
     TurnInput,
     TurnResult,
 )
+from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
@@ -91,6 +92,9 @@ SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", st
 
 TURN_CHECK: Final = SignalName("check", NoneType)
 """Tells the turn nothing; it can't be sent to one whose workflow is gone."""
+TURN_RECORD_STEP: Final = UpdateName("record_step", RecordStep, StepRecorded)
+TURN_STEPS: Final = QueryName("steps", int, StepsPage)
+"""Its argument is how many of the first steps to leave out."""
 
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""

@@ -79,9 +79,7 @@ class Stage:
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())
-        self.turn = Turn(
-            given, session, self.writer, conversation, purse, steps(attempt=attempt), Told()
-        )
+        self.turn = Turn(given, session, self.writer, conversation, purse, steps(attempt=attempt), Told())
 
     async def run(self, agent: Agent) -> Any:
         result = await agent(self.turn)

@@ -80,9 +80,7 @@ async def test_what_is_remembered_does_not_run() -> None:
 
 async def test_returns_says_what_an_unannotated_function_gives() -> None:
     records = RecordsInMemory()
-    assert await steps(records).run("k", lambda: receive(1), (), returns=Receipt) == Receipt(
-        id="r1", cents=1
-    )
+    assert await steps(records).run("k", lambda: receive(1), (), returns=Receipt) == Receipt(id="r1", cents=1)
 
 
 async def test_each_call_gets_an_object_of_its_own() -> None:
@@ -250,10 +248,11 @@ async def test_an_annotation_that_cannot_be_resolved_is_refused_before_anything_
 
 async def test_a_function_that_returns_another_type_than_it_says_is_refused() -> None:
     async def lie() -> Receipt:
-        return "a receipt"  # type: ignore[return-value]
+        return "a private word"  # type: ignore[return-value]
 
-    with pytest.raises(StepResultError, match="can't be recorded"):
+    with pytest.raises(StepResultError, match="it is a str, and not what the function says") as told:
         await steps().run("k", lie, ())
+    assert "private" not in str(told.value), "the session shows why a turn has failed"
 
 
 # Cut off
@@ -379,4 +378,3 @@ def test_any_json_comes_back_as_it_was(value: Any) -> None:
     kind = ResultType.of("k", untyped)
     recorded, _ = kind.to_json(value)
     assert kind.read(recorded) == value
-

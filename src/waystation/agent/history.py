@@ -12,8 +12,8 @@ Said = Message | ToolUse
 def history_of(transcript: Transcript, turn: TurnInput) -> list[Said]:
     """Returns completed messages and tool calls: earlier turns', then the request, then this turn's own.
 
-    What waits for a turn of its own is left out, and so are reasoning and steps. The request comes after everything that
-    was said before its turn, though it may have been sent earlier and waited.
+    What waits for a turn of its own is left out, and so are reasoning and steps. The request comes after
+    everything that was said before its turn, though it may have been sent earlier and waited.
     """
     tools = (use for use in transcript.tools if use.kind != STEP_KIND)
     said: list[Said] = [*_completed(transcript), *tools]

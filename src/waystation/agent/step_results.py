@@ -12,7 +12,7 @@ from pydantic import JsonValue, PydanticUndefinedAnnotation, PydanticUserError, 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from waystation.errors import WaystationError
-from waystation.foreign_json import ForeignJsonError, check_nesting
+from waystation.foreign_json import check_nesting
 from waystation.malformed import what_is_wrong
 from waystation.surrogates import mend_json
 
@@ -40,8 +40,8 @@ class ResultType:
             self._adapter = TypeAdapter(NoneType if wanted is None else wanted)
         except (PydanticUserError, PydanticUndefinedAnnotation):
             raise StepResultError(
-                f"The step '{key}' returns {wanted!r}, which can't be read from JSON. Let its function return "
-                "JSON, a dataclass or a pydantic model, or name one with returns=."
+                f"The step '{key}' returns {wanted!r}, which can't be read from JSON. Let its function "
+                "return JSON, a dataclass or a pydantic model, or name one with returns=."
             ) from None
 
     @classmethod
@@ -60,20 +60,25 @@ class ResultType:
             StepResultError: It is no JSON, is nested too deeply, or can't be read back.
         """
         try:
-            if self._adapter is None:
-                written = to_json(mend_json(result), inf_nan_mode="null")  # type: ignore[arg-type]
-            else:
-                written = to_json(
-                    mend_json(self._adapter.dump_python(result, mode="json", warnings="error")),
-                    inf_nan_mode="null",
-                )
+            written = to_json(mend_json(self._dumped(result)), inf_nan_mode="null")
             recorded: JsonValue = check_nesting(from_json(written))
-        except (PydanticSerializationError, ForeignJsonError, ValueError, TypeError) as error:
+        except (PydanticSerializationError, ValueError, TypeError) as error:
             raise StepResultError(
                 f"The step '{self._key}' has run, but its result can't be recorded: {error}"
             ) from error
         self.read(recorded)
         return recorded, len(written)
+
+    def _dumped(self, result: object) -> Any:
+        if self._adapter is None:
+            return result
+        try:
+            return self._adapter.dump_python(result, mode="json", warnings="error")
+        except PydanticSerializationError:
+            # Its words would quote the result, which may be private.
+            raise ValueError(
+                f"it is a {type(result).__name__}, and not what the function says it returns"
+            ) from None
 
     def read(self, recorded: JsonValue) -> Any:
         """Returns a recorded result as the step's caller gets it: a new object each time.
@@ -88,7 +93,7 @@ class ResultType:
         except ValidationError as error:
             raise StepResultError(
                 f"What the step '{self._key}' has recorded isn't what it should return: "
-                f"{'; '.join(what_is_wrong(error))}. Give the step another key if what it returns has changed."
+                f"{'; '.join(what_is_wrong(error))}. Give the step another key if its function has changed."
             ) from None
 
 

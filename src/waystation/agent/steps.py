@@ -196,9 +196,7 @@ class Steps:
             await shows.ended()
         return recorded
 
-    async def _call(
-        self, key: str, function: Callable[..., object], arguments: tuple[object, ...]
-    ) -> object:
+    async def _call(self, key: str, function: Callable[..., object], arguments: tuple[object, ...]) -> object:
         _current.set(CurrentStep(key, self.idempotency_key(key), self.attempt))
         try:
             if inspect.iscoroutinefunction(function):

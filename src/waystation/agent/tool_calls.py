@@ -15,7 +15,7 @@ from waystation.models.events import EventType
 from waystation.models.refusals import MAX_OPEN_TOOLS, REASONS, RefusalCode
 
 STEP_KIND: Final = "step"
-"""The ``kind`` of a ``tool.called`` that is a step of the agent's own code, and no tool that a model called."""
+"""The ``kind`` of a ``tool.called`` that is a step of the agent's own code, and no tool of a model's."""
 
 
 @dataclass

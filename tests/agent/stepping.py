@@ -120,12 +120,13 @@ async def side_by_side(turn: Turn, ledger: Ledger) -> list[JsonValue]:
 
 
 async def slow(turn: Turn, ledger: Ledger) -> JsonValue:
-    """A step that ends when the file ``go-<attempt>`` is there; that it can't be recorded is noted."""
+    """A step that ends when a file is there, another one in later attempts; that it can't be recorded is noted."""
+    go = ledger.path.with_name("go-first" if turn.attempt == 1 else "go-later")
 
     def wait() -> int:
         ledger.note(RAN, attempt=turn.attempt)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not ledger.path.with_name(f"go-{turn.attempt}").exists():
+        while not go.exists():
             assert time.monotonic() < deadline
             time.sleep(0.02)
         return turn.attempt

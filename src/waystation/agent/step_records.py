@@ -1,4 +1,4 @@
-"""Where a turn's steps are remembered: in the turn's own workflow, which the agent's process asks directly."""
+"""Where a turn's steps are remembered: in its own workflow, which the agent's process asks directly."""
 
 import logging
 from typing import Final, Protocol

@@ -257,10 +257,10 @@ class Turn:
 
         The result is JSON, a dataclass or a pydantic model, and goes through JSON also the first time: it is
         parsed as the function's return annotation or as ``returns``, else it stays JSON. Nobody in the
-        session sees it. ``key`` names the step within the turn; what makes two steps differ belongs into it. What the
-        function raises isn't recorded. A function without ``async`` runs in a thread. A step whose attempt
-        ends before its result is recorded runs again: ``current_step().idempotency_key`` is for what it does
-        outside. ``show`` shows it in the session under this title, without its result.
+        session sees it. ``key`` names the step within the turn; what makes two steps differ belongs into it.
+        What the function raises isn't recorded. A function without ``async`` runs in a thread. A step whose
+        attempt ends before its result is recorded runs again: ``current_step().idempotency_key`` is for what
+        it does outside. ``show`` shows it in the session under this title, without its result.
 
         Raises:
             StepRefused: The step is one too many (1,000), its result too large, its key another step's, or it

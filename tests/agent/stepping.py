@@ -120,7 +120,7 @@ async def side_by_side(turn: Turn, ledger: Ledger) -> list[JsonValue]:
 
 
 async def slow(turn: Turn, ledger: Ledger) -> JsonValue:
-    """A step that ends when a file is there, another one in later attempts; that it can't be recorded is noted."""
+    """A step that ends when a file is there, another one in later attempts; a refusal is noted."""
     go = ledger.path.with_name("go-first" if turn.attempt == 1 else "go-later")
 
     def wait() -> int:

@@ -5,7 +5,6 @@ Activities raise what these functions return; clients' own retries are off. A fa
 peer asked for that) or *final*. Texts never hold tokens, keys or bodies.
 """
 
-from datetime import timedelta
 from typing import Final
 
 import httpx
@@ -23,8 +22,8 @@ from activities.contract import (
 from waystation.buyer.origins import RequestInvalidError
 from waystation.protocols.acp import HEADER_RETRY_AFTER, ProtocolViolationError, read_error
 from waystation.redaction import redact
+from waystation.retry_after import retry_after
 
-MAX_RETRY_AFTER_SECONDS: Final = 300
 MAX_TEXT_CHARS: Final = 300
 
 _RETRYABLE_STATUS: Final = frozenset({408, 425, 429})
@@ -83,10 +82,3 @@ def processor_error(error: stripe.StripeError, what: str) -> ApplicationError:
     headers = error.headers or {}
     wait = retry_after(headers.get("Retry-After") or headers.get("retry-after"))
     return ApplicationError(message, code, type=PROCESSOR_UNAVAILABLE, next_retry_delay=wait)
-
-
-def retry_after(value: str | None) -> timedelta | None:
-    """Returns ``Retry-After`` in whole seconds, bounded; dates and invalid values count as absent."""
-    if value is None or not value.strip().isdigit():
-        return None
-    return timedelta(seconds=min(int(value), MAX_RETRY_AFTER_SECONDS))

@@ -46,18 +46,19 @@ class Action(StrEnum):
     TAKE_OVER = "take over"
     WRITE = "write as an agent"
     APPROVE = "approve"
+    ANSWER = "answer questions"
     START = "start sessions"
     CLOSE = "close sessions"
     LIST = "list sessions"
     MINT = "mint tokens"
 
 
-_TALK = frozenset({Action.READ, Action.SEND, Action.JOIN})
+_TALK = frozenset({Action.READ, Action.SEND, Action.JOIN, Action.ANSWER})
 _ALLOWED: dict[ApiRole, frozenset[Action]] = {
     "client": _TALK | {Action.START},
     "agent": frozenset({Action.READ, Action.WRITE}),
     "operator": _TALK | {Action.TAKE_OVER, Action.LIST, Action.CLOSE},
-    "approver": frozenset({Action.READ, Action.JOIN, Action.APPROVE}),
+    "approver": frozenset({Action.READ, Action.JOIN, Action.APPROVE, Action.ANSWER}),
     "service": frozenset(Action) - {Action.APPROVE},
 }
 _NOT_FOR_SOME_SESSIONS = frozenset({Action.START, Action.LIST, Action.MINT})

@@ -1,8 +1,7 @@
 """Cursors as callers give them: the ``seq`` of the last event that they have seen."""
 
 from api.errors import Invalid
-
-MAX_CURSOR_DIGITS = 18
+from waystation.whole_numbers import whole_number
 
 
 def read_cursor(given: str) -> int:
@@ -14,8 +13,9 @@ def read_cursor(given: str) -> int:
     Raises:
         Invalid: It stands for none (``wrong-cursor``).
     """
-    if not given.isascii() or not given.isdigit() or len(given) > MAX_CURSOR_DIGITS:
+    cursor = whole_number(given)
+    if cursor is None:
         raise Invalid(
             f"The cursor '{given[:40]}' is not a number; use the seq of the last event.", code="wrong-cursor"
         )
-    return int(given)
+    return cursor

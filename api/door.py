@@ -19,6 +19,7 @@ from starlette.responses import Response
 from api.dependencies import authenticate
 from api.errors import SlowRequest, TooLarge
 from waystation.foreign_json import ForeignJsonError, read_json
+from waystation.whole_numbers import whole_number
 
 MAX_BODY_BYTES: Final = 256 * 1024
 """Of a route that says nothing else."""
@@ -88,8 +89,8 @@ class _BoundedRequest(Request):
             raise json.JSONDecodeError(str(error), "", 0) from None
 
     async def _read_bounded(self) -> bytes:
-        declared = self.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_bytes:
+        declared = whole_number(self.headers.get("content-length", ""))
+        if declared is not None and declared > self._max_bytes:
             raise self._too_large()
         read = bytearray()
         try:

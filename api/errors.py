@@ -83,6 +83,10 @@ class UnknownSession(Problem):
         super().__init__(f"There is no session '{session_id}', or this token may not see it.")
 
 
+class UnknownQuestion(Problem):
+    status, code, title = 404, "unknown-question", "No such question"
+
+
 class Conflict(Problem):
     status, code, title = 409, "conflict", "Conflicts with the session's state"
 
@@ -147,6 +151,10 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.MESSAGE_ID_TAKEN: (Conflict, "message-id-taken"),
     names.UNKNOWN_TURN: (Conflict, "unknown-turn"),
     names.SPAWN_REFUSED: (Conflict, "spawn-refused"),
+    names.UNKNOWN_QUESTION: (UnknownQuestion, "unknown-question"),
+    names.QUESTION_SETTLED: (Conflict, "question-settled"),
+    names.NOT_ASKED: (Forbidden, "not-asked"),
+    names.INVALID_ANSWER: (Invalid, "invalid-answer"),
     names.ALREADY_DECIDED: (Conflict, "already-decided"),
     names.NOT_AN_APPROVER: (Forbidden, "not-an-approver"),
     names.NOT_PROVEN: (Forbidden, "not-proven"),

@@ -26,6 +26,7 @@ from api.live.channels import Channels
 from api.live.control import Control
 from api.live.feeds import Feeds
 from api.routes import (
+    agents,
     allowances,
     codec,
     console,
@@ -34,6 +35,7 @@ from api.routes import (
     operations,
     paid_requests,
     purchases,
+    questions,
     sessions,
     streams,
     tokens,
@@ -83,9 +85,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BrowserGuard, hosts=settings.allowed_hosts or None, origins=settings.allowed_origins)
     for part in (
         sessions,
+        agents,
         streams,
         ingest,
         tokens,
+        questions,
         mandates,
         purchases,
         paid_requests,
@@ -170,13 +174,13 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     resources.push_async_callback(bus.stop)
     # Lazily: while Temporal is down, the API still starts, and answers 503.
     client = await connect(settings, resources, lazy=True)
-    gateway = Gateway(client, settings.temporal_timeout_seconds)
     signer = signer_from([key.get_secret_value() for key in settings.decision_keys])
     if signer is None:
         logger.warning(
             "WAYSTATION_DECISION_KEYS is not set: approvals and mandates count only where workers take "
             "unsigned ones. 'waystation sign new-key' makes a pair of keys."
         )
+    gateway = Gateway(client, settings.temporal_timeout_seconds, signer=signer)
     money = MoneyGateway(client, settings.temporal_timeout_seconds, signer=signer)
     feeds = Feeds(gateway, bus, settings)
     await feeds.start()

@@ -1,6 +1,8 @@
-"""Odd JSON: values that nearly fit a model's schema, and values that don't fit at all."""
+"""Odd JSON: values that nearly fit a model's schema or are nearly a document, and some that aren't at all."""
 
-from typing import Any
+import copy
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -69,3 +71,59 @@ def _object(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy[A
         {name: one for name, one in fields.items() if name in required},
         optional={name: one for name, one in fields.items() if name not in required},
     )
+
+
+# Documents
+
+Place = tuple[str | int, ...]
+How = Literal["remove", "replace", "add"]
+HOW: st.SearchStrategy[How] = st.sampled_from(["remove", "replace", "add"])
+BROKEN_JSON = st.sampled_from(
+    [
+        b"", b"{", b"[]", b"7", b"null", b"NaN", b'{"a":NaN}', b'{"a":"\\ud83d"}', b"\xff\xfe{\x00", b"\xff",
+        b'{"a":' * 40 + b"1" + b"}" * 40, b"[" * 11_000, b'{"a":' + b"9" * 5_000 + b"}", b'{"a":1e400}',
+    ]
+)  # fmt: skip
+"""What a parser may stumble over, beside whatever bytes."""
+
+
+def altered(document: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Returns the document with up to three values that are odd, missing or added, anywhere in it."""
+    changes = st.lists(st.tuples(st.sampled_from(list(places(document))), ANYTHING, HOW), max_size=3)
+
+    def alter(these: list[tuple[Place, Any, How]]) -> dict[str, Any]:
+        made = document
+        for at, odd_value, how in these:
+            made = changed(made, at, odd_value, how)
+        return made
+
+    return changes.map(alter)
+
+
+def places(value: Any, at: Place = ()) -> Iterator[Place]:
+    """Yields every place in a document, containers first."""
+    if at:
+        yield at
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, (*at, key))
+
+
+def changed(document: dict[str, Any], at: Place, value: Any, how: How) -> dict[str, Any]:
+    """Returns the document with one place changed, or as it is if an earlier change took the place away."""
+    made = copy.deepcopy(document)
+    container: Any = made
+    try:
+        for key in at[:-1]:
+            container = container[key]
+        if how == "remove":
+            del container[at[-1]]
+        elif how == "add" and isinstance(container[at[-1]], dict):
+            container[at[-1]]["brand_new"] = value
+        elif how == "add" and isinstance(container[at[-1]], list):
+            container[at[-1]].append(value)
+        else:
+            container[at[-1]] = value
+    except (KeyError, IndexError, TypeError):
+        return document
+    return made

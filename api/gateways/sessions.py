@@ -4,8 +4,12 @@ import asyncio
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -20,7 +24,8 @@ from api.errors import CarriedOut, Conflict, Invalid, Problem, TooMany, Unavaila
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
-from waystation.models.requests import ListedSession
+from waystation.models.questions import Answered, AnswerQuestion, QuestionView
+from waystation.models.requests import AgentView, ListedSession
 from waystation.models.sessions import (
     LogPosition,
     LogReading,
@@ -34,14 +39,17 @@ from waystation.models.sessions import (
     Spawned,
     StartSession,
 )
+from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
-from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW
+from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW, agent_task_queue
 from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
 T = TypeVar("T")
 Argument = TypeVar("Argument")
 
+POLLS_WITHIN = timedelta(seconds=75)
+"""A process asks for tasks again once a minute at least: a poll without an answer lasts that long."""
 HEDGE_AFTER_SECONDS = 0.25
 FULL_FOR_SECONDS = 1.0
 """How long a session whose queue is full isn't asked again. Each refusal costs it a task, as a message does;
@@ -69,8 +77,9 @@ WORDING: Final = Wording(
 class Gateway:
     """Calls to session workflows."""
 
-    def __init__(self, client: Client, timeout_seconds: float) -> None:
-        self.client = client
+    def __init__(self, client: Client, timeout_seconds: float, *, signer: Signer | None = None) -> None:
+        """Without ``signer``, people's approvals count only where workers take unsigned ones."""
+        self.client, self._signer = client, signer
         self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
         self._full: dict[str, str] = {}
@@ -128,6 +137,25 @@ class Gateway:
 
         return await self._calls.guarded("", call, looks=True)
 
+    async def agent(self, name: str) -> AgentView:
+        """Returns how many processes take an agent's turns."""
+        request = DescribeTaskQueueRequest(
+            namespace=self.client.namespace,
+            task_queue=TaskQueue(name=agent_task_queue(name)),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+
+        async def call() -> AgentView:
+            service = self.client.workflow_service
+            described = await service.describe_task_queue(request, timeout=self._calls.timeout)
+            seen = [poller.last_access_time.ToDatetime(UTC) for poller in described.pollers]
+            oldest = datetime.now(UTC) - POLLS_WITHIN
+            return AgentView(
+                name=name, processes=sum(one >= oldest for one in seen), last_seen=max(seen, default=None)
+            )
+
+        return await self._calls.guarded("", call, looks=True)
+
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns what the session is doing now."""
         handle = self.handle(session_id)
@@ -176,6 +204,23 @@ class Gateway:
             ),
         )
         return outcome
+
+    async def question(self, session_id: str, question_id: str) -> QuestionView | None:
+        """Returns a question of the session; ``None`` for an unknown one."""
+        handle = self.handle(session_id)
+        view, _ = await self._query(
+            session_id,
+            lambda reject: handle.query(
+                AgentSession.question, question_id, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
+        )
+        return view
+
+    async def answer(self, session_id: str, answer: AnswerQuestion, *, vouched: bool) -> Answered:
+        """Answers a question; ``vouched``: signed, as decisions on approvals are."""
+        if vouched and self._signer is not None:
+            answer = replaced(answer, proof=self._signer.sign("answer", session_id, answer))
+        return await self.update(session_id, AgentSession.answer_question, answer)
 
     async def publish(self, session_id: str, publish: Publish) -> None:
         """Hands a batch of writes to the session."""

@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from typing import Final, Literal
 
 from fastapi import WebSocket
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +27,7 @@ from waystation.models.events import Event, EventType, Item, Role, Write
 from waystation.models.ingest import (
     AckFrame,
     AgentFrame,
+    AnsweredFrame,
     CloseFrame,
     FencedFrame,
     FinishedFrame,
@@ -51,6 +53,12 @@ MAX_WRITERS_PER_CONNECTION = 2_000
 MAX_OUTGOING_FRAMES = 20_000
 
 _FRAME: TypeAdapter[AgentFrame] = TypeAdapter(AgentFrame)
+_SETTLED: Final[Mapping[str, Literal["answered", "expired", "withdrawn"]]] = {
+    EventType.INPUT_ANSWERED: "answered",
+    EventType.INPUT_EXPIRED: "expired",
+    EventType.INPUT_WITHDRAWN: "withdrawn",
+}
+_NEXT_ATTEMPT = frozenset({EventType.TURN_RETRIED, EventType.TURN_RESUMED})
 _ENDS = frozenset({RefusalCode.TURN_OVER, RefusalCode.SESSION_CLOSED})
 """Refusals after which nothing of the writer counts."""
 
@@ -90,7 +98,18 @@ class Writer:
                     actor=event.actor,
                 )
             )
-        elif is_terminal(event) or (event.type == EventType.TURN_RETRIED and _attempt(event) > frame.attempt):
+        elif event.type in _SETTLED:
+            self._connection.tell(
+                AnsweredFrame(
+                    writer=writer,
+                    question_id=_text(event, "question_id") or "",
+                    outcome=_SETTLED[event.type],
+                    value=event.data.get("value"),
+                    actor=event.actor,
+                    reason=_text(event, "reason"),
+                )
+            )
+        elif is_terminal(event) or (event.type in _NEXT_ATTEMPT and _attempt(event) > frame.attempt):
             self.fence("turn-over")
 
     def settle(self, settled: Settled) -> None:

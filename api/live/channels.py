@@ -19,6 +19,7 @@ from api.live.feed import Feed
 from api.live.feeds import Feeds
 from api.live.order import WriterOrder
 from api.live.receipts import Author, Handed
+from waystation.answers import SchemaError, check_schema
 from waystation.models.events import (
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
@@ -144,7 +145,8 @@ def check_item(item: Item) -> None:
     """
     if not is_agent_writable(item.type):
         raise Invalid(
-            f"Agents can't write '{item.type}'; use message.*, tool.* or data.<name>.", code="bad-type"
+            f"Agents can't write '{item.type}'; use message.*, tool.*, input.requested or data.<name>.",
+            code="bad-type",
         )
     text = item.data.get("text")
     if item.type == EventType.MESSAGE_DELTA:
@@ -152,6 +154,12 @@ def check_item(item: Item) -> None:
         return
     if missing := what_is_missing(item):
         raise Invalid(f"The item {item.n}, {item.type}, is malformed: {missing}.", code="bad-item")
+    schema = item.data.get("schema")
+    if item.type == EventType.INPUT_REQUESTED and isinstance(schema, dict):
+        try:
+            check_schema(schema)
+        except SchemaError as error:
+            raise Invalid(f"The question's schema can't be used: {error}.", code="bad-question") from None
     if not is_encodable(item.data):
         raise _not_encodable()
     data = item.data

@@ -1,20 +1,22 @@
 """What clients ask of a running session (send, stop, steer, approve), over HTTP and sockets alike."""
 
+import contextlib
 import time
 import uuid
 from collections.abc import Sequence
 
 from api.auth import Action, Principal, speaker
-from api.errors import Problem
+from api.errors import Conflict, Forbidden, Problem, UnknownQuestion
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
 from api.live.feed import Feed, is_terminal
 from api.live.feeds import Feeds
 from waystation.models.decisions import Approve, Decision
-from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
+from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, Role
 from waystation.models.live import NotStopped, Stopped, Stopping, Tick
 from waystation.models.purchases import PurchaseView
+from waystation.models.questions import Answered, AnswerQuestion, AnswerRequest, AnswersAs, QuestionKind
 from waystation.models.requests import ControlAnswer, MessageRequest, SteerRequest, StopRequest
 from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop
 from waystation.temporal.messages import SESSION_STEER, SESSION_STOP
@@ -95,6 +97,40 @@ class Control:
         wanted = Approve(digest=digest, approver=caller.subject)
         return await self._money.decide(purchase_id, Decision(approve=wanted))
 
+    async def answer(
+        self, session_id: str, question_id: str, body: AnswerRequest, caller: Principal
+    ) -> Answered:
+        """Answers a question of an agent; the first valid answer counts, and a later one is told of it."""
+        caller.require(Action.ANSWER, session_id)
+        view = await self._gateway.question(session_id, question_id)
+        if view is None:
+            raise UnknownQuestion(f"There is no question '{question_id}' here.")
+        decides = view.kind is QuestionKind.APPROVAL
+        if decides and caller.role == "service":
+            raise Forbidden("A service can't decide for a person; use a token of the person's own.")
+        actor = speaker(caller, body.actor)
+        answer = AnswerQuestion(
+            question_id=question_id,
+            value=body.value,
+            actor=actor,
+            answers_as=_answers_as(caller, actor),
+            digest=body.digest,
+        )
+        try:
+            answered = await self._gateway.answer(session_id, answer, vouched=decides)
+        except Conflict as conflict:
+            if conflict.code == "question-settled":
+                await self._name_the_first(conflict, session_id, question_id)
+            raise
+        self._bus.publish(session_id, Tick())
+        return answered
+
+    async def _name_the_first(self, conflict: Conflict, session_id: str, question_id: str) -> None:
+        with contextlib.suppress(Problem):
+            view = await self._gateway.question(session_id, question_id)
+            if view is not None and view.outcome is not None:
+                conflict.extra["settled"] = view.outcome.model_dump(mode="json", exclude_none=True)
+
     async def _settled(
         self, feed: Feed, seen: list[Event], request_id: str, wait_seconds: float, *, stopping: bool
     ) -> Outcome:
@@ -112,6 +148,12 @@ class Control:
             outcome = stopped or await self._gateway.outcome(feed.session_id, request_id) or outcome
             seen.clear()
         return outcome
+
+
+def _answers_as(caller: Principal, actor: Actor) -> AnswersAs:
+    if caller.role == "approver":
+        return "approver"
+    return "operator" if actor.role == Role.OPERATOR else "user"
 
 
 def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:

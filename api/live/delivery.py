@@ -101,7 +101,7 @@ class Gate:
 
     def _observe_turn(self, event: Event, turn_id: str) -> None:
         match event.type:
-            case EventType.TURN_STARTED | EventType.TURN_RETRIED:
+            case EventType.TURN_STARTED | EventType.TURN_RETRIED | EventType.TURN_RESUMED:
                 attempt = event.data.get("attempt", 1)
                 self.attempts[turn_id] = attempt if isinstance(attempt, int) else 1
             case EventType.AGENT_SPAWNED:

@@ -60,6 +60,8 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
     back to it need not know them.
     """
     caller.require(Action.START)
+    if body.approval_rules and caller.role not in ("service", "operator"):
+        raise Forbidden("Only services and operators may give 'approval_rules'; leave them out.")
     session_id = check_session_id(body.session_id or f"s-{uuid.uuid4().hex}")
     created = await parts.gateway.start(
         session_id,
@@ -69,6 +71,7 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
             metadata=body.metadata,
             started_by=caller.actor,
             limits=parts.settings.session_limits,
+            approval_rules=body.approval_rules,
         ),
     )
     if not created and (await parts.gateway.snapshot(session_id)).agent != body.agent:

@@ -34,9 +34,17 @@ from api.live.subscription import Subscription
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.models.base import JsonObject
 from waystation.models.purchases import PurchaseView
+from waystation.models.questions import Answered
 from waystation.models.requests import ControlAnswer
 from waystation.models.sessions import Sent
-from waystation.models.socket import ApproveCommand, Command, SendCommand, SteerCommand, StopCommand
+from waystation.models.socket import (
+    AnswerCommand,
+    ApproveCommand,
+    Command,
+    SendCommand,
+    SteerCommand,
+    StopCommand,
+)
 
 router = APIRouter(route_class=DoorRoute)
 
@@ -190,7 +198,7 @@ class ClientSocket:
         await self._send(_json(answer))
 
     async def _do(self, command: Command) -> JsonObject:
-        result: Sent | ControlAnswer | PurchaseView
+        result: Sent | ControlAnswer | PurchaseView | Answered
         control, caller = self._parts.control, self._principal
         match command:
             case SendCommand():
@@ -201,6 +209,8 @@ class ClientSocket:
                 result = await control.steer(self._session_id, command.body, caller)
             case ApproveCommand(body=body):
                 result = await control.approve(body.purchase_id, body.digest, caller)
+            case AnswerCommand(body=body):
+                result = await control.answer(self._session_id, body.question_id, body, caller)
         return result.model_dump(mode="json", exclude_none=True)
 
     async def _send(self, text: str) -> None:
@@ -236,7 +246,7 @@ def _json(value: JsonObject) -> str:
 
 @router.websocket("/sessions/{session_id}/socket")
 async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | None = None) -> None:
-    """Sends events; takes ``send``, ``stop``, ``steer`` and ``approve``. docs/http-api.md has the frames."""
+    """Sends events, and takes commands. docs/http-api.md has the frames."""
     async with contextlib.AsyncExitStack() as resources:
         try:
             check_session_id(session_id)

@@ -16,10 +16,17 @@ Errors of other areas (paying, selling, a model's provider) are defined where th
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from waystation.foreign_json import ForeignJsonError, read_json
+from waystation.retry_after import retry_after
 
 if TYPE_CHECKING:
     import httpx
+
+
+MAX_QUOTED_BYTES: Final = 200
+"""Of an answer that isn't ours."""
 
 
 class WaystationError(Exception):
@@ -109,12 +116,13 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 
 
-def problem(status: int, body: Mapping[str, object], retry_after: str | None = None) -> ApiError:
-    """Returns the error that a problem details object stands for."""
-    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+def problem(status: int, body: Mapping[str, object], asked: str | None = None) -> ApiError:
+    """Returns the error that a problem details object stands for; ``asked`` is its ``Retry-After``."""
+    wait = retry_after(asked)
     kind = _BY_STATUS.get(status, ApiError)
     code, detail = str(body.get("code", "error")), str(body.get("detail", "no detail given"))
     said = body.get("carried_out")
+    seconds = None if wait is None else wait.total_seconds()
     return kind(status, code, detail, seconds, carried_out=said if isinstance(said, str) else None)
 
 
@@ -123,9 +131,15 @@ def raise_for_problem(response: "httpx.Response") -> None:
     if response.is_success:
         return
     try:
-        body = response.json()
-    except ValueError:
-        body = {"detail": f"the answer was not from Waystation: {response.text[:200]}"}
-    raise problem(
-        response.status_code, body if isinstance(body, dict) else {}, response.headers.get("retry-after")
-    )
+        body = read_json(response.content)
+    except ForeignJsonError:
+        body = None
+    if not isinstance(body, dict):
+        raise not_from_waystation(response.status_code, response.content, response.headers.get("retry-after"))
+    raise problem(response.status_code, body, response.headers.get("retry-after"))
+
+
+def not_from_waystation(status: int, answer: bytes, asked: str | None = None) -> ApiError:
+    """Returns the error for an answer that no API of ours gives: a proxy's page, for example."""
+    shown = answer[:MAX_QUOTED_BYTES].decode(errors="replace")
+    return problem(status, {"detail": f"the answer was not from Waystation: {shown}"}, asked)

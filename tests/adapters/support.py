@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.live.channels import check_item
-from tests.agent.memory import steps
+from tests.agent.memory import steps, waits
 from waystation.agent import Agent, Turn
 from waystation.agent.connection import IngestConnection
 from waystation.agent.money import Purse, Spender
@@ -79,7 +79,9 @@ class Stage:
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())
-        self.turn = Turn(given, session, self.writer, conversation, purse, steps(attempt=attempt), Told())
+        self.turn = Turn(
+            given, session, self.writer, conversation, purse, waits(), steps(attempt=attempt), Told()
+        )
 
     async def run(self, agent: Agent) -> Any:
         result = await agent(self.turn)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from waystation.agent.steps import Steps
+from waystation.agent.waits import Waits
 
 
 class RecordsInMemory:
@@ -23,10 +24,15 @@ class RecordsInMemory:
         return self.recorded.setdefault(key, result)
 
 
+def waits() -> Waits:
+    """Of a turn that is never parked."""
+    return Waits(None, lambda waiting_for: None)
+
+
 def steps(
     records: RecordsInMemory | None = None,
     *,
     attempt: int = 1,
     remembered: Mapping[str, JsonValue] | None = None,
 ) -> Steps:
-    return Steps("s", "t1", attempt, records or RecordsInMemory(), remembered or {})
+    return Steps("s", "t1", attempt, waits(), records or RecordsInMemory(), remembered or {})

@@ -4,14 +4,17 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
 from tests.buyer.bench import AGENT, API, Bench, usd
+from tests.support import PATIENCE_SECONDS
 from waystation.agent import money
 from waystation.agent.money import Purse, Spender
+from waystation.buyer import payer as payer_module
+from waystation.buyer.allowance.opening import OpenAllowance, open_allowance
 from waystation.buyer.payer import Payer, PaymentRefusedError
 from waystation.client import Session
 from waystation.settings import Settings
@@ -209,3 +212,46 @@ async def test_an_allowance_on_other_terms_in_the_same_place_is_told_so(turns: T
     with pytest.raises(PaymentRefusedError, match=r"turn\.allowance\(…, key='rain'\)") as refused:
         await turns.attempt(partial(open_with, 200))
     assert (refused.value.rule, refused.value.money_moved) == ("id_taken", "no")
+
+
+@pytest.mark.parametrize("moment", ["opening", "opened", "settling"])
+async def test_an_allowance_is_settled_whenever_its_block_is_canceled(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    mandate = await turns.bench.mandate(usd(1_000))
+    allowance: list[str] = []
+
+    async def cancel_the_block() -> None:
+        blocks[0].cancel()
+        await asyncio.sleep(0)  # where the cancellation arrives
+
+    async def opening(client: Any, allowance_id: str, *args: Any, **options: Any) -> OpenAllowance:
+        allowance.append(allowance_id)
+        opened = await open_allowance(client, allowance_id, *args, **options)
+        if moment == "opening":
+            await cancel_the_block()
+        return opened
+
+    async def settling(opened: OpenAllowance) -> None:
+        if moment == "settling":
+            await cancel_the_block()
+        await settle(opened)
+
+    settle = OpenAllowance.settle
+    monkeypatch.setattr(payer_module, "open_allowance", opening)
+    monkeypatch.setattr(OpenAllowance, "settle", settling)
+
+    async def block(purse: Purse) -> None:
+        async with purse.allowance(API, budget=usd(100), max_price=usd(50), mandate_id=mandate):
+            if moment == "opened":
+                await cancel_the_block()
+            await paid(purse, mandate)
+
+    blocks = [asyncio.ensure_future(turns.attempt(block))]
+    with pytest.raises(asyncio.CancelledError):
+        await blocks[0]
+    payer = Payer(turns.bench.temporal, mandate_id=mandate, agent=AGENT)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        view = await payer.settled(allowance[0])
+    assert not view.open
+    await payer.close()

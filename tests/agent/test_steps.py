@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue
 
-from tests.agent.memory import RecordsInMemory, steps
+from tests.agent.memory import RecordsInMemory, steps, waits
 from waystation.agent import StepRefused, StepResultError, current_step
 from waystation.agent.step_results import ResultType
 from waystation.agent.steps import Steps, refuse_within_a_step
@@ -150,10 +150,10 @@ async def test_a_function_without_async_runs_in_a_thread_and_knows_its_step() ->
 async def test_the_idempotency_key_is_of_session_turn_and_key_and_never_of_the_attempt() -> None:
     assert steps(attempt=1).idempotency_key("k") == steps(attempt=2).idempotency_key("k")
     others = [
-        Steps("s", "t1", 1, RecordsInMemory()).idempotency_key("l"),
-        Steps("s", "t2", 1, RecordsInMemory()).idempotency_key("k"),
-        Steps("s2", "t1", 1, RecordsInMemory()).idempotency_key("k"),
-        Steps("s", "t1", 1, RecordsInMemory()).idempotency_key("k"),
+        Steps("s", "t1", 1, waits(), RecordsInMemory()).idempotency_key("l"),
+        Steps("s", "t2", 1, waits(), RecordsInMemory()).idempotency_key("k"),
+        Steps("s2", "t1", 1, waits(), RecordsInMemory()).idempotency_key("k"),
+        Steps("s", "t1", 1, waits(), RecordsInMemory()).idempotency_key("k"),
     ]
     assert len(set(others)) == 4
     assert others[-1] == steps().idempotency_key("k")
@@ -367,7 +367,7 @@ async def test_the_first_recorded_result_counts() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

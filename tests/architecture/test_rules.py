@@ -149,6 +149,18 @@ def test_public_names_of_the_sdk_say_what_they_are(path: Path) -> None:
     assert undocumented == []
 
 
+DIGITS = PACKAGE / "whole_numbers.py"
+"""Says why ``str.isdigit`` is no check for a number."""
+
+
+@pytest.mark.parametrize("path", [one for one in sources() if one != DIGITS], ids=name_of)
+def test_whole_numbers_in_text_are_read_in_one_way(path: Path) -> None:
+    checks = {"isdigit", "isdecimal", "isnumeric"}
+    assert [
+        node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Call) and called(node) in checks
+    ] == []
+
+
 PRINTING = re.compile(
     r"(print|(typer|click)\.(echo|secho|confirm|prompt|echo_via_pager)|traceback\.print_\w+|rich\.print"
     r"|sys\.(__)?(stdout|stderr)(__)?\.(buffer\.)?write(lines)?|(rich\.console\.)?Console)"

@@ -50,6 +50,11 @@ async def prepare(client: Client, stack: Stack, route: str) -> tuple[str, dict[s
         await prepare_money(client, session_id)
     if "/allowances" in route:
         await prepare_allowance(client, stack, session_id)
+    if "/questions" in route:
+        async with stack.client("agent") as agent:
+            asked = {"question_id": "t1:material", "prompt": "Which material?"}
+            item = {"n": 1, "type": "input.requested", "data": asked}
+            await agent.attach(session_id).write("docs", [item])
     operator = stack.client("operator")
     if route.endswith("/release"):
         await operator.attach(session_id).take_over()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.torture.proxy import Proxy
-from tests.world.market import SHOP_KEY, WEBHOOK_SECRET, MarketProcesses
+from tests.world.market import SHOP_KEY, WEBHOOK_SECRETS, MarketProcesses
 from tests.world.stack import Part
 from waystation.protocols.acp import WEBHOOK_PATH
 from waystation.settings import hash_api_key
@@ -25,8 +25,8 @@ PEOPLE: Final = {
 PEOPLE_KEYS: Final = {name: f"ws_{name}_key_for_tests_only" for name in PEOPLE}
 STRIPE_KEY: Final = "sk_test_agent"
 WALLET_KEY: Final = "0x" + "7a" * 32
-WIRES: Final = ("processor", "paid-api")
-"""What workers reach through a wire; shops say themselves where they are, and have troubles instead."""
+WIRES: Final = ("processor", "paid-api", *WEBHOOK_SECRETS)
+"""What is reached through a wire of its own."""
 
 
 class Market(MarketProcesses):
@@ -44,16 +44,27 @@ class Market(MarketProcesses):
         }
         return self.wires
 
+    async def start(self) -> None:
+        """Starts all of them, once the wires have their addresses."""
+        for name, shop in self.shops.items():
+            shop.reached_at(self.wires[name].url)
+        await super().start()
+
+    def heal(self) -> None:
+        """Takes back all troubles that have struck nobody yet."""
+        for server in (self.processor, self.paid_api, *self.shops.values()):
+            server.heal()
+
     def seller(self, name: str) -> str:
         """Returns the web origin of a shop or the paid API, as mandates name it."""
-        return self.wires[name].url if name in self.wires else self.shops[name].url
+        return self.wires[name].url
 
     def env(self, part: Part, *, holds_keys: bool = False) -> dict[str, str]:
         """Returns what one part of Waystation is told of the market; some agents can pay by themselves."""
-        shops = [shop.url for shop in self.shops.values()]
         if part == "api":
-            secrets = {shop: [WEBHOOK_SECRET] for shop in shops}
+            secrets = {self.seller(name): [secret] for name, secret in WEBHOOK_SECRETS.items()}
             return {"WAYSTATION_SELLER_WEBHOOK_SECRETS": json.dumps(secrets)}
+        shops = [self.seller(name) for name in self.shops]
         env = {"WAYSTATION_SELLER_CREDENTIALS": json.dumps(dict.fromkeys(shops, SHOP_KEY))}
         if part == "worker" or holds_keys:
             env |= {
@@ -69,7 +80,7 @@ class Market(MarketProcesses):
         return {
             **{f"key of {name}": key for name, key in PEOPLE_KEYS.items()},
             "key at the shops": SHOP_KEY,
-            "secret of webhooks": WEBHOOK_SECRET,
+            **{f"secret of {name}'s webhooks": secret for name, secret in WEBHOOK_SECRETS.items()},
             "key at the processor": STRIPE_KEY,
             "key of the wallet": WALLET_KEY.removeprefix("0x"),
         }

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import time
 from typing import Any, Final
 
@@ -10,22 +9,18 @@ import httpx
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WorkflowHistory
 from temporalio.service import RPCError
-from temporalio.worker import Replayer
 
 from tests.torture.evidence import Event, FinalSession
 from tests.torture.evidence import Final as FinalState
 from tests.torture.faults import TERMINATE_PATIENCE_SECONDS
+from tests.torture.replaying import replayed
 from tests.torture.world import World, names
 from tests.world.keys import DECISION_KEY, TOKEN_KEY
 from tests.world.stack import KEYS
-from waystation.temporal.names import SESSION_WORKFLOW, TURN_WORKFLOW
-from worker import WORKFLOW_RUNNER, WORKFLOWS
 
 READ_SECONDS: Final = 40.0
 PAGE_EVENTS: Final = 1_000
-MAX_HISTORIES: Final = 150
-REPLAYED: Final = frozenset({SESSION_WORKFLOW, TURN_WORKFLOW})
-"""Types of workflows whose histories are run again."""
+MAX_HISTORIES: Final = 600
 
 
 async def read_final(world: World, http: httpx.AsyncClient) -> FinalState:
@@ -99,28 +94,15 @@ async def get(http: httpx.AsyncClient, url: str) -> Any:
 async def _read_histories(world: World, final: FinalState) -> None:
     assert world.client is not None, "the world has started"
     client: TemporalClient = world.client
-    logging.getLogger("temporalio").setLevel(logging.CRITICAL)  # it tells again what workers have told
-    count = 0
+    histories: dict[str, WorkflowHistory] = {}
     async for workflow in client.list_workflows(page_size=100):
-        count += 1
-        if count > MAX_HISTORIES:
-            return
+        if len(histories) == MAX_HISTORIES:
+            break
         history = await client.get_workflow_handle(workflow.id, run_id=workflow.run_id).fetch_history()
         name = f"{workflow.id}@{workflow.run_id}"
         final.histories[name] = json.dumps(history.to_json_dict())
-        if workflow.workflow_type in REPLAYED:
-            final.replayed[name] = await _replay_failure(client, history)
-
-
-async def _replay_failure(client: TemporalClient, history: WorkflowHistory) -> str | None:
-    """Runs a history through the workflows' code as a worker would; returns what failed."""
-    replayer = Replayer(
-        workflows=WORKFLOWS,
-        data_converter=client.data_converter,
-        workflow_runner=WORKFLOW_RUNNER,
-    )
-    replayed = await replayer.replay_workflow(history, raise_on_replay_failure=False)
-    return str(replayed.replay_failure)[:1_000] if replayed.replay_failure else None
+        histories[name] = history
+    final.replayed = await asyncio.to_thread(replayed, client.data_converter, histories)
 
 
 async def end_all(world: World, final: FinalState) -> None:

@@ -1,15 +1,21 @@
 """What a run says at its end: the seed, what was done, and each promise with how often it was checked."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from tests.support import ROOT
 from tests.torture.evidence import Evidence
 from tests.torture.oracle import PROMISES, Judgement
 
 RESULTS = ROOT / "docs" / "torture.md"
+NOT_ABOUT: Final[Mapping[str, frozenset[str]]] = {
+    "sessions": frozenset({"mandates", "money_requests", "paid_requests", "purchases"}),
+    "money": frozenset({"agents", "control", "log", "requests", "screens", "turns"}),
+}
+"""By profile: what promises are about that it has no actors for. Not to have checked those is no news."""
 
 
 def operations(evidence: Evidence) -> Counter[str]:
@@ -34,9 +40,13 @@ def lines(evidence: Evidence, judgement: Judgement, folder: Path) -> Iterator[st
     yield "Faults: " + (
         ", ".join(f"{what} {count}" for what, count in sorted(faults(evidence).items())) or "none"
     )
+    others = NOT_ABOUT.get(plan.profile, frozenset())
     for name, judged in judgement.items():
+        if not judged.checked and PROMISES[name].about in others:
+            continue
         state = "BROKEN" if judged.broken else "kept" if judged.checked else "never checked"
-        counts = f"{judged.checked:>7} checked {judged.broken:>4} broken"
+        staked = "" if judged.at_stake is None else f"{judged.at_stake} at stake"
+        counts = f"{judged.checked:>7} checked {staked:>13} {judged.broken:>4} broken"
         yield f"{state:>13} {counts}  {PROMISES[name].sentence}"
     for name, judged in judgement.items():
         for violation in judged.violations:

@@ -7,9 +7,9 @@ from tests.world.process import HttpProcess
 from tests.world.sandbox import PaidApi, Processor, Shop
 
 SHOP_KEY: Final = "shop_key_for_tests_only"
-WEBHOOK_SECRET: Final = "whsec_for_tests_only_" + "3" * 24
 SHOPS: Final = {"shop-1": "shop", "shop-2": "boutique"}
 """Each shop's account at the processor."""
+WEBHOOK_SECRETS: Final = {name: f"whsec_for_tests_only_{account:3<24}" for name, account in SHOPS.items()}
 
 
 class MarketProcesses:
@@ -24,7 +24,10 @@ class MarketProcesses:
                 self.processor,
                 *("--stripe-key", f"sk_test_{account}", "--webhook-url", webhooks, *recovery),
                 called=name,
-                env={"WAYSTATION_SHOP_API_KEY": SHOP_KEY, "WAYSTATION_SHOP_WEBHOOK_SECRET": WEBHOOK_SECRET},
+                env={
+                    "WAYSTATION_SHOP_API_KEY": SHOP_KEY,
+                    "WAYSTATION_SHOP_WEBHOOK_SECRET": WEBHOOK_SECRETS[name],
+                },
             )
             for name, account in SHOPS.items()
         }

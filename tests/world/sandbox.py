@@ -117,6 +117,10 @@ class Shop(SandboxServer):
         super().__init__(folder, "--processor", processor.url, *options, called=called, env=env)
         self.processor = processor
 
+    def reached_at(self, url: str) -> None:
+        """Says where others reach it, before it is started."""
+        self.command = (*self.command, "--base-url", url)
+
     def behave(self, **behaviour: Any) -> None:
         self.tell("/sandbox/behaviour", **behaviour)
 

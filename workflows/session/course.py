@@ -18,13 +18,17 @@ from waystation.models.sessions import (
     TurnAttempt,
     TurnEnded,
     TurnInput,
+    TurnWaiting,
 )
 from workflows.policies import TURN_REPORT_MARGIN
 from workflows.session.log import SessionLog
 from workflows.session.people import People
 from workflows.session.purchases import Purchases
+from workflows.session.questions import Questions
 from workflows.session.turn_state import Identity, TurnsState, TurnState, remember
 
+_UNDER_WAY = ("running", "waiting")
+_WHY_WITHDRAWN = {"stopped": "turn_stopped", "failed": "turn_failed", "completed": "turn_completed"}
 _SAYS_NOTHING_OF_THE_AGENT = frozenset(
     {"agent_unavailable", "turn_not_started", "turn_lost", "stopped", None}
 )
@@ -40,6 +44,7 @@ class TurnCourse:
         log: SessionLog,
         people: People,
         purchases: Purchases,
+        questions: Questions,
         now: Callable[[], datetime],
         in_order: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -49,6 +54,8 @@ class TurnCourse:
         self._log = log
         self._people = people
         self._purchases = purchases
+        self._questions = questions
+        questions.settled = self.wake
         self._now = now
         self._in_order = in_order
 
@@ -58,6 +65,12 @@ class TurnCourse:
         return bool(self.state.turns)
 
     @property
+    def waiting(self) -> bool:
+        """Whether turns wait for people, and none runs."""
+        statuses = {turn.status for turn in self.state.turns.values()}
+        return "waiting" in statuses and statuses <= {"waiting", "queued"}
+
+    @property
     def full(self) -> bool:
         """Whether the log is full."""
         return self._log.size_bytes >= self._identity.limits.max_log_bytes
@@ -65,12 +78,12 @@ class TurnCourse:
     # Beginning
 
     def _root_turn(self) -> str | None:
-        """The turn that runs now and answers a person, not a sub-agent's."""
+        """The turn that answers a person now, not a sub-agent's; it may be waiting for people."""
         return next(
             (
                 turn_id
                 for turn_id, turn in self.state.turns.items()
-                if turn.input.parent_turn_id is None and turn.status == "running"
+                if turn.input.parent_turn_id is None and turn.status in _UNDER_WAY
             ),
             None,
         )
@@ -160,6 +173,44 @@ class TurnCourse:
             data={"attempt": attempt.attempt, "code": attempt.code, "detail": attempt.detail},
         )
 
+    # Waiting for people
+
+    def turn_waiting(self, waiting: TurnWaiting) -> None:
+        """An attempt has ended to wait for people: no process runs the turn until any of it is settled."""
+        turn = self.state.turns.get(waiting.turn_id)
+        if turn is None:  # of a session that was reset, say: its workflow must not wait forever
+            self.state.cancel.append(waiting.turn_id)
+            return
+        if turn.status != "running" or turn.input.attempt != waiting.attempt:
+            return
+        self._has_run(turn.input.agent, "waiting")
+        turn.status, turn.waiting_for = "waiting", waiting.waiting_for
+        self._log.close_fence(waiting.turn_id)
+        self._append(
+            EventType.TURN_WAITING,
+            agent_actor(turn.input.agent),
+            turn_id=waiting.turn_id,
+            data={"attempt": waiting.attempt, "waiting_for": list(waiting.waiting_for)},
+        )
+        self.wake(waiting.turn_id)
+
+    def wake(self, turn_id: str) -> None:
+        """Lets a waiting turn go on if anything that it waits for is settled."""
+        turn = self.state.turns.get(turn_id)
+        if turn is None or turn.status != "waiting" or not any(map(self._is_settled, turn.waiting_for)):
+            return
+        attempt = turn.input.attempt + 1
+        turn.status, turn.waiting_for = "running", ()
+        turn.input = _as_attempt(turn.input, attempt)
+        self._log.open_fence(turn_id, attempt)
+        self._append(
+            EventType.TURN_RESUMED, agent_actor(turn.input.agent), turn_id=turn_id, data={"attempt": attempt}
+        )
+        self.state.resume.append(turn_id)
+
+    def _is_settled(self, awaited: str) -> bool:
+        return awaited not in self.state.turns and self._questions.is_settled(awaited)
+
     def _has_run(self, agent: str, how: str | None) -> None:
         """Learns from how an attempt ended that its agent runs somewhere."""
         if how not in _SAYS_NOTHING_OF_THE_AGENT and agent not in self.state.agents_seen:
@@ -197,6 +248,9 @@ class TurnCourse:
     ) -> None:
         turn_id = turn.input.turn_id
         assert self.state.turns.get(turn_id) is turn, f"turn {turn_id} has ended already"
+        turn.status = "stopping"
+        self._questions.withdraw(turn_id, _WHY_WITHDRAWN.get(outcome, outcome))
+        self._questions.forget()
         self._log.finish_turn(turn_id, self._now(), finish=outcome)
         self._log.close_fence(turn_id)
         if outcome == "stopped":
@@ -216,6 +270,8 @@ class TurnCourse:
                 f"turn.{outcome}", actor or agent_actor(turn.input.agent), turn_id=turn_id, data=data
             )
             self.state.last_terminal = Outcome(outcome="already_finished", seq=ended.seq, turn_id=turn_id)
+        if turn.input.parent_turn_id:
+            self.wake(turn.input.parent_turn_id)
         self._settle_stops(turn, outcome, ended)
         self._expire_steers(turn_id)
         self.begin_next()
@@ -242,6 +298,7 @@ class TurnCourse:
             self._end_turn(turn, "stopped", {"reason": reason} if reason else {})
             return
         turn.status = "stopping"
+        self._questions.withdraw(turn_id, "turn_stopped")
         turn.ends_by = (
             self._now() + timedelta(seconds=self._identity.limits.stop_grace_seconds) + TURN_REPORT_MARGIN
         )
@@ -261,7 +318,7 @@ class TurnCourse:
 
     def _stop_children(self, turn_id: str) -> None:
         for child_id, child in list(self.state.turns.items()):
-            if child.input.parent_turn_id == turn_id and child.status == "running":
+            if child.input.parent_turn_id == turn_id and child.status in _UNDER_WAY:
                 self._request_stop(child_id, None, None, "parent_ended")
 
     def _settle_stops(self, turn: TurnState, outcome: str, ended: Event) -> None:
@@ -321,6 +378,7 @@ class TurnCourse:
             return
         self.state.closing = close
         self._purchases.session_closed()
+        self._questions.withdraw(None, "session_closed")
         self.stop_all(self.state.closing.actor, "session_closed")
         self._close_when_settled()
 

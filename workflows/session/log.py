@@ -39,10 +39,18 @@ MAX_WRITERS = 1_000
 ConsumeSteer = Callable[[str], bool]
 """Records that a steer was taken up; returns whether there is such a steer."""
 
+TakeInput = Callable[[Write, Item], RefusalCode | None]
+"""Takes ``input.requested`` or ``input.withdrawn``, or returns why not."""
+
 
 def _any_steer(steer_id: str) -> bool:
     """Takes every steer and does nothing; for a log that no workflow uses."""
     return True
+
+
+def _nobody_is_asked(write: Write, item: Item) -> RefusalCode | None:
+    """Takes no question; for a log that no workflow uses."""
+    return RefusalCode.BAD_TYPE
 
 
 @dataclass
@@ -84,11 +92,18 @@ class SessionLog(EventLog):
     # Writes
 
     def accept(
-        self, write: Write, now: datetime, consume_steer: ConsumeSteer = _any_steer, *, full: bool = False
+        self,
+        write: Write,
+        now: datetime,
+        consume_steer: ConsumeSteer = _any_steer,
+        take_input: TakeInput = _nobody_is_asked,
+        *,
+        full: bool = False,
     ) -> Accepted:
         """Accepts what an agent has written; drops repeats and refuses fenced and malformed items.
 
-        Calls ``consume_steer`` for each steer that the agent has taken up, in order with the other items.
+        Calls ``consume_steer`` for each steer that the agent has taken up, and ``take_input`` for each
+        question that it asks or withdraws, in order with the other items.
         ``full``: writers outside turns, which nothing stops, are muted as the turns of a full session are.
         """
         accepted = Accepted()
@@ -103,7 +118,7 @@ class SessionLog(EventLog):
             if item.n <= seen:
                 continue
             muted = full if fence is None else fence.muted
-            code = self._why_not_take(write, item, now, accepted, consume_steer, muted=muted)
+            code = self._why_not_take(write, item, now, accepted, consume_steer, take_input, muted=muted)
             if code is RefusalCode.TURN_STOPPED and fence is None:
                 code = RefusalCode.SESSION_FULL
             if code:
@@ -150,6 +165,7 @@ class SessionLog(EventLog):
         now: datetime,
         accepted: Accepted,
         consume_steer: ConsumeSteer,
+        take_input: TakeInput,
         *,
         muted: bool,
     ) -> RefusalCode | None:
@@ -171,6 +187,8 @@ class SessionLog(EventLog):
                 steer_id = item.data.get("steer_id")
                 known = isinstance(steer_id, str) and consume_steer(steer_id)
                 return None if known else RefusalCode.UNKNOWN_STEER
+            case EventType.INPUT_REQUESTED | EventType.INPUT_WITHDRAWN:
+                return take_input(write, item) if _fits(item.data) else RefusalCode.DATA_TOO_LARGE
             case EventType.TOOL_CALLED:
                 return self._call_tool(write, item, now, accepted)
             case EventType.TOOL_RETURNED:

@@ -10,6 +10,7 @@ from waystation.models.sessions import StartSession
 from workflows.session.event_log import LogState
 from workflows.session.people import PeopleState
 from workflows.session.purchases import PurchasesState
+from workflows.session.questions import QuestionsState
 from workflows.session.turn_state import TurnsState
 
 
@@ -21,6 +22,7 @@ class SessionState(BaseModel):
     turns: TurnsState = Field(default_factory=TurnsState)
     people: PeopleState = Field(default_factory=PeopleState)
     purchases: PurchasesState = Field(default_factory=PurchasesState)
+    questions: QuestionsState = Field(default_factory=QuestionsState)
     runs: int = 1
     next_check: datetime | None = None
     """When to look whether turns that earlier runs have started are still there."""

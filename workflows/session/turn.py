@@ -19,7 +19,15 @@ with workflow.unsafe.imports_passed_through():
     from temporalio.common import RawValue
 
     from waystation.models.base import WorkflowStart
-    from waystation.models.sessions import SessionLimits, TurnAttempt, TurnEnded, TurnInput, TurnResult
+    from waystation.models.sessions import (
+        SessionLimits,
+        TurnAttempt,
+        TurnEnded,
+        TurnInput,
+        TurnResult,
+        TurnResume,
+        TurnWaiting,
+    )
     from waystation.models.steps import RecordStep, StepRecorded, StepsPage
     from waystation.temporal.calls import (
         UnreadableResultError,
@@ -33,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         RUN_TURN,
         SESSION_TURN_ATTEMPT,
         SESSION_TURN_ENDED,
+        SESSION_TURN_WAITING,
     )
     from waystation.temporal.names import (
         PAYLOADS_UNAVAILABLE,
@@ -52,7 +61,7 @@ MAX_DETAIL_CHARACTERS = 2_000
 PAYLOADS_COME_BACK = "payloads-come-back"
 """Marks turns that are tried again when their process could not reach the payload storage."""
 
-Report = TypeVar("Report", TurnAttempt, TurnEnded)
+Report = TypeVar("Report", TurnAttempt, TurnEnded, TurnWaiting)
 
 
 class TurnPlan(WorkflowStart):
@@ -81,6 +90,14 @@ class AgentTurn:
 
     def __init__(self) -> None:
         self._steps = TurnSteps()
+        self._resume: TurnResume | None = None
+        self._waited_for: tuple[str, ...] = ()
+
+    @workflow.signal
+    @drop_unless(TurnResume)
+    def resume(self, resume: TurnResume) -> None:
+        """Something that the turn waits for is settled: the next attempt begins."""
+        self._resume = resume
 
     @workflow.signal
     @drop_unless(NoneType, optional=True)
@@ -138,7 +155,6 @@ class AgentTurn:
                         turn_id=turn_id, outcome="failed", code=failure.code, detail=failure.detail
                     )
                 attempt += 1
-                self._steps.attempt = attempt
                 retried = TurnAttempt(
                     turn_id=turn_id, attempt=attempt, code=failure.code, detail=failure.detail
                 )
@@ -148,7 +164,27 @@ class AgentTurn:
                 except asyncio.CancelledError:
                     return TurnEnded(turn_id=turn_id, outcome="stopped")
             else:
+                if result.outcome == "waiting":
+                    waiting = TurnWaiting(turn_id=turn_id, attempt=attempt, waiting_for=result.waiting_for)
+                    try:
+                        attempt = await self._park(plan.turn.session_id, waiting)
+                    except asyncio.CancelledError:
+                        return TurnEnded(turn_id=turn_id, outcome="stopped")
+                    # What went wrong before doesn't count against what may go wrong weeks later.
+                    known, patient, failures = True, False, 0
+                    continue
                 return TurnEnded(turn_id=turn_id, outcome=result.outcome, result=result.result)
+
+    async def _park(self, session_id: str, waiting: TurnWaiting) -> int:
+        """Waits, for days if need be, until anything of it is settled; returns the attempt that begins."""
+        if not await _report(session_id, SESSION_TURN_WAITING, waiting):
+            raise asyncio.CancelledError  # nobody would ever say that it may go on
+        await workflow.wait_condition(
+            lambda: self._resume is not None and self._resume.attempt > waiting.attempt
+        )
+        assert self._resume is not None
+        self._waited_for = waiting.waiting_for
+        return self._resume.attempt
 
     async def _run_attempt(self, plan: TurnPlan, attempt: int, *, patient: bool) -> TurnResult:
         """Runs one attempt; ``patient`` waits for an agent's process as long as a session may.
@@ -156,11 +192,17 @@ class AgentTurn:
         An agent that was never there is probably a mistake, and said to be one soon. One that has run will
         come back: it is being deployed, or its machine restarts.
         """
-        limits = plan.limits
+        limits, self._steps.attempt = plan.limits, attempt
         seconds = limits.agent_return_timeout_seconds if patient else limits.agent_start_timeout_seconds
         activity = start_foreign_activity(
             RUN_TURN,
-            plan.turn.model_copy(update={"attempt": attempt}),
+            plan.turn.model_copy(
+                update={
+                    "attempt": attempt,
+                    "waited_for": self._waited_for,
+                    "park_after_seconds": limits.park_after_seconds,
+                }
+            ),
             task_queue=agent_task_queue(plan.turn.agent),
             schedule_to_start_timeout=timedelta(seconds=seconds),
             start_to_close_timeout=timedelta(seconds=limits.turn_timeout_seconds),
@@ -192,8 +234,8 @@ def _retrieve(activity: asyncio.Future[RawValue]) -> None:
         activity.exception()
 
 
-async def _report(session_id: str, signal: SignalName[Report], report: Report) -> None:
-    """Tells the session, then the API processes that the session has news."""
+async def _report(session_id: str, signal: SignalName[Report], report: Report) -> bool:
+    """Tells the session, then the API processes that it has news; returns whether it still exists."""
     try:
         await tell_workflow(session_id, signal, report)
         await start_activity(
@@ -204,8 +246,10 @@ async def _report(session_id: str, signal: SignalName[Report], report: Report) -
         )
     except ApplicationError:
         workflow.logger.warning("The session %s no longer exists", session_id)
+        return False
     except ActivityError:
         workflow.logger.info("Nobody was told of news in %s; the API's poll will find it", session_id)
+    return True
 
 
 def _told_by(error: ApplicationError) -> str:

@@ -18,7 +18,9 @@ class TurnState(BaseModel):
     """A turn that is queued or running."""
 
     input: TurnInput
-    status: Literal["queued", "running", "stopping"] = "queued"
+    status: Literal["queued", "running", "waiting", "stopping"] = "queued"
+    waiting_for: tuple[str, ...] = ()
+    """What a waiting turn waits for: ids of questions, and of sub-agents' turns."""
     stop_requests: list[str] = Field(default_factory=list)
     stop_reason: str | None = None
     interrupts: bool = False
@@ -59,6 +61,8 @@ class TurnsState(BaseModel):
     """Turns whose workflows are to be started."""
     cancel: list[str] = Field(default_factory=list)
     """Turns whose workflows are to be cancelled."""
+    resume: list[str] = Field(default_factory=list)
+    """Turns whose workflows are to be told that they may go on."""
     agents_seen: list[str] = Field(default_factory=list)
     """Agents that have run a turn in this session."""
     turn_count: int = 0

@@ -9,10 +9,10 @@ from temporalio.exceptions import TemporalError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from waystation.models.sessions import SessionLimits, TurnEnded
+    from waystation.models.sessions import SessionLimits, TurnEnded, TurnResume
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
-    from waystation.temporal.messages import TURN_CHECK
+    from waystation.temporal.messages import TURN_CHECK, TURN_RESUME
     from workflows.policies import CHECK_TURNS_EVERY
     from workflows.session.state import SessionState
     from workflows.session.turn import AgentTurn, TurnPlan
@@ -76,6 +76,18 @@ class TurnWorkflows:
         except TemporalError:
             # It has ended by itself in the meantime; its report is on the way or was lost with it.
             self._report(TurnEnded(turn_id=turn_id, outcome="stopped"))
+
+    async def resume(self, turn_id: str) -> None:
+        """Tells a turn's workflow that the turn may go on."""
+        turn = self._state.turns.turns.get(turn_id)
+        if turn is None:
+            return
+        try:
+            await tell_workflow(
+                names.turn_workflow_id(self._id, turn_id), TURN_RESUME, TurnResume(attempt=turn.input.attempt)
+            )
+        except TemporalError:
+            self._lose(turn_id)
 
     async def check_inherited(self) -> None:
         """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""

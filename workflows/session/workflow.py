@@ -14,13 +14,14 @@ import functools
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import TemporalError
+from temporalio.exceptions import ApplicationError, TemporalError
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import JsonValue
 
     from waystation.models.decisions import Cancel
     from waystation.models.events import MONEY_TYPES, SYSTEM, EventType, Publish
+    from waystation.models.questions import Answered, AnswerQuestion, QuestionView
     from waystation.models.sessions import (
         MAX_REPLAY_EVENTS,
         Close,
@@ -42,16 +43,19 @@ with workflow.unsafe.imports_passed_through():
         TakeOver,
         TurnAttempt,
         TurnEnded,
+        TurnWaiting,
     )
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
-    from waystation.temporal.messages import PURCHASE_TURN_STOPPED
+    from waystation.temporal.messages import ASKER_ANSWERED, PURCHASE_TURN_STOPPED
     from workflows.guards import answering, drop_unless, ending, starting
     from workflows.policies import SHORTEST_RUN
+    from workflows.proofs import verdict_on
     from workflows.refusals import refusal, require
     from workflows.session.log import SessionLog
     from workflows.session.people import People
     from workflows.session.purchases import Purchases
+    from workflows.session.questions import Questions, Reply
     from workflows.session.refused import Refused
     from workflows.session.state import SessionInput, SessionState
     from workflows.session.turn_state import Identity
@@ -87,6 +91,9 @@ class AgentSession:
         self._log = SessionLog(self._state.log, lambda: workflow.patched(OPENED_ONCE))
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
+        self._questions = Questions(
+            self._state.questions, self._id, start.approval_rules, self._log, workflow.now
+        )
         self._ripe = False
         self._turns = Turns(
             self._state.turns,
@@ -94,6 +101,7 @@ class AgentSession:
             self._log,
             self._people,
             self._purchases,
+            self._questions,
             workflow.now,
             lambda: workflow.patched(INTERRUPTS_IN_ORDER),
         )
@@ -130,18 +138,24 @@ class AgentSession:
     # The loop: what has to be awaited
 
     def _has_work(self) -> bool:
-        return bool(self._state.turns.launch or self._state.turns.cancel or self._state.purchases.orphans)
+        turns, state = self._state.turns, self._state
+        told = state.purchases.orphans or state.questions.replies
+        return bool(turns.launch or turns.cancel or turns.resume or told)
 
     async def _wait_for_work(self) -> None:
         """Waits until there is something to do, and ends what is overdue."""
-        deadline = self._turns.next_deadline()
+        deadline, asked = self._turns.next_deadline(), self._questions.next_deadline()
         if deadline and not workflow.patched(DEADLINES):
             deadline = None
+        deadline = min(filter(None, (deadline, asked)), default=None)
         left = max(deadline - workflow.now(), timedelta(0)) if deadline else None
         try:
-            await workflow.wait_condition(self._may_proceed, timeout=left)
+            await workflow.wait_condition(
+                lambda: self._may_proceed() or self._questions.next_deadline() != asked, timeout=left
+            )
         except TimeoutError:
             self._turns.end_overdue()
+            self._questions.expire()
         if self._should_continue_as_new():
             await self._ripen()
 
@@ -171,6 +185,10 @@ class AgentSession:
             await self._workflows.launch(self._state.turns.launch.pop(0))
         while self._state.turns.cancel:
             await self._workflows.cancel(self._state.turns.cancel.pop(0))
+        while self._state.turns.resume:
+            await self._workflows.resume(self._state.turns.resume.pop(0))
+        while self._state.questions.replies:
+            await self._tell_asker(self._state.questions.replies.pop(0))
         while self._state.purchases.orphans:
             await self._tell_orphan(self._state.purchases.orphans.pop(0))
 
@@ -181,6 +199,12 @@ class AgentSession:
             await tell_workflow(purchase_id, PURCHASE_TURN_STOPPED, wish)
         except TemporalError:
             workflow.logger.info("The purchase %s has ended already", purchase_id)
+
+    async def _tell_asker(self, reply: Reply) -> None:
+        try:
+            await tell_workflow(reply.workflow_id, ASKER_ANSWERED, reply.outcome)
+        except TemporalError:
+            workflow.logger.info("The workflow that asked %s has ended", reply.outcome.question_id)
 
     # Agents write
 
@@ -193,7 +217,7 @@ class AgentSession:
         now, full = workflow.now(), self._turns.full
         for write in publish.writes:
             consume_steer = functools.partial(self._turns.consume_steer, write.actor)
-            self._log.accept(write, now, consume_steer, full=full)
+            self._log.accept(write, now, consume_steer, self._questions.take, full=full)
         if self._turns.full:
             self._turns.stop_all(None, "session_full")
 
@@ -237,6 +261,12 @@ class AgentSession:
         self._turns.turn_attempt(attempt)
 
     @workflow.signal
+    @drop_unless(TurnWaiting)
+    def turn_waiting(self, waiting: TurnWaiting) -> None:
+        """The turn's workflow reports that its attempt has ended to wait for people."""
+        self._turns.turn_waiting(waiting)
+
+    @workflow.signal
     @drop_unless(TurnEnded)
     def turn_ended(self, ended: TurnEnded) -> None:
         """The turn's workflow reports its end; only the first report counts."""
@@ -264,6 +294,37 @@ class AgentSession:
     def _validate_spawn(self, spawn: Spawn) -> None:
         require(spawn, Spawn)
         _refuse_if(self._turns.why_not_spawn(spawn))
+
+    # Questions
+
+    @workflow.update
+    @answering
+    async def answer_question(self, answer: AnswerQuestion) -> Answered:
+        """Takes an answer; the first valid one counts."""
+        return await self._take_answer(answer)
+
+    @answer_question.validator
+    def _validate_answer_question(self, answer: AnswerQuestion) -> None:
+        require(answer, AnswerQuestion)
+        _refuse_if(self._questions.why_not_answer(answer))
+
+    @workflow.signal
+    @drop_unless(AnswerQuestion)
+    async def answer(self, answer: AnswerQuestion) -> None:
+        """Takes an answer from Temporal's command line, say; one that doesn't count is logged."""
+        try:
+            await self._take_answer(answer)
+        except ApplicationError as refused:
+            workflow.logger.warning("An answer to %s does not count: %s", answer.question_id, refused.message)
+
+    async def _take_answer(self, answer: AnswerQuestion) -> Answered:
+        if self._questions.is_approval(answer.question_id):
+            verdict = await verdict_on("answer", answer, answer.proof)
+            if not verdict.valid:
+                raise refusal(names.NOT_PROVEN, f"This decision does not count: {verdict.why}.")
+        # From here on nothing waits: what is checked is what is answered.
+        _refuse_if(self._questions.why_not_answer(answer))
+        return self._questions.answer(answer)
 
     # People
 
@@ -362,6 +423,7 @@ class AgentSession:
             participants=tuple(people.participants.values()),
             taken_over_by=people.taken_over_by,
             open_messages=self._log.open_messages(),
+            questions=self._questions.views(),
             runs=self._state.runs,
             refused=self._log.state.refused,
         )
@@ -371,9 +433,16 @@ class AgentSession:
         """Returns what became of a stop or steer; None if it is unknown."""
         return self._state.turns.outcomes.get(request_id)
 
+    @workflow.query
+    def question(self, question_id: str) -> QuestionView | None:
+        """Returns a question with its outcome; None if it is unknown."""
+        return self._questions.view(question_id)
+
     def _status(self) -> SessionStatus:
         if self._state.turns.closing:
             return SessionStatus.CLOSED
         if self._people.paused:
             return SessionStatus.PAUSED
+        if self._turns.waiting:
+            return SessionStatus.WAITING
         return SessionStatus.RUNNING if self._turns.busy else SessionStatus.IDLE

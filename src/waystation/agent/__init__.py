@@ -12,6 +12,14 @@ async def answer(turn: Turn) -> None:
 
 from waystation.agent.agent import Agent
 from waystation.agent.message_writer import MessageWriter
+from waystation.agent.questions import (
+    AnswerNotUsable,
+    Approval,
+    ApprovalRejected,
+    ApprovalTerms,
+    QuestionExpired,
+    QuestionWithdrawn,
+)
 from waystation.agent.runner import serve
 from waystation.agent.step_records import StepRefused
 from waystation.agent.step_results import StepResultError
@@ -24,11 +32,20 @@ from waystation.agent.turn import (
     ToolCall,
     Turn,
 )
+from waystation.models.questions import Audience, Choice
 
 __all__ = [
     "Agent",
+    "AnswerNotUsable",
+    "Approval",
+    "ApprovalRejected",
+    "ApprovalTerms",
+    "Audience",
+    "Choice",
     "CurrentStep",
     "MessageWriter",
+    "QuestionExpired",
+    "QuestionWithdrawn",
     "RetryTurn",
     "Steering",
     "StepRefused",

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -24,6 +24,7 @@ from waystation.agent.step_records import WorkflowStepRecords
 from waystation.agent.steps import Steps
 from waystation.agent.told import told_of
 from waystation.agent.turn import RetryTurn, Turn
+from waystation.agent.waits import Waits
 from waystation.agent.writer import Control, actor_of, refusal_of
 from waystation.backoff import Backoff
 from waystation.client import Client
@@ -48,6 +49,8 @@ GRACEFUL_SHUTDOWN = timedelta(seconds=8)
 HEARTBEATS_PER_TIMEOUT = 4
 STOP_FLUSH_SECONDS = 1.0
 """How long a stopped or failed turn may take to make durable what viewers already see."""
+PARK_GRACE_SECONDS = 5.0
+"""How long the code of a turn that is parked may take to end."""
 GIVE_BACK_AFTER_SECONDS = 10.0
 """How long the API may be out of reach before turns are given back; an API that restarts takes less."""
 MIN_RETRY_PAUSE_SECONDS = 0.1
@@ -98,6 +101,11 @@ class _Attempt:
         self._task: asyncio.Task[JsonValue | None] | None = None
         self._turn: Turn | None = None
         self._stopped = False
+        self._parked: TurnResult | None = None
+        """Set once the turn does nothing but wait for people, and its attempt ends for now."""
+        self._parking: asyncio.Task[None] | None = None
+        self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waits = Waits(given.park_after_seconds, self._begin_to_park)
         self._problem: ProblemFrame | None = None
         """Why the API lets this attempt write nothing."""
         self._writer = ingest.writer(
@@ -118,10 +126,18 @@ class _Attempt:
         if self._stopped or self._problem:
             self._task.cancel()
         try:
+            ends: set[asyncio.Future[Any]] = {self._task, self._given_up}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._given_up.done() and self._parked and not self._stopped:
+                return self._parked  # its code has caught the cancellation, and goes on for nobody
             result = await self._task
+            if self._parked and not self._stopped:
+                return self._parked
             # Within this block: a result that is no JSON, or nested too deeply, fails the turn for good.
             return TurnResult(outcome="stopped" if self._stopped else "completed", result=result)
         except asyncio.CancelledError as error:
+            if self._parked and not self._stopped:
+                return self._parked
             if self._problem and not self._stopped:
                 said = brief(refusal_of(self._problem))
                 raise ApplicationError(said, type=AGENT_FAILED, non_retryable=True) from error
@@ -131,6 +147,8 @@ class _Attempt:
                 ) from error
             return await self._wind_down()
         except Exception as error:
+            if self._parked and not self._stopped:
+                return self._parked
             if self._stopped:
                 return await self._wind_down()
             if retry := _wish_to_retry(error):
@@ -140,6 +158,7 @@ class _Attempt:
             # Without its cause: what an error says has no bound, may be secret, and may not be encodable.
             raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from None
         finally:
+            self._waits.close()
             self._writer.close()
 
     async def _run_agent(self) -> JsonValue | None:
@@ -162,6 +181,7 @@ class _Attempt:
             self._writer,
             history_of(transcript, given),
             purse,
+            self._waits,
             steps,
             told_of(transcript, given),
         )
@@ -189,7 +209,28 @@ class _Attempt:
         has_storage = bool(self._settings.storage_dir or self._settings.storage_s3_bucket)
         records = WorkflowStepRecords(turn, given.attempt, has_storage=has_storage)
         remembered = await records.read() if given.attempt > 1 else {}
-        return Steps(given.session_id, given.turn_id, given.attempt, records, remembered)
+        return Steps(given.session_id, given.turn_id, given.attempt, self._waits, records, remembered)
+
+    def _begin_to_park(self, waiting_for: tuple[str, ...]) -> None:
+        self._parking = asyncio.create_task(self._park(waiting_for))
+
+    async def _park(self, waiting_for: tuple[str, ...]) -> None:
+        """Ends the attempt, unless there is an answer in the meantime: all it wrote is durable by then."""
+        try:
+            await self._writer.flush()
+        except WaystationError:
+            return  # its code is told of what was refused when it goes on
+        if self._waits.waiting_for != waiting_for or self._stopped or self._task is None:
+            return
+        self._waits.close()
+        self._parked = TurnResult(outcome="waiting", waiting_for=waiting_for)
+        # First: what its code still writes as it is cut off was never meant for anybody.
+        self._writer.close()
+        self._task.cancel()
+        _, running = await asyncio.wait([self._task], timeout=PARK_GRACE_SECONDS)
+        if running:
+            logger.error("%s was parked, and goes on: let CancelledError through", self._given.turn_id)
+            self._given_up.set_result(None)
 
     async def _load(self) -> Transcript:
         """Returns the session so far; waits while the API or Temporal can't be reached."""

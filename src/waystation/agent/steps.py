@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from waystation.agent.step_records import StepRecords, StepRefused
 from waystation.agent.step_results import ResultType
+from waystation.agent.waits import Waits
 from waystation.models.steps import MAX_STEP_KEY_CHARACTERS, MAX_STEPS
 
 MAX_RECORDING_AT_ONCE: Final = 8
@@ -88,6 +89,7 @@ class Steps:
     session_id: str
     turn_id: str
     attempt: int
+    waits: Waits
     records: StepRecords
     remembered: Mapping[str, JsonValue] = field(default_factory=dict)
     """What earlier attempts have recorded."""
@@ -153,10 +155,12 @@ class Steps:
             raise StepRefused(f"A turn has at most {MAX_STEPS:,} steps.")
         task = asyncio.create_task(self._run(key, function, arguments, kind, shows), name=f"step {key}")
         self._running[key] = _Running(task, is_cancellable=inspect.iscoroutinefunction(function))
+        self.waits.begin(task)
         task.add_done_callback(lambda done: self._ended(key, done))
 
     def _ended(self, key: str, done: asyncio.Task[JsonValue]) -> None:
         del self._running[key]
+        self.waits.end(done)
         if not done.cancelled():
             done.exception()  # looked at, for nobody may wait for it any more
 

@@ -35,11 +35,15 @@ class ToolCalls:
             WriteRefused: 200 calls of this turn are open already, or something written earlier was refused.
         """
         await self.end_message()
+        self.check_room()
+        await self.writer.write(EventType.TOOL_CALLED, {"call_id": call_id, "name": name, **more})
+        return self.opened(call_id, name)
+
+    def check_room(self) -> None:
+        """Raises ``WriteRefused`` if 200 calls are open."""
         if self.open >= MAX_OPEN_TOOLS:
             # The session would say the same, but only after its author has gone on for a while.
             raise WriteRefused(409, RefusalCode.TOO_MANY_TOOLS, REASONS[RefusalCode.TOO_MANY_TOOLS])
-        await self.writer.write(EventType.TOOL_CALLED, {"call_id": call_id, "name": name, **more})
-        return self.opened(call_id, name)
 
     def opened(self, call_id: str, name: str) -> "OpenCall":
         """Returns a call that the session shows already."""

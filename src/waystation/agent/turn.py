@@ -13,32 +13,38 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, TypeVarTuple, overload
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from waystation.agent.history import Said
 from waystation.agent.message_writer import MessageWriter
 from waystation.agent.money import Purse
+from waystation.agent.questions import RAISE, Approval, ApprovalTerms, Questions
 from waystation.agent.steps import Steps, refuse_within_a_step
 from waystation.agent.told import Told
 from waystation.agent.tool_calls import ShownStep, ToolCalls
+from waystation.agent.waits import Waits
 from waystation.agent.writer import Control, Writer
 from waystation.buyer.payer import Paid
 from waystation.buyer.products import FoundProduct
 from waystation.client import Session
 from waystation.client.transcript import Message
 from waystation.errors import WaystationError
+from waystation.models.base import JsonObject
 from waystation.models.events import DATA_PREFIX, Actor, EventType
-from waystation.models.ingest import FinishedFrame, SteerFrame
+from waystation.models.ingest import AnsweredFrame, FinishedFrame, SteerFrame
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
+from waystation.models.questions import Audience, Choice
 from waystation.models.sessions import Spawn, TurnInput
 from waystation.surrogates import mend
 
 Arguments = TypeVarTuple("Arguments")
-Result = TypeVar("Result")
 
 MAX_KEYED_AGENT_CHARACTERS = 90
 """Of an agent's name, in a spawn's own key: what is counted and hashed comes after it."""
+
+
+T = TypeVar("T")
 
 
 class RetryTurn(Exception):
@@ -61,19 +67,26 @@ class Steering:
 class SubAgent:
     """A sub-agent at work in the same session."""
 
-    def __init__(self, turn_id: str, finished: "asyncio.Future[FinishedFrame]") -> None:
+    def __init__(self, turn_id: str, finished: "asyncio.Future[FinishedFrame]", waits: Waits) -> None:
         self.turn_id = turn_id
-        self._finished = finished
+        self._finished, self._waits = finished, waits
 
-    async def result(self) -> JsonValue:
+    async def result(self, *, park: bool = False) -> JsonValue:
         """Waits for its end and returns its result.
+
+        With ``park``, this turn may be parked meanwhile, as with ``Turn.ask``: a sub-agent may wait for
+        people, for days.
 
         Raises:
             SubAgentFailed: The sub-agent failed or was stopped.
 
         >>> answer = await sub_agent.result()  # doctest: +SKIP
         """
-        frame = await asyncio.shield(self._finished)
+        if park:
+            frame = await self._waits.wait(self.turn_id, self._finished)
+        else:
+            with self._waits.doing():
+                frame = await asyncio.shield(self._finished)
         if frame.outcome != "completed":
             raise SubAgentFailed(
                 f"{self.turn_id} ended as {frame.outcome}: {frame.detail or 'no reason given'}"
@@ -87,6 +100,8 @@ class ToolCall:
 
     id: str
     name: str
+    arguments: JsonValue = None
+    """Those that it runs with: as they were approved, where whoever approved has changed them."""
     result: JsonValue = None
 
 
@@ -100,6 +115,7 @@ class Turn:
         writer: Writer,
         history: Sequence[Said],
         purse: Purse,
+        waits: Waits,
         steps: Steps,
         told: Told,
     ) -> None:
@@ -111,6 +127,8 @@ class Turn:
         self.message_id = given.message_id
         self.data = given.data
         self.parent_turn_id = given.parent_turn_id
+        self.waited_for = given.waited_for
+        """Questions and sub-agents' turns for which it was parked; empty unless it goes on after that."""
         self.history = list(history)
         """Messages and tool calls, the request after what came before it; see ``history_of``."""
         self.conversation = [said for said in history if isinstance(said, Message)]
@@ -119,9 +137,9 @@ class Turn:
         """Messages that an earlier attempt of this turn completed; they stand, so don't write them again."""
         self.session = session
         self._writer = writer
-        self._purse = purse
-        self._steps = steps
-        self._told = told
+        self._purse, self._waits = purse, waits
+        self._questions = Questions(given.turn_id, writer, waits)
+        self._steps, self._told = steps, told
         self._calls = ToolCalls(writer, self.end_message)
         self._open: MessageWriter | None = None
         self._cut_off: list[MessageWriter] = []
@@ -144,6 +162,7 @@ class Turn:
         if self._open is None:
             # Known before anything is waited for: what writes at the same time continues the same message.
             self._open = message = self._new_message()
+            self._waits.begin(message)
             await self._start(message, {})
         await self._open.write(text)
 
@@ -159,6 +178,7 @@ class Turn:
         """
         if self._open is not None:
             message, self._open = self._open, None
+            self._waits.end(message)
             await self._complete(message)
         self._complete_cut_off()
 
@@ -171,13 +191,14 @@ class Turn:
         """
         await self.end_message()
         message = self._new_message()
-        await self._start(message, {**({"kind": kind} if kind else {}), **data})
-        try:
-            yield message
-        except BaseException:
-            self._cut_off.append(message)
-            raise
-        await self._complete(message)
+        with self._waits.doing():
+            await self._start(message, {**({"kind": kind} if kind else {}), **data})
+            try:
+                yield message
+            except BaseException:
+                self._cut_off.append(message)
+                raise
+            await self._complete(message)
 
     async def emit(self, name: str, data: dict[str, JsonValue]) -> None:
         """Writes an event of your own, ``data.<name>``.
@@ -224,26 +245,26 @@ class Turn:
         function: Callable[[*Arguments], Awaitable[object]] | Callable[[*Arguments], object],
         *arguments: *Arguments,
         show: str | None = None,
-        returns: type[Result],
-    ) -> Result: ...
+        returns: type[T],
+    ) -> T: ...
 
     @overload
     async def step(
         self,
         key: str,
-        function: Callable[[*Arguments], Awaitable[Result]],
+        function: Callable[[*Arguments], Awaitable[T]],
         *arguments: *Arguments,
         show: str | None = None,
-    ) -> Result: ...
+    ) -> T: ...
 
     @overload
     async def step(
         self,
         key: str,
-        function: Callable[[*Arguments], Result],
+        function: Callable[[*Arguments], T],
         *arguments: *Arguments,
         show: str | None = None,
-    ) -> Result: ...
+    ) -> T: ...
 
     async def step(
         self,
@@ -280,11 +301,20 @@ class Turn:
 
     @asynccontextmanager
     async def tool(
-        self, name: str, arguments: JsonValue = None, *, kind: str | None = None
+        self,
+        name: str,
+        arguments: JsonValue = None,
+        *,
+        kind: str | None = None,
+        approval: bool | ApprovalTerms = False,
     ) -> AsyncIterator[ToolCall]:
         """Shows a tool call and what came of it; ``kind`` is ``native`` for one that the provider runs.
 
+        With ``approval`` it is asked for first, and nothing is shown of a call that isn't approved; the
+        arguments, then an object, are ``call.arguments`` as they were approved.
+
         Raises:
+            ApprovalRejected: A person, or a rule of the session, has said no.
             ValueError: The arguments or the result can't be shown.
             WriteRefused: 200 calls of this turn are open already (``too-many-tools``), or something written
                 earlier was refused.
@@ -292,10 +322,15 @@ class Turn:
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
         """
+        if approval:
+            self._calls.check_room()
+            terms = approval if isinstance(approval, ApprovalTerms) else ApprovalTerms()
+            arguments = (await self._approve(name, arguments, terms)).arguments
         self._count += 1
-        call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name)
+        call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name, arguments=arguments)
         more: dict[str, JsonValue] = {"kind": kind} if kind else {}
         shown = await self._calls.begin(call.id, name, arguments=arguments, **more)
+        self._waits.enter_call(call.id)
         try:
             yield call
             await shown.end(result=call.result)
@@ -304,6 +339,7 @@ class Turn:
             raise
         finally:
             shown.close()
+            self._waits.leave_call(call.id)
         self._writer.raise_refused()
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
@@ -325,8 +361,9 @@ class Turn:
             text=text,
         )
         await self.end_message()  # what was said before stands before the sub-agent, also when read later
-        turn_id = await self._writer.spawn(spawn)
-        return SubAgent(turn_id, self._finish_of(turn_id))
+        with self._waits.doing():
+            turn_id = await self._writer.spawn(spawn)
+        return SubAgent(turn_id, self._finish_of(turn_id), self._waits)
 
     def _key_of(self, agent: str, text: str) -> str:
         same = f"{agent[:MAX_KEYED_AGENT_CHARACTERS]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -338,6 +375,83 @@ class Turn:
         if turn_id not in self._finished:
             self._finished[turn_id] = asyncio.get_running_loop().create_future()
         return self._finished[turn_id]
+
+    # Questions
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        answer: "type[T] | TypeAdapter[T]" = str,  # type: ignore[assignment]
+        choices: Sequence[str | Choice] = (),
+        audience: Audience | None = None,
+        expires_in: timedelta | None = None,
+        on_expiry: object = RAISE,
+        key: str | None = None,
+    ) -> T:
+        """Asks the people of the session, and returns the first valid answer, however long that takes.
+
+        ``answer`` is the type of the answer: text by default, a number, ``bool``, or a model, for which
+        people fill in a form; ``choices`` offers texts instead. ``audience`` says who may answer, by default
+        users and operators. After ``expires_in`` the answer is ``on_expiry``; an exception is raised.
+
+        A turn that does nothing but wait is parked after a minute: its function is cancelled, and called
+        again from the top when there is an answer, in this process or another. It then finds the answer
+        here; so ask the same again, or give the question a ``key``.
+
+        Raises:
+            QuestionExpired: Nobody has answered in time, and there is no ``on_expiry``.
+            AnswerNotUsable: A validator of the type's own refuses the answer.
+            ValueError: This can't be asked.
+
+        >>> size = await turn.ask("Which size?", choices=["small", "large"])  # doctest: +SKIP
+        """
+        refuse_within_a_step("turn.ask")
+        await self.end_message()
+        return await self._questions.ask(
+            prompt,
+            answer=answer,
+            choices=choices,
+            audience=audience,
+            expires_in=expires_in,
+            on_expiry=on_expiry,
+            key=key,
+        )
+
+    async def approve(
+        self,
+        tool: str,
+        arguments: dict[str, JsonValue],
+        *,
+        prompt: str | None = None,
+        editable: bool = False,
+        schema: JsonObject | None = None,
+        audience: Audience | None = None,
+        expires_in: timedelta | None = None,
+        key: str | None = None,
+    ) -> Approval:
+        """Asks whether a tool may run with exactly these arguments, and returns those with which it may.
+
+        Rules that the session was started with decide first. With ``editable``, whoever approves may change
+        the arguments, within ``schema`` (JSON Schema) if there is one. Waits as ``ask`` does.
+
+        Raises:
+            ApprovalRejected: A person, or a rule of the session, has said no.
+            QuestionExpired: Nobody has decided in time.
+
+        >>> await turn.approve("delete_file", {"path": "notes.txt"})  # doctest: +SKIP
+        """
+        terms = ApprovalTerms(
+            prompt=prompt, schema=schema, editable=editable, audience=audience, expires_in=expires_in, key=key
+        )
+        return await self._approve(tool, arguments, terms)
+
+    async def _approve(self, tool: str, arguments: JsonValue, terms: ApprovalTerms) -> Approval:
+        if not isinstance(arguments, dict):
+            raise TypeError("What is to be approved has its arguments as an object: names and values.")
+        refuse_within_a_step("turn.approve")
+        await self.end_message()
+        return await self._questions.approve(tool, arguments, terms)
 
     # Money
 
@@ -376,9 +490,10 @@ class Turn:
         """
         if key is None:
             refuse_within_a_step("turn.buy without a key")
-        return await self._purse.buy(
-            seller, items, mandate_id=mandate_id, currency=currency, key=key, **details
-        )
+        with self._waits.doing():
+            return await self._purse.buy(
+                seller, items, mandate_id=mandate_id, currency=currency, key=key, **details
+            )
 
     async def fetch(
         self,
@@ -407,15 +522,16 @@ class Turn:
         """
         if key is None:
             refuse_within_a_step("turn.fetch without a key")
-        return await self._purse.fetch(
-            url,
-            max_price=max_price,
-            mandate_id=mandate_id,
-            method=method,
-            headers=headers,
-            content=content,
-            key=key,
-        )
+        with self._waits.doing():
+            return await self._purse.fetch(
+                url,
+                max_price=max_price,
+                mandate_id=mandate_id,
+                method=method,
+                headers=headers,
+                content=content,
+                key=key,
+            )
 
     @asynccontextmanager
     async def allowance(
@@ -446,8 +562,9 @@ class Turn:
         opened = self._purse.allowance(
             seller, budget=budget, max_price=max_price, mandate_id=mandate_id, lifetime=lifetime, key=key
         )
-        async with opened as allowance_id:
-            yield allowance_id
+        with self._waits.doing():
+            async with opened as allowance_id:
+                yield allowance_id
 
     # Steering
 
@@ -478,6 +595,8 @@ class Turn:
                 self._steers_seen.add(frame.steer_id)
                 self._steers.append(frame)
                 self._steered.set()
+            case AnsweredFrame():
+                self._questions.hear(frame)
             case FinishedFrame():
                 finished = self._finish_of(frame.turn_id)
                 if not finished.done():

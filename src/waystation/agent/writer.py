@@ -13,6 +13,7 @@ from waystation.foreign_json import ForeignJsonError, check_nesting
 from waystation.models.events import MAX_DATA_BYTES, Actor, Item
 from waystation.models.ingest import (
     AckFrame,
+    AnsweredFrame,
     CloseFrame,
     FencedFrame,
     FinishedFrame,
@@ -36,7 +37,7 @@ MAX_UNACKNOWLEDGED_BYTES = 1024 * 1024
 MAX_ITEMS_PER_FRAME = 500
 REOPEN_PAUSE_SECONDS = 0.5
 
-Control = StopFrame | SteerFrame | FencedFrame | FinishedFrame | ProblemFrame
+Control = StopFrame | SteerFrame | AnsweredFrame | FencedFrame | FinishedFrame | ProblemFrame
 
 
 class Carrier(Protocol):
@@ -240,7 +241,7 @@ class Writer:
             case FencedFrame():
                 self.fail(turn_is_over(frame.code))
                 self._control(frame)
-            case StopFrame() | SteerFrame() | FinishedFrame():
+            case StopFrame() | SteerFrame() | AnsweredFrame() | FinishedFrame():
                 self._control(frame)
 
     def _acknowledge(self, n: int) -> None:

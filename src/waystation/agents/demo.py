@@ -27,6 +27,7 @@ from itertools import cycle, islice
 from pydantic import JsonValue
 
 from waystation.agent import Agent, RetryTurn, Turn
+from waystation.whole_numbers import whole_number
 
 TEXT = (
     "A durable session keeps what is said while networks come and go. Each word has its place, so a "
@@ -48,8 +49,8 @@ class Script:
         self._values |= {name: str(value) for name, value in turn.data.items()}
 
     def number(self, name: str, default: int = 0) -> int:
-        value = self._values.get(name, "")
-        return int(value) if value.isdigit() else default
+        value = whole_number(self._values.get(name, ""))
+        return default if value is None else value
 
     def text(self, name: str) -> str | None:
         return self._values.get(name)

@@ -25,11 +25,11 @@ from waystation.models.payments import (
     RedeemAnswer,
 )
 from waystation.protocols import http402
+from waystation.retry_after import retry_after
 
 MAX_ANSWER_HEADERS: Final = 100
 MAX_ANSWER_HEADER_CHARACTERS: Final = 64 * 1024
 MAX_REDIRECTS: Final = 5
-MAX_RETRY_AFTER_SECONDS: Final = 300
 
 _RETRYABLE_STATUS: Final = frozenset({408, 409, 425, 429})
 _HEADERS_OF_OURS: Final = frozenset(
@@ -224,13 +224,6 @@ def _unavailable(response: httpx.Response, what: str) -> ServerUnavailableError:
     code = f"http_{response.status_code}"
     message = f"the server answered the {what} with {response.status_code}"
     return ServerUnavailableError(message, code=code, wait=retry_after(response.headers.get("retry-after")))
-
-
-def retry_after(value: str | None) -> timedelta | None:
-    """Returns ``Retry-After`` in whole seconds, bounded; dates and invalid values count as absent."""
-    if value is None or not value.strip().isdigit():
-        return None
-    return timedelta(seconds=min(int(value), MAX_RETRY_AFTER_SECONDS))
 
 
 def _kept_headers(response: httpx.Response) -> tuple[HeaderPair, ...]:

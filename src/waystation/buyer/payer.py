@@ -295,7 +295,8 @@ class Payer:
 
         ``seller`` is a web origin (``https://api.example``). If the process dies inside the block, it can
         continue with the same ``allowance_id``; otherwise the allowance settles itself. Blocks with one
-        ``allowance_id``, open at the same time, share the allowance, and the last to end settles it.
+        ``allowance_id``, open at the same time, share the allowance, and the last to end settles it. A
+        cancellation, whenever it comes, ends the block when what was begun is settled.
 
         Raises:
             PaymentRefusedError: Another process pays from this allowance, or the id is another allowance's.
@@ -314,14 +315,20 @@ class Payer:
             session_id=self._session_id,
             turn_id=self._turn_id,
         )
-        opened = await self._opened(workflow_id, start)
+        opening = asyncio.create_task(self._opened(workflow_id, start))
         try:
+            await _to_its_end(opening)
             yield workflow_id
         finally:
-            open_here = self._allowances[start.seller]
-            open_here.remove(opened)
-            if opened not in open_here:
-                await opened.settle()
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                await _to_its_end(asyncio.create_task(self._leave(opening.result())))
+
+    async def _leave(self, opened: OpenAllowance) -> None:
+        """Settles an allowance with the last of its blocks."""
+        open_here = self._allowances[opened.start.seller]
+        open_here.remove(opened)
+        if opened not in open_here:
+            await opened.settle()
 
     async def _opened(self, allowance_id: str, start: AllowanceStart) -> OpenAllowance:
         """Returns an allowance, that of an open block if it has this id; it is the seller's innermost now."""
@@ -371,6 +378,15 @@ class Payer:
             content=await self._answers.body(answer),
             request=httpx.Request(request.method, request.url),
         )
+
+
+async def _to_its_end(work: "asyncio.Task[object]") -> None:
+    """Waits for it, also when this is canceled meanwhile: half opened or half settled, a budget is held."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def _payable(url: str, method: str, headers: Iterable[HeaderPair], content: bytes) -> PaidHttpRequest:

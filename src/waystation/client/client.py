@@ -13,21 +13,30 @@ been read to its end.
 
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from waystation.api_key import check_api_key
 from waystation.backoff import Backoff
 from waystation.client.paths import path
 from waystation.client.transcript import Transcript
-from waystation.errors import ApiError, ConnectionLost, StartError, raise_for_problem, seconds_before_retry
+from waystation.errors import (
+    ApiError,
+    ConnectionLost,
+    StartError,
+    not_from_waystation,
+    raise_for_problem,
+    seconds_before_retry,
+)
+from waystation.models.base import FrozenOpen
 from waystation.models.events import Actor, Event, EventType, LiveDelta
+from waystation.models.questions import Answered, ApprovalRule, QuestionView
 from waystation.models.requests import (
     ControlAnswer,
     People,
@@ -38,6 +47,7 @@ from waystation.models.requests import (
 from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
 from waystation.models.urls import check_url
 from waystation.surrogates import mend
+from waystation.whole_numbers import whole_number
 
 DEFAULT_URL = "http://127.0.0.1:8470"
 REQUEST_TIMEOUT_SECONDS = 75.0
@@ -99,8 +109,11 @@ class Client:
         title: str | None = None,
         metadata: Mapping[str, str] | None = None,
         message: str | None = None,
+        approval_rules: Sequence[ApprovalRule] = (),
     ) -> "Session":
         """Starts a session, or attaches to the one that already has this ``session_id``.
+
+        ``approval_rules`` decide before people do when the agent wants a tool approved; the first that fits.
 
         >>> session = await client.start("assistant", session_id="order-17")  # doctest: +SKIP
         """
@@ -110,6 +123,7 @@ class Client:
             "title": title,
             "metadata": dict(metadata or {}),
             "message": message,
+            "approval_rules": [rule.model_dump(mode="json") for rule in approval_rules],
         }
         started = await self.request("POST", "/sessions", Started, body)
         return Session(self, started.session_id)
@@ -147,7 +161,7 @@ class Client:
         """Makes one call to the HTTP API. Half a surrogate pair in ``body`` becomes U+FFFD, as in an agent's.
 
         Raises:
-            ApiError: The API refused.
+            ApiError: The API refused, or something else than Waystation has answered.
             ConnectionLost: There was no answer.
         """
         try:
@@ -160,10 +174,13 @@ class Client:
                 if body is None
                 else {**self.headers, "Content-Type": "application/json"},
             )
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise ConnectionLost(f"{self.url} can't be reached ({type(error).__name__})") from error
         raise_for_problem(response)
-        return answer.model_validate_json(response.content, extra="ignore")  # the API may be newer
+        try:
+            return answer.model_validate_json(response.content, extra="ignore")  # the API may be newer
+        except ValidationError:
+            raise not_from_waystation(response.status_code, response.content) from None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -243,6 +260,28 @@ class Session:
         body = {"text": text, "wait_seconds": wait_seconds}
         return await self._client.request("POST", f"{self._path}/steer", ControlAnswer, body)
 
+    async def question(self, question_id: str) -> QuestionView:
+        """Returns all that an agent has asked, and what has become of it.
+
+        >>> (await session.question("t1:size")).asked["prompt"]  # doctest: +SKIP
+        """
+        return await self._client.request("GET", self._path + path("questions", question_id), QuestionView)
+
+    async def answer(self, question_id: str, value: JsonValue, *, digest: str | None = None) -> Answered:
+        """Answers a question. The first valid answer counts; repeating it is harmless.
+
+        On an approval, ``value`` is ``{"decision": "approve"}`` or ``{"decision": "reject", "reason": "…"}``,
+        and whoever approves gives the question's ``digest``: it says what they have seen.
+
+        Raises:
+            ConflictError: It is settled already, or has changed.
+            ApiError: The value doesn't fit (422), or somebody else must answer (403).
+
+        >>> await session.answer("t1:size", "large")  # doctest: +SKIP
+        """
+        where = self._path + path("questions", question_id, "answer")
+        return await self._client.request("POST", where, Answered, {"value": value, "digest": digest})
+
     async def close(self) -> Snapshot:
         """Ends the session for everyone; it stays readable.
 
@@ -316,7 +355,7 @@ class Session:
         keeps what any of them has read.
 
         Raises:
-            ApiError: The API refuses for good.
+            ApiError: The API refuses for good, or something else than Waystation answers.
 
         >>> async for event in session.events():  # doctest: +SKIP
         ...     for message in session.transcript.messages[-1:]:
@@ -335,7 +374,7 @@ class Session:
                 return
             except ApiError as error:
                 asked_for = seconds_before_retry(error)
-            except (httpx.TransportError, httpx.StreamError):
+            except (httpx.TransportError, httpx.DecodingError, httpx.StreamError):
                 pass
             await backoff.wait(at_least_seconds=asked_for)
 
@@ -356,7 +395,10 @@ class Session:
             self._streams += 1
             try:
                 async for block in EventSource(response).aiter_sse():
-                    event = reader.take(block)
+                    try:
+                        event = reader.take(block)
+                    except _UnreadableBlock:
+                        raise not_from_waystation(response.status_code, block.data.encode()) from None
                     if event is not None:
                         yield event
             finally:
@@ -406,6 +448,44 @@ class _EndOfSession(Exception):
     """The session is closed and has been read to its end."""
 
 
+class _UnreadableBlock(Exception):
+    """A block of the stream that no API of ours sends."""
+
+
+class _WholeText(FrozenOpen):
+    text: str
+
+
+class _PlacedText(_WholeText):
+    offset: int = Field(ge=0, strict=True)
+
+
+_TEXT_OF: Final[Mapping[str, type[_WholeText]]] = {
+    EventType.MESSAGE_DELTA: _PlacedText,
+    EventType.MESSAGE_COMPLETED: _WholeText,
+}
+"""What a transcript needs of an event's data."""
+
+
+def _read(data: str) -> Event | LiveDelta | None:
+    """Returns what a block of the stream says, or None if it says what only a newer client knows.
+
+    Raises:
+        _UnreadableBlock: No API of ours says it.
+    """
+    # httpx-sse repeats the last id on blocks that carry none, so the event itself has to tell.
+    kind = Event if data.startswith('{"seq":') else LiveDelta
+    if kind is LiveDelta and not data.startswith('{"type":"message.delta"'):
+        return None
+    try:
+        event = kind.model_validate_json(data)
+        if needed := _TEXT_OF.get(event.type):
+            needed.model_validate(event.data)
+    except ValidationError:
+        raise _UnreadableBlock from None
+    return event
+
+
 class _Reader:
     """One reader of a session's events: where it stands, whatever other readers of the session have had."""
 
@@ -415,29 +495,31 @@ class _Reader:
         """How many characters of each message have come live, as far as they have come."""
 
     def take(self, block: ServerSentEvent) -> Event | LiveDelta | None:
-        """Returns what is new to this reader in a block of the stream, and adds it to the transcript."""
+        """Returns what is new to this reader in a block of the stream, and adds it to the transcript.
+
+        Raises:
+            _UnreadableBlock: No API of ours sends it. Nothing of it was taken.
+        """
         if not block.data:
             if block.id:
-                self.cursor = max(self.cursor, int(block.id))
+                seq = whole_number(block.id)
+                if seq is None:
+                    raise _UnreadableBlock
+                self.cursor = max(self.cursor, seq)
                 self._transcript.advance(self.cursor)
             return None
-        # httpx-sse repeats the last id on blocks that carry none, so the event itself has to tell.
-        if block.data.startswith('{"seq":'):
-            event = Event.model_validate_json(block.data)
-            self._transcript.apply(event)
-            if event.seq <= self.cursor:
-                return None
-            self.cursor = event.seq
-            if event.message_id and event.type in (
-                EventType.MESSAGE_COMPLETED,
-                EventType.MESSAGE_SUPERSEDED,
-            ):
-                self._lengths.pop(event.message_id, None)
-            return event
-        if not block.data.startswith('{"type":"message.delta"'):
+        event = _read(block.data)
+        if isinstance(event, LiveDelta):
+            return event if self._is_news(event) else None
+        if event is None:
             return None
-        delta = LiveDelta.model_validate_json(block.data)
-        return delta if self._is_news(delta) else None
+        self._transcript.apply(event)
+        if event.seq <= self.cursor:
+            return None
+        self.cursor = event.seq
+        if event.message_id and event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED):
+            self._lengths.pop(event.message_id, None)
+        return event
 
     def _is_news(self, delta: LiveDelta) -> bool:
         fresh = self._transcript.place(delta)

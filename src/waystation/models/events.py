@@ -67,6 +67,8 @@ class EventType(StrEnum):
     TURN_STOPPED = "turn.stopped"
     TURN_FAILED = "turn.failed"
     TURN_RETRIED = "turn.retried"
+    TURN_WAITING = "turn.waiting"
+    TURN_RESUMED = "turn.resumed"
     MESSAGE_STARTED = "message.started"
     MESSAGE_DELTA = "message.delta"
     MESSAGE_COMPLETED = "message.completed"
@@ -77,6 +79,10 @@ class EventType(StrEnum):
     STEER_RECEIVED = "steer.received"
     STEER_CONSUMED = "steer.consumed"
     STEER_EXPIRED = "steer.expired"
+    INPUT_REQUESTED = "input.requested"
+    INPUT_ANSWERED = "input.answered"
+    INPUT_EXPIRED = "input.expired"
+    INPUT_WITHDRAWN = "input.withdrawn"
     PARTICIPANT_JOINED = "participant.joined"
     PARTICIPANT_LEFT = "participant.left"
     TAKEOVER_STARTED = "takeover.started"
@@ -108,6 +114,8 @@ AGENT_WRITABLE_TYPES = frozenset(
         EventType.TOOL_CALLED,
         EventType.TOOL_RETURNED,
         EventType.STEER_CONSUMED,
+        EventType.INPUT_REQUESTED,
+        EventType.INPUT_WITHDRAWN,
     }
 )
 """What agents may write, besides ``data.<name>``. Only the workflow writes anything else."""

@@ -99,6 +99,18 @@ class SteerFrame(FrozenOpen):
     actor: Actor
 
 
+class AnsweredFrame(FrozenOpen):
+    """A question of the turn is settled; told again when the writer is opened again."""
+
+    op: Literal["answered"] = "answered"
+    writer: str
+    question_id: str
+    outcome: Literal["answered", "expired", "withdrawn"]
+    value: JsonValue = None
+    actor: Actor
+    reason: str | None = None
+
+
 class FencedFrame(FrozenOpen):
     """The turn is over for this attempt: nothing it writes counts any more."""
 
@@ -144,6 +156,7 @@ ServerFrame = Annotated[
     | RefusedFrame
     | StopFrame
     | SteerFrame
+    | AnsweredFrame
     | FencedFrame
     | SpawnedFrame
     | FinishedFrame

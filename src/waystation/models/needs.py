@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from waystation.malformed import what_is_wrong
 from waystation.models.base import FrozenOpen
 from waystation.models.events import EventType, Item
+from waystation.models.questions import QuestionAsked, QuestionWithdrawn
 
 
 class ToolData(FrozenOpen):
@@ -39,7 +40,9 @@ class Needs:
     """What an item of one type must have: a message it belongs to, and certain data."""
 
     message: bool
-    data: type[FrozenOpen]
+    data: type[BaseModel]
+    strict: bool = True
+    """Whether values must have their types already, as Python has them; lists are no tuples then."""
 
 
 NEEDS: Final[Mapping[str, Needs]] = {
@@ -48,6 +51,8 @@ NEEDS: Final[Mapping[str, Needs]] = {
     EventType.TOOL_CALLED: Needs(message=False, data=ToolData),
     EventType.TOOL_RETURNED: Needs(message=False, data=ToolData),
     EventType.STEER_CONSUMED: Needs(message=False, data=SteerData),
+    EventType.INPUT_REQUESTED: Needs(message=False, data=QuestionAsked, strict=False),
+    EventType.INPUT_WITHDRAWN: Needs(message=False, data=QuestionWithdrawn),
 }
 """``data.<name>`` needs nothing; ``message.delta``, the most frequent, is checked where it is placed."""
 
@@ -64,7 +69,7 @@ def what_is_missing(item: Item) -> str | None:
     if needs.message and item.message_id is None:
         return "message_id: Field required"
     try:
-        needs.data.model_validate(item.data, strict=True)
+        needs.data.model_validate(item.data, strict=needs.strict)
     except ValidationError as error:
         return f"data.{what_is_wrong(error)[0]}"
     return None

@@ -16,8 +16,9 @@ Sealed = Annotated[str, StringConstraints(pattern=SEALED_PATTERN, max_length=32_
 FORGOTTEN: Final = "sealed::"
 """In place of a secret that a history of an earlier release holds in clear. Nothing opens it."""
 
-DecisionKind = Literal["approve", "reject", "retry", "grant"]
-"""What was decided: a cart or terms approved or rejected, a payment to be retried, a mandate granted."""
+DecisionKind = Literal["approve", "reject", "retry", "grant", "answer"]
+"""What was decided: a cart or terms approved or rejected, a payment to be retried, a mandate granted, whether
+a tool may run."""
 
 
 class Proof(Frozen):

@@ -15,6 +15,7 @@ from waystation.models.events import (
     MessageData,
     SessionId,
 )
+from waystation.models.questions import ApprovalRules
 from waystation.models.sessions import Metadata, OnBusy, Sent, Snapshot
 
 DEFAULT_WAIT_SECONDS = 10.0
@@ -31,6 +32,8 @@ class StartRequest(Frozen):
     metadata: Metadata = Field(default_factory=dict)
     message: str | None = Field(default=None, min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
     """The first message, sent in the same request."""
+    approval_rules: ApprovalRules = ()
+    """What happens when the agent wants a tool approved; only services and operators may give rules."""
 
 
 class Started(FrozenOpen):
@@ -110,6 +113,22 @@ class SessionList(FrozenOpen):
 
     sessions: tuple[ListedSession, ...]
     next_cursor: str | None = None
+
+
+class AgentView(FrozenOpen):
+    """An agent by its name, and the processes that run it."""
+
+    name: str
+    processes: int
+    """How many ask Temporal for its turns; one that was killed counts for up to a minute longer."""
+    last_seen: datetime | None = None
+    """When one has last asked; Temporal forgets it after five minutes."""
+
+
+class AgentList(FrozenOpen):
+    """Agents, those of the newest sessions first."""
+
+    agents: tuple[AgentView, ...]
 
 
 class MessageView(FrozenOpen):

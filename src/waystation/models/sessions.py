@@ -19,6 +19,7 @@ from waystation.models.events import (
     MessageData,
     SessionId,
 )
+from waystation.models.questions import ApprovalRules, OpenQuestion
 from waystation.models.refusals import Receipt
 from waystation.surrogates import mend_json
 
@@ -48,6 +49,8 @@ class SessionStatus(StrEnum):
 
     IDLE = "idle"
     RUNNING = "running"
+    WAITING = "waiting"
+    """Turns wait for people, and none runs."""
     PAUSED = "paused"
     """A person has taken over; the agent's turns wait."""
     CLOSED = "closed"
@@ -77,6 +80,8 @@ class SessionLimits(Frozen):
     """How long a stopped agent may take to wind down before the turn ends without it."""
     max_log_bytes: int = Field(default=32_000_000, ge=10_000, le=256_000_000)
     """A session that holds more takes no further messages; what runs in it is stopped."""
+    park_after_seconds: int = Field(default=60, ge=1, le=86_400)
+    """A turn that does nothing but wait for people holds no process for longer than this."""
     events_per_run: int = Field(default=0, ge=0)
     """Continue-as-new after this many history events; 0 leaves it to the Temporal server."""
 
@@ -90,6 +95,8 @@ class StartSession(Frozen):
     metadata: Metadata = Field(default_factory=dict)
     started_by: Actor | None = None
     limits: SessionLimits = SessionLimits()
+    approval_rules: ApprovalRules = ()
+    """What happens when the agent wants a tool approved; where none fits, a person is asked."""
 
 
 class SendMessage(Digested):
@@ -227,7 +234,7 @@ class TurnView(FrozenOpen):
 
     turn_id: str
     agent: str
-    status: Literal["queued", "running", "stopping"]
+    status: Literal["queued", "running", "waiting", "stopping"]
     attempt: int = 0
     message_id: str | None = None
     parent_turn_id: str | None = None
@@ -258,6 +265,8 @@ class Snapshot(FrozenOpen):
     participants: tuple[Actor, ...] = ()
     taken_over_by: Actor | None = None
     open_messages: tuple[OpenMessage, ...] = ()
+    questions: tuple[OpenQuestion, ...] = ()
+    """What waits for an answer."""
     runs: int = 1
     """How many times the workflow has continued as new, plus one."""
     refused: int = 0
@@ -310,7 +319,9 @@ class TurnInput(Frozen):
     """The session's tip when the turn began."""
     data: dict[str, JsonValue] = Field(default_factory=dict)
     waited_for: tuple[str, ...] = ()
-    """What the attempt before this one waited for when it was parked: questions' and sub-agents' ids."""
+    """What the turn waited for when it was last parked: ids of questions, and of sub-agents' turns."""
+    park_after_seconds: int | None = None
+    """A turn may end as ``waiting`` once it has done nothing but wait for so long; ``None``: it may not."""
 
 
 def _as_recorded(result: JsonValue) -> JsonValue:
@@ -328,8 +339,11 @@ def _as_recorded(result: JsonValue) -> JsonValue:
 class TurnResult(FrozenOpen):
     """What an agent's process says of a turn that it has run."""
 
-    outcome: Literal["completed", "stopped"]
+    outcome: Literal["completed", "stopped", "waiting"]
+    """``waiting``: the turn is parked, and tried again once any of ``waiting_for`` is settled."""
     result: Annotated[BoundedJson, AfterValidator(_as_recorded)] = None
+    waiting_for: tuple[Identifier, ...] = Field(default=(), max_length=1_000)
+    """Ids of questions, and of sub-agents' turns."""
 
 
 class TurnEnded(Frozen):
@@ -340,6 +354,20 @@ class TurnEnded(Frozen):
     result: BoundedJson = None
     code: str | None = None
     detail: str | None = None
+
+
+class TurnWaiting(Frozen):
+    """The ``turn_waiting`` signal: an attempt has ended to wait for people."""
+
+    turn_id: Identifier
+    attempt: int = Field(ge=1)
+    waiting_for: tuple[Identifier, ...]
+
+
+class TurnResume(Frozen):
+    """The ``resume`` signal to a turn's workflow: what it waited for is settled, and this attempt begins."""
+
+    attempt: int = Field(ge=2)
 
 
 class TurnAttempt(Frozen):

@@ -8,6 +8,7 @@ from waystation.models.base import Frozen
 from waystation.models.decisions import Digest
 from waystation.models.events import Identifier
 from waystation.models.mandates import Name
+from waystation.models.questions import AnswerRequest
 from waystation.models.requests import MessageRequest, SteerRequest, StopRequest
 
 
@@ -50,4 +51,20 @@ class ApproveCommand(Frozen):
     body: ApproveBody
 
 
-Command = Annotated[SendCommand | StopCommand | SteerCommand | ApproveCommand, Field(discriminator="op")]
+class AnswerBody(AnswerRequest):
+    """The question, and the answer as over HTTP."""
+
+    question_id: Identifier
+
+
+class AnswerCommand(Frozen):
+    """``{"op": "answer", "request": "5", "body": {"question_id": "t1:size", "value": "large"}}``"""
+
+    op: Literal["answer"]
+    request: Identifier
+    body: AnswerBody
+
+
+Command = Annotated[
+    SendCommand | StopCommand | SteerCommand | ApproveCommand | AnswerCommand, Field(discriminator="op")
+]

@@ -20,6 +20,7 @@ from typing import Any, Final
 from waystation.models.money import MAX_AMOUNT_MINOR_UNITS
 from waystation.sandbox.cards import TEST_CARDS, TestCard
 from waystation.stripe_http import STRIPE_API_VERSION
+from waystation.whole_numbers import whole_number
 
 MAX_TOKEN_LIFETIME_SECONDS: Final = 90 * 24 * 3600
 DEFAULT_TOKEN_LIFETIME_SECONDS: Final = 24 * 3600
@@ -121,10 +122,9 @@ def whole(params: Json, param: str, *, label: str | None = None) -> int:
     raw = params.get(param)
     if raw is None or raw == "":
         raise missing(name)
-    if not isinstance(raw, str) or not raw.isascii() or not raw.removeprefix("-").isdigit() or len(raw) > 18:
+    if not isinstance(raw, str) or (value := whole_number(raw.removeprefix("-"))) is None:
         raise invalid(name, f"Invalid integer: {raw if isinstance(raw, str) else 'object'}")
-    value = int(raw)
-    if value < MINIMUM_CHARGE_MINOR_UNITS or value > MAX_AMOUNT_MINOR_UNITS:
+    if raw.startswith("-") or value < MINIMUM_CHARGE_MINOR_UNITS or value > MAX_AMOUNT_MINOR_UNITS:
         raise invalid(name, "This value must be greater than or equal to 1.")
     return value
 
@@ -163,9 +163,9 @@ def _shown_amount(amount: int, currency: str) -> str:
 def count(params: Json, param: str, default: int) -> int:
     """Returns an optional number from a query."""
     raw = params.get(param, str(default))
-    if not isinstance(raw, str) or not raw.isascii() or not raw.isdigit() or len(raw) > 18:
+    if not isinstance(raw, str) or (value := whole_number(raw)) is None:
         raise invalid(param, "Invalid integer")
-    return int(raw)
+    return value
 
 
 def currency_of(params: Json, param: str = "currency", *, label: str | None = None) -> str:

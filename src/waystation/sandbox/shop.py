@@ -551,6 +551,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Waystation's sandbox shop")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the shop's data")
+    parser.add_argument("--base-url", help="where others reach it; by default at its port on 127.0.0.1")
     parser.add_argument("--processor", required=True, help="URL of the sandbox processor")
     parser.add_argument(
         "--stripe-key", default=DEFAULT_STRIPE_KEY, help="the shop's account at the processor"
@@ -566,7 +567,7 @@ def main() -> None:
         targets = (WebhookTarget(url=options.webhook_url, secret=SecretStr(options.webhook_secret)),)
     app = create_app(
         options.data,
-        base_url=f"http://127.0.0.1:{options.port}",
+        base_url=options.base_url or f"http://127.0.0.1:{options.port}",
         processor_url=options.processor,
         stripe_key=options.stripe_key,
         api_key=options.api_key,

@@ -8,6 +8,9 @@ restarted server has none.
 ``slow``         waits ``delay_ms``, then goes on
 ``error``        answers ``status`` (500 by default); with ``when: after`` only once the work is done
 ``lose_answer``  does the work, then breaks the connection in the middle of the answer
+``garble``       does the work, then answers what ``how`` says: the answer with unknown fields in every
+                 object (``unknown_fields``), with a field of lists within each other (``deep``) or of
+                 5 MB (``huge``), the half of it (``half``), or a page of HTML (``page``)
 ``hang``         never answers (until the caller gives up); with ``when: after`` the work is done
 ``die``          the process kills itself with SIGKILL; with ``when: after`` the work is done
 ===============  ==================================================================================
@@ -28,17 +31,21 @@ from waystation.models.base import Frozen, JsonObject
 
 MAX_DELAY_MS: Final = 120_000
 CONTROL_PATH: Final = "/sandbox/"
+DEEP_LISTS: Final = 10_000
+HUGE_CHARACTERS: Final = 5_000_000
+PAGE: Final = b"<!doctype html><title>Welcome</title>"
 
 
 class Trouble(Frozen):
     """One armed trouble. ``match`` is a regular expression over ``METHOD /path``."""
 
     match: str = ".*"
-    kind: Literal["slow", "error", "lose_answer", "hang", "die"]
+    kind: Literal["slow", "error", "lose_answer", "garble", "hang", "die"]
     when: Literal["before", "after"] = "before"
     times: int = Field(default=1, ge=1, le=1_000_000)
     delay_ms: int = Field(default=1_000, ge=0, le=MAX_DELAY_MS)
     status: int = Field(default=500, ge=400, le=599)
+    how: Literal["unknown_fields", "deep", "huge", "half", "page"] = "unknown_fields"
 
 
 class Troubles:
@@ -117,6 +124,11 @@ class TroubleMiddleware:
             await asyncio.sleep(trouble.delay_ms / 1000)
             await self.app(scope, receive, send)
             return
+        if trouble.kind == "garble":
+            answer = _Answer()
+            await self.app(scope, receive, answer.take)
+            await answer.send_on(send, trouble.how)
+            return
         if trouble.when == "after" or trouble.kind == "lose_answer":
             await self.app(scope, receive, _swallow)
         await self._fail(trouble, receive, send)
@@ -137,6 +149,52 @@ class TroubleMiddleware:
             headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"{", "more_body": True})
+
+
+class _Answer:
+    """An answer that is held back, to be garbled."""
+
+    def __init__(self) -> None:
+        self._start: Message = {}
+        self._body = b""
+
+    async def take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+        else:
+            self._body += message.get("body", b"")
+
+    async def send_on(self, send: Send, how: str) -> None:
+        """Sends it as ``how`` says, with the length that it then has."""
+        body = _garbled(self._body, how)
+        headers = [(name, value) for name, value in self._start["headers"] if name != b"content-length"]
+        length = (b"content-length", str(len(body)).encode())
+        await send({**self._start, "headers": [*headers, length]})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _garbled(body: bytes, how: str) -> bytes:
+    if how == "half":
+        return body[: len(body) // 2]
+    if how == "page":
+        return PAGE
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return body
+    if how == "unknown_fields":
+        return json.dumps(_surprising(said)).encode()
+    more = "[" * DEEP_LISTS + "]" * DEEP_LISTS if how == "deep" else json.dumps("x" * HUGE_CHARACTERS)
+    text = json.dumps(said)
+    is_object = isinstance(said, dict) and said
+    return (text[:-1] + f', "surprise": {more}}}' if is_object else f"[{text}, {more}]").encode()
+
+
+def _surprising(said: object) -> object:
+    """Returns what was said, with a field more in every object."""
+    if isinstance(said, dict):
+        return {**{name: _surprising(value) for name, value in said.items()}, "surprise": {"of": [1, None]}}
+    return [_surprising(one) for one in said] if isinstance(said, list) else said
 
 
 def _error_body(status: int) -> JsonObject:

@@ -43,6 +43,7 @@ from waystation.models.purchases import (
     RetryPayment,
     Revise,
 )
+from waystation.models.questions import Answered, AnswerQuestion, QuestionOutcome, QuestionView
 from waystation.models.sessions import (
     Close,
     LogPosition,
@@ -64,6 +65,8 @@ from waystation.models.sessions import (
     TurnEnded,
     TurnInput,
     TurnResult,
+    TurnResume,
+    TurnWaiting,
 )
 from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
@@ -75,6 +78,9 @@ SESSION_PUBLISH: Final = SignalName("publish", Publish)
 SESSION_NOTE: Final = SignalName("note", Note)
 SESSION_TURN_ATTEMPT: Final = SignalName("turn_attempt", TurnAttempt)
 SESSION_TURN_ENDED: Final = SignalName("turn_ended", TurnEnded)
+SESSION_TURN_WAITING: Final = SignalName("turn_waiting", TurnWaiting)
+SESSION_ANSWER: Final = SignalName("answer", AnswerQuestion)
+SESSION_ANSWER_QUESTION: Final = UpdateName("answer_question", AnswerQuestion, Answered)
 SESSION_STOP: Final = SignalName("stop", Stop)
 SESSION_STEER: Final = SignalName("steer", Steer)
 SESSION_CLOSE: Final = SignalName("close", Close)
@@ -90,11 +96,18 @@ SESSION_READ: Final = QueryName("read", LogPosition, LogReading)
 SESSION_SNAPSHOT: Final = QueryName("snapshot", NoneType, Snapshot)
 SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", str, Outcome)
 
+SESSION_QUESTION: Final[QueryName[str, QuestionView | None]] = QueryName("question", str, QuestionView)
+
 TURN_CHECK: Final = SignalName("check", NoneType)
 """Tells the turn nothing; it can't be sent to one whose workflow is gone."""
 TURN_RECORD_STEP: Final = UpdateName("record_step", RecordStep, StepRecorded)
 TURN_STEPS: Final = QueryName("steps", int, StepsPage)
 """Its argument is how many of the first steps to leave out."""
+
+TURN_RESUME: Final = SignalName("resume", TurnResume)
+
+ASKER_ANSWERED: Final = SignalName("waystation_answer", QuestionOutcome)
+"""What a workflow hears that has asked with ``reply_to``."""
 
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""

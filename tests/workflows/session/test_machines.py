@@ -23,6 +23,7 @@ from workflows.session.event_log import LogState
 from workflows.session.log import SessionLog
 from workflows.session.people import People, PeopleState
 from workflows.session.purchases import Purchases, PurchasesState
+from workflows.session.questions import Questions, QuestionsState
 from workflows.session.turn_state import Identity, TurnsState
 from workflows.session.turns import Turns
 
@@ -163,7 +164,8 @@ class TurnsMachine(RuleBasedStateMachine):
     def bind(self, state: TurnsState) -> None:
         identity = Identity("s", "bot", SessionLimits())
         purchases = Purchases(PurchasesState())
-        self.turns = Turns(state, identity, self.log, self.people, purchases, lambda: self.clock)
+        questions = Questions(QuestionsState(), "s", (), self.log, lambda: self.clock)
+        self.turns = Turns(state, identity, self.log, self.people, purchases, questions, lambda: self.clock)
 
     @rule(on_busy=st.sampled_from(list(OnBusy)), actor=st.sampled_from([USER, OPERATORS[0]]))
     def send(self, on_busy: OnBusy, actor: Actor) -> None:
@@ -324,7 +326,8 @@ def test_runs_of_before_are_replayed_with_the_newest_interrupt_first(
 ) -> None:
     log, identity = SessionLog(), Identity("s", "bot", SessionLimits())
     people, purchases = People(PeopleState(), log, now), Purchases(PurchasesState())
-    turns = Turns(TurnsState(), identity, log, people, purchases, now, lambda: in_order)
+    questions = Questions(QuestionsState(), "s", (), log, now)
+    turns = Turns(TurnsState(), identity, log, people, purchases, questions, now, lambda: in_order)
     for _ in range(3):
         turns.send(SendMessage(text="hi", actor=USER, on_busy=OnBusy.INTERRUPT))
         turns.state.launch.clear()  # its workflow has been started

@@ -29,8 +29,7 @@ PAYMENT_RESPONSE = "payment-response"
 PAYMENT_RECEIPT = "payment-receipt"
 PAYMENT_AUTHORIZATION = "payment-authorization"
 CREDENTIAL_HEADERS = frozenset({"authorization", PAYMENT_AUTHORIZATION})
-"""Where an MPP credential may be sent."""
-"""Where an MPP credential may go as well, so that ``Authorization`` can carry a login."""
+"""Where an MPP credential may be sent: the second, so that ``Authorization`` can carry a login."""
 PROBLEM_BASE = "https://paymentauth.org/problems/"
 
 _AMOUNT = re.compile(r"[0-9]{1,16}")
@@ -49,12 +48,17 @@ class WireError(ValueError):
 
 
 def parse_mpp_challenge(wire: str) -> Challenge:
-    """Reads one MPP challenge.
+    """Reads one MPP challenge, which a credential can echo.
 
     Raises:
         WireError: The header doesn't say what its protocol asks for.
     """
-    return _read_mpp(Challenge.from_www_authenticate, wire, "challenge")
+    challenge = _read_mpp(Challenge.from_www_authenticate, wire, "challenge")
+    try:
+        challenge.to_echo()
+    except (rfc8785.CanonicalizationError, ValueError):
+        raise WireError("malformed MPP challenge: it can't be echoed") from None
+    return challenge
 
 
 def parse_mpp_credential(wire: str) -> Credential:

@@ -1,0 +1,210 @@
+"""A turn's questions to people: what is asked, what comes back, and the same question after a restart."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from temporalio import activity
+
+from waystation.agent.waits import Waits
+from waystation.agent.writer import Writer
+from waystation.answers import SchemaError, check_schema
+from waystation.errors import WaystationError
+from waystation.malformed import what_is_wrong
+from waystation.models.base import JsonObject
+from waystation.models.events import Actor, EventType, Role
+from waystation.models.ingest import AnsweredFrame
+from waystation.models.questions import Audience, Choice, QuestionAsked, QuestionKind
+
+T = TypeVar("T")
+
+RAISE: Final = object()
+"""``on_expiry`` by default: ``QuestionExpired`` is raised."""
+
+
+class QuestionExpired(WaystationError):
+    """Nobody has answered in time."""
+
+
+class QuestionWithdrawn(WaystationError):
+    """The question was withdrawn: its turn was stopped, or the session closed."""
+
+
+class AnswerNotUsable(WaystationError):
+    """The answer fits the question's JSON Schema, but not the type: a validator of its own refuses it."""
+
+
+class ApprovalRejected(WaystationError):
+    """A person, or a rule of the session, has said no."""
+
+    def __init__(self, tool: str, reason: str | None, by: Actor | None) -> None:
+        who = "A rule" if by is None else by.name or by.id
+        super().__init__(f"{who} rejected {tool}" + (f": {reason}" if reason else "."))
+        self.tool, self.reason, self.by = tool, reason, by
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A tool may run, with these arguments."""
+
+    arguments: dict[str, JsonValue]
+    edited: bool
+    """Whether whoever approved has changed them."""
+    by: Actor | None
+    """Who approved; ``None`` where a rule of the session did."""
+
+
+@dataclass(frozen=True)
+class ApprovalTerms:
+    """How a tool's approval is asked for; see ``Turn.approve``."""
+
+    prompt: str | None = None
+    schema: JsonObject | None = None
+    editable: bool = False
+    audience: Audience | None = None
+    expires_in: timedelta | None = None
+    key: str | None = None
+
+
+class Questions:
+    """The questions of one attempt of a turn."""
+
+    def __init__(self, turn_id: str, writer: Writer, waits: Waits) -> None:
+        self._turn_id, self._writer, self._waits = turn_id, writer, waits
+        self._asked: Counter[str] = Counter()
+        self._answers: dict[str, asyncio.Future[AnsweredFrame]] = {}
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        answer: type[T] | TypeAdapter[T],
+        choices: Sequence[str | Choice] = (),
+        audience: Audience | None = None,
+        expires_in: timedelta | None = None,
+        on_expiry: object = RAISE,
+        key: str | None = None,
+    ) -> T:
+        """See ``Turn.ask``."""
+        adapter: TypeAdapter[T] = answer if isinstance(answer, TypeAdapter) else TypeAdapter(answer)
+        schema = adapter.json_schema()
+        is_form = schema.get("type") == "object" or "$ref" in schema
+        kind = QuestionKind.FORM if is_form else QuestionKind.QUESTION
+        offered = [Choice(value=one) if isinstance(one, str) else one for one in choices]
+        details: dict[str, Any] = {
+            "kind": QuestionKind.CHOICE if offered else kind,
+            "prompt": prompt,
+            "choices": offered,
+            "audience": audience,
+            "expires_in_seconds": _seconds(expires_in),
+        }
+        if not offered:
+            details["schema"] = schema
+        frame = await self._settled(details, key)
+        if frame.outcome == "expired" and on_expiry is not RAISE:
+            if isinstance(on_expiry, BaseException):
+                raise on_expiry
+            return on_expiry  # type: ignore[return-value]
+        value = _value_of(frame)
+        try:
+            return adapter.validate_json(json.dumps(value))
+        except ValidationError as error:
+            raise AnswerNotUsable("The answer can't be used: " + "; ".join(what_is_wrong(error))) from error
+
+    async def approve(self, tool: str, arguments: JsonObject, terms: ApprovalTerms) -> Approval:
+        """See ``Turn.approve``."""
+        details: dict[str, Any] = {
+            "kind": QuestionKind.APPROVAL,
+            "prompt": terms.prompt or f"Allow {tool}?",
+            "tool": tool,
+            "arguments": arguments,
+            "schema": terms.schema,
+            "editable": terms.editable,
+            "audience": terms.audience,
+            "expires_in_seconds": _seconds(terms.expires_in),
+        }
+        frame = await self._settled(details, terms.key)
+        value = _value_of(frame)
+        decided = value if isinstance(value, dict) else {}
+        by = None if frame.actor.role == Role.SYSTEM else frame.actor
+        if decided.get("decision") != "approve":
+            reason = decided.get("reason")
+            raise ApprovalRejected(tool, reason if isinstance(reason, str) else None, by)
+        edited = decided.get("arguments")
+        if isinstance(edited, dict) and edited != arguments:
+            return Approval(arguments=edited, edited=True, by=by)
+        return Approval(arguments=arguments, edited=False, by=by)
+
+    async def _settled(self, details: dict[str, Any], key: str | None) -> AnsweredFrame:
+        """Asks, and returns what becomes of it. A later attempt that asks the same finds its answer."""
+        asked = self._question(details, key)
+        settled = self._answer_of(asked.question_id)
+        if not settled.done():
+            data = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            await self._writer.write(EventType.INPUT_REQUESTED, data, flush=True)
+            await self._writer.flush()
+        try:
+            return await self._waits.wait(asked.question_id, settled)
+        except asyncio.CancelledError:
+            self._withdraw(asked.question_id)
+            raise
+
+    def _question(self, details: dict[str, Any], key: str | None) -> QuestionAsked:
+        try:
+            asked = QuestionAsked.model_validate({**details, "question_id": self._id(details, key)})
+            check_schema(asked.answer_schema or {})
+        except ValidationError as error:
+            raise ValueError("This can't be asked: " + "; ".join(what_is_wrong(error))) from error
+        except SchemaError as error:
+            raise ValueError(f"People can't be asked for this type: {error}") from error
+        return asked
+
+    def _id(self, details: dict[str, Any], key: str | None) -> str:
+        """Returns the same id for the same question in every attempt; equal ones count up."""
+        if key is not None:
+            return f"{self._turn_id}:{key}"
+        same = hashlib.sha256(json.dumps(details, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+        self._asked[same] += 1
+        count = self._asked[same]
+        return f"{self._turn_id}:{same}" + ("" if count == 1 else f"-{count}")
+
+    def _withdraw(self, question_id: str) -> None:
+        """Takes a question back that the turn no longer waits for, while the turn itself goes on."""
+        if activity.in_activity() and (activity.is_cancelled() or activity.is_worker_shutdown()):
+            return
+        with contextlib.suppress(WaystationError):
+            self._writer.put(EventType.INPUT_WITHDRAWN, {"question_id": question_id}, flush=True)
+
+    def hear(self, frame: AnsweredFrame) -> None:
+        """Takes what has become of a question."""
+        if frame.outcome == "withdrawn" and frame.actor.role == Role.AGENT:
+            return  # by an earlier attempt, which has given up; this one asks again
+        settled = self._answer_of(frame.question_id)
+        if not settled.done():
+            settled.set_result(frame)
+
+    def _answer_of(self, question_id: str) -> "asyncio.Future[AnsweredFrame]":
+        if question_id not in self._answers:
+            self._answers[question_id] = asyncio.get_running_loop().create_future()
+        return self._answers[question_id]
+
+
+def _seconds(duration: timedelta | None) -> int | None:
+    return None if duration is None else max(round(duration.total_seconds()), 1)
+
+
+def _value_of(frame: AnsweredFrame) -> JsonValue:
+    match frame.outcome:
+        case "answered":
+            return frame.value
+        case "expired":
+            raise QuestionExpired("Nobody has answered in time.")
+        case _:
+            raise QuestionWithdrawn(f"The question was withdrawn: {frame.reason or 'no reason given'}.")

@@ -1,0 +1,357 @@
+"""What agents ask people in a session: who may answer, which answer counts, and when it is too late.
+
+Pure, like the log: no Temporal, no clock of its own, no I/O. Each question is settled once: answered, expired
+or withdrawn. What was asked stays in the log, where it is read again.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+from waystation.answers import AnswerError, SchemaError, check_answer, check_schema
+from waystation.models.base import JsonObject
+from waystation.models.events import SYSTEM, Actor, Event, EventType, Item, Role, Write
+from waystation.models.questions import (
+    MAX_QUESTIONS,
+    Answered,
+    AnswerQuestion,
+    ApprovalRule,
+    OpenQuestion,
+    QuestionAsked,
+    QuestionKind,
+    QuestionOutcome,
+    QuestionView,
+    digest_of,
+)
+from waystation.models.refusals import RefusalCode
+from waystation.temporal import names
+from workflows.session.log import SessionLog
+from workflows.session.refused import Refused
+
+MAX_SETTLED = 1_000
+"""Settled questions of ended turns that are remembered, so that a late answer is told what came of them."""
+
+_OF_THE_EVENT = frozenset({"digest", "deadline"})
+"""What the session adds to what the agent asked."""
+
+Outcome = Literal["answered", "expired", "withdrawn"]
+
+
+class Question(BaseModel):
+    """A question, and where it is recorded."""
+
+    question_id: str
+    turn_id: str | None
+    agent: str
+    kind: QuestionKind
+    tool: str | None
+    seq: int
+    digest: str
+    deadline: datetime | None = None
+    reply_to: str | None = None
+    outcome: Outcome | None = None
+    settled_seq: int = 0
+
+
+class Reply(BaseModel):
+    """What is to be told to a workflow that asked."""
+
+    workflow_id: str
+    outcome: QuestionOutcome
+
+
+class QuestionsState(BaseModel):
+    """What a session carries of its questions across continue-as-new."""
+
+    questions: dict[str, Question] = Field(default_factory=dict)
+    granted_once: list[int] = Field(default_factory=list)
+    """Rules of the policy ``ask_once`` under which a person has approved."""
+    replies: list[Reply] = Field(default_factory=list)
+
+
+class Questions:
+    """The questions of a session."""
+
+    def __init__(
+        self,
+        state: QuestionsState,
+        session_id: str,
+        rules: tuple[ApprovalRule, ...],
+        log: SessionLog,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.state = state
+        self._id, self._rules, self._log, self._now = session_id, rules, log, now
+        self.settled: Callable[[str], None] = lambda turn_id: None
+        """Told of each turn of which a question was settled."""
+
+    # Asking
+
+    def take(self, write: Write, item: Item) -> RefusalCode | None:
+        """Takes ``input.requested`` or ``input.withdrawn`` of an agent, or returns why it can't be taken."""
+        if item.type == EventType.INPUT_WITHDRAWN:
+            return self._take_back(write, item)
+        try:
+            asked = QuestionAsked.model_validate(item.data)
+        except ValidationError:
+            return RefusalCode.BAD_ITEM
+        shown = asked.shown()
+        digest = digest_of(self._id, shown)
+        if known := self.state.questions.get(asked.question_id):
+            same = (known.turn_id, known.agent, known.digest) == (write.turn_id, write.actor.id, digest)
+            if not same:
+                return RefusalCode.QUESTION_ID_TAKEN
+            if known.outcome != "withdrawn":
+                return None
+            # Its agent took it back, in an attempt that was given up perhaps; now it asks again.
+        try:
+            check_schema(asked.answer_schema or {})
+        except SchemaError:
+            return RefusalCode.BAD_QUESTION
+        if self._count(write.turn_id) >= MAX_QUESTIONS:
+            return RefusalCode.TOO_MANY_QUESTIONS
+        self._record(write, asked, shown, digest)
+        return None
+
+    def _count(self, turn_id: str | None) -> int:
+        return sum(
+            question.turn_id == turn_id and (turn_id is not None or question.outcome is None)
+            for question in self.state.questions.values()
+        )
+
+    def _record(self, write: Write, asked: QuestionAsked, shown: JsonObject, digest: str) -> None:
+        now, deadline = self._now(), None
+        more: JsonObject = {"digest": digest}
+        if asked.expires_in_seconds is not None:
+            deadline = now + timedelta(seconds=asked.expires_in_seconds)
+            more["deadline"] = (
+                deadline.strftime("%Y-%m-%dT%H:%M:%S.") + f"{deadline.microsecond // 1000:03d}Z"
+            )
+        event = self._log.append(
+            EventType.INPUT_REQUESTED, write.actor, now, turn_id=write.turn_id, data={**shown, **more}
+        )
+        question = Question(
+            question_id=asked.question_id,
+            turn_id=write.turn_id,
+            agent=write.actor.id,
+            kind=asked.kind,
+            tool=asked.tool,
+            seq=event.seq,
+            digest=digest,
+            deadline=deadline,
+            reply_to=asked.reply_to,
+        )
+        self.state.questions[asked.question_id] = question
+        self._decide_by_rule(question, asked)
+
+    def _decide_by_rule(self, question: Question, asked: QuestionAsked) -> None:
+        """Answers an approval on which a rule of the session decides."""
+        number, rule = self._rule_for(asked)
+        if rule is None or rule.policy == "ask":
+            return
+        if rule.policy == "ask_once" and number not in self.state.granted_once:
+            return
+        denied = rule.policy == "deny"
+        value: JsonObject = {"decision": "reject" if denied else "approve"}
+        if denied:
+            value["reason"] = "A rule of this session forbids it."
+        self._settle(question, "answered", SYSTEM, {"value": value, "rule": number})
+
+    def _rule_for(self, asked: QuestionAsked) -> tuple[int, ApprovalRule | None]:
+        """Returns the first rule that fits, with its number from 0."""
+        if asked.tool is not None and asked.arguments is not None:
+            for number, rule in enumerate(self._rules):
+                if rule.fits(asked.tool, asked.arguments):
+                    return number, rule
+        return -1, None
+
+    def _take_back(self, write: Write, item: Item) -> RefusalCode | None:
+        question = self.state.questions.get(str(item.data.get("question_id")))
+        if question is None or (question.turn_id, question.agent) != (write.turn_id, write.actor.id):
+            return RefusalCode.UNKNOWN_QUESTION
+        if question.outcome is None:
+            reason = item.data.get("reason")
+            self._settle(question, "withdrawn", write.actor, {"reason": reason} if reason else {})
+        return None
+
+    # Answering
+
+    def answer(self, answer: AnswerQuestion) -> Answered:
+        """Records an answer for which ``why_not_answer`` has nothing to say."""
+        question = self.state.questions[answer.question_id]
+        if question.outcome is not None:  # the same again: its first answer may have been lost on the way
+            return Answered(question_id=question.question_id, seq=question.settled_seq)
+        asked = self._asked(question)
+        value = check_answer(asked, answer.value)
+        seq = self._settle(question, "answered", answer.actor, {"value": value})
+        self._grant_once(asked, value)
+        return Answered(question_id=question.question_id, seq=seq)
+
+    def _grant_once(self, asked: QuestionAsked, value: JsonValue) -> None:
+        number, rule = self._rule_for(asked)
+        if rule and rule.policy == "ask_once" and _approves(value) and number not in self.state.granted_once:
+            self.state.granted_once.append(number)
+
+    def is_approval(self, question_id: str) -> bool:
+        """Whether the question is one on which only a proven decision may count."""
+        question = self.state.questions.get(question_id)
+        return question is not None and question.kind is QuestionKind.APPROVAL
+
+    def why_not_answer(self, answer: AnswerQuestion) -> Refused | None:
+        """Returns why this answer doesn't count, or ``None``."""
+        question = self.state.questions.get(answer.question_id)
+        if question is None:
+            return Refused(names.UNKNOWN_QUESTION, f"There is no question '{answer.question_id}' here.")
+        if question.outcome is not None:
+            if self._is_same_answer(question, answer):
+                return None
+            return Refused(names.QUESTION_SETTLED, self._how_settled(question))
+        if question.deadline is not None and question.deadline <= self._now():
+            return Refused(names.QUESTION_SETTLED, "It is too late: the question has expired.")
+        asked, who = self._asked(question), answer.actor
+        if who.role in (Role.AGENT, Role.SYSTEM) or who.id == question.agent:
+            return Refused(names.NOT_ASKED, "Agents can't answer; a person must.")
+        if not asked.answerers.has(who, answer.answers_as):
+            return Refused(names.NOT_ASKED, f"{who.name or who.id} is not among those who may answer this.")
+        if answer.digest is not None and answer.digest != question.digest:
+            return Refused(names.STALE_DIGEST, "This digest is of another question; look at it again.")
+        try:
+            value = check_answer(asked, answer.value)
+        except AnswerError as error:
+            return Refused(names.INVALID_ANSWER, f"The answer doesn't fit the question: {error}.")
+        if answer.digest is None and question.kind is QuestionKind.APPROVAL and _approves(value):
+            return Refused(names.STALE_DIGEST, "Give the question's digest: it says what you have seen.")
+        return None
+
+    def _is_same_answer(self, question: Question, answer: AnswerQuestion) -> bool:
+        first = self._event(question.settled_seq)
+        if question.outcome != "answered" or first is None or first.actor.id != answer.actor.id:
+            return False
+        try:
+            return check_answer(self._asked(question), answer.value) == first.data.get("value")
+        except AnswerError:
+            return False
+
+    def _how_settled(self, question: Question) -> str:
+        event = self._event(question.settled_seq)
+        who = (event.actor.name or event.actor.id) if event else "somebody"
+        match question.outcome:
+            case "answered":
+                return f"{who} has answered already."
+            case "expired":
+                return "It is too late: the question has expired."
+            case _:
+                return "The question was withdrawn."
+
+    # Ending without an answer
+
+    def next_deadline(self) -> datetime | None:
+        """When the next open question expires."""
+        return min((q.deadline for q in self._open() if q.deadline is not None), default=None)
+
+    def expire(self) -> None:
+        """Settles the questions whose time is over."""
+        for question in self._open():
+            if question.deadline is not None and question.deadline <= self._now():
+                self._settle(question, "expired", SYSTEM, {})
+
+    def withdraw(self, turn_id: str | None, reason: str) -> None:
+        """Withdraws what a turn has asked and nobody has answered; without a turn, what was asked outside."""
+        for question in self._open():
+            if question.turn_id == turn_id:
+                self._settle(question, "withdrawn", SYSTEM, {"reason": reason})
+
+    def forget(self) -> None:
+        """Remembers only the latest of those that are settled."""
+        settled = [q.question_id for q in self.state.questions.values() if q.outcome is not None]
+        for question_id in settled[:-MAX_SETTLED]:
+            del self.state.questions[question_id]
+
+    # Reading
+
+    def is_settled(self, question_id: str) -> bool:
+        """Whether nothing is to be waited for: it is settled, or there is no such question."""
+        question = self.state.questions.get(question_id)
+        return question is None or question.outcome is not None
+
+    def views(self) -> tuple[OpenQuestion, ...]:
+        """What waits for an answer, in the order of asking."""
+        return tuple(
+            OpenQuestion(
+                question_id=question.question_id,
+                kind=question.kind,
+                seq=question.seq,
+                digest=question.digest,
+                turn_id=question.turn_id,
+                tool=question.tool,
+                deadline=question.deadline,
+            )
+            for question in self._open()
+        )
+
+    def view(self, question_id: str) -> QuestionView | None:
+        """Returns a question with its outcome; ``None`` for one that is unknown, or long forgotten."""
+        question = self.state.questions.get(question_id)
+        event = self._event(question.seq) if question else None
+        if question is None or event is None:
+            return None
+        return QuestionView(
+            session_id=self._id,
+            turn_id=question.turn_id,
+            agent=question.agent,
+            seq=question.seq,
+            asked=event.data,
+            asked_at=event.time,
+            outcome=self._outcome(question),
+        )
+
+    def _outcome(self, question: Question) -> QuestionOutcome | None:
+        event = self._event(question.settled_seq) if question.outcome else None
+        if question.outcome is None or event is None:
+            return None
+        reason = event.data.get("reason")
+        return QuestionOutcome(
+            question_id=question.question_id,
+            outcome=question.outcome,
+            seq=event.seq,
+            value=event.data.get("value"),
+            actor=event.actor,
+            reason=reason if isinstance(reason, str) else None,
+        )
+
+    def _open(self) -> list[Question]:
+        return [question for question in self.state.questions.values() if question.outcome is None]
+
+    def _asked(self, question: Question) -> QuestionAsked:
+        event = self._event(question.seq)
+        assert event is not None, "what is asked stays in the log"
+        return QuestionAsked.model_validate(
+            {name: value for name, value in event.data.items() if name not in _OF_THE_EVENT}
+        )
+
+    def _event(self, seq: int) -> Event | None:
+        return next((event for event in self._log.after(seq - 1) if event.seq == seq), None)
+
+    def _settle(self, question: Question, outcome: Outcome, actor: Actor, data: JsonObject) -> int:
+        assert question.outcome is None, "a question is settled once"
+        event = self._log.append(
+            f"input.{outcome}",
+            actor,
+            self._now(),
+            turn_id=question.turn_id,
+            data={"question_id": question.question_id, **data},
+        )
+        question.outcome, question.settled_seq = outcome, event.seq
+        if question.reply_to is not None:
+            told = self._outcome(question)
+            assert told is not None, "it was settled just now"
+            self.state.replies.append(Reply(workflow_id=question.reply_to, outcome=told))
+        if question.turn_id is not None:
+            self.settled(question.turn_id)
+        return event.seq
+
+
+def _approves(value: JsonValue) -> bool:
+    return isinstance(value, dict) and value.get("decision") == "approve"

@@ -78,7 +78,7 @@ class Stage:
             parent_turn_id=parent_turn_id, message_id=asking,
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
-        purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())
+        purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings(), lambda _: False)
         self.turn = Turn(
             given, session, self.writer, conversation, purse, waits(), steps(attempt=attempt), Told()
         )

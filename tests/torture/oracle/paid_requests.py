@@ -166,6 +166,22 @@ def allowances_are_charged_once(evidence: Evidence, judged: Judged) -> None:
         judged.holds(taken <= view["spent"] + view["held"], what, staked=staked)
 
 
+@promise("A turn that is tried again goes on with its allowances, as long as they last.",
+         "docs/paid-requests.md#many-small-payments")  # fmt: skip
+def allowances_stay_open_for_their_turn(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for line in evidence.noted("fetched", "fetch_refused"):
+        allowance = (line["id"] or "").partition(":")[0]
+        if allowance not in books.allowances:
+            continue
+        closed = line["op"] == "fetch_refused" and line["rule"] == "AllowanceClosed"
+        why = books.actions(allowance, "mandate.revoked", "allowance.ended", "allowance.refused")
+        fine = not closed or bool(why) or books.allowances[allowance]["refusal"] is not None
+        judged.holds(
+            fine, f"{line}, and {allowance} was neither revoked nor over", staked=line["attempt"] > 1
+        )
+
+
 @promise("A program that pays goes on where it was killed: the same id is paid once, with one answer.",
          "docs/paid-requests.md#buying")  # fmt: skip
 def programs_pay_once(evidence: Evidence, judged: Judged) -> None:

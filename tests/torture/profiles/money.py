@@ -21,6 +21,15 @@ METHODS: Final = (
     (["pm_card_authenticationRequiredOnSetup"], 1),
 )
 
+GENEROUS: Final[dict[str, Any]] = {
+    "cap": {"amount": 200_000, "currency": "usd"},
+    "approval_threshold": 200_000,
+    "per_payment_cap": None,
+    "payment_methods": ["pm_card_visa"],
+    "constraints": [],
+}
+"""Terms of every second mandate: most of what is asked of it is paid."""
+
 SHOPS: Final = ("shop-1", "shop-2")
 SELLERS: Final = (*SHOPS, "paid-api")
 MARKET: Final = (*SELLERS, "processor")
@@ -110,11 +119,14 @@ def cast(seed: int, seconds: float) -> Iterator[Actor]:
         yield Actor(f"impostor-{number}", "impostor", 8.0 + 30.0 * number, 30.0)
     for number in range(1, max(2, int(seconds // MANDATE_EVERY_SECONDS)) + 1):
         mandate = f"m{seed}-{number}"
-        yield from party(stream(seed, mandate), mandate, (number - 1) * MANDATE_EVERY_SECONDS, seconds)
+        begins, generous = (number - 1) * MANDATE_EVERY_SECONDS, number % 2 == 1
+        yield from party(stream(seed, mandate), mandate, begins, seconds, generous=generous)
 
 
-def party(chance: random.Random, mandate: str, begins: float, seconds: float) -> Iterator[Actor]:
-    """Yields who takes part around one mandate."""
+def party(
+    chance: random.Random, mandate: str, begins: float, seconds: float, *, generous: bool
+) -> Iterator[Actor]:
+    """Yields who takes part around one mandate: a generous one, so that money moves, or any."""
     lasts = min(chance.uniform(SHORTEST_SECONDS, LONGEST_SECONDS), max(seconds - begins, 8.0))
     settings = {"mandate": mandate}
     grant = {
@@ -125,6 +137,9 @@ def party(chance: random.Random, mandate: str, begins: float, seconds: float) ->
         "revokes": chance.random() < 0.15,
         "revoke_after_seconds": chance.uniform(8, 30),
     }
+    if generous:
+        grant |= {"sellers": list(SELLERS), "valid_seconds": 3_600, "revokes": False}
+        grant["terms"] = {**grant["terms"], **GENEROUS}
     yield Actor(f"{mandate}.principal", "principal", begins, lasts, settings=grant)
     for number in range(1, chance.choice([1, 2, 3]) + 1):
         yield Actor(f"{mandate}.buyer-{number}", "buyer", begins + 0.5, lasts - 1, settings=settings)
@@ -151,7 +166,7 @@ def terms(chance: random.Random) -> dict[str, Any]:
     return {
         "owner": owner,
         "cap": {"amount": cap, "currency": chance.choice(["usd"] * 24 + ["eur"])},
-        "approval_threshold": chance.choice([0, 2_000, cap, cap]),
+        "approval_threshold": chance.choice([0, 0, 2_000, cap]),
         "per_payment_cap": chance.choice([None, None, None, 4_000]),
         "payment_methods": methods,
         "approvers": chance.choice([[], [], ["alice"], ["bob"], ["alice", "bob"]]),

@@ -27,6 +27,7 @@ def turn_workflow_id(session_id: str, turn_id: str) -> str:
 RETRY_TURN = "RetryTurn"
 WORKER_SHUTDOWN = "WorkerShutdown"
 AGENT_FAILED = "AgentFailed"
+TURN_DIVERGED = "TurnDiverged"
 PAYLOADS_UNAVAILABLE = "PayloadsUnavailableError"
 """The name of ``storage.PayloadsUnavailableError``, which the SDK makes the type of the failure."""
 PAYLOADS_UNAVAILABLE_WORDS = "A payload can't be"

@@ -8,6 +8,7 @@ from api.live.channels import check_item
 from waystation.agent import Agent, Turn
 from waystation.agent.connection import IngestConnection
 from waystation.agent.money import Purse, Spender
+from waystation.agent.waits import Waits
 from waystation.agent.writer import Writer, actor_of
 from waystation.client import Client
 from waystation.client.transcript import Message, Transcript
@@ -77,7 +78,7 @@ class Stage:
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())
-        self.turn = Turn(given, session, self.writer, conversation, purse)
+        self.turn = Turn(given, session, self.writer, conversation, purse, Waits(None, lambda _: None))
 
     async def run(self, agent: Agent) -> Any:
         result = await agent(self.turn)

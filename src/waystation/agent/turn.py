@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -257,20 +257,33 @@ class Turn:
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
         """
+        if approval:
+            terms = approval if isinstance(approval, ApprovalTerms) else ApprovalTerms()
+            arguments = (await self._approve(name, arguments, terms)).arguments
+        async with self.show_tool(name, arguments, kind=kind) as call:
+            with self.inside(call):
+                yield call
+
+    @asynccontextmanager
+    async def show_tool(
+        self, name: str, arguments: JsonValue = None, *, kind: str | None = None
+    ) -> AsyncIterator[ToolCall]:
+        """As ``tool``, for a call whose code runs in tasks of a framework's: they say so by ``inside``.
+
+        >>> async with turn.show_tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
+        ...     call.result = await framework.run(search, around=turn.inside(call))
+        """
         await self.end_message()
         if self._open_calls >= MAX_OPEN_TOOLS:
             # The session would say the same, but only after its author has gone on for a while.
             raise WriteRefused(409, RefusalCode.TOO_MANY_TOOLS, REASONS[RefusalCode.TOO_MANY_TOOLS])
-        if approval:
-            terms = approval if isinstance(approval, ApprovalTerms) else ApprovalTerms()
-            arguments = (await self._approve(name, arguments, terms)).arguments
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name, arguments=arguments)
         shown = {"call_id": call.id, "name": name}
         more = {"kind": kind} if kind else {}
         await self._writer.write(EventType.TOOL_CALLED, {**shown, "arguments": arguments, **more})
         self._open_calls += 1
-        self._waits.enter_call(call.id)
+        self._waits.begin_call(call.id)
         try:
             yield call
             await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result}, closes=True)
@@ -281,8 +294,16 @@ class Turn:
             raise
         finally:
             self._open_calls -= 1
-            self._waits.leave_call(call.id)
+            self._waits.end_call(call.id)
         self._writer.raise_refused()
+
+    def inside(self, call: ToolCall) -> AbstractContextManager[None]:
+        """Says that the block's code is that of a call: while it waits for people, the turn may be parked.
+
+        >>> with turn.inside(call):  # doctest: +SKIP
+        ...     await run(call.name)
+        """
+        return self._waits.within_call(call.id)
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.

@@ -69,7 +69,7 @@ class Waits:
         self._changed()
 
     def begin_call(self, call_id: str) -> None:
-        """Marks a tool call: the turn may be parked while the code within it waits, and not while it works."""
+        """Marks a tool call: the turn may be parked while its code waits, and not while it works."""
         self._calls.add(call_id)
         self._changed()
 

@@ -5,8 +5,8 @@ Wrap your own agent, with tools and instructions, with ``llm_agent``:
     agent = llm_agent("shopper", pydantic_ai.Agent("anthropic:claude-sonnet-4-5", tools=[...]))
 
 Everything a session offers works: text and reasoning are streamed, tool calls are shown, what people say in
-the meantime reaches the model with its next request, a stop ends the request immediately, and tools that need an
-approval or somebody's answer ask for it.
+the meantime reaches the model with its next request, a stop ends the request immediately, and tools ask for
+approvals and answers.
 """
 
 try:

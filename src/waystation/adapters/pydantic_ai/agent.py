@@ -57,8 +57,8 @@ def llm_agent(
 
     ``deps`` makes a turn's dependencies; by default they are the ``Turn`` itself, so that a
     tool can ``ctx.deps.spawn(…)`` or ``ctx.deps.emit(…)``. ``prompt`` makes the prompt from a turn (to add
-    images named in ``turn.data``, for example); by default it is the turn's text. ``approval`` says how people
-    are asked to approve tools, unless a tool's ``metadata`` says so itself.
+    images named in ``turn.data``, for example); by default it is the turn's text. ``approval`` says how
+    people are asked to approve tools, unless a tool's ``metadata`` says so itself.
 
     A turn's result is ``{"model", "usage": {"requests", "input_tokens", "output_tokens",
     "tool_calls"}}``, with ``output`` added if it isn't already on screens: a structured output, or a

@@ -1,14 +1,15 @@
 """What a model's tools need of people: approvals, and answers in the place of results.
 
-A tool with ``requires_approval``, or one that raises ``ApprovalRequired``, is approved by a person. A call that
-is deferred (``CallDeferred``, or a tool without code) is a question, and its answer is the call's result.
+A tool with ``requires_approval``, or one that raises ``ApprovalRequired``, is approved by a person. A call
+that is deferred (``CallDeferred``, or a tool without code) is a question, and its answer is the result.
 """
 
 import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated, Any, Final
@@ -90,11 +91,15 @@ class People:
             except ToolFailed as failed:
                 results.calls[call.tool_call_id] = failed
 
-        async with asyncio.TaskGroup() as asked:
-            for call in requests.approvals:
-                asked.create_task(self._within(call, approve))
-            for call in requests.calls:
-                asked.create_task(self._within(call, ask))
+        with ExitStack() as around:
+            # Each call ends with the last of them, so all of them wait as long as one does.
+            for call in [*requests.approvals, *requests.calls]:
+                around.enter_context(self._screen.inside(call.tool_call_id))
+            async with asyncio.TaskGroup() as asked:
+                for call in requests.approvals:
+                    asked.create_task(approve(call))
+                for call in requests.calls:
+                    asked.create_task(ask(call))
         return results
 
     async def answer(
@@ -117,7 +122,7 @@ class People:
                 choices=terms.choices,
                 audience=terms.audience,
                 expires_in=terms.expires_in,
-                key=key_of(call.tool_name, call.tool_call_id, run_step),
+                key=f"{key_of(call.tool_name, call.tool_call_id, run_step)}-result",
             )
         except QuestionExpired as expired:
             raise ToolFailed(str(expired)) from expired
@@ -147,13 +152,6 @@ class People:
         except (ApprovalRejected, QuestionExpired) as error:
             return ToolDenied(str(error))
 
-    async def _within(
-        self, call: ai.ToolCallPart, settle: Callable[[ai.ToolCallPart], Awaitable[None]]
-    ) -> None:
-        """What a shown call waits for, it waits for: the turn may be parked meanwhile."""
-        with self._screen.inside(call.tool_call_id):
-            await settle(call)
-
 
 def key_of(tool: str, tool_call_id: str, run_step: int) -> str:
     """Returns a key for what happens in a call: the same in every attempt of the turn.
@@ -161,7 +159,7 @@ def key_of(tool: str, tool_call_id: str, run_step: int) -> str:
     Providers number calls as they like, some from the beginning in each response: hence ``run_step``.
 
     >>> key_of("delete_file", "call_1", 2)
-    'delete_file-2-d4d4d0a5e6a2'
+    'delete_file-2-74196fe72e4c'
     """
     digest = hashlib.sha256(tool_call_id.encode()).hexdigest()[:12]
     return f"{_NOT_IN_A_KEY.sub('_', tool)[:40]}-{run_step}-{digest}"

@@ -107,7 +107,7 @@ class Stage:
             parent_turn_id=parent_turn_id, message_id=asking,
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
-        purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())
+        purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings(), lambda _: False)
         self.waits = Waits(None, lambda _: None)
         self.turn = Turn(given, session, self.writer, conversation, purse, self.waits)
 

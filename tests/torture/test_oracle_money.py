@@ -59,7 +59,7 @@ MONEY: Json = {
     "allowances": {
         "a": {
             "open": False, "spent": 100, "held": 0, "budget": {"amount": 300, "currency": "usd"},
-            "holder": None,
+            "holder": None, "refusal": None,
         },
     },
     "mandates": {
@@ -106,6 +106,7 @@ OUTCOME: Json = {
     "status": "delivered", "money_moved": "yes", "price": {"amount": 50, "currency": "usd"},
     "rail": "mpp-stripe", "answered": 200, "subject": "reports/x", "run": 1, "rule": None,
 }  # fmt: skip
+FETCHED = line("fetched", id="a:pay-0", attempt=2, answered=200, subject="reports/x", got="reports/x")
 SDK_PAID = line("sdk_paid", id="sdk", answered=200, subject="reports/x", got="reports/x", moved="yes", run=1)
 REFUNDED = line("refunded", shop="shop-1", checkout="cs", seen=True)
 FORGED = line("order_event", manner="unsigned", known_as_wrong=True, status=401, proxied=False)
@@ -124,7 +125,7 @@ HELD = line(
 LINES = (
     started("buy", "b"), started("pay", "p"), started("grant", "m"), decided("b", "sha256:1"),
     decided("p", "sha256:2", "payments", total=50), PAID, HELD,
-    started("buy_other", "b", 409), SDK_PAID, SDK_PAID, REFUNDED, FORGED,
+    started("buy_other", "b", 409), SDK_PAID, SDK_PAID, FETCHED, REFUNDED, FORGED,
 )  # fmt: skip
 
 
@@ -199,6 +200,10 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
             "entries": [*LEDGER["entries"], *[entry("charge", "a:1", 50)] * 2],
             "tokens": [*LEDGER["tokens"], token("a:1", 100)],
         }
+    ),
+    "allowances_stay_open_for_their_turn": lambda: evidence(
+        line("fetch_refused", id="a:pay-1", attempt=2, rule="AllowanceClosed"),
+        allowances__a__refusal=None,
     ),
     "programs_pay_once": lambda: evidence({**SDK_PAID, "run": 2}),
     "order_events_are_signed": lambda: evidence({**FORGED, "status": 200}),

@@ -95,7 +95,7 @@ class _Attempt:
         self._session = client.attach(given.session_id)
         self._task: asyncio.Task[JsonValue | None] | None = None
         self._turn: Turn | None = None
-        self._stopped = False
+        self._stopped = self._fenced = False
         self._parked: TurnResult | None = None
         """Set once the turn does nothing but wait for people, and its attempt ends for now."""
         self._parking: asyncio.Task[None] | None = None
@@ -168,6 +168,7 @@ class _Attempt:
             self._session,
             settle,
             self._settings,
+            self._comes_back,
         )
         self._turn = turn = Turn(given, self._session, self._writer, history, purse, self._waits)
         for frame in self._early:
@@ -184,6 +185,16 @@ class _Attempt:
         await turn.end_message()
         await self._writer.flush()
         return result
+
+    def _comes_back(self, error: BaseException) -> bool:
+        details = activity.cancellation_details()
+        return another_attempt_follows(
+            error,
+            fenced=self._fenced,
+            stopped=self._stopped,
+            parked=self._parked is not None,
+            gives_back=details is not None and details.worker_shutdown,
+        )
 
     def _begin_to_park(self, waiting_for: tuple[str, ...]) -> None:
         self._parking = asyncio.create_task(self._park(waiting_for))
@@ -238,6 +249,7 @@ class _Attempt:
         match frame:
             case StopFrame() | FencedFrame():
                 self._stopped = True
+                self._fenced = isinstance(frame, FencedFrame)
                 if self._task:
                     self._task.cancel()
             case ProblemFrame():
@@ -248,6 +260,26 @@ class _Attempt:
                 self._early.append(frame)
             case _:
                 self._turn.hear(frame)
+
+
+def another_attempt_follows(
+    error: BaseException, *, fenced: bool, stopped: bool, parked: bool, gives_back: bool
+) -> bool:
+    """Returns whether another attempt goes on with what an error of this one has interrupted.
+
+    >>> of_no_attempt = {"fenced": False, "stopped": False, "parked": False, "gives_back": False}
+    >>> another_attempt_follows(RetryTurn("busy"), **of_no_attempt)
+    True
+    >>> another_attempt_follows(ValueError("a bug"), **of_no_attempt)
+    False
+    """
+    if fenced:
+        return True  # it has begun already
+    if stopped:
+        return False
+    if isinstance(error, Exception) and _wish_to_retry(error) is not None:
+        return True
+    return parked or (gives_back and isinstance(error, asyncio.CancelledError))
 
 
 def _wish_to_retry(error: Exception) -> RetryTurn | None:

@@ -61,7 +61,11 @@ def transfers_are_accounted_for(evidence: Evidence, judged: Judged) -> None:
         for view in books.payments.values()
         if view["offer"] and view["offer"]["rail"] in EVM and view["money_moved"] != "no"
     ]
-    by_chain += [view["spent"] for view in books.allowances.values() if "erc20" in view["budget"]["currency"]]
+    by_chain += [
+        view["spent"] + view["held"]
+        for view in books.allowances.values()
+        if "erc20" in view["budget"]["currency"]
+    ]
     moved = [one["amount"] for one in books.transfers]
     struck = sum(books.at_stake(id_) for id_, view in books.payments.items() if not _by_card(view))
     judged.holds(sum(moved) <= sum(by_chain), f"transfers of {moved}, payments of {by_chain}")
@@ -164,6 +168,22 @@ def allowances_are_charged_once(evidence: Evidence, judged: Judged) -> None:
         judged.holds(taken <= view["budget"]["amount"], what, staked=staked)
         # A holder that has not come back yet may have paid what it was leased.
         judged.holds(taken <= view["spent"] + view["held"], what, staked=staked)
+
+
+@promise("A turn that is tried again goes on with its allowances, as long as they last.",
+         "docs/paid-requests.md#many-small-payments")  # fmt: skip
+def allowances_stay_open_for_their_turn(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for line in evidence.noted("fetched", "fetch_refused"):
+        allowance = (line["id"] or "").partition(":")[0]
+        if allowance not in books.allowances:
+            continue
+        closed = line["op"] == "fetch_refused" and line["rule"] == "AllowanceClosed"
+        why = books.actions(allowance, "mandate.revoked", "allowance.ended", "allowance.refused")
+        fine = not closed or bool(why) or books.allowances[allowance]["refusal"] is not None
+        judged.holds(
+            fine, f"{line}, and {allowance} was neither revoked nor over", staked=line["attempt"] > 1
+        )
 
 
 @promise("A program that pays goes on where it was killed: the same id is paid once, with one answer.",

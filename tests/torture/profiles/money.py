@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from tests.torture.plan import Actor, Fault, Plan, stream
 from tests.torture.profiles import sessions
+from tests.torture.wishes import USDC
 
 MANDATE_EVERY_SECONDS: Final = 10.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 20.0, 40.0
 DEAR_FAULT_EVERY_SECONDS: Final = 5.0
 CHEAP_FAULT_EVERY_SECONDS: Final = 0.4
 FIRST_FAULT_SECONDS: Final = 4.0
-OTHERS: Final = (("payer", 0.8), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
+OTHERS: Final = (("payer", 0.9), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
 """Kinds of actors that take part around a mandate, and how often."""
 METHODS: Final = (
     (["pm_card_visa"], 8),
@@ -20,6 +21,14 @@ METHODS: Final = (
     (["pm_card_authenticationRequired"], 1),
     (["pm_card_authenticationRequiredOnSetup"], 1),
 )
+
+GENEROUS_CAPS: Final = {"usd": 200_000, USDC: 100_000_000}
+GENEROUS: Final[dict[str, Any]] = {
+    "per_payment_cap": None,
+    "payment_methods": ["pm_card_visa"],
+    "constraints": [],
+}
+"""Terms of every second mandate: most of what is asked of it is paid."""
 
 SHOPS: Final = ("shop-1", "shop-2")
 SELLERS: Final = (*SHOPS, "paid-api")
@@ -110,27 +119,37 @@ def cast(seed: int, seconds: float) -> Iterator[Actor]:
         yield Actor(f"impostor-{number}", "impostor", 8.0 + 30.0 * number, 30.0)
     for number in range(1, max(2, int(seconds // MANDATE_EVERY_SECONDS)) + 1):
         mandate = f"m{seed}-{number}"
-        yield from party(stream(seed, mandate), mandate, (number - 1) * MANDATE_EVERY_SECONDS, seconds)
+        begins, generous = (number - 1) * MANDATE_EVERY_SECONDS, number % 2 == 1
+        yield from party(stream(seed, mandate), mandate, begins, seconds, generous=generous)
 
 
-def party(chance: random.Random, mandate: str, begins: float, seconds: float) -> Iterator[Actor]:
-    """Yields who takes part around one mandate."""
+def party(
+    chance: random.Random, mandate: str, begins: float, seconds: float, *, generous: bool
+) -> Iterator[Actor]:
+    """Yields who takes part around one mandate: a generous one, so that money moves, or any."""
     lasts = min(chance.uniform(SHORTEST_SECONDS, LONGEST_SECONDS), max(seconds - begins, 8.0))
-    settings = {"mandate": mandate}
+    in_tokens = generous and chance.random() < 0.5
+    settings = {"mandate": mandate, "currency": USDC if in_tokens else "usd"}
     grant = {
         **settings,
+        "generous": generous,
         "terms": terms(chance),
         "sellers": list(SELLERS) if chance.random() < 0.9 else ["shop-1"],
         "valid_seconds": chance.choice([3_600] * 11 + [15]),
         "revokes": chance.random() < 0.15,
         "revoke_after_seconds": chance.uniform(8, 30),
     }
+    if generous:
+        grant |= {"sellers": list(SELLERS), "valid_seconds": 3_600, "revokes": False}
+        cap = {"amount": GENEROUS_CAPS[settings["currency"]], "currency": settings["currency"]}
+        grant["terms"] = {**grant["terms"], **GENEROUS, "cap": cap, "approval_threshold": cap["amount"]}
     yield Actor(f"{mandate}.principal", "principal", begins, lasts, settings=grant)
-    for number in range(1, chance.choice([1, 2, 3]) + 1):
+    for number in range(1, 1 if in_tokens else chance.choice([1, 2, 3]) + 1):
         yield Actor(f"{mandate}.buyer-{number}", "buyer", begins + 0.5, lasts - 1, settings=settings)
     for kind, probability in OTHERS:
         takes_part, late = chance.random() < probability, chance.uniform(0.5, lasts / 3)
-        if takes_part:
+        buys = kind in ("meddler", "errands")
+        if takes_part and not (in_tokens and buys):
             yield Actor(f"{mandate}.{kind}", kind, begins + late, lasts - late - 1, settings=settings)
 
 
@@ -151,7 +170,7 @@ def terms(chance: random.Random) -> dict[str, Any]:
     return {
         "owner": owner,
         "cap": {"amount": cap, "currency": chance.choice(["usd"] * 24 + ["eur"])},
-        "approval_threshold": chance.choice([0, 2_000, cap, cap]),
+        "approval_threshold": chance.choice([0, 0, 2_000, cap]),
         "per_payment_cap": chance.choice([None, None, None, 4_000]),
         "payment_methods": methods,
         "approvers": chance.choice([[], [], ["alice"], ["bob"], ["alice", "bob"]]),

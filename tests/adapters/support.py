@@ -8,11 +8,12 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from api.live.channels import check_item
+from tests.agent.memory import RecordsInMemory, steps, waits
 from tests.support import eventually
 from waystation.agent import Agent, Turn
 from waystation.agent.connection import IngestConnection
 from waystation.agent.money import Purse, Spender
-from waystation.agent.waits import Waits
+from waystation.agent.told import Told
 from waystation.agent.writer import Writer, actor_of
 from waystation.client import Client
 from waystation.client.transcript import Message, Transcript
@@ -97,6 +98,7 @@ class Stage:
         *,
         attempt: int = 1,
         parent_turn_id: str | None = None,
+        records: RecordsInMemory | None = None,
     ) -> None:
         self.log = SessionLog()
         self.log.open_fence("t1", attempt)
@@ -108,8 +110,9 @@ class Stage:
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings(), lambda _: False)
-        self.waits = Waits(None, lambda _: None)
-        self.turn = Turn(given, session, self.writer, conversation, purse, self.waits)
+        self.waits = waits()
+        kept = steps(records, attempt=attempt, remembered=dict(records.recorded) if records else None)
+        self.turn = Turn(given, session, self.writer, conversation, purse, self.waits, kept, Told())
 
     async def run(self, agent: Agent) -> Any:
         result = await agent(self.turn)

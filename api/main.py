@@ -27,6 +27,7 @@ from api.live.control import Control
 from api.live.feeds import Feeds
 from api.routes import (
     allowances,
+    approvals,
     codec,
     console,
     ingest,
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         purchases,
         paid_requests,
         allowances,
+        approvals,
         codec,
         operations,
     ):

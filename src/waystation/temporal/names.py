@@ -23,6 +23,12 @@ def turn_workflow_id(session_id: str, turn_id: str) -> str:
     return f"{session_id}/{turn_id}"
 
 
+# What a workflow's memo says of people: lists are filtered by it.
+WAITS_FOR = "waits_for"
+WAITS_FOR_APPROVAL = "approval"
+WAITS_FOR_ANSWER = "answer"
+
+
 # Types of application errors, raised in one process and matched in another.
 RETRY_TURN = "RetryTurn"
 WORKER_SHUTDOWN = "WorkerShutdown"

@@ -225,7 +225,8 @@ TestQuestions.settings = settings(max_examples=60, stateful_step_count=40)
 KEYWORDS = st.sampled_from(
     ["type", "properties", "items", "anyOf", "allOf", "not", "enum", "const", "pattern", "minimum",
      "required", "maxLength", "uniqueItems", "$ref", "$defs", "format", "additionalProperties",
-     "patternProperties", "contains", "if", "then", "else", "dependentSchemas", "$id", "$dynamicRef", "multipleOf", "a"]
+     "patternProperties", "contains", "if", "then", "else", "dependentSchemas", "$id",
+     "$dynamicRef", "multipleOf", "a"]
 )  # fmt: skip
 LEAVES = st.sampled_from(
     [None, True, False, 0, -1, 1.5, 10**400, 1e308, "", "string", "integer", "object", "array", "#",

@@ -20,6 +20,7 @@ from waystation.models.mandates import (
     ReserveRequest,
     RevokeRequest,
 )
+from waystation.models.owners import SessionNews, SessionWrite
 from waystation.models.payments import (
     AllowanceAnswer,
     AllowanceLease,
@@ -55,6 +56,7 @@ from waystation.models.sessions import (
     ReplayPage,
     SendMessage,
     Sent,
+    SessionOpening,
     Snapshot,
     Spawn,
     Spawned,
@@ -68,11 +70,13 @@ from waystation.models.sessions import (
     TurnResume,
     TurnWaiting,
 )
+from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
 # Sessions and their turns
 
+SESSION: Final = WorkflowName("AgentSession", SessionOpening, NoneType)
 SESSION_PUBLISH: Final = SignalName("publish", Publish)
 SESSION_NOTE: Final = SignalName("note", Note)
 SESSION_TURN_ATTEMPT: Final = SignalName("turn_attempt", TurnAttempt)
@@ -83,6 +87,8 @@ SESSION_ANSWER_QUESTION: Final = UpdateName("answer_question", AnswerQuestion, A
 SESSION_STOP: Final = SignalName("stop", Stop)
 SESSION_STEER: Final = SignalName("steer", Steer)
 SESSION_CLOSE: Final = SignalName("close", Close)
+SESSION_TELL_AGAIN: Final = SignalName("tell_again", NoneType)
+"""From a session's owner that has begun again and knows nothing of the running turn."""
 SESSION_SEND: Final = UpdateName("send", SendMessage, Sent)
 SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
 SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
@@ -99,6 +105,9 @@ SESSION_QUESTION: Final[QueryName[str, QuestionView | None]] = QueryName("questi
 
 TURN_CHECK: Final = SignalName("check", NoneType)
 """Tells the turn nothing; it can't be sent to one whose workflow is gone."""
+TURN_RECORD_STEP: Final = UpdateName("record_step", RecordStep, StepRecorded)
+TURN_STEPS: Final = QueryName("steps", int, StepsPage)
+"""Its argument is how many of the first steps to leave out."""
 
 TURN_RESUME: Final = SignalName("resume", TurnResume)
 
@@ -110,6 +119,12 @@ RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 
 ANNOUNCE: Final = ActivityName("announce", str, NoneType)
 """Its argument is the id of the session that has news."""
+
+WRITE_TO_SESSION: Final = ActivityName("write_to_session", SessionWrite, NoneType)
+"""What a workflow writes into a session: done once it is recorded, failed as ``WriteRefused`` if it isn't."""
+
+OWNER_NEWS: Final = SignalName("waystation_session", SessionNews)
+"""What a session tells its owner, a workflow of somebody else's; ``waystation.workflow`` takes it there."""
 
 # Mandates
 

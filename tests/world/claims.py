@@ -1,0 +1,12 @@
+"""The example of somebody's own Temporal code, as a process of its own."""
+
+from pathlib import Path
+
+from tests.world.process import Process, python
+
+
+class ClaimsProcess(Process):
+    """``python claims.py``: a worker with their workflow and its activities."""
+
+    def __init__(self, folder: Path, *claims: str, env: dict[str, str]) -> None:
+        super().__init__(*python("examples.claims", *claims), log=folder / "claims.log", env=env)

@@ -28,10 +28,11 @@ from waystation.agent.message_writer import MessageWriter
 from waystation.agent.writer import Control, Writer, actor_of, refusal_of
 from waystation.client import Client, Session
 from waystation.client.transcript import Message
-from waystation.errors import ConflictError, NotAllowed, NotFound, StartError, WaystationError
+from waystation.errors import ApiError, ConflictError, NotAllowed, NotFound, StartError, WaystationError
 from waystation.models.events import DATA_PREFIX, MAX_MESSAGE_CHARACTERS, EventType
 from waystation.models.ingest import FencedFrame, OpenFrame, ProblemFrame, StopFrame
 from waystation.models.owners import WriterRef
+from waystation.models.refusals import RefusalCode
 from waystation.settings import Settings, read_settings
 from waystation.surrogates import mend
 from waystation.temporal.names import TURN_STOPPED, WRITE_REFUSED
@@ -92,7 +93,7 @@ class Writers:
             raise
         except _FINAL as error:
             writing.raise_reason()
-            raise ApplicationError(str(error), error.code, type=WRITE_REFUSED, non_retryable=True) from error
+            raise _refusal(error) from None
         except Exception:
             await writer.give_up()
             raise
@@ -184,9 +185,10 @@ class _Writing:
     """The writer of one attempt, and what ends it."""
 
     def __init__(self, ingest: IngestConnection, ref: WriterRef) -> None:
-        self._task = asyncio.current_task()
+        self._task, self._ref = asyncio.current_task(), ref
         self._stopped = False
-        self._problem: ProblemFrame | None = None
+        self._refused: WaystationError | None = None
+        """Why nothing more is taken."""
         opening = OpenFrame(
             session_id=ref.session_id,
             writer=f"{_base(ref)}.{activity.info().attempt}",
@@ -198,10 +200,14 @@ class _Writing:
 
     def _control(self, frame: Control) -> None:
         match frame:
-            case StopFrame() | FencedFrame():
+            case StopFrame():
                 self._stopped = True
+            case FencedFrame() if self._ref.turn_id:
+                self._stopped = True
+            case FencedFrame():
+                self._refused = ConflictError(409, frame.code, "The session takes nothing more.")
             case ProblemFrame():
-                self._problem = frame
+                self._refused = refusal_of(frame)
             case _:
                 return
         if self._task:
@@ -211,11 +217,8 @@ class _Writing:
         """Raises why the block was left, if it wasn't for a cancellation by Temporal."""
         if self._stopped:
             raise ApplicationError("The turn was stopped.", type=TURN_STOPPED, non_retryable=True) from None
-        if self._problem:
-            error = refusal_of(self._problem)
-            raise ApplicationError(
-                str(error), self._problem.code, type=WRITE_REFUSED, non_retryable=True
-            ) from None
+        if self._refused:
+            raise _refusal(self._refused) from None
 
 
 def _base(ref: WriterRef) -> str:
@@ -230,9 +233,14 @@ async def _known(session: Session, ref: WriterRef) -> dict[str, Message]:
     try:
         transcript = await session.load()
     except _FINAL as error:
-        raise ApplicationError(str(error), error.code, type=WRITE_REFUSED, non_retryable=True) from error
+        raise _refusal(error) from None
     base = _base(ref)
     return {message.id: message for message in transcript.messages if message.id.startswith(f"{base}-")}
+
+
+def _refusal(error: WaystationError) -> ApplicationError:
+    code = error.code if isinstance(error, ApiError) else RefusalCode.NOT_RECORDED
+    return ApplicationError(str(error), str(code), type=WRITE_REFUSED, non_retryable=True)
 
 
 async def _beat() -> None:

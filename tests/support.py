@@ -25,6 +25,11 @@ EXAMPLES_FACTOR = int(os.environ.get("WAYSTATION_EXAMPLES", "1"))
 """How many times the usual number of examples is tried where they are made up; 10 is for a night."""
 
 
+def examples(usual: int) -> int:
+    """How many made-up inputs a test tries that needs fewer or more than the profile's."""
+    return usual * EXAMPLES_FACTOR
+
+
 def free_port() -> int:
     return free_ports(1)[0]
 

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.support import examples
 from waystation.models.events import Actor, EventType, Item, Role, Write
 from waystation.models.owners import TurnGiven
 from waystation.models.sessions import (
@@ -38,7 +39,7 @@ NAMESAKES = [Actor(id="olga", role=Role.USER), Actor(id="otto", role=Role.USER)]
 BOT = Actor(id="bot", role=Role.AGENT)
 TERMINAL = {"turn.completed", "turn.failed", "turn.stopped"}
 TURN_IDS = st.sampled_from(["t1", "t2", "t3", "t1.1", "t2.1", "t2.2"])
-BOUNDS = settings(max_examples=40, stateful_step_count=30)
+BOUNDS = settings(max_examples=examples(40), stateful_step_count=30)
 
 
 def now() -> datetime:

@@ -9,7 +9,7 @@ from temporalio.worker import Replayer
 import examples.claims
 from tests.support import eventually
 from tests.workflow.test_sessions import asked, encrypted, events, has, last, texts
-from tests.world.claims import ClaimsProcess
+from tests.world.claims import running_claims
 from tests.world.stack import Stack
 from waystation.client import Client
 
@@ -23,7 +23,7 @@ async def test_a_claim_is_settled(
     claim = uuid.uuid4().hex
     session = client.attach(f"claim-{claim}")
     env = stack.agent_env("claims")
-    with ClaimsProcess(tmp_path, claim, env=env) as process:
+    with running_claims(tmp_path, claim, env=env) as process:
 
         def strike(moment: str) -> None:
             if moment in killed:

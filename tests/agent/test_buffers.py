@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from waystation.agent.connection import IngestConnection, known_frames
 from waystation.agent.message_writer import MessageWriter
-from waystation.agent.retelling import Retelling
-from waystation.agent.told import Told
 from waystation.agent.writer import MAX_UNACKNOWLEDGED_BYTES, Writer
 from waystation.errors import ConflictError, WriteRefused
 from waystation.models.events import Actor
@@ -120,7 +118,7 @@ async def test_what_the_session_refuses_is_raised_once_and_costs_nothing_else(wr
 
 
 async def test_a_refusal_is_raised_by_the_next_write_and_that_item_is_not_written(writer: Writer) -> None:
-    message = MessageWriter(writer, "m", Retelling(Told()))
+    message = MessageWriter(writer, "m")
     await message.write("one ")
     await writer.write("tool.called", {})
     writer.take(refused(writer, 2, 2))
@@ -223,7 +221,7 @@ async def test_after_its_end_a_writer_refuses_and_nobody_waits(writer: Writer) -
 async def test_parallel_writes_that_wait_for_room_keep_every_character_in_order(writer: Writer) -> None:
     """The offset of a text is known when everything before it has its number, and not when it is written."""
     full = await fill(writer)
-    message = MessageWriter(writer, "parallel", Retelling(Told()))
+    message = MessageWriter(writer, "parallel")
     texts = [f"{number:05}" * 1_000 for number in range(50)]
     writing = [asyncio.create_task(message.write(text)) for text in texts]
     await asyncio.sleep(0)
@@ -255,7 +253,7 @@ def test_a_character_whose_halves_come_apart_is_one_character(text: str, data: s
 
     async def write() -> str:
         written: list[str] = []
-        message = MessageWriter(_Noting(written), "m", Retelling(Told()))
+        message = MessageWriter(_Noting(written), "m")
         for piece in pieces:
             await message.write(piece)
         await message.complete()

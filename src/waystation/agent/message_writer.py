@@ -13,7 +13,8 @@ from waystation.surrogates import hold_back_half, mend
 class MessageWriter:
     """A message being written."""
 
-    def __init__(self, writer: Writer, message_id: str, retelling: Retelling) -> None:
+    def __init__(self, writer: Writer, message_id: str, retelling: Retelling | None = None) -> None:
+        """``retelling``: what it may be that an earlier attempt has told; nothing by default."""
         self.id = message_id
         self.length = 0
         self.begun = self.completed = False
@@ -34,7 +35,7 @@ class MessageWriter:
 
     async def start(self, data: dict[str, JsonValue]) -> None:
         """Starts the message; called by the turn."""
-        self._data, self._held = data, self._retelling.message(data)
+        self._data, self._held = data, self._retelling and self._retelling.message(data)
         if self._held is None:
             await self._writer.write(EventType.MESSAGE_STARTED, data, self.id)
             self.begun = True

@@ -35,7 +35,8 @@ class MessageWriter:
 
     async def start(self, data: dict[str, JsonValue]) -> None:
         """Starts the message; called by the turn."""
-        self._data, self._held = data, self._retelling and self._retelling.message(data)
+        self._data = data
+        self._held = None if self._retelling is None else self._retelling.message(data)
         if self._held is None:
             await self._writer.write(EventType.MESSAGE_STARTED, data, self.id)
             self.begun = True

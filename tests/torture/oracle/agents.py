@@ -13,7 +13,7 @@ def flushed_text_is_there(evidence: Evidence, judged: Judged) -> None:
         own = f"{line['turn']}-{line['attempt']}-"
         # What an earlier attempt has completed isn't written again.
         written = tuple(f"{line['turn']}-{attempt}-" for attempt in range(1, line["attempt"] + 1))
-        messages = [event for event in session.log if event.get("message_id", "").startswith(written)]
+        messages = [event for event in session.log if (event.get("message_id") or "").startswith(written)]
         if any(e["type"] == "message.superseded" and e["message_id"].startswith(own) for e in messages):
             continue  # withdrawn with its attempt
         text = "".join(e["data"]["text"] for e in messages if e["type"] == "message.completed")

@@ -47,6 +47,14 @@ def _patience(evidence: Evidence, begin: float, end: float) -> float:
     return BUSY_SECONDS + away
 
 
+def _was_struck(evidence: Evidence, begin: float, end: float) -> bool:
+    """Returns whether anything struck what turns depend on, or had just done so."""
+    return any(
+        line["target"].startswith(MATTER) and began <= end and begin <= over + COMEBACK_SECONDS
+        for began, over, line in evidence.fault_times
+    )
+
+
 @promise(
     "Every attempt of a turn ends within the turn's time, whatever dies.",
     "docs/settings.md#limits-of-new-sessions",
@@ -186,7 +194,7 @@ def failures_have_their_reasons(evidence: Evidence, judged: Judged) -> None:
                     judged.holds((session.name, turn) in terminated, what)
                 case "turn_timeout":
                     ended = evidence.moment(event["time"])
-                    slowed = _patience(evidence, ended - TURN_SECONDS, ended) > BUSY_SECONDS
+                    slowed = _was_struck(evidence, ended - TURN_SECONDS, ended)
                     judged.holds("hang" in _texts_of_turns(session.log).get(turn, "") or slowed, what)
                 case _:
                     known = {

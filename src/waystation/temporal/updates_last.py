@@ -123,7 +123,7 @@ class _Instance(WorkflowInstance):
 def _in_order(act: WorkflowActivation) -> tuple[list[WorkflowActivationJob], ...]:
     """Returns the activation's jobs in three parts, which are run one after the other.
 
-    An update before a signal was taken again with it by a reset, in the order of their coming: it stays there.
+    An update before a signal was taken again with it by a reset, in the order of their coming; it stays so.
     """
     jobs = list(act.jobs)
     signals = [place for place, job in enumerate(jobs) if job.HasField("signal_workflow")]

@@ -158,7 +158,7 @@ def _name(job: WorkflowActivationJob) -> str | None:
     return "local" if job.resolve_activity.is_local else job.WhichOneof("variant")
 
 
-ORDERS = [  # an update before a signal comes with a reset alone, and stays there
+ORDERS = [  # an update before a signal comes with a reset alone
     jobs for jobs in permutations([_SIGNAL, _UPDATE, _LOCAL]) if jobs.index(_SIGNAL) < jobs.index(_UPDATE)
 ]
 
@@ -180,15 +180,6 @@ def test_what_else_comes_at_once_stays_together() -> None:
     instance.activate(WorkflowActivation(jobs=[_BEGIN]))
     instance.activate(WorkflowActivation(jobs=[_NOTHING_SPECIAL, _ACTIVITY, _UPDATE, _UPDATE]))
     assert noting.run[1:] == [["fire_timer", "resolve_activity"], ["do_update", "do_update"]]
-
-
-def test_updates_that_a_reset_takes_again_stay_in_their_order_and_new_ones_come_last() -> None:
-    noting = Noting()
-    instance = UpdatesLast(noting).create_instance(cast(Any, None))
-    instance.activate(WorkflowActivation(jobs=[_BEGIN]))
-    new = WorkflowActivationJob(do_update=DoUpdate(id="new"))
-    instance.activate(WorkflowActivation(jobs=[_UPDATE, _SIGNAL, new, _NOTHING_SPECIAL]))
-    assert noting.run[1:] == [["do_update", "signal_workflow", "fire_timer"], ["do_update"]]
 
 
 # Tasks that have not begun

@@ -93,7 +93,7 @@ class _Instance(WorkflowInstance):
 
     def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         parts = [part for part in _in_order(act) if part]
-        if not self._updates_last or len(parts) < 2:
+        if not self._updates_last or len(parts) < 2 or _is_reset(act):
             return self._inner.activate(act)
         done = self._inner.activate(_with(act, parts[0]))
         for part in parts[1:]:
@@ -121,16 +121,10 @@ class _Instance(WorkflowInstance):
 
 
 def _in_order(act: WorkflowActivation) -> tuple[list[WorkflowActivationJob], ...]:
-    """Returns the activation's jobs in three parts, which are run one after the other.
-
-    An update before a signal was taken again with it by a reset, in the order of their coming; it stays so.
-    """
-    jobs = list(act.jobs)
-    signals = [place for place, job in enumerate(jobs) if job.HasField("signal_workflow")]
-    again = jobs[: max(signals, default=0)]
-    updates = [job for job in jobs[len(again) :] if job.HasField("do_update")]
-    local = [job for job in jobs if job.HasField("resolve_activity") and job.resolve_activity.is_local]
-    others = [job for job in jobs if job not in updates and job not in local]
+    """Returns the activation's jobs in three parts, which are run one after the other."""
+    updates = [job for job in act.jobs if job.HasField("do_update")]
+    local = [job for job in act.jobs if job.HasField("resolve_activity") and job.resolve_activity.is_local]
+    others = [job for job in act.jobs if job not in updates and job not in local]
     return others, updates, local
 
 
@@ -141,6 +135,12 @@ def _with(act: WorkflowActivation, jobs: Sequence[WorkflowActivationJob]) -> Wor
     del part.jobs[:]
     part.jobs.extend(jobs)
     return part
+
+
+def _is_reset(act: WorkflowActivation) -> bool:
+    """Whether a signal comes after an update: only a reset takes both again, in the order of their coming."""
+    kinds = [job.WhichOneof("variant") for job in act.jobs]
+    return "do_update" in kinds and "signal_workflow" in kinds[kinds.index("do_update") :]
 
 
 def _has_ended(done: WorkflowActivationCompletion) -> bool:

@@ -45,6 +45,7 @@ DEAR_FAULTS: Final = (
     # kind, weight, targets, shortest and longest duration in seconds
     ("kill", 24, PROCESSES, 0.0, 2.0),
     ("kill", 14, sessions.WORKERS, 0.0, 1.0),
+    ("kill", 12, (*BUYERS, *PROGRAMS), 0.0, 0.5),
     ("kill", 1, sessions.SERVERS, 0.0, 2.0),
     ("terminate", 10, PROCESSES, 0.0, 1.0),
     ("deploy", 3, ("api", "worker", "buyer"), 0.0, 0.0),

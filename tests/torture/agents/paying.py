@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 from tests.torture.market import AGENT
 from tests.torture.plan import stream
 from tests.torture.record import Recorder
-from tests.torture.wishes import LIMITS, budget, paid_wish
+from tests.torture.wishes import LIMITS, budget, paid_wish, read_answer
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.credentials import open_credentials
 from waystation.buyer.networks import read_networks
@@ -131,10 +131,10 @@ class Payments:
             _check_granted(refused)
             self._note("sdk_refused", id=id_, rule=refused.rule, moved=refused.money_moved)
             return
-        got = paid.response.json() if paid.response.status_code == 200 else None
+        got = read_answer(paid.response.status_code, paid.response.content)
         self._note(
             "sdk_paid", id=id_, payment=paid.payment_id, moved=paid.money_moved, subject=subject,
-            answered=paid.response.status_code, got=got and got["subject"], run=got and got["run"],
+            answered=paid.response.status_code, got=got.get("subject"), run=got.get("run"),
         )  # fmt: skip
 
     def _note(self, operation: str, **what: Any) -> None:

@@ -42,7 +42,7 @@ def budget(chance: random.Random, currency: str) -> dict[str, Any]:
 
 
 def read_answer(status: int, body: bytes) -> dict[str, Any]:
-    """Returns what a paid answer says, if it says it; it may have been garbled on its way, and was paid for."""
+    """Returns what a paid answer says, if it can be read: it may have been garbled on its way."""
     try:
         said = json.loads(body) if status == 200 else None
     except (ValueError, RecursionError):

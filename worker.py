@@ -14,6 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
+from activities.sessions import SessionWrites
 from waystation.ending import end_within
 from waystation.proofs import Verifier
 from waystation.redaction import install_redaction
@@ -59,11 +60,12 @@ def build_worker(
     **options: object,
 ) -> Worker:
     """Returns a worker with all workflows; ``options`` go to Temporal's ``Worker``."""
+    news = Announcements(announce)
     return Worker(
         _reading_on(client),
         task_queue=task_queue,
         workflows=WORKFLOWS,
-        activities=[Announcements(announce).announce, *money],
+        activities=[news.announce, SessionWrites(client, news).write_to_session, *money],
         workflow_runner=workflow_runner,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.dependencies import authenticate
@@ -99,6 +99,9 @@ class _BoundedRequest(Request):
                     read += chunk
                     if len(read) > self._max_bytes:
                         raise self._too_large()
+        except ClientDisconnect:
+            # Nobody reads this; as it is, it would be an error in our log.
+            raise HTTPException(400, "The request didn't arrive whole.") from None
         except TimeoutError:
             late = f"The body didn't arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds; send it again."
             raise HTTPException(SlowRequest.status, late) from None

@@ -26,6 +26,7 @@ from api.live.channels import Channels
 from api.live.control import Control
 from api.live.feeds import Feeds
 from api.routes import (
+    agents,
     allowances,
     codec,
     console,
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BrowserGuard, hosts=settings.allowed_hosts or None, origins=settings.allowed_origins)
     for part in (
         sessions,
+        agents,
         streams,
         ingest,
         tokens,

@@ -5,9 +5,11 @@ import inspect
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from starlette.types import ASGIApp, Message
 
 from waystation.dev.ports import free_ports
 
@@ -23,8 +25,44 @@ EXAMPLES_FACTOR = int(os.environ.get("WAYSTATION_EXAMPLES", "1"))
 """How many times the usual number of examples is tried where they are made up; 10 is for a night."""
 
 
+def examples(usual: int) -> int:
+    """How many made-up inputs a test tries that needs fewer or more than the profile's."""
+    return usual * EXAMPLES_FACTOR
+
+
 def free_port() -> int:
     return free_ports(1)[0]
+
+
+async def goes_away_while_sending(
+    app: ASGIApp, method: str, path: str, headers: Mapping[str, str] | None = None
+) -> list[Message]:
+    """Returns what an app sends to a client that is gone before its request has arrived whole."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
+        "server": ("api.test", 80),
+        "client": ("127.0.0.1", 1),
+    }
+    coming = [{"type": "http.request", "body": b"{", "more_body": True}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return coming.pop(0) if coming else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
 
 
 async def eventually(

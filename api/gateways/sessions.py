@@ -4,8 +4,12 @@ import asyncio
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
@@ -21,7 +25,7 @@ from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.questions import Answered, AnswerQuestion, QuestionView
-from waystation.models.requests import ListedSession
+from waystation.models.requests import AgentView, ListedSession
 from waystation.models.sessions import (
     LogPosition,
     LogReading,
@@ -37,13 +41,15 @@ from waystation.models.sessions import (
 )
 from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
-from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW
+from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW, agent_task_queue
 from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
 T = TypeVar("T")
 Argument = TypeVar("Argument")
 
+POLLS_WITHIN = timedelta(seconds=75)
+"""A process asks for tasks again once a minute at least: a poll without an answer lasts that long."""
 HEDGE_AFTER_SECONDS = 0.25
 FULL_FOR_SECONDS = 1.0
 """How long a session whose queue is full isn't asked again. Each refusal costs it a task, as a message does;
@@ -128,6 +134,25 @@ class Gateway:
             listed = [await _listed(execution) for execution in page.current_page or ()]
             following = urlsafe_b64encode(page.next_page_token).decode() if page.next_page_token else None
             return listed, following
+
+        return await self._calls.guarded("", call, looks=True)
+
+    async def agent(self, name: str) -> AgentView:
+        """Returns how many processes take an agent's turns."""
+        request = DescribeTaskQueueRequest(
+            namespace=self.client.namespace,
+            task_queue=TaskQueue(name=agent_task_queue(name)),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+
+        async def call() -> AgentView:
+            service = self.client.workflow_service
+            described = await service.describe_task_queue(request, timeout=self._calls.timeout)
+            seen = [poller.last_access_time.ToDatetime(UTC) for poller in described.pollers]
+            oldest = datetime.now(UTC) - POLLS_WITHIN
+            return AgentView(
+                name=name, processes=sum(one >= oldest for one in seen), last_seen=max(seen, default=None)
+            )
 
         return await self._calls.guarded("", call, looks=True)
 

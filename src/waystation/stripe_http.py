@@ -12,12 +12,15 @@ from typing import Any, Final
 import httpx
 import stripe
 
+from waystation.foreign_json import ForeignJsonError, read_json
+
 STRIPE_API_VERSION: Final = "2026-09-30.preview"
 """Shared payment tokens exist in preview versions only. Sent with every call that needs them."""
 
 TIMEOUT_SECONDS: Final = 30
 MAX_CONNECTIONS: Final = 100
-
+MAX_ANSWER_BYTES: Final = 10 * 1024 * 1024
+"""Of one answer: a page of a hundred objects takes a small part of it."""
 
 _TOKEN = re.compile(r"\b(spt|sk|rk|whsec)_[A-Za-z0-9_]{6,}")
 
@@ -54,20 +57,46 @@ class HttpxClient(stripe.HTTPClient):
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Any]:
         body = post_data.encode() if isinstance(post_data, str) else post_data
+        sending = self._client.stream(method, url, headers=dict(headers), content=body)
         try:
-            answer = await self._client.request(method, url, headers=dict(headers), content=body)
+            async with sending as answer:
+                content = await _bounded(answer)
         except httpx.HTTPError as error:
             # The kind of failure only: an httpx error can carry the request.
-            raise stripe.APIConnectionError(  # type: ignore[no-untyped-call]
-                f"No answer from the payment processor ({type(error).__name__}).", should_retry=False
-            ) from None
-        return answer.content, answer.status_code, answer.headers
+            raise _unanswered(f"No answer from the payment processor ({type(error).__name__}).") from None
+        _check(content, answer)
+        return content, answer.status_code, answer.headers
 
     async def close_async(self) -> None:
         await self._client.aclose()
 
     def close(self) -> None:
         return None
+
+
+async def _bounded(answer: httpx.Response) -> bytes:
+    content = bytearray()
+    async for chunk in answer.aiter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise _unanswered(f"The payment processor's answer is larger than {MAX_ANSWER_BYTES} bytes.")
+    return bytes(content)
+
+
+def _check(content: bytes, answer: httpx.Response) -> None:
+    """Raises for what Stripe's client can't read, or would raise ``RecursionError`` for."""
+    try:
+        read_json(content)
+    except ForeignJsonError:
+        raise stripe.APIError(
+            f"The payment processor's answer can't be read (HTTP {answer.status_code}).",
+            http_status=answer.status_code,
+            headers=dict(answer.headers),
+        ) from None
+
+
+def _unanswered(message: str) -> stripe.APIConnectionError:
+    return stripe.APIConnectionError(message, should_retry=False)  # type: ignore[no-untyped-call]
 
 
 def open_stripe(

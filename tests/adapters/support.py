@@ -76,7 +76,7 @@ class Stage:
             parent_turn_id=parent_turn_id, message_id=asking,
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
-        purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings())
+        purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings(), lambda _: False)
         self.turn = Turn(given, session, self.writer, conversation, purse)
 
     async def run(self, agent: Agent) -> Any:

@@ -70,7 +70,13 @@ async def answer(turn: Turn) -> JsonValue:
             return call.result
         case "sub-agent":
             child = await turn.spawn("asking-helper", "choice", key="child")
-            return f"the child says {await child.result()}"
+            return f"the child says {await child.result(park=True)}"
+        case "stubborn":
+            while True:
+                try:
+                    return await turn.ask("Anybody?", key="any")
+                except asyncio.CancelledError:
+                    await asyncio.sleep(30)
         case "gives up":
             try:
                 async with asyncio.timeout(0.5):

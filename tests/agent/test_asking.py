@@ -148,6 +148,14 @@ async def test_killed_before_it_is_parked(asking: Asking) -> None:
     assert len([one for one in await events(session) if one.type == "input.requested"]) == 1
 
 
+async def test_code_that_catches_its_cancellation_holds_nobody_up(asking: Asking) -> None:
+    session = await asking.start("stubborn")
+    await asked(session)
+    await parked(session)
+    await session.answer("t1:any", "me")
+    assert await result(session) == "me"
+
+
 async def test_two_questions_at_once_wait_for_both(asking: Asking) -> None:
     session = await asking.start("two")
     await asked(session, 2)

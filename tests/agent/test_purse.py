@@ -34,9 +34,9 @@ class Turns:
         self.bench = bench
         self.spender = Spender(f"s-{uuid.uuid4().hex[:8]}", "t1", AGENT)
 
-    async def attempt(self, run: Callable[[Purse], Awaitable[T]]) -> T:
-        """Runs one attempt, whose process ends with it."""
-        purse = Purse(self.spender, cast(Session, None), nothing_written, Settings())
+    async def attempt(self, run: Callable[[Purse], Awaitable[T]], *, comes_back: bool = False) -> T:
+        """Runs one attempt, whose process ends with it; another may go on with what it has begun."""
+        purse = Purse(self.spender, cast(Session, None), nothing_written, Settings(), lambda _: comes_back)
 
         async def in_activity() -> T:
             try:
@@ -212,6 +212,29 @@ async def test_an_allowance_on_other_terms_in_the_same_place_is_told_so(turns: T
     with pytest.raises(PaymentRefusedError, match=r"turn\.allowance\(…, key='rain'\)") as refused:
         await turns.attempt(partial(open_with, 200))
     assert (refused.value.rule, refused.value.money_moved) == ("id_taken", "no")
+
+
+async def test_an_attempt_that_another_follows_leaves_its_allowances_open(turns: Turns) -> None:
+    mandate = await turns.bench.mandate(usd(1_000))
+    terms = {"budget": usd(100), "max_price": usd(50), "mandate_id": mandate}
+    opened: list[str] = []
+
+    async def pays_for(purse: Purse, *subjects: str, then: Exception | None = None) -> None:
+        async with purse.allowance(API, **terms) as allowance:
+            opened.append(allowance)
+            for subject in subjects:
+                await paid(purse, mandate, f"{API}/v1/reports/{subject}")
+            if then is not None:
+                raise then
+
+    with pytest.raises(ZeroDivisionError):
+        await turns.attempt(lambda purse: pays_for(purse, "a", then=ZeroDivisionError()), comes_back=True)
+    await turns.attempt(lambda purse: pays_for(purse, "a", "b"))
+    assert len(set(opened)) == 1
+    assert await turns.bench.charges() == [50, 50]
+    with pytest.raises(PaymentRefusedError) as refused:  # now it is settled
+        await turns.attempt(lambda purse: pays_for(purse, "c"))
+    assert refused.value.rule == "AllowanceClosed"
 
 
 @pytest.mark.parametrize("moment", ["opening", "opened", "settling"])

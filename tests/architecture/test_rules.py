@@ -90,7 +90,10 @@ def inline_policies(path: Path) -> Iterator[str]:
                 yield f"{node.lineno}: {name}"
 
 
-WORKFLOWS = [path for path in sorted((ROOT / "workflows").rglob("*.py")) if path.name != "policies.py"]
+POLICIES = [ROOT / "workflows" / "policies.py", PACKAGE / "workflow" / "policies.py"]
+WORKFLOWS = [
+    path for policies in POLICIES for path in sorted(policies.parent.rglob("*.py")) if path != policies
+]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
@@ -98,9 +101,10 @@ def test_timeouts_and_retries_are_in_policies_alone(path: Path) -> None:
     assert list(inline_policies(path)) == []
 
 
-def test_every_policy_says_why() -> None:
+@pytest.mark.parametrize("path", POLICIES, ids=name_of)
+def test_every_policy_says_why(path: Path) -> None:
     """A string follows each, or the last of several that stand together."""
-    body = tree(ROOT / "workflows" / "policies.py").body
+    body = tree(path).body
     undocumented: list[str] = []
     for node, following in zip(body, [*body[1:], None], strict=True):
         if not isinstance(node, ast.Assign | ast.AnnAssign):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from api.live.delivery import Frame, Gate, View
+from tests.support import examples
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Event, EventType, Item, LiveDelta, Role, Write
 from workflows.session.event_log import LogState
@@ -281,7 +282,7 @@ def shown(transcript: Transcript) -> list[tuple[str, str, str]]:
 
 TestSessions = Sessions.TestCase
 TestSessions.settings = settings(
-    max_examples=150, stateful_step_count=60, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60), stateful_step_count=60, suppress_health_check=list(HealthCheck)
 )
 
 

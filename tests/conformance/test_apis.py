@@ -27,7 +27,7 @@ from waystation.conformance.scenarios import run_scenarios
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter
 
-AT_THE_SAME_TIME = 5
+AT_THE_SAME_TIME = 16
 
 
 async def test_our_api_passes(stack: Stack) -> None:

@@ -7,6 +7,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.client.test_transcripts import Screen, Sessions, shown
 from tests.console.people import Console
+from tests.support import examples
 
 REPLAY = """
 async (scenarios) => {
@@ -74,7 +75,7 @@ async def test_any_interleaving_gives_what_the_python_client_shows(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Recorded,
         settings=settings(
-            max_examples=80,
+            max_examples=examples(80),
             stateful_step_count=60,
             database=None,
             suppress_health_check=list(HealthCheck),

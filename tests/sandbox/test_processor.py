@@ -337,6 +337,24 @@ async def test_a_lost_answer_is_found_again_by_the_key(
     assert len(charges_of(processor_server, again["id"])) == 1
 
 
+@pytest.mark.parametrize("how", ["unknown_fields", "deep", "huge", "half", "page"])
+async def test_a_garbled_answer_comes_after_the_work(
+    accounts: tuple[Account, Account], processor_server: Processor, how: str
+) -> None:
+    agent, shop = accounts
+    token, key = await agent.issue(), secrets.token_hex(8)
+    processor_server.trouble(match="POST /v1/payment_intents", kind="garble", how=how)
+    try:
+        charged = await shop.charge(token, key=key)
+    except stripe.APIError:
+        assert how in ("deep", "half", "page")
+    else:
+        assert (charged["status"], "surprise" in charged) == ("succeeded", True)
+    again = await shop.charge(token, key=key)
+    assert again["status"] == "succeeded"
+    assert len(charges_of(processor_server, again["id"])) == 1
+
+
 async def test_an_error_before_the_work_charges_nothing(
     accounts: tuple[Account, Account], processor_server: Processor
 ) -> None:

@@ -12,9 +12,11 @@ from temporalio import activity, workflow
 import waystation.temporal.messages as messages
 import waystation.temporal.names as names
 from activities.announcements import Announcements
+from activities.sessions import SessionWrites
 from tests.architecture.support import called, name_of, sources, tree
 from waystation.agent.runner import Runner
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
+from waystation.workflow.inbox import Inbox
 from worker import WORKFLOWS
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
@@ -39,10 +41,14 @@ TAKES: dict[type, tuple[str, ...]] = {
 }
 """Which tokens are for which workflow, by how their names begin."""
 
-FOR_OTHERS = {"ASKER_ANSWERED"}
-"""For workflows that are not ours."""
+TAKEN_BY_OTHERS: dict[str, Callable[..., object]] = {
+    "OWNER_NEWS": Inbox.take,
+    "ASKER_ANSWERED": Inbox.take_answer,
+}
+"""Tokens of messages to other people's workflows, and what takes them there."""
 
 STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {
+    messages.SESSION: AgentSession,
     messages.BUY: Buy,
     messages.ORDER_EVENTS: OrderEvents,
     messages.PAID_REQUEST: PaidRequest,
@@ -51,6 +57,7 @@ STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {
 ACTIVITIES: dict[ActivityName[Any, Any], Callable[..., object]] = {
     messages.RUN_TURN: Runner.run_turn,
     messages.ANNOUNCE: Announcements.announce,
+    messages.WRITE_TO_SESSION: SessionWrites.write_to_session,
 }
 BY_TEXT = {
     "signal",
@@ -131,8 +138,9 @@ def test_a_workflow_has_a_handler_for_every_name_and_a_name_for_every_handler(ta
 
 
 def test_every_message_is_for_a_workflow() -> None:
-    assert set(tokens(SignalName, UpdateName, QueryName)) - FOR_OTHERS == {
-        name for taking in TAKES for name in meant_for(taking)
+    assert set(tokens(SignalName, UpdateName, QueryName)) == {
+        *(name for taking in TAKES for name in meant_for(taking)),
+        *TAKEN_BY_OTHERS,
     }
     assert set(tokens(WorkflowName).values()) == set(STARTED_BY_NAME)
     assert set(tokens(ActivityName).values()) == set(ACTIVITIES)
@@ -155,6 +163,11 @@ def test_a_handler_takes_and_returns_what_its_name_says(taking: type, name: str)
         declared = get_args(messages.__annotations__[name])[0]
         assert get_origin(declared) is type(token)
         assert get_args(declared)[1] == returned
+
+
+@pytest.mark.parametrize(("name", "handler"), TAKEN_BY_OTHERS.items())
+def test_what_others_take_is_what_its_name_says(name: str, handler: Callable[..., object]) -> None:
+    assert taken_by(handler) == getattr(messages, name).argument
 
 
 @pytest.mark.parametrize(("token", "started"), STARTED_BY_NAME.items())

@@ -2,10 +2,31 @@
 
 import asyncio
 import uuid
+from itertools import permutations
+from typing import Any, cast
 
+import pytest
 from temporalio import workflow
+from temporalio.bridge.proto.workflow_activation import (
+    DoUpdate,
+    FireTimer,
+    InitializeWorkflow,
+    ResolveActivity,
+    SignalWorkflow,
+    WorkflowActivation,
+    WorkflowActivationJob,
+)
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.converter import StorageDriverStoreContext
+from temporalio.worker import (
+    Replayer,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkflowInstance,
+    WorkflowRunner,
+)
+from temporalio.workflow import Info
 
 from waystation.temporal.updates_last import UpdatesLast
 
@@ -93,3 +114,69 @@ async def test_a_workflow_that_began_in_the_earlier_order_keeps_it(temporal: Cli
     history = await _history(temporal, PLAIN, ORDERED)
     assert _order(history) == [ACCEPTED, STARTED]
     assert await _failure(history, ORDERED) is None
+
+
+# Local activities
+
+_NOTHING_SPECIAL = WorkflowActivationJob(fire_timer=FireTimer(seq=1))
+_SIGNAL = WorkflowActivationJob(signal_workflow=SignalWorkflow(signal_name="wake"))
+_UPDATE = WorkflowActivationJob(do_update=DoUpdate(id="u"))
+_ACTIVITY = WorkflowActivationJob(resolve_activity=ResolveActivity(seq=2))
+_LOCAL = WorkflowActivationJob(resolve_activity=ResolveActivity(seq=3, is_local=True))
+_BEGIN = WorkflowActivationJob(initialize_workflow=InitializeWorkflow())
+
+
+class Noting(WorkflowRunner, WorkflowInstance):
+    """Notes which jobs are run together."""
+
+    def __init__(self) -> None:
+        self.run: list[list[str | None]] = []
+
+    def prepare_workflow(self, defn: object) -> None:
+        raise NotImplementedError
+
+    def create_instance(self, det: object) -> WorkflowInstance:
+        return self
+
+    def get_serialization_context(self, command_info: object) -> None:
+        raise NotImplementedError
+
+    def get_external_store_context(self, command_info: object) -> StorageDriverStoreContext:
+        raise NotImplementedError
+
+    def get_info(self) -> Info:
+        raise NotImplementedError
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        self.run.append([_name(job) for job in act.jobs])
+        done = WorkflowActivationCompletion()
+        done.successful.SetInParent()
+        return done
+
+
+def _name(job: WorkflowActivationJob) -> str | None:
+    return "local" if job.resolve_activity.is_local else job.WhichOneof("variant")
+
+
+ORDERS = [  # an update before a signal comes with a reset alone
+    jobs for jobs in permutations([_SIGNAL, _UPDATE, _LOCAL]) if jobs.index(_SIGNAL) < jobs.index(_UPDATE)
+]
+
+
+@pytest.mark.parametrize("jobs", ORDERS)
+def test_what_local_activities_came_to_is_handed_over_last_as_in_a_replay(
+    jobs: tuple[WorkflowActivationJob, ...],
+) -> None:
+    noting = Noting()
+    instance = UpdatesLast(noting).create_instance(cast(Any, None))
+    instance.activate(WorkflowActivation(jobs=[_BEGIN]))
+    instance.activate(WorkflowActivation(jobs=jobs))
+    assert noting.run[1:] == [["signal_workflow"], ["do_update"], ["local"]]
+
+
+def test_what_else_comes_at_once_stays_together() -> None:
+    noting = Noting()
+    instance = UpdatesLast(noting).create_instance(cast(Any, None))
+    instance.activate(WorkflowActivation(jobs=[_BEGIN]))
+    instance.activate(WorkflowActivation(jobs=[_NOTHING_SPECIAL, _ACTIVITY, _UPDATE, _UPDATE]))
+    assert noting.run[1:] == [["fire_timer", "resolve_activity"], ["do_update", "do_update"]]

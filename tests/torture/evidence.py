@@ -1,18 +1,23 @@
 """What a run leaves: its plan, the record, and what can be read at the end. The oracle judges from this."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.torture.plan import Plan
 from tests.torture.record import Line, read_record
 
 Event = dict[str, Any]
+SIGNS_OF_A_FAULT: Final = (
+    '"lastFailure"', "EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT",
+    "EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT", "EVENT_TYPE_WORKFLOW_TASK_FAILED",
+)  # fmt: skip
+"""In a history: a call that was made again, or a worker that was lost."""
 
 
 @dataclass
@@ -85,6 +90,14 @@ class Evidence:
         """How far the time of day is ahead of the clock of the record."""
         begin = next(self.noted("begin"), None)
         return begin["wall"] - begin["at"] if begin else 0.0
+
+    @cached_property
+    def struck(self) -> Counter[str]:
+        """How often a call of each workflow failed and was made again, or its worker was lost, by its id."""
+        found: Counter[str] = Counter()
+        for name, text in self.final.histories.items():
+            found[name.rpartition("@")[0]] += sum(text.count(sign) for sign in SIGNS_OF_A_FAULT)
+        return found
 
     def moment(self, time: str) -> float:
         """Returns an event's time on the clock of the record."""

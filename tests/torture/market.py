@@ -50,6 +50,11 @@ class Market(MarketProcesses):
             shop.reached_at(self.wires[name].url)
         await super().start()
 
+    def heal(self) -> None:
+        """Takes back all troubles that have struck nobody yet."""
+        for server in (self.processor, self.paid_api, *self.shops.values()):
+            server.heal()
+
     def seller(self, name: str) -> str:
         """Returns the web origin of a shop or the paid API, as mandates name it."""
         return self.wires[name].url

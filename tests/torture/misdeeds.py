@@ -11,20 +11,15 @@ from tests.torture.world import World
 from tests.world.process import HttpProcess
 
 TELL_SECONDS: Final = 2.0
-TROUBLES: Final[dict[str, dict[str, Any]]] = {
-    "lose_answer": {"kind": "lose_answer"},
-    "error_before": {"kind": "error", "status": 500},
-    "error_after": {"kind": "error", "status": 503, "when": "after"},
-    "slow": {"kind": "slow", "delay_ms": 3_000},
-    "hang_before": {"kind": "hang"},
-    "hang_after": {"kind": "hang", "when": "after"},
-}
 ITEM: Final = "mug_blue"
 
 
 async def trouble(world: World, fault: Fault) -> None:
-    """The next request that changes something meets trouble: before it is done, or after."""
-    await _tell(world, fault, "/sandbox/troubles", {"match": "POST", **TROUBLES[fault.settings["trouble"]]})
+    """The next request of a kind meets trouble: before what it asks for is done, or after."""
+    settings = fault.settings
+    if settings["trouble"]["kind"] == "die":
+        world.expect_end(fault.target)
+    await _tell(world, fault, "/sandbox/troubles", {"match": settings["match"], **settings["trouble"]})
 
 
 async def misbehave(world: World, fault: Fault) -> None:

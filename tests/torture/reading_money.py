@@ -1,5 +1,8 @@
 """Reads everything about money that is left: Waystation's word, and that of those who moved it."""
 
+import asyncio
+import json
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -13,6 +16,7 @@ from tests.torture.reading import get
 from tests.torture.world import World
 from tests.world.market import SHOP_KEY
 from waystation.protocols.acp import API_VERSION
+from waystation.temporal.messages import ALLOWANCE
 
 KINDS: Final = {
     "Purchase": ("purchases", ("", "/audit")),
@@ -21,6 +25,8 @@ KINDS: Final = {
     "Mandate": ("mandates", ("",)),
 }
 """By workflow type: where the API shows it, and what it shows of it."""
+SETTLED_SECONDS: Final = 50.0
+"""How long allowances may last here, and be settled."""
 
 
 async def read_money(world: World, http: httpx.AsyncClient, final: FinalState) -> None:
@@ -32,6 +38,7 @@ async def read_money(world: World, http: httpx.AsyncClient, final: FinalState) -
     read: dict[str, Any] = {"running": {}, "trails": {}, "unreadable": {}}
     for where, _ in KINDS.values():
         read[where] = {}
+    await _until_settled(client)
     for type_, (where, parts) in KINDS.items():
         async for workflow in client.list_workflows(f"WorkflowType = '{type_}'"):
             status = workflow.status.name if workflow.status else ""
@@ -55,16 +62,37 @@ async def read_money(world: World, http: httpx.AsyncClient, final: FinalState) -
         for sale in sales
     }
     final.more["money"] = read
+    shoppers = [actor.name for actor in world.plan.actors if actor.kind == "shopper"]
+    read["events"] = {name: await _events(http, f"{api}/sessions/{name}") for name in shoppers}
     final.secrets |= market.secrets()
     tokens = enumerate(read["ledger"]["tokens"])
     final.secrets |= {f"payment token {number}": one["id"] for number, one in tokens}
     read["clear"] = await _read_payloads(client)
 
 
+async def _until_settled(client: TemporalClient) -> None:
+    """Waits until the lifetimes of allowances are over, whose agents may have died."""
+    deadline = time.monotonic() + SETTLED_SECONDS
+    query = f"WorkflowType = '{ALLOWANCE.name}' AND ExecutionStatus = 'Running'"
+    while time.monotonic() < deadline:
+        if not [workflow.id async for workflow in client.list_workflows(query)]:
+            return
+        await asyncio.sleep(1.0)
+
+
 async def _checkout(http: httpx.AsyncClient, shop: str, checkout: str) -> Any:
     """Returns a checkout as the shop keeps it."""
     headers = {"Authorization": f"Bearer {SHOP_KEY}", "API-Version": API_VERSION}
     return (await http.get(f"{shop}/checkout_sessions/{checkout}", headers=headers, timeout=10.0)).json()
+
+
+async def _events(http: httpx.AsyncClient, session: str) -> str:
+    """Returns what a session in which an agent went shopping shows; nothing if it was never begun."""
+    try:
+        pages = [await get(http, f"{session}/replay?after=0"), await get(http, f"{session}/transcript")]
+    except httpx.HTTPStatusError:
+        return ""
+    return json.dumps(pages)
 
 
 async def _read_payloads(client: TemporalClient) -> dict[str, str]:

@@ -45,7 +45,8 @@ def lines(evidence: Evidence, judgement: Judgement, folder: Path) -> Iterator[st
         if not judged.checked and PROMISES[name].about in others:
             continue
         state = "BROKEN" if judged.broken else "kept" if judged.checked else "never checked"
-        counts = f"{judged.checked:>7} checked {judged.broken:>4} broken"
+        staked = "" if judged.at_stake is None else f"{judged.at_stake} at stake"
+        counts = f"{judged.checked:>7} checked {staked:>13} {judged.broken:>4} broken"
         yield f"{state:>13} {counts}  {PROMISES[name].sentence}"
     for name, judged in judgement.items():
         for violation in judged.violations:

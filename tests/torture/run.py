@@ -21,7 +21,7 @@ from tests.torture.world import World, running_world
 
 CALM_SECONDS: Final = 150.0
 """How long actors may take to finish after the last fault: hosts wait for turns, devices read to the end."""
-READ_MONEY_SECONDS: Final = 90.0
+READ_MONEY_SECONDS: Final = 180.0
 
 
 async def run(plan: Plan, folder: Path) -> Evidence:

@@ -46,6 +46,7 @@ MONEY: Json = {
             "cart": {"checkout_id": "cs", "total": 1_800},
             "charge": {"status": "captured", "amount": 1_800}, "receipt": {"amount": 1_800},
             "approval": {"approver": "alice", "digest": "sha256:1", "auto": False},
+            "order": {"id": "o", "adjustments": []},
         },
     },
     "payments": {
@@ -56,11 +57,14 @@ MONEY: Json = {
         },
     },
     "allowances": {
-        "a": {"open": False, "spent": 100, "held": 0, "budget": {"amount": 300, "currency": "usd"}},
+        "a": {
+            "open": False, "spent": 100, "held": 0, "budget": {"amount": 300, "currency": "usd"},
+            "holder": None, "refusal": None,
+        },
     },
     "mandates": {
         "m": {
-            "terms": TERMS, "payments": 3,
+            "mandate_id": "m", "terms": TERMS, "payments": 3,
             "reservations": [reservation("b", 1_800), reservation("p", 50), reservation("a", 100)],
             "spent": {"amount": 1_950}, "reserved": {"amount": 0}, "refunded": {"amount": 0},
         },
@@ -69,8 +73,8 @@ MONEY: Json = {
     "running": {"b": "COMPLETED", "p": "COMPLETED", "m": "RUNNING"},
     "unreadable": {},
     "ledger": {
-        "entries": [entry("charge", "b", 1_800), entry("charge", "p", 50)],
-        "tokens": [token("b", 1_800), token("p", 50)],
+        "entries": [entry("charge", "b", 1_800), entry("charge", "p", 50), entry("charge", "a:0", 100)],
+        "tokens": [token("b", 1_800), token("p", 50), token("a:0", 100)],
         "payment_intents": [],
     },
     "transfers": [],
@@ -102,6 +106,10 @@ OUTCOME: Json = {
     "status": "delivered", "money_moved": "yes", "price": {"amount": 50, "currency": "usd"},
     "rail": "mpp-stripe", "answered": 200, "subject": "reports/x", "run": 1, "rule": None,
 }  # fmt: skip
+FETCHED = line("fetched", id="a:pay-0", attempt=2, answered=200, subject="reports/x", got="reports/x")
+SDK_PAID = line("sdk_paid", id="sdk", answered=200, subject="reports/x", got="reports/x", moved="yes", run=1)
+REFUNDED = line("refunded", shop="shop-1", checkout="cs", seen=True)
+FORGED = line("order_event", manner="unsigned", known_as_wrong=True, status=401, proxied=False)
 PAID = line("paid", id="p", subject="reports/x", outcome=OUTCOME)
 HELD = line(
     "held",
@@ -117,7 +125,7 @@ HELD = line(
 LINES = (
     started("buy", "b"), started("pay", "p"), started("grant", "m"), decided("b", "sha256:1"),
     decided("p", "sha256:2", "payments", total=50), PAID, HELD,
-    started("buy_other", "b", 409),
+    started("buy_other", "b", 409), SDK_PAID, SDK_PAID, FETCHED, REFUNDED, FORGED,
 )  # fmt: skip
 
 
@@ -179,13 +187,30 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
     "ids_stand_for_one_thing": lambda: evidence(started("buy_other", "b", 200)),
     "trails_are_whole": lambda: evidence(trails={"b": [TRAIL_ENTRY]}),
     "agents_get_what_they_paid_for": lambda: evidence(
-        line("fetched", id="p", answered=200, subject="reports/x", got="reports/y")
+        line("fetched", id="p", attempt=2, answered=200, subject="reports/x", got="reports/y")
     ),
     "nothing_is_stolen": lambda: evidence(line("attacked", role="stranger", made="b")),
     "errands_are_told_the_truth": lambda: evidence(
         line("errand", id="b", status="canceled", money_moved=False)
     ),
     "secrets_are_sealed_in_histories": lambda: evidence(clear={"b@1": "paid with hunter2"}),
+    "allowances_are_charged_once": lambda: evidence(
+        ledger={
+            **LEDGER,
+            "entries": [*LEDGER["entries"], *[entry("charge", "a:1", 50)] * 2],
+            "tokens": [*LEDGER["tokens"], token("a:1", 100)],
+        }
+    ),
+    "allowances_stay_open_for_their_turn": lambda: evidence(
+        line("fetch_refused", id="a:pay-1", attempt=2, rule="AllowanceClosed"),
+        allowances__a__refusal=None,
+    ),
+    "programs_pay_once": lambda: evidence({**SDK_PAID, "run": 2}),
+    "order_events_are_signed": lambda: evidence({**FORGED, "status": 200}),
+    "refunds_count_once": lambda: evidence(
+        mandates__m__reservations=[reservation("b", 1_800, refunded=1_900)]
+    ),
+    "refunds_arrive": lambda: evidence({**REFUNDED, "seen": False}),
     "refused_decisions_do_nothing": lambda: evidence(decided("b", "sha256:" + "0" * 64)),
 }
 

@@ -49,8 +49,9 @@ LIMITS: Final = {
 TALKING_AGENTS: Final = {"wild-1": "wild", "wild-2": "wild"}
 BUYING_AGENTS: Final = {"buyer-1": "buying", "buyer-2": "buying"}
 """Processes of agents, and the module of each."""
-HOLDS_KEYS: Final = "buyer-2"
-"""The agent process that pays from allowances by itself."""
+PAYING_PROGRAMS: Final = ("payer-1", "payer-2")
+HOLDS_KEYS: Final = frozenset({"buyer-2", "payer-2"})
+"""The processes that pay from allowances by themselves."""
 
 
 class Parts(Stack):
@@ -87,7 +88,7 @@ class Parts(Stack):
 
     def agent_env(self, name: str, port: int | None = None) -> dict[str, str]:
         env = {**super().agent_env(name, port), NAME_VARIABLE: name}
-        return {**env, **self._market.env("agent", holds_keys=name == HOLDS_KEYS)} if self._market else env
+        return {**env, **self._market.env("agent", holds_keys=name in HOLDS_KEYS)} if self._market else env
 
 
 class World:
@@ -169,6 +170,8 @@ class World:
             self.processes[name] = self.stack.run_worker(name=name)
         for name, module in self._agents():
             self.processes[name] = self.stack.run_agent(f"tests.torture.agents.{module}:agent", name=name)
+        if self.market is not None:
+            self._start_paying(self.market)
         if self.plan.profile != "money":
             self.processes["raw-1"] = self.stack.run_raw_agent(name="raw-1")
         if clock and CLOCK_LIBRARY.exists():
@@ -189,6 +192,23 @@ class World:
         resources.callback(self.market.kill)
         await self.market.start()
         self.processes |= self.market.processes
+
+    def _start_paying(self, sellers: Market) -> None:
+        granted = [actor.settings["mandate"] for actor in self.plan.actors if actor.kind == "principal"]
+        for name in PAYING_PROGRAMS if granted else ():
+            orders = {
+                "seed": self.plan.seed,
+                "mandates": granted[: len(granted) // 2 + 1],  # those that are granted early
+                "seller": sellers.seller("paid-api"),
+                "until": time.monotonic() + self.plan.seconds,
+                "progress": str(self.progress_of(name)),
+                "journal": str(self.folder / f"{name}.sqlite3"),
+            }
+            self.processes[name] = self.stack.run_paying_program(name=name, orders=orders)
+
+    def progress_of(self, name: str) -> Path:
+        """Returns the file in which a paying program says how far it is."""
+        return self.folder / f"{name}.json"
 
     def _agents(self) -> Iterator[tuple[str, str]]:
         if self.plan.profile != "money":
@@ -307,6 +327,8 @@ class World:
             assert time.monotonic() < deadline, "everything has been started again"
             await asyncio.sleep(LOOK_SECONDS)
         await self.ready()
+        if self.market is not None:
+            await asyncio.to_thread(self.market.heal)
 
     async def until_started_again(self, name: str) -> None:
         """Waits until a process that has ended runs and serves again."""

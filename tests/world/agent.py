@@ -1,5 +1,6 @@
 """Agents in processes of their own."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,18 @@ class RawAgentProcess(Process):
     async def ready(self) -> None:
         """Waits until it takes turns."""
         await self.says("Running agents")
+
+
+class PayingProcess(Process):
+    """A program that pays with the SDK, and is no agent; ``orders`` say what for."""
+
+    def __init__(self, folder: Path, *, env: dict[str, str], name: str, orders: dict[str, object]) -> None:
+        env = {**env, "TORTURE_ORDERS": json.dumps({**orders, "name": name})}
+        super().__init__(*python("tests.torture.agents.paying"), log=folder / f"{name}.log", env=env)
+
+    async def ready(self) -> None:
+        """Waits until it pays."""
+        await self.says("Paying")
 
 
 class HolderProcess(Process):

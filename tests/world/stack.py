@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from tests.support import free_port
-from tests.world.agent import AgentProcess, RawAgentProcess
+from tests.world.agent import AgentProcess, PayingProcess, RawAgentProcess
 from tests.world.api import ApiProcess
 from tests.world.keys import api_keys, worker_keys
 from tests.world.process import LOGGED_CHARACTERS, Process
@@ -89,6 +89,9 @@ class Stack:
 
     def run_raw_agent(self, *, name: str) -> RawAgentProcess:
         return self._run(RawAgentProcess(self.folder, env=self.agent_env(name), name=name))
+
+    def run_paying_program(self, *, name: str, orders: dict[str, object]) -> PayingProcess:
+        return self._run(PayingProcess(self.folder, env=self.agent_env(name), name=name, orders=orders))
 
     def agent_env(self, name: str, port: int | None = None) -> dict[str, str]:
         """Returns the environment of an agent process of this name."""

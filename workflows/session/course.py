@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from waystation.models.events import SYSTEM, Actor, Event, EventType, Role
+from waystation.models.owners import News, SessionEnded, StopWanted, TurnGiven
 from waystation.models.sessions import (
     MAX_QUEUED_TURNS,
     Close,
@@ -20,7 +21,7 @@ from waystation.models.sessions import (
     TurnInput,
     TurnWaiting,
 )
-from workflows.policies import TURN_REPORT_MARGIN
+from workflows.policies import CHECK_TURNS_EVERY, TURN_REPORT_MARGIN
 from workflows.session.log import SessionLog
 from workflows.session.people import People
 from workflows.session.purchases import Purchases
@@ -99,7 +100,17 @@ class TurnCourse:
             None,
         )
 
-    def _new_turn(self, text: str, message_id: str, data: dict[str, JsonValue]) -> TurnState:
+    def is_for_the_owner(self, turn_id: str) -> bool:
+        """Whether the workflow that the session belongs to runs this turn; it runs no sub-agents."""
+        owner, turn = self._identity.owner, self.state.turns.get(turn_id)
+        takes_turns = owner is not None and owner.takes_turns
+        return takes_turns and (turn is None or turn.input.parent_turn_id is None)
+
+    def _tell_owner(self, news: News) -> None:
+        if self._identity.owner:
+            self.state.news.append(news)
+
+    def _new_turn(self, text: str, message_id: str, data: dict[str, JsonValue], actor: Actor) -> TurnState:
         self.state.turn_count += 1
         turn_id = f"t{self.state.turn_count}"
         turn = TurnState(
@@ -110,6 +121,7 @@ class TurnCourse:
                 agent=self._identity.agent,
                 text=text,
                 message_id=message_id,
+                actor=actor,
                 data=data,
             )
         )
@@ -137,6 +149,9 @@ class TurnCourse:
         turn.status = "running"
         turn.input = _from_tip(turn.input, self._log.tip)
         self._log.open_fence(turn_id, 1)
+        if self.is_for_the_owner(turn_id):
+            turn.ends_by = self._now() + timedelta(seconds=self._identity.limits.turn_timeout_seconds)
+            turn.check_by = self._now() + CHECK_TURNS_EVERY
         if turn.input.parent_turn_id is None:
             self._append(
                 EventType.TURN_STARTED,
@@ -183,6 +198,8 @@ class TurnCourse:
             return
         if turn.status != "running" or turn.input.attempt != waiting.attempt:
             return
+        if self.is_for_the_owner(waiting.turn_id):  # a workflow waits for itself
+            return
         self._has_run(turn.input.agent, "waiting")
         turn.status, turn.waiting_for = "waiting", waiting.waiting_for
         self._log.close_fence(waiting.turn_id)
@@ -217,14 +234,29 @@ class TurnCourse:
             self.state.agents_seen.append(agent)
 
     def next_deadline(self) -> datetime | None:
-        """When the next stopped turn ends without its workflow's report; ``None`` if none is stopped."""
-        return min((turn.ends_by for turn in self.state.turns.values() if turn.ends_by), default=None)
+        """When the next turn ends without a report, or is to be checked; ``None`` if none is."""
+        times = [time for turn in self.state.turns.values() for time in (turn.ends_by, turn.check_by) if time]
+        return min(times, default=None)
 
     def end_overdue(self) -> None:
-        """Ends stopped turns whose workflows have not reported it: a session never waits for them forever."""
-        for turn in [turn for turn in self.state.turns.values() if turn.ends_by]:
-            if turn.ends_by and turn.ends_by <= self._now():
-                self.turn_ended(TurnEnded(turn_id=turn.input.turn_id, outcome="stopped"))
+        """Ends turns that are overdue, so that a session never waits forever, and has others checked."""
+        now = self._now()
+        for turn in list(self.state.turns.values()):
+            if turn.ends_by and turn.ends_by <= now:
+                self._end_overdue(turn)
+            elif turn.check_by and turn.check_by <= now:
+                turn.check_by = now + CHECK_TURNS_EVERY
+                self._tell_owner(TurnGiven(turn=turn.input))
+
+    def _end_overdue(self, turn: TurnState) -> None:
+        turn_id = turn.input.turn_id
+        if turn.status == "stopping":
+            self.turn_ended(TurnEnded(turn_id=turn_id, outcome="stopped"))
+            return
+        seconds = self._identity.limits.turn_timeout_seconds
+        self._tell_owner(StopWanted(turn_id=turn_id, reason="turn_timeout"))
+        late = f"The turn took longer than {seconds} s."
+        self.turn_ended(TurnEnded(turn_id=turn_id, outcome="failed", code="turn_timeout", detail=late))
 
     def turn_ended(self, ended: TurnEnded) -> None:
         """The turn's workflow reports its end; only the first report counts."""
@@ -297,7 +329,7 @@ class TurnCourse:
         if turn.status == "queued":
             self._end_turn(turn, "stopped", {"reason": reason} if reason else {})
             return
-        turn.status = "stopping"
+        turn.status, turn.check_by = "stopping", None
         self._questions.withdraw(turn_id, "turn_stopped")
         turn.ends_by = (
             self._now() + timedelta(seconds=self._identity.limits.stop_grace_seconds) + TURN_REPORT_MARGIN
@@ -347,7 +379,7 @@ class TurnCourse:
             remember(self.state.outcomes, steer_id, Outcome(outcome="refused", detail=why))
             return
         recorded = self._log.add_message(steer_id, actor, text, self._now())
-        turn = self._new_turn(text, steer_id, {})
+        turn = self._new_turn(text, steer_id, {}, actor)
         self._enqueue(turn)
         remember(
             self.state.outcomes,
@@ -387,6 +419,7 @@ class TurnCourse:
         if close and not self.state.turns and not self.state.closed:
             self.state.closed = True
             self._append(EventType.SESSION_CLOSED, close.actor or SYSTEM, data={"reason": close.reason})
+            self._tell_owner(SessionEnded(reason=close.reason))
 
     def _append(
         self,

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
-from waystation.models.base import WorkflowStart
-from waystation.models.sessions import StartSession
+from waystation.models.sessions import SessionOpening
 from workflows.session.event_log import LogState
 from workflows.session.people import PeopleState
 from workflows.session.purchases import PurchasesState
@@ -28,7 +27,7 @@ class SessionState(BaseModel):
     """When to look whether turns that earlier runs have started are still there."""
 
 
-class SessionInput(StartSession, WorkflowStart):
+class SessionInput(SessionOpening):
     """The workflow's input: what starts a session, and what it carries across continue-as-new."""
 
     CARRIED: ClassVar[frozenset[str]] = frozenset({"state"})

@@ -146,7 +146,8 @@ class AgentTurn:
                         attempt = await self._park(plan.turn.session_id, waiting)
                     except asyncio.CancelledError:
                         return TurnEnded(turn_id=turn_id, outcome="stopped")
-                    known, patient = True, False
+                    # What went wrong before doesn't count against what may go wrong weeks later.
+                    known, patient, failures = True, False, 0
                     continue
                 return TurnEnded(turn_id=turn_id, outcome=result.outcome, result=result.result)
 

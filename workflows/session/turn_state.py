@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, Field
 
 from waystation.models.events import Actor
-from waystation.models.sessions import Close, Outcome, Sent, SessionLimits, TurnInput, TurnView
+from waystation.models.owners import News
+from waystation.models.sessions import Close, Outcome, Sent, SessionLimits, SessionOwner, TurnInput, TurnView
 
 MAX_REMEMBERED_REQUESTS = 1_000
 """Answers kept so that a repeated request gets the first answer again."""
@@ -26,7 +27,10 @@ class TurnState(BaseModel):
     interrupts: bool = False
     """Whether it was sent to interrupt what runs: such turns go first, in the order in which they came."""
     ends_by: datetime | None = None
-    """When a stopped turn has ended, whether its workflow has reported it or not."""
+    """When a stopped turn has ended, whether its workflow has reported it or not; of a turn that the
+    session's owner runs, also when it has taken too long."""
+    check_by: datetime | None = None
+    """When to see whether the owner that runs it is still there."""
     spawned: dict[str, str] = Field(default_factory=dict)
 
     def view(self) -> TurnView:
@@ -61,6 +65,8 @@ class TurnsState(BaseModel):
     """Turns whose workflows are to be started."""
     cancel: list[str] = Field(default_factory=list)
     """Turns whose workflows are to be cancelled."""
+    news: list[News] = Field(default_factory=list)
+    """What the session's owner is to be told, beside turns that begin and turns that are stopped."""
     resume: list[str] = Field(default_factory=list)
     """Turns whose workflows are to be told that they may go on."""
     agents_seen: list[str] = Field(default_factory=list)
@@ -78,6 +84,7 @@ class Identity(NamedTuple):
     session_id: str
     agent: str
     limits: SessionLimits
+    owner: SessionOwner | None = None
 
 
 def remember(store: dict[str, T], key: str, value: T) -> None:

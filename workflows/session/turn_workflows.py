@@ -30,9 +30,11 @@ class TurnWorkflows:
         state: SessionState,
         limits: SessionLimits,
         report: Callable[[TurnEnded], None],
+        is_the_owners: Callable[[str], bool],
     ) -> None:
         """``report`` takes the end of a turn that its workflow can't report itself."""
         self._id, self._state, self._limits, self._report = session_id, state, limits, report
+        self._is_the_owners = is_the_owners
         self._watching: set[asyncio.Task[None]] = set()
 
     async def launch(self, turn_id: str) -> None:
@@ -92,7 +94,10 @@ class TurnWorkflows:
     async def check_inherited(self) -> None:
         """Ends turns of earlier runs whose workflows are gone: of those, Temporal tells this run nothing."""
         turns = self._state.turns.turns.items()
-        inherited = [turn_id for turn_id, turn in turns if turn.status != "queued"]
+        # A turn that the session's owner runs has no workflow, but times of its own.
+        inherited = [
+            turn_id for turn_id, turn in turns if turn.status != "queued" and not self._is_the_owners(turn_id)
+        ]
         due = self._state.next_check
         if inherited and due and due > workflow.now():
             return

@@ -1,6 +1,7 @@
 """What people and agents ask of a session's turns: to send, stop, steer, and spawn sub-agents."""
 
 from waystation.models.events import Actor, Event, EventType, Role
+from waystation.models.owners import SteerGiven, TurnGiven
 from waystation.models.sessions import (
     MAX_QUEUED_TURNS,
     OnBusy,
@@ -91,7 +92,7 @@ class Turns(TurnCourse):
             self._answer_queued(message.actor)
             return Sent(status="recorded", message_id=message_id, seq=recorded.seq)
         busy = self.busy
-        turn = self._new_turn(message.text, message_id, message.data)
+        turn = self._new_turn(message.text, message_id, message.data, message.actor)
         if busy and message.on_busy == OnBusy.INTERRUPT:
             # Queued first: a turn that hasn't been started yet ends immediately, and the next one begins.
             turn.interrupts = True
@@ -162,9 +163,22 @@ class Turns(TurnCourse):
     def _receive_steer(self, steer_id: str, turn_id: str, text: str, actor: Actor) -> Event:
         self.state.steers[steer_id] = PendingSteer(steer_id=steer_id, turn_id=turn_id, text=text, actor=actor)
         remember(self.state.outcomes, steer_id, Outcome(outcome="pending", turn_id=turn_id))
+        if self.is_for_the_owner(turn_id):
+            self._tell_owner(SteerGiven(turn_id=turn_id, steer_id=steer_id, text=text, actor=actor))
         return self._append(
             EventType.STEER_RECEIVED, actor, turn_id=turn_id, data={"steer_id": steer_id, "text": text}
         )
+
+    def tell_again(self) -> None:
+        """Tells the owner of the turn that it runs, and of what was said to it: it has begun again."""
+        running = self._root_turn()
+        if running is None or not self.is_for_the_owner(running):
+            return
+        self._tell_owner(TurnGiven(turn=self.state.turns[running].input))
+        for steer in self.state.steers.values():
+            self._tell_owner(
+                SteerGiven(turn_id=steer.turn_id, steer_id=steer.steer_id, text=steer.text, actor=steer.actor)
+            )
 
     def consume_steer(self, agent: Actor, steer_id: str) -> bool:
         """Records that an agent has taken up a steer; returns whether there is such a steer.

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 from datetime import timedelta
+from types import NoneType
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, TemporalError
@@ -53,6 +54,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.proofs import verdict_on
     from workflows.refusals import refusal, require
     from workflows.session.log import SessionLog
+    from workflows.session.owner import Owner
     from workflows.session.people import People
     from workflows.session.purchases import Purchases
     from workflows.session.questions import Questions, Reply
@@ -97,7 +99,7 @@ class AgentSession:
         self._ripe = False
         self._turns = Turns(
             self._state.turns,
-            Identity(self._id, start.agent, start.limits),
+            Identity(self._id, start.agent, start.limits, start.owner),
             self._log,
             self._people,
             self._purchases,
@@ -105,7 +107,10 @@ class AgentSession:
             workflow.now,
             lambda: workflow.patched(INTERRUPTS_IN_ORDER),
         )
-        self._workflows = TurnWorkflows(self._id, self._state, start.limits, self.turn_ended)
+        self._workflows = TurnWorkflows(
+            self._id, self._state, start.limits, self.turn_ended, self._turns.is_for_the_owner
+        )
+        self._owner = Owner(self._id, self._state.turns, start.owner, self.turn_ended)
         if start.state is None:
             self._log.append(
                 EventType.SESSION_STARTED,
@@ -139,7 +144,7 @@ class AgentSession:
 
     def _has_work(self) -> bool:
         turns, state = self._state.turns, self._state
-        told = state.purchases.orphans or state.questions.replies
+        told = state.purchases.orphans or state.questions.replies or turns.news
         return bool(turns.launch or turns.cancel or turns.resume or told)
 
     async def _wait_for_work(self) -> None:
@@ -181,12 +186,19 @@ class AgentSession:
         )
 
     async def _work(self) -> None:
-        while self._state.turns.launch:
-            await self._workflows.launch(self._state.turns.launch.pop(0))
-        while self._state.turns.cancel:
-            await self._workflows.cancel(self._state.turns.cancel.pop(0))
-        while self._state.turns.resume:
-            await self._workflows.resume(self._state.turns.resume.pop(0))
+        turns = self._state.turns
+        while turns.launch:
+            turn_id = turns.launch.pop(0)
+            mine = not self._turns.is_for_the_owner(turn_id)
+            await (self._workflows.launch(turn_id) if mine else self._owner.give(turn_id))
+        while turns.cancel:
+            turn_id = turns.cancel.pop(0)
+            mine = not self._turns.is_for_the_owner(turn_id)
+            await (self._workflows.cancel(turn_id) if mine else self._owner.stop(turn_id))
+        while turns.resume:
+            await self._workflows.resume(turns.resume.pop(0))
+        while turns.news:
+            await self._owner.tell(turns.news.pop(0))
         while self._state.questions.replies:
             await self._tell_asker(self._state.questions.replies.pop(0))
         while self._state.purchases.orphans:
@@ -283,6 +295,12 @@ class AgentSession:
     def steer(self, steer: Steer) -> None:
         """Offers a message to the running turn; with none running it is sent as an ordinary one."""
         self._turns.steer(steer)
+
+    @workflow.signal
+    @drop_unless(NoneType, optional=True)
+    def tell_again(self) -> None:
+        """Tells the session's owner of the turn that it runs, once more."""
+        self._turns.tell_again()
 
     @workflow.update
     @answering

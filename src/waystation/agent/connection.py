@@ -163,11 +163,16 @@ class IngestConnection:
 
 
 def known_frames(raw: str | bytes) -> Iterator[ServerFrame]:
-    """Yields the frames of a message; one that this version doesn't know costs only itself."""
+    """Yields the frames of a message; what this version doesn't know or can't read costs only itself."""
     try:
         yield from _FRAMES.validate_json(raw)
     except ValidationError:
-        for frame in _ANY_FRAMES.validate_json(raw):
+        try:
+            frames = _ANY_FRAMES.validate_json(raw)
+        except ValidationError:
+            logger.warning("Ignored a message from the API that is no list of frames")
+            return
+        for frame in frames:
             try:
                 yield from _FRAMES.validate_python([frame])
             except ValidationError:

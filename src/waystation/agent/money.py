@@ -55,6 +55,8 @@ class Purse:
         settle: completes what the turn has written and waits until it is durable, so that a payment stands
             after it.
         settings: what this process can pay with, and where payments may go.
+        comes_back: says of what ended the turn's code whether another attempt goes on with what it has begun;
+            allowances stay open for it.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Purse:
         session: Session,
         settle: Callable[[], Awaitable[None]],
         settings: Settings,
+        comes_back: Callable[[BaseException], bool],
     ) -> None:
         self._spender, self._session, self._settle, self._settings = spender, session, settle, settings
+        self._comes_back = comes_back
         self._bought = 0
         self._allowances: Counter[str] = Counter()
         self._terms: dict[str, list[object]] = {}
@@ -207,6 +211,7 @@ class Purse:
             credentials=credentials,
             journal=journal,
             before_announcing=self._settle,
+            comes_back=self._comes_back,
         )
         self._opened.push_async_callback(payer.close)
         return payer

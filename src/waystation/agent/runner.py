@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -44,6 +44,8 @@ GRACEFUL_SHUTDOWN = timedelta(seconds=8)
 HEARTBEATS_PER_TIMEOUT = 4
 STOP_FLUSH_SECONDS = 1.0
 """How long a stopped or failed turn may take to make durable what viewers already see."""
+PARK_GRACE_SECONDS = 5.0
+"""How long the code of a turn that is parked may take to end."""
 GIVE_BACK_AFTER_SECONDS = 10.0
 """How long the API may be out of reach before turns are given back; an API that restarts takes less."""
 MIN_RETRY_PAUSE_SECONDS = 0.1
@@ -93,10 +95,11 @@ class _Attempt:
         self._session = client.attach(given.session_id)
         self._task: asyncio.Task[JsonValue | None] | None = None
         self._turn: Turn | None = None
-        self._stopped = False
+        self._stopped = self._fenced = False
         self._parked: TurnResult | None = None
         """Set once the turn does nothing but wait for people, and its attempt ends for now."""
         self._parking: asyncio.Task[None] | None = None
+        self._given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waits = Waits(given.park_after_seconds, self._begin_to_park)
         self._problem: ProblemFrame | None = None
         """Why the API lets this attempt write nothing."""
@@ -118,6 +121,10 @@ class _Attempt:
         if self._stopped or self._problem:
             self._task.cancel()
         try:
+            ends: set[asyncio.Future[Any]] = {self._task, self._given_up}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._given_up.done() and self._parked and not self._stopped:
+                return self._parked  # its code has caught the cancellation, and goes on for nobody
             result = await self._task
             if self._parked and not self._stopped:
                 return self._parked
@@ -161,6 +168,7 @@ class _Attempt:
             self._session,
             settle,
             self._settings,
+            self._comes_back,
         )
         self._turn = turn = Turn(given, self._session, self._writer, history, purse, self._waits)
         for frame in self._early:
@@ -178,6 +186,16 @@ class _Attempt:
         await self._writer.flush()
         return result
 
+    def _comes_back(self, error: BaseException) -> bool:
+        details = activity.cancellation_details()
+        return another_attempt_follows(
+            error,
+            fenced=self._fenced,
+            stopped=self._stopped,
+            parked=self._parked is not None,
+            gives_back=details is not None and details.worker_shutdown,
+        )
+
     def _begin_to_park(self, waiting_for: tuple[str, ...]) -> None:
         self._parking = asyncio.create_task(self._park(waiting_for))
 
@@ -194,6 +212,10 @@ class _Attempt:
         # First: what its code still writes as it is cut off was never meant for anybody.
         self._writer.close()
         self._task.cancel()
+        _, running = await asyncio.wait([self._task], timeout=PARK_GRACE_SECONDS)
+        if running:
+            logger.error("%s was parked, and goes on: let CancelledError through", self._given.turn_id)
+            self._given_up.set_result(None)
 
     async def _history(self) -> list[Said]:
         """Returns what was said and done so far; waits while the API or Temporal can't be reached."""
@@ -227,6 +249,7 @@ class _Attempt:
         match frame:
             case StopFrame() | FencedFrame():
                 self._stopped = True
+                self._fenced = isinstance(frame, FencedFrame)
                 if self._task:
                     self._task.cancel()
             case ProblemFrame():
@@ -237,6 +260,26 @@ class _Attempt:
                 self._early.append(frame)
             case _:
                 self._turn.hear(frame)
+
+
+def another_attempt_follows(
+    error: BaseException, *, fenced: bool, stopped: bool, parked: bool, gives_back: bool
+) -> bool:
+    """Returns whether another attempt goes on with what an error of this one has interrupted.
+
+    >>> of_no_attempt = {"fenced": False, "stopped": False, "parked": False, "gives_back": False}
+    >>> another_attempt_follows(RetryTurn("busy"), **of_no_attempt)
+    True
+    >>> another_attempt_follows(ValueError("a bug"), **of_no_attempt)
+    False
+    """
+    if fenced:
+        return True  # it has begun already
+    if stopped:
+        return False
+    if isinstance(error, Exception) and _wish_to_retry(error) is not None:
+        return True
+    return parked or (gives_back and isinstance(error, asyncio.CancelledError))
 
 
 def _wish_to_retry(error: Exception) -> RetryTurn | None:

@@ -71,15 +71,22 @@ class SubAgent:
         self.turn_id = turn_id
         self._finished, self._waits = finished, waits
 
-    async def result(self) -> JsonValue:
-        """Waits for its end and returns its result. While it waits for people, so does this turn.
+    async def result(self, *, park: bool = False) -> JsonValue:
+        """Waits for its end and returns its result.
+
+        With ``park``, this turn may be parked meanwhile, as with ``Turn.ask``: a sub-agent may wait for
+        people, for days.
 
         Raises:
             SubAgentFailed: The sub-agent failed or was stopped.
 
         >>> answer = await sub_agent.result()  # doctest: +SKIP
         """
-        frame = await self._waits.wait(self.turn_id, self._finished)
+        if park:
+            frame = await self._waits.wait(self.turn_id, self._finished)
+        else:
+            with self._waits.doing():
+                frame = await asyncio.shield(self._finished)
         if frame.outcome != "completed":
             raise SubAgentFailed(
                 f"{self.turn_id} ended as {frame.outcome}: {frame.detail or 'no reason given'}"

@@ -106,12 +106,15 @@ class Payer:
         journal: "AllowanceJournal | None" = None,
         transport: httpx.AsyncBaseTransport | None = None,
         before_announcing: Callable[[], Awaitable[None]] | None = None,
+        comes_back: Callable[[BaseException], bool] | None = None,
     ) -> None:
         """Takes ``credentials`` and ``journal`` to make the payments of its allowances in this process.
 
         Both belong to the caller. ``allowed_networks`` are private networks that may be called anyway;
         in tests, ``transport`` replaces the network. ``before_announcing`` is awaited before anything that
-        the session shows is begun: a payment, an allowance.
+        the session shows is begun: a payment, an allowance. ``comes_back`` says of what ends the block of an
+        allowance whether the same block is entered again later, perhaps by another process: the allowance
+        then stays open for it, at most for its lifetime.
         """
         self._client = client
         self._mandate_id, self._agent = mandate_id, agent
@@ -130,6 +133,7 @@ class Payer:
         self._opening = asyncio.Lock()
         self._terms: MandateTerms | None = None
         self._before_announcing = before_announcing
+        self._comes_back = comes_back
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -316,19 +320,24 @@ class Payer:
             turn_id=self._turn_id,
         )
         opening = asyncio.create_task(self._opened(workflow_id, start))
+        interrupted = False
         try:
             await _to_its_end(opening)
             yield workflow_id
+        except BaseException as error:
+            interrupted = self._comes_back is not None and self._comes_back(error)
+            raise
         finally:
             if opening.done() and not opening.cancelled() and opening.exception() is None:
-                await _to_its_end(asyncio.create_task(self._leave(opening.result())))
+                leaving = self._leave(opening.result(), interrupted=interrupted)
+                await _to_its_end(asyncio.create_task(leaving))
 
-    async def _leave(self, opened: OpenAllowance) -> None:
-        """Settles an allowance with the last of its blocks."""
+    async def _leave(self, opened: OpenAllowance, *, interrupted: bool) -> None:
+        """Settles an allowance with the last of its blocks, unless that is only interrupted."""
         open_here = self._allowances[opened.start.seller]
         open_here.remove(opened)
         if opened not in open_here:
-            await opened.settle()
+            await (opened.give_back() if interrupted else opened.settle())
 
     async def _opened(self, allowance_id: str, start: AllowanceStart) -> OpenAllowance:
         """Returns an allowance, that of an open block if it has this id; it is the seller's innermost now."""

@@ -115,6 +115,22 @@ class SessionList(FrozenOpen):
     next_cursor: str | None = None
 
 
+class AgentView(FrozenOpen):
+    """An agent by its name, and the processes that run it."""
+
+    name: str
+    processes: int
+    """How many ask Temporal for its turns; one that was killed counts for up to a minute longer."""
+    last_seen: datetime | None = None
+    """When one has last asked; Temporal forgets it after five minutes."""
+
+
+class AgentList(FrozenOpen):
+    """Agents, those of the newest sessions first."""
+
+    agents: tuple[AgentView, ...]
+
+
 class MessageView(FrozenOpen):
     """A message as the transcript shows it."""
 

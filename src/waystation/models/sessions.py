@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from pydantic_core import to_json
 
-from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen
+from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen, WorkflowStart
 from waystation.models.digests import Digested
 from waystation.models.events import (
     MAX_MESSAGE_CHARACTERS,
@@ -97,6 +97,20 @@ class StartSession(Frozen):
     limits: SessionLimits = SessionLimits()
     approval_rules: ApprovalRules = ()
     """What happens when the agent wants a tool approved; where none fits, a person is asked."""
+
+
+class SessionOwner(Frozen):
+    """The workflow that a session belongs to: it is told what its session's people want."""
+
+    workflow_id: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+    takes_turns: bool = False
+    """Whether the turns of the session's agent are given to it, and not to an agent's process."""
+
+
+class SessionOpening(StartSession, WorkflowStart):
+    """What starts ``AgentSession``. Only who reaches Temporal can name an owner."""
+
+    owner: SessionOwner | None = None
 
 
 class SendMessage(Digested):
@@ -313,6 +327,8 @@ class TurnInput(Frozen):
     text: str
     message_id: Identifier | None = None
     """The message that this turn answers; null for a sub-agent."""
+    actor: Actor | None = None
+    """Who sent that message."""
     parent_turn_id: Identifier | None = None
     depth: int = 0
     after: int = 0

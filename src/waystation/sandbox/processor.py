@@ -26,6 +26,7 @@ import httpx
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from stripe import WebhookSignature
 
@@ -283,7 +284,7 @@ async def _params(request: Request) -> Json:
         if len(raw) > MAX_BODY_BYTES:
             raise invalid("body", f"The body must have at most {MAX_BODY_BYTES} bytes.")
         return decode_form(raw.decode())
-    except (MalformedFormError, UnicodeDecodeError) as error:
+    except (MalformedFormError, UnicodeDecodeError, ClientDisconnect) as error:
         raise StripeRefusal(400, kept=False, message=str(error)) from None
 
 

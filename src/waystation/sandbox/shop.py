@@ -533,6 +533,8 @@ def _add_order_controls(router: APIRouter, seller: SandboxSeller) -> None:
             raise HTTPException(409, str(error)) from None
         except stripe.InvalidRequestError as error:
             raise HTTPException(409, error.user_message) from None
+        except stripe.StripeError:
+            raise HTTPException(503, "the processor gave no answer; repeat it with the same key") from None
 
 
 def _is_waiting(line: acp.OrderLineItem) -> bool:

@@ -56,6 +56,17 @@ class StartOptions(TypedDict, total=False):
     start_delay: timedelta
 
 
+class ChildOptions(TypedDict, total=False):
+    """How a child workflow is started: options of Temporal's SDK."""
+
+    id: Required[str]
+    task_queue: Required[str]
+    parent_close_policy: Required[workflow.ParentClosePolicy]
+    cancellation_type: workflow.ChildWorkflowCancellationType
+    id_reuse_policy: WorkflowIDReusePolicy
+    memo: Mapping[str, object]
+
+
 # From a client
 
 
@@ -247,6 +258,13 @@ async def tell_workflow(workflow_id: str, signal: SignalName[Argument], argument
     await workflow.get_external_workflow_handle(workflow_id).signal(
         signal.name, args=_given(signal.argument, argument)
     )
+
+
+async def start_child_workflow(
+    name: WorkflowName[Argument, Result], argument: Argument, **options: Unpack[ChildOptions]
+) -> asyncio.Future[Result]:
+    """Starts a child workflow and returns its handle, which can be awaited for its result."""
+    return await workflow.start_child_workflow(name.name, argument, result_type=name.result, **options)
 
 
 def start_activity(

@@ -20,6 +20,7 @@ from waystation.models.mandates import (
     ReserveRequest,
     RevokeRequest,
 )
+from waystation.models.owners import SessionNews, SessionWrite
 from waystation.models.payments import (
     AllowanceAnswer,
     AllowanceLease,
@@ -55,6 +56,7 @@ from waystation.models.sessions import (
     ReplayPage,
     SendMessage,
     Sent,
+    SessionOpening,
     Snapshot,
     Spawn,
     Spawned,
@@ -73,6 +75,7 @@ from waystation.temporal.tokens import ActivityName, QueryName, SignalName, Upda
 
 # Sessions and their turns
 
+SESSION: Final = WorkflowName("AgentSession", SessionOpening, NoneType)
 SESSION_PUBLISH: Final = SignalName("publish", Publish)
 SESSION_NOTE: Final = SignalName("note", Note)
 SESSION_TURN_ATTEMPT: Final = SignalName("turn_attempt", TurnAttempt)
@@ -83,6 +86,8 @@ SESSION_ANSWER_QUESTION: Final = UpdateName("answer_question", AnswerQuestion, A
 SESSION_STOP: Final = SignalName("stop", Stop)
 SESSION_STEER: Final = SignalName("steer", Steer)
 SESSION_CLOSE: Final = SignalName("close", Close)
+SESSION_TELL_AGAIN: Final = SignalName("tell_again", NoneType)
+"""From a session's owner that has begun again and knows nothing of the running turn."""
 SESSION_SEND: Final = UpdateName("send", SendMessage, Sent)
 SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
 SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
@@ -110,6 +115,12 @@ RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 
 ANNOUNCE: Final = ActivityName("announce", str, NoneType)
 """Its argument is the id of the session that has news."""
+
+WRITE_TO_SESSION: Final = ActivityName("write_to_session", SessionWrite, NoneType)
+"""What a workflow writes into a session: done once it is recorded, failed as ``WriteRefused`` if it isn't."""
+
+OWNER_NEWS: Final = SignalName("waystation_session", SessionNews)
+"""What a session tells its owner, a workflow of somebody else's; ``waystation.workflow`` takes it there."""
 
 # Mandates
 

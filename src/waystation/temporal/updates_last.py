@@ -5,6 +5,10 @@ other; when it replays the history, it is given both at once, and then the updat
 workflow's main loop has acted upon the signals. The commands come in another order then, the history doesn't
 replay, and the workflow stands still (https://github.com/temporalio/sdk-python/issues/1591). With the updates
 always last there is one order.
+
+What local activities came to is the exception: it comes after the updates. When a history is replayed, it is
+handed over by itself, after everything else of its task; a worker to which Temporal answered late, while it
+kept a task alive for a local activity, is given both at once.
 """
 
 from collections.abc import Sequence
@@ -29,7 +33,7 @@ _ENDS: Final = frozenset(
 
 
 class UpdatesLast(WorkflowRunner):
-    """Runs workflows as another runner does, with each task's updates last.
+    """Runs workflows as another runner does, with each task's updates last, before its local activities.
 
     A workflow that began without this order goes on without it until it continues as new.
     """
@@ -65,19 +69,19 @@ class _Instance(WorkflowInstance):
         return done
 
     def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        updates = [job for job in act.jobs if job.HasField("do_update")]
-        others = [job for job in act.jobs if not job.HasField("do_update")]
-        if not (self._updates_last and updates and others) or _is_reset(act):
+        parts = [part for part in _in_order(act) if part]
+        if not self._updates_last or len(parts) < 2 or _is_reset(act):
             return self._inner.activate(act)
-        done = self._inner.activate(_with(act, others))
-        if not done.HasField("successful") or _has_ended(done):
-            # What has ended takes no updates; Temporal tells those who sent them.
-            return done
-        then = self._inner.activate(_with(act, updates))
-        if not then.HasField("successful"):
-            return then
-        done.successful.commands.extend(then.successful.commands)
-        done.successful.used_internal_flags.extend(then.successful.used_internal_flags)
+        done = self._inner.activate(_with(act, parts[0]))
+        for part in parts[1:]:
+            if not done.HasField("successful") or _has_ended(done):
+                # What has ended takes no updates; Temporal tells those who sent them.
+                return done
+            then = self._inner.activate(_with(act, part))
+            if not then.HasField("successful"):
+                return then
+            done.successful.commands.extend(then.successful.commands)
+            done.successful.used_internal_flags.extend(then.successful.used_internal_flags)
         return done
 
     def get_serialization_context(self, command_info: object) -> SerializationContext | None:
@@ -91,6 +95,14 @@ class _Instance(WorkflowInstance):
 
     def get_thread_id(self) -> int | None:
         return self._inner.get_thread_id()
+
+
+def _in_order(act: WorkflowActivation) -> tuple[list[WorkflowActivationJob], ...]:
+    """Returns the activation's jobs in three parts, which are run one after the other."""
+    updates = [job for job in act.jobs if job.HasField("do_update")]
+    local = [job for job in act.jobs if job.HasField("resolve_activity") and job.resolve_activity.is_local]
+    others = [job for job in act.jobs if job not in updates and job not in local]
+    return others, updates, local
 
 
 def _with(act: WorkflowActivation, jobs: Sequence[WorkflowActivationJob]) -> WorkflowActivation:

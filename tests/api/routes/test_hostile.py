@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIWebSocketRoute
 from pydantic import ValidationError
 from starlette.middleware.cors import CORSMiddleware
@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from api import errors, routes
 from api.door import DoorRoute
-from tests.support import eventually
+from tests.support import eventually, goes_away_while_sending
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client
 from waystation.models.sessions import Snapshot
@@ -124,6 +124,25 @@ async def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.Mon
     async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
         answer = await client.post("/", content=endless(), headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (408, "body-too-slow")
+
+
+@pytest.mark.parametrize("path", ["/read", "/parsed"])
+async def test_a_client_that_goes_away_while_it_sends_is_no_error_of_ours(path: str) -> None:
+    app = FastAPI()
+    errors.install(app)
+    router = APIRouter(route_class=DoorRoute)
+
+    @router.post("/read")
+    async def read(request: Request) -> int:
+        return len(await request.body())
+
+    @router.post("/parsed")
+    async def parsed(body: dict[str, Any]) -> dict[str, Any]:
+        return body
+
+    app.include_router(router)
+    sent = await goes_away_while_sending(app, "POST", path, {"Content-Type": "application/json"})
+    assert sent[0]["status"] == 400
 
 
 DEEP_TEXT = "[" * 70_000

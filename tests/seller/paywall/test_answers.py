@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from starlette.types import Message
 
 from tests.seller.paywall.support import EvmSeller, Payer, usdc
+from tests.support import goes_away_while_sending
 from waystation.models.money import Money
 from waystation.seller.paywall.asking import Visit
 from waystation.seller.paywall.entries import EntryState
@@ -281,6 +282,15 @@ async def test_a_client_that_leaves_a_large_answer_is_still_owed_it(payer: Payer
     async with seller.http() as client:
         again = await client.get("/large", headers={name: value})
     assert len(again.content) > MAX_ANSWER_BYTES
+
+
+async def test_a_client_that_goes_away_while_it_sends_is_no_error_of_the_apis(seller: EvmSeller) -> None:
+    async def endpoint() -> dict[str, str]:
+        return {}
+
+    offer(seller, "/it", endpoint)
+    sent = await goes_away_while_sending(seller.app, "GET", "/it")
+    assert sent[0]["status"] == 400
 
 
 @pytest.mark.parametrize("status", [402, 408, 425, 429, 500, 503])

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from tests.seller.shop.agent import BUYER, Agent, Json, codes, payment, total
+from tests.support import goes_away_while_sending
 from tests.world.sandbox import Processor
 from waystation.protocols import acp
 from waystation.seller import (
@@ -312,3 +313,15 @@ async def test_settings_never_show_their_secrets() -> None:
     assert "spt_secret" not in repr(request)
     assert "spt_secret" not in request.model_dump_json()
     assert json.loads(json.dumps(request.wire())) == payment("spt_secret")
+
+
+async def test_a_client_that_goes_away_while_it_sends_is_no_error_of_the_shops(
+    seller_processor: Processor, tmp_path: Path
+) -> None:
+    async with running(seller_processor, tmp_path / "s.db") as (one, _, _agent):
+        headers = {
+            "Authorization": "Bearer key-one", "API-Version": acp.API_VERSION, "Idempotency-Key": "k",
+            "Content-Type": "application/json",
+        }  # fmt: skip
+        sent = await goes_away_while_sending(one.app, "POST", "/acp/checkout_sessions", headers)
+    assert sent[0]["status"] == 400

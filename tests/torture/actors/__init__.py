@@ -7,12 +7,13 @@ from typing import Final
 
 from tests.torture.actors.attackers import Attacker, SocketAttacker
 from tests.torture.actors.base import Acting
+from tests.torture.actors.clerks import Clerk, Impostor
 from tests.torture.actors.deciders import Approver, Meddler, Principal
 from tests.torture.actors.devices import Sdk, Slow, Socket, Sse, Transcripts, Vanishing, WebPage
 from tests.torture.actors.onlookers import Looker, Prober
 from tests.torture.actors.people import Host, Joiner, Operator, Poster, Sender, Steerer, Stopper
 from tests.torture.actors.shoppers import ErrandRunner, Shopper
-from tests.torture.actors.spenders import Buyer, Payer
+from tests.torture.actors.spenders import Buyer, Payer, PayingProgram
 from tests.torture.actors.temporal_user import TemporalUser
 from tests.torture.actors.thieves import Thief
 
@@ -41,7 +42,10 @@ KINDS: Final[dict[str, type[Acting]]] = {
     "meddler": Meddler,
     "buyer": Buyer,
     "payer": Payer,
+    "paying_program": PayingProgram,
     "shopper": Shopper,
     "errands": ErrandRunner,
     "thief": Thief,
+    "clerk": Clerk,
+    "impostor": Impostor,
 }

@@ -97,19 +97,24 @@ class Acting:
         key: str,
         id: str | None = None,  # noqa: A002
         seconds: float = ANSWER_SECONDS,
+        content: bytes | None = None,
         **headers: str,
     ) -> Answer:
-        """Asks once and notes the answer. ``id`` is what is the same when the same is asked again."""
+        """Asks once and notes the answer. ``id`` is what is the same when the same is asked again.
+
+        ``content`` is sent as it is, where it may be no JSON.
+        """
+        sent = json.dumps(body).encode() if content is None and body is not None else content
         began, url = time.monotonic(), self.url()
         answer, error, told = Answer(None), None, {}
         try:
             response = await self.http.request(
                 method,
                 url + where,
-                content=None if body is None else json.dumps(body).encode(),
+                content=sent,
                 headers={
                     "Authorization": f"Bearer {key}",
-                    **({} if body is None else {"Content-Type": "application/json"}),
+                    **({} if sent is None else {"Content-Type": "application/json"}),
                     **headers,
                 },
                 timeout=seconds,

@@ -12,8 +12,9 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.workflow import ParentClosePolicy
 
 from tests.torture.actors.base import Answer
-from tests.torture.actors.spenders import END_SECONDS, Spender, paid_wish, wish
+from tests.torture.actors.spenders import END_SECONDS, Spender, wish
 from tests.torture.market import AGENT
+from tests.torture.wishes import USD_CENTS, paid_wish
 from waystation.client.paths import path
 from waystation.models.base import Frozen
 from waystation.models.purchases import BuyStart, PurchaseRequest, PurchaseView
@@ -21,7 +22,7 @@ from waystation.temporal.messages import BUY
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 MAX_MESSAGES: Final = 3
-USD: Final = {"amount": 80, "currency": "usd"}
+USD: Final = {"amount": USD_CENTS, "currency": "usd"}
 
 
 class Shopper(Spender):
@@ -77,7 +78,7 @@ class Shopper(Spender):
         return self._fetch(id_) if kind == "fetch" else self._allowance(id_, depth=2)
 
     def _fetch(self, id_: str) -> dict[str, Any]:
-        subject, request, limit = paid_wish(self.chance, self.world.market, id_)
+        subject, request, limit = paid_wish(self.chance, self.paid_api, id_)
         return {
             "do": "fetch", "url": request["url"], "max_price": limit, "mandate": self.mandate, "key": id_,
             "subject": subject,
@@ -87,10 +88,10 @@ class Shopper(Spender):
         inner = [self._fetch(f"{id_}.{number}") for number in range(self.chance.randint(1, 4))]
         if depth > 1 and self.chance.random() < 0.3:
             inner.insert(0, self._allowance(f"{id_}.in", depth - 1))
-        seller = self.world.market.seller("paid-api") if self.world.market else ""
         return {
-            "do": "allowance", "seller": seller, "mandate": self.mandate, "key": id_, "max_price": USD,
+            "do": "allowance", "seller": self.paid_api, "mandate": self.mandate, "key": id_, "max_price": USD,
             "budget": {"amount": self.chance.choice([60, 200, 500]), "currency": "usd"}, "steps": inner,
+            "lifetime_seconds": self.chance.choice([15, 40]),
         }  # fmt: skip
 
 

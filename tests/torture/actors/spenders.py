@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from tests.torture.actors.base import Acting, Answer
 from tests.torture.market import AGENT
+from tests.torture.wishes import paid_wish
 from waystation.client.paths import path
-from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 
 MAX_PURCHASES: Final = 6
 MAX_PAYMENTS: Final = 8
@@ -33,6 +33,12 @@ class Spender(Acting):
     @property
     def mandate(self) -> str:
         return str(self.actor.settings["mandate"])
+
+    @property
+    def paid_api(self) -> str:
+        """Where the paid API is."""
+        assert self.world.market is not None, "spenders take part where there is a market"
+        return self.world.market.seller("paid-api")
 
     async def granted(self) -> bool:
         """Waits until the mandate is there; returns whether it is."""
@@ -113,7 +119,7 @@ class Payer(Spender):
         ends: list[asyncio.Task[None]] = []
         for number in range(1, MAX_PAYMENTS + 1):
             id_ = f"{self.name}.{number}"
-            subject, request, max_price = paid_wish(self.chance, self.world.market, id_)
+            subject, request, max_price = paid_wish(self.chance, self.paid_api, id_)
             wanted = {
                 "request": request,
                 "max_price": max_price,
@@ -186,18 +192,15 @@ def wish(chance: random.Random, market: Any, mandate: str) -> dict[str, Any]:
     return request
 
 
-def paid_wish(chance: random.Random, market: Any, id_: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Returns what is asked for, the request, and its limit, which is sometimes too low."""
-    usd = {"amount": chance.choice([80] * 6 + [40]), "currency": "usd"}
-    usdc = {"amount": chance.choice([700_000] * 6 + [500]), "currency": USDC_BASE_SEPOLIA.currency}
-    topic = "".join(letter for letter in id_ if letter.isalnum())
-    kinds = (
-        (f"reports/{topic}", "GET", f"/v1/reports/{topic}", usd),
-        (f"quotes/{topic}", "GET", f"/v1/quotes/{topic}", usdc),
-        ("facts/7", "GET", "/v1/facts/7", chance.choice([usd, usdc])),
-        ("words/60", "GET", "/v1/words?count=60", usd),
-        ("free", "GET", "/v1/free", usd),
-        ("", "GET", "/v1/none", usd),
-    )
-    ((subject, method, where, limit),) = chance.choices(kinds, [4, 4, 3, 3, 1, 1])
-    return subject, {"url": market.seller("paid-api") + where, "method": method}, limit
+class PayingProgram(Acting):
+    """Waits for a program that pays with the SDK: for its end, once the faults are over."""
+
+    async def run(self) -> None:
+        await self.calm.wait()
+        progress = self.world.progress_of(self.actor.settings["program"])
+        deadline = time.monotonic() + END_SECONDS
+        while time.monotonic() < deadline:
+            if progress.exists() and json.loads(progress.read_text())["done"]:
+                return
+            await asyncio.sleep(0.5)
+        self.note("sdk_never_done", program=self.actor.settings["program"])

@@ -1,5 +1,7 @@
 """Who wants other people's money: with another agent's key, another person's, or Temporal's own client."""
 
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -12,13 +14,22 @@ from tests.torture.market import AGENT
 from waystation.client.paths import path
 
 KINDS: Final = ("purchases", "payments", "allowances", "mandates")
-DEEP: Final = 900
+DEEP: Final = 100_000
 """Lists within each other in a body."""
+NAMES: Final = (
+    "request", "terms", "purchase_id", "payment_id", "mandate_id", "digest", "reason", "items", "outcome",
+    "payment_method", "buyer", "amount", "by", "proof", "approver",
+)  # fmt: skip
+"""What bodies about money have in them."""
+IDS: Final = ("none", "%00", "..", "x" * 300, "%F0%9F%92%B8", "a b", "m1-1", "{}")
+"""What may stand in a path in an id's place."""
 HUGE_BYTES: Final = 5_000_000
 
 
 class Thief(Acting):
     """Looks at, decides, changes and spends what is others'; each of it has to be refused."""
+
+    _doors: Sequence[tuple[str, str]] = ()
 
     async def run(self) -> None:
         while self.goes_on:
@@ -30,6 +41,8 @@ class Thief(Acting):
                     self._revoke,
                     self._grant,
                     self._forge,
+                    self._malformed,
+                    self._malformed,
                     self._malformed,
                 ]
             )
@@ -110,17 +123,46 @@ class Thief(Acting):
                 self.note("forged", id=handle.id, signal=name, argument=argument)
 
     async def _malformed(self) -> None:
-        """Sends what is no request: odd, deep, huge; to each route that takes one, with a key that may."""
-        kind = self.chance.choice(["purchases", "payments", "mandates"])
-        body: Any = {"request": odd(self.chance), "terms": odd(self.chance)}
-        shape = self.chance.choice(["odd", "odd", "deep", "huge"])
-        if shape == "deep":
-            for _ in range(DEEP):
-                body = [body]
-        if shape == "huge":
-            body = {"request": "x" * HUGE_BYTES}
-        who = {"mandates": "alice"}.get(kind, AGENT)
-        await self._attack(who, "POST", f"/{kind}", body)
+        """Sends what is no request, odd, deep or huge, to any route about money, with a key that may."""
+        if not self._doors:
+            self._doors = await self._find_doors()
+        if not self._doors:
+            return
+        method, where = self.chance.choice(self._doors)
+        kind = where.split("/")[1]
+        # An empty rejection is one: what people have decided is noted by those who decide.
+        decides = where.endswith(("/approve", "/reject"))
+        real = not decides and self.chance.random() < 0.6
+        known = [self._id(view) for view in await self._others(kind)] if real else []
+        id_ = self.chance.choice(known) if known else self.chance.choice(IDS)
+        filled = "/".join(id_ if part.startswith("{") else part for part in where.split("/"))
+        who = self.chance.choice([AGENT, "service", "alice" if where.count("/") == 1 else "bob"])
+        answer = await self.ask(
+            "malformed", method, filled, key=self.world.key(who), content=self._nonsense()
+        )
+        # What may well be meant: an empty cancel, say. It must not be an error of ours, whatever it is.
+        self.note("attacked", role=who, method=method, where=where, status=answer.status,
+                  proxied=answer.proxied, allowed=True)  # fmt: skip
+
+    async def _find_doors(self) -> list[tuple[str, str]]:
+        """Returns every route about money that changes something, as the API's own document names them."""
+        answer = await self.ask("openapi", "GET", "/openapi.json", key="none")
+        return [
+            (method.upper(), where)
+            for where, methods in (answer.body["paths"] if answer.ok else {}).items()
+            for method in methods
+            if method != "get" and where.split("/")[1] in KINDS
+            if not where.endswith("/revoke")  # an empty body revokes: the mandate's own people do that
+        ]
+
+    def _nonsense(self) -> bytes:
+        body: Any = {name: odd(self.chance) for name in self.chance.sample(NAMES, self.chance.randint(0, 4))}
+        shape = self.chance.choice(["odd", "odd", "odd", "half", "deep", "huge", "no JSON", "twice"])
+        text = json.dumps(self.chance.choice([body, body, odd(self.chance)])).encode()
+        return {
+            "odd": text, "half": text[: len(text) // 2], "deep": b"[" * DEEP + b"]" * DEEP,
+            "huge": b'{"request": "' + b"x" * HUGE_BYTES + b'"}', "no JSON": b"\xff\x00{", "twice": text * 2,
+        }[shape]  # fmt: skip
 
     @staticmethod
     def _id(view: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +60,7 @@ async def _pay_from_allowance(turn: Turn, step: Step) -> None:
             budget=Money(**step["budget"]),
             max_price=Money(**step["max_price"]),
             mandate_id=step["mandate"],
+            lifetime=timedelta(seconds=step["lifetime_seconds"]),
             key=step["key"],
         ) as allowance:
             _note(turn, "allowance", id=allowance)

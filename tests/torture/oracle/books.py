@@ -1,11 +1,28 @@
 """What a run with money has left, arranged by purchase and payment: the processor's word first."""
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, Final
 
 from tests.torture.evidence import Evidence
 
 Json = dict[str, Any]
+LIES: Final = frozenset(
+    {
+        "totals_do_not_add_up", "items_added", "items_missing", "quantity_changed", "wrong_currency",
+        "no_payment_handler", "quote_expired", "fulfillment_option_not_offered", "charged_without_order",
+        "verification-failed", "seller_answer_invalid", "price_too_high",
+    }
+)  # fmt: skip
+"""Rules by which somebody was refused whose word was wrong."""
+LIMITS: Final = frozenset(
+    {
+        "cap_exceeded", "per_payment_cap", "max_payments", "item_not_allowed", "country_not_allowed",
+        "protocol_not_allowed", "seller_not_allowed", "mandate_revoked", "wrong_currency",
+    }
+)  # fmt: skip
+"""Rules of a mandate by which more was refused than it allows."""
+LOST: Final = ("_failed", ".unreadable", ".unclear", ".unanswered", ".found", "server.silent", ".voided")
+"""Ends of what a trail calls a call whose answer was lost or wrong."""
 
 
 class Books:
@@ -13,6 +30,7 @@ class Books:
 
     def __init__(self, evidence: Evidence) -> None:
         read = evidence.final.more.get("money", {})
+        self._struck = evidence.struck
         self.purchases: dict[str, Json] = read.get("purchases", {})
         self.payments: dict[str, Json] = read.get("payments", {})
         self.allowances: dict[str, Json] = read.get("allowances", {})
@@ -39,6 +57,9 @@ class Books:
             sale["checkout"]: sale for sales in read.get("sales", {}).values() for sale in sales
         }
         """What the shops have sold, by checkout."""
+        self._seller = {
+            sale["checkout"]: name for name, sales in read.get("sales", {}).items() for sale in sales
+        }
         self.reservations: dict[str, list[Json]] = defaultdict(list)
         """What mandates hold and have booked, by who holds it."""
         for mandate in self.mandates.values():
@@ -66,6 +87,37 @@ class Books:
         checkout = (purchase["cart"] or {}).get("checkout_id")
         return self.sales.get(checkout) if checkout else None
 
+    def seller_of(self, whose: str) -> str | None:
+        """Returns which shop has sold what a purchase is for."""
+        return self._seller.get((self.purchases[whose]["cart"] or {}).get("checkout_id"))
+
     def actions(self, whose: str, *actions: str) -> list[Json]:
         """Returns the entries of its trail of these kinds."""
         return [entry for entry in self.trails.get(whose, []) if entry["action"] in actions]
+
+    def rule(self, whose: str) -> str | None:
+        """Returns by which rule a purchase or payment was refused."""
+        view = self.purchases.get(whose) or self.payments.get(whose) or {}
+        rule: str | None = (view.get("refusal") or {}).get("rule")
+        return rule
+
+    def at_stake(self, whose: str) -> bool:
+        """Returns whether a fault or a liar has met a purchase, a payment or an allowance on its way."""
+        lost = any(entry["action"].endswith(LOST) for entry in self.trails.get(whose, []))
+        return lost or self._struck[whose] > 0 or self.rule(whose) in LIES
+
+    def was_left(self, whose: str) -> bool:
+        """Returns whether a process that paid from an allowance has died before it was settled."""
+        entries = self.actions(whose, "holder.leased", "holder.done", "settle.received")
+        leases = {one["detail"].get("lease") for one in entries if one["action"] == "holder.leased"}
+        done = {one["detail"].get("lease") for one in entries if one["action"] == "holder.done"}
+        settled = any(one["action"] == "settle.received" for one in entries)
+        return not settled or len(leases) > 1 or leases != done
+
+    def limit_at_stake(self, mandate: str) -> bool:
+        """Returns whether more was asked of a mandate than it allows, or a fault met what it allowed."""
+        asked = [id_ for id_, view in self.purchases.items() if view["request"]["mandate_id"] == mandate]
+        held = [one["holder"] for one in self.mandates.get(mandate, {}).get("reservations", [])]
+        return self._struck[mandate] > 0 or any(
+            self.rule(id_) in LIMITS or self.at_stake(id_) for id_ in (*asked, *filter(None, held))
+        )

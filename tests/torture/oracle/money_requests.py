@@ -26,9 +26,12 @@ def what_was_started_is_there(evidence: Evidence, judged: Judged) -> None:
         for id_, lines in tries.items():
             there = id_ in read.get("running", {})
             if any(line["status"] in (200, 201) and not line["proxied"] for line in lines):
-                judged.holds(there, f"{id_}: answered 2xx, and there is no such thing in {kind}")
+                what = f"{id_}: answered 2xx, and there is no such thing in {kind}"
+                judged.holds(there, what, staked=len(lines) > 1)
             if all(_refused(line) for line in lines):
-                judged.holds(not there, f"{id_}: refused {[line['status'] for line in lines]}, and there")
+                judged.holds(
+                    not there, f"{id_}: refused {[line['status'] for line in lines]}, and there", staked=True
+                )
 
 
 def _refused(line: Line) -> bool:
@@ -52,9 +55,10 @@ def ids_stand_for_one_thing(evidence: Evidence, judged: Judged) -> None:
 
 @promise("Trails are whole: each entry is chained to the one before.", "docs/purchases.md#guarantees")
 def trails_are_whole(evidence: Evidence, judged: Judged) -> None:
-    for id_, entries in Books(evidence).trails.items():
+    books = Books(evidence)
+    for id_, entries in books.trails.items():
         read = [AuditEntry.model_validate(entry) for entry in entries]
-        judged.holds(verify(read), f"{id_}: its trail is broken")
+        judged.holds(verify(read), f"{id_}: its trail is broken", staked=books.at_stake(id_))
 
 
 @promise("A token or key is in no history, even where that is decrypted.", "docs/trust.md")
@@ -100,3 +104,15 @@ def refused_decisions_do_nothing(evidence: Evidence, judged: Judged) -> None:
     for line in evidence.noted("decided"):
         if line["digest"] is not None and line["digest"].endswith("0" * 64) and line["definite"]:
             judged.holds(line["status"] != 200, f"{line['id']}: a decision on nothing was taken: {line}")
+
+
+@promise("An order event without its seller's signature is refused, and one that can't be read harms nobody.",
+         "docs/purchases.md#webhooks")  # fmt: skip
+def order_events_are_signed(evidence: Evidence, judged: Judged) -> None:
+    for line in evidence.noted("order_event"):
+        if line["proxied"]:
+            continue
+        status, what = line["status"], str(line)
+        judged.holds(status < 500 or status == 503, what, staked=True)
+        if line["known_as_wrong"]:
+            judged.holds(status in (401, 503), what, staked=True)

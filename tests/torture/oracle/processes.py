@@ -88,8 +88,10 @@ def memory_is_bounded(evidence: Evidence, judged: Judged) -> None:
 def secrets_stay_secret(evidence: Evidence, judged: Judged) -> None:
     logs = {f"log of {name}": text for name, text in evidence.logs.items()}
     events = {f"events of {name}": str(session.log) for name, session in evidence.sessions.items()}
+    read = evidence.final.more.get("money", {}).get("events", {})
+    shopping = {f"events of {name}": text for name, text in read.items()}
     for what, secret in evidence.final.secrets.items():
-        for where, text in {**logs, **events, **evidence.final.histories}.items():
+        for where, text in {**logs, **events, **shopping, **evidence.final.histories}.items():
             judged.holds(secret not in text, f"{what} is in the {where}")
 
 

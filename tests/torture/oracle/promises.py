@@ -14,12 +14,19 @@ class Judged:
     """How often a promise was checked, and where it was broken."""
 
     checked: int = 0
+    at_stake: int | None = None
+    """How often something had been done that could have broken it, where that can be told."""
     broken: int = 0
     violations: list[str] = field(default_factory=list)
 
-    def holds(self, condition: bool, what: str) -> None:
-        """Counts one check; ``what`` says what was found instead."""
+    def holds(self, condition: bool, what: str, *, staked: bool | None = None) -> None:
+        """Counts one check; ``what`` says what was found instead.
+
+        ``staked`` says whether a fault, a liar or somebody who wanted more had been at it.
+        """
         self.checked += 1
+        if staked is not None:
+            self.at_stake = (self.at_stake or 0) + staked
         if not condition:
             self.broken += 1
             if len(self.violations) < MAX_KEPT_VIOLATIONS:

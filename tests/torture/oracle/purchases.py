@@ -8,6 +8,8 @@ from tests.torture.oracle.promises import Judged, promise
 
 OPEN_CHARGES: Final = frozenset({"awaited", "nothing", "unknown"})
 """Of ``charge.status``: named cases in which order and charge may differ."""
+HONEST_SHOP: Final = "shop-1"
+"""Whose webhooks nobody forges with its own secret; see ``actors.clerks``."""
 CHARGED_WITHOUT_ORDER: Final = "charged_without_order"
 
 
@@ -16,7 +18,8 @@ def a_purchase_is_charged_once(evidence: Evidence, judged: Judged) -> None:
     books = Books(evidence)
     for id_ in books.purchases:
         charges = books.charges.get(id_, [])
-        judged.holds(len(charges) <= 1, f"{id_}: charged {charges}")
+        staked = bool(charges) and books.at_stake(id_)
+        judged.holds(len(charges) <= 1, f"{id_}: charged {charges}", staked=staked)
 
 
 @promise(
@@ -32,14 +35,15 @@ def charges_have_orders(evidence: Evidence, judged: Judged) -> None:
         rule = (view["refusal"] or {}).get("rule")
         captured, refunded = books.captured(id_), books.refunds.get(id_, 0)
         what = f"{id_} is {status} ({rule}): {captured} charged, {refunded} refunded, sale {sale}, {charge}"
+        staked = books.at_stake(id_)
         if captured > refunded:
-            judged.holds(sale is not None or rule == CHARGED_WITHOUT_ORDER, what)
-            judged.holds(status == "completed" or rule == CHARGED_WITHOUT_ORDER, what)
+            judged.holds(sale is not None or rule == CHARGED_WITHOUT_ORDER, what, staked=staked)
+            judged.holds(status == "completed" or rule == CHARGED_WITHOUT_ORDER, what, staked=staked)
         if sale is not None:
             paid = captured > 0 or charge.get("status") in OPEN_CHARGES
-            judged.holds(paid, what)
+            judged.holds(paid, what, staked=staked)
         if status == "completed":
-            judged.holds(sale is not None, what)
+            judged.holds(sale is not None, what, staked=staked)
 
 
 @promise("Money that moved is never hidden: a purchase that says otherwise was not charged.",
@@ -53,6 +57,7 @@ def charges_are_shown(evidence: Evidence, judged: Judged) -> None:
             judged.holds(
                 view["money_moved"] == moved or (view["charge"] or {}).get("status") == "unknown",
                 f"{id_} is {view['status']}, money_moved {view['money_moved']}, charged {captured}",
+                staked=bool(books.tokens_of(id_)) and books.at_stake(id_),
             )
 
 
@@ -65,9 +70,10 @@ def booked_is_captured(evidence: Evidence, judged: Judged) -> None:
         captured, booked, charge = books.captured(id_), books.booked(id_), view["charge"] or {}
         what = f"{id_} is {view['status']}: captured {captured}, booked {booked}, charge {charge}"
         if charge.get("status") in ("awaited", "unknown"):
-            judged.holds(captured <= booked + books.reserved(id_), what)
+            judged.holds(captured <= booked + books.reserved(id_), what, staked=True)
         else:
-            judged.holds(captured == booked and books.reserved(id_) == 0, what)
+            staked = bool(books.tokens_of(id_)) and books.at_stake(id_)
+            judged.holds(captured == booked and books.reserved(id_) == 0, what, staked=staked)
             judged.holds(charge.get("amount") in (None, captured), what)
         receipt = view["receipt"]
         judged.holds(receipt is None or receipt["amount"] == captured, f"{what}, receipt {receipt}")
@@ -80,7 +86,8 @@ def tokens_end(evidence: Evidence, judged: Judged) -> None:
         if view["final"] and (view["charge"] or {}).get("status") not in ("awaited", "unknown"):
             for token in books.tokens_of(id_):
                 ended = token["deactivated_at"] is not None
-                judged.holds(ended, f"{id_} is {view['status']}, and its token {token['status']}")
+                what = f"{id_} is {view['status']}, and its token {token['status']}"
+                judged.holds(ended, what, staked=books.at_stake(id_))
 
 
 @promise("Every purchase ends, or waits for a person, and says for what.", "docs/purchases.md#buy")
@@ -91,7 +98,8 @@ def purchases_end(evidence: Evidence, judged: Judged) -> None:
     for id_, view in books.purchases.items():
         # After money has moved, its order is asked for during a day.
         asks_for_order = view["status"] == "confirming" and view["money_moved"]
-        judged.holds(view["final"] or asks_for_order, f"{id_} is {view['status']} at the end")
+        what = f"{id_} is {view['status']} at the end"
+        judged.holds(view["final"] or asks_for_order, what, staked=books.at_stake(id_))
 
 
 @promise("An approval is of the cart that was shown, by somebody who may.", "docs/purchases.md#approve")
@@ -108,14 +116,19 @@ def approvals_are_of_what_was_shown(evidence: Evidence, judged: Judged) -> None:
         if record is None:
             continue
         if record["auto"]:
-            judged.holds(captured <= terms["approval_threshold"], f"{id_}: {captured} by itself: {terms}")
+            staked = books.at_stake(id_)
+            fine = captured <= terms["approval_threshold"]
+            judged.holds(fine, f"{id_}: {captured} by itself: {terms}", staked=staked)
             continue
         mine = [
             line for line in decided
             if line["id"] == id_ and line["who"] == record["approver"] and line["digest"] == record["digest"]
             if line["status"] == 200 or not line["definite"]
         ]  # fmt: skip
-        judged.holds(bool(mine), f"{id_}: nobody called {record['approver']} approved {record['digest']}")
+        several = len([line for line in decided if line["id"] == id_]) > 1
+        staked = several or books.at_stake(id_)
+        what = f"{id_}: nobody called {record['approver']} approved {record['digest']}"
+        judged.holds(bool(mine), what, staked=staked)
         allowed = not terms["approvers"] or record["approver"] in terms["approvers"]
         judged.holds(allowed, f"{id_}: approved by {record['approver']}, not one of {terms['approvers']}")
         for line in mine:
@@ -136,7 +149,8 @@ def decisions_are_in_the_trail(evidence: Evidence, judged: Judged) -> None:
         action = {"approve": "approval.received", "reject": "rejection.received"}[verdict]
         noted = [entry for entry in books.actions(id_, action) if entry["actor"] == who]
         fine = sum(certain) <= len(noted) <= len(certain)
-        judged.holds(fine, f"{id_}: {who} {verdict} {certain}, in the trail {len(noted)} times")
+        what = f"{id_}: {who} {verdict} {certain}, in the trail {len(noted)} times"
+        judged.holds(fine, what, staked=not all(certain) or len(certain) > 1 or books.at_stake(id_))
     for id_ in books.purchases:
         for entry in books.actions(id_, "approval.received", "rejection.received"):
             verdict = "approve" if entry["action"].startswith("approval") else "reject"
@@ -154,7 +168,8 @@ def deliveries_are_what_was_asked(evidence: Evidence, judged: Judged) -> None:
         checkout = books.checkouts[sale["checkout"]]
         got = sorted((line["item"]["id"], line["quantity"]) for line in checkout["line_items"])
         wanted = sorted((item["id"], item["quantity"]) for item in view["request"]["items"])
-        judged.holds(got == wanted, f"{id_}: {wanted} asked for, {got} sold")
+        staked = books.at_stake(id_)
+        judged.holds(got == wanted, f"{id_}: {wanted} asked for, {got} sold", staked=staked)
         constraints = books.mandates[view["request"]["mandate_id"]]["terms"]["constraints"]
         for constraint in constraints:
             if constraint["type"] == "allowed_items":
@@ -167,3 +182,46 @@ def deliveries_are_what_was_asked(evidence: Evidence, judged: Judged) -> None:
                 country = (details.get("address") or {}).get("country")
                 fine = country is None or country in constraint["countries"]
                 judged.holds(fine, f"{id_}: sent to {country}, {constraint} allowed")
+
+
+@promise("A refund gives room once each, and never more than the purchase had spent.",
+         "docs/purchases.md#grant-a-mandate")  # fmt: skip
+def refunds_count_once(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    for name, mandate in books.mandates.items():
+        for one in mandate["reservations"]:
+            if one["refunded"]:
+                judged.holds(one["refunded"] <= one["spent"], f"{name}: {one}", staked=True)
+    for id_, view in books.purchases.items():
+        sale = books.sale(view)
+        if sale is None or books.seller_of(id_) != HONEST_SHOP:
+            continue
+        counted = sum(one["refunded"] for one in books.reservations.get(id_, []))
+        returned = books.refunds.get(id_, 0)
+        what = (
+            f"{id_}: {counted} counted as refunded, {returned} in the ledger: {books.reservations.get(id_)}"
+        )
+        judged.holds(counted <= returned, what, staked=bool(returned) or books.at_stake(id_))
+
+
+@promise("A seller's refund reaches its mandate, whatever died on the way.",
+         "docs/purchases.md#grant-a-mandate")  # fmt: skip
+def refunds_arrive(evidence: Evidence, judged: Judged) -> None:
+    books = Books(evidence)
+    by_checkout = {
+        (view["cart"] or {}).get("checkout_id"): id_ for id_, view in books.purchases.items() if view["order"]
+    }
+    for line in evidence.noted("refunded"):
+        id_ = by_checkout.get(line["checkout"])
+        if id_ is None:
+            continue  # its purchase has no order: a case of its own, which others look at
+        mandate = books.mandates[books.purchases[id_]["request"]["mandate_id"]]
+        counted = sum(one["refunded"] for one in books.reservations.get(id_, []))
+        ended = bool(books.actions(id_, "mandate.refund_without_effect"))
+        what = (
+            f"{id_}: {line}, {counted} refunded in {mandate['mandate_id']}, {books.refunds.get(id_)} in all"
+        )
+        judged.holds(line["seen"], what, staked=books.at_stake(id_))
+        if line["shop"] == HONEST_SHOP and not ended:
+            fine = counted == min(books.refunds.get(id_, 0), books.booked(id_))
+            judged.holds(fine, what, staked=books.at_stake(id_))

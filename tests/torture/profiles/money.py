@@ -1,15 +1,16 @@
 """Money: mandates, with principals, buyers, payers and meddlers around each; approvers; bad sellers."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from tests.torture.plan import Actor, Fault, Plan, stream
 from tests.torture.profiles import sessions
 
-MANDATE_EVERY_SECONDS: Final = 12.0
+MANDATE_EVERY_SECONDS: Final = 10.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 20.0, 40.0
-FAULT_EVERY_SECONDS: Final = 2.0
+DEAR_FAULT_EVERY_SECONDS: Final = 5.0
+CHEAP_FAULT_EVERY_SECONDS: Final = 0.4
 FIRST_FAULT_SECONDS: Final = 4.0
 OTHERS: Final = (("payer", 0.8), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
 """Kinds of actors that take part around a mandate, and how often."""
@@ -20,33 +21,71 @@ METHODS: Final = (
     (["pm_card_authenticationRequiredOnSetup"], 1),
 )
 
+GENEROUS: Final[dict[str, Any]] = {
+    "cap": {"amount": 200_000, "currency": "usd"},
+    "approval_threshold": 200_000,
+    "per_payment_cap": None,
+    "payment_methods": ["pm_card_visa"],
+    "constraints": [],
+}
+"""Terms of every second mandate: most of what is asked of it is paid."""
+
 SHOPS: Final = ("shop-1", "shop-2")
 SELLERS: Final = (*SHOPS, "paid-api")
 MARKET: Final = (*SELLERS, "processor")
 BUYERS: Final = ("buyer-1", "buyer-2")
-PROCESSES: Final = (*sessions.APIS, *sessions.WORKERS, *MARKET, *BUYERS)
+PROGRAMS: Final = ("payer-1", "payer-2")
+Kind = tuple[str, int, Sequence[str], float, float]
+PROCESSES: Final = (*sessions.APIS, *sessions.WORKERS, *MARKET, *BUYERS, *PROGRAMS)
 PAID_WIRES: Final = ("processor", *SELLERS)
 WIRES: Final = ("people-1", "people-2", "agents", "temporal-api", "temporal-worker", *PAID_WIRES)
 HTTP_WIRES: Final = ("people-1", "people-2", *PAID_WIRES)
 
-FAULTS: Final = (
+DEAR_FAULTS: Final = (
     # kind, weight, targets, shortest and longest duration in seconds
     ("kill", 24, PROCESSES, 0.0, 2.0),
-    ("kill", 10, sessions.WORKERS, 0.0, 1.0),
-    ("kill", 2, sessions.SERVERS, 0.0, 3.0),
+    ("kill", 14, sessions.WORKERS, 0.0, 1.0),
+    ("kill", 1, sessions.SERVERS, 0.0, 2.0),
     ("terminate", 10, PROCESSES, 0.0, 1.0),
     ("deploy", 3, ("api", "worker", "buyer"), 0.0, 0.0),
-    ("pause", 10, (*PROCESSES, *sessions.SERVERS), 0.3, 6.0),
-    ("cut", 12, WIRES, 0.0, 3.0),
-    ("delay", 6, WIRES, 1.0, 4.0),
-    ("tear", 12, WIRES, 0.0, 0.0),
-    ("answer_502", 6, HTTP_WIRES, 0.2, 2.0),
-    ("answer_401", 2, HTTP_WIRES, 0.2, 1.0),
-    ("trouble", 30, MARKET, 0.0, 0.0),
-    ("misbehave", 14, SHOPS, 2.0, 8.0),
-    ("restock", 3, SHOPS, 2.0, 8.0),
+    ("pause", 8, (*PROCESSES, *PROCESSES, *sessions.SERVERS), 0.3, 5.0),
+    ("cut", 4, WIRES, 0.5, 3.0),
+    ("restock", 3, SHOPS, 2.0, 6.0),
 )
-TROUBLES: Final = ("lose_answer",) * 4 + ("error_before", "error_after", "slow", "hang_before", "hang_after")
+"""What everybody feels; seldom, for each takes the machine a while."""
+CHEAP_FAULTS: Final = (
+    ("trouble", 50, MARKET, 0.0, 0.0),
+    ("tear", 16, (*PAID_WIRES, *PAID_WIRES, *PAID_WIRES, *WIRES), 0.0, 0.0),
+    ("cut", 8, (*PAID_WIRES, *WIRES), 0.0, 0.2),
+    ("delay", 4, WIRES, 0.3, 1.0),
+    ("answer_502", 6, HTTP_WIRES, 0.05, 0.2),
+    ("answer_401", 1, HTTP_WIRES, 0.05, 0.2),
+    ("misbehave", 8, SHOPS, 0.5, 3.0),
+)
+"""What strikes a call or two."""
+TROUBLES: Final[tuple[dict[str, Any], ...]] = (
+    *({"kind": "lose_answer"},) * 6,
+    {"kind": "error", "status": 500},
+    *({"kind": "error", "status": 503, "when": "after"},) * 3,
+    {"kind": "slow", "delay_ms": 1_500},
+    {"kind": "hang"},
+    *({"kind": "hang", "when": "after"},) * 2,
+    *({"kind": "die", "when": "after"},) * 2,
+    *({"kind": "garble", "how": how} for how in ("unknown_fields", "unknown_fields", "deep", "huge", "half")),
+    {"kind": "garble", "how": "page"},
+)
+MOMENTS: Final = {
+    "processor": (
+        *("POST .*/issued_tokens", "POST .*/payment_intents", "POST .*/confirm", "POST .*/revoke") * 2,
+        "GET .*/issued_tokens",
+    ),
+    "shop": (
+        *("POST /checkout_sessions", "POST .*/complete", "POST .*/complete", "POST .*/cancel"),
+        "GET /checkout_sessions",
+    ),
+    "paid-api": ("GET /v1/(reports|quotes|facts)", "GET /v1/", "POST /facilitator"),
+}
+"""By who is in trouble: at which requests."""
 BEHAVIOURS: Final[tuple[dict[str, Any], ...]] = (
     {"raise_prices_by": 100}, {"overcharge_by": 50}, {"charge_twice": True}, {"die_in": "reserve"},
     {"die_in": "place_order"},
@@ -72,25 +111,35 @@ def cast(seed: int, seconds: float) -> Iterator[Actor]:
     yield Actor("prober", "prober", 0.0, seconds)
     for who in ("alice", "bob"):
         yield Actor(f"approver-{who}", "approver", 1.0, seconds, settings={"who": who})
+    for program in PROGRAMS:
+        yield Actor(program, "paying_program", 0.0, seconds, settings={"program": program})
+    yield Actor("clerk", "clerk", 8.0, seconds - 8.0)
     for number in range(max(1, int(seconds // 30))):
         yield Actor(f"thief-{number}", "thief", 5.0 + 30.0 * number, 30.0)
+        yield Actor(f"impostor-{number}", "impostor", 8.0 + 30.0 * number, 30.0)
     for number in range(1, max(2, int(seconds // MANDATE_EVERY_SECONDS)) + 1):
         mandate = f"m{seed}-{number}"
-        yield from party(stream(seed, mandate), mandate, (number - 1) * MANDATE_EVERY_SECONDS, seconds)
+        begins, generous = (number - 1) * MANDATE_EVERY_SECONDS, number % 2 == 1
+        yield from party(stream(seed, mandate), mandate, begins, seconds, generous=generous)
 
 
-def party(chance: random.Random, mandate: str, begins: float, seconds: float) -> Iterator[Actor]:
-    """Yields who takes part around one mandate."""
+def party(
+    chance: random.Random, mandate: str, begins: float, seconds: float, *, generous: bool
+) -> Iterator[Actor]:
+    """Yields who takes part around one mandate: a generous one, so that money moves, or any."""
     lasts = min(chance.uniform(SHORTEST_SECONDS, LONGEST_SECONDS), max(seconds - begins, 8.0))
     settings = {"mandate": mandate}
     grant = {
         **settings,
         "terms": terms(chance),
-        "sellers": list(SELLERS) if chance.random() < 0.8 else ["shop-1"],
+        "sellers": list(SELLERS) if chance.random() < 0.9 else ["shop-1"],
         "valid_seconds": chance.choice([3_600] * 11 + [15]),
-        "revokes": chance.random() < 0.2,
+        "revokes": chance.random() < 0.15,
         "revoke_after_seconds": chance.uniform(8, 30),
     }
+    if generous:
+        grant |= {"sellers": list(SELLERS), "valid_seconds": 3_600, "revokes": False}
+        grant["terms"] = {**grant["terms"], **GENEROUS}
     yield Actor(f"{mandate}.principal", "principal", begins, lasts, settings=grant)
     for number in range(1, chance.choice([1, 2, 3]) + 1):
         yield Actor(f"{mandate}.buyer-{number}", "buyer", begins + 0.5, lasts - 1, settings=settings)
@@ -117,8 +166,8 @@ def terms(chance: random.Random) -> dict[str, Any]:
     return {
         "owner": owner,
         "cap": {"amount": cap, "currency": chance.choice(["usd"] * 24 + ["eur"])},
-        "approval_threshold": chance.choice([0, 2_000, cap]),
-        "per_payment_cap": chance.choice([None, None, 4_000]),
+        "approval_threshold": chance.choice([0, 0, 2_000, cap]),
+        "per_payment_cap": chance.choice([None, None, None, 4_000]),
         "payment_methods": methods,
         "approvers": chance.choice([[], [], ["alice"], ["bob"], ["alice", "bob"]]),
         "constraints": constraints,
@@ -127,18 +176,28 @@ def terms(chance: random.Random) -> dict[str, Any]:
 
 def faults(seed: int, seconds: float) -> Iterator[Fault]:
     """Yields what goes wrong, in order of time."""
-    chance = stream(seed, "faults")
+    dear = faults_of(stream(seed, "dear faults"), "dear", DEAR_FAULTS, DEAR_FAULT_EVERY_SECONDS, seconds)
+    cheap = faults_of(stream(seed, "cheap faults"), "cheap", CHEAP_FAULTS, CHEAP_FAULT_EVERY_SECONDS, seconds)
+    yield from sorted([*dear, *cheap], key=lambda fault: fault.at_seconds)
+
+
+def faults_of(
+    chance: random.Random, name: str, kinds: Sequence[Kind], every_seconds: float, seconds: float
+) -> Iterator[Fault]:
+    """Yields faults of these kinds, in order of time."""
     at, number = FIRST_FAULT_SECONDS, 0
     while at < seconds:
-        ((kind, _, targets, shortest, longest),) = chance.choices(FAULTS, [fault[1] for fault in FAULTS])
+        ((kind, _, targets, shortest, longest),) = chance.choices(kinds, [fault[1] for fault in kinds])
         number += 1
+        target = chance.choice(targets)
         settings = {
             "bytes": chance.randrange(1, 400),
             "seconds": round(chance.uniform(0.01, 0.4), 3),
             "trouble": chance.choice(TROUBLES),
+            "match": chance.choice(MOMENTS[target.rstrip("-12")]) if kind == "trouble" else None,
             "behaviour": chance.choice(BEHAVIOURS),
             "on_hand": chance.choice([0, 1, 50]),
         }
         lasts = round(chance.uniform(shortest, longest), 2)
-        yield Fault(f"fault-{number}", kind, chance.choice(targets), round(at, 2), lasts, settings)
-        at += chance.expovariate(1 / FAULT_EVERY_SECONDS)
+        yield Fault(f"{name}-{number}", kind, target, round(at, 2), lasts, settings)
+        at += chance.expovariate(1 / every_seconds)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from pydantic import ValidationError
 
+from tests.support import examples
 from waystation.models.mandates import (
     CommitRequest,
     MandateTerms,
@@ -284,7 +285,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert self.book.left == self.cap - self.book.spent - self.book.reserved
 
 
-AnyInterleaving.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+AnyInterleaving.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=40)
 TestAnyInterleaving = AnyInterleaving.TestCase
 
 

@@ -1,7 +1,7 @@
 """kill -9 at random points: worker, paid API, processor. At most one charge each, delivered, sums right.
 
-A few runs by default; ``WAYSTATION_CRASH_RUNS=100`` for as many as you like, and
-``WAYSTATION_CRASH_SEED`` to repeat what went wrong.
+A few runs by default, more by ``WAYSTATION_EXAMPLES``; ``WAYSTATION_CRASH_RUNS=100`` for as many as you like,
+and ``WAYSTATION_CRASH_SEED`` to repeat what went wrong.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from tests.buyer.bench import AGENT, USDC, usd
-from tests.support import eventually
+from tests.support import eventually, examples
 from tests.world.payment_processes import PaymentProcesses
 from tests.world.temporal import TemporalServer
 from waystation.buyer.networks import read_networks
@@ -29,7 +29,7 @@ from waystation.models.payments import AllowanceView, PaidHttpRequest, PaidReque
 from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 
-RUNS = int(os.environ.get("WAYSTATION_CRASH_RUNS", "6"))
+RUNS = int(os.environ.get("WAYSTATION_CRASH_RUNS", examples(3)))
 SEED = int(os.environ.get("WAYSTATION_CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 MARGIN_AFTER_THE_END = 1.2
 """Kills come within this much of what a payment takes, so that most of them hit it under way."""
@@ -175,7 +175,7 @@ async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(
     temporal: Client, parts: PaymentProcesses
 ) -> None:
     dice = random.Random(SEED + 1)
-    payments = max(4, RUNS // 4)
+    payments = max(2, RUNS // 2)
     await parts.ready()
     warming = await open_mandate(temporal, parts, usd(50 * 2))
     await how_long(temporal, parts, warming, "/v1/reports/", usd(50))  # the worker is up
@@ -218,7 +218,7 @@ async def test_kill_9_of_the_holder_of_an_allowance(
 ) -> None:
     """It is killed and started again until all its payments are made: each is charged once."""
     dice = random.Random(SEED + 2 + card)
-    payments = max(6, RUNS // 2)
+    payments = max(4, RUNS // 2)
     await parts.ready()
     price = usd(50) if card else Money(amount=1_000, currency=USDC)
     budget = Money(amount=price.amount * payments, currency=price.currency)

@@ -1,18 +1,22 @@
 """The pure machines of a session under random messages: what must hold, whatever order they come in."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.support import examples
 from waystation.models.events import Actor, EventType, Item, Role, Write
+from waystation.models.owners import TurnGiven
 from waystation.models.sessions import (
     Close,
     OnBusy,
     SendMessage,
     SessionLimits,
+    SessionOwner,
     Spawn,
     Steer,
     Stop,
@@ -35,7 +39,7 @@ NAMESAKES = [Actor(id="olga", role=Role.USER), Actor(id="otto", role=Role.USER)]
 BOT = Actor(id="bot", role=Role.AGENT)
 TERMINAL = {"turn.completed", "turn.failed", "turn.stopped"}
 TURN_IDS = st.sampled_from(["t1", "t2", "t3", "t1.1", "t2.1", "t2.2"])
-BOUNDS = settings(max_examples=40, stateful_step_count=30)
+BOUNDS = settings(max_examples=examples(40), stateful_step_count=30)
 
 
 def now() -> datetime:
@@ -154,6 +158,8 @@ class PeopleMachine(RuleBasedStateMachine):
 class TurnsMachine(RuleBasedStateMachine):
     """Turns are sent, steered, stopped, retried, spawned and ended, and operators interfere."""
 
+    OWNER: ClassVar[SessionOwner | None] = None
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = NOW
@@ -162,7 +168,7 @@ class TurnsMachine(RuleBasedStateMachine):
         self.bind(TurnsState())
 
     def bind(self, state: TurnsState) -> None:
-        identity = Identity("s", "bot", SessionLimits())
+        identity = Identity("s", "bot", SessionLimits(), self.OWNER)
         purchases = Purchases(PurchasesState())
         questions = Questions(QuestionsState(), "s", (), self.log, lambda: self.clock)
         self.turns = Turns(state, identity, self.log, self.people, purchases, questions, lambda: self.clock)
@@ -215,6 +221,7 @@ class TurnsMachine(RuleBasedStateMachine):
     @rule()
     def work(self) -> None:
         self.turns.state.launch.clear()
+        self.turns.state.news.clear()
         while self.turns.state.cancel:
             stopped = self.turns.state.cancel.pop(0)
             self.turns.turn_ended(TurnEnded(turn_id=stopped, outcome="stopped"))
@@ -312,12 +319,61 @@ class TurnsMachine(RuleBasedStateMachine):
         assert EventType.SESSION_CLOSED not in kinds or kinds[-1] == EventType.SESSION_CLOSED
 
 
+class OwnedTurnsMachine(TurnsMachine):
+    """The same, where a workflow runs the turns: it is told of them, and may be gone."""
+
+    OWNER = SessionOwner(workflow_id="w", takes_turns=True)
+
+    @rule()
+    def tell_again(self) -> None:
+        self.turns.state.news.clear()
+        self.turns.tell_again()
+        told = [news.turn.turn_id for news in self.turns.state.news if isinstance(news, TurnGiven)]
+        roots = [
+            turn_id
+            for turn_id, turn in self.turns.state.turns.items()
+            if turn.status == "running" and turn.input.parent_turn_id is None
+        ]
+        assert told == roots
+
+    @invariant()
+    def a_turn_that_runs_is_checked_and_bounded(self) -> None:
+        for turn_id, turn in self.turns.state.turns.items():
+            is_owned = turn.status == "running" and self.turns.is_for_the_owner(turn_id)
+            assert bool(turn.check_by) == is_owned
+            assert bool(turn.ends_by) == (is_owned or turn.status == "stopping")
+
+
 TestLog = LogMachine.TestCase
 TestLog.settings = BOUNDS
 TestPeople = PeopleMachine.TestCase
 TestPeople.settings = BOUNDS
 TestTurns = TurnsMachine.TestCase
 TestTurns.settings = BOUNDS
+TestOwnedTurns = OwnedTurnsMachine.TestCase
+TestOwnedTurns.settings = BOUNDS
+
+
+def test_a_workflow_that_runs_a_turn_is_asked_for_now_and_then_until_the_turn_is_too_long() -> None:
+    clock, log = NOW, SessionLog()
+    people, purchases = People(PeopleState(), log, now), Purchases(PurchasesState())
+    owner, limits = SessionOwner(workflow_id="w", takes_turns=True), SessionLimits(turn_timeout_seconds=1_500)
+    identity = Identity("s", "bot", limits, owner)
+    questions = Questions(QuestionsState(), "s", (), log, now)
+    turns = Turns(TurnsState(), identity, log, people, purchases, questions, lambda: clock)
+    turns.send(SendMessage(text="hi", actor=USER))
+    assert turns.state.launch == ["t1"]
+    told: list[str] = []
+    while turns.state.turns:
+        deadline = turns.next_deadline()
+        assert deadline is not None
+        clock = deadline
+        turns.end_overdue()
+        told += [news.kind for news in turns.state.news]
+        turns.state.news.clear()
+    assert told == ["turn", "turn", "stop"]
+    assert clock == NOW + timedelta(seconds=1_500)
+    assert (log.state.events[-1].type, log.state.events[-1].data["code"]) == ("turn.failed", "turn_timeout")
 
 
 @pytest.mark.parametrize(("in_order", "queue"), [(True, ["t2", "t3"]), (False, ["t3", "t2"])])

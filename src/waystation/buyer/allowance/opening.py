@@ -97,10 +97,14 @@ class OpenAllowance:
             raise HolderRefusedError(KEY_REUSED, key_is_reused(key))
         return answer
 
-    async def settle(self) -> None:
-        """Reports for the last time, and lets the workflow commit what was spent."""
+    async def give_back(self) -> None:
+        """Reports what was paid. The allowance stays open, for whoever opens it next."""
         if self.holder is not None:
             await self.holder.finish()
+
+    async def settle(self) -> None:
+        """Reports for the last time, and lets the workflow commit what was spent."""
+        await self.give_back()
         handle = self._client.get_workflow_handle(self.id)
         try:
             await tell(handle, ALLOWANCE_SETTLE, Cancel(by=self.start.agent))

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.dependencies.utils import get_dependant
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, get_request_handler, request_response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Send
 
 from waystation.protocols.http402 import PAYMENT_AUTHORIZATION
@@ -142,6 +143,9 @@ async def body_of(request: Request) -> bytes:
         return kept
     try:
         return await request.body()
+    except ClientDisconnect:
+        # Nobody reads this; as it is, it would be an error in the merchant's log.
+        raise HTTPException(400, "The request didn't arrive whole.") from None
     except RuntimeError:  # FastAPI has already read a form
         raise RuntimeError(
             "a paid route with a form needs the middleware KeepForms of waystation.seller.paywall.forms"

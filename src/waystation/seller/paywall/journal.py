@@ -115,11 +115,15 @@ class SqliteJournal:
 
     async def replace(self, entry: Entry) -> bool:
         """See ``Journal``."""
-        query = "UPDATE paywall_entries SET version = ?, state = ?, entry = ? WHERE key = ? AND version = ?"
-        row = (entry.version, entry.state, entry.model_dump_json(), entry.key, entry.version - 1)
+        query = (
+            "UPDATE paywall_entries SET version = ?, state = ?, created_at = ?, entry = ? "
+            "WHERE key = ? AND version = ?"
+        )
+        row = (entry.version, entry.state, _stamp(entry.created_at), entry.model_dump_json())
+        known = (entry.key, entry.version - 1)
         async with self._lock:
             connection = await self._open()
-            cursor = await connection.execute(query, row)
+            cursor = await connection.execute(query, (*row, *known))
         return cursor.rowcount == 1
 
     async def in_state(

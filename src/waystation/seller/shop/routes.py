@@ -206,7 +206,8 @@ def _endpoint(seller: Kit, work: Work, status: int) -> Callable[[Request], Await
             if replayed:
                 headers[HEADER_IDEMPOTENT_REPLAYED] = "true"
         except ClientDisconnect:
-            raise
+            # Nobody reads this, and nothing was begun; raised, it would be an error in the merchant's log.
+            code, body = 400, b""
         except Exception as error:
             refused = _as_acp_error(error, headers[HEADER_REQUEST_ID])
             code, body = refused.status, _encoded(refused.wire())

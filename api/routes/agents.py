@@ -1,0 +1,49 @@
+"""The route about agents: which there are, and whether any process runs them."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.auth import Action
+from api.dependencies import ApiParts, Caller, Parts
+from api.door import DoorRoute
+from api.errors import PROBLEM_RESPONSES, Forbidden
+from waystation.models.events import Identifier
+from waystation.models.requests import AgentList
+from waystation.settings import ANY_AGENT
+
+MAX_AGENTS = 50
+RECENT_SESSIONS = 100
+"""Whose agents are named: the newest ones."""
+
+router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES)
+
+
+@router.get("/agents", tags=["agents"], summary="List agents")
+async def agents(
+    caller: Caller,
+    parts: Parts,
+    name: Annotated[
+        tuple[Identifier, ...], Query(max_length=MAX_AGENTS, description="Only these; repeat it.")
+    ] = (),
+) -> AgentList:
+    """Returns agents, and how many processes run each: those asked for, or those that are known.
+
+    Known are the agents of this API's keys, and of the newest sessions.
+    """
+    if not caller.may & {Action.START, Action.LIST}:
+        raise Forbidden(f"The role '{caller.role}' may not list agents.")
+    names = dict.fromkeys(name or await _known(parts))
+    views = await asyncio.gather(*(parts.gateway.agent(one) for one in list(names)[:MAX_AGENTS]))
+    return AgentList(agents=tuple(views))
+
+
+async def _known(parts: ApiParts) -> list[str]:
+    keys = [key for key in parts.settings.api_keys if key.role == "agent"]
+    named = [one for key in keys for one in (*key.agents, key.id) if one != ANY_AGENT]
+    listed, _ = await parts.gateway.list_sessions(RECENT_SESSIONS, None, only_open=False)
+    recent = [session.agent for session in listed if session.agent]
+    views = await asyncio.gather(*(parts.gateway.agent(one) for one in dict.fromkeys(named)))
+    # A key's id need not be an agent's name: it is one where a process runs it, or a session asks for it.
+    return [*recent, *(view.name for view in views if view.processes or view.last_seen)]

@@ -1,0 +1,37 @@
+"""Which ends of an attempt are the end of its turn, and which another attempt follows."""
+
+import asyncio
+
+import pytest
+
+from waystation.agent import RetryTurn
+from waystation.agent.runner import another_attempt_follows
+
+NOTHING = {"fenced": False, "stopped": False, "parked": False, "gives_back": False}
+FOLLOWED: list[tuple[BaseException, set[str]]] = [
+    (RetryTurn("busy"), set()),
+    (ExceptionGroup("several", [ValueError(), RetryTurn("busy")]), set()),
+    (asyncio.CancelledError(), {"parked"}),
+    (ValueError("on the way out"), {"parked"}),
+    (asyncio.CancelledError(), {"gives_back"}),
+    (asyncio.CancelledError(), {"fenced", "stopped"}),  # another attempt has begun
+]
+LAST: list[tuple[BaseException, set[str]]] = [
+    (asyncio.CancelledError(), set()),
+    (asyncio.CancelledError(), {"stopped"}),
+    (asyncio.CancelledError(), {"stopped", "gives_back"}),
+    (asyncio.CancelledError(), {"stopped", "parked"}),
+    (RetryTurn("busy"), {"stopped"}),
+    (ValueError("a bug"), set()),
+    (ValueError("a bug"), {"gives_back"}),
+]
+
+
+@pytest.mark.parametrize(("error", "was"), FOLLOWED)
+def test_another_attempt_goes_on(error: BaseException, was: set[str]) -> None:
+    assert another_attempt_follows(error, **{**NOTHING, **dict.fromkeys(was, True)})
+
+
+@pytest.mark.parametrize(("error", "was"), LAST)
+def test_nobody_goes_on(error: BaseException, was: set[str]) -> None:
+    assert not another_attempt_follows(error, **{**NOTHING, **dict.fromkeys(was, True)})

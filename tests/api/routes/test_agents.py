@@ -1,0 +1,37 @@
+"""Which agents there are, and whether anybody runs them."""
+
+import pytest
+
+from tests.world.stack import Stack
+from waystation.client import Client
+from waystation.errors import NotAllowed
+from waystation.models.requests import AgentList
+
+
+async def listed(client: Client, *names: str) -> dict[str, int]:
+    query = "&".join(f"name={name}" for name in names)
+    answer = await client.request("GET", f"/agents?{query}", AgentList)
+    return {agent.name: agent.processes for agent in answer.agents}
+
+
+async def test_an_agent_that_runs_is_told_from_one_that_nobody_runs(client: Client) -> None:
+    processes = await listed(client, "demo", "nobody-runs-this")
+    assert processes["demo"] >= 1, "other tests may run it too"
+    assert processes["nobody-runs-this"] == 0
+
+
+async def test_agents_of_recent_sessions_are_known(client: Client) -> None:
+    await client.start("an-agent-of-a-session")
+    known = await listed(client)
+    assert known["an-agent-of-a-session"] == 0
+    assert "test-agent" not in known, "the id of a key is no agent"
+
+
+@pytest.mark.parametrize(("role", "may"), [("operator", True), ("client", True), ("agent", False)])
+async def test_whoever_starts_or_lists_sessions_may_ask(stack: Stack, role: str, may: bool) -> None:
+    async with stack.client(role) as caller:
+        if may:
+            assert await listed(caller, "demo")
+        else:
+            with pytest.raises(NotAllowed):
+                await listed(caller, "demo")

@@ -1,0 +1,336 @@
+"""Somebody's own workflows on a real Waystation, with payloads encrypted and in Temporal's sandbox."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from pydantic import SecretStr
+from temporalio.client import Client as TemporalClient
+from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import CancelledError
+from temporalio.worker import Replayer, Worker
+
+import worker
+from tests.support import eventually
+from tests.workflow.somebodys import Echo, Job, Visitor, look_up
+from tests.world.stack import Stack
+from tests.world.workflow_sandbox import SANDBOX
+from waystation.client import Client, Session
+from waystation.errors import InvalidRequest, NotFound
+from waystation.models.events import Event
+from waystation.settings import Settings
+from waystation.temporal.connect import data_converter
+
+WORKFLOWS = [Echo, Visitor]
+
+
+class Somebody:
+    """A worker of their own, which knows their workflows and nothing of ours."""
+
+    def __init__(self, temporal: TemporalClient, queue: str, client: Client) -> None:
+        self.temporal, self.queue, self.client = temporal, queue, client
+        self.started: list[WorkflowHandle[object, object]] = []
+        self.sessions: list[str] = []
+
+    async def echo(self, **changes: object) -> tuple[WorkflowHandle[Echo, list[str]], Session]:
+        """Starts one, and returns it with its session once it has written there."""
+        job = Job.model_validate({"session_id": f"s-{uuid.uuid4().hex}", **changes})
+        handle = await self.temporal.start_workflow(
+            Echo.run, job, id=f"echo-{job.session_id}", task_queue=self.queue
+        )
+        self.started.append(handle)
+        self.sessions.append(job.session_id)
+        session = self.client.attach(job.session_id)
+        await eventually(lambda: has(session, "data.ready"), what="the workflow has written")
+        return handle, session
+
+    async def visit(self, session_id: str, deed: str, agent: str = "visitor") -> str:
+        job = Job(session_id=session_id, agent=agent)
+        handle = await self.temporal.start_workflow(
+            Visitor.run, args=[job, deed], id=f"visit-{uuid.uuid4().hex}", task_queue=self.queue
+        )
+        self.started.append(handle)
+        return await asyncio.wait_for(handle.result(), 30)
+
+
+async def events(session: Session) -> list[Event]:
+    try:
+        return list((await session.replay()).events)
+    except NotFound:
+        return []
+
+
+async def has(session: Session, kind: str, count: int = 1) -> bool:
+    return sum(event.type == kind for event in await events(session)) >= count
+
+
+async def texts(session: Session) -> list[str]:
+    return [str(e.data["text"]) for e in await events(session) if e.type == "message.completed"]
+
+
+async def last(session: Session, kind: str) -> Event:
+    await eventually(lambda: has(session, kind), what=kind)
+    return [event for event in await events(session) if event.type == kind][-1]
+
+
+@asynccontextmanager
+async def encrypted(stack: Stack) -> AsyncIterator[TemporalClient]:
+    """A client as ``connect`` makes it for a worker of this installation."""
+    settings = Settings(
+        encryption_keys=[SecretStr(stack.encryption_key)], storage_dir=stack.folder / "payloads"
+    )
+    async with AsyncExitStack() as resources:
+        converter = await data_converter(settings, resources)
+        yield await TemporalClient.connect(stack.temporal.address, data_converter=converter)
+
+
+@pytest.fixture
+async def somebody(stack: Stack, client: Client) -> AsyncIterator[Somebody]:
+    async with encrypted(stack) as temporal:
+        queue = f"somebody-{uuid.uuid4().hex}"
+        somebody = Somebody(temporal, queue, client)
+        async with Worker(temporal, task_queue=queue, workflows=WORKFLOWS, activities=[look_up]):
+            yield somebody
+        await replay(somebody)
+
+
+async def replay(somebody: Somebody) -> None:
+    """Replays what a test has run: their workflows in Temporal's sandbox as it is, and ours."""
+    converter = somebody.temporal.data_converter
+    theirs = Replayer(workflows=WORKFLOWS, data_converter=converter)
+    ours = Replayer(workflows=worker.WORKFLOWS, data_converter=converter, workflow_runner=SANDBOX)
+    for handle in somebody.started:
+        for run in {handle.first_execution_run_id, None}:
+            whole = somebody.temporal.get_workflow_handle(handle.id, run_id=run)
+            await theirs.replay_workflow(await whole.fetch_history())
+    for session_id in somebody.sessions:
+        history = await somebody.temporal.get_workflow_handle(session_id).fetch_history()
+        await ours.replay_workflow(history)
+
+
+async def test_people_talk_with_a_workflow(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("hello")
+    completed = await last(session, "turn.completed")
+    assert completed.actor.id == "claims"
+    assert await texts(session) == ["I am here.", "hello", "test-service said: hello"]
+    await session.close()
+    assert await asyncio.wait_for(workflow.result(), 30) == ["t1"]
+
+
+async def test_what_a_workflow_shows_is_in_its_session(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("look tea")
+    completed = await last(session, "turn.completed")
+    assert completed.data["result"] == "TEA"
+    called, returned = await last(session, "tool.called"), await last(session, "tool.returned")
+    assert called.data["arguments"] == {"word": "tea"}
+    assert (returned.data["call_id"], returned.data["result"]) == (called.data["call_id"], "TEA")
+    assert {called.turn_id, returned.turn_id, completed.turn_id} == {"t1"}
+    first = next(event for event in await events(session) if event.type == "message.completed")
+    assert (first.turn_id, first.actor.id, first.data["tone"]) == (None, "claims", "kind")
+    assert (await last(session, "data.ready")).data == {"turns": 1_000}
+    assert (await session.snapshot()).title == "An echo"
+
+
+async def test_a_failure_fails_the_turn_and_the_workflow(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("look broken")
+    failed = await last(session, "turn.failed")
+    assert (failed.data["code"], failed.data["detail"]) == ("agent_error", "the archive burns")
+    assert (await last(session, "tool.returned")).data["error"] == "the archive burns"
+    with pytest.raises(WorkflowFailureError):
+        await asyncio.wait_for(workflow.result(), 30)
+    # It has ended: what is said next is answered by nobody, and everybody is told.
+    await session.send("is somebody there?")
+    await eventually(lambda: has(session, "turn.failed", 2), what="the second turn fails")
+    assert (await last(session, "turn.failed")).data["code"] == "turn_lost"
+
+
+async def test_a_stop_leaves_the_block_and_the_workflow_goes_on(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    answer = await session.stop()
+    assert answer.outcome == "stopped"
+    await session.send("go on")
+    await eventually(lambda: said(session, "test-service said: go on"), what="the next turn is answered")
+    await session.close()
+    assert await asyncio.wait_for(workflow.result(), 30) == ["t1", "t2"]
+
+
+async def said(session: Session, text: str) -> bool:
+    return text in await texts(session)
+
+
+async def test_a_steer_reaches_the_running_turn(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("listen")
+    await eventually(lambda: said(session, "I listen."), what="the turn runs")
+    answer = await session.steer("rather tea")
+    assert answer.outcome == "consumed"
+    assert (await last(session, "turn.completed")).data["result"] == ["test-service"]
+    assert (await texts(session))[-1] == "rather tea"
+
+
+async def test_a_session_that_is_closed_stops_the_turn_and_ends_the_turns(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    await session.close()
+    assert await asyncio.wait_for(workflow.result(), 30) == ["t1"]
+    assert (await events(session))[-1].type == "session.closed"
+    assert await somebody.visit(session.id, "write") == "session-closed"
+    assert await somebody.visit(session.id, "steer") == "unknown-session"
+    assert await somebody.visit(session.id, "close") == "done"
+    assert await somebody.visit(session.id, "turns") == "done"
+
+
+async def test_a_session_that_is_ended_in_temporal_ends_the_turns(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await somebody.temporal.get_workflow_handle(session.id).terminate()
+    assert await asyncio.wait_for(workflow.result(), 30) == []
+
+
+async def test_turns_go_on_over_continue_as_new(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo(turns_per_run=1)
+    for number in range(3):
+        await session.send(f"message {number}")
+    await eventually(lambda: has(session, "turn.completed", 3), what="three turns are completed")
+    answers = [text for text in await texts(session) if text.startswith("test-service said")]
+    assert answers == [f"test-service said: message {number}" for number in range(3)]
+    await session.close()
+    newest = somebody.temporal.get_workflow_handle_for(Echo.run, workflow.id)
+    assert await asyncio.wait_for(newest.result(), 30) == []
+
+
+async def test_a_cancelled_workflow_ends_its_turn_as_stopped(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    await workflow.cancel()
+    with pytest.raises(WorkflowFailureError) as failure:
+        await asyncio.wait_for(workflow.result(), 30)
+    assert isinstance(failure.value.cause, CancelledError)
+    await last(session, "turn.stopped")
+    assert (await session.snapshot()).status == "idle"
+
+
+async def test_a_workflow_writes_into_a_session_by_its_id(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    assert await somebody.visit(session.id, "write much") == "done"
+    written = [event for event in await events(session) if event.actor.id == "visitor"]
+    messages = [event.data["text"] for event in written if event.type == "message.completed"]
+    assert messages == [f"{number} {letter}" for number in range(5) for letter in "ab"]
+    counted = [event.data["number"] for event in written if event.type == "data.count"]
+    assert counted == list(range(5))
+    await session.send("wait")
+    await eventually(lambda: said(session, "I wait."), what="the turn runs")
+    assert await somebody.visit(session.id, "stop") == "done"
+    assert (await last(session, "turn.stopped")).data["reason"] == "enough"
+    assert await somebody.visit(session.id, "close") == "done"
+    assert (await last(session, "session.closed")).data["reason"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("session_id", "deed", "agent", "code"),
+    [
+        (None, "start", "claims", "session-id-taken"),
+        ("there-is-none", "write", "claims", "unknown-session"),
+        ("there-is-none", "steer", "claims", "unknown-session"),
+        ("there-is-none", "turns", "claims", "unknown-session"),
+        ("no such id", "write", "claims", "bad-item"),
+        ("fine", "write", "no such name", "bad-item"),
+        (None, "huge", "claims", "data-too-large"),
+        (None, "long", "claims", "message-too-long"),
+        (None, "bad type", "claims", "bad-type"),
+        (None, "ask nobody", "claims", "bad-question"),
+    ],
+)
+async def test_what_is_refused_is_said(
+    somebody: Somebody, session_id: str | None, deed: str, agent: str, code: str
+) -> None:
+    if session_id is None:
+        session_id = (await somebody.echo())[1].id
+    assert await somebody.visit(session_id, deed, agent) == code
+
+
+async def test_an_agents_process_answers_where_the_workflow_does_not(somebody: Somebody) -> None:
+    _, session = await somebody.echo(agent="demo", takes_turns=False)
+    await session.send("one two")
+    await last(session, "turn.completed")
+    assert (await texts(session))[0] == "I am here."
+
+
+async def asked(session: Session) -> Event:
+    """The question that is open, as the log shows it."""
+    event = await last(session, "input.requested")
+    assert [one.question_id for one in (await session.snapshot()).questions] == [event.data["question_id"]]
+    return event
+
+
+async def test_people_answer_a_workflow(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("ask")
+    question = await asked(session)
+    assert (question.turn_id, question.data["kind"], question.data["prompt"]) == ("t1", "form", "Which size?")
+    question_id = str(question.data["question_id"])
+    with pytest.raises(InvalidRequest):
+        await session.answer(question_id, {"width": "wide"})
+    await session.answer(question_id, {"width": 3})
+    assert (await last(session, "turn.completed")).data["result"] == 3
+    assert (await texts(session))[-1] == "Size 3"
+
+
+async def test_a_question_that_nobody_answers_expires(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("ask 1")
+    assert (await last(session, "turn.completed")).data["result"] == "too late"
+    await last(session, "input.expired")
+
+
+async def test_a_stop_ends_a_turn_that_waits_for_an_answer(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("ask")
+    await asked(session)
+    assert (await session.stop()).outcome == "stopped"
+    await last(session, "input.withdrawn")
+    await session.send("ask")
+    await eventually(lambda: has(session, "input.requested", 2), what="the next turn asks")
+    await session.close()
+    assert await asyncio.wait_for(workflow.result(), 30) == ["t1", "t2"]
+
+
+async def test_a_person_approves_other_arguments(somebody: Somebody, stack: Stack) -> None:
+    _, session = await somebody.echo()
+    await session.send("delete everything")
+    question = await asked(session)
+    assert (question.data["tool"], question.data["arguments"]) == ("delete", {"path": "everything"})
+    async with stack.client("approver") as approver:
+        decision = {"decision": "approve", "arguments": {"path": "a.txt"}}
+        await approver.attach(session.id).answer(
+            str(question.data["question_id"]), decision, digest=str(question.data["digest"])
+        )
+    assert (await last(session, "turn.completed")).data["result"] == {"path": "a.txt", "edited": True}
+
+
+async def test_a_rejection_fails_the_turn_unless_it_is_caught(somebody: Somebody, stack: Stack) -> None:
+    _, session = await somebody.echo()
+    await session.send("delete everything")
+    question = await asked(session)
+    async with stack.client("approver") as approver:
+        decision = {"decision": "reject", "reason": "not that"}
+        await approver.attach(session.id).answer(str(question.data["question_id"]), decision)
+    failed = await last(session, "turn.failed")
+    assert str(failed.data["detail"]).endswith("rejected delete: not that")
+
+
+async def test_a_workflow_asks_in_a_session_that_is_not_its_own(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    visiting = asyncio.create_task(somebody.visit(session.id, "ask"))
+    question = await asked(session)
+    assert (question.turn_id, question.actor.id) == (None, "visitor")
+    await session.answer(str(question.data["question_id"]), "yes")
+    assert await visiting == "yes"

@@ -122,11 +122,20 @@ export function left(field, message) {
 }
 
 function parsed(typed) {
+  let value;
   try {
-    return JSON.parse(typed);
+    value = JSON.parse(typed);
   } catch (error) {
     throw new Unfit(`This is no JSON: ${error.message}.`);
   }
+  if (!isExact(value)) throw new Unfit("A number in it is too large for a browser to send exactly.");
+  return value;
+}
+
+/** Whether every number is as it was written: a browser rounds whole numbers beyond 2^53. */
+export function isExact(value) {
+  if (typeof value === "number") return !Number.isInteger(value) || Number.isSafeInteger(value);
+  return typeof value !== "object" || value === null || Object.values(value).every(isExact);
 }
 
 function checkText(field, typed) {

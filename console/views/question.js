@@ -1,7 +1,7 @@
 /** Questions and approvals as cards: what is asked, who may answer, the form, and what became of it. */
 
 import { clean, h, isolate, nameOf, setText, time, visible } from "../dom.js";
-import { isObject, shown } from "../fields.js";
+import { isExact, isObject, shown } from "../fields.js";
 import { render } from "../markdown.js";
 import { deadlineLine, digestLine, facts, statusPill } from "./card.js";
 import { Form } from "./form.js";
@@ -77,6 +77,7 @@ class QuestionCard {
     this.promptId = `question-${(count += 1)}`;
     this.element = h("article", { class: "card question", "aria-labelledby": this.promptId });
     this.pill = h("span", {});
+    this.due = h("div", { hidden: true });
     this.body = h("div", { class: "asked-for" });
     this.outcome = h("div", { class: "outcome", hidden: true });
     this.kept = h("details", { class: "fold", hidden: true, open: true });
@@ -87,6 +88,7 @@ class QuestionCard {
     this.item = item;
     if (this.builds !== (item.asked?.digest ?? "")) this.#build(item);
     const { status, outcome, asked } = item;
+    this.#drawDeadline(asked);
     const decision = outcome?.data.value?.decision;
     const shownStatus = asked?.kind !== "approval" ? status : { open: "undecided", answered: decision === "approve" ? "approved" : "rejected" }[status] ?? status;
     const pill = statusPill(shownStatus);
@@ -99,9 +101,19 @@ class QuestionCard {
     this.#turn(status === "open");
   }
 
+  /** A question that was taken back and is asked again has a deadline of its own. */
+  #drawDeadline(asked) {
+    if (this.due.dataset.until === asked?.deadline) return;
+    this.due.hidden = !asked?.deadline;
+    if (this.due.hidden) return;
+    this.due.dataset.until = asked.deadline;
+    this.due.replaceChildren(deadlineLine(asked.deadline, asked.kind === "approval" ? "Decide" : "Answer"));
+  }
+
   /** What is asked never changes; only once is it drawn, so that nothing that is typed gets lost. */
   #build({ asked, agent }) {
     this.builds = asked?.digest ?? "";
+    this.status = null;
     if (!asked) return this.element.replaceChildren(h("header", {}, h("h3", { id: this.promptId }, "Question"), this.pill), this.outcome);
     const isApproval = asked.kind === "approval";
     this.me = answerer(this.api, this.sessionId, asked);
@@ -114,7 +126,7 @@ class QuestionCard {
       prompt,
       isApproval ? argumentFacts(asked.arguments) : "",
       this.body, this.outcome, this.problem, this.kept);
-    this.body.replaceChildren(...this.#details(asked, isApproval).filter(Boolean));
+    this.body.replaceChildren(...this.#details(asked, isApproval).flat().filter(Boolean));
   }
 
   #details(asked, isApproval) {
@@ -123,7 +135,7 @@ class QuestionCard {
       isApproval && asked.editable && h("p", { class: "quiet-text" }, "Whoever approves may change the arguments."),
       isApproval && asked.schema && h("details", { class: "fold" }, h("summary", {}, "What the arguments may be"), h("pre", { tabindex: "0", "aria-label": "JSON Schema" }, visible(JSON.stringify(asked.schema, null, 2)))),
       h("p", { class: "quiet-text" }, this.me ? `${who[0].toUpperCase()}${who.slice(1)} may answer.` : `You can't answer this: only ${who} may.`),
-      asked.deadline && deadlineLine(asked.deadline, isApproval ? "Decide" : "Answer"),
+      this.due,
       isApproval && digestLine(asked.digest),
       this.me && (isApproval ? this.#decision(asked) : this.#form(asked)),
     ];
@@ -144,6 +156,11 @@ class QuestionCard {
     this.reason = h("input", { type: "text", maxlength: "1000", "aria-label": "Reason for a rejection", placeholder: "Reason (for a rejection)" });
     const approve = h("button", { type: "button", class: "primary", onclick: () => this.#approve(asked) }, "Approve exactly this");
     const reject = h("button", { type: "button", class: "danger", onclick: () => this.#send({ decision: "reject", ...(this.reason.value.trim() ? { reason: this.reason.value.trim() } : {}) }) }, "Reject");
+    // Whoever sees a rounded number has not seen what they approve.
+    if (!isExact(asked.arguments)) {
+      this.buttons = [reject];
+      return [h("p", { class: "problem" }, "A number in the arguments is too large for a browser to show exactly. Approve at the command line, or reject."), h("div", { class: "decide row" }, reject, this.reason)];
+    }
     this.buttons = [approve, reject];
     const editor = h("div", { class: "editor", hidden: true });
     let edit = null;

@@ -357,7 +357,8 @@ async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -
     }  # fmt: skip
     fits = question | {"arguments": {"copies": 2, "to": "ada"}}
     hides = question | {"question_id": "r", "arguments": {"copies": 2, "to": "ada\u202e"}}
-    await pose(console, session, fits, hides)
+    huge = question | {"question_id": "s", "arguments": {"copies": 2**53 + 1, "to": "ada"}}
+    await pose(console, session, fits, hides, huge)
     page = await console.page(f"/sessions/{session.id}")
     await ready(page)
     card, other = card_of(page).nth(0), card_of(page).nth(1)
@@ -368,6 +369,9 @@ async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -
     await expect(other.get_by_label("Arguments, as JSON")).to_have_value(re.compile(r'"ada\\u202e"'))
     await expect(other.locator("dl").first).to_contain_text(r'"ada\u202e"')
     assert "\u202e" not in await page.locator("body").inner_text()
+    rounded = card_of(page).nth(2)
+    await expect(rounded).to_contain_text("too large for a browser to show exactly")
+    await expect(rounded.get_by_role("button")).to_have_text(["Reject"])
     await card.get_by_label("Copies").fill("10")
     await expect(error_of(card.get_by_label("Copies"))).to_have_text("At most 9.")
     await card.get_by_label("Copies").fill("3")

@@ -194,11 +194,15 @@ class World:
         self.processes |= self.market.processes
 
     def _start_paying(self, sellers: Market) -> None:
-        granted = [actor.settings["mandate"] for actor in self.plan.actors if actor.kind == "principal"]
+        granted = [
+            (actor.settings["mandate"], actor.settings["terms"]["cap"]["currency"])
+            for actor in self.plan.actors
+            if actor.kind == "principal" and actor.settings["generous"]
+        ]
         for name in PAYING_PROGRAMS if granted else ():
             orders = {
                 "seed": self.plan.seed,
-                "mandates": granted[: len(granted) // 2 + 1],  # those that are granted early
+                "mandates": granted[:2],  # which are granted early
                 "seller": sellers.seller("paid-api"),
                 "until": time.monotonic() + self.plan.seconds,
                 "progress": str(self.progress_of(name)),

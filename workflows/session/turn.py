@@ -16,7 +16,6 @@ from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import Field
-    from temporalio.common import RawValue
 
     from waystation.models.base import WorkflowStart
     from waystation.models.sessions import (
@@ -210,7 +209,6 @@ class AgentTurn:
             retry_policy=ONE_ATTEMPT,
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-        activity.add_done_callback(_retrieve)
         try:
             return read_result(RUN_TURN, await asyncio.shield(activity))
         except asyncio.CancelledError:
@@ -226,12 +224,6 @@ class AgentTurn:
         except UnreadableResultError as error:
             detail = f"The agent '{plan.turn.agent}' returned what is no result of a turn: {error}"
             raise AttemptFailedError("agent_error", detail[:MAX_DETAIL_CHARACTERS], retry=False) from error
-
-
-def _retrieve(activity: asyncio.Future[RawValue]) -> None:
-    """Looks at how an activity has ended: after a stop nobody else does, and the SDK logs that."""
-    if not activity.cancelled():
-        activity.exception()
 
 
 async def _report(session_id: str, signal: SignalName[Report], report: Report) -> bool:

@@ -23,10 +23,17 @@ def turn_workflow_id(session_id: str, turn_id: str) -> str:
     return f"{session_id}/{turn_id}"
 
 
+# What a workflow's memo says of people: lists are filtered by it.
+WAITS_FOR = "waits_for"
+WAITS_FOR_APPROVAL = "approval"
+WAITS_FOR_ANSWER = "answer"
+
+
 # Types of application errors, raised in one process and matched in another.
 RETRY_TURN = "RetryTurn"
 WORKER_SHUTDOWN = "WorkerShutdown"
 AGENT_FAILED = "AgentFailed"
+TURN_DIVERGED = "TurnDiverged"
 PAYLOADS_UNAVAILABLE = "PayloadsUnavailableError"
 """The name of ``storage.PayloadsUnavailableError``, which the SDK makes the type of the failure."""
 PAYLOADS_UNAVAILABLE_WORDS = "A payload can't be"
@@ -52,6 +59,8 @@ NOT_ASKED = "NotAsked"
 INVALID_ANSWER = "InvalidAnswer"
 MESSAGE_ID_TAKEN = "MessageIdTaken"
 PURCHASE_ID_TAKEN = "PurchaseIdTaken"
+TURN_STOPPED = "TurnStopped"
+"""Of an activity that writes in a turn which was stopped meanwhile."""
 WRITE_REFUSED = "WriteRefused"
 """Of what a workflow has written into a session; ``details[0]`` is the code."""
 INVALID_ARGUMENT = "InvalidArgument"

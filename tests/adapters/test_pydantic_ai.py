@@ -380,21 +380,6 @@ async def test_a_connection_that_is_lost_retries_the_turn_and_a_spent_quota_does
         await Stage().run(llm_agent("bot", pydantic_ai.Agent(Script([spent]).model)))
 
 
-async def test_a_turn_whose_tools_have_run_is_not_tried_again() -> None:
-    script = Script([call("pay")], [ModelHTTPError(503, "m")])
-    model_agent = pydantic_ai.Agent(script.model)
-
-    @model_agent.tool_plain
-    def pay() -> str:
-        return "paid"
-
-    with pytest.raises(ModelFailed):
-        await Stage().run(llm_agent("bot", model_agent))
-
-
-# Bounds
-
-
 async def test_an_answer_beyond_the_longest_message_becomes_two() -> None:
     script = Script(["x" * (MAX_MESSAGE_CHARACTERS - 1), "yz!"])
     stage = Stage()

@@ -9,7 +9,13 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, ModelQuotaExceededError, ModelRetry
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    NativeToolCallPart,
+    NativeToolReturnPart,
+)
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 
@@ -76,6 +82,18 @@ async def test_tool_calls_and_what_they_return_are_shown() -> None:
         "result": {"item": "tea", "cents": 500},
     }
     assert result["usage"]["tool_calls"] == 1
+
+
+async def test_what_the_provider_runs_by_itself_is_shown_with_its_result() -> None:
+    asked, found = NativeToolCallPart("web_search", {"q": "tea"}, "n1"), {"results": 3}
+    script = Script([{0: asked}, {1: NativeToolReturnPart("web_search", found, "n1")}, "Three."])
+    stage = Stage()
+    await stage.run(llm_agent("bot", pydantic_ai.Agent(script.model)))
+    assert [item.type for item in stage.writer.written][:3] == [
+        "tool.called", "tool.returned", "message.started",
+    ]  # fmt: skip
+    assert stage.of("tool.called")[0]["kind"] == "native"
+    assert stage.of("tool.returned")[0]["result"] == found
 
 
 async def test_tools_in_parallel_are_each_told_apart() -> None:

@@ -54,7 +54,8 @@ class Screen:
                 await self._write(delta.content_delta or "")
             case ai.PartEndEvent(part=ai.NativeToolCallPart() as part):
                 await self._called(part)
-            case ai.PartEndEvent(part=ai.NativeToolReturnPart() as part):
+            # It comes whole, so no event says that it has ended.
+            case ai.PartStartEvent(part=ai.NativeToolReturnPart() as part):
                 await self._returned(part)
             case ai.PartEndEvent(index=index) if self._part and self._part[0] == index:
                 await self.end_part()

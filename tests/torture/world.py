@@ -212,7 +212,7 @@ class World:
                 "seed": self.plan.seed,
                 "mandates": granted[:2],  # which are granted early
                 "seller": sellers.seller("paid-api"),
-                "until": time.monotonic() + self.plan.seconds,
+                "until": time.monotonic() + START_SECONDS / 2 + self.plan.seconds,
                 "progress": str(self.progress_of(name)),
                 "journal": str(self.folder / f"{name}.sqlite3"),
             }

@@ -97,7 +97,7 @@ function newestFirst(one, other) {
 /** A tool is decided in its session, where its card has everything that is asked. */
 function ofTool({ id, session_id: session, agent, since, question }) {
   const { tool, arguments: given, ...asked } = question.asked;
-  return { href: `sessions/${session}?at=${question.seq}`, id, status: "undecided", updated: since, what: `${isolate(tool)} ${visible(JSON.stringify(given)).slice(0, SHOWN_CHARACTERS)}`, whom: `${isolate(agent)}: ${summary(asked)}` };
+  return { href: `sessions/${session}?at=${question.seq}`, id, status: "undecided", updated: since, what: `${isolate(visible(tool))} ${visible(JSON.stringify(given)).slice(0, SHOWN_CHARACTERS)}`, whom: `${isolate(agent)}: ${summary(asked)}` };
 }
 
 function ofPurchase(view) {

@@ -373,7 +373,9 @@ async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -
         "schema": schema,
     }  # fmt: skip
     fits = question | {"arguments": {"copies": 2, "to": "ada"}}
-    hides = question | {"question_id": "r", "arguments": {"copies": 2, "to": "ada\u202e"}}
+    hides = question | {
+        "question_id": "r", "tool": "send\u200b", "arguments": {"copies": 2, "to": "ada\u202e"},
+    }  # fmt: skip
     huge = question | {"question_id": "s", "arguments": {"copies": 2**53 + 1, "to": "ada"}}
     await pose(console, session, fits, hides, huge)
     page = await console.page(f"/sessions/{session.id}")
@@ -385,6 +387,7 @@ async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -
     # What a field can't show is not for a field.
     await expect(other.get_by_label("Arguments, as JSON")).to_have_value(re.compile(r'"ada\\u202e"'))
     await expect(other.locator("dl").first).to_contain_text(r'"ada\u202e"')
+    await expect(other.locator("h3")).to_have_text(r"Approval of send\u200b")
     assert "\u202e" not in await page.locator("body").inner_text()
     rounded = card_of(page).nth(2)
     await expect(rounded).to_contain_text("too large for a browser to show exactly")
@@ -419,6 +422,7 @@ async def test_the_end_without_an_answer_is_said(console: Console) -> None:
     await card.get_by_label("Quick?").fill("Just a")
     await expect(card.locator("header .pill")).to_have_text("expired")
     await expect(card.locator(".outcome")).to_contain_text("Nobody answered in time")
+    await expect(card.locator(".countdown")).to_have_count(0)
     await expect(card).to_be_focused()
     await expect(card.get_by_label("What you had written")).to_have_text("Just a")
     stopped = await asking(console, "text")

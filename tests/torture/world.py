@@ -131,11 +131,6 @@ class World:
         return self._stack
 
     @property
-    def temporal_address(self) -> str:
-        """Where Temporal is found without a wire."""
-        return self._temporal.address
-
-    @property
     def urls(self) -> list[str]:
         """Where people find the API."""
         return [self.wires["people-1"].url, self.wires["people-2"].url]
@@ -212,7 +207,7 @@ class World:
                 "seed": self.plan.seed,
                 "mandates": granted[:2],  # which are granted early
                 "seller": sellers.seller("paid-api"),
-                "until": time.monotonic() + self.plan.seconds,
+                "until": time.monotonic() + START_SECONDS / 2 + self.plan.seconds,
                 "progress": str(self.progress_of(name)),
                 "journal": str(self.folder / f"{name}.sqlite3"),
             }

@@ -168,6 +168,9 @@ def allowances_are_charged_once(evidence: Evidence, judged: Judged) -> None:
         judged.holds(taken <= view["budget"]["amount"], what, staked=staked)
         # A holder that has not come back yet may have paid what it was leased.
         judged.holds(taken <= view["spent"] + view["held"], what, staked=staked)
+        moved = [one["detail"].get("money_moved") for one in books.trails.get(id_, [])]
+        if not view["holder"] and "unknown" not in moved and not books.actions(id_, "holder.lost"):
+            judged.holds(taken == view["spent"], f"{what}, and all of it is known", staked=staked)
 
 
 @promise("A turn that is tried again goes on with its allowances, as long as they last.",

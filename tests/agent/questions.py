@@ -1,5 +1,6 @@
 """A Waystation whose agents ask people, and what tests look for in its sessions."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,14 +33,14 @@ class Asking(NamedTuple):
 
 
 @asynccontextmanager
-async def running_asking(folder: Path, temporal: TemporalServer) -> AsyncIterator[Asking]:
+async def running_asking(folder: Path, temporal: TemporalServer, **limits: int) -> AsyncIterator[Asking]:
     """Starts a stack whose agents ask, yields it, and kills it."""
     begun = folder / "begun.txt"
     begun.touch()
-    limits = f'{{"park_after_seconds": {PARK_AFTER_SECONDS}, "agent_heartbeat_timeout_seconds": 2}}'
+    given = {"park_after_seconds": PARK_AFTER_SECONDS, "agent_heartbeat_timeout_seconds": 2, **limits}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASKING_BEGUN", str(begun))
-        running = running_stack(folder, temporal, *AGENTS, limits=limits)
+        running = running_stack(folder, temporal, *AGENTS, limits=json.dumps(given))
         async with running as stack, stack.client() as client:
             yield Asking(stack, client, begun)
 

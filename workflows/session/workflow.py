@@ -139,6 +139,8 @@ class AgentSession:
                 self.close(Close(reason="An error that nobody expected ended the session."))
             if self._ripe and self._should_continue_as_new():
                 self._state.runs += 1
+                # The next run's memo is the one with which the first was started: it marks anew.
+                self._state.questions.marked = None
                 workflow.continue_as_new(self._start.model_copy(update={"state": self._state}))
         await workflow.wait_condition(workflow.all_handlers_finished)
 

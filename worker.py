@@ -104,7 +104,8 @@ async def run(settings: Settings) -> None:
             ),
             *await open_paid_request_activities(client, settings, resources, vault=vault),
         ]
-        async with build_worker(client, announce, money=money):
+        cached = settings.worker_cached_workflows
+        async with build_worker(client, announce, money=money, max_cached_workflows=cached):
             if not (settings.storage_dir or settings.storage_s3_bucket):
                 logger.warning(
                     "No external storage is set, so sessions are full after 1 MB. "

@@ -21,6 +21,7 @@ from api.errors import Forbidden, Invalid, Unauthenticated, UnknownSession
 from waystation.errors import StartError
 from waystation.models.base import Frozen
 from waystation.models.events import Actor, Identifier, Role, SessionId
+from waystation.models.questions import AnswersAs
 from waystation.settings import ANY_AGENT, ApiRole, Settings, hash_api_key
 
 COOKIE = "waystation_token"
@@ -309,3 +310,15 @@ def speaker(caller: Principal, actor: Actor | None) -> Actor:
     if caller.role != "service":
         raise Forbidden("Only the role 'service' speaks for others; leave 'actor' out.")
     return actor
+
+
+def answers_as(caller: Principal, actor: Actor) -> AnswersAs:
+    """Returns what somebody is who answers a question."""
+    if caller.role == "approver":
+        return "approver"
+    return "operator" if actor.role == Role.OPERATOR else "user"
+
+
+def decides_in_person(caller: Principal) -> bool:
+    """Returns whether this caller may decide on a tool: a service can't do that for people."""
+    return caller.role != "service"

@@ -28,6 +28,7 @@ from api.live.feeds import Feeds
 from api.routes import (
     agents,
     allowances,
+    approvals,
     codec,
     console,
     ingest,
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         purchases,
         paid_requests,
         allowances,
+        approvals,
         codec,
         operations,
     ):

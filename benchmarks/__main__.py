@@ -18,7 +18,7 @@ from benchmarks.scenario import Scenario, Size
 
 ORDER = (
     "latency", "fan_out", "resume", "reconnects", "stops", "continuation", "idle_sessions", "recovery",
-    "cost", "purchases", "paid_requests",
+    "steps", "cost", "purchases", "paid_requests",
 )  # fmt: skip
 """The order in which scenarios run and are reported; any others follow."""
 

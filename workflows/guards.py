@@ -11,13 +11,14 @@ no handler is without:
   holds: that is the business of its ``run``, and this guard is behind it.
 """
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from waystation.models.base import WorkflowStart
 from waystation.temporal.names import INVALID_ARGUMENT, UNEXPECTED
@@ -127,6 +128,15 @@ def starting(init: Init) -> Init:
     return started  # type: ignore[return-value]
 
 
+def _log_unexpected(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Logs what the loop complains of, except the failure of an activity that nobody waits for any more.
+
+    It has failed in the task in which whoever waited for it was cancelled, or later; the history has it.
+    """
+    if not isinstance(context.get("exception"), ActivityError):
+        loop.default_exception_handler(context)
+
+
 def ending(run: Run) -> Run:
     """Ends the workflow with a reason: it has no input, or its ``run`` fails on what nobody expected."""
 
@@ -134,6 +144,7 @@ def ending(run: Run) -> Run:
     async def ended(self: Any, *arguments: Any) -> object:
         if not _is_start(arguments):
             raise refusal(INVALID_ARGUMENT, "Start it with one argument: its input, as an object.")
+        asyncio.get_running_loop().set_exception_handler(_log_unexpected)
         try:
             return await run(self, *arguments)
         except FailureError:

@@ -10,7 +10,7 @@ from api.auth import Principal
 from api.errors import Problem, Unavailable
 from api.gateways.calls import Calls, memo_of
 from api.gateways.visible import NotFound
-from workflows.waiting import APPROVAL, WAITS_FOR
+from waystation.temporal.names import WAITS_FOR, WAITS_FOR_APPROVAL
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Lists:
 
         With ``waiting``, only of what waits for an approver, as far as Temporal's lists know yet.
         """
-        further = {WAITS_FOR: APPROVAL} if waiting else {}
+        further = {WAITS_FOR: WAITS_FOR_APPROVAL} if waiting else {}
         if caller.sessions is None:
             wanted = [{"session_id": session_id}] if session_id else [{}]
         elif session_id is not None and session_id not in caller.sessions:

@@ -22,9 +22,10 @@ from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import CarriedOut, Conflict, Invalid, Problem, TooMany, Unavailable, UnknownSession
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
+from api.gateways.lists import Lists
 from waystation.models.base import replaced
 from waystation.models.events import Publish
-from waystation.models.questions import Answered, AnswerQuestion, QuestionView
+from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
 from waystation.models.requests import AgentView, ListedSession
 from waystation.models.sessions import (
     LogPosition,
@@ -41,7 +42,7 @@ from waystation.models.sessions import (
 )
 from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
-from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW, agent_task_queue
+from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW, WAITS_FOR, agent_task_queue
 from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
@@ -81,6 +82,7 @@ class Gateway:
         """Without ``signer``, people's approvals count only where workers take unsigned ones."""
         self.client, self._signer = client, signer
         self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
+        self.lists = Lists(self._calls)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
         self._full: dict[str, str] = {}
         """Sessions whose queue was full just now, and what they said."""
@@ -216,6 +218,17 @@ class Gateway:
         )
         return view
 
+    async def approvals(self, session_id: str) -> OpenApprovals:
+        """Returns the approvals of tools for which the session waits; of one that has ended, none."""
+        handle = self.handle(session_id)
+        waiting, ended = await self._query(
+            session_id,
+            lambda reject: handle.query(
+                AgentSession.approvals, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
+        )
+        return OpenApprovals(questions=(), count=0) if ended else waiting
+
     async def answer(self, session_id: str, answer: AnswerQuestion, *, vouched: bool) -> Answered:
         """Answers a question; ``vouched``: signed, as decisions on approvals are."""
         if vouched and self._signer is not None:
@@ -316,12 +329,14 @@ async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
 
 async def _listed(execution: WorkflowExecution) -> ListedSession:
     memo = await memo_of(execution)
+    is_open = execution.status == WorkflowExecutionStatus.RUNNING
     return ListedSession(
         session_id=execution.id,
         agent=_text(memo.get("agent")),
         title=_text(memo.get("title")),
-        open=execution.status == WorkflowExecutionStatus.RUNNING,
+        open=is_open,
         started=execution.start_time,
+        waits_for=_text(memo.get(WAITS_FOR)) if is_open else None,
     )
 
 

@@ -274,6 +274,8 @@ class AgentConnection:
         channel.feed.watch(writer.watch)
         resources.callback(channel.feed.unwatch, writer.watch)
         resources.callback(channel.forget, frame.writer, writer)
+        if frame.turn_id is not None:
+            channel.catch_up(frame.writer, writer)
         self.tell(OpenedFrame(writer=frame.writer))
         await self._replay_missed(frame, writer)
 
@@ -285,13 +287,15 @@ class AgentConnection:
             writer.fence("turn-over")
         after = frame.after or 0
         while True:
-            page = await writer.channel.feed.page(after)
-            # What the agent now learns of must be on screens before what it then writes, in every process.
+            # What the agent has heard of, now or on an earlier connection, must be on screens before what it
+            # then writes, in every process. So the log is read anew.
+            page = await writer.channel.feed.page(after, anew=True)
             writer.channel.know(frame.writer, writer, page.next_after)
             for event in page.events:
                 writer.watch(event)
             after = page.next_after
             if not page.more:
+                writer.channel.caught_up(frame.writer, writer)
                 return
 
     async def _close(self, writer_id: str) -> None:

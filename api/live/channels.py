@@ -63,6 +63,14 @@ class Channel:
         """Notes that the writer knows of the event ``seq``: what it writes from now on comes after it."""
         self._order(writer, author).know(seq)
 
+    def catch_up(self, writer: str, author: Author) -> None:
+        """Holds what the writer says until ``caught_up``, when the log was read for it."""
+        self._order(writer, author).catch_up()
+
+    def caught_up(self, writer: str, author: Author) -> None:
+        """Shows what the writer has said since ``catch_up``."""
+        self._order(writer, author).caught_up()
+
     def forget(self, writer: str, author: Author) -> None:
         """Forgets a writer that writes nothing more."""
         order = self._orders.get(writer)

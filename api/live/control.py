@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from api.auth import Action, Principal, speaker
+from api.auth import Action, Principal, answers_as, decides_in_person, speaker
 from api.errors import Conflict, Forbidden, Problem, UnknownQuestion
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import Gateway
@@ -13,10 +13,10 @@ from api.live.bus import LiveBus
 from api.live.feed import Feed, is_terminal
 from api.live.feeds import Feeds
 from waystation.models.decisions import Approve, Decision
-from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, Role
+from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.live import NotStopped, Stopped, Stopping, Tick
 from waystation.models.purchases import PurchaseView
-from waystation.models.questions import Answered, AnswerQuestion, AnswerRequest, AnswersAs, QuestionKind
+from waystation.models.questions import Answered, AnswerQuestion, AnswerRequest, QuestionKind
 from waystation.models.requests import ControlAnswer, MessageRequest, SteerRequest, StopRequest
 from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop
 from waystation.temporal.messages import SESSION_STEER, SESSION_STOP
@@ -106,14 +106,14 @@ class Control:
         if view is None:
             raise UnknownQuestion(f"There is no question '{question_id}' here.")
         decides = view.kind is QuestionKind.APPROVAL
-        if decides and caller.role == "service":
+        if decides and not decides_in_person(caller):
             raise Forbidden("A service can't decide for a person; use a token of the person's own.")
         actor = speaker(caller, body.actor)
         answer = AnswerQuestion(
             question_id=question_id,
             value=body.value,
             actor=actor,
-            answers_as=_answers_as(caller, actor),
+            answers_as=answers_as(caller, actor),
             digest=body.digest,
         )
         try:
@@ -148,12 +148,6 @@ class Control:
             outcome = stopped or await self._gateway.outcome(feed.session_id, request_id) or outcome
             seen.clear()
         return outcome
-
-
-def _answers_as(caller: Principal, actor: Actor) -> AnswersAs:
-    if caller.role == "approver":
-        return "approver"
-    return "operator" if actor.role == Role.OPERATOR else "user"
 
 
 def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:

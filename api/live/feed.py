@@ -196,9 +196,12 @@ class Feed:
         """Returns what came after the cursor, if memory reaches back that far."""
         return self._recent.after(after)
 
-    async def page(self, after: int) -> ReplayPage:
-        """Returns one page from the workflow; clients that ask for the same page share one query."""
-        task = self._pages.get(after)
+    async def page(self, after: int, *, anew: bool = False) -> ReplayPage:
+        """Returns one page from the workflow; clients that ask for the same page share one query.
+
+        ``anew``: with all that was recorded when this was called.
+        """
+        task = None if anew else self._pages.get(after)
         if task is None:
             metrics.REPLAY_QUERIES.inc()
             task = asyncio.create_task(self._gateway.replay(self.session_id, after, MAX_REPLAY_EVENTS))
@@ -210,8 +213,8 @@ class Feed:
 
     def _forget(self, after: int, page: "asyncio.Task[ReplayPage]") -> None:
         """Asks anew for a page that couldn't be read."""
-        if page.cancelled() or page.exception():
-            self._pages.pop(after, None)
+        if (page.cancelled() or page.exception()) and self._pages.get(after) is page:
+            del self._pages[after]
 
     async def caught_up(self, timeout_seconds: float) -> None:
         """Waits until the log has been read after the latest stop, or for the time to run out."""

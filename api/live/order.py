@@ -2,7 +2,8 @@
 
 Text goes to screens immediately; a tool call, the end of a message, an event of an agent's own reach them
 with the log, a moment later. So text that was written after such an item waits here until the log has it.
-Text that follows nothing but text doesn't wait.
+Text that follows nothing but text doesn't wait. On a new connection all text waits until the log was read:
+what the writer was told on an earlier one, perhaps by another process, is not known here.
 """
 
 from collections import deque
@@ -34,9 +35,19 @@ class WriterOrder:
         self.author, self._show = author, show
         self._after = 0
         self._decided = 0
+        self._catching_up = False
         self._behind = 0
         """The newest item that reaches screens only with the log."""
         self._held: deque[_Held] = deque()
+
+    def catch_up(self) -> None:
+        """Holds all text until ``caught_up``."""
+        self._catching_up = True
+
+    def caught_up(self) -> None:
+        """Notes that the log was read, and the writer knows of nothing beyond what ``know`` was told."""
+        self._catching_up = False
+        self._release()
 
     def know(self, seq: int) -> None:
         """Notes that the writer knows of the event ``seq``: what it writes from now on comes after it."""
@@ -45,7 +56,7 @@ class WriterOrder:
     def write(self, write: Write, item: Item) -> None:
         """Shows text, or holds it behind what must be on screens before it."""
         if item.type == EventType.MESSAGE_DELTA:
-            if self._behind <= self._decided:
+            if self._behind <= self._decided and not self._catching_up:
                 self._show(write, item, self._after)
             elif len(self._held) < MAX_HELD_DELTAS:
                 self._held.append(_Held(self._behind, write, item))
@@ -56,7 +67,10 @@ class WriterOrder:
         """Tells the author, and shows the text that has waited for these items."""
         self.author.settle(settled)
         self._decided = max(self._decided, settled.last)
-        while self._held and self._held[0].behind <= self._decided:
+        self._release()
+
+    def _release(self) -> None:
+        while self._held and self._held[0].behind <= self._decided and not self._catching_up:
             # Perhaps the log has brought it to viewers here, but not yet to those of another process.
             _, write, item = self._held.popleft()
             self._show(write, item, self._after)

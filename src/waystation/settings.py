@@ -195,6 +195,8 @@ class Settings(BaseSettings):
     """After this a request returns 503 if Temporal or its workers haven't answered."""
     agent_concurrency: int = Field(default=200, ge=1)
     """Turns that one agent process runs at once."""
+    worker_cached_workflows: int = Field(default=1_000, ge=0)
+    """Workflows that one worker keeps in memory; it reads any other's history again for each of its tasks."""
 
     @property
     def session_limits(self) -> SessionLimits:

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.live.channels import check_item
+from tests.agent.memory import steps, waits
 from waystation.agent import Agent, Turn
 from waystation.agent.connection import IngestConnection
 from waystation.agent.money import Purse, Spender
+from waystation.agent.told import Told
 from waystation.agent.writer import Writer, actor_of
 from waystation.client import Client
 from waystation.client.transcript import Message, Transcript
@@ -77,7 +79,9 @@ class Stage:
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings(), lambda _: False)
-        self.turn = Turn(given, session, self.writer, conversation, purse)
+        self.turn = Turn(
+            given, session, self.writer, conversation, purse, waits(), steps(attempt=attempt), Told()
+        )
 
     async def run(self, agent: Agent) -> Any:
         result = await agent(self.turn)

@@ -1,88 +1,24 @@
 """An agent asks: over restarts, for as long as it takes, on every device, once."""
 
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import JsonValue
 
+from tests.agent.questions import Asking, asked, events, parked, result, running_asking, types
 from tests.support import eventually
-from tests.world.stack import Stack, running_stack
-from tests.world.temporal import TemporalServer
-from waystation.client import Client, Session
+from tests.world.temporal import running_temporal
+from waystation.client import Session
 from waystation.errors import ApiError, ConflictError
-from waystation.models.events import TERMINAL_TURN_TYPES, Event
 from waystation.models.questions import ApprovalRule
-
-AGENTS = ("tests.agent.asking:agent", "tests.agent.asking:helper")
-PARK_AFTER_SECONDS = 1
-
-
-class Asking(NamedTuple):
-    stack: Stack
-    client: Client
-    begun: Path
-
-    async def start(self, text: str, rules: Sequence[ApprovalRule] = ()) -> Session:
-        return await self.client.start("asking", message=text, approval_rules=rules)
-
-    def attempts(self, session: Session) -> int:
-        return sum(line.startswith(f"{session.id} ") for line in self.begun.read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
-async def asking(
-    temporal_server: TemporalServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Asking]:
+async def asking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Asking]:
     folder = tmp_path_factory.mktemp("asking")
-    begun = folder / "begun.txt"
-    begun.touch()
-    limits = f'{{"park_after_seconds": {PARK_AFTER_SECONDS}, "agent_heartbeat_timeout_seconds": 2}}'
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASKING_BEGUN", str(begun))
-        running = running_stack(folder, temporal_server, *AGENTS, limits=limits)
-        async with running as stack, stack.client() as client:
-            yield Asking(stack, client, begun)
-
-
-async def events(session: Session) -> list[Event]:
-    return list((await session.replay()).events)
-
-
-async def asked(session: Session, count: int = 1) -> list[Event]:
-    found: list[Event] = []
-
-    async def there() -> bool:
-        found[:] = [event for event in await events(session) if event.type == "input.requested"]
-        return len(found) >= count
-
-    await eventually(there)
-    return found
-
-
-async def result(session: Session) -> JsonValue:
-    found: list[Event] = []
-
-    async def over() -> bool:
-        found[:] = [event for event in await events(session) if event.type in TERMINAL_TURN_TYPES]
-        return bool(found)
-
-    await eventually(over, within=40.0)
-    assert found[0].type == "turn.completed", found[0]
-    return found[0].data.get("result")
-
-
-async def parked(session: Session) -> None:
-    async def waiting() -> bool:
-        return (await session.snapshot()).status == "waiting"
-
-    await eventually(waiting)
-
-
-def types(log: list[Event]) -> list[str]:
-    return [event.type for event in log if not event.type.startswith(("message.delta", "message.started"))]
+    # Of its own: two stacks on one server would share the workers' task queue, and not the keys.
+    async with running_temporal(folder) as server, running_asking(folder, server) as asking:
+        yield asking
 
 
 async def test_an_answer_comes_back_typed_and_is_recorded(asking: Asking) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.agent.memory import steps, waits
 from waystation.agent.connection import IngestConnection
+from waystation.agent.told import Told
 from waystation.agent.turn import Turn
 from waystation.agent.writer import Writer
 from waystation.errors import WriteRefused
@@ -27,7 +29,7 @@ class Written:
         )
         given = TurnInput(session_id="s", turn_id="t1", attempt=1, agent="bot", text="")
         nobody: Any = None
-        self.turn = Turn(given, nobody, self.writer, [], nobody)
+        self.turn = Turn(given, nobody, self.writer, [], nobody, waits(), steps(), Told())
 
     def refuse(self, n: int) -> None:
         frame = RefusedFrame(writer=self.writer.key, first=n, last=n, code="gap", detail="It is a gap.")

@@ -11,6 +11,7 @@ from waystation.models.sessions import OnBusy, SendMessage, SessionLimits, Stop,
 from workflows.session.log import SessionLog
 from workflows.session.people import People, PeopleState
 from workflows.session.purchases import Purchases, PurchasesState
+from workflows.session.questions import Questions, QuestionsState
 from workflows.session.turn_state import Identity, TurnsState
 from workflows.session.turns import Turns
 
@@ -27,7 +28,8 @@ class Talk:
         people = People(PeopleState(), self.log, lambda: NOW)
         identity = Identity("s", "bot", SessionLimits())
         purchases = Purchases(PurchasesState())
-        self.turns = Turns(TurnsState(), identity, self.log, people, purchases, lambda: NOW)
+        questions = Questions(QuestionsState(), "s", (), self.log, lambda: NOW)
+        self.turns = Turns(TurnsState(), identity, self.log, people, purchases, questions, lambda: NOW)
         self.written = 0
 
     def say(self, text: str, on_busy: OnBusy = OnBusy.QUEUE) -> str:

@@ -180,3 +180,57 @@ def test_what_else_comes_at_once_stays_together() -> None:
     instance.activate(WorkflowActivation(jobs=[_BEGIN]))
     instance.activate(WorkflowActivation(jobs=[_NOTHING_SPECIAL, _ACTIVITY, _UPDATE, _UPDATE]))
     assert noting.run[1:] == [["fire_timer", "resolve_activity"], ["do_update", "do_update"]]
+
+
+# Tasks that have not begun
+
+
+def _activation(began: int, events: int, *jobs: str) -> WorkflowActivation:
+    act = WorkflowActivation(history_length=events, history_size_bytes=100 * began)
+    act.timestamp.seconds = began
+    for kind in jobs:
+        getattr(act.jobs.add(), kind).SetInParent()
+    return act
+
+
+def _refused(*activations: WorkflowActivation) -> list[bool]:
+    """Returns of each activation whether it was refused, by one instance."""
+    instance = UpdatesLast(Noting()).create_instance(cast(Any, None))
+    return [instance.activate(act).HasField("failed") for act in activations]
+
+
+def test_a_query_that_comes_before_a_tasks_beginning_does_not_begin_it() -> None:
+    # As a worker gets them that takes over with a query: events 4 to 6 have no task yet, which begins at 8.
+    begun = _activation(1, 3, "initialize_workflow")
+    ahead = _activation(1, 6, "signal_workflow")
+    assert _refused(begun, ahead) == [False, True]
+    # As it gets them when it begins anew.
+    assert _refused(begun, _activation(2, 8, "signal_workflow", "signal_workflow")) == [False, False]
+
+
+def test_what_belongs_to_a_task_that_has_begun_is_carried_out() -> None:
+    assert (
+        _refused(
+            _activation(1, 3, "initialize_workflow"),
+            _activation(1, 3, "query_workflow"),
+            _activation(2, 8, "signal_workflow"),
+            _activation(2, 8, "do_update"),
+            _activation(2, 8, "resolve_activity"),
+            _activation(2, 8, "query_workflow"),
+            _activation(3, 12, "fire_timer"),
+            WorkflowActivation(jobs=[WorkflowActivationJob(remove_from_cache={})]),
+        )
+        == [False] * 8
+    )
+
+
+async def test_a_history_whose_last_events_have_no_task_yet_replays(temporal: Client) -> None:
+    queue = f"waking-{uuid.uuid4().hex}"
+    async with Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=ORDERED):
+        handle: WorkflowHandle[Waking, None] = await temporal.start_workflow(
+            Waking.run, id=queue, task_queue=queue
+        )
+        assert await handle.query(Waking.counted) == 0
+    await handle.signal(Waking.wake)
+    assert await _failure(await handle.fetch_history(), ORDERED) is None
+    await handle.terminate()

@@ -76,14 +76,28 @@ class Evidence:
 
     @cached_property
     def sessions(self) -> dict[str, FinalSession]:
-        """The sessions that can be read, by name."""
-        return {session.name: session for session in self.final.sessions if not session.unreadable}
+        """The sessions that can be read, by name, except those whose log need not be what it was.
+
+        A reset to before a person's message may lose what followed (docs/operations.md#resetting-a-session).
+        """
+        rewritten = {line["session"] for line in self.noted("reset") if line["went_back_before"]}
+        return {
+            session.name: session
+            for session in self.final.sessions
+            if not session.unreadable and session.name not in rewritten
+        }
 
     @cached_property
     def fault_times(self) -> list[tuple[float, float, Line]]:
-        """When each fault began and ended."""
+        """When each fault began and ended, also of those that found nothing to strike."""
         ended = {line["fault"]: line["at"] for line in self.noted("fault_over")}
         return [(line["at"], ended.get(line["fault"], line["at"]), line) for line in self.noted("fault")]
+
+    @cached_property
+    def counted_faults(self) -> list[Line]:
+        """The faults that struck something that was going on."""
+        struck = {line["fault"] for line in self.noted("fault_over") if line["struck"]}
+        return [line for line in self.noted("fault") if line["fault"] in struck]
 
     @cached_property
     def clock_difference_seconds(self) -> float:

@@ -25,6 +25,8 @@ KINDS: Final = {
     "Mandate": ("mandates", ("",)),
 }
 """By workflow type: where the API shows it, and what it shows of it."""
+READ_ONE_SECONDS: Final = 15.0
+"""How long one of them may take to show itself, when all is calm."""
 SETTLED_SECONDS: Final = 50.0
 """How long allowances may last here, and be settled."""
 
@@ -46,10 +48,11 @@ async def read_money(world: World, http: httpx.AsyncClient, final: FinalState) -
                 continue
             read["running"][workflow.id] = status
             try:
-                read[where][workflow.id] = await get(http, f"{api}/{where}/{workflow.id}")
-                if len(parts) > 1:
-                    trail = await get(http, f"{api}/{where}/{workflow.id}/audit")
-                    read["trails"][workflow.id] = trail["entries"]
+                async with asyncio.timeout(READ_ONE_SECONDS):
+                    read[where][workflow.id] = await get(http, f"{api}/{where}/{workflow.id}")
+                    if len(parts) > 1:
+                        trail = await get(http, f"{api}/{where}/{workflow.id}/audit")
+                        read["trails"][workflow.id] = trail["entries"]
             except (TimeoutError, httpx.HTTPError) as error:
                 read["unreadable"][workflow.id] = f"{type(error).__name__}: {error}"[:300]
     read["ledger"] = market.processor.books()

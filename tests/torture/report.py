@@ -9,6 +9,8 @@ from typing import Final
 from tests.support import ROOT
 from tests.torture.evidence import Evidence
 from tests.torture.oracle import PROMISES, Judgement
+from tests.torture.results import Result, with_result
+from waystation import __version__
 
 RESULTS = ROOT / "docs" / "torture.md"
 NOT_ABOUT: Final[Mapping[str, frozenset[str]]] = {
@@ -27,8 +29,8 @@ def operations(evidence: Evidence) -> Counter[str]:
 
 
 def faults(evidence: Evidence) -> Counter[str]:
-    """Returns how often each kind of fault struck."""
-    return Counter(line["kind"] for line in evidence.noted("fault"))
+    """Returns how often each kind of fault struck something that was going on."""
+    return Counter(line["kind"] for line in evidence.counted_faults)
 
 
 def lines(evidence: Evidence, judgement: Judgement, folder: Path) -> Iterator[str]:
@@ -59,12 +61,15 @@ def broken(judgement: Judgement) -> list[str]:
 
 
 def keep_result(evidence: Evidence, judgement: Judgement) -> None:
-    """Appends one line to the results of long runs."""
-    plan = evidence.plan
-    row = (
-        f"| {datetime.now(UTC):%Y-%m-%d} | {plan.profile} | {plan.seed} | {plan.seconds / 60:g} "
-        f"| {sum(operations(evidence).values()):,} | {sum(faults(evidence).values()):,} "
-        f"| {sum(judged.broken for judged in judgement.values())} |\n"
+    """Adds the run to the results in docs/torture.md."""
+    result = Result(
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        version=__version__,
+        profile=evidence.plan.profile,
+        seed=evidence.plan.seed,
+        minutes=evidence.plan.seconds / 60,
+        operations=sum(operations(evidence).values()),
+        faults=sum(faults(evidence).values()),
+        violations=sum(judged.broken for judged in judgement.values()),
     )
-    with RESULTS.open("a") as page:
-        page.write(row)
+    RESULTS.write_text(with_result(RESULTS.read_text(), result))

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support import free_port
-from tests.torture.proxy import PROXY_HEADER, Proxy
+from tests.torture.proxy import PROXY_HEADER, Harm, Mishap, Proxy
 
 
 @asynccontextmanager
@@ -54,9 +54,37 @@ async def test_everything_passes_to_the_first_that_is_there() -> None:
 
 async def test_a_torn_connection_ends_at_the_byte() -> None:
     async with echoing() as proxy:
-        proxy.tear_after_bytes = 3
+        mishap = Mishap("tear", bytes=3)
+        befalling = asyncio.create_task(proxy.befall(mishap, 5))
+        await asyncio.sleep(0)
         assert await say(proxy, b"hello") in (b"", b"hel")
-        assert proxy.torn == 1
+        assert await befalling
+        assert await say(proxy, b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("harm", ["cut", "stall"])
+async def test_one_connection_is_lost_and_no_other(harm: Harm) -> None:
+    async with echoing() as proxy:
+        befalling = asyncio.create_task(proxy.befall(Mishap(harm, seconds=0.05), 5))
+        await asyncio.sleep(0)
+        assert await say(proxy, b"hello") == b""
+        assert await befalling
+        assert await say(proxy, b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("harm", ["delay", "trickle"])
+async def test_what_is_late_or_in_parts_is_whole(harm: Harm) -> None:
+    async with echoing() as proxy:
+        befalling = asyncio.create_task(proxy.befall(Mishap(harm, bytes=7, seconds=0.05), 5))
+        await asyncio.sleep(0)
+        words = bytes(range(250)) * 3
+        assert await say(proxy, words) == words
+        assert await befalling
+
+
+async def test_a_mishap_that_finds_no_connection_strikes_none() -> None:
+    async with echoing() as proxy:
+        assert not await proxy.befall(Mishap("cut"), 0.01)
         assert await say(proxy, b"hello") == b"hello"
 
 
@@ -81,3 +109,13 @@ async def test_a_wire_answers_in_the_servers_place_and_says_so(status: int) -> N
         proxy.answer_status = status
         response = await http.post(proxy.url, content=b"x" * 10)
         assert (response.status_code, response.headers[PROXY_HEADER]) == (status, "1")
+
+
+async def test_one_connection_is_answered_in_the_servers_place() -> None:
+    async with echoing() as proxy, httpx.AsyncClient(trust_env=False) as http:
+        befalling = asyncio.create_task(proxy.befall(Mishap("answer", status=502), 5))
+        await asyncio.sleep(0)
+        response = await http.get(proxy.url)
+        assert (response.status_code, response.headers[PROXY_HEADER]) == (502, "1")
+        assert await befalling
+        assert await say(proxy, b"hello") == b"hello"

@@ -119,6 +119,8 @@ class World:
         self._struck: set[str] = set()
         self._stack: Parts | None = None
         self._ended: dict[str, bool] = {}
+        self._serving: set[str] = set()
+        self._coming: dict[str, asyncio.Task[None]] = {}
         self.stopping = False
         self.client: TemporalClient | None = None
         """Somebody with access to Temporal and the keys of its payloads, who reaches it without a wire."""
@@ -127,6 +129,11 @@ class World:
     def stack(self) -> Parts:
         assert self._stack is not None, "the world has started"
         return self._stack
+
+    @property
+    def temporal_address(self) -> str:
+        """Where Temporal is found without a wire."""
+        return self._temporal.address
 
     @property
     def urls(self) -> list[str]:
@@ -178,6 +185,7 @@ class World:
             self._shift_clock(**clock)
         await self._connect(resources)
         await self.ready()
+        self._serving |= set(self.processes)
 
     async def _start_wires(self, wires: dict[str, Proxy], resources: AsyncExitStack) -> None:
         for wire in wires.values():
@@ -194,11 +202,15 @@ class World:
         self.processes |= self.market.processes
 
     def _start_paying(self, sellers: Market) -> None:
-        granted = [actor.settings["mandate"] for actor in self.plan.actors if actor.kind == "principal"]
+        granted = [
+            (actor.settings["mandate"], actor.settings["terms"]["cap"]["currency"])
+            for actor in self.plan.actors
+            if actor.kind == "principal" and actor.settings["generous"]
+        ]
         for name in PAYING_PROGRAMS if granted else ():
             orders = {
                 "seed": self.plan.seed,
-                "mandates": granted[: len(granted) // 2 + 1],  # those that are granted early
+                "mandates": granted[:2],  # which are granted early
                 "seller": sellers.seller("paid-api"),
                 "until": time.monotonic() + self.plan.seconds,
                 "progress": str(self.progress_of(name)),
@@ -240,9 +252,9 @@ class World:
 
     async def ready(self) -> None:
         """Waits until every process serves."""
-        for name, process in self.processes.items():
+        for name in self.processes:
             if name not in ("temporal", "redis"):
-                await process.ready()  # type: ignore[attr-defined]
+                await self._ready(name)
 
     # What strikes
 
@@ -256,6 +268,10 @@ class World:
 
     def let_go(self, name: str) -> None:
         self._held.discard(name)
+
+    def serves(self, name: str) -> bool:
+        """Returns whether a process has come to serve since it was last started."""
+        return name in self._serving and not self.processes[name].ended
 
     def kill(self, name: str) -> None:
         """kill -9."""
@@ -298,6 +314,7 @@ class World:
     async def _look_at_ended(self, name: str, process: Process) -> None:
         if not self._ended.get(name):
             self._ended[name] = True
+            self._serving.discard(name)
             self.record.note(
                 name,
                 "ended",
@@ -311,16 +328,24 @@ class World:
             process.start()
             self._ended[name] = False
             self.record.note(name, "started")
+            self._coming[name] = asyncio.create_task(self._until_serving(name))
+
+    async def _until_serving(self, name: str) -> None:
+        with contextlib.suppress(AssertionError):  # it has been struck again, or takes too long
+            await self._ready(name)
+            self._serving.add(name)
+
+    async def _ready(self, name: str) -> None:
+        process = self.processes[name]
+        if isinstance(process, RedisServer):
+            await asyncio.to_thread(process.wait)
+        else:
+            await process.ready()  # type: ignore[attr-defined]
 
     async def calm(self) -> None:
         """Waits until everything serves again after the last fault."""
         for wire in self.wires.values():
-            wire.closed, wire.delay_seconds, wire.answer_status, wire.tear_after_bytes = (
-                False,
-                0.0,
-                None,
-                None,
-            )
+            wire.heal()
         self._held.clear()
         deadline = time.monotonic() + START_SECONDS
         while any(process.ended for process in self.processes.values()):
@@ -338,7 +363,7 @@ class World:
                 return
             await asyncio.sleep(LOOK_SECONDS)
         with contextlib.suppress(AssertionError):  # it has been struck by something else
-            await self.processes[name].ready()  # type: ignore[attr-defined]
+            await self._ready(name)
 
     def memory_bytes(self, name: str) -> int:
         """Returns the resident memory of a process; 0 if it has ended."""
@@ -370,8 +395,9 @@ async def running_world(plan: Plan, folder: Path, record: Recorder) -> AsyncIter
             yield world
         finally:
             world.stopping = True
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for task in (watching, *world._coming.values()):
+                task.cancel()
+            await asyncio.gather(watching, *world._coming.values(), return_exceptions=True)
             for process in world.processes.values():
                 process.signal(signal.SIGCONT)
 

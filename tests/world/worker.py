@@ -1,5 +1,7 @@
 """Workers in processes of their own: the deployed one, and two with a queue that a test chooses."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.world.process import Process, python
@@ -14,6 +16,14 @@ class WorkerProcess(Process):
     async def ready(self) -> None:
         """Waits until it takes tasks."""
         await self.says("Working on task queue")
+
+
+@asynccontextmanager
+async def running_worker(folder: Path, *, env: dict[str, str]) -> AsyncIterator[WorkerProcess]:
+    """Starts one, yields it once it takes tasks, and kills it."""
+    with WorkerProcess(folder, env=env) as worker:
+        await worker.ready()
+        yield worker
 
 
 class PurchaseWorkerProcess(Process):

@@ -18,11 +18,13 @@ from waystation.models.questions import (
     Answered,
     AnswerQuestion,
     ApprovalRule,
+    OpenApprovals,
     OpenQuestion,
     QuestionAsked,
     QuestionKind,
     QuestionOutcome,
     QuestionView,
+    as_asked,
     digest_of,
 )
 from waystation.models.refusals import RefusalCode
@@ -30,11 +32,10 @@ from waystation.temporal import names
 from workflows.session.log import SessionLog
 from workflows.session.refused import Refused
 
+MAX_LISTED_BYTES = 1_000_000
+"""Of the approvals in one answer to a query; Temporal takes at most 4 MB."""
 MAX_SETTLED = 1_000
 """Settled questions of ended turns that are remembered, so that a late answer is told what came of them."""
-
-_OF_THE_EVENT = frozenset({"digest", "deadline"})
-"""What the session adds to what the agent asked."""
 
 Outcome = Literal["answered", "expired", "withdrawn"]
 
@@ -69,6 +70,8 @@ class QuestionsState(BaseModel):
     granted_once: list[int] = Field(default_factory=list)
     """Rules of the policy ``ask_once`` under which a person has approved."""
     replies: list[Reply] = Field(default_factory=list)
+    marked: str | None = None
+    """What the session's memo says that it waits for."""
 
 
 class Questions:
@@ -185,7 +188,8 @@ class Questions:
             return Answered(question_id=question.question_id, seq=question.settled_seq)
         asked = self._asked(question)
         value = check_answer(asked, answer.value)
-        seq = self._settle(question, "answered", answer.actor, {"value": value})
+        seen: JsonObject = {} if answer.digest is None else {"digest": answer.digest}
+        seq = self._settle(question, "answered", answer.actor, {"value": value, **seen})
         self._grant_once(asked, value)
         return Answered(question_id=question.question_id, seq=seq)
 
@@ -291,6 +295,27 @@ class Questions:
             for question in self._open()
         )
 
+    def waits_for(self) -> str | None:
+        """What the session waits for, as its memo says: an approval, else an answer, else nothing."""
+        kinds = {question.kind for question in self._open()}
+        if QuestionKind.APPROVAL in kinds:
+            return names.WAITS_FOR_APPROVAL
+        return names.WAITS_FOR_ANSWER if kinds else None
+
+    def approvals(self) -> OpenApprovals:
+        """Returns the approvals that wait, newest first, as many as one answer holds."""
+        waiting = [q.question_id for q in self._open() if q.kind is QuestionKind.APPROVAL]
+        views: list[QuestionView] = []
+        size_bytes = 0
+        for question_id in reversed(waiting):
+            view = self.view(question_id)
+            assert view is not None, "what is asked stays in the log"
+            size_bytes += len(view.model_dump_json())
+            if size_bytes > MAX_LISTED_BYTES:
+                break
+            views.append(view)
+        return OpenApprovals(questions=tuple(views), count=len(waiting))
+
     def view(self, question_id: str) -> QuestionView | None:
         """Returns a question with its outcome; ``None`` for one that is unknown, or long forgotten."""
         question = self.state.questions.get(question_id)
@@ -327,9 +352,7 @@ class Questions:
     def _asked(self, question: Question) -> QuestionAsked:
         event = self._event(question.seq)
         assert event is not None, "what is asked stays in the log"
-        return QuestionAsked.model_validate(
-            {name: value for name, value in event.data.items() if name not in _OF_THE_EVENT}
-        )
+        return as_asked(event.data)
 
     def _event(self, seq: int) -> Event | None:
         return next((event for event in self._log.after(seq - 1) if event.seq == seq), None)

@@ -16,7 +16,6 @@ from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import Field
-    from temporalio.common import RawValue
 
     from waystation.models.base import WorkflowStart
     from waystation.models.sessions import (
@@ -28,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         TurnResume,
         TurnWaiting,
     )
+    from waystation.models.steps import RecordStep, StepRecorded, StepsPage
     from waystation.temporal.calls import (
         UnreadableResultError,
         read_result,
@@ -51,8 +51,10 @@ with workflow.unsafe.imports_passed_through():
         agent_task_queue,
     )
     from waystation.temporal.tokens import SignalName
-    from workflows.guards import drop_unless, ending
+    from workflows.guards import answering, drop_unless, ending
     from workflows.policies import ANNOUNCE_TIMEOUT, ONE_ATTEMPT, RETRY_PAUSE
+    from workflows.refusals import refusal, require
+    from workflows.session.steps import TurnSteps
 
 MAX_DETAIL_CHARACTERS = 2_000
 PAYLOADS_COME_BACK = "payloads-come-back"
@@ -80,9 +82,13 @@ class AttemptFailedError(Exception):
 
 @workflow.defn(name=TURN_WORKFLOW)
 class AgentTurn:
-    """Runs a turn's attempts and signals ``turn_attempt`` and ``turn_ended`` to the session."""
+    """Runs a turn's attempts and signals ``turn_attempt`` and ``turn_ended`` to the session.
+
+    It also keeps the results of the turn's steps, which the agent's process records here.
+    """
 
     def __init__(self) -> None:
+        self._steps = TurnSteps()
         self._resume: TurnResume | None = None
         self._waited_for: tuple[str, ...] = ()
 
@@ -96,6 +102,23 @@ class AgentTurn:
     @drop_unless(NoneType, optional=True)
     def check(self) -> None:
         """Does nothing: that it can be sent tells a later run of the session that the turn goes on."""
+
+    @workflow.update
+    @answering
+    def record_step(self, step: RecordStep) -> StepRecorded:
+        """Remembers the result of a step; the first one under a key counts."""
+        return self._steps.record(step)
+
+    @record_step.validator
+    def _validate_record_step(self, step: RecordStep) -> None:
+        require(step, RecordStep)
+        if refused := self._steps.why_not(step):
+            raise refusal(refused.kind, refused.message)
+
+    @workflow.query
+    def steps(self, after: int) -> StepsPage:
+        """Returns the steps that were recorded, without the first ``after``."""
+        return self._steps.page(after)
 
     @workflow.run
     @ending
@@ -168,7 +191,7 @@ class AgentTurn:
         An agent that was never there is probably a mistake, and said to be one soon. One that has run will
         come back: it is being deployed, or its machine restarts.
         """
-        limits = plan.limits
+        limits, self._steps.attempt = plan.limits, attempt
         seconds = limits.agent_return_timeout_seconds if patient else limits.agent_start_timeout_seconds
         activity = start_foreign_activity(
             RUN_TURN,
@@ -186,7 +209,6 @@ class AgentTurn:
             retry_policy=ONE_ATTEMPT,
             cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
-        activity.add_done_callback(_retrieve)
         try:
             return read_result(RUN_TURN, await asyncio.shield(activity))
         except asyncio.CancelledError:
@@ -202,12 +224,6 @@ class AgentTurn:
         except UnreadableResultError as error:
             detail = f"The agent '{plan.turn.agent}' returned what is no result of a turn: {error}"
             raise AttemptFailedError("agent_error", detail[:MAX_DETAIL_CHARACTERS], retry=False) from error
-
-
-def _retrieve(activity: asyncio.Future[RawValue]) -> None:
-    """Looks at how an activity has ended: after a stop nobody else does, and the SDK logs that."""
-    if not activity.cancelled():
-        activity.exception()
 
 
 async def _report(session_id: str, signal: SignalName[Report], report: Report) -> bool:

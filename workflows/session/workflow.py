@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
 
     from waystation.models.decisions import Cancel
     from waystation.models.events import MONEY_TYPES, SYSTEM, EventType, Publish
-    from waystation.models.questions import Answered, AnswerQuestion, QuestionView
+    from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
     from waystation.models.sessions import (
         MAX_REPLAY_EVENTS,
         Close,
@@ -63,6 +63,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.turn_state import Identity
     from workflows.session.turn_workflows import TurnWorkflows
     from workflows.session.turns import Turns
+    from workflows.waiting import mark_waits_for
 
 
 DEADLINES = "session-deadlines"
@@ -126,6 +127,7 @@ class AgentSession:
         while not self._state.turns.closed or self._has_work():
             try:
                 await self._wait_for_work()
+                self._mark()
                 await self._work()
             except asyncio.CancelledError:
                 # Temporal's own, gentle way to end a workflow: the turns are stopped, and everybody is told.
@@ -156,13 +158,24 @@ class AgentSession:
         left = max(deadline - workflow.now(), timedelta(0)) if deadline else None
         try:
             await workflow.wait_condition(
-                lambda: self._may_proceed() or self._questions.next_deadline() != asked, timeout=left
+                lambda: (
+                    self._may_proceed()
+                    or self._questions.next_deadline() != asked
+                    or self._questions.waits_for() != self._state.questions.marked
+                ),
+                timeout=left,
             )
         except TimeoutError:
             self._turns.end_overdue()
             self._questions.expire()
         if self._should_continue_as_new():
             await self._ripen()
+
+    def _mark(self) -> None:
+        """Says in the memo what of people the session waits for: so it is found among all the others."""
+        if (now := self._questions.waits_for()) != self._state.questions.marked:
+            self._state.questions.marked = now
+            mark_waits_for(now)
 
     async def _ripen(self) -> None:
         """Waits until the run is old enough to continue as new, or has something to do before."""
@@ -455,6 +468,11 @@ class AgentSession:
     def question(self, question_id: str) -> QuestionView | None:
         """Returns a question with its outcome; None if it is unknown."""
         return self._questions.view(question_id)
+
+    @workflow.query
+    def approvals(self) -> OpenApprovals:
+        """Returns the approvals of tools that wait, newest first."""
+        return self._questions.approvals()
 
     def _status(self) -> SessionStatus:
         if self._state.turns.closing:

@@ -21,6 +21,9 @@ from waystation.agent.questions import (
     QuestionWithdrawn,
 )
 from waystation.agent.runner import serve
+from waystation.agent.step_records import StepRefused
+from waystation.agent.step_results import StepResultError
+from waystation.agent.steps import CurrentStep, current_step
 from waystation.agent.turn import (
     RetryTurn,
     Steering,
@@ -39,14 +42,18 @@ __all__ = [
     "ApprovalTerms",
     "Audience",
     "Choice",
+    "CurrentStep",
     "MessageWriter",
     "QuestionExpired",
     "QuestionWithdrawn",
     "RetryTurn",
     "Steering",
+    "StepRefused",
+    "StepResultError",
     "SubAgent",
     "SubAgentFailed",
     "ToolCall",
     "Turn",
+    "current_step",
     "serve",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from waystation.agent.tool_calls import STEP_KIND
 from waystation.client.transcript import Message, ToolUse, Transcript
 from waystation.models.sessions import TurnInput
 
@@ -11,10 +12,11 @@ Said = Message | ToolUse
 def history_of(transcript: Transcript, turn: TurnInput) -> list[Said]:
     """Returns completed messages and tool calls: earlier turns', then the request, then this turn's own.
 
-    What waits for a turn of its own is left out, and so is reasoning. The request comes after everything that
-    was said before its turn, though it may have been sent earlier and waited.
+    What waits for a turn of its own is left out, and so are reasoning and steps. The request comes after
+    everything that was said before its turn, though it may have been sent earlier and waited.
     """
-    said: list[Said] = [*_completed(transcript), *transcript.tools]
+    tools = (use for use in transcript.tools if use.kind != STEP_KIND)
+    said: list[Said] = [*_completed(transcript), *tools]
     said.sort(key=lambda one: one.order or 0)
     before, request, own = list[Said](), list[Said](), list[Said]()
     for one in said:

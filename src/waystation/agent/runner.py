@@ -15,15 +15,20 @@ from temporalio.client import Client as TemporalClient
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+from waystation.agent.brief import brief
 from waystation.agent.connection import IngestConnection
 from waystation.agent.containment import exited, new_task, within_a_turn
-from waystation.agent.history import Said, history_of
+from waystation.agent.history import history_of
 from waystation.agent.money import Purse, Spender
-from waystation.agent.turn import RetryTurn, Turn, brief
+from waystation.agent.step_records import WorkflowStepRecords
+from waystation.agent.steps import Steps
+from waystation.agent.told import told_of
+from waystation.agent.turn import RetryTurn, Turn
 from waystation.agent.waits import Waits
 from waystation.agent.writer import Control, actor_of, refusal_of
 from waystation.backoff import Backoff
 from waystation.client import Client
+from waystation.client.transcript import Transcript
 from waystation.errors import NotAllowed, StartError, WaystationError, seconds_before_retry
 from waystation.models.ingest import FencedFrame, OpenFrame, ProblemFrame, StopFrame
 from waystation.models.sessions import TurnInput, TurnResult
@@ -157,7 +162,8 @@ class _Attempt:
             self._writer.close()
 
     async def _run_agent(self) -> JsonValue | None:
-        given, history = self._given, await self._history()
+        given, transcript = self._given, await self._load()
+        steps = await self._steps()
 
         async def settle() -> None:
             await turn.end_message()
@@ -170,7 +176,16 @@ class _Attempt:
             self._settings,
             self._comes_back,
         )
-        self._turn = turn = Turn(given, self._session, self._writer, history, purse, self._waits)
+        self._turn = turn = Turn(
+            given,
+            self._session,
+            self._writer,
+            history_of(transcript, given),
+            purse,
+            self._waits,
+            steps,
+            told_of(transcript, given),
+        )
         for frame in self._early:
             turn.hear(frame)
         within_a_turn.set(True)
@@ -181,10 +196,21 @@ class _Attempt:
         except BaseException as error:
             raise exited(error) from error
         finally:
+            await steps.close()
             await purse.close()
         await turn.end_message()
         await self._writer.flush()
         return result
+
+    async def _steps(self) -> Steps:
+        """Returns the turn's steps, with what earlier attempts have recorded."""
+        given, info = self._given, activity.info()
+        # Of this run of the turn's workflow: of a session that was reset, an earlier one's steps aren't its.
+        turn = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+        has_storage = bool(self._settings.storage_dir or self._settings.storage_s3_bucket)
+        records = WorkflowStepRecords(turn, given.attempt, has_storage=has_storage)
+        remembered = await records.read() if given.attempt > 1 else {}
+        return Steps(given.session_id, given.turn_id, given.attempt, self._waits, records, remembered)
 
     def _comes_back(self, error: BaseException) -> bool:
         details = activity.cancellation_details()
@@ -217,12 +243,12 @@ class _Attempt:
             logger.error("%s was parked, and goes on: let CancelledError through", self._given.turn_id)
             self._given_up.set_result(None)
 
-    async def _history(self) -> list[Said]:
-        """Returns what was said and done so far; waits while the API or Temporal can't be reached."""
+    async def _load(self) -> Transcript:
+        """Returns the session so far; waits while the API or Temporal can't be reached."""
         backoff = Backoff(MIN_RETRY_PAUSE_SECONDS, MAX_RETRY_PAUSE_SECONDS)
         while True:
             try:
-                return history_of(await self._session.load(), self._given)
+                return await self._session.load()
             except NotAllowed as error:
                 # A credential that is being changed, perhaps: the turn has other attempts.
                 raise RetryTurn(str(error)) from error

@@ -5,41 +5,41 @@ what the first left unfinished is superseded.
 """
 
 import asyncio
-import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, overload
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter
 
 from waystation.agent.history import Said
 from waystation.agent.message_writer import MessageWriter
 from waystation.agent.money import Purse
 from waystation.agent.questions import RAISE, Approval, ApprovalTerms, Questions
+from waystation.agent.steps import Steps, refuse_within_a_step
+from waystation.agent.told import Told
+from waystation.agent.tool_calls import ShownStep, ToolCalls
 from waystation.agent.waits import Waits
 from waystation.agent.writer import Control, Writer
 from waystation.buyer.payer import Paid
 from waystation.buyer.products import FoundProduct
 from waystation.client import Session
 from waystation.client.transcript import Message
-from waystation.errors import WaystationError, WriteRefused
-from waystation.malformed import what_is_wrong
+from waystation.errors import WaystationError
 from waystation.models.base import JsonObject
 from waystation.models.events import DATA_PREFIX, Actor, EventType
 from waystation.models.ingest import AnsweredFrame, FinishedFrame, SteerFrame
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
 from waystation.models.questions import Audience, Choice
-from waystation.models.refusals import MAX_OPEN_TOOLS, REASONS, RefusalCode
 from waystation.models.sessions import Spawn, TurnInput
-from waystation.redaction import redact
 from waystation.surrogates import mend
 
-MAX_ERROR_CHARACTERS = 2_000
+Arguments = TypeVarTuple("Arguments")
+
 MAX_KEYED_AGENT_CHARACTERS = 90
 """Of an agent's name, in a spawn's own key: what is counted and hashed comes after it."""
 
@@ -116,6 +116,8 @@ class Turn:
         history: Sequence[Said],
         purse: Purse,
         waits: Waits,
+        steps: Steps,
+        told: Told,
     ) -> None:
         self.id = given.turn_id
         self.session_id = given.session_id
@@ -137,11 +139,13 @@ class Turn:
         self._writer = writer
         self._purse, self._waits = purse, waits
         self._questions = Questions(given.turn_id, writer, waits)
+        self._steps, self._told = steps, told
+        self._calls = ToolCalls(writer, self.end_message)
         self._open: MessageWriter | None = None
         self._cut_off: list[MessageWriter] = []
         """Messages whose block or completion was cut off. If the turn ends by it, the session ends them, and
         knows how. If it goes on (after a timeout, say), they are completed before anything is written."""
-        self._count = self._open_calls = 0
+        self._count = 0
         self._spawned: Counter[str] = Counter()
         self._steers: list[SteerFrame] = []
         self._steers_seen: set[str] = set()
@@ -232,6 +236,67 @@ class Turn:
         self._complete_cut_off()
         await message.start(data)
 
+    # Steps
+
+    @overload
+    async def step(
+        self,
+        key: str,
+        function: Callable[[*Arguments], Awaitable[object]] | Callable[[*Arguments], object],
+        *arguments: *Arguments,
+        show: str | None = None,
+        returns: type[T],
+    ) -> T: ...
+
+    @overload
+    async def step(
+        self,
+        key: str,
+        function: Callable[[*Arguments], Awaitable[T]],
+        *arguments: *Arguments,
+        show: str | None = None,
+    ) -> T: ...
+
+    @overload
+    async def step(
+        self,
+        key: str,
+        function: Callable[[*Arguments], T],
+        *arguments: *Arguments,
+        show: str | None = None,
+    ) -> T: ...
+
+    async def step(
+        self,
+        key: str,
+        function: Callable[..., object],
+        *arguments: object,
+        show: str | None = None,
+        returns: Any = None,
+    ) -> Any:
+        """Runs a function once: its result is durable before the next line, and a later attempt gets it back.
+
+        The result is JSON, a dataclass or a pydantic model, and goes through JSON also the first time: it is
+        parsed as the function's return annotation or as ``returns``, else it stays JSON. Nobody in the
+        session sees it. ``key`` names the step within the turn; what makes two steps differ belongs into it.
+        What the function raises isn't recorded. A function without ``async`` runs in a thread. A step whose
+        attempt ends before its result is recorded runs again: ``current_step().idempotency_key`` is for what
+        it does outside. ``show`` shows it in the session under this title, without its result.
+
+        Raises:
+            StepRefused: The step is one too many (1,000), its result too large, its key another step's, or it
+                is within a step.
+            StepResultError: The result is no JSON, or what was recorded doesn't fit the type.
+
+        >>> receipt = await turn.step("charge", charge, amount, show="Charging the card")  # doctest: +SKIP
+        """
+        shows = None if show is None else ShownStep(self._calls, self._call_id_of(key), show, self._told)
+        return await self._steps.run(key, function, arguments, shows=shows, returns=returns)
+
+    def _call_id_of(self, key: str) -> str:
+        """Returns a step's call id: the same in every attempt, so that its end can be shown by another."""
+        return f"{self.id}-step-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
     # Tools and sub-agents
 
     @asynccontextmanager
@@ -257,30 +322,23 @@ class Turn:
         >>> async with turn.tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
         ...     call.result = await search("waystation")
         """
-        await self.end_message()
-        if self._open_calls >= MAX_OPEN_TOOLS:
-            # The session would say the same, but only after its author has gone on for a while.
-            raise WriteRefused(409, RefusalCode.TOO_MANY_TOOLS, REASONS[RefusalCode.TOO_MANY_TOOLS])
         if approval:
+            self._calls.check_room()
             terms = approval if isinstance(approval, ApprovalTerms) else ApprovalTerms()
             arguments = (await self._approve(name, arguments, terms)).arguments
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name, arguments=arguments)
-        shown = {"call_id": call.id, "name": name}
-        more = {"kind": kind} if kind else {}
-        await self._writer.write(EventType.TOOL_CALLED, {**shown, "arguments": arguments, **more})
-        self._open_calls += 1
+        more: dict[str, JsonValue] = {"kind": kind} if kind else {}
+        shown = await self._calls.begin(call.id, name, arguments=arguments, **more)
         self._waits.enter_call(call.id)
         try:
             yield call
-            await self._writer.write(EventType.TOOL_RETURNED, {**shown, "result": call.result}, closes=True)
+            await shown.end(result=call.result)
         except BaseException as error:
-            # A timeout or a stop as well, and a result that can't be written: nothing stays "running".
-            with contextlib.suppress(WaystationError):
-                self._writer.put(EventType.TOOL_RETURNED, {**shown, "error": brief(error)})
+            shown.fail(error)
             raise
         finally:
-            self._open_calls -= 1
+            shown.close()
             self._waits.leave_call(call.id)
         self._writer.raise_refused()
 
@@ -292,6 +350,8 @@ class Turn:
 
         >>> researcher = await turn.spawn("researcher", "Find the price.")  # doctest: +SKIP
         """
+        if key is None:
+            refuse_within_a_step("turn.spawn without a key")
         text = mend(text)
         spawn = Spawn(
             parent_turn_id=self.id,
@@ -346,6 +406,7 @@ class Turn:
 
         >>> size = await turn.ask("Which size?", choices=["small", "large"])  # doctest: +SKIP
         """
+        refuse_within_a_step("turn.ask")
         await self.end_message()
         return await self._questions.ask(
             prompt,
@@ -388,6 +449,7 @@ class Turn:
     async def _approve(self, tool: str, arguments: JsonValue, terms: ApprovalTerms) -> Approval:
         if not isinstance(arguments, dict):
             raise TypeError("What is to be approved has its arguments as an object: names and values.")
+        refuse_within_a_step("turn.approve")
         await self.end_message()
         return await self._questions.approve(tool, arguments, terms)
 
@@ -426,6 +488,8 @@ class Turn:
 
         >>> view = await turn.buy("https://shop.example", {"mug": 2}, mandate_id="m-1")  # doctest: +SKIP
         """
+        if key is None:
+            refuse_within_a_step("turn.buy without a key")
         with self._waits.doing():
             return await self._purse.buy(
                 seller, items, mandate_id=mandate_id, currency=currency, key=key, **details
@@ -456,6 +520,8 @@ class Turn:
         >>> paid = await turn.fetch(url, max_price=Money(amount=50, currency="usd"), mandate_id="m-1")
         ... # doctest: +SKIP
         """
+        if key is None:
+            refuse_within_a_step("turn.fetch without a key")
         with self._waits.doing():
             return await self._purse.fetch(
                 url,
@@ -491,6 +557,8 @@ class Turn:
         >>> async with turn.allowance(api, budget=dollars, max_price=cents, mandate_id="m-1"):
         ...     paid = await turn.fetch(url, max_price=cents, mandate_id="m-1")  # doctest: +SKIP
         """
+        if key is None:
+            refuse_within_a_step("turn.allowance without a key")
         opened = self._purse.allowance(
             seller, budget=budget, max_price=max_price, mandate_id=mandate_id, lifetime=lifetime, key=key
         )
@@ -535,16 +603,3 @@ class Turn:
                     finished.set_result(frame)
             case _:
                 pass
-
-
-def brief(error: BaseException) -> str:
-    """Returns an error as a session's log may hold it: without secrets, bounded."""
-    if isinstance(error, asyncio.CancelledError):
-        return "canceled"
-    if isinstance(error, BaseExceptionGroup):
-        # "unhandled errors in a TaskGroup" says nothing of what went wrong.
-        return "; ".join(map(brief, error.exceptions))[:MAX_ERROR_CHARACTERS]
-    said = str(error)
-    if isinstance(error, ValidationError):
-        said = "; ".join(what_is_wrong(error))
-    return mend(redact(f"{type(error).__name__}: {said}")[:MAX_ERROR_CHARACTERS])

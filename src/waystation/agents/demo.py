@@ -6,6 +6,7 @@ value}``:
     tokens=200      how many words to stream (default 60)
     rate=50         words per second (default 25; 0 is as fast as possible)
     tool=search     call a tool of this name first
+    delete=a.txt    ask a person before it "deletes" this first
     spawn=2         start this many researchers and wait for them
     crash=30        kill its own process after this many words, on the first attempt only
     fail=30         raise an error after this many words
@@ -26,7 +27,7 @@ from itertools import cycle, islice
 
 from pydantic import JsonValue
 
-from waystation.agent import Agent, RetryTurn, Turn
+from waystation.agent import Agent, ApprovalRejected, ApprovalTerms, RetryTurn, Turn
 from waystation.whole_numbers import whole_number
 
 TEXT = (
@@ -82,6 +83,8 @@ async def answer(turn: Turn) -> JsonValue:
         async with turn.tool(name, {"query": turn.text}) as call:
             await pace.wait()
             call.result = {"found": len(turn.text.split())}
+    if path := script.text("delete"):
+        await _delete(turn, path)
     if role := script.text("quote"):
         await turn.write(f"I heard: “{_last_said(turn, role)}” ")
     found = await _spawn(turn, script)
@@ -93,6 +96,16 @@ async def answer(turn: Turn) -> JsonValue:
             await turn.end_message()
         await _stream(turn, script, pace)
     return {"words": script.number("tokens", 60), "attempt": turn.attempt}
+
+
+async def _delete(turn: Turn, path: str) -> None:
+    terms = ApprovalTerms(prompt=f"May I delete {path}?", key="delete")
+    try:
+        async with turn.tool("delete", {"path": path}, approval=terms) as call:
+            call.result = "deleted"
+        await turn.write(f"I have deleted {path}. ")
+    except ApprovalRejected as rejected:
+        await turn.write(f"I keep {path}: {rejected.reason or 'as you wish'}. ")
 
 
 def _last_said(turn: Turn, role: str) -> str:

@@ -15,6 +15,7 @@ import typer
 from waystation.cli import money as money_cli
 from waystation.cli.conformance import conformance_app
 from waystation.cli.door import Door
+from waystation.cli.questions import Wanted, answer, print_approvals, print_questions
 from waystation.cli.sign import sign_app
 from waystation.cli.storage import storage_app
 from waystation.client import Client
@@ -27,6 +28,7 @@ from waystation.dev.local import (
 )
 from waystation.ending import end_within
 from waystation.errors import StartError, WaystationError
+from waystation.models.questions import QuestionKind
 from waystation.models.sessions import OnBusy
 from waystation.models.urls import MAX_PORT
 from waystation.redaction import install_redaction
@@ -207,7 +209,10 @@ def session(
     context.obj = state
 
 
-def _client(context: typer.Context) -> Client:
+def _client(context: typer.Context, *, decides: bool = False) -> Client:
+    """``decides``: with ``waystation dev`` running, as the approver, for a service decides for nobody."""
+    if decides and not os.environ.get("WAYSTATION_API_KEY"):
+        return _approver(context.obj)
     if not os.environ.get("WAYSTATION_API_KEY"):
         known = read_dev_environment(context.obj)
         known.pop(APPROVER_KEY, None)
@@ -245,7 +250,10 @@ def _money_client() -> Client:
     """Returns a client that, with ``waystation dev`` running, acts as the approver, not as the service."""
     if os.environ.get("WAYSTATION_API_KEY"):
         return Client()
-    state = _money_state.get()
+    return _approver(_money_state.get())
+
+
+def _approver(state: Path) -> Client:
     known = read_dev_environment(state)
     if APPROVER_KEY not in known:
         raise StartError(
@@ -318,6 +326,68 @@ def session_steer(context: typer.Context, session_id: SessionArgument, text: str
     async def work() -> None:
         async with _client(context) as client:
             say_model(await client.attach(session_id).steer(text), indent=None)
+
+    asyncio.run(work())
+
+
+@session_app.command("questions")
+def session_questions(
+    context: typer.Context,
+    session_id: SessionArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one question per line.")] = False,
+) -> None:
+    """Print what the agent has asked and nobody has answered."""
+
+    async def work() -> None:
+        async with _client(context) as client:
+            await print_questions(client.attach(session_id), as_json=as_json)
+
+    asyncio.run(work())
+
+
+@session_app.command("answer")
+def session_answer(
+    context: typer.Context,
+    session_id: SessionArgument,
+    question_id: Annotated[str, typer.Argument(help="The question's id.")],
+    value: Annotated[
+        str | None, typer.Argument(help="The answer; read as JSON where no text is asked for.")
+    ] = None,
+    as_json: Annotated[str | None, typer.Option("--json", help="The answer as JSON.")] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Approve; you are shown what, and asked.")
+    ] = False,
+    reject: Annotated[str | None, typer.Option(help="Reject, with this reason.")] = None,
+    digest: Annotated[
+        str | None, typer.Option(help="The digest of what you have seen; without it you are shown it.")
+    ] = None,
+) -> None:
+    """Answer a question; the first valid answer counts."""
+    wanted = Wanted(value, as_json, approve=approve, reject=reject)
+
+    async def work() -> None:
+        async with _client(context, decides=True) as client:
+            view = await client.attach(session_id).question(question_id)
+        async with _client(context, decides=view.kind is QuestionKind.APPROVAL) as client:
+            await answer(client.attach(session_id), view, wanted, digest)
+
+    asyncio.run(work())
+
+
+@app.command()
+def approvals(
+    session_id: Annotated[str | None, typer.Option("--session", help="Only of this session.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    state: Annotated[
+        Path, typer.Option(help="The state folder of a 'waystation dev' to talk to.", envvar=STATE_VARIABLE)
+    ] = DEFAULT_STATE_FOLDER,
+) -> None:
+    """Print what waits for a person's approval: tools, carts, paid requests."""
+    _money_state.set(state)
+
+    async def work() -> None:
+        async with _money_client() as client:
+            await print_approvals(client, session_id, as_json=as_json)
 
     asyncio.run(work())
 

@@ -16,10 +16,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from waystation.dev.local import DECISION_KEY, DEFAULT_STATE_FOLDER, SECRETS_FILE
 from waystation.errors import StartError
 from waystation.malformed import what_is_wrong
-from waystation.models.base import replaced
+from waystation.models.base import JsonObject, replaced
 from waystation.models.decisions import Approve, Reject
+from waystation.models.events import Actor, Role
 from waystation.models.mandates import MandateTerms
 from waystation.models.purchases import RetryPayment
+from waystation.models.questions import AnswerQuestion, AnswersAs
 from waystation.terminal import say, say_json, say_model
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 KEYS_VARIABLE: Final = "WAYSTATION_DECISION_KEYS"
 MAX_MINUTES: Final = 7 * 24 * 60
 _KEYS: Final = TypeAdapter(tuple[str, ...])
+_ARGUMENTS: Final = TypeAdapter(JsonObject)
 
 T = TypeVar("T")
 
@@ -83,6 +86,49 @@ def sign_retry(
     """Print the input of the signal 'retry_payment'."""
     wanted = _checked(lambda: RetryPayment(by=by, payment_method=payment_method))
     proof = _signer(state).sign("retry", workflow_id, wanted, lasts_seconds=minutes * 60)
+    _print(replaced(wanted, proof=proof))
+
+
+@sign_app.command("answer")
+def sign_answer(
+    session_id: Annotated[str, typer.Argument(help="The session's id, which is its workflow id.")],
+    question_id: Annotated[str, typer.Argument(help="The question's id.")],
+    by: By,
+    digest: Annotated[
+        str | None, typer.Option(help="The digest of what you have seen; needed to approve.")
+    ] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Approve.")] = False,
+    reject: Annotated[str | None, typer.Option(help="Reject, with this reason.")] = None,
+    arguments: Annotated[
+        str | None, typer.Option(help="Other arguments to approve, as JSON, where they are editable.")
+    ] = None,
+    answers_as: Annotated[AnswersAs, typer.Option("--as", help="As what.")] = "approver",
+    minutes: Minutes = 10,
+    state: State = DEFAULT_STATE_FOLDER,
+) -> None:
+    """Print the input of the signal 'answer', to decide whether a tool may run."""
+    if approve == (reject is not None) or (reject is not None and arguments is not None):
+        raise StartError("give one decision: --approve, perhaps with --arguments, or --reject REASON.")
+    if approve and digest is None:
+        raise StartError("give --digest: it says what you have seen.")
+    value: JsonObject = {"decision": "approve" if approve else "reject"}
+    if reject:
+        value["reason"] = reject
+    role = Role.OPERATOR if answers_as == "operator" else Role.USER
+
+    def read() -> AnswerQuestion:
+        if arguments is not None:
+            value["arguments"] = _ARGUMENTS.validate_json(arguments)
+        return AnswerQuestion(
+            question_id=question_id,
+            value=value,
+            actor=Actor(id=by, role=role),
+            answers_as=answers_as,
+            digest=digest,
+        )
+
+    wanted = _checked(read, "the answer")
+    proof = _signer(state).sign("answer", session_id, wanted, lasts_seconds=minutes * 60)
     _print(replaced(wanted, proof=proof))
 
 

@@ -3,14 +3,17 @@
 Amounts come before the words of a seller, so that words written from right to left don't move them.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 
 from pydantic import BaseModel
 
+from waystation.models.approvals import ApprovalKind, WaitingApproval
 from waystation.models.base import JsonObject
 from waystation.models.payments import Offer, PaidRequestView
 from waystation.models.purchases import Cart, CartFulfillment, CartLine, CartTotal
+from waystation.models.questions import QuestionView, as_asked
 from waystation.models.trail import AuditTrail
 
 
@@ -39,6 +42,49 @@ def terms_lines(view: PaidRequestView, offer: Offer) -> Iterator[str]:
     if view.body_sha256 is not None:
         yield f"  SHA-256 of the body in base64: {view.body_sha256}"
     yield f"Digest {view.terms_digest}"
+
+
+def question_lines(view: QuestionView) -> Iterator[str]:
+    """Yields what is asked, with all that the digest covers."""
+    asked = as_asked(view.asked)
+    yield f"{asked.question_id}  {asked.kind}, asked by {view.agent}"
+    yield f"  {asked.prompt}"
+    if asked.tool is not None:
+        yield f"  Tool: {asked.tool}"
+        yield f"  Arguments: {json.dumps(asked.arguments, ensure_ascii=False, sort_keys=True)}"
+        if asked.editable:
+            yield "  Whoever approves may change the arguments."
+    for choice in asked.choices:
+        yield f"  - {choice.value}" + (f": {choice.label}" if choice.label else "")
+    if asked.answer_schema is not None:
+        yield f"  Schema: {json.dumps(asked.answer_schema, ensure_ascii=False)}"
+    yield f"  May answer: {', '.join([*asked.answerers.roles, *asked.answerers.ids])}"
+    if view.deadline is not None:
+        yield f"  Until {view.deadline:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"  Digest {view.digest}"
+    if view.outcome is not None:
+        by = view.outcome.actor.id if view.outcome.actor else "nobody"
+        yield f"  {view.outcome.outcome} by {by}: {json.dumps(view.outcome.value, ensure_ascii=False)}"
+
+
+def approval_lines(one: WaitingApproval) -> Iterator[str]:
+    """Yields what waits for approval, in short, and what decides on it."""
+    where = f" in {one.session_id}" if one.session_id else ""
+    yield f"{one.since:%Y-%m-%d %H:%M:%S}  {one.kind} {one.id}{where}, for {one.agent or 'nobody known'}"
+    if one.question is not None:
+        asked = as_asked(one.question.asked)
+        yield f"  {asked.tool} {json.dumps(asked.arguments, ensure_ascii=False, sort_keys=True)}"
+    elif one.purchase is not None and one.purchase.cart is not None:
+        cart = one.purchase.cart
+        yield f"  {'not stated' if cart.total is None else cart.total} {cart.currency} to {cart.payee}"
+    elif one.payment is not None and one.payment.offer is not None:
+        price = one.payment.offer.price
+        yield f"  {price.amount} {price.currency} to {one.payment.offer.payee}"
+    yield f"  Digest {one.digest}"
+    if one.kind == ApprovalKind.TOOL:
+        yield f"  waystation session answer {one.session_id} {one.id} --approve"
+    else:
+        yield f"  waystation {one.kind} approve {one.id}"
 
 
 def trail_lines(trail: AuditTrail) -> Iterator[str]:

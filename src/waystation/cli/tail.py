@@ -1,6 +1,7 @@
 """A live transcript in the terminal; plain lines if the output is not one."""
 
 import asyncio
+import json
 import time
 from contextlib import suppress
 
@@ -11,7 +12,9 @@ from rich.text import Text
 
 from waystation.client import Session
 from waystation.client.transcript import Message
+from waystation.models.base import JsonObject
 from waystation.models.events import Event, EventType, Role
+from waystation.models.questions import QuestionKind
 from waystation.plain_text import clean_line, clean_lines, indented_lines
 from waystation.rich_console import CleanConsole
 
@@ -158,15 +161,45 @@ class _View:
         return "\n".join(line.plain for line in list(wrapped)[-lines:])
 
     def _line(self, event: Event) -> Text:
-        details = {key: value for key, value in event.data.items() if value is not None}
-        shown = ", ".join(f"{key}={value}" for key, value in details.items())
         short = self._console.is_terminal
         return Text(
-            clean_line(f"{event.seq:>6}  {event.type}  {shown}"),
-            style="dim",
+            clean_line(f"{event.seq:>6}  {event.type}  {_words(event)}"),
+            style="bold yellow" if event.type == EventType.INPUT_REQUESTED else "dim",
             overflow="ellipsis" if short else None,
             no_wrap=short,
         )
+
+
+def _words(event: Event) -> str:
+    """Says an event in one line: what is asked and answered in words, anything else by its data."""
+    data: JsonObject = {key: value for key, value in event.data.items() if value is not None}
+    question = data.get("question_id")
+    match event.type:
+        case EventType.INPUT_REQUESTED:
+            return f"{question}: {data.get('prompt')}{_what_answers(data)}"
+        case EventType.INPUT_ANSWERED:
+            by = event.actor.name or event.actor.id
+            return f"{question}: {json.dumps(data.get('value'), ensure_ascii=False)}, by {by}"
+        case EventType.INPUT_EXPIRED:
+            return f"{question}: nobody has answered in time"
+        case EventType.INPUT_WITHDRAWN:
+            return f"{question}: {data.get('reason', 'the agent no longer wants to know')}"
+        case EventType.TURN_WAITING:
+            awaited = data.get("waiting_for")
+            return "for " + ", ".join(map(str, awaited if isinstance(awaited, list) else ()))
+        case EventType.TURN_RESUMED:
+            return f"attempt {data.get('attempt')}"
+    return ", ".join(f"{key}={value}" for key, value in data.items())
+
+
+def _what_answers(asked: JsonObject) -> str:
+    choices = asked.get("choices")
+    if isinstance(choices, list):
+        return f" [{' | '.join(str(one.get('value')) for one in choices if isinstance(one, dict))}]"
+    if asked.get("kind") == QuestionKind.APPROVAL:
+        arguments = json.dumps(asked.get("arguments"), ensure_ascii=False, sort_keys=True)
+        return f" {asked.get('tool')} {arguments}"
+    return ""
 
 
 def _panel(message: Message, text: str, *, note: str = "", style: str = "") -> Panel:

@@ -34,6 +34,7 @@ from waystation.errors import (
     raise_for_problem,
     seconds_before_retry,
 )
+from waystation.models.approvals import ApprovalKind, ApprovalList
 from waystation.models.base import FrozenOpen
 from waystation.models.events import Actor, Event, EventType, LiveDelta
 from waystation.models.questions import Answered, ApprovalRule, QuestionView
@@ -149,6 +150,19 @@ class Client:
         }
         return await self.request("GET", "/sessions", SessionList, query=query)
 
+    async def approvals(
+        self, *, session_id: str | None = None, kinds: Sequence[ApprovalKind] = (), limit: int = 50
+    ) -> ApprovalList:
+        """Returns what waits for a person's approval (tools, carts, paid requests), newest first.
+
+        >>> for one in (await client.approvals()).approvals:  # doctest: +SKIP
+        ...     print(one.kind, one.id, one.may_decide)
+        """
+        query: dict[str, str | list[str]] = {"limit": str(limit), "kind": [str(kind) for kind in kinds]}
+        if session_id is not None:
+            query["session_id"] = session_id
+        return await self.request("GET", "/approvals", ApprovalList, query=query)
+
     async def request(
         self,
         method: str,
@@ -156,7 +170,7 @@ class Client:
         answer: type[Answer],
         body: Mapping[str, object] | None = None,
         *,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str | Sequence[str]] | None = None,
     ) -> Answer:
         """Makes one call to the HTTP API. Half a surrogate pair in ``body`` becomes U+FFFD, as in an agent's.
 

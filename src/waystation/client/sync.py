@@ -10,7 +10,7 @@ already running; use ``Client`` there.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,7 +18,9 @@ from pydantic import JsonValue
 
 from waystation.client.client import Client, Session
 from waystation.client.transcript import Transcript
+from waystation.models.approvals import ApprovalKind, ApprovalList
 from waystation.models.events import Event, LiveDelta
+from waystation.models.questions import Answered, QuestionView
 from waystation.models.requests import ControlAnswer, People, SessionList
 from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
 
@@ -81,6 +83,15 @@ class SyncClient:
         """
         return self.run(self._client.list(limit=limit, cursor=cursor, only_open=only_open))
 
+    def approvals(
+        self, *, session_id: str | None = None, kinds: Sequence[ApprovalKind] = (), limit: int = 50
+    ) -> ApprovalList:
+        """Returns what waits for a person's approval, newest first.
+
+        >>> client.approvals().count  # doctest: +SKIP
+        """
+        return self.run(self._client.approvals(session_id=session_id, kinds=kinds, limit=limit))
+
 
 class SyncSession:
     """A blocking ``Session``; ``session`` is the asynchronous one.
@@ -126,6 +137,20 @@ class SyncSession:
         'consumed'
         """
         return self._client.run(self.session.steer(text))
+
+    def question(self, question_id: str) -> QuestionView:
+        """Returns all that an agent has asked, and what has become of it.
+
+        >>> session.question("t1:size").asked["prompt"]  # doctest: +SKIP
+        """
+        return self._client.run(self.session.question(question_id))
+
+    def answer(self, question_id: str, value: JsonValue, *, digest: str | None = None) -> Answered:
+        """Answers a question; the first valid answer counts.
+
+        >>> session.answer("t1:size", "large")  # doctest: +SKIP
+        """
+        return self._client.run(self.session.answer(question_id, value, digest=digest))
 
     def take_over(self, *, reason: str | None = None) -> Recorded:
         """Pauses the agent; ``send`` then speaks in its place. For operators.

@@ -180,6 +180,39 @@ async def crash(stage: Stage) -> None:
     await stage.check_same()
 
 
+async def question(stage: Stage) -> None:
+    """The agent asks, its process is killed while it waits, a person answers, and it goes on."""
+    turn = await stage.ask("Please tidy up.", delete="old-notes.txt", tokens=8, rate=16)
+    await stage.until(
+        lambda: all(device.count(EventType.TURN_WAITING, turn) for device in stage.devices), "the turn waits"
+    )
+    asked = next(event for event in stage.phone.events if event.type == EventType.INPUT_REQUESTED)
+    stage.screen.say(f"The agent asks: {asked.data['prompt']} It waits, and no process holds its turn.")
+    pid = stage.dev.pid("agents")
+    if pid is None:
+        raise DemoFailed("The agents' process isn't running.")
+    os.kill(pid, signal.SIGKILL)
+    answered = await stage.phone.session.answer(
+        str(asked.data["question_id"]), {"decision": "approve"}, digest=str(asked.data["digest"])
+    )
+    stage.screen.say(f"kill -9 {pid}. Meanwhile Ada approves on her phone, recorded as event {answered.seq}.")
+    await stage.ended(turn)
+    called = [event.seq for event in stage.laptop.events if event.type == EventType.TOOL_CALLED]
+    stage.screen.check(
+        all(device.count(EventType.INPUT_REQUESTED, turn) == 1 for device in stage.devices),
+        "it asked once, on both screens, and went on in another process",
+    )
+    stage.screen.check(
+        [seq > answered.seq for seq in called] == [True], "the tool ran once, and after the approval"
+    )
+    stage.screen.check(
+        stage.terminal_events(turn) == [EventType.TURN_COMPLETED]
+        and not stage.laptop.count(EventType.TURN_RETRIED, turn),
+        "the turn ended exactly once, as completed; nothing had failed",
+    )
+    await stage.check_same()
+
+
 async def close(stage: Stage) -> None:
     """The session is closed; clients read to its end and are told not to reconnect."""
     await stage.operator.close()
@@ -206,6 +239,7 @@ CHAPTERS = (
     ),
     Chapter("A person takes over", "Grace, an operator, answers in the agent's place.", takeover),
     Chapter("kill -9", "The agent's process is killed mid-answer.", crash),
+    Chapter("A question", "The agent asks before it deletes, and is killed while it waits.", question),
     Chapter(
         "A purchase",
         "An agent finds a book, a person approves the cart; then the seller asks for too much.",

@@ -17,10 +17,12 @@ from waystation.demo.wire import Wire
 from waystation.dev.ports import free_ports
 from waystation.dev.processes import Dev
 from waystation.models.events import TERMINAL_TURN_TYPES
-from waystation.models.sessions import Sent
+from waystation.models.sessions import Sent, SessionLimits
 
 FRAME_SECONDS = 0.08
 POLL_SECONDS = 0.02
+PARK_AFTER_SECONDS = 2
+"""A minute, by default: too long to watch."""
 PATIENCE_SECONDS = 30.0
 """Nothing in the demo takes this long on a machine that can run it at all."""
 
@@ -49,7 +51,8 @@ class Stage:
     def __init__(self, folder: Path, server_folder: Path, screen: Screen) -> None:
         self.screen = screen
         self._port, temporal_port = free_ports(2)
-        self.dev = Dev(folder, self._port, temporal_port, [], server_folder, quiet=True)
+        limits = SessionLimits(park_after_seconds=PARK_AFTER_SECONDS)
+        self.dev = Dev(folder, self._port, temporal_port, [], server_folder, quiet=True, limits=limits)
         self.wire = Wire(self._port)
         self._resources = AsyncExitStack()
 

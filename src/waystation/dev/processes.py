@@ -25,6 +25,7 @@ from waystation.dev.local import (
 from waystation.dev.sandbox import Sandbox, chosen_ports
 from waystation.dev.state import PARTS, DevState
 from waystation.errors import StartError
+from waystation.models.sessions import SessionLimits
 from waystation.terminal import say
 
 START_TIMEOUT_SECONDS = 40.0
@@ -94,8 +95,10 @@ class Dev:
         quiet: bool = False,
         sandbox: bool = True,
         sandbox_port: int | None = None,
+        limits: SessionLimits | None = None,
     ) -> None:
-        self._sandbox_port = sandbox_port
+        """``limits``: of new sessions; without them, those of the environment."""
+        self._sandbox_port, self._limits = sandbox_port, limits
         self._port, self.temporal_port, self._agents = port, temporal_port, agents
         self._server, self._quiet, self._with_sandbox = server_folder, quiet, sandbox
         self.sandbox: Sandbox | None = None
@@ -150,6 +153,8 @@ class Dev:
             worker_env |= self.sandbox.worker_environment()
             agent_env |= self.sandbox.agent_environment()
             api_env |= self.sandbox.api_environment()
+        if self._limits:
+            api_env["WAYSTATION_LIMITS"] = self._limits.model_dump_json()
         self.state.write_agent_environment(agent_env)
         command = [sys.executable, "-m", "waystation"]
         await self._child("worker", [*command, "worker"], worker_env, cwd=self._server)

@@ -128,6 +128,16 @@ def digest_of(session_id: str, shown: JsonObject) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+_ADDED_BY_THE_SESSION: Final = frozenset({"digest", "deadline"})
+
+
+def as_asked(data: JsonObject) -> QuestionAsked:
+    """Returns what an agent asked, of the data of the event."""
+    return QuestionAsked.model_validate(
+        {name: value for name, value in data.items() if name not in _ADDED_BY_THE_SESSION}
+    )
+
+
 class QuestionWithdrawn(Frozen):
     """The data of an item ``input.withdrawn``: an agent no longer wants to know."""
 
@@ -220,6 +230,24 @@ class QuestionView(FrozenOpen):
     def kind(self) -> QuestionKind:
         """What is asked for."""
         return QuestionKind(str(self.asked["kind"]))
+
+    @property
+    def digest(self) -> str:
+        """What says that somebody has seen exactly this."""
+        return str(self.asked["digest"])
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the question expires."""
+        at = self.asked.get("deadline")
+        return datetime.fromisoformat(at) if isinstance(at, str) else None
+
+
+class OpenApprovals(FrozenOpen):
+    """The approvals of tools for which a session waits, newest first, as many as one answer holds."""
+
+    questions: tuple[QuestionView, ...]
+    count: int
 
 
 class AnswerRequest(Frozen):

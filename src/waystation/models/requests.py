@@ -105,6 +105,8 @@ class ListedSession(FrozenOpen):
     title: str | None = None
     open: bool
     started: datetime
+    waits_for: str | None = None
+    """What of people it waits for: ``approval`` of a tool, or an ``answer``."""
     snapshot: Snapshot | None = None
 
 

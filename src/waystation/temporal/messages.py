@@ -70,6 +70,7 @@ from waystation.models.sessions import (
     TurnResume,
     TurnWaiting,
 )
+from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
@@ -104,6 +105,9 @@ SESSION_QUESTION: Final[QueryName[str, QuestionView | None]] = QueryName("questi
 
 TURN_CHECK: Final = SignalName("check", NoneType)
 """Tells the turn nothing; it can't be sent to one whose workflow is gone."""
+TURN_RECORD_STEP: Final = UpdateName("record_step", RecordStep, StepRecorded)
+TURN_STEPS: Final = QueryName("steps", int, StepsPage)
+"""Its argument is how many of the first steps to leave out."""
 
 TURN_RESUME: Final = SignalName("resume", TurnResume)
 

@@ -23,6 +23,12 @@ def turn_workflow_id(session_id: str, turn_id: str) -> str:
     return f"{session_id}/{turn_id}"
 
 
+# What a workflow's memo says of people: lists are filtered by it.
+WAITS_FOR = "waits_for"
+WAITS_FOR_APPROVAL = "approval"
+WAITS_FOR_ANSWER = "answer"
+
+
 # Types of application errors, raised in one process and matched in another.
 RETRY_TURN = "RetryTurn"
 WORKER_SHUTDOWN = "WorkerShutdown"
@@ -42,6 +48,9 @@ NOT_TAKEN_OVER = "NotTakenOver"
 TOO_MANY_PARTICIPANTS = "TooManyParticipants"
 UNKNOWN_TURN = "UnknownTurn"
 SPAWN_REFUSED = "SpawnRefused"
+STEP_REFUSED = "StepRefused"
+TURN_OVER = "TurnOver"
+"""What an attempt of a turn hears that is not the current one (any more)."""
 UNKNOWN_QUESTION = "UnknownQuestion"
 QUESTION_SETTLED = "QuestionSettled"
 NOT_ASKED = "NotAsked"
@@ -49,6 +58,8 @@ NOT_ASKED = "NotAsked"
 INVALID_ANSWER = "InvalidAnswer"
 MESSAGE_ID_TAKEN = "MessageIdTaken"
 PURCHASE_ID_TAKEN = "PurchaseIdTaken"
+TURN_STOPPED = "TurnStopped"
+"""Of an activity that writes in a turn which was stopped meanwhile."""
 WRITE_REFUSED = "WriteRefused"
 """Of what a workflow has written into a session; ``details[0]`` is the code."""
 INVALID_ARGUMENT = "InvalidArgument"
@@ -62,3 +73,7 @@ ALREADY_DECIDED = "AlreadyDecided"
 STALE_DIGEST = "StaleDigest"
 NOT_AN_APPROVER = "NotAnApprover"
 NOT_PROVEN = "NotProven"
+
+# For a query
+NOT_BEGUN = "The worker has yet to begin this workflow's next task; ask again."
+"""How it is refused while its answer would carry out the task's events ahead of the task."""

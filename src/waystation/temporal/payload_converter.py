@@ -21,10 +21,14 @@ from waystation.errors import WaystationError
 from waystation.malformed import what_is_wrong
 from waystation.models.base import WorkflowStart
 from waystation.models.sessions import LogReading, ReplayPage
+from waystation.models.steps import StepsPage
 from waystation.temporal.names import INVALID_ARGUMENT
 
 INLINE_FIELD: Final = "waystation-inline"
 """Metadata of a payload that external storage leaves alone, whatever its size."""
+
+MAX_INLINE_PAGE_BYTES: Final = 1_500_000
+"""Temporal accepts 2 MB, and encryption adds to it."""
 
 UNREADABLE_FIELD: Final = "waystation-unreadable"
 """Metadata of a payload that couldn't be decrypted: why not."""
@@ -94,17 +98,19 @@ class SharedPydanticPayloadConverter(PydanticPayloadConverter):
 
 
 class StoringPydanticPayloadConverter(SharedPydanticPayloadConverter):
-    """For installations with external storage: marks pages of a session's log as inline.
+    """For installations with external storage: marks pages of a session's log, or of steps, as inline.
 
     They are asked for as often as anybody reads and belong to no history; stored, they would fill the disk.
-    The longest event fits into what Temporal itself accepts. Temporal's command line prints what is marked
-    in base64, so nothing is marked where nothing is stored.
+    The longest event fits into what Temporal itself accepts, and so do all but the largest results of steps.
+    Temporal's command line prints what is marked in base64, so nothing is marked where nothing is stored.
     """
 
     def to_payloads(self, values: Sequence[Any]) -> list[Payload]:
         payloads = super().to_payloads(values)
         for value, payload in zip(values, payloads, strict=True):
-            if isinstance(value, ReplayPage | LogReading):
+            if isinstance(value, ReplayPage | LogReading) or (
+                isinstance(value, StepsPage) and len(payload.data) <= MAX_INLINE_PAGE_BYTES
+            ):
                 payload.metadata[INLINE_FIELD] = b"true"
         return payloads
 

@@ -1,4 +1,4 @@
-"""Runs a workflow task's updates after everything else in it, however Temporal's SDK hands the task over.
+"""Runs each workflow task whole, with its updates after all else, however Temporal's SDK hands it over.
 
 A worker that has just taken over a workflow may be given a task's signals and then its updates, one after the
 other; when it replays the history, it is given both at once, and then the updates come first, before the
@@ -9,6 +9,10 @@ always last there is one order.
 What local activities came to is the exception: it comes after the updates. When a history is replayed, it is
 handed over by itself, after everything else of its task; a worker to which Temporal answered late, while it
 kept a task alive for a local activity, is given both at once.
+
+A worker may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries
+out events whose task has not begun yet; more may come into that task, and when the history is replayed all of
+it comes at once. Such a query is refused, and the worker forgets the workflow; ``until_answered`` asks again.
 """
 
 from collections.abc import Sequence
@@ -20,8 +24,11 @@ from temporalio.converter import SerializationContext, StorageDriverStoreContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.workflow import Info
 
+from waystation.temporal.names import NOT_BEGUN
+
 UPDATES_LAST: Final = 1591
 """In the histories of workflows that began in this order, among the SDK's flags; its own are small."""
+_NO_EVENTS: Final = frozenset({"query_workflow", "remove_from_cache"})
 _ENDS: Final = frozenset(
     {
         "complete_workflow_execution",
@@ -33,7 +40,7 @@ _ENDS: Final = frozenset(
 
 
 class UpdatesLast(WorkflowRunner):
-    """Runs workflows as another runner does, with each task's updates last, before its local activities.
+    """Runs workflows as another does, each task whole, its updates last but for its local activities.
 
     A workflow that began without this order goes on without it until it continues as new.
     """
@@ -58,8 +65,14 @@ class _Instance(WorkflowInstance):
     def __init__(self, inner: WorkflowInstance) -> None:
         self._inner = inner
         self._updates_last = False
+        self._task: tuple[int, int, int] | None = None
+        self._events = 0
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        if self._has_not_begun(act):
+            refused = WorkflowActivationCompletion(run_id=act.run_id)
+            refused.failed.failure.message = NOT_BEGUN
+            return refused
         begins = any(job.HasField("initialize_workflow") for job in act.jobs)
         if begins:
             self._updates_last = not act.is_replaying or UPDATES_LAST in act.available_internal_flags
@@ -67,6 +80,16 @@ class _Instance(WorkflowInstance):
         if begins and not act.is_replaying and done.HasField("successful"):
             done.successful.used_internal_flags.append(UPDATES_LAST)
         return done
+
+    def _has_not_begun(self, act: WorkflowActivation) -> bool:
+        """Returns whether there are events beyond the last task, and no task that began after them."""
+        if all(job.WhichOneof("variant") in _NO_EVENTS for job in act.jobs):
+            return False
+        # A task's beginning says both when it began and how large the history was.
+        task = (act.timestamp.seconds, act.timestamp.nanos, act.history_size_bytes)
+        beyond = task == self._task and act.history_length > self._events
+        self._task, self._events = task, act.history_length
+        return beyond
 
     def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         parts = [part for part in _in_order(act) if part]

@@ -11,7 +11,7 @@ class Claim:
                 await turn.write_message(f"You said: {turn.text}")
         return "the session is closed"
 
-It can be imported in Temporal's workflow sandbox as it is.
+It can be imported in Temporal's workflow sandbox as it is. Activities write by ``waystation.activity``.
 """
 
 from temporalio import workflow

@@ -52,9 +52,10 @@ async def pay(
     Raises:
         WorkflowAlreadyStartedError: The id was used before.
     """
+    start = replaced(start, **_place(shown_in))
     paying = await start_child_workflow(
         PAID_REQUEST,
-        replaced(start, **_place(shown_in)),
+        start,
         id=payment_id,
         task_queue=SESSION_TASK_QUEUE,
         parent_close_policy=parent_close_policy,

@@ -43,7 +43,7 @@ from waystation.temporal.messages import (
     SESSION_TELL_AGAIN,
     SESSION_TURN_ENDED,
 )
-from waystation.temporal.names import SESSION_TASK_QUEUE
+from waystation.temporal.names import SESSION_TASK_QUEUE, TURN_STOPPED
 from waystation.temporal.tokens import SignalName
 from waystation.workflow.errors import SESSION_ID_TAKEN, SessionError, no_session, refused
 from waystation.workflow.policies import ANNOUNCE_RETRY, ANNOUNCE_TIMEOUT
@@ -282,6 +282,8 @@ class Turn(Writing):
         # From here on a stop comes too late to cancel anything.
         self._over = True
         self._inbox.stop_turn.pop(self.id, None)
+        if _was_stopped(error):  # the news of it may be on its way
+            self._inbox.stopped.add(self.id)
         others = self._task.uncancel() if self._task and self._cancelled else 0
         ended = self._ended(error)
         if ended is None:
@@ -309,3 +311,12 @@ class Turn(Writing):
         """Reports the turn's end to its session; one that has ended itself needs none."""
         with contextlib.suppress(SessionError):
             await self.session.tell(SESSION_TURN_ENDED, ended)
+
+
+def _was_stopped(error: BaseException | None) -> bool:
+    """Whether an activity has ended because it heard of a stop, which may be before its workflow does."""
+    while isinstance(error, FailureError):
+        if isinstance(error, ApplicationError) and error.type == TURN_STOPPED:
+            return True
+        error = error.cause
+    return False

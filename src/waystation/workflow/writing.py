@@ -71,7 +71,7 @@ class Writing:
 
     def __init__(self, session_id: str, agent: str, turn_id: str | None) -> None:
         self.ref = WriterRef(session_id=session_id, agent=agent, turn_id=turn_id)
-        """In whose name it is written, and where."""
+        """What an activity needs to write here as well (``waystation.activity``)."""
 
     @property
     def _inbox(self) -> SessionInbox:

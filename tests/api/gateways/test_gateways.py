@@ -12,6 +12,7 @@ from temporalio.client import Client as TemporalClient
 from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowHandle,
+    WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -31,7 +32,7 @@ from tests.support import ROOT, eventually
 from waystation.models.events import Actor, Role
 from waystation.models.sessions import SendMessage
 from waystation.temporal import names
-from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
+from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_answered, until_taken
 from waystation.temporal.storage import PayloadsUnavailableError
 
 TIMEOUT_SECONDS = 1.0
@@ -183,6 +184,24 @@ async def test_an_update_is_repeated_only_if_nothing_can_have_come_of_it(
     else:
         with pytest.raises(type(error)):
             await until_taken(execute)
+
+
+@pytest.mark.parametrize(("words", "repeated"), [(names.NOT_BEGUN, True), ("no such query", False)])
+async def test_a_query_is_repeated_while_its_worker_has_a_task_to_begin(words: str, repeated: bool) -> None:
+    attempts = 0
+
+    async def query() -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise WorkflowQueryFailedError(words)
+        return attempts
+
+    if repeated:
+        assert await until_answered(query) == 2
+    else:
+        with pytest.raises(WorkflowQueryFailedError):
+            await until_answered(query)
 
 
 _TEMPORALS_WORDS = "words of Temporal's own"

@@ -12,8 +12,9 @@ from api.live.channels import Channels
 from api.live.feeds import Feeds
 from tests.api.live.test_feeds import NOW
 from tests.support import eventually
-from waystation.models.events import Actor, Event, EventType, Role
-from waystation.models.ingest import CloseFrame, OpenFrame
+from waystation.models.events import Actor, Event, EventType, Item, Publish, Role
+from waystation.models.ingest import CloseFrame, OpenFrame, WriteFrame
+from waystation.models.live import Delta
 from waystation.models.sessions import LogPosition, LogReading, ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
 
@@ -120,4 +121,59 @@ async def test_a_later_attempt_fences_the_ones_before_it_and_no_other(attempt: i
     assert connection._writers["w"][0].fenced is over
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    await feeds.stop()
+
+
+class GrownSession(SlowSession):
+    """A session whose log has grown since this process read it, and is read again when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tip = 1
+        self.may_read = asyncio.Event()
+        self.reads = 0
+
+    async def snapshot(self, session_id: str) -> Snapshot:
+        self.may_answer.set()
+        return await super().snapshot(session_id)
+
+    async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
+        tip, self.reads = self.tip, self.reads + 1
+        await self.may_read.wait()
+        return ReplayPage(events=(), next_after=tip, tip=tip, more=False, closed=False)
+
+    async def publish(self, session_id: str, publish: Publish) -> None:
+        pass
+
+
+async def test_text_on_a_new_connection_follows_all_that_the_writer_may_have_heard_of() -> None:
+    session, socket, bus = GrownSession(), Socket(), MemoryBus()
+    gateway: Any = session
+    feeds = Feeds(gateway, bus, Settings())
+    channels = Channels(feeds, bus, gateway, Settings())
+    shown: list[Delta] = []
+    bus.subscribe("s", lambda message: shown.append(message) if isinstance(message, Delta) else None)
+    connection = AgentConnection(
+        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway
+    )  # type: ignore[arg-type]
+    async with channels.use("s") as channel:
+        # Somebody reads a page here; then a sub-agent is spawned, which the writer hears of elsewhere.
+        earlier = asyncio.create_task(channel.feed.page(1))
+        await eventually(lambda: session.reads == 1)
+        session.tip = 7
+        running = asyncio.create_task(connection.run())
+        bot = Actor(id="bot", role=Role.AGENT)
+        opening = OpenFrame(session_id="s", writer="w", actor=bot, turn_id="t1", attempt=1, after=1)
+        text = Item(n=9, type=EventType.MESSAGE_DELTA, message_id="m", data={"offset": 0, "text": "so"})
+        socket.up.put_nowait(opening.model_dump_json())
+        await eventually(lambda: session.reads == 2)
+        socket.up.put_nowait(WriteFrame(writer="w", items=(text,)).model_dump_json())
+        await eventually(socket.up.empty)
+        assert not shown
+        session.may_read.set()
+        await eventually(lambda: shown)
+        assert [delta.after for delta in shown] == [7]
+        assert (await earlier).tip == 1
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
     await feeds.stop()

@@ -14,7 +14,7 @@ from temporalio.workflow import ParentClosePolicy
 from tests.torture.actors.base import Answer
 from tests.torture.actors.spenders import END_SECONDS, Spender, wish
 from tests.torture.market import AGENT
-from tests.torture.wishes import USD_CENTS, paid_wish
+from tests.torture.wishes import LIMITS, budget, paid_wish
 from waystation.client.paths import path
 from waystation.models.base import Frozen
 from waystation.models.purchases import BuyStart, PurchaseRequest, PurchaseView
@@ -22,7 +22,6 @@ from waystation.temporal.messages import BUY
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 MAX_MESSAGES: Final = 3
-USD: Final = {"amount": USD_CENTS, "currency": "usd"}
 
 
 class Shopper(Spender):
@@ -64,7 +63,8 @@ class Shopper(Spender):
         self.note("shopped", id=session, status=status)
 
     def _step(self, id_: str) -> dict[str, Any]:
-        kind = self.chance.choice(["buy", "fetch", "allowance", "allowance"])
+        kinds = ["fetch", "allowance", "allowance"] + ["buy"] * (self.currency == "usd")
+        kind = self.chance.choice(kinds)
         if kind == "buy":
             request = wish(self.chance, self.world.market, self.mandate)
             return {
@@ -78,7 +78,7 @@ class Shopper(Spender):
         return self._fetch(id_) if kind == "fetch" else self._allowance(id_, depth=2)
 
     def _fetch(self, id_: str) -> dict[str, Any]:
-        subject, request, limit = paid_wish(self.chance, self.paid_api, id_)
+        subject, request, limit = paid_wish(self.chance, self.paid_api, id_, self.currency)
         return {
             "do": "fetch", "url": request["url"], "max_price": limit, "mandate": self.mandate, "key": id_,
             "subject": subject,
@@ -89,8 +89,9 @@ class Shopper(Spender):
         if depth > 1 and self.chance.random() < 0.3:
             inner.insert(0, self._allowance(f"{id_}.in", depth - 1))
         return {
-            "do": "allowance", "seller": self.paid_api, "mandate": self.mandate, "key": id_, "max_price": USD,
-            "budget": {"amount": self.chance.choice([60, 200, 500]), "currency": "usd"}, "steps": inner,
+            "do": "allowance", "seller": self.paid_api, "mandate": self.mandate, "key": id_, "steps": inner,
+            "max_price": {"amount": LIMITS[self.currency], "currency": self.currency},
+            "budget": budget(self.chance, self.currency),
             "lifetime_seconds": self.chance.choice([15, 40]),
         }  # fmt: skip
 

@@ -13,7 +13,7 @@ from tests.torture.wishes import paid_wish
 from waystation.client.paths import path
 
 MAX_PURCHASES: Final = 6
-MAX_PAYMENTS: Final = 8
+MAX_PAYMENTS: Final = 12
 END_SECONDS: Final = 120.0
 """How long somebody waits for what they have begun, after the last fault."""
 ADDRESS: Final = {
@@ -33,6 +33,11 @@ class Spender(Acting):
     @property
     def mandate(self) -> str:
         return str(self.actor.settings["mandate"])
+
+    @property
+    def currency(self) -> str:
+        """That of the mandate."""
+        return str(self.actor.settings.get("currency", "usd"))
 
     @property
     def paid_api(self) -> str:
@@ -119,7 +124,7 @@ class Payer(Spender):
         ends: list[asyncio.Task[None]] = []
         for number in range(1, MAX_PAYMENTS + 1):
             id_ = f"{self.name}.{number}"
-            subject, request, max_price = paid_wish(self.chance, self.paid_api, id_)
+            subject, request, max_price = paid_wish(self.chance, self.paid_api, id_, self.currency)
             wanted = {
                 "request": request,
                 "max_price": max_price,
@@ -138,7 +143,7 @@ class Payer(Spender):
                 await self.ask(
                     "pay_other", "POST", "/payments", {"payment_id": id_, "request": other}, key=key, id=id_
                 )
-            await self.rest(0.3, 3)
+            await self.rest(0.2, 1.5)
             if not self.goes_on:
                 break
         await asyncio.gather(*ends)

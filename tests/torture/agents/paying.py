@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 from tests.torture.market import AGENT
 from tests.torture.plan import stream
 from tests.torture.record import Recorder
-from tests.torture.wishes import USD_CENTS, paid_wish
+from tests.torture.wishes import LIMITS, budget, paid_wish
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.credentials import open_credentials
 from waystation.buyer.networks import read_networks
@@ -75,13 +75,13 @@ class Payments:
         fresh.replace(self._progress)
 
     async def _do(self, id_: str, chance: random.Random) -> None:
-        mandate = chance.choice(self._orders["mandates"])
+        mandate, currency = chance.choice(self._orders["mandates"])
         async with AsyncExitStack() as opened:
             payer = await self._payer(mandate, opened)
-            if chance.random() < 0.4:
-                await self._fetch(payer, id_, chance)
+            if chance.random() < 0.3:
+                await self._fetch(payer, id_, chance, currency)
             else:
-                await self._pay_from_an_allowance(payer, id_, chance)
+                await self._pay_from_an_allowance(payer, id_, chance, currency)
         await asyncio.sleep(PAUSE_SECONDS)
 
     async def _payer(self, mandate: str, opened: AsyncExitStack) -> Payer:
@@ -103,24 +103,26 @@ class Payments:
         opened.push_async_callback(payer.close)
         return payer
 
-    async def _pay_from_an_allowance(self, payer: Payer, id_: str, chance: random.Random) -> None:
+    async def _pay_from_an_allowance(
+        self, payer: Payer, id_: str, chance: random.Random, currency: str
+    ) -> None:
         steps = chance.randint(1, 6)
         try:
             async with payer.allowance(
                 self._orders["seller"],
-                budget=Money(amount=chance.choice([60, 300]), currency="usd"),
-                max_price=Money(amount=USD_CENTS, currency="usd"),
+                budget=Money(**budget(chance, currency)),
+                max_price=Money(amount=LIMITS[currency], currency=currency),
                 lifetime=LIFETIME,
                 allowance_id=id_,
             ):
                 for step in range(1, steps + 1):
-                    await self._fetch(payer, f"{id_}.{step}", chance)
+                    await self._fetch(payer, f"{id_}.{step}", chance, currency)
         except PaymentRefusedError as refused:
             _check_granted(refused)
             self._note("sdk_allowance_refused", id=id_, rule=refused.rule)
 
-    async def _fetch(self, payer: Payer, id_: str, chance: random.Random) -> None:
-        subject, request, limit = paid_wish(chance, self._orders["seller"], id_)
+    async def _fetch(self, payer: Payer, id_: str, chance: random.Random, currency: str) -> None:
+        subject, request, limit = paid_wish(chance, self._orders["seller"], id_, currency)
         try:
             paid = await payer.fetch(
                 request["url"], max_price=Money(**limit), method=request["method"], payment_id=id_

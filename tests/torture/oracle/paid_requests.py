@@ -61,7 +61,11 @@ def transfers_are_accounted_for(evidence: Evidence, judged: Judged) -> None:
         for view in books.payments.values()
         if view["offer"] and view["offer"]["rail"] in EVM and view["money_moved"] != "no"
     ]
-    by_chain += [view["spent"] for view in books.allowances.values() if "erc20" in view["budget"]["currency"]]
+    by_chain += [
+        view["spent"] + view["held"]
+        for view in books.allowances.values()
+        if "erc20" in view["budget"]["currency"]
+    ]
     moved = [one["amount"] for one in books.transfers]
     struck = sum(books.at_stake(id_) for id_, view in books.payments.items() if not _by_card(view))
     judged.holds(sum(moved) <= sum(by_chain), f"transfers of {moved}, payments of {by_chain}")

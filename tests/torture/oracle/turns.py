@@ -17,7 +17,9 @@ MAX_ATTEMPTS: Final = 3
 BUSY_SECONDS: Final = 15.0
 """What a loaded machine adds."""
 COMEBACK_SECONDS: Final = 12.0
-"""What each fault adds: a process starts, connections are made again after their pauses."""
+"""What a fault adds after its end: a process starts, connections are made again after their pauses."""
+MATTER: Final = ("api", "worker", "wild", "raw", "temporal", "agents", "payloads")
+"""What a turn and its end depend on; not Redis, nor how people reach the API."""
 UNCOUNTED: Final = frozenset({"agent_restarted", "agent_unavailable"})
 OWN_FAILURES: Final = frozenset({"raise", "exit", "interrupt", "odd_result"})
 """Ends of scripts by which a turn fails with ``agent_error``."""
@@ -32,13 +34,17 @@ def _outcome(event: Event) -> dict[str, Any]:
 
 
 def _patience(evidence: Evidence, begin: float, end: float) -> float:
-    """How much longer than usual something may take, for what struck in the meantime."""
-    overlapping = [
-        (max(began, begin), min(over, end))
-        for began, over, _ in evidence.fault_times
-        if began - COMEBACK_SECONDS <= end and begin <= over + COMEBACK_SECONDS
-    ]
-    return BUSY_SECONDS + sum(max(0.0, over - began) + COMEBACK_SECONDS for began, over in overlapping)
+    """How much longer than usual something may take: while what it needs was away, or was coming back.
+
+    What befell single connections takes no longer than a loaded machine may.
+    """
+    away, until = 0.0, begin
+    for began, over, line in sorted(evidence.fault_times, key=lambda fault: fault[0]):
+        if not line["mishap"] and line["target"].startswith(MATTER):
+            back = min(over + COMEBACK_SECONDS, end)
+            away += max(0.0, back - max(began, until))
+            until = max(until, back)
+    return BUSY_SECONDS + away
 
 
 @promise(
@@ -180,8 +186,8 @@ def failures_have_their_reasons(evidence: Evidence, judged: Judged) -> None:
                     judged.holds((session.name, turn) in terminated, what)
                 case "turn_timeout":
                     ended = evidence.moment(event["time"])
-                    judged.holds("hang" in _texts_of_turns(session.log).get(turn, "") or evidence.troubled(
-                        "", ended - TURN_SECONDS, ended), what)  # fmt: skip
+                    slowed = _patience(evidence, ended - TURN_SECONDS, ended) > BUSY_SECONDS
+                    judged.holds("hang" in _texts_of_turns(session.log).get(turn, "") or slowed, what)
                 case _:
                     known = {
                         "agent_error",

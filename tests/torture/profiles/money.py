@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from tests.torture.plan import Actor, Fault, Plan, stream
 from tests.torture.profiles import sessions
+from tests.torture.wishes import USDC
 
 MANDATE_EVERY_SECONDS: Final = 10.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 20.0, 40.0
 DEAR_FAULT_EVERY_SECONDS: Final = 5.0
 CHEAP_FAULT_EVERY_SECONDS: Final = 0.4
 FIRST_FAULT_SECONDS: Final = 4.0
-OTHERS: Final = (("payer", 0.8), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
+OTHERS: Final = (("payer", 0.9), ("meddler", 0.5), ("shopper", 0.6), ("errands", 0.4))
 """Kinds of actors that take part around a mandate, and how often."""
 METHODS: Final = (
     (["pm_card_visa"], 8),
@@ -21,9 +22,8 @@ METHODS: Final = (
     (["pm_card_authenticationRequiredOnSetup"], 1),
 )
 
+GENEROUS_CAPS: Final = {"usd": 200_000, USDC: 100_000_000}
 GENEROUS: Final[dict[str, Any]] = {
-    "cap": {"amount": 200_000, "currency": "usd"},
-    "approval_threshold": 200_000,
     "per_payment_cap": None,
     "payment_methods": ["pm_card_visa"],
     "constraints": [],
@@ -128,9 +128,11 @@ def party(
 ) -> Iterator[Actor]:
     """Yields who takes part around one mandate: a generous one, so that money moves, or any."""
     lasts = min(chance.uniform(SHORTEST_SECONDS, LONGEST_SECONDS), max(seconds - begins, 8.0))
-    settings = {"mandate": mandate}
+    in_tokens = generous and chance.random() < 0.5
+    settings = {"mandate": mandate, "currency": USDC if in_tokens else "usd"}
     grant = {
         **settings,
+        "generous": generous,
         "terms": terms(chance),
         "sellers": list(SELLERS) if chance.random() < 0.9 else ["shop-1"],
         "valid_seconds": chance.choice([3_600] * 11 + [15]),
@@ -139,13 +141,15 @@ def party(
     }
     if generous:
         grant |= {"sellers": list(SELLERS), "valid_seconds": 3_600, "revokes": False}
-        grant["terms"] = {**grant["terms"], **GENEROUS}
+        cap = {"amount": GENEROUS_CAPS[settings["currency"]], "currency": settings["currency"]}
+        grant["terms"] = {**grant["terms"], **GENEROUS, "cap": cap, "approval_threshold": cap["amount"]}
     yield Actor(f"{mandate}.principal", "principal", begins, lasts, settings=grant)
-    for number in range(1, chance.choice([1, 2, 3]) + 1):
+    for number in range(1, 1 if in_tokens else chance.choice([1, 2, 3]) + 1):
         yield Actor(f"{mandate}.buyer-{number}", "buyer", begins + 0.5, lasts - 1, settings=settings)
     for kind, probability in OTHERS:
         takes_part, late = chance.random() < probability, chance.uniform(0.5, lasts / 3)
-        if takes_part:
+        buys = kind in ("meddler", "errands")
+        if takes_part and not (in_tokens and buys):
             yield Actor(f"{mandate}.{kind}", kind, begins + late, lasts - late - 1, settings=settings)
 
 

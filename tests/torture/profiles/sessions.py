@@ -1,15 +1,16 @@
 """Sessions: people with their devices, senders, stoppers, operators, and agents that behave badly."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tests.torture.plan import Actor, Fault, Plan, stream
 
-SESSION_EVERY_SECONDS: Final = 8.0
+SESSION_EVERY_SECONDS: Final = 6.0
 SHORTEST_SESSION_SECONDS, LONGEST_SESSION_SECONDS = 20.0, 45.0
-FAULT_EVERY_SECONDS: Final = 2.5
-FIRST_FAULT_SECONDS: Final = 4.0
+FAULT_EVERY_SECONDS: Final = 6.0
+MISHAP_EVERY_SECONDS: Final = 0.15
+FIRST_FAULT_SECONDS: Final = 2.0
 DEVICES: Final = ("sse", "eventsource", "socket", "transcript", "sdk", "slow", "vanishing")
 AGENTS: Final = (("wild", 3), ("raw", 1))
 """Names of agents, and how many sessions in four each answers."""
@@ -48,14 +49,30 @@ FAULTS: Final = (
     ("terminate", 12, AGENT_PROCESSES + APIS + WORKERS, 0.0, 1.0),
     ("deploy", 3, ("api", "worker", "wild"), 0.0, 0.0),
     ("pause", 12, AGENT_PROCESSES + APIS + WORKERS + SERVERS, 0.3, 6.0),
-    ("cut", 20, WIRES, 0.0, 3.0),
-    ("delay", 10, WIRES, 1.0, 4.0),
-    ("tear", 14, WIRES, 0.0, 0.0),
+    ("cut", 12, WIRES, 0.0, 3.0),
+    ("delay", 6, WIRES, 1.0, 4.0),
     ("answer_502", 6, HTTP_WIRES, 0.2, 2.0),
     ("answer_401", 3, HTTP_WIRES, 0.2, 1.0),
     ("payloads_away", 3, ("payloads",), 0.5, 4.0),
-    ("disk_full", 2, ("payloads",), 0.5, 4.0),
+    ("disk_full", 3, ("payloads",), 0.5, 4.0),
 )
+"""What takes a process or a whole wire away: a few a minute."""
+BUSY_WIRES: Final = (
+    *("people-1", "people-2") * 6,
+    *("agents",) * 3,
+    *("redis-wire",) * 2,
+    *("temporal-api", "temporal-worker", "temporal-agent"),
+)
+MISHAPS: Final = (
+    ("cut_connection", 26, BUSY_WIRES, 0.0, 0.0),
+    ("tear", 26, BUSY_WIRES, 0.0, 0.0),
+    ("delay_piece", 8, BUSY_WIRES, 0.0, 0.0),
+    ("stall_connection", 10, BUSY_WIRES, 0.2, 4.0),
+    ("trickle", 10, BUSY_WIRES, 0.0, 0.0),
+    ("refuse_502", 12, ("people-1", "people-2", "people-1", "people-2", "agents"), 0.0, 0.0),
+    ("refuse_401", 8, ("people-1", "people-2", "people-1", "people-2", "agents"), 0.0, 0.0),
+)
+"""What befalls one connection: several a second."""
 
 
 def plan(seed: int, seconds: float) -> Plan:
@@ -73,6 +90,7 @@ def plan(seed: int, seconds: float) -> Plan:
             "storage_threshold_bytes": chance.choice([2_000, 262_144]),
             "stream_lifetime_seconds": chance.choice([6, 3_600]),
             "clock": chance.choice([None, None, off]),
+            "worker_cached_workflows": chance.choice([1_000, 1_000, 2, 0]),
         },
     )
 
@@ -109,18 +127,29 @@ def party(chance: random.Random, session: str, begins: float, seconds: float) ->
 
 
 def faults(seed: int, seconds: float) -> Iterator[Fault]:
-    """Yields what goes wrong, in order of time."""
-    chance = stream(seed, "faults")
+    """Yields what goes wrong: what takes something away, then what befalls single connections."""
+    yield from draw(stream(seed, "faults"), "fault", FAULTS, FAULT_EVERY_SECONDS, seconds)
+    yield from draw(stream(seed, "mishaps"), "mishap", MISHAPS, MISHAP_EVERY_SECONDS, seconds)
+
+
+def draw(
+    chance: random.Random,
+    name: str,
+    kinds: Sequence[tuple[str, int, Sequence[str], float, float]],
+    every_seconds: float,
+    seconds: float,
+) -> Iterator[Fault]:
+    """Yields faults of these kinds at random moments, in order of time."""
     at, number = FIRST_FAULT_SECONDS, 0
     while at < seconds:
-        ((kind, _, targets, shortest, longest),) = chance.choices(FAULTS, [fault[1] for fault in FAULTS])
+        ((kind, _, targets, shortest, longest),) = chance.choices(kinds, [fault[1] for fault in kinds])
         number += 1
         yield Fault(
-            f"fault-{number}",
+            f"{name}-{number}",
             kind,
             chance.choice(targets),
             round(at, 2),
             round(chance.uniform(shortest, longest), 2),
             {"bytes": chance.randrange(1, 400), "seconds": round(chance.uniform(0.01, 0.4), 3)},
         )
-        at += chance.expovariate(1 / FAULT_EVERY_SECONDS)
+        at += chance.expovariate(1 / every_seconds)

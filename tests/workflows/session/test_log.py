@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import JsonValue
 
-from waystation.agent.turn import brief
+from waystation.agent.brief import brief
 from waystation.models.events import Actor, EventType, Item, Role, Write
 from waystation.models.refusals import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS, RefusalCode
 from workflows.session.event_log import LogState

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import ResetReapplyExcludeType
@@ -43,11 +44,13 @@ from waystation.models.sessions import (
     TurnInput,
     TurnResult,
 )
+from waystation.models.steps import RecordStep, StepRecorded
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
 from worker import WORKFLOWS, build_worker
 from workflows.session import AgentSession, SessionInput
+from workflows.session.turn import AgentTurn
 
 ADA = Actor(id="ada", role=Role.USER)
 OPERATOR = Actor(id="olga", role=Role.OPERATOR)
@@ -311,6 +314,42 @@ async def test_a_failing_agent_fails_its_turn_and_the_next_one_runs(harness: Har
     assert failed.data["code"] == "agent_error"
     assert failed.data["detail"] == "no such tool"
     assert events[-1].type == "turn.completed"
+
+
+async def test_a_turn_remembers_its_steps_for_a_later_attempt_and_takes_none_of_an_earlier_one(
+    harness: Harness,
+) -> None:
+    refused: list[str | None] = []
+
+    async def run(turn: TurnInput) -> TurnResult:
+        workflow = harness.client.get_workflow_handle_for(AgentTurn.run, f"{turn.session_id}/{turn.turn_id}")
+
+        async def record(key: str, result: JsonValue, attempt: int = turn.attempt) -> StepRecorded:
+            step = RecordStep(attempt=attempt, key=key, result=result)
+            return await workflow.execute_update(AgentTurn.record_step, step)
+
+        if turn.attempt == 1:
+            assert (await record("a", {"n": 1})).is_first
+            assert await record("a", {"n": 2}) == StepRecorded(is_first=False, result={"n": 1})
+            raise ApplicationError("try again", type="RetryTurn")
+        with pytest.raises(WorkflowUpdateFailedError) as told:
+            await record("b", 1, attempt=1)
+        assert isinstance(told.value.cause, ApplicationError)
+        refused.append(told.value.cause.type)
+        for odd in (None, {"attempt": 2, "key": ""}, {"attempt": 2, "key": "k" * 129}):
+            with pytest.raises(WorkflowUpdateFailedError):
+                await workflow.execute_update("record_step", odd)
+        await record("b", "of the second")
+        page = await workflow.query(AgentTurn.steps, 0)
+        return TurnResult(outcome="completed", result=[[step.key, step.result] for step in page.steps])
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        await send(handle, "hi")
+        await eventually(lambda: is_idle(handle))
+        end = (await replay(handle)).events[-1]
+    assert (end.type, refused) == ("turn.completed", ["TurnOver"])
+    assert end.data["result"] == [["a", {"n": 1}], ["b", "of the second"]]
 
 
 async def test_a_retried_turn_supersedes_and_fences_the_first_attempt(harness: Harness) -> None:

@@ -1,0 +1,110 @@
+"""What a turn shows of its tool calls and steps: each call, and its end whatever happens."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import JsonValue
+
+from waystation.agent.brief import brief
+from waystation.agent.told import Told
+from waystation.agent.writer import Writer
+from waystation.errors import WaystationError, WriteRefused
+from waystation.models.events import EventType
+from waystation.models.refusals import MAX_OPEN_TOOLS, REASONS, RefusalCode
+
+STEP_KIND: Final = "step"
+"""The ``kind`` of a ``tool.called`` that is a step of the agent's own code, and no tool of a model's."""
+
+
+@dataclass
+class ToolCalls:
+    """The calls of one attempt of a turn that are shown."""
+
+    writer: Writer
+    end_message: Callable[[], Awaitable[None]]
+    """Completes the message that is open: what was said before a call stands before it."""
+    open: int = field(default=0, init=False)
+
+    async def begin(self, call_id: str, name: str, **more: JsonValue) -> "OpenCall":
+        """Shows a call.
+
+        Raises:
+            ValueError: It can't be shown.
+            WriteRefused: 200 calls of this turn are open already, or something written earlier was refused.
+        """
+        await self.end_message()
+        self.check_room()
+        await self.writer.write(EventType.TOOL_CALLED, {"call_id": call_id, "name": name, **more})
+        return self.opened(call_id, name)
+
+    def check_room(self) -> None:
+        """Raises ``WriteRefused`` if 200 calls are open."""
+        if self.open >= MAX_OPEN_TOOLS:
+            # The session would say the same, but only after its author has gone on for a while.
+            raise WriteRefused(409, RefusalCode.TOO_MANY_TOOLS, REASONS[RefusalCode.TOO_MANY_TOOLS])
+
+    def opened(self, call_id: str, name: str) -> "OpenCall":
+        """Returns a call that the session shows already."""
+        self.open += 1
+        return OpenCall(self, {"call_id": call_id, "name": name})
+
+
+@dataclass
+class OpenCall:
+    """A call that is shown, and whose end isn't."""
+
+    calls: ToolCalls
+    shown: dict[str, JsonValue]
+
+    async def end(self, **result: JsonValue) -> None:
+        """Shows that it has returned."""
+        await self.calls.writer.write(EventType.TOOL_RETURNED, {**self.shown, **result}, closes=True)
+
+    def fail(self, error: BaseException) -> None:
+        """Shows how it failed: by a timeout or a stop as well, or since its result can't be written."""
+        with contextlib.suppress(WaystationError):
+            self.calls.writer.put(EventType.TOOL_RETURNED, {**self.shown, "error": brief(error)})
+
+    def close(self) -> None:
+        """Counts it as ended."""
+        self.calls.open -= 1
+
+
+@dataclass
+class ShownStep:
+    """A step that is shown as a call of the kind ``step``, without its result."""
+
+    calls: ToolCalls
+    call_id: str
+    title: str
+    told: Told
+    _open: OpenCall | None = field(default=None, init=False)
+
+    async def begun(self) -> None:
+        """Shows that it runs."""
+        self._open = await self.calls.begin(self.call_id, self.title, kind=STEP_KIND)
+
+    async def ended(self, error: BaseException | None = None) -> None:
+        """Shows how it has ended; nothing, if not even its begin could be shown."""
+        if self._open is None:
+            return
+        try:
+            if error is None:
+                await self._open.end()
+            else:
+                self._open.fail(error)
+        finally:
+            self._open.close()
+
+    async def remembered(self) -> None:
+        """Shows nothing, unless its end was cut off, or nothing of it had come through: it is done."""
+        told = self.told.calls.pop(self.call_id, None)
+        if told and told.ended and told.error is None:
+            return
+        if told and not told.ended:
+            self._open = self.calls.opened(self.call_id, self.title)
+        else:
+            await self.begun()
+        await self.ended()

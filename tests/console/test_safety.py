@@ -189,8 +189,8 @@ async def test_lists_nested_too_deep_lose_no_words(console: Console) -> None:
 
 PIECES = (
     "*", "**", "***", "_", "__", "~~", "`", "``", "\\", "\\*", "[", "]", "(", ")", "](http://x/",
-    "](javascript:x",     "http://x/", "https://y/?a=(b)", "<b>", "<img src=x onerror=x>", "&lt;", "#", "# ", "- ", "1. ", "> ", "|",
-    "|-|-|", "```", "~~~", "---", "  ", "    ", "\n", "\n", "\n\n", "\t", "\r", "\u2028", "\u202e", "\u200d",
+    "](javascript:x", "http://x/", "https://y/?a=(b)", "<b>", "<img src=x onerror=x>", "&lt;", "#", "# ", "- ",
+    "1. ", "> ", "|", "|-|-|", "```", "~~~", "---", "  ", "    ", "\n", "\n", "\n\n", "\t", "\r", "\u2028", "\u202e", "\u200d",
     "\U0001f600", "\x00", "é",
 )  # fmt: skip
 FENCE = re.compile(r"^ {0,3}(?:`{3,}|~{3,}).*$", re.MULTILINE)
@@ -216,8 +216,8 @@ async (texts) => {
 }
 """
 TAGS = {
-    "p", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "table", "thead", "tbody", "tr",
-    "th", "td", "hr", "br", "strong", "em", "del", "a", "div", "span",
+    "p", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "table", "thead", "tbody",
+    "tr", "th", "td", "hr", "br", "strong", "em", "del", "a", "div", "span",
 }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ export class Refusal extends Error {
     super(problem.detail ?? `The server answered ${status}.`);
     this.status = status;
     this.code = problem.code ?? "unknown";
+    /** What became of a question that was answered too late. */
+    this.settled = problem.settled ?? null;
   }
 }
 

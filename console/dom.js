@@ -24,6 +24,12 @@ export function clean(text) {
   return text.replace(HIDDEN, "").replace(ISOLATES, "$1");
 }
 
+/** JSON in which characters that `clean` would leave out are written as escapes: it says the same, and hides nothing. */
+export function visible(json) {
+  const escaped = (found) => Array.from({ length: found.length }, (_, at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, "0")}`).join("");
+  return json.replace(HIDDEN, escaped).replace(/[\u2066-\u2069]/g, escaped);
+}
+
 /** A foreign text within a sentence: words written from right to left don't reorder what is around them. */
 export function isolate(text) {
   const plain = clean(text).replace(/[\u2066-\u2069]/g, "");

@@ -1,7 +1,7 @@
 /** The page: signs people in, and shows the view that the address names. */
 
 import { Api } from "./api.js";
-import { h, setTitle } from "./dom.js";
+import { h, setText, setTitle } from "./dom.js";
 
 /** Views are loaded on first use. Ids become parts of the paths that buttons call, so only the characters of
  * ids are accepted: otherwise an address sent by somebody else could make a click call another route.
@@ -47,7 +47,7 @@ async function route() {
   if (shown?.path === path) return shown.view.moveTo?.(query);
   try {
     const { show } = await load();
-    if (address().path === path) display(show({ api, query }, ...match.slice(1)), path);
+    if (address().path === path) display(show({ api, query, setBadge }, ...match.slice(1)), path);
   } catch {
     display({ title: "Not loaded", element: notLoaded() });
   }
@@ -70,12 +70,20 @@ function bar(path) {
   return h("header", { class: "bar" },
     h("a", { class: "brand", href: "#/" }, h("img", { src: "/console/icon.svg", alt: "", width: "22", height: "22" }), "Waystation"),
     h("nav", { "aria-label": "Main" },
-      link("/sessions", "Sessions"),
+      link("/sessions", ["Sessions", h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you"))]),
       staff && link("/approvals", "Approvals"),
       staff && link("/mandates", "Mandates")),
     h("div", { class: "who-am-i" },
       h("span", { title: api.people.map((one) => `${one.subject} (${one.role})`).join(", ") }, people()),
       h("button", { class: "quiet", type: "button", onclick: () => api.signOut() }, "Sign out")));
+}
+
+/** Says beside "Sessions" how much in the open session waits for whoever looks at it. */
+function setBadge(count) {
+  const badge = document.getElementById("badge");
+  if (!badge) return;
+  badge.hidden = count === 0;
+  setText(badge.firstChild, count);
 }
 
 function people() {

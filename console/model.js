@@ -10,7 +10,10 @@ import { Transcript } from "./transcript.js";
 
 /** What events say of a purchase or a paid request, and cards show. */
 const MONEY_FACTS = ["cart", "digest", "refusal", "order", "total", "amount", "currency", "seller", "payee", "method", "url", "realm", "rail", "body_sha256", "messages"];
+const SETTLED = ["answered", "expired", "withdrawn"];
 const TERMINAL = { "turn.completed": "completed", "turn.stopped": "stopped", "turn.failed": "failed" };
+const UNDER_WAY = new Set(["running", "waiting", "stopping"]);
+const STATUS = { "turn.queued": "queued", "turn.waiting": "waiting", ...TERMINAL };
 
 /** The turn that started this one: `t1.1` is the first sub-agent of `t1`. */
 export function parentOf(turnId) {
@@ -31,6 +34,8 @@ export class SessionModel {
     this.closed = false;
     this.title = null;
     this.agent = null;
+    /** Questions by id. */
+    this.questions = new Map();
     /** The number of the earliest event that is loaded; 0 when the whole session is. */
     this.since = Infinity;
     /** Events that get a mark in the timeline. */
@@ -44,9 +49,21 @@ export class SessionModel {
     return this.transcript.cursor;
   }
 
-  /** The running turns of the session's own agent. */
+  /** The turns of the session's own agent that are under way, those that wait for people included. */
   get running() {
-    return [...this.turns.values()].filter((turn) => !turn.parent && ["running", "stopping"].includes(turn.status));
+    return [...this.turns.values()].filter((turn) => !turn.parent && UNDER_WAY.has(turn.status));
+  }
+
+  /** Whether the agent does nothing but wait for people, or something else waits for them while no agent runs. */
+  get waiting() {
+    const { running, asking } = this;
+    const asks = new Set(asking.map((item) => item.turnId));
+    return running.length ? running.every((turn) => turn.status === "waiting" || (turn.status === "running" && asks.has(turn.id))) : asking.length > 0;
+  }
+
+  /** Questions that nobody has answered yet, in the order of asking. */
+  get asking() {
+    return [...this.questions.values()].filter((item) => item.asked && item.status === "open").sort((a, b) => a.at - b.at);
   }
 
   get queued() {
@@ -132,6 +149,9 @@ export class SessionModel {
       case "steer":
         this.#noteSteer(event);
         break;
+      case "input":
+        this.#noteQuestion(event);
+        break;
       case "approval":
       case "purchase":
       case "payment":
@@ -199,11 +219,11 @@ export class SessionModel {
     if (seq > turn.seq) {
       turn.seq = seq;
       turn.attempt = data.attempt ?? turn.attempt;
-      turn.status = TERMINAL[type] ?? (type === "turn.queued" ? "queued" : "running");
+      turn.status = STATUS[type] ?? "running";
     }
     if (turn.messageId) this.#touch(`message:${turn.messageId}`);
     if (turn.parent) this.#touch(`lanes:${turn.parent}`);
-    if (type === "turn.retried") Object.assign(this.#item(`retry:${seq}`, "notice", event, turn.id), { event });
+    if (["turn.retried", "turn.waiting", "turn.resumed"].includes(type)) Object.assign(this.#item(`turn:${seq}`, "notice", event, turn.id), { event });
     if (type === "turn.stopped" || type === "turn.failed" || data.answered_by) this.#noteEnd(event);
   }
 
@@ -251,6 +271,18 @@ export class SessionModel {
     const item = this.#item(`steer:${event.data.steer_id}`, "steer", event, event.turn_id);
     if (event.data.text !== undefined) Object.assign(item, { text: event.data.text, actor: event.actor });
     if (event.seq > item.seq) Object.assign(item, { seq: event.seq, status: event.type.split(".")[1] });
+  }
+
+  /** The newest event decides: an agent that took a question back may ask it again. */
+  #noteQuestion(event) {
+    const { data, seq, type } = event;
+    const item = this.#item(`question:${data.question_id}`, "question", event, event.turn_id);
+    this.questions.set(data.question_id, item);
+    item.id = data.question_id;
+    const became = type.split(".")[1];
+    if (became === "requested" && seq > (item.askedSeq ?? 0)) Object.assign(item, { asked: data, askedSeq: seq, agent: event.actor });
+    if (seq <= item.seq) return;
+    Object.assign(item, { seq, status: SETTLED.includes(became) ? became : "open", outcome: SETTLED.includes(became) ? event : null });
   }
 
   #noteMoney(event) {

@@ -22,7 +22,7 @@ export function layout(model, now = serverNow()) {
   ]);
   const rows = new Rows();
   rows.of("people", "People");
-  const bars = [...turnBars(turns, rows, scale, now), ...approvalBars(model, rows, scale, now), ...takeoverBars(model, rows, scale, now)];
+  const bars = [...turnBars(turns, rows, scale, now), ...waitBars(model, rows, scale, now), ...approvalBars(model, rows, scale, now), ...takeoverBars(model, rows, scale, now)];
   const marks = model.log.flatMap((event) => mark(event, model, rows, scale));
   return { rows: rows.list, bars, marks, cuts: scale.cuts, length: scale.length };
 }
@@ -92,6 +92,23 @@ function turnBars(turns, rows, scale, now) {
   });
 }
 
+/** Over a turn's bar: while it was parked, no process ran it. */
+function waitBars(model, rows, scale, now) {
+  const parked = new Map();
+  const bars = [];
+  for (const event of inOrder(model)) {
+    const id = event.turn_id;
+    if (event.type === "turn.waiting") {
+      parked.set(id, { ...agentRow(event, model, rows), from: scale.at(event.time), to: null, kind: "waits", state: "waiting", seq: event.seq, label: `Turn ${id} waits for an answer` });
+      bars.push(parked.get(id));
+    } else if (parked.has(id) && /^turn\.|^agent\.finished/.test(event.type)) {
+      parked.get(id).to = scale.at(event.time);
+      parked.delete(id);
+    }
+  }
+  return bars.map((bar) => ({ ...bar, to: Math.max(bar.to ?? scale.at(iso(now)), bar.from + MIN_BAR_MS) }));
+}
+
 function approvalBars(model, rows, scale, now) {
   const asked = new Map();
   const bars = [];
@@ -122,6 +139,11 @@ function inOrder(model) {
   return [...model.log].sort((a, b) => a.seq - b.seq);
 }
 
+function agentRow({ turn_id: turnId, actor }, model, rows) {
+  const agent = model.turns.get(turnId)?.agent ?? actor.id;
+  return { row: rows.of(`${parentOf(turnId) ? "sub:" : ""}${agent}:0`, agent) };
+}
+
 const STEPS = new Set(["completed", "delivered", "failed", "refused", "rejected", "payment_declined", "canceled", "expired"]);
 
 function mark(event, model, rows, scale) {
@@ -136,11 +158,12 @@ function mark(event, model, rows, scale) {
       return [{ ...at, row: rows.of("people", "People"), kind: "stop", label: `${who} pressed stop` }];
     case "steer.received":
       return [{ ...at, row: rows.of("people", "People"), kind: "steer", label: `${who} steers: ${data.text.slice(0, 80)}` }];
-    case "turn.retried": {
-      const bar = model.turns.get(event.turn_id)?.agent ?? "agent";
-      const name = parentOf(event.turn_id) ? `sub:${bar}` : bar;
-      return [{ ...at, row: rows.of(`${name}:0`, bar), kind: "retry", label: `Attempt ${data.attempt} of ${event.turn_id}` }];
-    }
+    case "turn.retried":
+      return [{ ...at, ...agentRow(event, model, rows), kind: "retry", label: `Attempt ${data.attempt} of ${event.turn_id}` }];
+    case "input.requested":
+      return [{ ...at, ...agentRow(event, model, rows), kind: "input", label: `${who} asks: ${data.prompt.slice(0, 80)}` }];
+    case "input.answered":
+      return [{ ...at, row: rows.of("people", "People"), kind: "answer", label: data.rule == null ? `${who} answers` : "A rule answers" }];
     case "purchase.updated":
     case "payment.updated":
       if (!STEPS.has(data.status)) return [];

@@ -26,12 +26,16 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     # Revalidated each time, and answered 304: a page never mixes two versions of its modules.
     "Cache-Control": "no-cache",
 }
+
+OF_THE_PAGE = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+"""What a browser reads of a document only; its many parts are smaller without."""
 
 
 class _Files(StaticFiles):
@@ -46,6 +50,6 @@ def install(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(FOLDER / "index.html", headers=HEADERS)
+        return FileResponse(FOLDER / "index.html", headers=HEADERS | OF_THE_PAGE)
 
     app.mount("/console", _Files(directory=FOLDER))

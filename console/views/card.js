@@ -28,13 +28,19 @@ export const STATUS = {
   delivered: "paid and answered",
   undelivered: "paid, not answered",
   unknown: "outcome unknown",
+  open: "waits for an answer",
+  undecided: "awaiting approval",
+  answered: "answered",
+  approved: "approved",
+  withdrawn: "withdrawn",
 };
 
-const GOOD = new Set(["completed", "delivered", "free", "granted"]);
+const GOOD = new Set(["completed", "delivered", "free", "granted", "answered", "approved"]);
+const WAITING = new Set(["awaiting_approval", "open", "undecided"]);
 const BAD = new Set(["rejected", "refused", "failed", "expired", "undelivered", "unknown", "payment_declined", "denied", "canceled"]);
 
 export function statusPill(status) {
-  const tone = GOOD.has(status) ? "good" : BAD.has(status) ? "bad" : status === "awaiting_approval" ? "ask" : "";
+  const tone = GOOD.has(status) ? "good" : BAD.has(status) ? "bad" : WAITING.has(status) ? "ask" : "";
   return h("span", { class: `pill ${tone}` }, STATUS[status] ?? status);
 }
 
@@ -112,12 +118,12 @@ export function digestLine(digest) {
 }
 
 /** A line that counts down to the deadline for as long as it is on the page. */
-export function deadlineLine(deadline) {
+export function deadlineLine(deadline, verb = "Decide") {
   const countdown = h("time", { class: "countdown", datetime: deadline });
-  const element = h("p", { class: "quiet-text" }, "Decide within ", countdown);
+  const element = h("p", { class: "quiet-text" }, `${verb} within `, countdown);
   const tick = () => {
     const left = new Date(deadline).getTime() - serverNow();
-    if (left <= 0) setText(element, "The time to decide has run out.");
+    if (left <= 0) setText(element, `The time to ${verb.toLowerCase()} has run out.`);
     setText(countdown, remaining(deadline));
     setClass(countdown, "soon", left < 60_000);
   };

@@ -11,6 +11,12 @@ const STOP_WAIT_SECONDS = 10;
 /** Safari reports the Enter that ends a composition after the composition: only this code tells it apart. */
 const COMPOSING_KEY_CODE = 229;
 const SENT = { started: "Sent", queued: "Sent; waiting its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
+/** What becomes of a message while the agent waits for an answer. */
+const WHILE_WAITING = {
+  queue: "The agent waits for an answer. Your message waits behind it.",
+  interrupt: "The agent waits for an answer. Your message stops it and withdraws the question.",
+  steer: "The agent waits for an answer. It gets your message once it goes on.",
+};
 const STOPPED = { stopped: "Stopped", already_finished: "It had already finished", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
 
 export class Composer {
@@ -20,7 +26,7 @@ export class Composer {
     this.messageId = null;
     this.text = h("textarea", { id: "message", rows: "1", placeholder: "Write a message", "aria-describedby": "composer-hint",
       oninput: () => this.#grow(), onkeydown: (event) => this.#onKey(event) });
-    this.modes = h("fieldset", { class: "modes", hidden: true }, h("legend", { class: "visually-hidden" }, "While the agent runs"),
+    this.modes = h("fieldset", { class: "modes", hidden: true, onchange: () => this.update() }, h("legend", { class: "visually-hidden" }, "While the agent runs"),
       ...MODES.map(([value, label, hint], index) => h("label", { title: hint }, h("input", { type: "radio", name: "mode", value, checked: index === 0 }), h("span", {}, label))));
     this.send = h("button", { type: "submit", class: "primary" }, "Send");
     this.stop = h("button", { type: "button", class: "danger stop", hidden: true, onclick: () => this.#stop() }, "Stop");
@@ -63,7 +69,12 @@ export class Composer {
     if (model.takenOverBy && this.api.isMe(model.takenOverBy.id)) return "You speak in the agent's place.";
     if (model.takenOverBy) return `${nameOf(model.takenOverBy)} speaks in the agent's place; messages are kept for the agent.`;
     if (this.word) return this.word;
+    if (running && model.waiting) return WHILE_WAITING[this.#mode()];
     return running ? "" : "Enter sends, Shift+Enter starts a new line.";
+  }
+
+  #mode() {
+    return this.modes.hidden ? "queue" : new FormData(this.element).get("mode");
   }
 
   #grow() {
@@ -88,14 +99,14 @@ export class Composer {
     // The id stays the same until the message has arrived, so that sending it again doesn't repeat it.
     this.messageId ??= `m-${uuid()}`;
     const messageId = this.messageId;
-    const mode = this.modes.hidden ? "queue" : new FormData(this.element).get("mode");
+    const mode = this.#mode();
     // Anything typed while it is being sent belongs to the next message.
     this.text.value = "";
     this.#grow();
     try {
       const sent = await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: messageId, on_busy: mode });
       this.onDone();
-      this.#tell(SENT[sent.status] ?? "Sent");
+      this.#tell(sent.status === "queued" && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[sent.status] ?? "Sent");
     } catch (error) {
       const more = this.text.value;
       this.text.value = more ? `${text}\n${more}` : text;

@@ -3,6 +3,7 @@
 import { h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";
 import { render } from "../markdown.js";
 import { drawCard } from "./card.js";
+import { questionElement } from "./question.js";
 
 const ROLE_TAG = { operator: "operator", system: "system" };
 
@@ -17,6 +18,8 @@ export function itemElement(item, context) {
       return lanesElement(context);
     case "card":
       return simple(h("article", { class: "card" }), (element, now) => drawCard(element, now, context.api));
+    case "question":
+      return questionElement(context);
     case "steer":
       return simple(h("div", { class: "notice steer" }), drawSteer);
     case "data":
@@ -141,8 +144,8 @@ function laneElement(turnId, { containers }) {
   const update = (turn) => {
     setText(name, turn.agent ?? turnId);
     setText(asked, turn.asked ?? "");
-    setText(state, turn.status);
-    state.className = `pill ${{ completed: "good", failed: "bad", stopped: "bad" }[turn.status] ?? "busy"}`;
+    setText(state, turn.status === "waiting" ? "waits for an answer" : turn.status);
+    state.className = `pill ${{ completed: "good", failed: "bad", stopped: "bad", waiting: "ask" }[turn.status] ?? "busy"}`;
   };
   return { element, update };
 }
@@ -188,6 +191,10 @@ export function noticeText(event) {
       return `The turn failed (${data.code})${data.detail ? `: ${isolate(data.detail)}` : ""}`;
     case "turn.retried":
       return `Attempt ${data.attempt} begins here (${data.code}${data.detail ? `: ${isolate(data.detail)}` : ""}); what the last one left unfinished is superseded`;
+    case "turn.waiting":
+      return "The agent waits, and no process runs meanwhile";
+    case "turn.resumed":
+      return "The agent goes on";
     case "turn.completed":
       return `${isolate(data.answered_by)} answered in the agent's place`;
     case "takeover.started":

@@ -5,6 +5,7 @@ import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
+import { answerer, outcomeText, summary } from "./question.js";
 
 const CONNECTION = {
   loading: "Loading",
@@ -21,6 +22,10 @@ const TIMELINE_EVERY_MS = 400;
 /** Drawing a long session's timeline is slow; it may take at most a tenth of the page's time. */
 const TIMELINE_REST = 10;
 const MAX_ANNOUNCED_CHARACTERS = 600;
+/** What waits for people is listed up to this many; the rest is counted. */
+const MAX_ASKS = 3;
+/** Lines that say nothing that the card before or after them doesn't. */
+const UNANNOUNCED = new Set(["turn.waiting", "turn.resumed"]);
 
 export function show(context, sessionId) {
   const view = new SessionView(context, sessionId);
@@ -35,8 +40,8 @@ export function show(context, sessionId) {
 }
 
 class SessionView {
-  constructor({ api, query }, sessionId) {
-    Object.assign(this, { api, sessionId });
+  constructor({ api, query, setBadge }, sessionId) {
+    Object.assign(this, { api, sessionId, setBadge });
     this.wanted = Number(query.get("at")) || null;
     this.model = new SessionModel();
     this.nodes = new Map();
@@ -177,7 +182,7 @@ class SessionView {
     const name = model.title ?? model.agent ?? this.sessionId;
     setText(this.title, name);
     this.title.title = this.sessionId;
-    setTitle(name);
+    this.#drawWaiting(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
@@ -185,15 +190,32 @@ class SessionView {
     this.#drawActions();
   }
 
+  /** Says in the tab's title and in the bar how much waits for whoever looks at this page, and what is first. */
+  #drawWaiting(name) {
+    const { api, model, sessionId } = this;
+    const mine = [
+      ...model.asking.filter((item) => answerer(api, sessionId, item.asked)).map((item) => summary(item.asked)),
+      ...(api.may("approve") ? model.awaiting.map((item) => `${moneyName(item)} is awaiting approval`) : []),
+    ];
+    setTitle(mine.length ? `(${mine.length}) ${mine[0]}` : name);
+    this.setBadge(mine.length);
+  }
+
   #drawAsks() {
-    const waiting = this.model.awaiting;
+    const waiting = [...this.model.asking, ...this.model.awaiting];
     this.asks.hidden = waiting.length === 0;
-    const words = waiting.map((item) => item.id).join();
+    const words = waiting.map((item) => item.key).join();
     if (this.asks.dataset.shows === words) return;
     this.asks.dataset.shows = words;
-    this.asks.replaceChildren(...waiting.map((item) =>
-      h("p", {}, h("b", {}, item.route === "purchases" ? "A purchase" : "A paid request"), " is awaiting approval. ",
-        h("button", { type: "button", onclick: () => this.jumpTo(item.at) }, "Show"), " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"))));
+    const more = waiting.length - MAX_ASKS;
+    this.asks.replaceChildren(...waiting.slice(0, MAX_ASKS).map((item) => this.#askLine(item)), ...(more > 0 ? [h("p", {}, `And ${more} more.`)] : []));
+  }
+
+  #askLine(item) {
+    const show = h("button", { type: "button", onclick: () => this.jumpTo(item.at, item.key) }, "Show");
+    if (item.kind !== "question") return h("p", {}, h("b", {}, moneyName(item)), " is awaiting approval. ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
+    const mine = answerer(this.api, this.sessionId, item.asked);
+    return h("p", {}, h("b", {}, summary(item.asked)), mine ? " waits for your answer. " : " waits for somebody else's answer. ", show);
   }
 
   /** Draws the buttons to join, take over and release for those who may use them. */
@@ -275,7 +297,8 @@ class SessionView {
     if (item.kind === "message") {
       if (item.message.status !== "completed" || item.message.kind !== "message" || this.api.isMe(item.message.actor.id)) return;
       this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
-    } else if (item.kind === "notice") this.#announce(noticeText(item.event));
+    } else if (item.kind === "notice" && !UNANNOUNCED.has(item.event.type)) this.#announce(noticeText(item.event));
+    else if (item.kind === "question" && item.asked) this.#announce(item.outcome ? outcomeText(item) : `${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or paid request is awaiting approval.");
     else return;
     this.said.add(key);
@@ -305,22 +328,23 @@ class SessionView {
     this.jump.hidden = true;
   }
 
-  /** Scrolls to the item placed at an event's number, or the last one before it. */
-  jumpTo(seq) {
+  /** Scrolls to the item with this key, else to the one placed at an event's number or the last one before it. */
+  jumpTo(seq, key = null) {
     if (!seq) return;
     if (this.model.since >= seq) {
       this.wanted = seq;
       return;
     }
     this.wanted = null;
-    let best = null;
-    for (const node of this.nodes.values()) {
+    let best = this.nodes.get(key) ?? null;
+    if (!best) for (const node of this.nodes.values()) {
       if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
     }
     if (!best) return;
     this.sticks = false;
     best.element.setAttribute("tabindex", "-1");
-    const move = () => best.element.scrollIntoView({ block: "center" });
+    const tall = best.element.offsetHeight > this.log.clientHeight;
+    const move = () => best.element.scrollIntoView({ block: tall ? "start" : "center" });
     move();
     // The heights of the items in between were estimates and are known now.
     requestAnimationFrame(move);
@@ -367,11 +391,16 @@ class SessionView {
   }
 }
 
+function moneyName({ route }) {
+  return route === "purchases" ? "A purchase" : "A paid request";
+}
+
 function doing(model) {
   if (model.closed) return ["closed", ""];
   if (model.takenOverBy) return [`${nameOf(model.takenOverBy)} speaks`, "ask"];
-  const waiting = model.queued.length ? `, ${model.queued.length} waiting` : "";
+  const waiting = model.queued.length ? `, ${model.queued.length} queued` : "";
   if (model.running.some((turn) => turn.status === "stopping")) return ["stopping", "busy"];
+  if (model.waiting) return [`waits for an answer${waiting}`, "ask"];
   if (model.running.length) return [`running${waiting}`, "busy"];
   return [`idle${waiting}`, ""];
 }

@@ -185,6 +185,7 @@ function doing(open, snapshot) {
   if (!open) return ["closed", ""];
   if (!snapshot) return ["open", ""];
   if (snapshot.taken_over_by) return [`${nameOf(snapshot.taken_over_by)} speaks`, "ask"];
-  const waiting = snapshot.queued.length ? `, ${snapshot.queued.length} waiting` : "";
+  const waiting = snapshot.queued.length ? `, ${snapshot.queued.length} queued` : "";
+  if (snapshot.status === "waiting" || (snapshot.status === "idle" && snapshot.questions.length)) return [`waits for an answer${waiting}`, "ask"];
   return [`${snapshot.status}${waiting}`, snapshot.status === "running" ? "busy" : ""];
 }

@@ -14,6 +14,8 @@ const MARKS = {
   message: (x, y) => svg("circle", { cx: x, cy: y, r: 5 }),
   stop: (x, y) => svg("rect", { x: x - 5, y: y - 5, width: 10, height: 10 }),
   steer: (x, y) => svg("path", { d: `M${x} ${y - 6}l6 6l-6 6l-6 -6z` }),
+  input: (x, y) => svg("path", { d: `M${x - 6} ${y - 5}h12l-6 11z` }),
+  answer: (x, y) => svg("circle", { cx: x, cy: y, r: 4.5, class: "ring" }),
   retry: (x, y) => svg("path", { d: `M${x - 6} ${y + 5}h12l-6 -11z` }),
   paid: (x, y) => svg("path", { d: `M${x - 6} ${y}l4 5l8 -10`, class: "line" }),
   refused: (x, y) => svg("path", { d: `M${x - 5} ${y - 5}l10 10m0 -10l-10 10`, class: "line" }),
@@ -76,5 +78,5 @@ function clamp(value, [least, most]) {
 
 function legend() {
   const entry = (kind, text) => h("span", { class: "entry" }, svg("svg", { width: 14, height: 14, class: "chart", "aria-hidden": "true" }, svg("g", { class: kind }, MARKS[kind](7, 7))), text);
-  return h("div", { class: "legend" }, entry("message", "message"), entry("stop", "stop"), entry("steer", "steer"), entry("retry", "retried"), entry("paid", "paid"), entry("refused", "not paid"));
+  return h("div", { class: "legend" }, entry("message", "message"), entry("stop", "stop"), entry("steer", "steer"), entry("input", "question"), entry("answer", "answer"), entry("retry", "retried"), entry("paid", "paid"), entry("refused", "not paid"));
 }

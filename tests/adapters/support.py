@@ -1,11 +1,15 @@
 """A turn without servers: what it writes goes through the ingest's checks into a real session log."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+
 from api.live.channels import check_item
-from tests.agent.memory import steps, waits
+from tests.agent.memory import RecordsInMemory, steps, waits
+from tests.support import eventually
 from waystation.agent import Agent, Turn
 from waystation.agent.connection import IngestConnection
 from waystation.agent.money import Purse, Spender
@@ -14,7 +18,7 @@ from waystation.agent.writer import Writer, actor_of
 from waystation.client import Client
 from waystation.client.transcript import Message, Transcript
 from waystation.models.events import Actor, Event, Item, Role, Write
-from waystation.models.ingest import OpenFrame, SteerFrame
+from waystation.models.ingest import AnsweredFrame, OpenFrame, SteerFrame
 from waystation.models.sessions import TurnInput
 from waystation.settings import Settings
 from workflows.session.log import SessionLog
@@ -23,7 +27,31 @@ ADA = Actor(id="ada", role=Role.USER, name="Ada")
 BOB = Actor(id="bob", role=Role.USER, name="Bob")
 OLGA = Actor(id="olga", role=Role.OPERATOR, name="Olga")
 BOT = Actor(id="bot", role=Role.AGENT)
+SYSTEM = Actor(id="waystation", role=Role.SYSTEM)
 OTHER = Actor(id="researcher", role=Role.AGENT)
+
+
+class Script:
+    """A streaming model that plays one list of chunks a request and keeps what it was given."""
+
+    def __init__(self, *requests: list[Any]) -> None:
+        self.requests = list(requests)
+        self.given: list[list[ModelMessage]] = []
+
+    async def stream(self, messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
+        self.given.append(list(messages))
+        for chunk in self.requests[len(self.given) - 1]:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk() if callable(chunk) else chunk
+
+    @property
+    def model(self) -> FunctionModel:
+        return FunctionModel(stream_function=self.stream)
+
+
+def call(name: str, arguments: str = "{}", call_id: str = "c1") -> dict[int, DeltaToolCall]:
+    return {0: DeltaToolCall(name=name, json_args=arguments, tool_call_id=call_id)}
 
 
 class LoggedWriter(Writer):
@@ -51,6 +79,8 @@ class LoggedWriter(Writer):
             items=(item,),
         )
         check_item(item)
+        if kind.startswith("input."):
+            return  # questions are the course's, which a log alone doesn't have
         accepted = self.log.accept(write, datetime.now(UTC))
         assert accepted.refused == 0, f"the session refused {item}"
 
@@ -68,6 +98,7 @@ class Stage:
         *,
         attempt: int = 1,
         parent_turn_id: str | None = None,
+        records: RecordsInMemory | None = None,
     ) -> None:
         self.log = SessionLog()
         self.log.open_fence("t1", attempt)
@@ -79,9 +110,9 @@ class Stage:
         )  # fmt: skip
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings(), lambda _: False)
-        self.turn = Turn(
-            given, session, self.writer, conversation, purse, waits(), steps(attempt=attempt), Told()
-        )
+        self.waits = waits()
+        kept = steps(records, attempt=attempt, remembered=dict(records.recorded) if records else None)
+        self.turn = Turn(given, session, self.writer, conversation, purse, self.waits, kept, Told())
 
     async def run(self, agent: Agent) -> Any:
         result = await agent(self.turn)
@@ -90,6 +121,23 @@ class Stage:
 
     def steer(self, text: str, steer_id: str = "s1", actor: Actor = ADA) -> None:
         self.turn.hear(SteerFrame(writer="w", steer_id=steer_id, text=text, actor=actor))
+
+    async def asked(self, count: int = 1) -> list[dict[str, Any]]:
+        """Returns what has been asked, once it is so many questions."""
+        await eventually(lambda: len(self.of("input.requested")) >= count)
+        return self.of("input.requested")
+
+    def answer(self, question: dict[str, Any], value: Any, actor: Actor = ADA) -> None:
+        question_id = question["question_id"]
+        frame = AnsweredFrame(
+            writer="w", question_id=question_id, outcome="answered", value=value, actor=actor
+        )
+        self.turn.hear(frame)
+
+    def expire(self, question: dict[str, Any]) -> None:
+        question_id = question["question_id"]
+        frame = AnsweredFrame(writer="w", question_id=question_id, outcome="expired", actor=SYSTEM)
+        self.turn.hear(frame)
 
     @property
     def events(self) -> list[Event]:

@@ -13,7 +13,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from tests.adapters.support import ADA, BOB, BOT, OLGA, OTHER, Stage, said
+from tests.adapters.support import ADA, BOB, BOT, OLGA, OTHER, Script, Stage, call, said
 from tests.support import eventually
 from waystation.adapters.pydantic_ai import (
     MAX_SHOWN_BYTES,
@@ -30,29 +30,6 @@ from waystation.models.events import MAX_MESSAGE_CHARACTERS
 def texts(messages: list[ModelMessage]) -> list[tuple[str, str]]:
     """What a model was given, as ``(kind, text)``."""
     return [(part.part_kind, str(getattr(part, "content", part))) for m in messages for part in m.parts]
-
-
-class Script:
-    """A streaming model that plays one list of chunks a request and keeps what it was given."""
-
-    def __init__(self, *requests: list[Any]) -> None:
-        self.requests = list(requests)
-        self.given: list[list[ModelMessage]] = []
-
-    async def stream(self, messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[Any]:
-        self.given.append(list(messages))
-        for chunk in self.requests[len(self.given) - 1]:
-            if isinstance(chunk, Exception):
-                raise chunk
-            yield chunk() if callable(chunk) else chunk
-
-    @property
-    def model(self) -> FunctionModel:
-        return FunctionModel(stream_function=self.stream)
-
-
-def call(name: str, arguments: str = "{}", call_id: str = "c1") -> dict[int, DeltaToolCall]:
-    return {0: DeltaToolCall(name=name, json_args=arguments, tool_call_id=call_id)}
 
 
 async def test_text_streams_as_deltas_of_one_message() -> None:
@@ -242,22 +219,6 @@ async def test_tool_calls_of_earlier_turns_are_part_of_the_models_history() -> N
     ]
     assert parts[1].args == {"zone": "utc"}  # type: ignore[union-attr]
     assert [part.content for part in (parts[2], parts[4])] == ["20:15", "failed: TimeoutError: "]  # type: ignore[union-attr]
-
-
-async def test_a_call_that_is_deferred_is_said_to_be_and_does_not_stay_open() -> None:
-    model_agent = pydantic_ai.Agent(
-        Script([call("delete")]).model, output_type=[str, pydantic_ai.DeferredToolRequests]
-    )
-
-    @model_agent.tool_plain(requires_approval=True)
-    def delete() -> str:
-        return "deleted"
-
-    stage = Stage()
-    await stage.run(llm_agent("bot", model_agent))
-    assert [returned["error"] for returned in stage.of("tool.returned")] == [
-        "ToolFailed: It was not run: it is deferred."
-    ]
 
 
 async def test_several_people_are_told_apart() -> None:

@@ -14,7 +14,10 @@ AGENTS = (
     "waystation.agents.demo:agent",
     "waystation.agents.demo:researcher",
     "waystation.agents.shopper:agent",
+    "tests.agent.asking:agent",
+    "tests.agent.asking:helper",
 )
+LIMITS = '{"park_after_seconds": 1}'
 CHROMIUM = shutil.which("chromium")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
@@ -43,8 +46,10 @@ async def town(
     browser: Browser, temporal_server_of_console: TemporalServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[MoneyStack]:
     folder = tmp_path_factory.mktemp("console")
-    async with running_money_stack(folder, temporal_server_of_console, *AGENTS) as stack:
-        yield stack
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASKING_BEGUN", str(folder / "begun.txt"))
+        async with running_money_stack(folder, temporal_server_of_console, *AGENTS, limits=LIMITS) as stack:
+            yield stack
 
 
 @pytest.fixture

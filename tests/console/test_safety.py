@@ -302,6 +302,13 @@ async def test_the_policy_is_strict(town: MoneyStack, path: str) -> None:
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
+async def test_the_page_is_alone_and_uses_no_device(town: MoneyStack) -> None:
+    async with httpx.AsyncClient(base_url=town.url) as http:
+        answer = await http.get("/")
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert answer.headers["permissions-policy"] == "camera=(), geolocation=(), microphone=()"
+
+
 async def test_inline_code_would_not_run(console: Console) -> None:
     page = await console.page("/sessions")
     await expect(page.get_by_role("heading", level=1)).to_be_visible()

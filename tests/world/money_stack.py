@@ -24,8 +24,8 @@ PERSON = "test-approver"
 class MoneyStack(Stack):
     """Worker, API and agents as in ``Stack``, and the sandbox's three servers."""
 
-    def __init__(self, folder: Path, temporal: TemporalServer) -> None:
-        super().__init__(folder, temporal)
+    def __init__(self, folder: Path, temporal: TemporalServer, **settings: Any) -> None:
+        super().__init__(folder, temporal, **settings)
         self.port = free_port()
         self.sandbox = Sandbox(folder, f"http://127.0.0.1:{self.port}")
 
@@ -105,10 +105,10 @@ class MoneyStack(Stack):
 
 @asynccontextmanager
 async def running_money_stack(
-    folder: Path, temporal: TemporalServer, *agents: str
+    folder: Path, temporal: TemporalServer, *agents: str, **settings: Any
 ) -> AsyncIterator[MoneyStack]:
     """Starts a stack and its sandbox, yields them once both serve, and kills them."""
-    with MoneyStack(folder, temporal) as stack:
+    with MoneyStack(folder, temporal, **settings) as stack:
         stack.run_api(stack.port)
         stack.run_worker()
         stack.run_agent(*agents)

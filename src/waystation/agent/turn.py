@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, TypeVarTuple, overload
@@ -326,11 +326,24 @@ class Turn:
             self._calls.check_room()
             terms = approval if isinstance(approval, ApprovalTerms) else ApprovalTerms()
             arguments = (await self._approve(name, arguments, terms)).arguments
+        async with self.show_tool(name, arguments, kind=kind) as call:
+            with self.inside(call):
+                yield call
+
+    @asynccontextmanager
+    async def show_tool(
+        self, name: str, arguments: JsonValue = None, *, kind: str | None = None
+    ) -> AsyncIterator[ToolCall]:
+        """As ``tool``, for a call whose code runs in tasks of a framework's: they say so by ``inside``.
+
+        >>> async with turn.show_tool("search", {"q": "waystation"}) as call:  # doctest: +SKIP
+        ...     call.result = await framework.run(search, around=turn.inside(call))
+        """
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name, arguments=arguments)
         more: dict[str, JsonValue] = {"kind": kind} if kind else {}
         shown = await self._calls.begin(call.id, name, arguments=arguments, **more)
-        self._waits.enter_call(call.id)
+        self._waits.begin_call(call.id)
         try:
             yield call
             await shown.end(result=call.result)
@@ -339,8 +352,16 @@ class Turn:
             raise
         finally:
             shown.close()
-            self._waits.leave_call(call.id)
+            self._waits.end_call(call.id)
         self._writer.raise_refused()
+
+    def inside(self, call: ToolCall) -> AbstractContextManager[None]:
+        """Says that the block's code is that of a call: while it waits for people, the turn may be parked.
+
+        >>> with turn.inside(call):  # doctest: +SKIP
+        ...     await run(call.name)
+        """
+        return self._waits.within_call(call.id)
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.

@@ -68,17 +68,25 @@ class Waits:
         self._doing.discard(what)
         self._changed()
 
-    def enter_call(self, call_id: str) -> None:
-        """Marks a tool call: it may be parked while the code within it waits, and not while it works."""
+    def begin_call(self, call_id: str) -> None:
+        """Marks a tool call: the turn may be parked while its code waits, and not while it works."""
         self._calls.add(call_id)
-        _calls_around.set((*_calls_around.get(), call_id))
         self._changed()
 
-    def leave_call(self, call_id: str) -> None:
+    def end_call(self, call_id: str) -> None:
         """Marks its end."""
         self._calls.discard(call_id)
-        _calls_around.set(tuple(one for one in _calls_around.get() if one != call_id))
         self._changed()
+
+    @contextmanager
+    def within_call(self, call_id: str) -> Iterator[None]:
+        """Marks the code of a call, in whatever task it runs; what begins there is within the call too."""
+        _calls_around.set((*_calls_around.get(), call_id))
+        try:
+            yield
+        finally:
+            # Not by a token: a generator's block may be left in another context than it was entered in.
+            _calls_around.set(tuple(one for one in _calls_around.get() if one != call_id))
 
     def close(self) -> None:
         """Never parks the turn any more."""

@@ -188,10 +188,10 @@ async def test_lists_nested_too_deep_lose_no_words(console: Console) -> None:
 
 
 PIECES = (
-    "*", "**", "***", "_", "__", "~~", "`", "``", "\\", "\\*", "[", "]", "(", ")", "](http://x/",
-    "](javascript:x", "http://x/", "https://y/?a=(b)", "<b>", "<img src=x onerror=x>", "&lt;", "#", "# ", "- ",
-    "1. ", "> ", "|", "|-|-|", "```", "~~~", "---", "  ", "    ", "\n", "\n", "\n\n", "\t", "\r", "\u2028", "\u202e", "\u200d",
-    "\U0001f600", "\x00", "é",
+    "*", "**", "***", "_", "__", "~~", "`", "``", "\\", "\\*", "[", "]", "(", ")",
+    "](http://x/", "](javascript:x", "http://x/", "https://y/?a=(b)", "<b>", "<img src=x onerror=x>", "&lt;",
+    "#", "# ", "- ", "1. ", "> ", "|", "|-|-|", "```", "~~~", "---", "  ", "    ", "\n", "\n", "\n\n",
+    "\t", "\r", "\u2028", "\u202e", "\u200d", "\U0001f600", "\x00", "é",
 )  # fmt: skip
 FENCE = re.compile(r"^ {0,3}(?:`{3,}|~{3,}).*$", re.MULTILINE)
 """What stands beside a fence is the name of a language, and not shown."""

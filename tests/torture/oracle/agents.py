@@ -42,9 +42,8 @@ def acknowledged_items_are_there(evidence: Evidence, judged: Judged) -> None:
             judged.holds(
                 logged == text, f"{line['session']} {message}: {text!r} is acknowledged, not {logged!r}"
             )
-        judged.holds(
-            line["acknowledged"] >= line["written"], f"{line['session']} {line['turn']}: ended unacknowledged"
-        )
+        last = max([line["acknowledged"], *(refused["last"] for refused in line["refused"])])
+        judged.holds(last >= line["written"], f"{line['session']} {line['turn']}: ended with items unsettled")
 
 
 @promise("Steers that a turn has taken are recorded as consumed.", "docs/agents.md#steers")

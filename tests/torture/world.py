@@ -131,11 +131,6 @@ class World:
         return self._stack
 
     @property
-    def temporal_address(self) -> str:
-        """Where Temporal is found without a wire."""
-        return self._temporal.address
-
-    @property
     def urls(self) -> list[str]:
         """Where people find the API."""
         return [self.wires["people-1"].url, self.wires["people-2"].url]

@@ -2,11 +2,12 @@
 
 import asyncio
 import uuid
+from datetime import timedelta
 from itertools import permutations
 from typing import Any, cast
 
 import pytest
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.bridge.proto.workflow_activation import (
     DoUpdate,
     FireTimer,
@@ -28,6 +29,8 @@ from temporalio.worker import (
 )
 from temporalio.workflow import Info
 
+from tests.support import eventually
+from tests.torture.proxy import Proxy
 from waystation.temporal.updates_last import UpdatesLast
 
 PLAIN = UnsandboxedWorkflowRunner()
@@ -180,6 +183,71 @@ def test_what_else_comes_at_once_stays_together() -> None:
     instance.activate(WorkflowActivation(jobs=[_BEGIN]))
     instance.activate(WorkflowActivation(jobs=[_NOTHING_SPECIAL, _ACTIVITY, _UPDATE, _UPDATE]))
     assert noting.run[1:] == [["fire_timer", "resolve_activity"], ["do_update", "do_update"]]
+
+
+@activity.defn
+async def look(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@workflow.defn
+class Looking:
+    """Looks within its first task, then sleeps a little; updates wait for that."""
+
+    def __init__(self) -> None:
+        self.looked = False
+
+    @workflow.run
+    async def run(self, seconds: float) -> None:
+        await workflow.execute_local_activity(look, seconds, start_to_close_timeout=timedelta(seconds=30))
+        await workflow.sleep(0.01)
+        self.looked = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    @workflow.update
+    async def until_looked(self) -> None:
+        await workflow.wait_condition(lambda: self.looked)
+
+
+@pytest.mark.slow
+async def test_an_update_and_a_local_activity_that_a_late_answer_brings_at_once_replay(
+    temporal: Client,
+) -> None:
+    task_seconds, delay_seconds = 6.0, 0.2
+    kept_alive_after = 0.8 * task_seconds  # when the worker asks Temporal for more time
+    queue, port = f"looking-{uuid.uuid4().hex}", int(temporal.service_client.config.target_host.split(":")[1])
+    wire = await Proxy("wire", lambda: [port]).start()
+    late = await Client.connect(f"127.0.0.1:{wire.port}", data_converter=temporal.data_converter)
+
+    async def history(number: int) -> WorkflowHistory:
+        handle = await temporal.start_workflow(
+            Looking.run,
+            kept_alive_after + (number + 1) * delay_seconds / 2,  # the answer is on its way then
+            id=f"{queue}-{number}",
+            task_queue=queue,
+            task_timeout=timedelta(seconds=task_seconds),
+        )
+
+        async def begun() -> bool:
+            return len((await handle.fetch_history()).events) > 2
+
+        await eventually(begun, what="a worker has the first task")
+        await asyncio.gather(handle.execute_update(Looking.until_looked), handle.result())
+        return await handle.fetch_history()
+
+    try:
+        async with Worker(
+            late, task_queue=queue, workflows=[Looking], activities=[look], workflow_runner=ORDERED
+        ):
+            wire.delay_seconds = delay_seconds
+            histories = await asyncio.gather(*(history(number) for number in range(3)))
+            wire.delay_seconds = 0.0
+    finally:
+        await wire.stop()
+    replayer = Replayer(workflows=[Looking], workflow_runner=ORDERED)
+    for one in histories:
+        replayed = await replayer.replay_workflow(one, raise_on_replay_failure=False)
+        assert replayed.replay_failure is None
 
 
 # Tasks that have not begun

@@ -76,16 +76,8 @@ class Evidence:
 
     @cached_property
     def sessions(self) -> dict[str, FinalSession]:
-        """The sessions that can be read, by name, except those whose log need not be what it was.
-
-        A reset to before a person's message may lose what followed (docs/operations.md#resetting-a-session).
-        """
-        rewritten = {line["session"] for line in self.noted("reset") if line["went_back_before"]}
-        return {
-            session.name: session
-            for session in self.final.sessions
-            if not session.unreadable and session.name not in rewritten
-        }
+        """The sessions that can be read, by name."""
+        return {session.name: session for session in self.final.sessions if not session.unreadable}
 
     @cached_property
     def fault_times(self) -> list[tuple[float, float, Line]]:

@@ -165,7 +165,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
         line("wild-1", "returned", turn="t1", attempt=1),
     ),
     "acknowledged_items_are_there": lambda: evidence(
-        line("raw-1", "raw_done", turn="t1", said={"t1-1-1": "bye"}, acknowledged=3, written=3)
+        line("raw-1", "raw_done", turn="t1", said={"t1-1-1": "bye"}, acknowledged=3, written=3, refused=[])
     ),
     "attempts_end_in_time": lambda: evidence(
         log=(*extended(event(9, "turn.queued", "t2"))[:-2], event(59 + 9, "turn.completed", "t1"))

@@ -1,5 +1,6 @@
 """What is asked of APIs that want to be paid, by whoever pays."""
 
+import json
 import random
 from typing import Any, Final
 
@@ -38,3 +39,12 @@ def budget(chance: random.Random, currency: str) -> dict[str, Any]:
     """Returns a budget for some payments; seldom one that is smaller than a single one may be."""
     times = chance.choice([2, 3, 6, 6]) if chance.random() < 0.95 else 0
     return {"amount": max(LIMITS[currency] * times, 1), "currency": currency}
+
+
+def read_answer(status: int, body: bytes) -> dict[str, Any]:
+    """Returns what a paid answer says, if it can be read: it may have been garbled on its way."""
+    try:
+        said = json.loads(body) if status == 200 else None
+    except (ValueError, RecursionError):
+        said = None
+    return said if isinstance(said, dict) else {}

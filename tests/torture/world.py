@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 
@@ -131,11 +132,6 @@ class World:
         return self._stack
 
     @property
-    def temporal_address(self) -> str:
-        """Where Temporal is found without a wire."""
-        return self._temporal.address
-
-    @property
     def urls(self) -> list[str]:
         """Where people find the API."""
         return [self.wires["people-1"].url, self.wires["people-2"].url]
@@ -212,7 +208,7 @@ class World:
                 "seed": self.plan.seed,
                 "mandates": granted[:2],  # which are granted early
                 "seller": sellers.seller("paid-api"),
-                "until": time.monotonic() + self.plan.seconds,
+                "until": time.monotonic() + START_SECONDS / 2 + self.plan.seconds,
                 "progress": str(self.progress_of(name)),
                 "journal": str(self.folder / f"{name}.sqlite3"),
             }
@@ -348,12 +344,20 @@ class World:
             wire.heal()
         self._held.clear()
         deadline = time.monotonic() + START_SECONDS
-        while any(process.ended for process in self.processes.values()):
+        while any(process.ended for process in self.processes.values()) or not await self._healed():
             assert time.monotonic() < deadline, "everything has been started again"
             await asyncio.sleep(LOOK_SECONDS)
         await self.ready()
-        if self.market is not None:
+
+    async def _healed(self) -> bool:
+        """Takes back the market's troubles, before one of them ends a process that is waited for."""
+        if self.market is None:
+            return True
+        try:
             await asyncio.to_thread(self.market.heal)
+        except httpx.HTTPError:
+            return False  # one has just ended, or doesn't serve yet
+        return True
 
     async def until_started_again(self, name: str) -> None:
         """Waits until a process that has ended runs and serves again."""

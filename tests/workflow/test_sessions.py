@@ -4,9 +4,13 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import ResetReapplyExcludeType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
@@ -21,7 +25,9 @@ from waystation.client import Client, Session
 from waystation.errors import InvalidRequest, NotFound
 from waystation.models.events import Event
 from waystation.settings import Settings
+from waystation.temporal.calls import ask, tell
 from waystation.temporal.connect import data_converter
+from waystation.temporal.messages import SESSION_SNAPSHOT, SESSION_TELL_AGAIN
 
 WORKFLOWS = [Echo, Visitor]
 
@@ -334,3 +340,67 @@ async def test_a_workflow_asks_in_a_session_that_is_not_its_own(somebody: Somebo
     assert (question.turn_id, question.actor.id) == (None, "visitor")
     await session.answer(str(question.data["question_id"]), "yes")
     assert await visiting == "yes"
+
+
+async def newest_task(handle: WorkflowHandle[Any, Any]) -> int:
+    """The newest workflow task that is completed: what a reset goes back to."""
+    return [
+        event.event_id
+        for event in (await handle.fetch_history()).events
+        if event.HasField("workflow_task_completed_event_attributes")
+    ][-1]
+
+
+async def reset(client: TemporalClient, workflow_id: str, task: int, *, forget: bool = False) -> None:
+    """Resets a workflow; with ``forget``, without the messages that came since."""
+    kinds = ResetReapplyExcludeType
+    await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+            workflow_task_finish_event_id=task,
+            request_id=uuid.uuid4().hex,
+            reason="a test",
+            reset_reapply_exclude_types=[
+                kinds.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL,
+                kinds.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE,
+            ]
+            if forget
+            else [],
+        )
+    )
+
+
+async def test_a_workflow_that_is_reset_leaves_what_is_over_and_goes_on(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+    await session.send("first")
+    await last(session, "turn.completed")
+    task = await newest_task(workflow)
+    await session.send("second")
+    await eventually(lambda: has(session, "turn.completed", 2), what="the second turn is completed")
+    await reset(somebody.temporal, workflow.id, task)
+    await session.send("third")
+    await eventually(lambda: has(session, "turn.completed", 3), what="the third turn is completed")
+    answers = [text for text in await texts(session) if text.startswith("test-service said")]
+    assert answers == [f"test-service said: {word}" for word in ("first", "second", "third")]
+    await session.close()
+    newest = somebody.temporal.get_workflow_handle_for(Echo.run, workflow.id)
+    assert (await asyncio.wait_for(newest.result(), 30))[-1] == "t3"
+
+
+async def test_a_session_that_is_reset_is_told_again_how_a_turn_has_ended(somebody: Somebody) -> None:
+    _, session = await somebody.echo()
+    await session.send("listen")
+    await eventually(lambda: said(session, "I listen."), what="the turn runs")
+    task = await newest_task(somebody.temporal.get_workflow_handle(session.id))
+    await session.steer("enough")
+    await last(session, "turn.completed")
+    await reset(somebody.temporal, session.id, task, forget=True)
+    newest = somebody.temporal.get_workflow_handle(session.id)
+    assert (await ask(newest, SESSION_SNAPSHOT)).status == "running"
+    await tell(newest, SESSION_TELL_AGAIN, None)
+
+    async def is_idle() -> bool:
+        return (await ask(newest, SESSION_SNAPSHOT)).status == "idle"
+
+    await eventually(is_idle, what="the turn has ended again")

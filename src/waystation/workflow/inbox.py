@@ -15,8 +15,11 @@ from waystation.models.owners import (
     TurnGiven,
 )
 from waystation.models.questions import QuestionOutcome
-from waystation.models.sessions import TurnInput
+from waystation.models.sessions import TurnEnded, TurnInput
 from waystation.temporal.messages import ASKER_ANSWERED, OWNER_NEWS
+
+MAX_ENDED = 100
+"""Turns whose end is remembered, in case the session asks for them again."""
 
 
 @dataclass
@@ -31,6 +34,10 @@ class SessionInbox:
     known: set[str] = field(default_factory=set)
     """Turns that were given: they may be told of again."""
     stopped: set[str] = field(default_factory=set)
+    ended: dict[str, TurnEnded] = field(default_factory=dict)
+    """How the last turns have ended here."""
+    untold: deque[TurnEnded] = field(default_factory=deque)
+    """Ends of which the session does not know: it was reset, say."""
     steers: list[SteerGiven] = field(default_factory=list)
     """What was said to a turn that has not taken it up."""
     steers_known: set[str] = field(default_factory=set)
@@ -46,6 +53,8 @@ class SessionInbox:
             case TurnGiven(turn=turn) if turn.turn_id not in self.known:
                 self.known.add(turn.turn_id)
                 self.waiting.append(turn)
+            case TurnGiven(turn=turn) if turn.turn_id in self.ended:
+                self.untold.append(self.ended[turn.turn_id])
             case SteerGiven() if news.steer_id not in self.steers_known:
                 self.steers_known.add(news.steer_id)
                 self.steers.append(news)
@@ -57,6 +66,12 @@ class SessionInbox:
                 self.closed = True
             case _:
                 pass
+
+    def note_end(self, ended: TurnEnded) -> None:
+        """Remembers how a turn has ended here."""
+        self.ended[ended.turn_id] = ended
+        if len(self.ended) > MAX_ENDED:
+            del self.ended[next(iter(self.ended))]
 
 
 class Inbox:

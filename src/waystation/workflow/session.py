@@ -153,12 +153,15 @@ class Session(Writing):
             heard.begun = True
             await self._ask_what_runs()
         while True:
-            await workflow.wait_condition(lambda: bool(heard.waiting) or heard.closed)
+            await workflow.wait_condition(lambda: bool(heard.waiting) or bool(heard.untold) or heard.closed)
+            if heard.untold:
+                await self.report(heard.untold.popleft())
+                continue
             if not heard.waiting:
                 return
             turn = Turn(self, heard.waiting.popleft())
             if turn.id in heard.stopped:
-                await turn.end(TurnEnded(turn_id=turn.id, outcome="stopped"))
+                await self.report(TurnEnded(turn_id=turn.id, outcome="stopped"))
             else:
                 yield turn
 
@@ -207,6 +210,12 @@ class Session(Writing):
         except ApplicationError:
             raise no_session(self.id) from None
         await self.announce()
+
+    async def report(self, ended: TurnEnded) -> None:
+        """Reports a turn's end to the session; one that has ended itself needs none."""
+        self._inbox.note_end(ended)
+        with contextlib.suppress(SessionError):
+            await self.tell(SESSION_TURN_ENDED, ended)
 
     async def announce(self) -> None:
         """Has the API look for news, which it would find a little later by itself."""
@@ -288,7 +297,7 @@ class Turn(Writing):
         ended = self._ended(error)
         if ended is None:
             return False
-        await self.end(ended)
+        await self.session.report(ended)
         return self.stopped and not others
 
     def _ended(self, error: BaseException | None) -> TurnEnded | None:
@@ -306,11 +315,6 @@ class Turn(Writing):
         if isinstance(error, FailureError):
             return TurnEnded(turn_id=self.id, outcome="failed", code="agent_error", detail=brief(error))
         return None
-
-    async def end(self, ended: TurnEnded) -> None:
-        """Reports the turn's end to its session; one that has ended itself needs none."""
-        with contextlib.suppress(SessionError):
-            await self.session.tell(SESSION_TURN_ENDED, ended)
 
 
 def _was_stopped(error: BaseException | None) -> bool:

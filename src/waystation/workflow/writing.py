@@ -55,6 +55,8 @@ from waystation.workflow.questions import (
 T = TypeVar("T")
 
 MAX_ERROR_CHARACTERS = 2_000
+_TURN_IS_OVER = frozenset({RefusalCode.TURN_OVER, RefusalCode.TURN_STOPPED})
+"""Codes by which a workflow may learn that a turn has ended before the session's own news of it."""
 
 
 @dataclass
@@ -249,7 +251,10 @@ class Writing:
             await workflow.wait([recording], timeout=WRITE_TIMEOUT.total_seconds())
             raise
         except ActivityError as error:
-            raise as_refusal(error) or error from None
+            refusal = as_refusal(error)
+            if refusal and refusal.code in _TURN_IS_OVER and self.ref.turn_id:
+                self._inbox.stopped.add(self.ref.turn_id)
+            raise refusal or error from None
 
 
 def _mended(data: dict[str, JsonValue]) -> dict[str, JsonValue]:

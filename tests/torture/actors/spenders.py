@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tests.torture.actors.base import Acting, Answer
 from tests.torture.market import AGENT
-from tests.torture.wishes import paid_wish
+from tests.torture.wishes import paid_wish, read_answer
 from waystation.client.paths import path
 
 MAX_PURCHASES: Final = 6
@@ -157,17 +157,17 @@ class Payer(Spender):
 def outcome(view: dict[str, Any]) -> dict[str, Any]:
     """Returns what a paid request came to, with what its answer is about."""
     answer, offer = view["answer"], view["offer"]
-    got = None
-    if answer and answer["status"] == 200 and answer["body_base64"]:
-        got = json.loads(base64.b64decode(answer["body_base64"]))
+    got = {}
+    if answer and answer["body_base64"]:
+        got = read_answer(answer["status"], base64.b64decode(answer["body_base64"]))
     return {
         "status": view["status"],
         "money_moved": view["money_moved"],
         "price": offer and offer["price"],
         "rail": offer and offer["rail"],
         "answered": answer and answer["status"],
-        "subject": got and got["subject"],
-        "run": got and got["run"],
+        "subject": got.get("subject"),
+        "run": got.get("run"),
         "rule": (view["refusal"] or {}).get("rule"),
     }
 

@@ -1,15 +1,13 @@
-"""Somebody with Temporal's own client: asks, signals, cancels, resets, and ends a turn's workflow."""
+"""Somebody with Temporal's own client: asks, signals, cancels, and ends a turn's workflow."""
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Final
 
-from temporalio.client import WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import TemporalError
 from temporalio.service import RPCError
 
 from tests.torture.actors.base import Acting
-from tests.world.temporal import TEMPORAL
 
 CALL_SECONDS: Final = 10.0
 ODD: Final = (
@@ -34,8 +32,8 @@ class TemporalUser(Acting):
         while self.goes_on:
             number += 1
             did = self.chance.choices(
-                ["query", "stop", "steer", "bad signal", "bad update", "terminate turn", "cancel", "reset"],
-                [8, 4, 4, 3, 3, 2, 1, 3],
+                ["query", "stop", "steer", "bad signal", "bad update", "terminate turn", "cancel"],
+                [8, 4, 4, 3, 3, 2, 1],
             )[0]
             began, error = time.monotonic(), None
             try:
@@ -76,44 +74,3 @@ class TemporalUser(Acting):
                     await self.world.client.get_workflow_handle(turn_workflow).terminate("torture")
             case "cancel":
                 await session.cancel()
-            case "reset":
-                await self._reset(session)
-
-    async def _reset(self, session: WorkflowHandle[Any, Any]) -> None:
-        """Resets the session to its last good task, with Temporal's command line (docs/operations.md)."""
-        assert self.world.client is not None, "the world has started"
-        run_id = (await session.describe()).run_id
-        completed = last_completed(await session.fetch_history())
-        if completed is None:
-            return
-        command = await asyncio.create_subprocess_exec(
-            TEMPORAL, "workflow", "reset", "--workflow-id", self.session, "--run-id", run_id, "--event-id",
-            str(completed), "--reason", "torture", "--address", self.world.temporal_address,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        said, _ = await command.communicate()
-        reset = self.world.client.get_workflow_handle(self.session, run_id=run_id)
-        went_back = begun_after(await reset.fetch_history(), completed)
-        self.note("reset", run=run_id, task=completed, code=command.returncode, said=said.decode()[-300:],
-                  went_back_before=went_back)  # fmt: skip
-
-
-def last_completed(history: WorkflowHistory) -> int | None:
-    """Returns the number of the last completed workflow task."""
-    return max(
-        (
-            event.event_id
-            for event in history.events
-            if event.HasField("workflow_task_completed_event_attributes")
-        ),
-        default=None,
-    )
-
-
-def begun_after(history: WorkflowHistory, task: int) -> list[str]:
-    """Returns which updates a reset to this task took back, to be sent again."""
-    return [
-        event.workflow_execution_update_accepted_event_attributes.accepted_request.input.name
-        for event in history.events
-        if event.event_id > task and event.HasField("workflow_execution_update_accepted_event_attributes")
-    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.torture.record import Recorder
+from tests.torture.wishes import read_answer
 from waystation.agent import Agent, Turn
 from waystation.buyer.payer import Paid, PaymentRefusedError
 from waystation.models.money import Money
@@ -46,10 +47,10 @@ async def _fetch(turn: Turn, step: Step) -> None:
     except PaymentRefusedError as refused:
         _note(turn, "fetch_refused", id=refused.payment_id, rule=refused.rule, moved=refused.money_moved)
     else:
-        got = paid.response.json() if paid.response.status_code == 200 else None
+        got = read_answer(paid.response.status_code, paid.response.content)
         _note(
             turn, "fetched", id=paid.payment_id, moved=paid.money_moved, subject=step["subject"],
-            answered=paid.response.status_code, got=got and got["subject"],
+            answered=paid.response.status_code, got=got.get("subject"),
         )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """A program that pays with the SDK, outside agents and workflows, and goes on where it was when it is killed.
 
+Every second thing it does twice, as if it had forgotten that it did it.
+
 What it does is numbered and depends on its name and the number alone, so that a process that was killed does
 the same again, under the same ids. It stops at the time it is told, and says in its file that it is done.
 """
@@ -22,7 +24,7 @@ from temporalio.service import RPCError
 from tests.torture.market import AGENT
 from tests.torture.plan import stream
 from tests.torture.record import Recorder
-from tests.torture.wishes import LIMITS, budget, paid_wish
+from tests.torture.wishes import LIMITS, budget, paid_wish, read_answer
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.credentials import open_credentials
 from waystation.buyer.networks import read_networks
@@ -54,9 +56,11 @@ class Payments:
         """Does one thing after the other, until it is time to stop."""
         while time.monotonic() < self._orders["until"]:
             number = self._number()
-            chance = stream(self._orders["seed"], f"{self._name}/{number}")
+            source = self._orders["seed"], f"{self._name}/{number}"
+            twice = number % 2 == 0  # as a program would that has forgotten that it did it
             try:
-                await self._do(f"{self._name}.{number}", chance)
+                for _ in range(1 + twice):
+                    await self._do(f"{self._name}.{number}", stream(*source))
             except (RPCError, httpx.HTTPError, NotYetError) as error:
                 # Temporal, the seller or a mandate isn't there: the same again, under the same ids.
                 self._note("sdk_again", id=f"{self._name}.{number}", error=type(error).__name__)
@@ -131,10 +135,10 @@ class Payments:
             _check_granted(refused)
             self._note("sdk_refused", id=id_, rule=refused.rule, moved=refused.money_moved)
             return
-        got = paid.response.json() if paid.response.status_code == 200 else None
+        got = read_answer(paid.response.status_code, paid.response.content)
         self._note(
             "sdk_paid", id=id_, payment=paid.payment_id, moved=paid.money_moved, subject=subject,
-            answered=paid.response.status_code, got=got and got["subject"], run=got and got["run"],
+            answered=paid.response.status_code, got=got.get("subject"), run=got.get("run"),
         )  # fmt: skip
 
     def _note(self, operation: str, **what: Any) -> None:

@@ -98,7 +98,7 @@ class Attempt:
         if self.open:
             await self._socket.send({"op": "write", "writer": self.wire_name, "items": [], "flush": True})
         async with self.settled, asyncio.timeout(FLUSH_SECONDS):
-            await self.settled.wait_for(lambda: self.acknowledged >= self.written or self.stopped.is_set())
+            await self.settled.wait_for(lambda: not self.kept or self.stopped.is_set())
         if self.stopped.is_set():
             raise Stopped
 

@@ -76,7 +76,10 @@ def transfers_are_accounted_for(evidence: Evidence, judged: Judged) -> None:
 def payments_end(evidence: Evidence, judged: Judged) -> None:
     books = Books(evidence)
     for id_, view in books.payments.items():
-        judged.holds(view["final"], f"{id_} is {view['status']} at the end", staked=books.at_stake(id_))
+        # An agent's payment waits for a person for a day, also when its turn is over.
+        waits = view["status"] == "awaiting_approval" and view["session_id"] is not None
+        what = f"{id_} is {view['status']} at the end"
+        judged.holds(view["final"] or waits, what, staked=books.at_stake(id_))
 
 
 @promise("The answer to a paid request is what was paid for.", "docs/paid-requests.md#buying")
@@ -168,6 +171,9 @@ def allowances_are_charged_once(evidence: Evidence, judged: Judged) -> None:
         judged.holds(taken <= view["budget"]["amount"], what, staked=staked)
         # A holder that has not come back yet may have paid what it was leased.
         judged.holds(taken <= view["spent"] + view["held"], what, staked=staked)
+        moved = [one["detail"].get("money_moved") for one in books.trails.get(id_, [])]
+        if not view["holder"] and "unknown" not in moved and not books.actions(id_, "holder.lost"):
+            judged.holds(taken == view["spent"], f"{what}, and all of it is known", staked=staked)
 
 
 @promise("A turn that is tried again goes on with its allowances, as long as they last.",

@@ -20,6 +20,8 @@ COMEBACK_SECONDS: Final = 12.0
 """What a fault adds after its end: a process starts, connections are made again after their pauses."""
 MATTER: Final = ("api", "worker", "wild", "raw", "temporal", "agents", "payloads")
 """What a turn and its end depend on; not Redis, nor how people reach the API."""
+GETTING_ON_SECONDS: Final = 10.0
+"""An agent that has noted something in this time before its turn's end did not hang."""
 UNCOUNTED: Final = frozenset({"agent_restarted", "agent_unavailable"})
 OWN_FAILURES: Final = frozenset({"raise", "exit", "interrupt", "odd_result"})
 """Ends of scripts by which a turn fails with ``agent_error``."""
@@ -45,6 +47,24 @@ def _patience(evidence: Evidence, begin: float, end: float) -> float:
             away += max(0.0, back - max(began, until))
             until = max(until, back)
     return BUSY_SECONDS + away
+
+
+def _was_struck(evidence: Evidence, begin: float, end: float) -> bool:
+    """Returns whether anything struck what turns depend on, or had just done so."""
+    return any(
+        line["target"].startswith(MATTER) and began <= end and begin <= over + COMEBACK_SECONDS
+        for began, over, line in evidence.fault_times
+    )
+
+
+def _went_on(evidence: Evidence, session: str, turn: str, ended: float) -> bool:
+    """Returns whether the turn's agent was still getting on with it: it was slow, and didn't hang."""
+    return any(
+        line["session"] == session
+        and line["turn"] == turn
+        and ended - GETTING_ON_SECONDS < line["at"] < ended
+        for line in evidence.noted("spawned", "flushed", "steered", "raised", "returned", "raw_done")
+    )
 
 
 @promise(
@@ -186,7 +206,9 @@ def failures_have_their_reasons(evidence: Evidence, judged: Judged) -> None:
                     judged.holds((session.name, turn) in terminated, what)
                 case "turn_timeout":
                     ended = evidence.moment(event["time"])
-                    slowed = _patience(evidence, ended - TURN_SECONDS, ended) > BUSY_SECONDS
+                    slowed = _was_struck(evidence, ended - TURN_SECONDS, ended) or (
+                        _went_on(evidence, session.name, turn, ended)
+                    )
                     judged.holds("hang" in _texts_of_turns(session.log).get(turn, "") or slowed, what)
                 case _:
                     known = {

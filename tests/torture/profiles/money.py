@@ -39,27 +39,31 @@ Kind = tuple[str, int, Sequence[str], float, float]
 PROCESSES: Final = (*sessions.APIS, *sessions.WORKERS, *MARKET, *BUYERS, *PROGRAMS)
 PAID_WIRES: Final = ("processor", *SELLERS)
 WIRES: Final = ("people-1", "people-2", "agents", "temporal-api", "temporal-worker", *PAID_WIRES)
+BUSY_WIRES: Final = (*PAID_WIRES * 3, *WIRES)
 HTTP_WIRES: Final = ("people-1", "people-2", *PAID_WIRES)
 
 DEAR_FAULTS: Final = (
     # kind, weight, targets, shortest and longest duration in seconds
     ("kill", 24, PROCESSES, 0.0, 2.0),
     ("kill", 14, sessions.WORKERS, 0.0, 1.0),
+    ("kill", 12, (*BUYERS, *PROGRAMS), 0.0, 0.5),
     ("kill", 1, sessions.SERVERS, 0.0, 2.0),
     ("terminate", 10, PROCESSES, 0.0, 1.0),
     ("deploy", 3, ("api", "worker", "buyer"), 0.0, 0.0),
     ("pause", 8, (*PROCESSES, *PROCESSES, *sessions.SERVERS), 0.3, 5.0),
-    ("cut", 4, WIRES, 0.5, 3.0),
+    ("cut", 6, WIRES, 0.5, 3.0),
     ("restock", 3, SHOPS, 2.0, 6.0),
 )
 """What everybody feels; seldom, for each takes the machine a while."""
 CHEAP_FAULTS: Final = (
     ("trouble", 50, MARKET, 0.0, 0.0),
-    ("tear", 16, (*PAID_WIRES, *PAID_WIRES, *PAID_WIRES, *WIRES), 0.0, 0.0),
-    ("cut", 8, (*PAID_WIRES, *WIRES), 0.0, 0.2),
-    ("delay", 4, WIRES, 0.3, 1.0),
-    ("answer_502", 6, HTTP_WIRES, 0.05, 0.2),
-    ("answer_401", 1, HTTP_WIRES, 0.05, 0.2),
+    ("tear", 14, BUSY_WIRES, 0.0, 0.0),
+    ("cut_connection", 14, BUSY_WIRES, 0.0, 0.0),
+    ("delay_piece", 4, BUSY_WIRES, 0.0, 0.0),
+    ("stall_connection", 4, BUSY_WIRES, 0.2, 3.0),
+    ("trickle", 4, BUSY_WIRES, 0.0, 0.0),
+    ("refuse_502", 6, HTTP_WIRES, 0.0, 0.0),
+    ("refuse_401", 1, HTTP_WIRES, 0.0, 0.0),
     ("misbehave", 8, SHOPS, 0.5, 3.0),
 )
 """What strikes a call or two."""

@@ -14,6 +14,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from temporalio import activity
 
 from waystation.agent.retelling import Retelling
+from waystation.agent.steps import place_of_counting
 from waystation.agent.waits import Waits
 from waystation.agent.writer import Writer
 from waystation.answers import SchemaError, check_schema
@@ -172,7 +173,8 @@ class Questions:
         """Returns the same id for the same question in every attempt; equal ones count up."""
         if key is not None:
             return f"{self._turn_id}:{key}"
-        same = hashlib.sha256(json.dumps(details, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+        said = json.dumps(details, sort_keys=True, default=repr) + place_of_counting()
+        same = hashlib.sha256(said.encode()).hexdigest()[:16]
         self._asked[same] += 1
         count = self._asked[same]
         return f"{self._turn_id}:{same}" + ("" if count == 1 else f"-{count}")

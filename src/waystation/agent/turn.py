@@ -7,8 +7,8 @@ what the first left unfinished is superseded.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, TypeVarTuple, overload
@@ -20,7 +20,7 @@ from waystation.agent.message_writer import MessageWriter
 from waystation.agent.money import Purse
 from waystation.agent.questions import RAISE, Approval, ApprovalTerms, Questions
 from waystation.agent.retelling import Retelling, TurnDiverged
-from waystation.agent.steps import Steps, refuse_within_a_step
+from waystation.agent.steps import Steps, place_of_counting, refuse_within_a_step
 from waystation.agent.told import Told
 from waystation.agent.tool_calls import ShownStep, ToolCalls
 from waystation.agent.waits import Waits
@@ -320,6 +320,14 @@ class Turn:
         shows = None if show is None else ShownStep(self._calls, self._call_id_of(key), show, self._told)
         return await self._steps.run(key, function, arguments, shows=shows, returns=returns)
 
+    def recall(self, key: str) -> JsonValue | None:
+        """Returns what a step has recorded under this key, or nothing; for adapters of agent frameworks.
+
+        >>> await turn.step("plan", make_plan) == turn.recall("plan")  # doctest: +SKIP
+        True
+        """
+        return self._steps.recall(key)
+
     def _call_id_of(self, key: str) -> str:
         """Returns a step's call id: the same in every attempt, so that its end can be shown by another."""
         return f"{self.id}-step-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -382,13 +390,23 @@ class Turn:
             self._waits.end_call(call.id)
         self._writer.raise_refused()
 
-    def inside(self, call: ToolCall) -> AbstractContextManager[None]:
+    @contextmanager
+    def inside(self, call: ToolCall | None, *, key: str | None = None) -> Iterator[None]:
         """Says that the block's code is that of a call: while it waits for people, the turn may be parked.
 
-        >>> with turn.inside(call):  # doctest: +SKIP
-        ...     await run(call.name)
+        ``key`` is the step as which the caller records what comes of it. ``current_step`` is that step, and
+        what is known by its place in the turn (``spawn``, ``buy``, ``allowance``, ``ask`` without a key) is
+        known by its place in the call: a later attempt, which remembers the call, doesn't count it again.
+
+        >>> with turn.inside(call, key="search-1"):  # doctest: +SKIP
+        ...     found = await run(call.name)
         """
-        return self._waits.within_call(call.id)
+        with ExitStack() as block:
+            if call:
+                block.enter_context(self._waits.within_call(call.id))
+            if key:
+                block.enter_context(self._steps.around(key))
+            yield
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.
@@ -415,7 +433,8 @@ class Turn:
         return SubAgent(turn_id, self._finish_of(turn_id), self._waits, self._retelling)
 
     def _key_of(self, agent: str, text: str) -> str:
-        same = f"{agent[:MAX_KEYED_AGENT_CHARACTERS]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        said = place_of_counting() + text
+        same = f"{agent[:MAX_KEYED_AGENT_CHARACTERS]}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
         self._spawned[same] += 1
         count = self._spawned[same]
         return same if count == 1 else f"{same}-{count}"

@@ -88,7 +88,7 @@ class QuestionCard {
     this.item = item;
     if (this.builds !== (item.asked?.digest ?? "")) this.#build(item);
     const { status, outcome, asked } = item;
-    this.#drawDeadline(asked);
+    this.#drawDeadline(asked, status === "open" ? asked?.deadline : undefined);
     const decision = outcome?.data.value?.decision;
     const shownStatus = asked?.kind !== "approval" ? status : { open: "undecided", answered: decision === "approve" ? "approved" : "rejected" }[status] ?? status;
     const pill = statusPill(shownStatus);
@@ -101,13 +101,12 @@ class QuestionCard {
     this.#turn(status === "open");
   }
 
-  /** A question that was taken back and is asked again has a deadline of its own. */
-  #drawDeadline(asked) {
-    if (this.due.dataset.until === asked?.deadline) return;
-    this.due.hidden = !asked?.deadline;
-    if (this.due.hidden) return;
-    this.due.dataset.until = asked.deadline;
-    this.due.replaceChildren(deadlineLine(asked.deadline, asked.kind === "approval" ? "Decide" : "Answer"));
+  /** A question that was taken back and is asked again has a deadline of its own; one that is settled has none. */
+  #drawDeadline(asked, deadline) {
+    if (this.until === deadline) return;
+    this.until = deadline;
+    this.due.hidden = !deadline;
+    this.due.replaceChildren(...(deadline ? [deadlineLine(deadline, asked.kind === "approval" ? "Decide" : "Answer")] : []));
   }
 
   /** What is asked never changes; only once is it drawn, so that nothing that is typed gets lost. */
@@ -122,7 +121,7 @@ class QuestionCard {
     if (isApproval) prompt.append(h("p", { class: "as-written" }, asked.prompt));
     else render(prompt, asked.prompt);
     this.element.replaceChildren(
-      h("header", {}, h("h3", {}, isApproval ? ["Approval of ", h("code", {}, asked.tool)] : KINDS[asked.kind] ?? "Question"), this.pill, h("small", {}, `${nameOf(agent)} asks`)),
+      h("header", {}, h("h3", {}, isApproval ? ["Approval of ", h("code", {}, visible(asked.tool))] : KINDS[asked.kind] ?? "Question"), this.pill, h("small", {}, `${nameOf(agent)} asks`)),
       prompt,
       isApproval ? argumentFacts(asked.arguments) : "",
       this.body, this.outcome, this.problem, this.kept);

@@ -168,10 +168,10 @@ function rowElement(sessionId) {
   const status = h("span", { class: "pill" });
   const people = h("span", { class: "quiet-text" });
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, about), people, status));
-  const update = ({ title: given, agent, open, started, snapshot }) => {
+  const update = ({ title: given, agent, open, started, snapshot, waits_for: waitsFor }) => {
     setText(title, given ?? agent ?? sessionId);
     setText(about, `${ago(started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
-    const [words, tone] = doing(open, snapshot);
+    const [words, tone] = doing(open, snapshot, waitsFor);
     setText(status, words);
     status.className = `pill ${tone}`;
     const names = (snapshot?.participants ?? []).map(nameOf);
@@ -181,9 +181,9 @@ function rowElement(sessionId) {
   return { element, update };
 }
 
-function doing(open, snapshot) {
+function doing(open, snapshot, waitsFor) {
   if (!open) return ["closed", ""];
-  if (!snapshot) return ["open", ""];
+  if (!snapshot) return waitsFor ? ["waits for an answer", "ask"] : ["open", ""];
   if (snapshot.taken_over_by) return [`${nameOf(snapshot.taken_over_by)} speaks`, "ask"];
   const waiting = snapshot.queued.length ? `, ${snapshot.queued.length} queued` : "";
   if (snapshot.status === "waiting" || (snapshot.status === "idle" && snapshot.questions.length)) return [`waits for an answer${waiting}`, "ask"];

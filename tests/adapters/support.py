@@ -20,6 +20,7 @@ from waystation.client.transcript import Message, Transcript
 from waystation.models.events import Actor, Event, Item, Role, Write
 from waystation.models.ingest import AnsweredFrame, OpenFrame, SteerFrame
 from waystation.models.sessions import TurnInput
+from waystation.models.steps import MAX_INLINE_STEP_RESULT_BYTES, MAX_INLINE_STEPS_BYTES
 from waystation.settings import Settings
 from workflows.session.log import SessionLog
 
@@ -52,6 +53,13 @@ class Script:
 
 def call(name: str, arguments: str = "{}", call_id: str = "c1") -> dict[int, DeltaToolCall]:
     return {0: DeltaToolCall(name=name, json_args=arguments, tool_call_id=call_id)}
+
+
+class Records(RecordsInMemory):
+    """What a turn's workflow keeps, within its own bounds."""
+
+    max_result_bytes = MAX_INLINE_STEP_RESULT_BYTES
+    max_bytes = MAX_INLINE_STEPS_BYTES
 
 
 class LoggedWriter(Writer):
@@ -111,7 +119,8 @@ class Stage:
         session = Client("http://unused", "key").attach("s")
         purse = Purse(Spender("s", "t1", "bot"), session, self.writer.flush, Settings(), lambda _: False)
         self.waits = waits()
-        kept = steps(records, attempt=attempt, remembered=dict(records.recorded) if records else None)
+        records = records or Records()
+        kept = steps(records, attempt=attempt, remembered=dict(records.recorded))
         self.turn = Turn(given, session, self.writer, conversation, purse, self.waits, kept, Told())
 
     async def run(self, agent: Agent) -> Any:

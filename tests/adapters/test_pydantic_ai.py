@@ -9,7 +9,13 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, ModelQuotaExceededError, ModelRetry
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    NativeToolCallPart,
+    NativeToolReturnPart,
+)
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 
@@ -76,6 +82,18 @@ async def test_tool_calls_and_what_they_return_are_shown() -> None:
         "result": {"item": "tea", "cents": 500},
     }
     assert result["usage"]["tool_calls"] == 1
+
+
+async def test_what_the_provider_runs_by_itself_is_shown_with_its_result() -> None:
+    asked, found = NativeToolCallPart("web_search", {"q": "tea"}, "n1"), {"results": 3}
+    script = Script([{0: asked}, {1: NativeToolReturnPart("web_search", found, "n1")}, "Three."])
+    stage = Stage()
+    await stage.run(llm_agent("bot", pydantic_ai.Agent(script.model)))
+    assert [item.type for item in stage.writer.written][:3] == [
+        "tool.called", "tool.returned", "message.started",
+    ]  # fmt: skip
+    assert stage.of("tool.called")[0]["kind"] == "native"
+    assert stage.of("tool.returned")[0]["result"] == found
 
 
 async def test_tools_in_parallel_are_each_told_apart() -> None:
@@ -378,21 +396,6 @@ async def test_a_connection_that_is_lost_retries_the_turn_and_a_spent_quota_does
     spent = ModelHTTPError.for_category(ModelQuotaExceededError, status_code=429, model_name="m")
     with pytest.raises(ModelFailed):
         await Stage().run(llm_agent("bot", pydantic_ai.Agent(Script([spent]).model)))
-
-
-async def test_a_turn_whose_tools_have_run_is_not_tried_again() -> None:
-    script = Script([call("pay")], [ModelHTTPError(503, "m")])
-    model_agent = pydantic_ai.Agent(script.model)
-
-    @model_agent.tool_plain
-    def pay() -> str:
-        return "paid"
-
-    with pytest.raises(ModelFailed):
-        await Stage().run(llm_agent("bot", model_agent))
-
-
-# Bounds
 
 
 async def test_an_answer_beyond_the_longest_message_becomes_two() -> None:

@@ -190,3 +190,43 @@ async def spawning(turn: Turn, ledger: Ledger) -> JsonValue:
     except StepRefused as refused:
         return str(refused)
     return None
+
+
+async def retelling(turn: Turn, ledger: Ledger) -> JsonValue:
+    """Says the same in every attempt, and one thing that differs; dies in the middle of a message."""
+    await turn.write("The same every time.")
+    await turn.end_message()
+    async with turn.message(kind="reasoning") as thoughts:
+        await thoughts.write("I think ")
+        await thoughts.write(f"for the {turn.attempt}. time.")
+    await asyncio.gather(*(look_up(turn, n) for n in range(4)))
+    await turn.emit("progress", {"percent": 50})
+    await turn.write("Half ")
+    await turn.flush()
+    if meant_to_die(turn, ledger, "midway"):
+        die()
+    await turn.write("and whole.")
+    return turn.attempt
+
+
+async def look_up(turn: Turn, n: int) -> None:
+    async with turn.tool("look_up", {"n": n % 2}) as call:
+        call.result = n
+
+
+async def astray(turn: Turn, ledger: Ledger) -> JsonValue:
+    """Comes back to its question only if it says the same as before: here it doesn't."""
+    ledger.note(RAN, waited_for=list(turn.waited_for))
+    await turn.write(f"This is attempt {turn.attempt}.")
+    return await turn.ask("Go on?", key="go")
+
+
+async def straight(turn: Turn, ledger: Ledger) -> JsonValue:
+    """Comes back to its question, with a step and a tool around it, and says something new after it."""
+    ledger.note(RAN, waited_for=list(turn.waited_for))
+    number = await turn.step("number", lambda: turn.attempt, returns=int, show="Counting")
+    await turn.write(f"This is number {number}.")
+    async with turn.tool("order", {"number": number}) as call:
+        call.result = await turn.ask("Go on?", key="go")
+    await turn.write(f"Gone on in attempt {turn.attempt}.")
+    return call.result

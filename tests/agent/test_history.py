@@ -111,17 +111,25 @@ def test_a_message_whose_turn_was_stopped_while_it_waited_was_said_all_the_same(
     assert talk.read_by(first) == ["B", "A"]
 
 
-def test_tools_are_there_in_their_place_and_those_of_a_given_up_attempt_are_not() -> None:
+def test_tools_are_there_in_their_place_and_what_a_given_up_attempt_left_unfinished_is_not() -> None:
     talk = Talk()
     first = talk.say("A")
-    talk.use(first, "c1", "given up")
+    talk.use(first, "c0", "20:14")
+    talk.use(first, "c1", None)
     talk.turns.turn_attempt(TurnAttempt(turn_id=first, attempt=2, code="agent_lost"))
     talk.use(first, "c2", "20:15")
     talk.answer(first, "It is 20:15.")
     talk.use(first, "c3", None)
     talk.end(first, "failed")
     second = talk.say("B")
-    assert talk.read_by(second) == ["A", "clock: 20:15", "It is 20:15.", "clock: the turn failed", "B"]
+    assert talk.read_by(second) == [
+        "A",
+        "clock: 20:14",
+        "clock: 20:15",
+        "It is 20:15.",
+        "clock: the turn failed",
+        "B",
+    ]
 
 
 def test_what_an_earlier_attempt_of_the_turn_has_completed_comes_after_the_request() -> None:

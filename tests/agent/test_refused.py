@@ -42,7 +42,7 @@ async def test_a_key_that_is_refused_for_a_while_costs_no_turn(tmp_path: Path) -
         with _RefusingStack(tmp_path, temporal, **settings) as stack:
             stack.run_api()
             stack.run_worker()
-            agent = stack.run_agent("tests.agent.unruly:agent")
+            agent = stack.run_agent("tests.agent.impatient:agent")
             await stack.ready()
             async with stack.client() as client:
                 session = await client.start("unruly", message="wait for ever")

@@ -26,8 +26,9 @@ LONG_SECONDS = 150.0
 async def quick_stack(
     temporal_server: TemporalServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    """A stack that misses a killed agent after a second, and tries its turns often."""
+    """A stack that misses a killed agent after a second, tries its turns often, and parks them soon."""
     limits = {"limits__agent_heartbeat_timeout_seconds": 1, "limits__max_attempts": 20}
+    limits["limits__park_after_seconds"] = 1
     folder = tmp_path_factory.mktemp("steps")
     async with running_stack(folder, temporal_server, "tests.agent.stepping:agent", **limits) as stack:
         yield stack
@@ -234,3 +235,85 @@ async def test_a_step_that_fails_is_shown_as_failed_and_then_as_done(
 async def test_what_is_counted_in_a_turn_is_refused_in_a_step(quick_stack: Stack, tmp_path: Path) -> None:
     end, _, _ = await ask(quick_stack, tmp_path, "spawning")
     assert "turn.spawn without a key can't be used within a step" in str(end.data["result"])
+
+
+# No seam
+
+
+async def test_a_turn_whose_process_was_killed_shows_nothing_twice(
+    quick_stack: Stack, numbers: Iterator[int], tmp_path: Path
+) -> None:
+    async with (
+        running(quick_stack, next(numbers), tmp_path, "retelling", kills=["midway"]) as run,
+        quick_stack.client() as client,
+    ):
+        session = await run.begin(client)
+        end = await run.ended(session)
+        assert run.ledger.lines("killed midway")
+        transcript = await session.load()
+    attempts: Any = end.data["attempt"]
+    said = [m.text for m in transcript if m.actor.role == "agent" and m.status == "completed"]
+    thoughts = [f"I think for the {n}. time." for n in range(1, attempts + 1)]
+    assert said == ["The same every time.", *thoughts, "Half and whole."]
+    assert sorted(str((use.arguments, use.result)) for use in transcript.tools) == sorted(
+        str(({"n": n % 2}, n)) for n in range(4)
+    )
+    events = [event.type for event in transcript.events]
+    assert (events.count("tool.called"), events.count("data.progress")) == (4, 1)
+
+
+async def asked_and_parked(client: Client, folder: Path, do: str) -> tuple[Session, Ledger]:
+    ledger = Ledger(folder / "ledger")
+    session = await client.start("stepping")
+    await session.send("go", data={"do": do, "ledger": str(ledger.path)})
+
+    async def waiting() -> bool:
+        return (await session.snapshot()).status == "waiting"
+
+    await eventually(waiting)
+    await session.answer("t1:go", "yes")
+    return session, ledger
+
+
+async def over(session: Session) -> list[Event]:
+    found: list[Event] = []
+
+    async def ended() -> bool:
+        found[:] = (await session.replay()).events
+        return any(event.type in TERMINAL_TURN_TYPES for event in found)
+
+    await eventually(ended, within=60.0)
+    return found
+
+
+async def test_a_turn_that_goes_astray_after_a_park_fails_rather_than_doubles(
+    quick_stack: Stack, tmp_path: Path
+) -> None:
+    async with quick_stack.client() as client:
+        session, ledger = await asked_and_parked(client, tmp_path, "astray")
+        events = await over(session)
+    failed = next(event for event in events if event.type in TERMINAL_TURN_TYPES)
+    assert (failed.type, failed.data["code"]) == ("turn.failed", "turn_diverged")
+    assert "waited for t1:go" in str(failed.data["detail"])
+    assert "now comes a message that goes on with 'This is attempt 2.'" in str(failed.data["detail"])
+    assert "a message that begins with 'This is attempt 1.'" in str(failed.data["detail"])
+    assert [line["waited_for"] for line in ledger.lines(RAN)][:2] == [[], ["t1:go"]]
+    said = [event.data["text"] for event in events if event.type == "message.completed"]
+    assert said == ["go", "This is attempt 1."]
+
+
+async def test_a_turn_that_comes_back_after_a_park_goes_on_without_a_seam(
+    quick_stack: Stack, tmp_path: Path
+) -> None:
+    async with quick_stack.client() as client:
+        session, _ = await asked_and_parked(client, tmp_path, "straight")
+        events = await over(session)
+    end = next(event for event in events if event.type in TERMINAL_TURN_TYPES)
+    assert (end.type, end.data["result"]) == ("turn.completed", "yes"), end.data
+    told = [
+        event.data.get("text") or event.data.get("name")
+        for event in events
+        if event.type in ("message.completed", "tool.called", "tool.returned")
+    ]
+    assert told[:6] == ["go", "Counting", "Counting", "This is number 1.", "order", "order"]
+    assert told[6:] == [f"Gone on in attempt {end.data['attempt']}."]

@@ -251,6 +251,8 @@ async def test_a_list_that_is_cut_short_says_so(console: Console) -> None:
         view = await (await route.fetch(url=f"{console.stack.url}/purchases/{purchase_id}")).json()
         await route.fulfill(json=[view | {"purchase_id": f"{purchase_id}-{number}"} for number in range(100)])
 
+    nothing = {"approvals": [], "count": 0, "more": False}
+    await page.route("**/approvals?*", lambda route: route.fulfill(json=nothing))
     await page.route("**/purchases?*", many)
     await page.get_by_role("link", name="Approvals").click()
     await expect(page.locator(".approvals")).to_contain_text("only the newest 100")

@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Locator, Page, Request, Route, expect
 from pydantic import JsonValue
 
-from tests.console.people import Console
+from tests.console.people import Console, until
 from tests.console.test_access import violations
 from tests.console.test_streaming import ready
 from tests.support import eventually
@@ -252,6 +252,23 @@ async def test_a_parked_agent_goes_on_and_an_answer_elsewhere_appears_at_once(co
         await expect(one.get_by_role("link", name=mark)).to_have_count(1)
 
 
+async def test_sessions_that_are_not_asked_themselves_are_known_to_wait(console: Console) -> None:
+    """Only those of the list's newest page are asked what they do."""
+    session = await asking(console, "choice")
+    page = await console.page("/mandates")
+
+    async def unasked(route: Route) -> None:
+        listed = await (await route.fetch()).json()
+        listed["sessions"] = [one | {"snapshot": None} for one in listed["sessions"]]
+        await route.fulfill(json=listed)
+
+    await page.route("**/sessions?*", unasked)
+    await page.evaluate("() => { location.hash = '#/sessions'; }")
+    row = page.locator(f'a[href="#/sessions/{session.id}"] .pill')
+    await expect(row).to_have_text("waits for an answer")
+    await page.unroute_all(behavior="wait")
+
+
 async def test_a_later_answer_is_told_what_counts(console: Console) -> None:
     session = await console.session()
     await pose(console, session, {"question_id": "q", "prompt": "Your name?"})
@@ -356,7 +373,9 @@ async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -
         "schema": schema,
     }  # fmt: skip
     fits = question | {"arguments": {"copies": 2, "to": "ada"}}
-    hides = question | {"question_id": "r", "arguments": {"copies": 2, "to": "ada\u202e"}}
+    hides = question | {
+        "question_id": "r", "tool": "send\u200b", "arguments": {"copies": 2, "to": "ada\u202e"},
+    }  # fmt: skip
     huge = question | {"question_id": "s", "arguments": {"copies": 2**53 + 1, "to": "ada"}}
     await pose(console, session, fits, hides, huge)
     page = await console.page(f"/sessions/{session.id}")
@@ -368,6 +387,7 @@ async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -
     # What a field can't show is not for a field.
     await expect(other.get_by_label("Arguments, as JSON")).to_have_value(re.compile(r'"ada\\u202e"'))
     await expect(other.locator("dl").first).to_contain_text(r'"ada\u202e"')
+    await expect(other.locator("h3")).to_have_text(r"Approval of send\u200b")
     assert "\u202e" not in await page.locator("body").inner_text()
     rounded = card_of(page).nth(2)
     await expect(rounded).to_contain_text("too large for a browser to show exactly")
@@ -402,6 +422,7 @@ async def test_the_end_without_an_answer_is_said(console: Console) -> None:
     await card.get_by_label("Quick?").fill("Just a")
     await expect(card.locator("header .pill")).to_have_text("expired")
     await expect(card.locator(".outcome")).to_contain_text("Nobody answered in time")
+    await expect(card.locator(".countdown")).to_have_count(0)
     await expect(card).to_be_focused()
     await expect(card.get_by_label("What you had written")).to_have_text("Just a")
     stopped = await asking(console, "text")
@@ -409,6 +430,33 @@ async def test_the_end_without_an_answer_is_said(console: Console) -> None:
     await page.get_by_role("button", name="Stop", exact=True).click()
     await expect(card.locator("header .pill")).to_have_text("withdrawn")
     await expect(card.locator(".outcome")).to_contain_text("the agent was stopped")
+
+
+COUNTED = """
+() => {
+  const rows = document.querySelector('.approvals > .rows').children.length;
+  const told = document.querySelector('.approvals > [role=status]').textContent;
+  return document.title === `(${rows}) Approvals · Waystation` && told.startsWith(`${rows} wait`);
+}
+"""
+
+
+async def test_approvals_of_tools_are_in_the_one_list(console: Console) -> None:
+    session = await asking(console, "approve")
+    page = await console.page("/approvals")
+    row = page.locator(f'a[href^="#/sessions/{session.id}?at="]')
+    await expect(row).to_contain_text('delete {"path":"notes.txt"}')
+    await expect(row).to_contain_text("Allow delete?")
+    await expect(row.locator(".pill")).to_have_text("awaiting approval")
+    await until(page, COUNTED)
+    await row.click()
+    card = card_of(page)
+    await expect(card).to_be_focused()
+    await card.get_by_role("button", name="Approve exactly this").click()
+    await expect(card.locator("header .pill")).to_have_text("approved")
+    await page.get_by_role("link", name="Approvals").click()
+    await expect(page.get_by_role("status")).to_contain_text("for a decision")
+    await expect(row).to_have_count(0)
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

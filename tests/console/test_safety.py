@@ -1,6 +1,7 @@
 """Nothing that anybody says becomes markup, and the page runs its own code only."""
 
 import asyncio
+import random
 import re
 
 import httpx
@@ -9,7 +10,7 @@ from playwright.async_api import expect
 
 from tests.console.people import Console, until
 from tests.console.test_streaming import ready
-from tests.support import ROOT
+from tests.support import ROOT, examples
 from tests.world.money_stack import MoneyStack
 from waystation.models.events import MAX_MESSAGE_CHARACTERS
 
@@ -184,6 +185,62 @@ async def test_lists_nested_too_deep_lose_no_words(console: Console) -> None:
     text = "\n".join("  " * depth + f"- word{depth}" for depth in range(20))
     [[_, shown]] = await page.evaluate(SHOWN, [text, [], None])
     assert all(f"word{depth}" in shown for depth in range(20))
+
+
+PIECES = (
+    "*", "**", "***", "_", "__", "~~", "`", "``", "\\", "\\*", "[", "]", "(", ")",
+    "](http://x/", "](javascript:x", "http://x/", "https://y/?a=(b)", "<b>", "<img src=x onerror=x>", "&lt;",
+    "#", "# ", "- ", "1. ", "> ", "|", "|-|-|", "```", "~~~", "---", "  ", "    ", "\n", "\n", "\n\n",
+    "\t", "\r", "\u2028", "\u202e", "\u200d", "\U0001f600", "\x00", "é",
+)  # fmt: skip
+FENCE = re.compile(r"^ {0,3}(?:`{3,}|~{3,}).*$", re.MULTILINE)
+"""What stands beside a fence is the name of a language, and not shown."""
+DRAWN = """
+async (texts) => {
+  const { render } = await import('/console/markdown.js');
+  const drawn = (element) => element.innerHTML;
+  return texts.map(text => {
+    const [whole, grown] = [document.createElement('div'), document.createElement('div')];
+    render(whole, text);
+    for (let length = 1; length < text.length; length += 7) render(grown, text.slice(0, length));
+    render(grown, text);
+    const elements = [...whole.querySelectorAll('*')];
+    return {
+      tags: elements.map(one => one.tagName.toLowerCase()),
+      links: elements.filter(one => one.tagName === 'A').map(one => one.getAttribute('href')),
+      attributes: elements.flatMap(one => one.getAttributeNames()),
+      text: whole.textContent,
+      same: drawn(whole) === drawn(grown),
+    };
+  });
+}
+"""
+TAGS = {
+    "p", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "table", "thead", "tbody",
+    "tr", "th", "td", "hr", "br", "strong", "em", "del", "a", "div", "span",
+}  # fmt: skip
+
+
+async def test_of_whatever_text_no_word_is_lost_and_nothing_becomes_markup(console: Console) -> None:
+    """Also of a text that grows while it is drawn, as an answer does."""
+    page = await console.page("/sessions")
+    seed = random.SystemRandom().randrange(10**9)
+    chance = random.Random(seed)
+    texts = []
+    for number in range(examples(300)):
+        pieces = [
+            chance.choice(PIECES) if chance.random() < 0.7 else f"w{at}" for at in range(chance.randrange(40))
+        ]
+        texts.append("".join(pieces) + f" e{number}")
+    for text, drawn in zip(texts, await page.evaluate(DRAWN, texts), strict=True):
+        told = (seed, text)
+        assert set(drawn["tags"]) <= TAGS, told
+        assert all(link.startswith(("http://", "https://")) for link in drawn["links"]), told
+        assert not [one for one in drawn["attributes"] if one.startswith("on") or one == "style"], told
+        assert drawn["same"], told
+        words = re.findall(r"[we]\d+", FENCE.sub("", text))
+        shown = drawn["text"] + " ".join(drawn["links"])
+        assert not [word for word in words if word not in shown], told
 
 
 async def test_hostile_text_stays_text(console: Console) -> None:

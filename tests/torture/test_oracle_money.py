@@ -53,7 +53,7 @@ MONEY: Json = {
         "p": {
             "status": "delivered", "final": True, "money_moved": "yes", "approved_by": "alice",
             "offer": {"price": {"amount": 50, "currency": "usd"}, "rail": "mpp-stripe"},
-            "terms_digest": "sha256:2",
+            "terms_digest": "sha256:2", "session_id": None,
         },
     },
     "allowances": {

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 
@@ -348,12 +349,20 @@ class World:
             wire.heal()
         self._held.clear()
         deadline = time.monotonic() + START_SECONDS
-        while any(process.ended for process in self.processes.values()):
+        while any(process.ended for process in self.processes.values()) or not await self._healed():
             assert time.monotonic() < deadline, "everything has been started again"
             await asyncio.sleep(LOOK_SECONDS)
         await self.ready()
-        if self.market is not None:
+
+    async def _healed(self) -> bool:
+        """Takes back the market's troubles, before one of them ends a process that is waited for."""
+        if self.market is None:
+            return True
+        try:
             await asyncio.to_thread(self.market.heal)
+        except httpx.HTTPError:
+            return False  # one has just ended, or doesn't serve yet
+        return True
 
     async def until_started_again(self, name: str) -> None:
         """Waits until a process that has ended runs and serves again."""

@@ -46,6 +46,7 @@ with workflow.unsafe.imports_passed_through():
         PAYLOADS_UNAVAILABLE,
         PAYLOADS_UNAVAILABLE_WORDS,
         RETRY_TURN,
+        TURN_DIVERGED,
         TURN_WORKFLOW,
         WORKER_SHUTDOWN,
         agent_task_queue,
@@ -281,6 +282,8 @@ def _explain(error: ActivityError, plan: TurnPlan) -> AttemptFailedError:
         detail = _told_by(cause)[:MAX_DETAIL_CHARACTERS]
         if cause.type == WORKER_SHUTDOWN:
             return AttemptFailedError("agent_restarted", detail, retry=True, counts=False)
+        if cause.type == TURN_DIVERGED:
+            return AttemptFailedError("turn_diverged", detail, retry=False)
         if cause.type == RETRY_TURN:
             return AttemptFailedError("agent_retry", detail, retry=True)
         if _lacked_payloads(cause) and workflow.patched(PAYLOADS_COME_BACK):

@@ -20,6 +20,7 @@ from waystation.agent.questions import (
     QuestionExpired,
     QuestionWithdrawn,
 )
+from waystation.agent.retelling import TurnDiverged
 from waystation.agent.runner import serve
 from waystation.agent.step_records import StepRefused
 from waystation.agent.step_results import StepResultError
@@ -54,6 +55,7 @@ __all__ = [
     "SubAgentFailed",
     "ToolCall",
     "Turn",
+    "TurnDiverged",
     "current_step",
     "serve",
 ]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from temporalio import activity
 
+from waystation.agent.steps import place_of_counting
 from waystation.buyer.networks import read_networks
 from waystation.buyer.outcomes import ID_TAKEN, KEY_REUSED
 from waystation.buyer.payer import Paid, Payer, PaymentRefusedError
@@ -69,7 +70,7 @@ class Purse:
     ) -> None:
         self._spender, self._session, self._settle, self._settings = spender, session, settle, settings
         self._comes_back = comes_back
-        self._bought = 0
+        self._bought: Counter[str] = Counter()
         self._allowances: Counter[str] = Counter()
         self._terms: dict[str, list[object]] = {}
         self._payers: dict[str, Payer] = {}
@@ -93,8 +94,9 @@ class Purse:
         **details: Any,
     ) -> PurchaseView:
         """See ``Turn.buy``."""
-        self._bought += 1
-        purchase_id = self._money_id("buy", key or str(self._bought))
+        place = place_of_counting()
+        self._bought[place] += 1
+        purchase_id = self._money_id("buy", key or f"{place}{self._bought[place]}")
         await self._settle()
         buying = Buying(self._session.client)
         while True:
@@ -176,9 +178,11 @@ class Purse:
         key: str | None = None,
     ) -> AsyncIterator[str]:
         """See ``Turn.allowance``."""
+        within = place_of_counting()
+        counted = [seller, within] if within else [seller]
         if key is None:
-            self._allowances[seller] += 1
-        place = key or _numbered([seller], self._allowances[seller])
+            self._allowances[json.dumps(counted)] += 1
+        place = key or _numbered(counted, self._allowances[json.dumps(counted)])
         payer = await self._payer(mandate_id)
         opened = payer.allowance(
             seller,

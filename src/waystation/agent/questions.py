@@ -13,6 +13,8 @@ from typing import Any, Final, TypeVar
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from temporalio import activity
 
+from waystation.agent.retelling import Retelling
+from waystation.agent.steps import place_of_counting
 from waystation.agent.waits import Waits
 from waystation.agent.writer import Writer
 from waystation.answers import SchemaError, check_schema
@@ -76,8 +78,8 @@ class ApprovalTerms:
 class Questions:
     """The questions of one attempt of a turn."""
 
-    def __init__(self, turn_id: str, writer: Writer, waits: Waits) -> None:
-        self._turn_id, self._writer, self._waits = turn_id, writer, waits
+    def __init__(self, turn_id: str, writer: Writer, waits: Waits, retelling: Retelling) -> None:
+        self._turn_id, self._writer, self._waits, self._retelling = turn_id, writer, waits, retelling
         self._asked: Counter[str] = Counter()
         self._answers: dict[str, asyncio.Future[AnsweredFrame]] = {}
 
@@ -145,6 +147,7 @@ class Questions:
     async def _settled(self, details: dict[str, Any], key: str | None) -> AnsweredFrame:
         """Asks, and returns what becomes of it. A later attempt that asks the same finds its answer."""
         asked = self._question(details, key)
+        self._retelling.asks(asked.question_id, asked.prompt)
         settled = self._answer_of(asked.question_id)
         if not settled.done():
             data = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -170,7 +173,8 @@ class Questions:
         """Returns the same id for the same question in every attempt; equal ones count up."""
         if key is not None:
             return f"{self._turn_id}:{key}"
-        same = hashlib.sha256(json.dumps(details, sort_keys=True, default=repr).encode()).hexdigest()[:16]
+        said = json.dumps(details, sort_keys=True, default=repr) + place_of_counting()
+        same = hashlib.sha256(said.encode()).hexdigest()[:16]
         self._asked[same] += 1
         count = self._asked[same]
         return f"{self._turn_id}:{same}" + ("" if count == 1 else f"-{count}")

@@ -20,6 +20,7 @@ from waystation.agent.connection import IngestConnection
 from waystation.agent.containment import exited, new_task, within_a_turn
 from waystation.agent.history import history_of
 from waystation.agent.money import Purse, Spender
+from waystation.agent.retelling import TurnDiverged
 from waystation.agent.step_records import WorkflowStepRecords
 from waystation.agent.steps import Steps
 from waystation.agent.told import told_of
@@ -38,6 +39,7 @@ from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import (
     AGENT_FAILED,
     RETRY_TURN,
+    TURN_DIVERGED,
     WORKER_SHUTDOWN,
     agent_task_queue,
 )
@@ -155,6 +157,8 @@ class _Attempt:
                 raise ApplicationError(brief(retry), type=RETRY_TURN) from None
             logger.exception("Turn %s of %s failed", self._given.turn_id, self._given.session_id)
             await self._flush()
+            if isinstance(error, TurnDiverged):
+                raise ApplicationError(brief(error), type=TURN_DIVERGED, non_retryable=True) from None
             # Without its cause: what an error says has no bound, may be secret, and may not be encodable.
             raise ApplicationError(brief(error), type=AGENT_FAILED, non_retryable=True) from None
         finally:
@@ -191,7 +195,11 @@ class _Attempt:
         within_a_turn.set(True)
         try:
             result = await self._agent(turn)
-        except (Exception, asyncio.CancelledError):
+        except Exception as error:
+            if turn.diverged:
+                raise turn.diverged from error
+            raise
+        except asyncio.CancelledError:
             raise
         except BaseException as error:
             raise exited(error) from error
@@ -199,6 +207,7 @@ class _Attempt:
             await steps.close()
             await purse.close()
         await turn.end_message()
+        turn.returns()
         await self._writer.flush()
         return result
 

@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -36,8 +37,12 @@ class CurrentStep:
 _current: ContextVar[CurrentStep | None] = ContextVar("current_step", default=None)
 
 
+_around: ContextVar[CurrentStep | None] = ContextVar("around", default=None)
+"""The call of a model's tool in which this runs. Unlike a step it may ask, spawn and have steps."""
+
+
 def current_step() -> CurrentStep:
-    """Returns the step that runs here, for its idempotency key.
+    """Returns the step that runs here, or the call of a model's tool, for its idempotency key.
 
     Raises:
         LookupError: No step runs here.
@@ -45,9 +50,18 @@ def current_step() -> CurrentStep:
     >>> async def charge(amount: int) -> str:
     ...     return await processor.charge(amount, idempotency_key=current_step().idempotency_key)
     """
-    if (step := _current.get()) is None:
+    if (step := _current.get() or _around.get()) is None:
         raise LookupError("No step runs here: current_step() is for functions given to turn.step().")
     return step
+
+
+def place_of_counting() -> str:
+    """Returns within what calls are counted: in each call of a model's tool by themselves.
+
+    A later attempt remembers the calls that have ended, and doesn't count what they did.
+    """
+    step = _around.get()
+    return "" if step is None else step.idempotency_key
 
 
 def refuse_within_a_step(what: str) -> None:
@@ -124,6 +138,21 @@ class Steps:
         if key not in self._running:
             self._start(key, function, arguments, kind, shows)
         return kind.read(await self._wait_for(key))
+
+    def recall(self, key: str) -> JsonValue | None:
+        """See ``Turn.recall``."""
+        return self._results.get(key)
+
+    @contextmanager
+    def around(self, key: str) -> Iterator[None]:
+        """Marks code whose result its caller records under this key: ``current_step`` is this one there."""
+        before = _around.get()
+        _around.set(CurrentStep(key, self.idempotency_key(key), self.attempt))
+        try:
+            yield
+        finally:
+            # Not by a token: a generator's block may be left in another context than it was entered in.
+            _around.set(before)
 
     async def close(self) -> None:
         """Ends what nobody waits for any more; what has run is recorded first."""

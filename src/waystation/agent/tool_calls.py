@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from waystation.agent.brief import brief
+from waystation.agent.retelling import HeldCall, Retelling, TurnDiverged
 from waystation.agent.told import Told
 from waystation.agent.writer import Writer
 from waystation.errors import WaystationError, WriteRefused
@@ -25,7 +26,31 @@ class ToolCalls:
     writer: Writer
     end_message: Callable[[], Awaitable[None]]
     """Completes the message that is open: what was said before a call stands before it."""
+    retelling: Retelling
     open: int = field(default=0, init=False)
+
+    async def tell(self, call_id: str, name: str, arguments: JsonValue, kind: str | None) -> "OpenCall":
+        """Shows a tool call, unless an earlier attempt has shown it.
+
+        One that has ended there is held back until it ends here: if it ends alike, nothing is shown. One
+        whose end is missing gets it.
+
+        Raises:
+            ValueError: It can't be shown.
+            WriteRefused: 200 calls of this turn are open already, or something written earlier was refused.
+            TurnDiverged: It wasn't shown before, where it must have been.
+        """
+        more: dict[str, JsonValue] = {"arguments": arguments, **({"kind": kind} if kind else {})}
+        await self.end_message()
+        self.check_room()
+        held = self.retelling.call(name, arguments, kind)
+        if held is None:
+            return await self.begin(call_id, name, **more)
+        if (left_open := held.open_one()) is not None:
+            return self.opened(left_open.id, name)
+        call = self.opened(call_id, name)
+        call.held, call.more = held, more
+        return call
 
     async def begin(self, call_id: str, name: str, **more: JsonValue) -> "OpenCall":
         """Shows a call.
@@ -57,14 +82,42 @@ class OpenCall:
 
     calls: ToolCalls
     shown: dict[str, JsonValue]
+    held: HeldCall | None = None
+    """What may be the same call of an earlier attempt: then this one isn't shown yet."""
+    more: dict[str, JsonValue] = field(default_factory=dict)
 
     async def end(self, **result: JsonValue) -> None:
-        """Shows that it has returned."""
+        """Shows that it has returned.
+
+        Raises:
+            TurnDiverged: It has returned something else than before, where that must not be.
+        """
+        if self.held is not None:
+            told = self.held.ends(result.get("result"))
+            self.held = None
+            if told and told.ended:
+                return
+            if told:
+                self.shown["call_id"] = told.id
+            else:
+                await self.calls.writer.write(EventType.TOOL_CALLED, {**self.shown, **self.more}, closes=True)
         await self.calls.writer.write(EventType.TOOL_RETURNED, {**self.shown, **result}, closes=True)
 
     def fail(self, error: BaseException) -> None:
         """Shows how it failed: by a timeout or a stop as well, or since its result can't be written."""
         with contextlib.suppress(WaystationError):
+            if self.held is not None:
+                try:
+                    told = self.held.ends(error=brief(error))
+                except TurnDiverged:
+                    return  # the turn fails by it, at the end of its code at the latest
+                self.held = None
+                if told and told.ended:
+                    return
+                if told:
+                    self.shown["call_id"] = told.id
+                else:
+                    self.calls.writer.put(EventType.TOOL_CALLED, {**self.shown, **self.more})
             self.calls.writer.put(EventType.TOOL_RETURNED, {**self.shown, "error": brief(error)})
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ what the first left unfinished is superseded.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, TypeVarTuple, overload
@@ -19,7 +19,8 @@ from waystation.agent.history import Said
 from waystation.agent.message_writer import MessageWriter
 from waystation.agent.money import Purse
 from waystation.agent.questions import RAISE, Approval, ApprovalTerms, Questions
-from waystation.agent.steps import Steps, refuse_within_a_step
+from waystation.agent.retelling import Retelling, TurnDiverged
+from waystation.agent.steps import Steps, place_of_counting, refuse_within_a_step
 from waystation.agent.told import Told
 from waystation.agent.tool_calls import ShownStep, ToolCalls
 from waystation.agent.waits import Waits
@@ -67,9 +68,11 @@ class Steering:
 class SubAgent:
     """A sub-agent at work in the same session."""
 
-    def __init__(self, turn_id: str, finished: "asyncio.Future[FinishedFrame]", waits: Waits) -> None:
+    def __init__(
+        self, turn_id: str, finished: "asyncio.Future[FinishedFrame]", waits: Waits, retelling: Retelling
+    ) -> None:
         self.turn_id = turn_id
-        self._finished, self._waits = finished, waits
+        self._finished, self._waits, self._retelling = finished, waits, retelling
 
     async def result(self, *, park: bool = False) -> JsonValue:
         """Waits for its end and returns its result.
@@ -82,6 +85,7 @@ class SubAgent:
 
         >>> answer = await sub_agent.result()  # doctest: +SKIP
         """
+        self._retelling.reached(self.turn_id)
         if park:
             frame = await self._waits.wait(self.turn_id, self._finished)
         else:
@@ -133,14 +137,13 @@ class Turn:
         """Messages and tool calls, the request after what came before it; see ``history_of``."""
         self.conversation = [said for said in history if isinstance(said, Message)]
         """The messages of ``history``; after the request come only those that this turn has completed."""
-        self.written = [m for m in self.conversation if m.turn_id == self.id and m.actor.id == self.agent]
-        """Messages that an earlier attempt of this turn completed; they stand, so don't write them again."""
         self.session = session
         self._writer = writer
         self._purse, self._waits = purse, waits
-        self._questions = Questions(given.turn_id, writer, waits)
+        self._retelling = Retelling(told, given.waited_for)
+        self._questions = Questions(given.turn_id, writer, waits, self._retelling)
         self._steps, self._told = steps, told
-        self._calls = ToolCalls(writer, self.end_message)
+        self._calls = ToolCalls(writer, self.end_message, self._retelling)
         self._open: MessageWriter | None = None
         self._cut_off: list[MessageWriter] = []
         """Messages whose block or completion was cut off. If the turn ends by it, the session ends them, and
@@ -151,6 +154,29 @@ class Turn:
         self._steers_seen: set[str] = set()
         self._steered = asyncio.Event()
         self._finished: dict[str, asyncio.Future[FinishedFrame]] = {}
+
+    @property
+    def written(self) -> list[Message]:
+        """Messages that an earlier attempt of this turn completed; they stand.
+
+        If they are written again, they aren't shown twice; but a turn that looks here is taken to leave them
+        out itself, and everything that it then writes is shown.
+        """
+        self._retelling.leave_messages()
+        return [m for m in self.conversation if m.turn_id == self.id and m.actor.id == self.agent]
+
+    def returns(self) -> None:
+        """The turn's function has returned; called by the runner.
+
+        Raises:
+            TurnDiverged: It went on after a park, and hasn't come back to where it waited.
+        """
+        self._retelling.returns()
+
+    @property
+    def diverged(self) -> TurnDiverged | None:
+        """Why the turn fails, whatever its function has made of it; for the runner."""
+        return self._retelling.diverged
 
     # Writing
 
@@ -205,7 +231,8 @@ class Turn:
 
         >>> await turn.emit("progress", {"percent": 40})  # doctest: +SKIP
         """
-        await self._writer.write(DATA_PREFIX + name, data)
+        if not self._retelling.event(DATA_PREFIX + name, data):
+            await self._writer.write(DATA_PREFIX + name, data)
 
     async def flush(self) -> None:
         """Waits until everything written so far is durable.
@@ -230,7 +257,7 @@ class Turn:
 
     def _new_message(self) -> MessageWriter:
         self._count += 1
-        return MessageWriter(self._writer, f"{self.id}-{self.attempt}-{self._count}")
+        return MessageWriter(self._writer, f"{self.id}-{self.attempt}-{self._count}", self._retelling)
 
     async def _start(self, message: MessageWriter, data: dict[str, JsonValue]) -> None:
         self._complete_cut_off()
@@ -293,6 +320,14 @@ class Turn:
         shows = None if show is None else ShownStep(self._calls, self._call_id_of(key), show, self._told)
         return await self._steps.run(key, function, arguments, shows=shows, returns=returns)
 
+    def recall(self, key: str) -> JsonValue | None:
+        """Returns what a step has recorded under this key, or nothing; for adapters of agent frameworks.
+
+        >>> await turn.step("plan", make_plan) == turn.recall("plan")  # doctest: +SKIP
+        True
+        """
+        return self._steps.recall(key)
+
     def _call_id_of(self, key: str) -> str:
         """Returns a step's call id: the same in every attempt, so that its end can be shown by another."""
         return f"{self.id}-step-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -341,8 +376,8 @@ class Turn:
         """
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name, arguments=arguments)
-        more: dict[str, JsonValue] = {"kind": kind} if kind else {}
-        shown = await self._calls.begin(call.id, name, arguments=arguments, **more)
+        shown = await self._calls.tell(call.id, name, arguments, kind)
+        call.id = str(shown.shown["call_id"])  # of an earlier attempt, if that has left it open
         self._waits.begin_call(call.id)
         try:
             yield call
@@ -355,13 +390,23 @@ class Turn:
             self._waits.end_call(call.id)
         self._writer.raise_refused()
 
-    def inside(self, call: ToolCall) -> AbstractContextManager[None]:
+    @contextmanager
+    def inside(self, call: ToolCall | None, *, key: str | None = None) -> Iterator[None]:
         """Says that the block's code is that of a call: while it waits for people, the turn may be parked.
 
-        >>> with turn.inside(call):  # doctest: +SKIP
-        ...     await run(call.name)
+        ``key`` is the step as which the caller records what comes of it. ``current_step`` is that step, and
+        what is known by its place in the turn (``spawn``, ``buy``, ``allowance``, ``ask`` without a key) is
+        known by its place in the call: a later attempt, which remembers the call, doesn't count it again.
+
+        >>> with turn.inside(call, key="search-1"):  # doctest: +SKIP
+        ...     found = await run(call.name)
         """
-        return self._waits.within_call(call.id)
+        with ExitStack() as block:
+            if call:
+                block.enter_context(self._waits.within_call(call.id))
+            if key:
+                block.enter_context(self._steps.around(key))
+            yield
 
     async def spawn(self, agent: str, text: str, *, key: str | None = None) -> SubAgent:
         """Starts a sub-agent that writes to this session itself, after what the turn has written so far.
@@ -382,12 +427,14 @@ class Turn:
             text=text,
         )
         await self.end_message()  # what was said before stands before the sub-agent, also when read later
+        self._retelling.spawns(spawn.key)
         with self._waits.doing():
             turn_id = await self._writer.spawn(spawn)
-        return SubAgent(turn_id, self._finish_of(turn_id), self._waits)
+        return SubAgent(turn_id, self._finish_of(turn_id), self._waits, self._retelling)
 
     def _key_of(self, agent: str, text: str) -> str:
-        same = f"{agent[:MAX_KEYED_AGENT_CHARACTERS]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        said = place_of_counting() + text
+        same = f"{agent[:MAX_KEYED_AGENT_CHARACTERS]}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
         self._spawned[same] += 1
         count = self._spawned[same]
         return same if count == 1 else f"{same}-{count}"

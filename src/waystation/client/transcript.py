@@ -108,7 +108,7 @@ class Transcript:
 
     @property
     def tools(self) -> list[ToolUse]:
-        """All tool calls, in the order in which they began, without those of attempts that were given up."""
+        """All tool calls, in the order in which they began, without what given-up attempts left undone."""
         uses: dict[tuple[str | None, str], ToolUse] = {}
         for event in self.events:
             call_id = str(event.data.get("call_id"))
@@ -125,7 +125,7 @@ class Transcript:
             elif event.type == EventType.TOOL_RETURNED and (use := uses.get((event.turn_id, call_id))):
                 use.returned, use.result, use.error = True, event.data.get("result"), _text(event, "error")
             elif event.type == EventType.TURN_RETRIED:
-                uses = {key: use for key, use in uses.items() if use.turn_id != event.turn_id}
+                uses = {key: use for key, use in uses.items() if use.turn_id != event.turn_id or _stands(use)}
         return list(uses.values())
 
     @property
@@ -261,6 +261,11 @@ class Transcript:
                 message._held.clear()
             case _:
                 pass
+
+
+def _stands(use: ToolUse) -> bool:
+    """Whether a call stays when its attempt is given up: the next one doesn't show again what ended well."""
+    return use.returned and use.error is None
 
 
 def _text(event: Event, key: str) -> str | None:

@@ -22,6 +22,8 @@ from waystation.temporal.messages import BUY
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 MAX_MESSAGES: Final = 3
+RESULT_SECONDS: Final = 10.0
+"""How long a workflow's end is waited for at once."""
 
 
 class Shopper(Spender):
@@ -161,15 +163,18 @@ class ErrandRunner(Spender):
             self.note("errand_not_canceled", id=handle.id, error=error.status.name)
 
     async def _end(self, handle: WorkflowHandle[Any, PurchaseView], purchase: str) -> None:
-        """Notes what the child returned, or how it failed."""
+        """Notes what the child returned, or how it failed; patient for a while after the last fault."""
+        deadline = None
         while True:
+            if self.calm.is_set() and deadline is None:
+                deadline = time.monotonic() + END_SECONDS
             try:
-                async with asyncio.timeout(END_SECONDS):
+                async with asyncio.timeout(RESULT_SECONDS):
                     view = await handle.result()
             except WorkflowFailureError as failure:
                 self.note("errand", id=purchase, workflow=handle.id, failed=_reason(failure))
             except (RPCError, TimeoutError) as error:
-                if not self.calm.is_set():
+                if deadline is None or time.monotonic() < deadline:
                     await asyncio.sleep(0.5)
                     continue
                 self.note("errand", id=purchase, workflow=handle.id, unended=type(error).__name__)

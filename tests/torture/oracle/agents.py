@@ -10,15 +10,13 @@ def flushed_text_is_there(evidence: Evidence, judged: Judged) -> None:
         session = evidence.sessions.get(line["session"])
         if session is None:
             continue
-        prefix = f"{line['turn']}-{line['attempt']}-"
-        written = [
-            event for event in session.log
-            if event["type"] in ("message.completed", "message.superseded")
-            and event.get("message_id", "").startswith(prefix)
-        ]  # fmt: skip
-        if any(event["type"] == "message.superseded" for event in written):
+        own = f"{line['turn']}-{line['attempt']}-"
+        # What an earlier attempt has completed isn't written again.
+        written = tuple(f"{line['turn']}-{attempt}-" for attempt in range(1, line["attempt"] + 1))
+        messages = [event for event in session.log if (event.get("message_id") or "").startswith(written)]
+        if any(e["type"] == "message.superseded" and e["message_id"].startswith(own) for e in messages):
             continue  # withdrawn with its attempt
-        text = "".join(event["data"]["text"] for event in written)
+        text = "".join(e["data"]["text"] for e in messages if e["type"] == "message.completed")
         missing = [said for said in line["said"] if said not in text]
         judged.holds(not missing, f"{line['session']} {line['turn']}: flushed {missing[:2]}, not in the log")
 

@@ -76,7 +76,10 @@ def transfers_are_accounted_for(evidence: Evidence, judged: Judged) -> None:
 def payments_end(evidence: Evidence, judged: Judged) -> None:
     books = Books(evidence)
     for id_, view in books.payments.items():
-        judged.holds(view["final"], f"{id_} is {view['status']} at the end", staked=books.at_stake(id_))
+        # An agent's payment waits for a person for a day, also when its turn is over.
+        waits = view["status"] == "awaiting_approval" and view["session_id"] is not None
+        what = f"{id_} is {view['status']} at the end"
+        judged.holds(view["final"] or waits, what, staked=books.at_stake(id_))
 
 
 @promise("The answer to a paid request is what was paid for.", "docs/paid-requests.md#buying")

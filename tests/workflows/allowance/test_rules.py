@@ -1,22 +1,18 @@
 """The arithmetic of an allowance holds under any interleaving of leases, reports, losses and payments."""
 
 import pytest
-from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from pydantic import TypeAdapter
 
+from tests.support import examples
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceReport, Rail, ReportedPayment
-from workflows.allowance.rules import Ledger, ReportRefusedError
+from workflows.allowance.rules import Ledger, ReportRefusedError, UnknownLeaseError
 
 BUDGET, PRICE = 1_000, 7
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["lease", "extend", "pay", "report", "repeat", "final", "lose", "late", "own"]),
-        st.integers(0, 2 * PRICE),
-    ),
-    max_size=60,
-)
+AMOUNTS = st.integers(0, 2 * PRICE)
 
 
 def paid(number: int, amount: int) -> ReportedPayment:
@@ -49,37 +45,141 @@ class Holder:
         return AllowanceReport(lease=self.number, payments=tuple(self.payments[-50:]), final=final)
 
 
-@given(STEPS)
-def test_the_truth_never_exceeds_what_the_ledger_counts_nor_that_the_budget(
-    steps: list[tuple[str, int]],
-) -> None:
-    ledger, own = Ledger(budget=BUDGET), 0
-    holders: list[Holder] = []
-    for end, (step, amount) in enumerate(steps):
-        lease = ledger.lease
-        current = next((one for one in holders if lease and one.number == lease.number), None)
-        lost = [one for one in holders if any(record.number == one.number for record in ledger.lost)]
-        if step == "lease" and lease is None:
-            ledger = ledger.new_lease("h")
-            holders.append(Holder(ledger.leases))
-        elif step == "extend":
-            ledger = ledger.extend(end, PRICE)
-        elif step == "pay" and current and lease:
-            current.pay(amount, lease.granted)
-        elif step in ("report", "repeat") and current:
-            ledger, _ = ledger.take_report(current.report())
-        elif step == "final" and current:
-            ledger, _ = ledger.take_report(current.report(final=True))
-        elif step == "lose":
-            ledger = ledger.lose_lease()
-        elif step == "late" and lost:
-            ledger, _ = ledger.take_report(lost[0].report(final=True))
-        elif step == "own" and lease is None and amount <= ledger.left:
-            ledger = ledger.hold(amount).settle(f"o{end}", held=amount, amount=amount)
-            own += amount
-        truth = own + sum(one.spent for one in holders)
-        assert truth <= ledger.spent + ledger.held <= BUDGET
-        assert ledger.left >= 0
+class AnyInterleaving(RuleBasedStateMachine):
+    """Holders that pay, report, vanish and come back, the workflow's own payments, and liars."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(budget=BUDGET)
+        self.holders: list[Holder] = []
+        self.own = 0
+        """Paid by the workflow itself."""
+        self.under_way: dict[str, int] = {}
+        """What is held for payments of the workflow itself."""
+        self.clock = self.keys = 0
+
+    def current(self) -> Holder | None:
+        lease = self.ledger.lease
+        return next((one for one in self.holders if lease and one.number == lease.number), None)
+
+    def take(self, report: AllowanceReport) -> tuple[ReportedPayment, ...]:
+        before = self.ledger
+        self.ledger, fresh = before.take_report(report)
+        assert self.ledger.payments - before.payments == sum(one.amount > 0 for one in fresh)
+        again, news = self.ledger.take_report(report)
+        assert (again, news) == (self.ledger, ()), "a report that is repeated counts once"
+        return fresh
+
+    @precondition(lambda self: self.ledger.lease is None)
+    @rule()
+    def lease(self) -> None:
+        self.ledger = self.ledger.new_lease("h")
+        self.holders.append(Holder(self.ledger.leases))
+
+    @rule(price=st.sampled_from([1, PRICE, 3 * PRICE]))
+    def extend(self, price: int) -> None:
+        self.clock += 1
+        before = self.ledger
+        self.ledger = before.extend(self.clock, price)
+        if before.lease and self.ledger.lease:
+            assert self.ledger.lease.granted >= before.lease.granted, "what was granted stays granted"
+
+    @precondition(lambda self: self.current() is not None)
+    @rule(amount=AMOUNTS)
+    def pay(self, amount: int) -> None:
+        holder, lease = self.current(), self.ledger.lease
+        assert holder is not None
+        assert lease is not None
+        holder.pay(amount, lease.granted)
+
+    @precondition(lambda self: self.current() is not None)
+    @rule(final=st.booleans())
+    def report(self, final: bool) -> None:
+        holder = self.current()
+        assert holder is not None
+        self.take(holder.report(final=final))
+        assert (self.ledger.lease is None) == final
+
+    @rule()
+    def lose(self) -> None:
+        self.ledger = self.ledger.lose_lease()
+
+    @precondition(lambda self: self.ledger.lost)
+    @rule(final=st.booleans(), data=st.data())
+    def come_back(self, final: bool, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from([one.number for one in self.ledger.lost]))
+        holder = next(one for one in self.holders if one.number == number)
+        self.take(holder.report(final=final))
+        assert final != any(one.number == number for one in self.ledger.lost)
+
+    @precondition(lambda self: self.holders)
+    @rule(data=st.data(), amount=AMOUNTS)
+    def report_of_what_was_settled(self, data: st.DataObject, amount: int) -> None:
+        """Whatever a holder says whose lease has ended in order, it was its last word."""
+        holder = data.draw(st.sampled_from(self.holders))
+        open_leases = [*self.ledger.lost, *([self.ledger.lease] if self.ledger.lease else [])]
+        if any(one.number == holder.number for one in open_leases):
+            return
+        payments = (*holder.payments, paid(len(holder.payments) + 1, amount))[-50:]
+        said = AllowanceReport(lease=holder.number, payments=payments, final=True)
+        assert self.ledger.take_report(said) == (self.ledger, ())
+
+    @rule(ahead=st.integers(1, 3), amount=AMOUNTS)
+    def lie_about_a_lease(self, ahead: int, amount: int) -> None:
+        with pytest.raises(UnknownLeaseError):
+            self.ledger.take_report(
+                AllowanceReport(lease=self.ledger.leases + ahead, payments=(paid(1, amount),))
+            )
+
+    @precondition(lambda self: self.ledger.lease is not None)
+    @rule(more=AMOUNTS)
+    def lie_about_a_sum(self, more: int) -> None:
+        lease = self.ledger.lease
+        assert lease is not None
+        too_much = paid(lease.last_number + 1, lease.granted - lease.reported + 1 + more)
+        with pytest.raises(ReportRefusedError):
+            self.ledger.take_report(AllowanceReport(lease=lease.number, payments=(too_much,), final=True))
+
+    @precondition(lambda self: self.ledger.lease is None)
+    @rule(amount=AMOUNTS)
+    def begin_a_payment(self, amount: int) -> None:
+        if amount <= self.ledger.left:
+            self.keys += 1
+            self.ledger = self.ledger.hold(amount)
+            self.under_way[f"o{self.keys}"] = amount
+
+    @precondition(lambda self: self.under_way)
+    @rule(share=st.integers(0, 100))
+    def end_a_payment(self, share: int) -> None:
+        key, held = next(iter(self.under_way.items()))
+        del self.under_way[key]
+        amount = held * share // 100
+        self.ledger = self.ledger.settle(key, held=held, amount=amount)
+        self.own += amount
+        assert key in self.ledger.keys
+
+    @rule()
+    def carry_over(self) -> None:
+        adapter = TypeAdapter(Ledger)
+        again = adapter.validate_json(adapter.dump_json(self.ledger))
+        assert again == self.ledger
+        self.ledger = again
+
+    @invariant()
+    def the_truth_never_exceeds_what_the_ledger_counts_nor_that_the_budget(self) -> None:
+        truth = self.own + sum(one.spent for one in self.holders)
+        assert truth <= self.ledger.spent + self.ledger.held <= BUDGET
+        assert self.ledger.left >= 0
+        assert self.ledger.paying == sum(self.under_way.values())
+
+    @invariant()
+    def with_every_report_in_the_ledger_says_the_truth(self) -> None:
+        if self.ledger.lease is None and not self.ledger.lost and not self.under_way:
+            assert self.ledger.spent == self.own + sum(one.spent for one in self.holders)
+
+
+TestAnyInterleaving = AnyInterleaving.TestCase
+TestAnyInterleaving.settings = settings(max_examples=examples(60), stateful_step_count=40)
 
 
 def test_a_repeated_report_counts_once() -> None:

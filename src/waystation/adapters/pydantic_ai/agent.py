@@ -1,6 +1,6 @@
 """Runs a pydantic-ai agent as the agent of a session."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pydantic_ai
@@ -20,6 +20,7 @@ from pydantic_ai.exceptions import (
 )
 
 from waystation.adapters.pydantic_ai.history import MAX_HISTORY_MESSAGES, conversation_of, said_by
+from waystation.adapters.pydantic_ai.memory import Memory
 from waystation.adapters.pydantic_ai.people import People
 from waystation.adapters.pydantic_ai.screen import Screen, shown_json
 from waystation.adapters.pydantic_ai.session import InSession
@@ -62,8 +63,9 @@ def llm_agent(
 
     A turn's result is ``{"model", "usage": {"requests", "input_tokens", "output_tokens",
     "tool_calls"}}``, with ``output`` added if it isn't already on screens: a structured output, or a
-    sub-agent's answer to its parent. A provider's transient failure (rate limit, outage) retries the turn,
-    unless a tool has run: it would run twice.
+    sub-agent's answer to its parent. Each response of the model and what comes of each tool is a step: a
+    later attempt of the turn gets it back. A provider's transient failure (rate limit, outage) retries the
+    turn, unless a tool has run whose result was no JSON or too large for a step: it would run twice.
 
     >>> agent = llm_agent("helper", pydantic_ai.Agent("test", instructions="Be brief."))
     >>> agent.name
@@ -74,7 +76,7 @@ def llm_agent(
     @agent.turn
     async def answer(turn: Turn) -> JsonValue:
         history, steers = conversation_of(turn, limit=max_history_messages)
-        screen = Screen(turn)
+        screen, memory = Screen(turn), Memory(turn)
         people = People(turn, screen, approval or ApprovalTerms())
         try:
             async with model_agent.iter(
@@ -82,15 +84,13 @@ def llm_agent(
                 message_history=history,
                 deps=deps(turn) if deps else turn,
                 # The session's log keeps no system prompts: each run adds the agent's own.
-                capabilities=[ReinjectSystemPrompt(), InSession(screen, people)],
+                capabilities=[ReinjectSystemPrompt(), InSession(screen, people, memory)],
                 infer_name=False,
             ) as run:
-                for text in steers:
-                    run.enqueue(text)
-                await _drive(run, turn, screen)
+                await _drive(run, screen, _Steers(turn, memory, steers))
         except ModelAPIError as error:
             await screen.close(error)
-            if _may_pass(error) and not screen.tools_run:
+            if _may_pass(error) and not memory.forgets:
                 raise RetryTurn(_failure(error)) from error
             raise ModelFailed(_failure(error)) from error
         except Exception as error:
@@ -117,34 +117,44 @@ def _failure(error: ModelAPIError) -> str:
     return f"{error.model_name} failed: {type(error).__name__.lstrip('_')}{status}"
 
 
-async def _drive(run: "AgentRun[Any, Any]", turn: Turn, screen: "Screen") -> None:
+async def _drive(run: "AgentRun[Any, Any]", screen: Screen, steers: "_Steers") -> None:
     """Shows every step, and takes up steers before each request and before the run would end."""
-    steering = _Steers(turn)
     node = run.next_node
     while not pydantic_ai.Agent.is_end_node(node):
         if pydantic_ai.Agent.is_model_request_node(node):
-            await steering.take_up(run)
+            await steers.take_up(run)
             async with node.stream(run.ctx) as response:
                 async for event in response:
                     await screen.show(event)
-            await screen.end_part()
+            await screen.end_response()
         elif pydantic_ai.Agent.is_call_tools_node(node):
             async with node.stream(run.ctx) as steps:
                 async for event in steps:
                     await screen.show(event)
             # What arrived during the last request still causes another one.
-            await steering.take_up(run)
+            await steers.take_up(run)
         node = await run.next(node)
 
 
 class _Steers:
-    """Passes on each steer once, even if it arrives twice (after a reconnect)."""
+    """Passes on each steer once, even if it arrives twice (after a reconnect).
 
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
+    A request that is remembered gets those that it was the first to have; the first that isn't gets what else
+    earlier attempts took.
+    """
+
+    def __init__(self, turn: Turn, memory: Memory, earlier: Mapping[str, str]) -> None:
+        self._turn, self._memory, self._earlier = turn, memory, earlier
         self._known = {message.id for message in turn.conversation if message.turn_id == turn.id}
+        self._given: set[str] = set()
 
     async def take_up(self, run: "AgentRun[Any, Any]") -> None:
+        """Gives the run's next request what it is the first to have."""
+        remembered = self._memory.steers_of(run.ctx.state.run_step + 1)
+        if remembered is not None:
+            self._give(run, remembered)
+            return
+        new = dict(self._earlier)
         taken = await self._turn.take_steers()
         if taken:
             # Recorded before the model's answer to it begins, so that the transcript shows it first.
@@ -152,7 +162,15 @@ class _Steers:
         for steer in taken:
             if steer.id not in self._known:
                 self._known.add(steer.id)
-                run.enqueue(said_by(steer.actor.role, steer.actor.name or steer.actor.id, steer.text))
+                new[steer.id] = said_by(steer.actor.role, steer.actor.name or steer.actor.id, steer.text)
+        self._memory.steers |= self._give(run, new)
+
+    def _give(self, run: "AgentRun[Any, Any]", steers: Mapping[str, str]) -> dict[str, str]:
+        new = {steer_id: text for steer_id, text in steers.items() if steer_id not in self._given}
+        for text in new.values():
+            run.enqueue(text)
+        self._given.update(new)
+        return new
 
 
 def _result(run: "AgentRun[Any, Any]", turn: Turn) -> JsonValue:

@@ -14,22 +14,22 @@ MAX_HISTORY_MESSAGES: Final = 200
 
 def conversation_of(
     turn: Turn, *, limit: int = MAX_HISTORY_MESSAGES
-) -> tuple[list[ai.ModelMessage], list[str]]:
-    """Returns the session so far as pydantic-ai's history, and the steers that an earlier attempt took.
+) -> tuple[list[ai.ModelMessage], dict[str, str]]:
+    """Returns the session so far as pydantic-ai's history, and the steers that earlier attempts took, by id.
 
     A sub-agent gets its task and nothing else. The agent's own messages and tool calls are the model's;
     messages from people, operators and other agents are the user's, with the speaker's name where it isn't
-    obvious. What an earlier attempt of this turn answered is left out: the answer is given again.
+    obvious. What an earlier attempt of this turn has said is left out: its steps say it again.
     """
     if turn.parent_turn_id:
-        return [], []
+        return [], {}
     earlier: list[Message | ToolUse] = []
-    steers: list[str] = []
+    steers: dict[str, str] = {}
     many = len({m.actor.id for m in turn.conversation if m.actor.role == Role.USER}) > 1
     for said in turn.history:
         if said.turn_id == turn.id:
             if isinstance(said, Message) and said.kind == "steer":
-                steers.append(_spoken(said, many=many))
+                steers[said.id] = _spoken(said, many=many)
         elif said.id != turn.message_id:
             earlier.append(said)
     history: list[ai.ModelMessage] = []

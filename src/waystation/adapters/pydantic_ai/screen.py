@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -29,12 +29,14 @@ class Screen:
         self._part: tuple[int, str] | None = None
         self._message: AbstractAsyncContextManager[MessageWriter] | None = None
         self._writer: MessageWriter | None = None
+        self._said: list[AbstractAsyncContextManager[MessageWriter]] = []
+        """Messages with all their text, completed once the response is recorded: a later attempt that
+        remembers no response withdraws all that it said, and asks again."""
         self._calls: dict[str, tuple[AbstractAsyncContextManager[ToolCall], ToolCall]] = {}
         self._unapproved: dict[str, ai.ToolCallPart] = {}
         """Calls that aren't shown, since people have not approved them, or not yet."""
         self.tools: dict[str, ToolDefinition] = {}
         """The tools of the run, by name."""
-        self.tools_run = False
 
     async def show(self, event: object) -> None:
         match event:
@@ -52,7 +54,8 @@ class Screen:
                 await self._write(delta.content_delta or "")
             case ai.PartEndEvent(part=ai.NativeToolCallPart() as part):
                 await self._called(part)
-            case ai.PartEndEvent(part=ai.NativeToolReturnPart() as part):
+            # It comes whole, so no event says that it has ended.
+            case ai.PartStartEvent(part=ai.NativeToolReturnPart() as part):
                 await self._returned(part)
             case ai.PartEndEvent(index=index) if self._part and self._part[0] == index:
                 await self.end_part()
@@ -74,26 +77,37 @@ class Screen:
     async def _write(self, text: str) -> None:
         while text:
             # Started with its first character, so that an empty part leaves no empty message.
+            is_reasoning = bool(self._part and self._part[1] == "reasoning")
             if self._writer is None:
-                kind = "reasoning" if self._part and self._part[1] == "reasoning" else None
+                kind = "reasoning" if is_reasoning else None
                 self._message = self._turn.message(kind=kind)
                 self._writer = await self._message.__aenter__()
             room = MAX_MESSAGE_CHARACTERS - self._writer.length
             if room <= 0:
-                await self._end_message()
+                await self._end_message(is_reasoning)
                 continue
             await self._writer.write(text[:room])
             text = text[room:]
 
     async def end_part(self) -> None:
-        """Completes the message of the part being written."""
+        """Ends the message of the part being written."""
+        is_reasoning = bool(self._part and self._part[1] == "reasoning")
         self._part = None
-        await self._end_message()
+        await self._end_message(is_reasoning)
 
-    async def _end_message(self) -> None:
+    async def end_response(self) -> None:
+        """Completes what the response has said: it is recorded."""
+        await self.end_part()
+        while self._said:
+            await self._said.pop(0).__aexit__(None, None, None)
+
+    async def _end_message(self, is_reasoning: bool) -> None:
         if self._message:
             message, self._message, self._writer = self._message, None, None
-            await message.__aexit__(None, None, None)
+            if is_reasoning:  # people see at once that it has thought; it is part of no conversation
+                await message.__aexit__(None, None, None)
+            else:
+                self._said.append(message)
 
     async def _called(self, part: ai.ToolCallPart | ai.NativeToolCallPart) -> None:
         await self.end_part()
@@ -102,7 +116,6 @@ class Screen:
             if tool and tool.kind == "unapproved":
                 self._unapproved[part.tool_call_id] = part
                 return
-            self.tools_run = True
         await self._show_call(part)
 
     async def _show_call(self, part: ai.ToolCallPart | ai.NativeToolCallPart) -> None:
@@ -117,14 +130,13 @@ class Screen:
 
     async def running(self, tool_call_id: str) -> None:
         """Shows a call that runs, unless it is shown already."""
-        self.tools_run = True
         if part := self._unapproved.pop(tool_call_id, None):
             await self._show_call(part)
 
-    def inside(self, tool_call_id: str) -> AbstractContextManager[None]:
-        """Says that the block's code is that of a call."""
+    def inside(self, tool_call_id: str, *, key: str | None = None) -> AbstractContextManager[None]:
+        """Says that the block's code is that of a call, which is remembered under ``key``."""
         entry = self._calls.get(tool_call_id)
-        return self._turn.inside(entry[1]) if entry else nullcontext()
+        return self._turn.inside(entry[1] if entry else None, key=key)
 
     async def _returned(self, part: ai.ToolReturnPart | ai.NativeToolReturnPart) -> None:
         call_part = self._unapproved.pop(part.tool_call_id, None)
@@ -148,8 +160,9 @@ class Screen:
         A message left open ends with its turn and keeps its text.
         """
         why = error or asyncio.CancelledError()
-        blocks = [self._message, *(shown for shown, _ in self._calls.values())]
+        blocks = [self._message, *self._said, *(shown for shown, _ in self._calls.values())]
         self._message, self._writer = None, None
+        self._said.clear()
         self._calls.clear()
         for block in blocks:
             if block:

@@ -239,8 +239,8 @@ async def _known(session: Session, ref: WriterRef) -> dict[str, Message]:
 
 
 def _refusal(error: WaystationError) -> ApplicationError:
-    code = error.code if isinstance(error, ApiError) else RefusalCode.NOT_RECORDED
-    return ApplicationError(str(error), str(code), type=WRITE_REFUSED, non_retryable=True)
+    code = str(error.code if isinstance(error, ApiError) else RefusalCode.NOT_RECORDED)
+    return ApplicationError(str(error), code, type=WRITE_REFUSED, non_retryable=True)
 
 
 async def _beat() -> None:

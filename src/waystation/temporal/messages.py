@@ -44,7 +44,7 @@ from waystation.models.purchases import (
     RetryPayment,
     Revise,
 )
-from waystation.models.questions import Answered, AnswerQuestion, QuestionOutcome, QuestionView
+from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionOutcome, QuestionView
 from waystation.models.sessions import (
     Close,
     LogPosition,
@@ -99,6 +99,7 @@ SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 """Its argument is the cursor; how many events a page has is the handler's second one, with a default."""
 SESSION_READ: Final = QueryName("read", LogPosition, LogReading)
 SESSION_SNAPSHOT: Final = QueryName("snapshot", NoneType, Snapshot)
+SESSION_APPROVALS: Final = QueryName("approvals", NoneType, OpenApprovals)
 SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", str, Outcome)
 
 SESSION_QUESTION: Final[QueryName[str, QuestionView | None]] = QueryName("question", str, QuestionView)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from typing import Final
 
 import httpx
@@ -11,6 +12,7 @@ from tests.torture.actors.base import Acting
 
 PROBE_EVERY_SECONDS: Final = 0.5
 PROBE_TIMEOUT_SECONDS: Final = 10.0
+TICK_SECONDS: Final = 0.05
 SLOW_SECONDS: Final = 0.5
 """Answers that take longer are noted one by one."""
 
@@ -31,15 +33,35 @@ class Looker(Acting):
             await self.rest(0.5, 3)
 
 
+class Metronome:
+    """Says how late this process itself was, which is no fault of those that it measures."""
+
+    def __init__(self) -> None:
+        self._late: deque[tuple[float, float]] = deque(maxlen=10_000)
+
+    def tick(self, done: threading.Event) -> None:
+        """Looks at the clock again and again, until the event is set."""
+        while not done.is_set():
+            before = time.monotonic()
+            done.wait(TICK_SECONDS)
+            now = time.monotonic()
+            self._late.append((now, now - before - TICK_SECONDS))
+
+    def late_seconds(self, since: float) -> float:
+        """Returns by how much the ticks since then were late, all together."""
+        return sum(late for at, late in list(self._late) if at >= since)
+
+
 class Prober(Acting):
     """Asks each API process for its health, on no wire, from a thread that nothing else delays."""
 
     async def run(self) -> None:
-        done = threading.Event()
+        done, metronome = threading.Event(), Metronome()
         threads = [
-            threading.Thread(target=self._probe, args=(f"api-{number}", port, done), daemon=True)
+            threading.Thread(target=self._probe, args=(f"api-{number}", port, done, metronome), daemon=True)
             for number, port in enumerate(self.world.api_ports, 1)
         ]
+        threads.append(threading.Thread(target=metronome.tick, args=(done,), daemon=True))
         for thread in threads:
             thread.start()
         try:
@@ -50,13 +72,11 @@ class Prober(Acting):
         finally:
             done.set()
 
-    def _probe(self, process: str, port: int, done: threading.Event) -> None:
+    def _probe(self, process: str, port: int, done: threading.Event, metronome: Metronome) -> None:
         answered = 0
         with httpx.Client(timeout=PROBE_TIMEOUT_SECONDS, trust_env=False, verify=False) as http:
             while not done.is_set():
-                began = time.monotonic()
                 done.wait(PROBE_EVERY_SECONDS)
-                lag = time.monotonic() - began - PROBE_EVERY_SECONDS
                 began, status = time.monotonic(), None
                 waited = self.world.seconds_without_processor(process)
                 try:
@@ -71,7 +91,7 @@ class Prober(Acting):
                         "slow_health",
                         process=process,
                         seconds=round(seconds, 3),
-                        lag=round(max(lag, starved), 3),
+                        lag=round(starved + metronome.late_seconds(began), 3),
                         status=status,
                     )
         self.note("health", process=process, answered=answered)

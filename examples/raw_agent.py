@@ -25,6 +25,10 @@ Answer = Callable[["Turn"], Awaitable[Any]]
 MAX_KEPT_CHARACTERS = 1_000_000
 
 
+class Parked(Exception):
+    """Nobody has answered in time: the attempt ends, and another begins once somebody has."""
+
+
 class Connection:
     """The process's one socket. What its turns keep survives the loss of it."""
 
@@ -65,7 +69,7 @@ class Turn:
         self.connection, self.given, self.task = connection, given, asyncio.current_task()
         self.writer = f"{given['session_id']}:{given['turn_id']}.{given['attempt']}"
         self.n, self.kept, self.opened, self.stopped, self.problem = 0, {}, False, False, ""
-        self.steers, self.spawned, self.finished, self.spawning = {}, {}, {}, {}
+        self.steers, self.spawned, self.finished, self.spawning, self.answers = {}, {}, {}, {}, {}
         self.changed = asyncio.Event()
 
     async def open(self) -> None:
@@ -73,7 +77,7 @@ class Turn:
         actor = {"id": self.given["agent"], "role": "agent"}
         await self.connection.send(op="open", writer=self.writer, actor=actor, **own)
 
-    async def write(self, kind: str, message_id: str | None = None, **data: Any) -> None:
+    async def write(self, kind: str, message_id: str | None = None, /, **data: Any) -> None:
         while sum(len(str(item["data"])) for item in self.kept.values()) > MAX_KEPT_CHARACTERS:
             await self.send()
             await self.wait()
@@ -106,6 +110,21 @@ class Turn:
         self.spawning = {}
         return self.spawned[key]
 
+    async def ask(self, question_id: str, **asked: Any) -> Any:
+        """Asks people. A later attempt must ask the same under the same id."""
+        await self.write("input.requested", question_id=question_id, **asked)
+        await self.flush()
+        try:
+            async with asyncio.timeout(self.given.get("park_after_seconds")):
+                while question_id not in self.answers:
+                    await self.wait()
+        except TimeoutError:
+            raise Parked(question_id) from None
+        answer = self.answers[question_id]
+        if answer["outcome"] != "answered":
+            raise ApplicationError(f"The question was {answer['outcome']}.")
+        return answer["value"]
+
     async def send(self, *items: dict[str, Any], flush: bool = True) -> None:
         if self.opened:
             await self.connection.send(op="write", writer=self.writer, items=items, flush=flush)
@@ -135,6 +154,8 @@ class Turn:
                 self.task.cancel()
             case "steer":
                 self.steers.setdefault(frame["steer_id"], frame["text"])
+            case "answered":
+                self.answers[frame["question_id"]] = frame
             case "spawned":
                 self.spawned[frame["request"]] = frame["turn_id"]
             case "finished":
@@ -164,6 +185,8 @@ def activity_of(connection: Connection, answer: Answer) -> Any:
             await turn.open()
             result = await answer(turn)
             await turn.flush()
+        except Parked as parked:
+            return {"outcome": "waiting", "waiting_for": list(parked.args)}
         except BaseException as error:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(turn.flush(), 1)

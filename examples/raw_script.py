@@ -40,6 +40,10 @@ async def answer(turn: Turn) -> Any:
             await turn.write("steer.consumed", steer_id=steer_id)
             await turn.say("2", text)
             return {"steer": text}
+        case "ask", []:
+            choices = [{"value": "tea"}, {"value": "coffee"}]
+            question_id = f"{turn.given['turn_id']}:drink"
+            return {"answer": await turn.ask(question_id, kind="choice", prompt="Which?", choices=choices)}
         case "spawn", []:
             await turn.say("1", "asking ")
             child = await turn.spawn(turn.given["agent"], "stream 3", "child")

@@ -324,7 +324,8 @@ async def survives(asking: Asking, approver: Client, killer: Killer, seed: int) 
     answered = [event.data["question_id"] for event in log if event.type == "input.answered"]
     assert len(requested) == len(set(requested)) == len(ANSWERS[text]), said
     assert sorted(map(str, answered)) == sorted(map(str, requested)), said
-    await session.close()
+    with suppress(WaystationError):  # another run has killed what would answer
+        await session.close()
     return victim
 
 

@@ -100,6 +100,10 @@ async def test_killed_in_the_middle_of_ten_calls(remembering: Remembering) -> No
     remembering.ledger.with_name("go-on").touch()
     remembering.process.start()
     assert await said_in_the_end(session) == "Told: " + "; ".join(map(str, range(10)))
+    assert [message.text for message in await session.load()][1:2] == ["Let me see. "], "said once"
+    assert len((await session.load()).messages) == 3
+    shown = [event.data["result"] for event in await of(session, "tool.returned") if "result" in event.data]
+    assert sorted(map(int, map(str, shown))) == list(range(10)), "each result is shown once"
     assert len(remembering.lines("add: request")) == 2, "the response that was received isn't paid for again"
     runs = Counter(line.split(":")[0] for line in remembering.lines("add "))
     assert {runs[f"add {number}"] for number in range(5)} == {1}, "what has ended doesn't run again"
@@ -166,5 +170,7 @@ async def test_parked_while_a_tool_asks(remembering: Remembering) -> None:
     await parked(session)
     await session.answer(str(question.data["question_id"]), "that one")
     assert await said_in_the_end(session) == "Told: that one"
+    assert len(await of(session, "tool.called")) == len(await of(session, "tool.returned")) == 1
+    assert len((await session.load()).messages) == 3
     assert len(remembering.lines("ask: request")) == 2
     assert len(await asked(session)) == 1

@@ -120,6 +120,13 @@ def cut_short(items: list[Frame]) -> list[Frame]:
     ]
 
 
+def asked_anew(items: list[Frame]) -> list[Frame]:
+    """A question that comes again comes as another."""
+    if len(items) != 1 or items[0]["type"] != "input.requested":
+        return items
+    return [{**items[0], "data": {**items[0]["data"], "question_id": "q-again"}}]
+
+
 def whole(items: list[Frame]) -> list[Frame]:
     return [
         {**one, "type": "message.completed", "data": {"text": "soon"}}
@@ -155,6 +162,8 @@ DOWN: dict[str, Down] = {
     "S-45": another_turn,
     "S-46": dropped("finished"),
     "S-47": altered("problem", {"request": None}),
+    "S-74": altered("answered", {"value": None}),
+    "S-75": only_to_the_first("answered"),
 }
 UP: dict[str, Up] = {
     "S-10": acknowledged_unsent,
@@ -163,6 +172,7 @@ UP: dict[str, Up] = {
     "S-41": items_changed(cut_short),
     "S-60": items_changed(swapped),
     "S-61": items_changed(whole),
+    "S-76": items_changed(asked_anew),
 }
 POSTED: dict[str, dict[str, Any]] = {"S-50": {"n": 0}, "S-51": {"refused": []}}
 """What is changed in the answers to posted events."""

@@ -275,15 +275,20 @@ class World:
         self.processes[name].signal(signal.SIGKILL)
 
     async def terminate(self, name: str, patience_seconds: float) -> float | None:
-        """Sends SIGTERM, and returns how long the process took to end; ``None`` if it had to be killed."""
+        """Sends SIGTERM, and returns how long the process took to end; ``None`` if it had to be killed.
+
+        The time in which the machine had other things to do doesn't count.
+        """
         process, began = self.processes[name], time.monotonic()
         if process.ended:
             return 0.0
         self._struck.add(name)
+        waited = waited_before = self.seconds_without_processor(name)
         process.signal(signal.SIGTERM)
         while time.monotonic() < began + patience_seconds:
             if process.ended:
-                return time.monotonic() - began
+                return max(0.0, time.monotonic() - began - (waited - waited_before))
+            waited = max(waited, self.seconds_without_processor(name))
             await asyncio.sleep(0.02)
         process.signal(signal.SIGKILL)
         return None

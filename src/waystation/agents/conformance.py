@@ -35,6 +35,8 @@ async def answer(turn: Turn) -> JsonValue:
             return {"cups": 3}
         case "steer", []:
             return await _steer(turn)
+        case "ask", []:
+            return {"answer": await turn.ask("Which?", choices=["tea", "coffee"], key="drink")}
         case "spawn", []:
             await turn.write("asking ")
             child = await turn.spawn(turn.agent, "stream 3", key="child")

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 
-from waystation.conformance import agent_turns, agent_writing
+from waystation.conformance import agent_questions, agent_turns, agent_writing
 from waystation.conformance.agent_bench import Bench, Subject
 from waystation.conformance.played_api import PlayedApi, until
 from waystation.conformance.report import Report
@@ -30,7 +30,7 @@ from waystation.models.urls import parse_url
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 
-SCENARIOS: Final[tuple[Scenario[Bench], ...]] = scenarios_of(agent_writing, agent_turns)
+SCENARIOS: Final[tuple[Scenario[Bench], ...]] = scenarios_of(agent_writing, agent_questions, agent_turns)
 START_SECONDS: Final = 40.0
 BY_HAND_SECONDS: Final = 300.0
 """What a person may need to start an agent."""

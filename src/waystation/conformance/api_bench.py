@@ -21,7 +21,7 @@ FLUSH_SECONDS: Final = 10.0
 START_ATTEMPTS: Final = 4
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 OPS: Final = frozenset(
-    {"opened", "ack", "refused", "stop", "steer", "fenced", "spawned", "finished", "problem"}
+    {"opened", "answered", "ack", "refused", "stop", "steer", "fenced", "spawned", "finished", "problem"}
 )
 
 Frame = dict[str, Any]

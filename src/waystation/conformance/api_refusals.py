@@ -2,10 +2,13 @@
 
 from typing import Final, NamedTuple
 
+from pydantic import JsonValue
+
 from waystation.conformance.api_bench import FLUSH_SECONDS, RECORDED, ApiBench, Pen, Written
 from waystation.conformance.scenarios import Scenario, scenario
 from waystation.models.events import MAX_DATA_BYTES, MAX_MESSAGE_CHARACTERS
 from waystation.models.ingest import AckFrame
+from waystation.models.questions import MAX_QUESTIONS
 from waystation.models.refusals import MAX_OPEN_MESSAGES, MAX_OPEN_TOOLS, MAX_REFUSALS_PER_WRITER
 
 BEFORE: Final[Written] = ("data.before", None, {})
@@ -26,6 +29,10 @@ def _tool(at: int) -> Written:
     return ("tool.called", None, {"call_id": f"c{at}", "name": "n"})
 
 
+def _question(question_id: str, **more: JsonValue) -> Written:
+    return ("input.requested", None, {"question_id": question_id, "prompt": "Which?", **more})
+
+
 CASES: Final = (
     Case("S-20", "bad-type", ("turn.completed", None, {})),
     Case("S-21", "bad-delta", ("message.delta", "m", {"offset": 0, "text": "a", "mood": "sunny"})),
@@ -44,6 +51,11 @@ CASES: Final = (
          tuple(("message.started", f"m{at}", {}) for at in range(MAX_OPEN_MESSAGES))),
     Case("S-33", "too-many-tools", _tool(MAX_OPEN_TOOLS), tuple(map(_tool, range(MAX_OPEN_TOOLS)))),
     Case("S-39", "call-id-taken", ("tool.called", None, {"call_id": "c1", "name": "other"}), (_tool(1),)),
+    Case("S-70", "bad-question", _question("q", schema={"$ref": "#"})),
+    Case("S-71", "question-id-taken", _question("q", prompt="Another?"), (_question("q"),)),
+    Case("S-72", "too-many-questions", _question("more"),
+         tuple(_question(f"q{at}") for at in range(MAX_QUESTIONS))),
+    Case("S-73", "unknown-question", ("input.withdrawn", None, {"question_id": "q9"})),
     Case("S-34", "unknown-steer", ("steer.consumed", None, {"steer_id": "s9"})),
 )  # fmt: skip
 """S-24's half of a surrogate pair is what a program of UTF-16 strings sends that cuts between two units."""

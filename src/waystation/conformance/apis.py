@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from waystation.client import Client
-from waystation.conformance import api_refusals, api_turns, api_writing
+from waystation.conformance import api_questions, api_refusals, api_turns, api_writing
 from waystation.conformance.api_bench import ApiBench
 from waystation.conformance.report import Report
 from waystation.conformance.requirements import API_SIDE
@@ -14,7 +14,7 @@ from waystation.settings import read_settings
 from waystation.temporal.connect import connect
 
 SCENARIOS: Final[tuple[Scenario[ApiBench], ...]] = (
-    *scenarios_of(api_writing, api_refusals, api_turns),
+    *scenarios_of(api_writing, api_refusals, api_turns, api_questions),
     *api_refusals.REFUSED,
 )
 WITH_A_PROCESS: Final = frozenset({"S-37", "S-41"})

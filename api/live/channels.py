@@ -162,12 +162,8 @@ def check_item(item: Item) -> None:
         return
     if missing := what_is_missing(item):
         raise Invalid(f"The item {item.n}, {item.type}, is malformed: {missing}.", code="bad-item")
-    schema = item.data.get("schema")
-    if item.type == EventType.INPUT_REQUESTED and isinstance(schema, dict):
-        try:
-            check_schema(schema)
-        except SchemaError as error:
-            raise Invalid(f"The question's schema can't be used: {error}.", code="bad-question") from None
+    if item.type == EventType.INPUT_REQUESTED:
+        _check_question(item)
     if not is_encodable(item.data):
         raise _not_encodable()
     data = item.data
@@ -186,6 +182,18 @@ def check_item(item: Item) -> None:
             f"One event carries at most {MAX_DATA_BYTES} bytes of data; store it and write a link.",
             code="data-too-large",
         )
+
+
+def _check_question(item: Item) -> None:
+    if item.data.get("reply_to") is not None:
+        # The session would signal any workflow in the agent's name, about a question that is not its own.
+        raise Invalid("'reply_to' is for workflows, which don't ask through the API.", code="bad-question")
+    schema = item.data.get("schema")
+    if isinstance(schema, dict):
+        try:
+            check_schema(schema)
+        except SchemaError as error:
+            raise Invalid(f"The question's schema can't be used: {error}.", code="bad-question") from None
 
 
 def _check_delta(item: Item, text: object) -> None:

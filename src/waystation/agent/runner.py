@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import JsonValue
@@ -222,13 +222,13 @@ class _Attempt:
         return Steps(given.session_id, given.turn_id, given.attempt, self._waits, records, remembered)
 
     def _comes_back(self, error: BaseException) -> bool:
-        details = activity.cancellation_details()
+        details, info = activity.cancellation_details(), activity.info()
         return another_attempt_follows(
             error,
             fenced=self._fenced,
             stopped=self._stopped,
             parked=self._parked is not None,
-            gives_back=details is not None and details.worker_shutdown,
+            gives_back=details is not None and (details.worker_shutdown or was_missed(details, info)),
         )
 
     def _begin_to_park(self, waiting_for: tuple[str, ...]) -> None:
@@ -315,6 +315,15 @@ def another_attempt_follows(
     if isinstance(error, Exception) and _wish_to_retry(error) is not None:
         return True
     return parked or (gives_back and isinstance(error, asyncio.CancelledError))
+
+
+def was_missed(details: activity.ActivityCancellationDetails, info: activity.Info) -> bool:
+    """Returns whether Temporal gave an attempt up while it ran: it heard no heartbeat, and tries again.
+
+    It says the same of a turn whose time is over, which isn't tried again.
+    """
+    limit, lasted = info.start_to_close_timeout, datetime.now(UTC) - info.started_time
+    return (details.not_found or details.timed_out) and (limit is None or lasted < limit)
 
 
 def _wish_to_retry(error: Exception) -> RetryTurn | None:

@@ -340,3 +340,13 @@ def test_what_a_session_remembers_of_refusals_is_bounded_and_honest_writers_go_o
     assert remembered <= MAX_REFUSALS + 2 * len(log.state.refusals)
     honest = told(log, write(item(1, "data.x"), item(2, "data.x")))
     assert not honest.refused
+
+
+@pytest.mark.parametrize(
+    "more", [{"reply_to": "somebody's workflow"}, {"schema": {"$ref": "https://elsewhere.example"}}]
+)
+def test_a_question_reaches_no_further_than_its_session(more: dict[str, JsonValue]) -> None:
+    asked = item(1, "input.requested", question_id="q", prompt="Why?", **more)
+    with pytest.raises(Invalid) as refused:
+        check_item(asked)
+    assert refused.value.code == "bad-question"

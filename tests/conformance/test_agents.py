@@ -17,7 +17,7 @@ from waystation.conformance.scenarios import run_scenarios
 from waystation.conformance.temporal_side import TemporalSide
 from waystation.temporal.encryption import generate_key
 
-AT_THE_SAME_TIME = 24
+AT_THE_SAME_TIME = 12
 
 
 async def tried(number: str, changes: Sequence[Change], address: str) -> Report:

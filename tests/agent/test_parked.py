@@ -251,6 +251,9 @@ RESULTS: dict[str, JsonValue] = {
 }  # fmt: skip
 
 
+TEND_EVERY_SECONDS = 0.5
+
+
 class Killer:
     """Kills processes, each for a moment, and one at a time."""
 
@@ -266,6 +269,15 @@ class Killer:
         async with self._alone:
             self._processes[name].kill()
             self._processes[name].start()
+
+    async def tend(self) -> None:
+        """Starts again what has ended, as whatever runs them does: they exit where Temporal is away."""
+        while True:
+            await asyncio.sleep(TEND_EVERY_SECONDS)
+            async with self._alone:
+                for process in self._processes.values():
+                    if process.ended:
+                        process.start()
 
 
 async def persistently(client: Client, session_id: str, text: str, latest: float) -> None:
@@ -333,9 +345,11 @@ async def survives(asking: Asking, approver: Client, killer: Killer, seed: int) 
 async def test_an_answer_survives_kill_9_of_any_process(asking: Asking) -> None:
     first = random.randrange(1_000_000)
     killer, killed = Killer(asking), list[str]()
+    tending = asyncio.create_task(killer.tend())
     async with asking.stack.client("approver") as approver:
         for begin in range(first, first + KILLS, AT_ONCE):
             seeds = range(begin, min(begin + AT_ONCE, first + KILLS))
             killed += await asyncio.gather(*(survives(asking, approver, killer, seed) for seed in seeds))
             await asking.stack.ready()
+    tending.cancel()
     assert len(killed) == KILLS

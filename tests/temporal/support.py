@@ -14,7 +14,15 @@ from api.gateways.calls import execute_update
 from tests.support import eventually
 from tests.world.temporal import TemporalServer
 from waystation.models.events import Actor, Item, Publish, Role, Write
-from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult
+from waystation.models.sessions import (
+    ReplayPage,
+    SendMessage,
+    SessionLimits,
+    Snapshot,
+    TurnInput,
+    TurnResult,
+)
+from waystation.temporal.calls import until_answered
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
 from worker import build_worker
@@ -40,18 +48,24 @@ class Session:
         await eventually(self.idle, what="the session is idle")
 
     async def idle(self) -> bool:
-        return (await self.handle.query(AgentSession.snapshot)).status == "idle"
+        return (await self.snapshot()).status == "idle"
 
     async def runs(self) -> int:
-        return (await self.handle.query(AgentSession.snapshot)).runs
+        return (await self.snapshot()).runs
+
+    async def snapshot(self) -> Snapshot:
+        return await until_answered(lambda: self.handle.query(AgentSession.snapshot))
 
     async def texts(self) -> list[str]:
         after, found, more = 0, [], True
         while more:
-            page = await self.handle.query(AgentSession.replay, args=[after, 2_000])
+            page = await self._page(after)
             found += [str(e.data["text"]) for e in page.events if e.type == "message.completed"]
             after, more = page.next_after, page.more
         return found
+
+    async def _page(self, after: int) -> ReplayPage:
+        return await until_answered(lambda: self.handle.query(AgentSession.replay, args=[after, 2_000]))
 
 
 @asynccontextmanager

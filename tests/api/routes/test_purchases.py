@@ -472,7 +472,7 @@ class OneTurn(Purse):
 
     def __init__(self, client: Client) -> None:
         spender = Spender(session_id="s-of-the-turn", turn_id="t1", agent="shopper")
-        super().__init__(spender, client.attach(spender.session_id), self.flush, Settings())
+        super().__init__(spender, client.attach(spender.session_id), self.flush, Settings(), lambda _: False)
         self.over = False
 
     async def flush(self) -> None:

@@ -363,7 +363,7 @@ async def test_a_caller_is_told_what_they_may_do(http: httpx.AsyncClient, client
     assert "approve" not in me["may"]
     me = (await http.get("/me", headers=bearer(await token_for(http, session.id)))).json()
     assert (me["subject"], me["role"], me["sessions"]) == ("ada", "client", [session.id])
-    assert me["may"] == ["join", "read", "send"], "a token for one session starts none"
+    assert me["may"] == ["answer questions", "join", "read", "send"], "a token for one session starts none"
     assert me["expires_at"] - time.time() == pytest.approx(900, abs=30)
     assert (await http.get("/me", headers=bearer("nobody's"))).status_code == 401
 

@@ -49,6 +49,11 @@ class ConformanceTurn:
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
 
+    @workflow.query
+    def steps(self, after: int) -> dict[str, Any]:
+        """Returns the turn's steps, as ``AgentTurn`` does: here it has none."""
+        return {"steps": [], "next_after": after, "more": False}
+
 
 class Ended(NamedTuple):
     """How an attempt ended, as Temporal has recorded it."""

@@ -1,5 +1,6 @@
 """What goes into and comes out of a session's workflow and the HTTP API."""
 
+import operator
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -24,6 +25,8 @@ from waystation.models.refusals import Receipt
 from waystation.surrogates import mend_json
 
 MAX_QUEUED_TURNS = 100
+PARK_AFTER_SECONDS = 60
+# What has its default is left out of what starts workflows: workers of an earlier release know no such field.
 MAX_PARTICIPANTS = 200
 MAX_REPLAY_EVENTS = 2_000
 MAX_METADATA_ENTRIES = 32
@@ -80,7 +83,9 @@ class SessionLimits(Frozen):
     """How long a stopped agent may take to wind down before the turn ends without it."""
     max_log_bytes: int = Field(default=32_000_000, ge=10_000, le=256_000_000)
     """A session that holds more takes no further messages; what runs in it is stopped."""
-    park_after_seconds: int = Field(default=60, ge=1, le=86_400)
+    park_after_seconds: int = Field(
+        default=PARK_AFTER_SECONDS, ge=1, le=86_400, exclude_if=PARK_AFTER_SECONDS.__eq__
+    )
     """A turn that does nothing but wait for people holds no process for longer than this."""
     events_per_run: int = Field(default=0, ge=0)
     """Continue-as-new after this many history events; 0 leaves it to the Temporal server."""
@@ -95,7 +100,7 @@ class StartSession(Frozen):
     metadata: Metadata = Field(default_factory=dict)
     started_by: Actor | None = None
     limits: SessionLimits = SessionLimits()
-    approval_rules: ApprovalRules = ()
+    approval_rules: ApprovalRules = Field(default=(), exclude_if=operator.not_)
     """What happens when the agent wants a tool approved; where none fits, a person is asked."""
 
 
@@ -110,7 +115,7 @@ class SessionOwner(Frozen):
 class SessionOpening(StartSession, WorkflowStart):
     """What starts ``AgentSession``. Only who reaches Temporal can name an owner."""
 
-    owner: SessionOwner | None = None
+    owner: SessionOwner | None = Field(default=None, exclude_if=operator.not_)
 
 
 class SendMessage(Digested):
@@ -334,9 +339,9 @@ class TurnInput(Frozen):
     after: int = 0
     """The session's tip when the turn began."""
     data: dict[str, JsonValue] = Field(default_factory=dict)
-    waited_for: tuple[str, ...] = ()
+    waited_for: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """What the turn waited for when it was last parked: ids of questions, and of sub-agents' turns."""
-    park_after_seconds: int | None = None
+    park_after_seconds: int | None = Field(default=None, exclude_if=operator.not_)
     """A turn may end as ``waiting`` once it has done nothing but wait for so long; ``None``: it may not."""
 
 
@@ -358,7 +363,7 @@ class TurnResult(FrozenOpen):
     outcome: Literal["completed", "stopped", "waiting"]
     """``waiting``: the turn is parked, and tried again once any of ``waiting_for`` is settled."""
     result: Annotated[BoundedJson, AfterValidator(_as_recorded)] = None
-    waiting_for: tuple[Identifier, ...] = Field(default=(), max_length=1_000)
+    waiting_for: tuple[Identifier, ...] = Field(default=(), max_length=1_000, exclude_if=operator.not_)
     """Ids of questions, and of sub-agents' turns."""
 
 

@@ -23,7 +23,7 @@ from waystation.malformed import what_is_wrong
 from waystation.models.base import JsonObject
 from waystation.models.events import Actor, EventType, Role
 from waystation.models.ingest import AnsweredFrame
-from waystation.models.questions import Audience, Choice, QuestionAsked, QuestionKind
+from waystation.models.questions import Audience, Choice, QuestionAsked, QuestionKind, read_decision
 
 T = TypeVar("T")
 
@@ -133,16 +133,11 @@ class Questions:
             "expires_in_seconds": _seconds(terms.expires_in),
         }
         frame = await self._settled(details, terms.key)
-        value = _value_of(frame)
-        decided = value if isinstance(value, dict) else {}
+        decided = read_decision(_value_of(frame), arguments)
         by = None if frame.actor.role == Role.SYSTEM else frame.actor
-        if decided.get("decision") != "approve":
-            reason = decided.get("reason")
-            raise ApprovalRejected(tool, reason if isinstance(reason, str) else None, by)
-        edited = decided.get("arguments")
-        if isinstance(edited, dict) and edited != arguments:
-            return Approval(arguments=edited, edited=True, by=by)
-        return Approval(arguments=arguments, edited=False, by=by)
+        if not decided.approved:
+            raise ApprovalRejected(tool, decided.reason, by)
+        return Approval(arguments=decided.arguments, edited=decided.edited, by=by)
 
     async def _settled(self, details: dict[str, Any], key: str | None) -> AnsweredFrame:
         """Asks, and returns what becomes of it. A later attempt that asks the same finds its answer."""

@@ -9,7 +9,7 @@ import json
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
@@ -158,6 +158,28 @@ class ApprovalAnswer(Frozen):
         if self.arguments is not None and self.decision == "reject":
             raise ValueError("who rejects gives no arguments")
         return self
+
+
+class Decided(NamedTuple):
+    """What the value that answers an approval says of the arguments that were asked for."""
+
+    approved: bool
+    arguments: JsonObject
+    """Those with which the tool may run."""
+    edited: bool
+    reason: str | None
+
+
+def read_decision(value: JsonValue, arguments: JsonObject) -> Decided:
+    """Returns what was decided; anything but an approval is a rejection.
+
+    >>> read_decision({"decision": "approve", "arguments": {"path": "b"}}, {"path": "a"}).arguments
+    {'path': 'b'}
+    """
+    said = value if isinstance(value, dict) else {}
+    approved, edited, reason = said.get("decision") == "approve", said.get("arguments"), said.get("reason")
+    allowed = edited if approved and isinstance(edited, dict) else arguments
+    return Decided(approved, allowed, allowed != arguments, reason if isinstance(reason, str) else None)
 
 
 def _check_size(value: JsonValue) -> JsonValue:

@@ -12,7 +12,14 @@ from temporalio.exceptions import ApplicationError
 from waystation.malformed import what_is_wrong
 from waystation.models.base import JsonObject
 from waystation.models.events import Actor, Role
-from waystation.models.questions import Audience, Choice, QuestionAsked, QuestionKind, QuestionOutcome
+from waystation.models.questions import (
+    Audience,
+    Choice,
+    QuestionAsked,
+    QuestionKind,
+    QuestionOutcome,
+    read_decision,
+)
 from waystation.models.refusals import RefusalCode
 from waystation.workflow.errors import SessionError
 
@@ -133,13 +140,8 @@ def answer_of(adapter: TypeAdapter[T], value: JsonValue) -> T:
 
 def approval_of(tool: str, arguments: JsonObject, outcome: QuestionOutcome) -> Approval:
     """Returns the approval, or raises why there is none."""
-    value = value_of(outcome)
-    decided = value if isinstance(value, dict) else {}
+    decided = read_decision(value_of(outcome), arguments)
     by = None if outcome.actor is None or outcome.actor.role == Role.SYSTEM else outcome.actor
-    if decided.get("decision") != "approve":
-        reason = decided.get("reason")
-        raise ApprovalRejected(tool, reason if isinstance(reason, str) else None, by)
-    edited = decided.get("arguments")
-    if isinstance(edited, dict) and edited != arguments:
-        return Approval(arguments=edited, edited=True, by=by)
-    return Approval(arguments=arguments, edited=False, by=by)
+    if not decided.approved:
+        raise ApprovalRejected(tool, decided.reason, by)
+    return Approval(arguments=decided.arguments, edited=decided.edited, by=by)

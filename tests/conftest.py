@@ -14,7 +14,7 @@ from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
 from waystation.client import Client
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 
 LONGEST_FIRST = (
     "tests/console",
@@ -82,7 +82,7 @@ async def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest.fixture(scope="session")
 async def temporal(temporal_server: TemporalServer) -> TemporalClient:
-    return await TemporalClient.connect(temporal_server.address, data_converter=CLEAR_DATA_CONVERTER)
+    return await open_client(temporal_server.address, data_converter=CLEAR_DATA_CONVERTER)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from subprocess import PIPE
 import httpx
 import pytest
 from pydantic import SecretStr
-from temporalio.client import Client as TemporalClient
 
 from tests.conformance.broken_apis import DOWN, POSTED, UP, Changed, ChangedAnswers
 from tests.support import ROOT
@@ -25,7 +24,7 @@ from waystation.conformance.report import Report
 from waystation.conformance.requirements import API_SIDE
 from waystation.conformance.scenarios import run_scenarios
 from waystation.settings import Settings
-from waystation.temporal.connect import data_converter
+from waystation.temporal.connect import data_converter, open_client
 
 AT_THE_SAME_TIME = 16
 
@@ -74,7 +73,7 @@ async def tried(number: str, stack: Stack) -> Report:
         if number in WITH_A_PROCESS:
             keys = SecretStr(stack.encryption_key)
             converter = await data_converter(Settings(encryption_keys=(keys,)), resources)
-            temporal = await TemporalClient.connect(stack.temporal.address, data_converter=converter)
+            temporal = await open_client(stack.temporal.address, data_converter=converter)
             await resources.enter_async_context(holding_turns(temporal, bench.agent))
         await run_scenarios(bench, [one for one in SCENARIOS if number in one.decides], print)
     return report

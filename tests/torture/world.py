@@ -26,7 +26,7 @@ from tests.world.redis import RedisServer, running_redis
 from tests.world.stack import KEYS, Part, Stack
 from tests.world.temporal import TemporalServer, running_temporal
 from waystation.settings import Settings
-from waystation.temporal.connect import data_converter
+from waystation.temporal.connect import data_converter, open_client
 
 RESTART_SECONDS: Final = 0.3
 """The pause before a process that has ended is started again."""
@@ -242,7 +242,7 @@ class World:
             storage_dir=self.payloads,
             storage_threshold_bytes=self.plan.settings.get("storage_threshold_bytes", 262_144),
         )
-        self.client = await TemporalClient.connect(
+        self.client = await open_client(
             self._temporal.address, data_converter=await data_converter(settings, resources)
         )
 

@@ -12,7 +12,6 @@ from temporalio.client import Client as TemporalClient
 from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowHandle,
-    WorkflowQueryFailedError,
     WorkflowQueryRejectedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -32,7 +31,8 @@ from tests.support import ROOT, eventually
 from waystation.models.events import Actor, Role
 from waystation.models.sessions import SendMessage
 from waystation.temporal import names
-from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_answered, until_taken
+from waystation.temporal.calls import MAX_UPDATE_ATTEMPTS, until_taken
+from waystation.temporal.connect import open_client
 from waystation.temporal.storage import PayloadsUnavailableError
 
 TIMEOUT_SECONDS = 1.0
@@ -57,7 +57,7 @@ async def test_those_who_wait_for_one_session_wait_no_longer_together() -> None:
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        gateway = Gateway(await TemporalClient.connect(f"127.0.0.1:{port}", lazy=True), TIMEOUT_SECONDS)
+        gateway = Gateway(await open_client(f"127.0.0.1:{port}", lazy=True), TIMEOUT_SECONDS)
         begin = time.monotonic()
         codes = await asyncio.gather(*(ask(gateway) for _ in range(8)))
     assert set(codes) == {"temporal-unavailable"}
@@ -65,12 +65,12 @@ async def test_those_who_wait_for_one_session_wait_no_longer_together() -> None:
 
 
 async def test_a_process_that_was_started_while_temporal_was_away_says_so() -> None:
-    gateway = Gateway(await TemporalClient.connect("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
+    gateway = Gateway(await open_client("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
     assert await ask(gateway) == "temporal-unavailable"
 
 
 async def test_money_says_so_as_sessions_do() -> None:
-    client = await TemporalClient.connect("127.0.0.1:1", lazy=True)
+    client = await open_client("127.0.0.1:1", lazy=True)
     money = MoneyGateway(client, TIMEOUT_SECONDS)
     for look in (money.mandate, money.purchase, money.payment, money.allowance):
         with pytest.raises(Unavailable) as unavailable:
@@ -184,24 +184,6 @@ async def test_an_update_is_repeated_only_if_nothing_can_have_come_of_it(
     else:
         with pytest.raises(type(error)):
             await until_taken(execute)
-
-
-@pytest.mark.parametrize(("words", "repeated"), [(names.NOT_BEGUN, True), ("no such query", False)])
-async def test_a_query_is_repeated_while_its_worker_has_a_task_to_begin(words: str, repeated: bool) -> None:
-    attempts = 0
-
-    async def query() -> int:
-        nonlocal attempts
-        attempts += 1
-        if attempts == 1:
-            raise WorkflowQueryFailedError(words)
-        return attempts
-
-    if repeated:
-        assert await until_answered(query) == 2
-    else:
-        with pytest.raises(WorkflowQueryFailedError):
-            await until_answered(query)
 
 
 _TEMPORALS_WORDS = "words of Temporal's own"
@@ -326,7 +308,7 @@ async def test_a_session_whose_queue_is_full_is_not_asked_by_everybody_who_press
 ) -> None:
     """Each refusal costs the session a task: with enough clients it would do nothing else."""
     monkeypatch.setattr(sessions, "FULL_FOR_SECONDS", 0.2)
-    gateway = Gateway(await TemporalClient.connect("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
+    gateway = Gateway(await open_client("127.0.0.1:1", lazy=True), TIMEOUT_SECONDS)
     asked: list[str] = []
 
     async def refuse(handle: WorkflowHandle[object, object], *_: object, **__: object) -> None:

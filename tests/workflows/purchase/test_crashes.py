@@ -13,13 +13,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from temporalio.client import Client
 
 from tests.support import eventually
 from tests.workflows.purchase.support import Bought
 from tests.workflows.purchase.town import Town, buy_and_approve, start
 from tests.world.purchase_processes import SHOP_KEY
 from waystation.models.decisions import Cancel
+from waystation.temporal.connect import open_client
 from workflows.purchase import Purchase
 
 RUNS = int(os.environ.get("WAYSTATION_CRASH_RUNS", "12"))
@@ -130,7 +130,7 @@ async def test_no_token_is_readable_anywhere(town: Town) -> None:
     await bought.until("completed", within=60)
     tokens = [one["id"] for one in town.processor.books()["tokens"]]
     assert tokens
-    raw = await Client.connect(town.temporal.address)
+    raw = await open_client(town.temporal.address)
     searched = 0
     async for execution in raw.list_workflows(f"TaskQueue = '{town.queue}'"):
         handle = raw.get_workflow_handle(execution.id, run_id=execution.run_id)

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import pytest
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError, RPCStatusCode
 
 from tests.support import PATIENCE_SECONDS, eventually, free_port
@@ -24,6 +23,7 @@ from waystation.client.transcript import Transcript
 from waystation.errors import ConnectionLost, TryLater
 from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, LiveDelta, Role
 from waystation.models.sessions import SendMessage
+from waystation.temporal.connect import open_client
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
 from waystation.temporal.names import turn_workflow_id
 from workflows.session import AgentSession
@@ -252,7 +252,7 @@ async def test_the_api_is_killed(own: Stack) -> None:
 async def test_a_turn_that_begins_while_the_api_is_away_waits_for_it(own: Stack) -> None:
     """What an agent needs before its own code begins is no failure of the agent's."""
     converter = encrypting_data_converter(encryption_codec([own.encryption_key]))
-    temporal = await TemporalClient.connect(own.temporal.address, data_converter=converter)
+    temporal = await open_client(own.temporal.address, data_converter=converter)
     async with own.client() as client:
         session = await client.start("demo")
         api = own.processes[0]

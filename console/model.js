@@ -193,8 +193,9 @@ export class SessionModel {
     item.actor = message.actor;
     item.message = message;
     if (event) item.last = Math.max(item.last, event.seq);
-    if (event && (!item.time || event.type === "message.started")) item.time = event.time;
-    if (event?.type === "message.completed") item.ended = event.time;
+    // Only the time of its completion is recorded for good, so that is what a complete message shows, live too.
+    if (event?.type === "message.completed") item.time = item.ended = event.time;
+    else if (event && !item.ended && (!item.time || event.type === "message.started")) item.time = event.time;
   }
 
   #turn(turnId) {

@@ -74,7 +74,7 @@ function messageState(message, queued) {
 }
 
 function drawSuperseded(text, message) {
-  text.shownBlocks = null;
+  text.rendered = null;
   text.replaceChildren(...(message.withdrawn ? [h("details", { class: "fold" }, h("summary", {}, "What it had said"), h("del", {}, message.withdrawn))] : []));
 }
 
@@ -114,7 +114,7 @@ function toolState(item) {
 
 function block(title, value) {
   if (value === undefined || value === null) return [];
-  return [h("h4", {}, title), h("pre", { tabindex: "0", "aria-label": title }, pretty(value))];
+  return [h("h3", {}, title), h("pre", { tabindex: "0", "aria-label": title }, pretty(value))];
 }
 
 // Sub-agents

@@ -5,6 +5,7 @@ import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
+import { listen, showKeys } from "./keys.js";
 import { answerer, outcomeText, summary } from "./question.js";
 
 const CONNECTION = {
@@ -24,6 +25,8 @@ const TIMELINE_REST = 10;
 const MAX_ANNOUNCED_CHARACTERS = 600;
 /** What waits for people is listed up to this many; the rest is counted. */
 const MAX_ASKS = 3;
+/** So many of the newest items are always laid out: a jump to the end would land on estimates of their heights. */
+const LAID_OUT_ITEMS = 12;
 /** Lines that say nothing that the card before or after them doesn't. */
 const UNANNOUNCED = new Set(["turn.waiting", "turn.resumed"]);
 
@@ -45,6 +48,8 @@ class SessionView {
     this.wanted = Number(query.get("at")) || null;
     this.model = new SessionModel();
     this.nodes = new Map();
+    this.laidOut = [];
+    this.listening = new AbortController();
     this.containers = new Map();
     this.present = [];
     this.sticks = true;
@@ -62,7 +67,12 @@ class SessionView {
         this.#drawPeople();
       },
     });
-    this.composer = new Composer(api, sessionId, this.model, { onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
+    this.composer = new Composer(api, sessionId, this.model, {
+      onSend: () => this.#toEnd(),
+      onProblem: (error) => this.#problem(error),
+      onDone: () => (this.problem.hidden = true),
+      announce: (words) => this.#announce(words),
+    });
     this.element = this.#build();
   }
 
@@ -79,27 +89,43 @@ class SessionView {
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
     this.asks = h("div", { class: "asks", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
+    this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
     this.containers.set(null, { element: this.column, nodes: [] });
     this.sizes = new ResizeObserver(() => this.sticks && this.#toEnd());
+    const toComposer = (event) => {
+      // The fragment is the address of a view; the link must not change it.
+      event.preventDefault();
+      this.composer.text.focus();
+    };
+    this.menu = h("div", { id: "session-actions", class: "actions", onclick: () => this.#toggleMore(false) }, this.timelineButton,
+      h("button", { type: "button", onclick: () => this.#phone() }, "Phone"),
+      h("button", { type: "button", class: "with-keys", onclick: () => showKeys() }, "Keys"), this.actions,
+      h("button", { type: "button", class: "small-only", onclick: () => this.api.signOut() }, "Sign out"));
     return h("div", { class: "session-view" },
+      h("a", { class: "skip", href: "#message", onclick: toComposer }, "Skip to the message field"),
       h("header", { class: "session-head" },
+        h("a", { class: "back small-only", href: "#/sessions", "aria-label": "Sessions" }, "‹"),
         h("div", { class: "naming" }, this.title, this.doing, this.connection),
-        this.people,
-        h("div", { class: "actions" }, this.timelineButton, h("button", { type: "button", onclick: () => this.#phone() }, "Phone"), this.actions)),
+        this.people, this.more, this.menu),
       this.timeline,
-      h("div", { class: "log-frame" }, this.log, this.jump),
+      h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.jump),
       this.asks, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
+    const { composer } = this;
+    const waiting = () => this.asks.querySelector("button")?.click();
+    listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, field: composer.text }, this.listening.signal);
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
     this.follow.start();
   }
 
   stop() {
+    this.listening.abort();
     this.follow.stop();
+    this.composer.leave();
     this.sizes.disconnect();
     clearTimeout(this.timelineTimer);
   }
@@ -128,6 +154,7 @@ class SessionView {
     const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
+    this.#layOutNewest();
     this.#drawHead();
     this.composer.update();
     if (this.sticks) this.#toEnd();
@@ -164,6 +191,14 @@ class SessionView {
     const next = nodes[low]?.element ?? null;
     nodes.splice(low, 0, node);
     if (node.element.nextSibling !== next || !node.element.isConnected) container.element.insertBefore(node.element, next);
+  }
+
+  #layOutNewest() {
+    const newest = [];
+    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) newest.push(one);
+    for (const one of this.laidOut) if (!newest.includes(one)) one.classList.remove("newest");
+    for (const one of newest) one.classList.add("newest");
+    this.laidOut = newest;
   }
 
   #removeNode(key) {
@@ -255,6 +290,7 @@ class SessionView {
   }
 
   #problem(error) {
+    this.unreachable = error.status === 0;
     setText(this.problem, error.message);
     this.problem.hidden = false;
   }
@@ -280,6 +316,11 @@ class SessionView {
       // Presence is known only while connected.
       this.present = [];
       this.#drawPeople();
+    }
+    if (state === "live") {
+      // It can be reached again.
+      if (this.unreachable) this.problem.hidden = true;
+      this.composer.sendAgain();
     }
     if (state === "live" || state === "closed") {
       this.#draw();
@@ -353,7 +394,26 @@ class SessionView {
     requestAnimationFrame(() => best.element.classList.add("found"));
   }
 
-  // Timeline and phone
+  /** Moves the focus to the next message, or the one before; at first to one that is on the screen. */
+  #step(by) {
+    const messages = [...this.column.querySelectorAll(":scope > .message")];
+    const at = messages.indexOf(document.activeElement?.closest(".log > .column > .message"));
+    const { top, bottom } = this.log.getBoundingClientRect();
+    const seen = (message) => message.getBoundingClientRect().bottom > top && message.getBoundingClientRect().top < bottom;
+    const next = at >= 0 ? messages[at + by] : by > 0 ? messages.find(seen) : messages.findLast(seen);
+    if (!next) return;
+    next.setAttribute("tabindex", "-1");
+    next.scrollIntoView({ block: next.offsetHeight > this.log.clientHeight ? "start" : "nearest" });
+    next.focus({ preventScroll: true });
+  }
+
+  // Menu, timeline and phone
+
+  /** On small screens the buttons are behind one. */
+  #toggleMore(open = this.more.getAttribute("aria-expanded") !== "true") {
+    this.more.setAttribute("aria-expanded", String(open));
+    setClass(this.menu, "open", open);
+  }
 
   async #toggleTimeline() {
     if (this.timeline.hidden && !this.chart) {

@@ -148,7 +148,7 @@ async def test_what_is_more_than_a_page_can_hold_is_shown_as_it_is_written(conso
     tail = ["*b*", "> c"]
     text = "\n\n".join(headings + tail)
     shown = await page.evaluate(SHOWN, [text, [60_000, len(text) - 5], None])
-    assert shown[:-1] == [["h4", "a"]] * 10_000
+    assert shown[:-1] == [["h3", "a"]] * 10_000
     assert shown[-1] == ["as-written", "\n\n".join(tail)]
 
 

@@ -1,5 +1,6 @@
 /** Where people write, even while the agent runs, and where they stop it. */
 
+import { Refusal } from "../api.js";
 import { h, nameOf, setText, uuid } from "../dom.js";
 
 const MODES = [
@@ -147,6 +148,20 @@ export class Composer {
 
   leave() {
     clearTimeout(this.again?.timer);
+  }
+
+  /** Puts a text before what is in the field. */
+  put(text) {
+    this.text.value = [text, this.text.value].filter(Boolean).join("\n");
+    this.#grow();
+    this.text.focus();
+  }
+
+  /** Sends a text that isn't in the field, once under this id. */
+  async sendOnce(messageId, text, data = {}, mode = "queue") {
+    if (!this.speaker) throw new Refusal(403, { detail: "None of your roles may send here." });
+    await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, data, message_id: messageId, on_busy: mode });
+    this.onDone();
   }
 
   stopByKey() {

@@ -6,7 +6,9 @@ import { SessionModel } from "../model.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
 import { listen, showKeys } from "./keys.js";
+import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
+import { messageToolbar } from "./toolbar.js";
 
 const CONNECTION = {
   loading: "Loading",
@@ -73,6 +75,7 @@ class SessionView {
       onDone: () => (this.problem.hidden = true),
       announce: (words) => this.#announce(words),
     });
+    this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how));
     this.element = this.#build();
   }
 
@@ -86,6 +89,11 @@ class SessionView {
     this.timeline = h("section", { id: "timeline", class: "timeline", hidden: true, "aria-label": "Timeline" });
     this.column = h("div", { class: "column" });
     this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Transcript", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
+    messageToolbar(this.log, {
+      find: (key) => this.model.items.get(key),
+      link: (item) => `${location.href.split("#")[0]}#/sessions/${this.sessionId}?at=${item.at}`,
+      announce: (words) => this.#announce(words),
+    });
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
     this.asks = h("div", { class: "asks", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
@@ -110,7 +118,7 @@ class SessionView {
         this.people, this.more, this.menu),
       this.timeline,
       h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.jump),
-      this.asks, this.problem, this.composer.element, this.announcer);
+      this.asks, this.queue.element, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
@@ -156,6 +164,7 @@ class SessionView {
     for (const item of items) this.#drawItem(item);
     this.#layOutNewest();
     this.#drawHead();
+    this.queue.update(this.composer.speaker ? this.model.waitingMessages : [], this.model.running.some((turn) => turn.status === "running"));
     this.composer.update();
     if (this.sticks) this.#toEnd();
     setClass(this.jump, "fresh", !this.sticks && items.length > 0);
@@ -289,6 +298,35 @@ class SessionView {
     }
   }
 
+  /** Withdraws a message that waits for its turn, and says it in another way. */
+  async #takeBack({ message, turnId }, how) {
+    const { composer } = this;
+    try {
+      await this.api.call("send", "POST", `/sessions/${this.sessionId}/withdraw`, { message_id: message.id });
+    } catch (error) {
+      return this.#problem(error);
+    }
+    if (how === "withdraw") return this.#announce("Withdrawn");
+    if (how === "edit") return composer.put(message.text);
+    try {
+      await composer.sendOnce(`${how}-${turnId}`, message.text, message.data, how);
+    } catch (error) {
+      composer.put(message.text);
+      this.#problem(error);
+    }
+  }
+
+  /** Sends the message of a turn that has failed once more; whoever else presses too sends the same. */
+  async again(button, turnId, message) {
+    button.disabled = true;
+    try {
+      await this.composer.sendOnce(`again-${turnId}`, message.text, message.data);
+    } catch (error) {
+      this.#problem(error);
+      button.disabled = false;
+    }
+  }
+
   #problem(error) {
     this.unreachable = error.status === 0;
     setText(this.problem, error.message);
@@ -377,7 +415,8 @@ class SessionView {
       return;
     }
     this.wanted = null;
-    let best = this.nodes.get(key) ?? null;
+    const said = [...this.model.transcript.messages.values()].find((message) => message.order === seq);
+    let best = this.nodes.get(key ?? `message:${said?.id}`) ?? null;
     if (!best) for (const node of this.nodes.values()) {
       if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
     }

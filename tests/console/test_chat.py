@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.console.people import Console, until
 from tests.console.test_streaming import IDLE, LONGER, ask, ready
@@ -34,8 +34,9 @@ AT_END = """
 """
 TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TARGETS = """
-() => [...document.querySelectorAll('button, select, summary, input, textarea, nav a, .modes label, .back')]
-  .filter(one => one.checkVisibility() && !one.closest('.visually-hidden') && getComputedStyle(one).opacity !== '0')
+() => [...document.querySelectorAll('button, select, summary, input, textarea, nav a, label, .back')]
+  .filter(one => one.checkVisibility() && !one.closest('.visually-hidden'))
+  .filter(one => !one.matches('input[type=checkbox], input[type=radio]'))
   .map(one => [one.textContent || one.id, one.getBoundingClientRect()])
   .filter(([, box]) => box.width < 44 || box.height < 44)
   .map(([name, box]) => `${name}: ${box.width} x ${box.height}`)
@@ -258,3 +259,311 @@ async def test_a_link_skips_to_the_message_field(console: Console) -> None:
     await page.keyboard.press("Enter")
     await expect(page.get_by_label("Message", exact=True)).to_be_focused()
     assert page.url.endswith(f"#/sessions/{session.id}")
+
+
+async def test_what_fails_says_so_in_words_and_may_be_tried_again(console: Console) -> None:
+    session = await console.session()
+    page = await shown(console, session, DESKTOP)
+    await ask(page, "tokens=40 rate=0 fail=5")
+    notice = page.locator(".notice.bad")
+    await expect(notice).to_contain_text("No answer: the agent ran into an error")
+    await expect(notice.locator("pre")).to_be_hidden()
+    await notice.get_by_text("Details").click()
+    await expect(notice.locator("pre")).to_contain_text("agent_error\nRuntimeError: failed as told")
+    again = page.get_by_role("button", name="Try again")
+    await again.click()
+    await expect(page.locator(".from-user")).to_have_count(2)
+    await expect(page.locator(".notice.bad")).to_have_count(2)
+    await expect(again).to_have_count(1)
+    texts = [one.text for one in (await session.load()).messages if one.actor.role == "user"]
+    assert texts == ["tokens=40 rate=0 fail=5"] * 2
+    # Whoever may not send has no such button.
+    reader = await console.page(
+        f"/sessions/{session.id}", await console.token("approver", session.id, "Grace")
+    )
+    await ready(reader)
+    await expect(reader.locator(".notice.bad")).to_have_count(2)
+    await expect(reader.get_by_role("button", name="Try again")).to_have_count(0)
+
+
+async def test_messages_code_and_links_are_copied(console: Console) -> None:
+    session = await console.session()
+    await write(console, session, "First", "Look:\n\n```python\nprint('one')\n```\n\nDone.")
+    context = await console.context(**DESKTOP)
+    await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=console.stack.url)
+    page = await console.page(f"/sessions/{session.id}", context=context)
+    await ready(page)
+    clipboard = "navigator.clipboard.readText()"
+    message = page.locator(".message").last
+    await message.hover()
+    await message.get_by_role("button", name="Copy python code").click()
+    assert await page.evaluate(clipboard) == "print('one')"
+    await message.get_by_role("button", name="Copy message").click()
+    await expect(message.get_by_role("button", name="Copy message")).to_have_text("Copied")
+    assert await page.evaluate(clipboard) == "Look:\n\n```python\nprint('one')\n```\n\nDone."
+    await page.locator(".message").first.hover()
+    await page.locator(".message").first.get_by_role("button", name="Copy link").click()
+    link = await page.evaluate(clipboard)
+    assert link.startswith(f"{console.stack.url}/#/sessions/{session.id}?at=")
+    other = await context.new_page()
+    await other.goto(link)
+    await expect(other.locator(".message.found")).to_contain_text("First")
+
+
+async def test_code_is_coloured_without_elements(console: Console) -> None:
+    session = await console.session()
+    code = "# a comment\ndef f():\n    return 'x' + 1"
+    await write(
+        console, session, f"```python\n{code}\n```\n\n```diff\n+new\n-old\n same\n```\n\n```python\nfor"
+    )
+    page = await shown(console, session, DESKTOP)
+    coloured = """
+    () => Object.fromEntries([...(CSS.highlights ?? [])].map(([name, ranges]) => [
+      name, [...ranges].map(one => one.startContainer.data.slice(one.startOffset, one.endOffset)),
+    ]))
+    """
+    await until(page, f"() => 'code-removed' in ({coloured})()")
+    assert await page.evaluate(coloured) == {
+        "code-comment": ["# a comment"],
+        "code-keyword": ["def", "return"],
+        "code-string": ["'x'"],
+        "code-number": ["1"],
+        "code-added": ["+new"],
+        "code-removed": ["-old"],
+    }
+    assert await page.locator("pre code *").count() == 0
+
+
+async def test_days_are_told_apart_and_times_are_whole_on_hover(console: Console) -> None:
+    page = await console.page("/sessions")
+    drawn = await page.evaluate(
+        """async () => {
+          const { SessionModel } = await import('/console/model.js');
+          const { itemElement } = await import('/console/views/items.js');
+          const model = new SessionModel();
+          const say = (seq, time) => ({ seq, time, type: 'message.completed',
+            actor: { id: 'ada', role: 'user' }, message_id: `m${seq}`, data: { text: 'x' } });
+          const api = { isMe: () => false };
+          const days = () => [...model.items.values()].filter(item => item.kind === 'day')
+            .sort((a, b) => a.at - b.at).map(item => {
+              const { element, update } = itemElement(item, { model, api });
+              update(item);
+              return [item.at, element.hidden];
+            });
+          model.apply(say(9, new Date().toISOString()));
+          const alone = days();
+          model.older(say(5, '2026-03-02T12:00:00Z'));
+          model.older(say(3, '2026-03-02T11:00:00Z'));
+          model.older(say(2, '2026-03-01T11:00:00Z'));
+          const { element, update } = itemElement(model.items.get('message:m5'), { model, api });
+          update(model.items.get('message:m5'));
+          return [alone, days(), element.querySelector('time').title];
+        }"""
+    )
+    alone, days, title = drawn
+    assert alone == [[8.5, True]]
+    assert days == [[1.5, False], [2.5, False], [8.5, False]]
+    assert "2026" in title
+
+
+async def test_tools_show_their_first_argument_and_what_went_wrong(console: Console) -> None:
+    session = await console.session()
+    items = [
+        {
+            "n": 1,
+            "type": "tool.called",
+            "data": {"call_id": "c", "name": "search", "arguments": {"query": "sea charts", "limit": 3}},
+        },
+        {
+            "n": 2,
+            "type": "tool.returned",
+            "data": {"call_id": "c", "name": "search", "error": "no such index\nTraceback"},
+        },
+    ]
+    body = {"writer": "tools", "items": items}
+    assert (await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)).is_success
+    page = await shown(console, session, DESKTOP)
+    summary = page.locator(".tool summary")
+    await expect(summary).to_contain_text("search sea charts")
+    await expect(summary).to_contain_text("no such index")
+    await expect(summary).not_to_contain_text("Traceback")
+
+
+async def test_reasoning_tells_how_long_it_took(console: Console) -> None:
+    session = await console.session()
+    page = await shown(console, session, DESKTOP)
+    await ask(page, "tokens=3 rate=20 think=30")
+    await until(page, IDLE)
+    live = await page.locator(".reasoning summary").inner_text()
+    assert live.startswith("Reasoned for ")
+    await page.reload()
+    await ready(page)
+    await expect(page.locator(".reasoning summary")).to_have_text(live)
+
+
+async def test_many_sub_agents_have_a_strip(console: Console) -> None:
+    session = await console.session()
+    page = await shown(console, session, DESKTOP)
+    await ask(page, "spawn=3 tokens=3 rate=0")
+    await until(page, IDLE)
+    chips = page.get_by_role("group", name="Sub-agents in short").get_by_role("button")
+    await expect(chips).to_have_text([f"researcher {number}: completed" for number in (1, 2, 3)])
+    await chips.last.click()
+    await expect(page.locator(".lane").last).to_be_focused()
+
+
+LARGE_GROWTH = """
+async ([part, count, step]) => {
+  const { render } = await import('/console/markdown.js');
+  const element = document.createElement('div');
+  document.body.append(element);
+  let text = part.repeat(count);
+  render(element, text);
+  const kept = element.firstChild;
+  const begin = performance.now();
+  for (let at = 0; at < 50; at += 1) {
+    text += step;
+    render(element, text);
+  }
+  const milliseconds = (performance.now() - begin) / 50;
+  const whole = document.createElement('div');
+  render(whole, text);
+  const found = [milliseconds, kept === element.firstChild, whole.innerHTML === element.innerHTML];
+  element.remove();
+  return found;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "step"),
+    [("A paragraph of *some* words.\n\n- one\n- two\n\n", "more "), ("```python\n", "print(1)\n")],
+    ids=["blocks", "one block of code"],
+)
+async def test_a_message_of_200_kb_grows_in_less_than_a_frame(console: Console, part: str, step: str) -> None:
+    page = await console.page("/sessions")
+    count = 200_000 // len(part) if step == "more " else 1
+    text = part * count if count > 1 else part + step * 20_000
+    milliseconds, kept, same = await page.evaluate(LARGE_GROWTH, [text, 1, step])
+    assert kept
+    assert same
+    assert milliseconds < 8
+
+
+@devices
+async def test_what_waits_its_turn_is_seen_changed_and_withdrawn(
+    console: Console, device: dict[str, Any]
+) -> None:
+    session = await console.session()
+    page = await shown(console, session, device)
+    await ask(page, "tokens=2000 rate=30")
+    await until(page, LONGER, 60)
+    for text in ("never mind", "tokens=3 rate=0 typo", "tokens=4 rate=0"):
+        await ask(page, text)
+        await expect(page.locator(".queue li").last).to_contain_text(text)
+    rows = page.locator(".queue li")
+    await expect(page.get_by_role("heading", name="3 messages wait their turn")).to_be_visible()
+    assert await page.evaluate(TARGETS) == [] or device is DESKTOP
+    await rows.nth(0).get_by_role("button", name="Withdraw").click()
+    await expect(rows).to_have_count(2)
+    withdrawn = page.locator(".message.withdrawn")
+    await expect(withdrawn).to_contain_text("never mind")
+    await expect(withdrawn).to_contain_text("Withdrawn before its turn")
+    await rows.nth(0).get_by_role("button", name="Edit").click()
+    field = page.get_by_label("Message", exact=True)
+    await expect(field).to_have_value("tokens=3 rate=0 typo")
+    await expect(field).to_be_focused()
+    await field.fill("tokens=3 rate=0")
+    await page.keyboard.press("Enter")
+    await expect(rows).to_contain_text(["tokens=4 rate=0", "tokens=3 rate=0"])
+    await page.get_by_role("button", name="Stop").click()
+    await until(page, IDLE)
+    await expect(page.locator(".queue")).to_be_hidden()
+    # After a reload it is the same, and each question stands beside its answer.
+    script = "() => [...document.querySelectorAll('.message')].map(one => [one.className, one.dataset.key])"
+    before = await page.evaluate(script)
+    await page.reload()
+    await ready(page)
+    assert await page.evaluate(script) == before
+    last = [name.split()[1] for name, _ in before][-4:]
+    assert last == ["from-user", "from-agent", "from-user", "from-agent"]
+
+
+async def test_what_waits_its_turn_is_said_now_or_steers(console: Console) -> None:
+    session = await console.session()
+    page = await shown(console, session, DESKTOP)
+    await ask(page, "tokens=2000 rate=30")
+    await until(page, LONGER, 60)
+    await ask(page, "mention the weather")
+    await ask(page, "tokens=5 rate=0")
+    rows = page.locator(".queue li")
+    await expect(rows).to_have_count(2)
+    await rows.nth(0).get_by_role("button", name="Steer").click()
+    await expect(page.locator(".steer")).to_contain_text("mention the weather")
+    await until(page, "() => document.querySelector('.log').textContent.includes('[steered: mention')")
+    await rows.nth(0).get_by_role("button", name="Send now").click()
+    await expect(page.locator(".notice.strong")).to_contain_text("interrupted by a new message")
+    await until(page, IDLE)
+    await expect(page.locator(".queue")).to_be_hidden()
+    assert await page.locator(".message.withdrawn").count() == 2
+
+
+async def test_what_has_begun_meanwhile_is_not_withdrawn(console: Console) -> None:
+    session = await console.session()
+    page = await shown(console, session, DESKTOP)
+    await ask(page, "tokens=2000 rate=30")
+    await until(page, LONGER, 60)
+    await ask(page, "tokens=2001 rate=30")
+    row = page.locator(".queue li")
+    await expect(row).to_have_count(1)
+    queued = (await session.snapshot()).queued[0].turn_id
+
+    async def begin_first(route: Route) -> None:
+        await session.stop()
+        await route.continue_()
+
+    await page.route("**/withdraw", begin_first)
+    await row.get_by_role("button", name="Withdraw").click()
+    await expect(page.locator(".session-view > .problem")).to_contain_text("its turn has begun")
+    await expect(page.locator(".queue")).to_be_hidden()
+    assert [turn.turn_id for turn in (await session.snapshot()).running] == [queued]
+    await session.stop()
+    await until(page, IDLE)
+
+
+VIEW = """
+async () => {
+  const { signal, effect, keyedList } = await import('/console/view.js');
+  const seen = [];
+  const [one, other] = [signal(1), signal(2)];
+  const stop = effect(() => seen.push(one.value > 1 ? one.value : other.value));
+  other.value = 3;
+  one.value = 5;
+  other.value = 4;
+  one.value = 5;
+  stop();
+  one.value = 6;
+  const list = document.createElement('div');
+  document.body.append(list);
+  let made = 0;
+  const show = keyedList(list, item => item, item => {
+    made += 1;
+    const element = document.createElement('input');
+    return { element, update: () => { element.value = item; } };
+  });
+  show(['a', 'b', 'c']);
+  const kept = list.children[1];
+  kept.focus();
+  show(['b', 'c', 'd']);
+  const focused = document.activeElement === kept;
+  show(['d', 'b', 'a']);
+  const order = [...list.children].map(one => one.value).join('');
+  list.remove();
+  return [seen, focused, made, order];
+}
+"""
+
+
+async def test_lists_keep_their_elements_and_effects_run_for_what_they_read(console: Console) -> None:
+    page = await console.page("/sessions")
+    assert await page.evaluate(VIEW) == [[2, 3, 5], True, 5, "dba"]

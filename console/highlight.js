@@ -43,7 +43,7 @@ const DIFF = new Set(["diff", "patch"]);
  */
 export function highlight(code, language) {
   const node = code?.firstChild;
-  const text = node?.nodeValue ?? "";
+  const text = code?.textContent ?? "";
   const name = language.toLowerCase();
   if (!node || text.length > MAX_CHARACTERS || PLAIN.has(name)) return;
   let left = MAX_RANGES;

@@ -221,7 +221,7 @@ async (texts) => {
 """
 TAGS = {
     "p", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "table", "thead", "tbody",
-    "tr", "th", "td", "hr", "br", "strong", "em", "del", "a", "div", "span",
+    "tr", "th", "td", "hr", "br", "strong", "em", "del", "a", "div", "span", "button",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The certificates of the machine, read once for all HTTP clients of a process: that takes longer than a test."""
+"""The certificates of the machine, read once for all HTTP clients of a process: it takes long."""
 
 import functools
 

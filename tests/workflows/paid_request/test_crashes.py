@@ -1,7 +1,7 @@
 """kill -9 at random points: worker, paid API, processor. At most one charge each, delivered, sums right.
 
 A few payments within allowances by default, more by ``WAYSTATION_EXAMPLES``; single ones are slow.
-``WAYSTATION_CRASH_RUNS=100`` for as many as you like, and ``WAYSTATION_CRASH_SEED`` to repeat what went wrong.
+``WAYSTATION_CRASH_RUNS=100`` for as many, and ``WAYSTATION_CRASH_SEED`` to repeat what went wrong.
 """
 
 import asyncio

@@ -316,7 +316,7 @@ export function safeAddress(address) {
  * Each line is cleaned by itself, for the same reason.
  */
 export function render(element, text) {
-  const { text: before, shown } = element.rendered ?? { text: "", shown: [] };
+  const { text: before, shown, rest } = element.rendered ?? { text: "", shown: [], rest: null };
   if (before === text) return;
   const kept = text.startsWith(before) ? Math.max(0, shown.length - OPEN_BLOCKS) : 0;
   const from = kept ? shown[kept].from : 0;
@@ -325,28 +325,30 @@ export function render(element, text) {
   placeBlocks(wanted, lines, from);
   let same = kept;
   while (same < shown.length && same - kept < wanted.length && shown[same].source === wanted[same - kept].source) same += 1;
-  const known = shown.slice(same);
-  shown.length = same;
-  if (known.length && grow(element.childNodes[same], known[0], wanted[same - kept])) {
-    shown.push(remembered(wanted[same - kept], known[0].elements));
-    paint(element.childNodes[same], wanted[same - kept]);
-    same += 1;
+  const gone = shown.splice(same);
+  if (gone.length && grow(gone[0], wanted[same - kept])) {
+    const { node, elements } = gone.shift();
+    shown.push(remembered(wanted[same - kept], node, elements, shown));
   }
-  while (element.childNodes.length > same) element.lastChild.remove();
-  let left = MAX_MESSAGE_ELEMENTS - shown.reduce((sum, one) => sum + one.elements, 0);
+  for (const { node } of gone) node.remove();
+  rest?.remove();
+  element.rendered = { text, shown, rest: drawBlocks(element, shown, wanted.slice(shown.length - kept)) };
+}
+
+/** Draws blocks behind those that are shown. Returns the element with what there is no room for, as it is written. */
+function drawBlocks(element, shown, wanted) {
   for (const [index, block] of wanted.entries()) {
-    if (index < same - kept) continue;
+    const left = MAX_MESSAGE_ELEMENTS - (shown.at(-1)?.total ?? 0);
     if (left <= 0) {
-      element.append(asWritten(wanted.slice(index).map((one) => one.source).join("\n\n")));
-      break;
+      const rest = asWritten(wanted.slice(index).map((one) => one.source).join("\n\n"));
+      element.append(rest);
+      return rest;
     }
     const { node, elements } = draw(block, Math.min(left, MAX_BLOCK_ELEMENTS));
     element.append(node);
-    paint(node, block);
-    shown.push(remembered(block, elements));
-    left -= elements;
+    shown.push(remembered(block, node, elements, shown));
   }
-  element.rendered = { text, shown };
+  return null;
 }
 
 /** Notes of each block where its text begins. */
@@ -358,8 +360,11 @@ function placeBlocks(wanted, lines, from) {
   }
 }
 
-function remembered({ kind, source, from, language, text }, elements) {
-  return { kind, source, from, language, text: kind === "code" ? text : null, elements };
+/** What is needed of a block once it is shown; `total` counts the elements up to here. */
+function remembered(block, node, elements, shown) {
+  const { kind, source, from, language, text } = block;
+  paint(node, block);
+  return { kind, source, from, language, text: kind === "code" ? text : null, node, elements, total: (shown.at(-1)?.total ?? 0) + elements };
 }
 
 /** Colours code that is complete. */
@@ -374,9 +379,9 @@ async function paint(node, { kind, language, closed }) {
 }
 
 /** Adds to code what has been added to its text; returns whether that is all that has changed. */
-function grow(node, known, block) {
+function grow(known, block) {
   if (block?.kind !== "code" || known.kind !== "code" || known.language !== block.language) return false;
-  const code = node.querySelector("code");
+  const code = known.node.querySelector("code");
   if (!code?.firstChild || !known.text || !block.text.startsWith(known.text)) return false;
   code.firstChild.appendData(block.text.slice(known.text.length));
   return true;

@@ -229,6 +229,7 @@ export class SessionModel {
     item.message = message;
     if (event) item.last = Math.max(item.last, event.seq);
     // Only the time of its completion is recorded for good, so that is what a complete message shows, live too.
+    if (message.status === "withdrawn") this.#touch(`end:${this.answers.get(message.id)}`);
     if (event?.type === "message.completed") item.time = item.ended = event.time;
     else if (event && !item.ended && (!item.time || event.type === "message.started")) item.time = event.time;
   }
@@ -395,6 +396,7 @@ export class SessionModel {
       this.takeoverSeq = seq;
       this.takenOverBy = type === "takeover.started" ? event.actor : null;
     }
+    if (type === "usage.reported") return;
     if (type === "participant.joined") this.participants.set(event.actor.id, event.actor);
     if (type === "session.closed") this.closed = true;
     if (type === "session.started") this.since = 0;

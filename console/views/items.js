@@ -215,6 +215,9 @@ function drawNotice(element, item, context) {
   const { event } = item;
   const { code, detail } = event.data ?? {};
   const message = event.type === "turn.failed" && context.composer?.speaker ? context.model.mayTryAgain(event.turn_id) : null;
+  // A withdrawn message says so itself.
+  const { messageId } = context.model.turns.get(event.turn_id) ?? {};
+  element.hidden = event.type === "turn.stopped" && context.model.transcript.messages.get(messageId)?.status === "withdrawn";
   const drawn = `${words} ${code} ${Boolean(message)}`;
   // What is unfolded or focused stays so.
   if (element.dataset.drawn === drawn) return;
@@ -236,7 +239,7 @@ const FAILURES = {
   turn_timeout: "it took too long",
   turn_diverged: "the agent took another way than before it waited",
 };
-const STOP_REASONS = { interrupted: "interrupted by a new message", takeover: "a person has taken over", parent_ended: "the agent that asked has ended", session_closed: "the session was closed" };
+const STOP_REASONS = { interrupted: "interrupted by a new message", takeover: "a person has taken over", parent_ended: "the agent that asked has ended", session_closed: "the session was closed", withdrawn: "its message was withdrawn" };
 
 /** Returns one sentence for an event, which is shown and also announced to screen readers. */
 export function noticeText(event) {
@@ -267,6 +270,10 @@ export function noticeText(event) {
       return `${who} has taken over${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
     case "takeover.released":
       return `${who} handed the session back to the agent`;
+    case "note.added":
+      return `${who} noted for staff: ${isolate(data.text)}`;
+    case "session.assigned":
+      return data.operator ? `${nameOf(data.operator)} looks after this session` : "Nobody looks after this session any more";
     case "participant.joined":
       return `${who} joined`;
     case "participant.left":

@@ -34,7 +34,9 @@ AT_END = """
 """
 TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TARGETS = """
-() => [...document.querySelectorAll('button, select, summary, input, textarea, nav a, label, .back')]
+() => [...document.querySelectorAll(
+  'button, select, summary, input, textarea, nav a, .back, label:has([type=checkbox], [type=radio])',
+)]
   .filter(one => one.checkVisibility() && !one.closest('.visually-hidden'))
   .filter(one => !one.matches('input[type=checkbox], input[type=radio]'))
   .map(one => [one.textContent || one.id, one.getBoundingClientRect()])
@@ -485,13 +487,13 @@ async def test_what_waits_its_turn_is_seen_changed_and_withdrawn(
     await until(page, IDLE)
     await expect(page.locator(".queue")).to_be_hidden()
     # After a reload it is the same, and each question stands beside its answer.
-    script = "() => [...document.querySelectorAll('.message')].map(one => [one.className, one.dataset.key])"
+    script = "() => [...document.querySelectorAll('.message')].map(one => [one.dataset.key, one.innerText])"
     before = await page.evaluate(script)
     await page.reload()
     await ready(page)
     assert await page.evaluate(script) == before
-    last = [name.split()[1] for name, _ in before][-4:]
-    assert last == ["from-user", "from-agent", "from-user", "from-agent"]
+    who = [text.split("\n")[0] for _, text in before][-4:]
+    assert who == ["You", "demo", "You", "demo"]
 
 
 async def test_what_waits_its_turn_is_said_now_or_steers(console: Console) -> None:

@@ -27,7 +27,7 @@ async def violations(page: Page) -> list[tuple[str, Any]]:
 
 async def press(page: Page, name: str) -> None:
     """Presses a button of a session's header, which is behind another on small screens."""
-    more = page.get_by_role("button", name="More")
+    more = page.get_by_role("button", name="More", exact=True)
     if await more.is_visible():
         await more.click()
     await page.get_by_role("button", name=name, exact=True).click()

@@ -187,7 +187,7 @@ async def test_a_phone_has_one_row_of_header_and_targets_for_fingers(
     assert head["height"] < 60
     assert log["height"] > 0.5 * device["viewport"]["height"]
     assert await page.evaluate(TARGETS) == []
-    await page.get_by_role("button", name="More").click()
+    await page.get_by_role("button", name="More", exact=True).click()
     assert await page.evaluate(TARGETS) == []
     await page.get_by_role("button", name="Timeline").click()
     await expect(page.get_by_role("region", name="Timeline")).to_be_visible()
@@ -509,7 +509,7 @@ async def test_what_waits_its_turn_is_said_now_or_steers(console: Console) -> No
     await expect(page.locator(".steer")).to_contain_text("mention the weather")
     await until(page, "() => document.querySelector('.log').textContent.includes('[steered: mention')")
     await rows.nth(0).get_by_role("button", name="Send now").click()
-    await expect(page.locator(".notice.strong")).to_contain_text("interrupted by a new message")
+    await expect(page.get_by_text("interrupted by a new message")).to_be_visible()
     await until(page, IDLE)
     await expect(page.locator(".queue")).to_be_hidden()
     assert await page.locator(".message.withdrawn").count() == 2

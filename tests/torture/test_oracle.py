@@ -10,6 +10,7 @@ from tests.torture.oracle import PROMISES, judge
 from tests.torture.plan import Actor, Plan
 from tests.torture.record import Line
 from tests.torture.test_oracle_money import BROKEN as BROKEN_WITH_MONEY
+from tests.torture.test_oracle_questions import BROKEN as BROKEN_WITH_QUESTIONS
 
 AGENT = {"id": "wild", "role": "agent"}
 Event = dict[str, Any]
@@ -214,7 +215,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
 
 
 def test_every_promise_has_a_record_that_breaks_it() -> None:
-    assert set(BROKEN) | set(BROKEN_WITH_MONEY) == set(PROMISES)
+    assert {*BROKEN, *BROKEN_WITH_MONEY, *BROKEN_WITH_QUESTIONS} == set(PROMISES)
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))

@@ -22,7 +22,7 @@ def _accepted(lines: list[Line]) -> bool:
     return any(line["status"] in (200, 201, 202) and not line["proxied"] for line in lines)
 
 
-def _refused(lines: list[Line]) -> bool:
+def is_refused(lines: list[Line]) -> bool:
     """Whether every try was refused for good by the API itself."""
     return all(
         line["proxied"]
@@ -51,7 +51,7 @@ def accepted_messages_are_there_once(evidence: Evidence, judged: Judged) -> None
                 same = event["data"]["text"] == lines[0]["asked"]["text"]
                 judged.holds(same or bool(steers), f"{id_}: the log has another text")
         judged.holds(len(said) <= 1 + bool(steers), f"{id_}: {len(said)} times in the log")
-        if _refused(lines):
+        if is_refused(lines):
             judged.holds(not said and not steers, f"{id_}: refused, and yet in the log")
 
 
@@ -129,7 +129,7 @@ def posted_events_are_there_once(evidence: Evidence, judged: Judged) -> None:
             judged.holds(len(found) <= 1, f"{id_}: {item} is {len(found)} times in the log")
             if _accepted(lines):
                 judged.holds(len(found) == 1, f"{id_}: {item} was answered 200, and isn't in the log")
-            if _refused(lines):
+            if is_refused(lines):
                 judged.holds(not found, f"{id_}: {item} was refused, and is in the log")
 
 

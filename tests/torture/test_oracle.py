@@ -226,3 +226,8 @@ def test_a_broken_promise_is_seen(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_a_kept_promise_is_not_called_broken(name: str) -> None:
     assert judge(WELL)[name].violations == []
+
+
+def test_a_message_that_is_sent_again_is_not_taken_by_somebody_else() -> None:
+    refused = asked("send", 409, id="m-1", answer={"code": "message-id-taken", "detail": "It is taken."})
+    assert judge(evidence(SENT, refused))["the_same_gets_the_same_answer"].broken

@@ -18,6 +18,12 @@ def _by_id(evidence: Evidence, operation: str) -> dict[tuple[str, str], list[Lin
     return found
 
 
+def _code(line: Line) -> str | None:
+    """Returns why the API itself has refused it."""
+    answer = line["answer"]
+    return answer.get("code") if isinstance(answer, dict) and not line["proxied"] else None
+
+
 def _accepted(lines: list[Line]) -> bool:
     return any(line["status"] in (200, 201, 202) and not line["proxied"] for line in lines)
 
@@ -64,6 +70,8 @@ def the_same_gets_the_same_answer(evidence: Evidence, judged: Judged) -> None:
             if line["status"] == 202 and line["answer"]
         ]
         judged.holds(len(set(answers)) <= 1, f"{id_}: answered {answers}")
+        taken = [line["answer"]["detail"] for line in lines if _code(line) == "message-id-taken"]
+        judged.holds(not taken, f"{id_}: sent again by its own sender, and refused: {taken}")
 
 
 @promise(

@@ -209,6 +209,16 @@ async def test_a_message_is_held_back_while_it_may_be_the_same_and_written_once_
     assert [message.text for message in attempts.transcript] == ["Hello, Ada.", "Hello, Alan."]
 
 
+async def test_a_question_that_is_given_up_before_it_is_durable_is_withdrawn() -> None:
+    turn = Attempts().begin()
+    writer: Any = turn._writer
+    writer.flush = asyncio.Event().wait
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await turn.ask("Anybody?")
+    assert [item.type for item in writer.written] == ["input.requested", "input.withdrawn"]
+
+
 async def test_a_message_that_ends_before_the_one_that_was_told_is_another_one() -> None:
     attempts = Attempts()
     await tell(attempts.begin(), [Told("message", "message", ("Hello, Ada.",))])

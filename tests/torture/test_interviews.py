@@ -70,7 +70,6 @@ async def test_every_kind_of_step_is_told_as_its_script_has_it(
     recorder.close()
     kept = FinalSession(session.id, log=log, workflow="RUNNING")
     evidence = Evidence(Plan(1, 60.0, "sessions"), list(read_record(recorder.path)), Final(sessions=[kept]))
-    (tmp_path / "log.json").write_text(json.dumps(log))
     about = [name for name, promise in PROMISES.items() if promise.check.__module__ == questions.__name__]
     judgement = judge(evidence, *about)
     assert {name: judged.violations for name, judged in judgement.items() if judged.broken} == {}

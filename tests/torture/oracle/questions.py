@@ -279,12 +279,13 @@ def _telling(
 
 
 def _decision(log: list[Event], turn: str | None, number: int) -> tuple[bool, str]:
-    arguments: Any = None
+    question, arguments = None, None
     for event in log:
         data = event["data"]
-        if data.get("question_id") == f"{turn}:q{number}" and event["type"] == "input.requested":
-            arguments = data["arguments"]
-        elif data.get("question_id") == f"{turn}:q{number}" and event["type"] == "input.answered":
+        if event["type"] == "input.requested" and event["turn_id"] == turn and "tool" in data:
+            if data["arguments"]["n"] == number:
+                question, arguments = data["question_id"], data["arguments"]
+        elif event["type"] == "input.answered" and data["question_id"] == question:
             value = data["value"]
             if value["decision"] == "approve":
                 return True, says_decision(number, value.get("arguments", arguments))

@@ -18,6 +18,7 @@ from tests.world.stack import KEYS, Stack, running_stack
 from tests.world.temporal import running_temporal
 from waystation.client import Client, Session
 from waystation.errors import ConflictError, TryLater
+from waystation.temporal.connect import open_client
 from waystation.temporal.names import turn_workflow_id
 
 AGENT = "benchmarks.agents:agent"
@@ -128,6 +129,6 @@ async def running(
         )
         stack = await resources.enter_async_context(running_stack(folder, temporal, *agents, **settings))
         client = await resources.enter_async_context(stack.client())
-        system = Waystation(stack, client, await TemporalClient.connect(temporal.address))
+        system = Waystation(stack, client, await open_client(temporal.address))
         await warm_up(system)
         yield system

@@ -39,6 +39,7 @@ from waystation.protocols.http402.eip3009 import USDC_BASE_SEPOLIA
 from waystation.sandbox.paid_api import NETWORK_ID
 from waystation.settings import WalletSettings
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
+from waystation.temporal.connect import open_client
 from workflows.mandate import Mandate, MandateStart
 
 with warnings.catch_warnings():
@@ -237,7 +238,7 @@ async def run(size: Size, say: Say) -> list[Row]:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
         temporal = await resources.enter_async_context(running_temporal(folder))
         machine = await resources.enter_async_context(PaymentProcesses(folder, temporal.address))
-        client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
+        client = await open_client(temporal.address, data_converter=pydantic_data_converter)
         rows: list[Row] = []
         for rail in ("card", "x402"):
             say(f"{requests} requests by {rail}, four columns taking turns")

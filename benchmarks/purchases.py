@@ -35,6 +35,7 @@ from waystation.models.mandates import MandateTerms
 from waystation.models.money import Money
 from waystation.protocols import acp
 from waystation.stripe_http import STRIPE_API_VERSION, open_stripe
+from waystation.temporal.connect import open_client
 from workflows.purchase.order_events import order_events_id
 from workflows.trail import verify
 
@@ -269,7 +270,7 @@ class Readings:
 
 async def histories(running: Machine, ids: Sequence[str]) -> Row:
     """Returns what Temporal did for a purchase: in its workflow, its order's, and part of the mandate's."""
-    client = await TemporalClient.connect(running.temporal.address)
+    client = await open_client(running.temporal.address)
     async with running.stack.client("service") as service:
         views = [await Buying(service).purchase(one) for one in ids]
     mandate = views[0].request.mandate_id

@@ -10,11 +10,12 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import EXAMPLES_FACTOR
+from tests.world.certificates import read_once
 from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
 from waystation.client import Client
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 
 LONGEST_FIRST = (
     "tests/console",
@@ -34,8 +35,9 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
-# Nothing here measures a process, so none need import everything again.
+# Nothing here measures a process, so none need import everything again, or read certificates.
 Process.forks = True
+read_once()
 
 
 class ByServers(LoadScopeScheduling):
@@ -82,7 +84,7 @@ async def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest.fixture(scope="session")
 async def temporal(temporal_server: TemporalServer) -> TemporalClient:
-    return await TemporalClient.connect(temporal_server.address, data_converter=CLEAR_DATA_CONVERTER)
+    return await open_client(temporal_server.address, data_converter=CLEAR_DATA_CONVERTER)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import CarriedOut, Invalid, Problem, Unavailable, refusal
-from waystation.temporal.calls import CLOSING, tell, until_answered, until_taken, was_dropped
+from waystation.temporal.calls import CLOSING, tell, until_taken, was_dropped
 from waystation.temporal.payload_converter import PayloadDecryptionError
 from waystation.temporal.storage import PayloadsUnavailableError
 from waystation.temporal.tokens import SignalName
@@ -89,7 +89,7 @@ class Calls:
         try:
             # One limit over everything: an update is several calls, each with its own timeout.
             async with asyncio.timeout((within or self.timeout).total_seconds()):
-                return await (until_answered(call) if looks else call())
+                return await call()
         except TimeoutError as error:
             raise Unavailable("Temporal did not answer in time.", lost, code=_UNAVAILABLE) from error
         except WorkflowUpdateFailedError as error:

@@ -11,6 +11,7 @@ from temporalio.common import RetryPolicy
 from tests.buyer.bench import Bench
 from tests.world.temporal import TemporalServer
 from waystation.buyer import credentials
+from waystation.temporal.connect import open_client
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from workflows import policies
 from workflows.paid_request import calls as paid_request
@@ -39,4 +40,4 @@ async def quick_bench(
 @pytest.fixture
 async def encrypted(temporal_server: TemporalServer) -> Client:
     codec = encryption_codec(["k1:" + generate_key()])
-    return await Client.connect(temporal_server.address, data_converter=encrypting_data_converter(codec))
+    return await open_client(temporal_server.address, data_converter=encrypting_data_converter(codec))

@@ -6,13 +6,13 @@ import shutil
 import uuid
 
 import pytest
-from temporalio.client import Client as TemporalClient
 
 from tests.docs.support import blocks
 from tests.docs.test_complete import sections
 from tests.support import environment, eventually
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client
+from waystation.temporal.connect import open_client
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 EXAMPLES = {route: blocks(text, "sh") for route, text in sections().items() if blocks(text, "sh")}
@@ -114,7 +114,7 @@ async def prepare_allowance(client: Client, stack: Stack, session_id: str) -> No
         "budget": {"amount": 500, "currency": "usd"},
         "max_price": {"amount": 50, "currency": "usd"},
     }
-    temporal = await TemporalClient.connect(stack.temporal.address)
+    temporal = await open_client(stack.temporal.address)
     await temporal.start_workflow(
         "Allowance", {"start": start}, id=allowance_id, task_queue=SESSION_TASK_QUEUE,
         memo={"session_id": session_id},

@@ -5,12 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
-from temporalio.client import Client as TemporalClient
 
 from tests.end_to_end.talk import Talk
 from tests.support import eventually
 from tests.world.money_stack import MoneyStack
 from waystation.errors import ConflictError
+from waystation.temporal.connect import open_client
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 
@@ -31,7 +31,7 @@ async def allowance(money: MoneyStack, mandate: str) -> str:
         "max_price": {"amount": 50, "currency": "usd"},
         "session_id": f"session-of-{allowance_id}",
     }
-    temporal = await TemporalClient.connect(money.temporal.address)
+    temporal = await open_client(money.temporal.address)
     await temporal.start_workflow(
         "Allowance",
         {"start": start},

@@ -22,7 +22,7 @@ from waystation.models.sessions import (
     TurnInput,
     TurnResult,
 )
-from waystation.temporal.calls import until_answered
+from waystation.temporal.connect import open_client
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
 from worker import build_worker
@@ -54,7 +54,7 @@ class Session:
         return (await self.snapshot()).runs
 
     async def snapshot(self) -> Snapshot:
-        return await until_answered(lambda: self.handle.query(AgentSession.snapshot))
+        return await self.handle.query(AgentSession.snapshot)
 
     async def texts(self) -> list[str]:
         after, found, more = 0, [], True
@@ -65,7 +65,7 @@ class Session:
         return found
 
     async def _page(self, after: int) -> ReplayPage:
-        return await until_answered(lambda: self.handle.query(AgentSession.replay, args=[after, 2_000]))
+        return await self.handle.query(AgentSession.replay, args=[after, 2_000])
 
 
 @asynccontextmanager
@@ -76,7 +76,7 @@ async def running(
     events_per_run: int = 40,
     limits: SessionLimits | None = None,
 ) -> AsyncIterator[Session]:
-    client = await Client.connect(server.address, data_converter=converter)
+    client = await open_client(server.address, data_converter=converter)
     name, queue = f"bot-{uuid.uuid4().hex[:8]}", f"test-{uuid.uuid4().hex}"
 
     @activity.defn(name=RUN_TURN.name)

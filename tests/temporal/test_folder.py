@@ -25,7 +25,7 @@ from tests.world.temporal import TemporalServer
 from tests.world.workflow_sandbox import SANDBOX
 from waystation.errors import StartError
 from waystation.settings import Settings
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER, data_converter
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, data_converter, open_client
 from waystation.temporal.names import SESSION_FULL
 from waystation.temporal.storage import FolderStorageDriver, PayloadsUnavailableError, prune
 from worker import WORKFLOWS
@@ -165,7 +165,7 @@ async def test_too_short_a_retention_is_refused(temporal: Client, folder: Path) 
 
 
 async def test_nothing_goes_while_temporal_is_away(folder: Path) -> None:
-    client = await Client.connect("127.0.0.1:1", lazy=True)
+    client = await open_client("127.0.0.1:1", lazy=True)
     owner = folder / "anyone"
     owner.mkdir(parents=True)
     (owner / "a").write_bytes(b"x")

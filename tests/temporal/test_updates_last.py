@@ -31,6 +31,7 @@ from temporalio.workflow import Info
 
 from tests.support import eventually
 from tests.torture.proxy import Proxy
+from waystation.temporal.connect import open_client
 from waystation.temporal.updates_last import UpdatesLast
 
 PLAIN = UnsandboxedWorkflowRunner()
@@ -217,7 +218,7 @@ async def test_an_update_and_a_local_activity_that_a_late_answer_brings_at_once_
     kept_alive_after = 0.8 * task_seconds  # when the worker asks Temporal for more time
     queue, port = f"looking-{uuid.uuid4().hex}", int(temporal.service_client.config.target_host.split(":")[1])
     wire = await Proxy("wire", lambda: [port]).start()
-    late = await Client.connect(f"127.0.0.1:{wire.port}", data_converter=temporal.data_converter)
+    late = await open_client(f"127.0.0.1:{wire.port}", data_converter=temporal.data_converter)
 
     async def history(number: int) -> WorkflowHistory:
         handle = await temporal.start_workflow(

@@ -26,7 +26,7 @@ from waystation.errors import InvalidRequest, NotFound
 from waystation.models.events import Event
 from waystation.settings import Settings
 from waystation.temporal.calls import ask, tell
-from waystation.temporal.connect import data_converter
+from waystation.temporal.connect import data_converter, open_client
 from waystation.temporal.messages import SESSION_SNAPSHOT, SESSION_TELL_AGAIN
 
 WORKFLOWS = [Echo, Visitor]
@@ -89,7 +89,7 @@ async def encrypted(stack: Stack) -> AsyncIterator[TemporalClient]:
     )
     async with AsyncExitStack() as resources:
         converter = await data_converter(settings, resources)
-        yield await TemporalClient.connect(stack.temporal.address, data_converter=converter)
+        yield await open_client(stack.temporal.address, data_converter=converter)
 
 
 @pytest.fixture

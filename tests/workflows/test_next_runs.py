@@ -14,6 +14,7 @@ from activities.contract import MandateQuestion
 from tests.support import eventually
 from tests.workflows.test_odd_messages import BUDGET, BUYING, TERMS
 from tests.world.temporal import TemporalServer
+from waystation.temporal.connect import open_client
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 from worker import build_worker
 from workflows.allowance import Allowance
@@ -37,7 +38,7 @@ async def read_mandate(_: MandateQuestion) -> dict[str, int]:
 @pytest.fixture(scope="module")
 async def client(temporal_server: TemporalServer) -> Client:
     converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
-    return await Client.connect(temporal_server.address, data_converter=converter)
+    return await open_client(temporal_server.address, data_converter=converter)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from temporalio.converter import DataConverter
 
 from tests.world.temporal import TemporalServer
 from tests.world.workflow_sandbox import SANDBOX
+from waystation.temporal.connect import open_client
 from waystation.temporal.names import INVALID_ARGUMENT
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 from worker import WORKFLOWS, build_worker
@@ -32,7 +33,7 @@ INPUTS: list[tuple[list[Any], str]] = [
 async def client(temporal_server: TemporalServer) -> Client:
     """With the converter that every process has."""
     converter = DataConverter(payload_converter_class=SharedPydanticPayloadConverter)
-    return await Client.connect(temporal_server.address, data_converter=converter)
+    return await open_client(temporal_server.address, data_converter=converter)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from tests.workflows.test_odd_messages import SUBJECTS, check_alive, later, mess
 from tests.world.temporal import TemporalServer
 from waystation.models.events import Actor, Role
 from waystation.models.sessions import SendMessage, SessionLimits, TurnInput, TurnResult
+from waystation.temporal.connect import open_client
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
@@ -49,7 +50,7 @@ STRANGERS: dict[str, PayloadCodec] = {
 
 
 async def connect(server: TemporalServer, codec: PayloadCodec) -> Client:
-    return await Client.connect(server.address, data_converter=encrypting_data_converter(codec))
+    return await open_client(server.address, data_converter=encrypting_data_converter(codec))
 
 
 @pytest.fixture(scope="module")

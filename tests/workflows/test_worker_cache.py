@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 from temporalio.api.enums.v1 import TaskQueueKind
-from temporalio.client import Client
 
 from tests.world.temporal import running_temporal
 from tests.world.worker import running_worker
 from waystation.models.events import Actor, Role
 from waystation.models.sessions import Membership
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from workflows.session import AgentSession, SessionInput
 
@@ -20,7 +19,7 @@ async def test_a_worker_keeps_as_many_workflows_as_it_is_told_to(tmp_path: Path,
     async with running_temporal(tmp_path) as temporal:
         env = {"TEMPORAL_ADDRESS": temporal.address, "WAYSTATION_WORKER_CACHED_WORKFLOWS": str(cached)}
         async with running_worker(tmp_path, env=env):
-            client = await Client.connect(temporal.address, data_converter=CLEAR_DATA_CONVERTER)
+            client = await open_client(temporal.address, data_converter=CLEAR_DATA_CONVERTER)
             session = await client.start_workflow(
                 AgentSession.run, SessionInput(agent="nobody"), id="s", task_queue=SESSION_TASK_QUEUE
             )

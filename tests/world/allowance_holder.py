@@ -8,7 +8,6 @@ import asyncio
 from pathlib import Path
 
 from pydantic import SecretStr
-from temporalio.client import Client
 
 from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.credentials import Credentials
@@ -19,11 +18,11 @@ from waystation.models.money import Money
 from waystation.models.payments import Rail
 from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 
 
 async def run(options: argparse.Namespace) -> None:
-    client = await Client.connect(options.temporal, data_converter=CLEAR_DATA_CONVERTER)
+    client = await open_client(options.temporal, data_converter=CLEAR_DATA_CONVERTER)
     processor, _ = open_stripe("sk_test_agent", api_base=options.processor)
     settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
     journal = AllowanceJournal(options.journal, None)

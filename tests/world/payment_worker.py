@@ -5,7 +5,6 @@ import asyncio
 
 import uvloop
 from pydantic import SecretStr
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.announcements import PurchaseAnnouncements
@@ -20,13 +19,13 @@ from waystation.buyer.networks import read_networks
 from waystation.buyer.wallet import Wallet
 from waystation.settings import WalletSettings
 from waystation.stripe_http import open_stripe
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 from worker import PAID_REQUEST_WORKFLOWS, STICKY_TIMEOUT, WORKFLOW_RUNNER
 from workflows.mandate import Mandate
 
 
 async def run(options: argparse.Namespace) -> None:
-    client = await Client.connect(options.temporal, data_converter=CLEAR_DATA_CONVERTER)
+    client = await open_client(options.temporal, data_converter=CLEAR_DATA_CONVERTER)
     processor, _ = open_stripe("sk_test_agent", api_base=options.processor)
     settings = WalletSettings(private_key=SecretStr(options.key), rpc_url=options.rpc)
     http = PaidHttp(answers=AnswerStore(client.data_converter), allowed=read_networks(["127.0.0.0/8"]))

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from temporalio.client import Client as TemporalClient
-
 from tests.world.api import ApiProcess
 from tests.world.keys import api_keys
 from tests.world.process import HttpProcess, Process
@@ -17,6 +15,7 @@ from tests.world.temporal import TemporalServer
 from tests.world.worker import PurchaseWorkerProcess
 from waystation.client import Client
 from waystation.settings import hash_api_key
+from waystation.temporal.connect import open_client
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
@@ -75,7 +74,7 @@ class PurchaseProcesses:
             for serving in (self.api, self.processor, self.shop):
                 await serving.ready()
             converter = encrypting_data_converter(encryption_codec([self.key]))
-            self.client = await TemporalClient.connect(self.temporal.address, data_converter=converter)
+            self.client = await open_client(self.temporal.address, data_converter=converter)
         except BaseException:
             self._kill()
             raise

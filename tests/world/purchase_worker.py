@@ -9,7 +9,6 @@ import os
 
 import httpx
 from pydantic import SecretStr
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
@@ -17,6 +16,7 @@ from activities.registration import purchase_activities
 from tests.world.keys import TRUSTING, VAULT
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
+from waystation.temporal.connect import open_client
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
 from worker import PURCHASE_WORKFLOWS, STICKY_TIMEOUT, WORKFLOW_RUNNER
 
@@ -27,9 +27,7 @@ async def main() -> None:
         logging.getLogger(noisy).setLevel(logging.INFO)
     install_redaction()
     codec = encryption_codec([os.environ["TEST_KEY"]])
-    client = await Client.connect(
-        os.environ["TEST_TEMPORAL"], data_converter=encrypting_data_converter(codec)
-    )
+    client = await open_client(os.environ["TEST_TEMPORAL"], data_converter=encrypting_data_converter(codec))
     async with httpx.AsyncClient() as http:
         activities = purchase_activities(
             client,

@@ -13,7 +13,6 @@ from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
     WorkflowHandle,
-    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -22,7 +21,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from waystation.errors import WaystationError
-from waystation.temporal.names import NOT_BEGUN
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
 MAX_WORKFLOW_ID_BYTES: Final = 1_000
@@ -30,9 +28,6 @@ MAX_WORKFLOW_ID_BYTES: Final = 1_000
 MAX_UPDATE_ATTEMPTS: Final = 6
 UPDATE_PAUSE_SECONDS: Final = 0.05
 """The pause before an update is repeated, times the attempts made: its task is repeated immediately."""
-MAX_QUERY_ATTEMPTS: Final = 5
-QUERY_PAUSE_SECONDS: Final = 0.05
-"""The pause before a query is repeated, times the attempts made: the task before it is with a worker."""
 CLOSING: Final = "aborted by closing workflow"
 """How Temporal refuses an update that came while a run ended or continued as new, as if there were none."""
 _NOT_PROCESSED: Final = "UnprocessedUpdate"
@@ -96,21 +91,10 @@ async def ask(handle: Handle, query: QueryName[Argument, Result], argument: Argu
 
 async def ask(handle: Handle, query: QueryName[Argument, Result], argument: Argument | None = None) -> Result:
     """Returns the answer to a query."""
-    return await until_answered(
-        lambda: handle.query(query.name, args=_given(query.argument, argument), result_type=query.result)
+    answer: Result = await handle.query(
+        query.name, args=_given(query.argument, argument), result_type=query.result
     )
-
-
-async def until_answered(query: Callable[[], Awaitable[Result]]) -> Result:
-    """Asks until the worker can answer: one that has just taken over may have a task to begin first."""
-    for attempt in range(1, MAX_QUERY_ATTEMPTS):
-        try:
-            return await query()
-        except WorkflowQueryFailedError as error:
-            if NOT_BEGUN not in str(error):
-                raise
-        await asyncio.sleep(QUERY_PAUSE_SECONDS * attempt)
-    return await query()
+    return answer
 
 
 @overload

@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from waystation.errors import NotNowError, StartError
 from waystation.folders import made_folder
 from waystation.settings import Settings
+from waystation.temporal.asking import AskAgain
 from waystation.temporal.encryption import NoKeysCodec, encrypting_data_converter, encryption_codec
 from waystation.temporal.payload_converter import (
     SharedPydanticPayloadConverter,
@@ -44,13 +45,18 @@ async def connect(settings: Settings, resources: AsyncExitStack, *, lazy: bool =
     config: dict[str, Any] = {"target_host": "127.0.0.1:7233", **_temporal_settings()}
     config["data_converter"] = await data_converter(settings, resources)
     try:
-        client = await Client.connect(**config, lazy=lazy)
+        client = await open_client(**config, lazy=lazy)
     except ValueError as error:
         raise _unusable(error) from error
     except RuntimeError as error:
         raise _not_reached(config, error) from error
     await _check_namespace(client, config["target_host"])
     return client
+
+
+async def open_client(target_host: str, **options: Any) -> Client:
+    """Opens a client; ``options`` are those of Temporal's ``Client.connect``."""
+    return await Client.connect(target_host, interceptors=[AskAgain()], **options)
 
 
 def _temporal_settings() -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ kept a task alive for a local activity, is given both at once.
 
 A worker may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries
 out events whose task has not begun yet; more may come into that task, and when the history is replayed all of
-it comes at once. Such a query is refused, and the worker forgets the workflow; ``until_answered`` asks again.
+it comes at once. Such a query is refused, and the worker forgets the workflow; ``AskAgain`` asks again.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from temporalio.client import Client as TemporalClient
 from websockets.asyncio.client import connect
 
 from tests.support import eventually
@@ -16,6 +15,7 @@ from tests.world.stack import KEYS, Stack
 from waystation.client import Client, Session
 from waystation.errors import ApiError, ConflictError
 from waystation.models.events import Event
+from waystation.temporal.connect import open_client
 
 PROBLEM = "application/problem+json"
 
@@ -733,7 +733,7 @@ async def test_a_session_that_temporal_has_ended_is_closed_for_everybody(
     session = await client.start("demo", message="tokens=2000 rate=20")
     following = asyncio.create_task(_follow(session))
     await eventually(lambda: session.connected)
-    temporal = await TemporalClient.connect(stack.temporal.address)
+    temporal = await open_client(stack.temporal.address)
     workflow = temporal.get_workflow_handle(session.id)
     await (workflow.terminate() if how == "terminated" else workflow.cancel())
     events = await asyncio.wait_for(following, 30)

@@ -20,7 +20,7 @@ from waystation.buyer.allowance.journal import AllowanceJournal
 from waystation.buyer.payer import Payer
 from waystation.models.decisions import Approve
 from waystation.models.money import Money
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 from workflows.paid_request import PaidRequest
 
 FOLDER = Path(__file__).with_name("histories")
@@ -108,7 +108,7 @@ async def main() -> None:
     """Starts a Temporal server, records, stops it."""
     with tempfile.TemporaryDirectory() as folder:
         async with running_temporal(Path(folder)) as server:
-            client = await Client.connect(server.address, data_converter=CLEAR_DATA_CONVERTER)
+            client = await open_client(server.address, data_converter=CLEAR_DATA_CONVERTER)
             await record(Path(folder), client)
 
 

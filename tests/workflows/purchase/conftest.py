@@ -18,6 +18,7 @@ from tests.world.sandbox import Processor, running_processor
 from tests.world.temporal import TemporalServer
 from waystation.proofs import Verifier
 from waystation.settings import MoneySettings
+from waystation.temporal.connect import open_client
 from waystation.temporal.encryption import encrypting_data_converter, encryption_codec, generate_key
 from worker import PURCHASE_WORKFLOWS, WORKFLOW_RUNNER
 
@@ -47,7 +48,7 @@ async def seller(scripted: ScriptedSeller, processor: Processor) -> AsyncIterato
 @pytest.fixture(scope="session")
 async def encrypted(temporal_server: TemporalServer) -> Client:
     codec = encryption_codec([f"tests:{generate_key()}"])
-    return await Client.connect(temporal_server.address, data_converter=encrypting_data_converter(codec))
+    return await open_client(temporal_server.address, data_converter=encrypting_data_converter(codec))
 
 
 @asynccontextmanager

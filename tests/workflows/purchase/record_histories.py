@@ -22,7 +22,7 @@ from tests.world.sandbox import Processor, running_processor
 from tests.world.temporal import running_temporal
 from waystation.models.decisions import Cancel
 from waystation.models.purchases import BuyStart, Revise
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
+from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 from workflows.purchase import Buy, Purchase
 
 FOLDER = Path(__file__).with_name("histories")
@@ -99,7 +99,7 @@ async def main() -> None:
     """Starts Temporal and the processor, records, stops them."""
     with tempfile.TemporaryDirectory() as folder, running_processor(Path(folder)) as processor:
         async with running_temporal(Path(folder)) as temporal:
-            client = await Client.connect(
+            client = await open_client(
                 temporal.address, data_converter=CLEAR_DATA_CONVERTER, identity="recorder"
             )
             await record(client, processor, sys.argv[1:])

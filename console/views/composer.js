@@ -31,6 +31,7 @@ export class Composer {
     this.path = `/sessions/${sessionId}`;
     this.messageId = null;
     this.again = null;
+    this.next = false;
     this.text = h("textarea", { id: "message", rows: "1", placeholder: "Write a message", "aria-describedby": "composer-hint",
       oninput: () => this.#grow(), onkeydown: (event) => this.#onKey(event) });
     this.modes = h("fieldset", { class: "modes", hidden: true, onchange: () => this.update() }, h("legend", { class: "visually-hidden" }, "While the agent runs"),
@@ -100,6 +101,8 @@ export class Composer {
   async #onSubmit(event) {
     event.preventDefault();
     const text = this.text.value.trim();
+    // Pressed while the message before is under way: this one follows it.
+    this.next = this.sending;
     if (!text || this.sending || !this.speaker) return;
     this.sending = true;
     this.update();
@@ -123,6 +126,7 @@ export class Composer {
       this.text.value = more ? `${text}\n${more}` : text;
       this.#grow();
       if (!more) this.messageId = messageId;
+      this.next = false;
       this.onProblem(error);
       if (!more && PASSING.has(error.status)) this.#sendAgainLater(messageId);
     } finally {
@@ -131,6 +135,7 @@ export class Composer {
       // The button that was pressed can't hold the focus while it is disabled.
       if (document.activeElement === document.body) this.text.focus();
     }
+    if (this.next) this.element.requestSubmit();
   }
 
   #sendAgainLater(messageId) {

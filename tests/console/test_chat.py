@@ -1,5 +1,6 @@
 """What everybody expects of a chat: on a desktop and on a phone, with a mouse, a finger and a keyboard."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -102,6 +103,29 @@ async def test_what_is_sent_is_seen_by_who_has_scrolled_up(console: Console, dev
     await expect(page.get_by_role("button", name="Newest")).to_be_visible()
     await ask(page, "tokens=3 rate=0")
     await expect(page.locator(".from-user")).to_be_in_viewport()
+
+
+async def test_a_message_that_is_sent_while_another_is_under_way_follows_it(console: Console) -> None:
+    session = await console.session()
+    page = await shown(console, session, DESKTOP)
+    let_through = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await let_through.wait()
+        await route.continue_()
+
+    await page.route("**/messages", hold)
+    await ask(page, "tokens=1 rate=0")
+    field = page.get_by_label("Message", exact=True)
+    await expect(field).to_have_value("")
+    await ask(page, "tokens=2 rate=0")
+    let_through.set()
+    await expect(page.locator(".from-user")).to_have_count(2)
+    await expect(field).to_have_value("")
+    assert await page.locator(".from-user .text").all_text_contents() == [
+        "tokens=1 rate=0",
+        "tokens=2 rate=0",
+    ]
 
 
 @devices

@@ -42,7 +42,9 @@ async def lead(page: Page, path: str) -> None:
 
 
 # Both schemes and both widths; neither changes what the other does.
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1280), pytest.param("dark", 390, marks=pytest.mark.slow)]
+)
 async def test_axe_finds_nothing_serious(
     console: Console, scheme: Literal["light", "dark"], width: int
 ) -> None:

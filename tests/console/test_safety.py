@@ -95,11 +95,14 @@ async ([before, part, after, lengths]) => {
 """
 
 
-async def test_the_time_to_draw_a_text_grows_with_its_length_alone(console: Console) -> None:
+@pytest.mark.parametrize("parts", [REPEATED[::5], pytest.param(REPEATED, marks=pytest.mark.slow)])
+async def test_the_time_to_draw_a_text_grows_with_its_length_alone(
+    console: Console, parts: tuple[str, ...]
+) -> None:
     """Everybody who looks at a session renders what one of them wrote."""
     page = await console.page("/sessions")
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
-    for part in REPEATED:
+    for part in parts:
         for before, after in FRAMES:
             for _ in range(MAX_MEASURED):
                 async with asyncio.timeout(60):

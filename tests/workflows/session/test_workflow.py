@@ -87,8 +87,22 @@ class Harness:
                     yield await self.client.get_workflow_handle(f"{session.id}/{turn}").fetch_history()
 
 
+@pytest.fixture(scope="module")
+async def ran() -> AsyncIterator[dict[str, list[WorkflowHistory]]]:
+    """What each test has run: another worker must be able to take all of it up from the history alone."""
+    ran: dict[str, list[WorkflowHistory]] = {}
+    yield ran
+    # All at once: a replayer reads its workflows anew each time.
+    every = [history for histories in ran.values() for history in histories]
+    replayed = await replayer().replay_workflows(_each(every), raise_on_replay_failure=False)
+    by = {history.run_id: test for test, histories in ran.items() for history in histories}
+    assert replayed.replay_failures == {}, [by[run] for run in replayed.replay_failures]
+
+
 @pytest.fixture
-async def harness(temporal: Client, request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
+async def harness(
+    temporal: Client, request: pytest.FixtureRequest, ran: dict[str, list[WorkflowHistory]]
+) -> AsyncIterator[Harness]:
     harness = Harness(temporal, f"test-{uuid.uuid4().hex}")
 
     async def announce(session_id: str) -> None:
@@ -96,9 +110,7 @@ async def harness(temporal: Client, request: pytest.FixtureRequest) -> AsyncIter
 
     async with build_worker(temporal, announce, task_queue=harness.task_queue):
         yield harness
-        histories = [history async for history in harness.histories()]
-    # Whatever a test has done, another worker must be able to take up from the history alone.
-    await replayer().replay_workflows(_each(histories), raise_on_replay_failure=True)
+        histories = ran[request.node.name] = [history async for history in harness.histories()]
     if folder := os.environ.get("WAYSTATION_RECORD_HISTORIES"):
         _record(Path(folder), request.node.name.removeprefix("test_"), histories)
 

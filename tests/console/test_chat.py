@@ -533,7 +533,7 @@ async def test_what_waits_its_turn_is_said_now_or_steers(console: Console) -> No
     await expect(page.locator(".steer")).to_contain_text("mention the weather")
     await until(page, "() => document.querySelector('.log').textContent.includes('[steered: mention')")
     await rows.nth(0).get_by_role("button", name="Send now").click()
-    await expect(page.get_by_text("interrupted by a new message")).to_be_visible()
+    await expect(page.get_by_role("log").get_by_text("interrupted by a new")).to_be_visible()
     await until(page, IDLE)
     await expect(page.locator(".queue")).to_be_hidden()
     assert await page.locator(".message.withdrawn").count() == 2

@@ -22,6 +22,7 @@ from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import CarriedOut, Conflict, Invalid, Problem, TooMany, Unavailable, UnknownSession
 from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
+from api.gateways.index import SearchIndex, row_of
 from api.gateways.lists import Lists
 from waystation.models.base import replaced
 from waystation.models.events import Publish
@@ -42,7 +43,13 @@ from waystation.models.sessions import (
 )
 from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
-from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW, WAITS_FOR, agent_task_queue
+from waystation.temporal.names import (
+    LISTED,
+    SESSION_TASK_QUEUE,
+    SESSION_WORKFLOW,
+    WAITS_FOR,
+    agent_task_queue,
+)
 from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
@@ -78,11 +85,21 @@ WORDING: Final = Wording(
 class Gateway:
     """Calls to session workflows."""
 
-    def __init__(self, client: Client, timeout_seconds: float, *, signer: Signer | None = None) -> None:
-        """Without ``signer``, people's approvals count only where workers take unsigned ones."""
-        self.client, self._signer = client, signer
+    def __init__(
+        self,
+        client: Client,
+        timeout_seconds: float,
+        *,
+        signer: Signer | None = None,
+        index: SearchIndex | None = None,
+    ) -> None:
+        """Without ``signer``, people's approvals count only where workers take unsigned ones.
+
+        Without ``index``, sessions are started without search attributes.
+        """
+        self.client, self._signer, self._index = client, signer, index
         self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
-        self.lists = Lists(self._calls)
+        self.lists = Lists(self._calls, index)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
         self._full: dict[str, str] = {}
         """Sessions whose queue was full just now, and what they said."""
@@ -97,15 +114,22 @@ class Gateway:
         """Starts the session; returns False if it already exists (then nothing changes)."""
 
         async def call() -> bool:
+            opening, found_by = SessionInput(**start.model_dump()), None
+            memo: dict[str, object] = {"agent": start.agent, "title": start.title}
+            if self._index and await self._index.is_there():
+                opening = replaced(opening, search_key=self._index.key)
+                found_by = self._index.of_session(start)
+                memo[LISTED] = row_of(start).model_dump(mode="json", exclude_none=True)
             try:
                 await self.client.start_workflow(
                     AgentSession.run,
-                    SessionInput(**start.model_dump()),
+                    opening,
                     id=session_id,
                     task_queue=task_queue,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    memo={"agent": start.agent, "title": start.title},
+                    memo=memo,
+                    search_attributes=found_by,
                     rpc_timeout=self._calls.timeout,
                 )
             except WorkflowAlreadyStartedError:

@@ -11,7 +11,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.service import RPCError
 
 from waystation.models.events import Role
-from waystation.models.listing import ListedStatus, SessionRow, in_whole_milliseconds
+from waystation.models.listing import ListedStatus, SessionRow, in_odd_milliseconds
 from waystation.models.sessions import StartSession
 from waystation.temporal.search_attributes import (
     AGENT,
@@ -61,7 +61,7 @@ class SearchIndex:
                 SearchAttributePair(STATUS, str(ListedStatus.IDLE)),
                 SearchAttributePair(AGENT, start.agent),
                 SearchAttributePair(TERMS, self.terms[0].of_session(start.title, people)),
-                SearchAttributePair(LAST_ACTIVITY, in_whole_milliseconds(datetime.now(UTC))),
+                SearchAttributePair(LAST_ACTIVITY, in_odd_milliseconds(datetime.now(UTC))),
             ]
         )
 

@@ -17,7 +17,7 @@ from waystation.models.listing import (
     ListedStatus,
     SessionRow,
     as_person,
-    in_whole_milliseconds,
+    in_odd_milliseconds,
     one_line,
 )
 from waystation.temporal.terms import MAX_TERMS, OTHERS, Terms, role_term
@@ -87,7 +87,7 @@ class Listing:
         """Learns from an event of the log who took part, what was said last, and when."""
         state = self.state
         if event.type not in _COMING_AND_GOING or state.last_activity is None:
-            state.last_activity = in_whole_milliseconds(event.time)
+            state.last_activity = in_odd_milliseconds(event.time)
         if event.actor.role in (Role.USER, Role.OPERATOR):
             self._note_person(event.actor)
         if line := _line_of(event):

@@ -63,9 +63,13 @@ def one_line(text: str) -> str:
     return line if len(line) <= MAX_LINE_CHARACTERS else line[: MAX_LINE_CHARACTERS - 1] + "…"
 
 
-def in_whole_milliseconds(time: datetime) -> datetime:
-    """Returns a time as every visibility store keeps it."""
-    return time.replace(microsecond=time.microsecond // 1_000 * 1_000)
+def in_odd_milliseconds(time: datetime) -> datetime:
+    """Returns a time as lists compare it, in an odd number of milliseconds.
+
+    The store of Temporal's dev server compares times as text, and leaves out zeros at the end: there, 12.5 s is
+    later than 12.501 s.
+    """
+    return time.replace(microsecond=(time.microsecond // 1_000 | 1) * 1_000)
 
 
 def as_person(person_id: str, known: Actor | None) -> Actor:

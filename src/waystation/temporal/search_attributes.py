@@ -35,7 +35,7 @@ WAITS_FOR: Final = SearchAttributeKey.for_keyword_list("WaystationWaitsFor")
 TERMS: Final = SearchAttributeKey.for_keyword_list("WaystationTerms")
 """Digests of the words of a session's title and of its people; ``terms``."""
 LAST_ACTIVITY: Final = SearchAttributeKey.for_datetime("WaystationLastActivity")
-"""When something last happened in a session, in whole milliseconds."""
+"""When something last happened in a session, in odd milliseconds."""
 
 ALL: Final = (STATUS, AGENT, SESSION, WAITS_FOR, TERMS, LAST_ACTIVITY)
 MAX_VALUE_BYTES: Final = 2_048

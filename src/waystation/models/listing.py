@@ -66,8 +66,8 @@ def one_line(text: str) -> str:
 def in_odd_milliseconds(time: datetime) -> datetime:
     """Returns a time as lists compare it, in an odd number of milliseconds.
 
-    The store of Temporal's dev server compares times as text, and leaves out zeros at the end: there, 12.5 s is
-    later than 12.501 s.
+    The store of Temporal's dev server compares times as text, and leaves out zeros at the end: there, 12.5 s
+    is later than 12.501 s.
     """
     return time.replace(microsecond=(time.microsecond // 1_000 | 1) * 1_000)
 

@@ -115,7 +115,7 @@ class SessionFilters(Frozen):
     waiting_for: Identifier | None = None
     """Somebody by whose id it waits for an answer."""
     q: str = Field(default="", max_length=MAX_NAME_CHARACTERS)
-    """Words of the title and people's names, or their beginnings; the beginning of an id or an agent's name."""
+    """Words of the title and people's names, or their beginnings; the beginning of the id or the agent's."""
     live: bool = False
     """Also asks each open session for its snapshot."""
 

@@ -86,6 +86,8 @@ class Listing:
     def _note(self, event: Event) -> None:
         """Learns from an event of the log who took part, what was said last, and when."""
         state = self.state
+        if event.visibility is not None:  # what is among staff shows in no list: people have lists too
+            return
         if event.type not in _COMING_AND_GOING or state.last_activity is None:
             state.last_activity = in_odd_milliseconds(event.time)
         if event.actor.role in (Role.USER, Role.OPERATOR):

@@ -18,6 +18,7 @@ from waystation.models.events import Actor, Role
 from waystation.models.listing import SessionRow
 from waystation.models.questions import AnswerQuestion
 from waystation.models.sessions import (
+    AddNote,
     SessionLimits,
     SessionOwner,
     StartSession,
@@ -32,6 +33,7 @@ from worker import build_worker
 from workflows.session import AgentSession, SessionInput
 
 KEY = "ab" * 32
+GRACE = Actor(id="grace", role=Role.OPERATOR)
 TERMS = Terms(KEY)
 
 
@@ -260,3 +262,15 @@ async def test_an_index_that_is_not_there_is_asked_for_again(temporal: Client) -
     assert not await index.is_there()
     assert len(asked) == 2
     assert await SearchIndex(temporal, [KEY]).is_there()
+
+
+async def test_what_is_among_staff_shows_in_no_list(bench: Bench) -> None:
+    session = await bench.start("nobody")
+    await session.execute_update(AgentSession.add_note, AddNote(author=OPERATOR, text="a difficult customer"))
+    await session.execute_update(AgentSession.take_over, TakeOver(operator=GRACE))
+    await comes_to(session, "paused")
+    shown = await row(session)
+    assert shown.last_line is None
+    assert [one.id for one in shown.people] == ["grace", "ada"]
+    assert TERMS.person("olga") not in await says(session, attributes.TERMS)
+    await replays(session)

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.console.people import Console
-from tests.console.test_access import violations
+from tests.console.test_access import lead, violations
 from tests.console.test_questions import pose
 from tests.world.stack import KEYS
 from waystation.client import Session
@@ -40,7 +40,8 @@ async def test_whom_a_session_waits_for_and_what_was_said_last(
     word = f"w{uuid.uuid4().hex[:9]}"
     session = await asked(console, f"Shirt {word}", {"ids": ["grace"]})
     talking = await console.session(title=f"Talk {word}", message="tokens=3 rate=0")
-    page = await console.page(f"/sessions?q={word}", **screen)
+    page = await console.page("/mandates", **screen)
+    await lead(page, f"/sessions?q={word}")
     await expect(row_of(page, session).locator(".pill")).to_have_text("waits for Grace")
     await expect(row_of(page, talking).locator(".last-line")).to_have_text(re.compile("^demo: "))
     await expect(page.get_by_role("status")).to_have_text("2 sessions")
@@ -63,7 +64,8 @@ async def test_filters_are_in_the_address_and_a_step_back_undoes_one(console: Co
     word = f"w{uuid.uuid4().hex[:9]}"
     waits = await asked(console, f"Shirt {word}", {"roles": ["operator"]})
     idle = await console.session(title=f"Other {word}")
-    page = await console.page(f"/sessions?q={word}", KEYS["operator"])
+    page = await console.page("/mandates", KEYS["operator"])
+    await lead(page, f"/sessions?q={word}")
     rows = page.locator(".rows li")
     await expect(rows).to_have_count(2)
     await page.get_by_role("button", name="Waits for me").click()

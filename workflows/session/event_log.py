@@ -5,7 +5,7 @@ Pure: no Temporal, no clock, no I/O, so that properties can be tested on it dire
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from pydantic import BaseModel, Field, JsonValue
@@ -80,6 +80,8 @@ class EventLog:
 
     def __init__(self, state: LogState | None = None) -> None:
         self.state = state or LogState()
+        self.on_event: Callable[[Event], None] | None = None
+        """Called with each event that is recorded."""
         self._finished = {
             event.message_id
             for event in self.state.events
@@ -122,6 +124,8 @@ class EventLog:
         )
         events.append(event)
         self._size_bytes += _size_bytes(event)
+        if self.on_event is not None:
+            self.on_event(event)
         return event
 
     # Messages

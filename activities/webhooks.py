@@ -34,7 +34,6 @@ from waystation.temporal.calls import start_workflow, update
 from waystation.temporal.messages import WEBHOOKS, WEBHOOKS_SUBSCRIBE
 from waystation.temporal.names import INVALID_ARGUMENT, SUBSCRIPTIONS, WEBHOOK_REGISTRY_ID
 from waystation.temporal.one_reader import make_out_to
-from waystation.temporal.payload_converter import PayloadDecryptionError
 from waystation.temporal.sealing import Vault
 from waystation.webhook_signatures import new_webhook_secret, signed_headers
 
@@ -58,19 +57,19 @@ class WebhookRegistry:
         handle = self._client.get_workflow_handle(WEBHOOK_REGISTRY_ID)
         try:
             found = await handle.describe()
-            memo = await found.memo()
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return SubscriptionList()
             raise
-        except PayloadDecryptionError:
-            activity.logger.warning("The registry of webhooks can't be read here: a payload key is missing")
-            return SubscriptionList()
         if found.status != WorkflowExecutionStatus.RUNNING:
             return SubscriptionList()
-        known = SubscriptionList.model_validate(
-            {"subscriptions": memo.get(SUBSCRIPTIONS, ())}, extra="ignore"
-        )
+        try:
+            memo = {SUBSCRIPTIONS: (await found.memo()).get(SUBSCRIPTIONS, ())}
+            known = SubscriptionList.model_validate(memo, extra="ignore")
+        except Exception as error:
+            # A key is missing here, or a newer version has written it. No session waits for that.
+            activity.logger.error("Webhooks hear nothing: their registry can't be read (%s)", error)
+            return SubscriptionList()
         wanting = [
             one
             for one in known.subscriptions

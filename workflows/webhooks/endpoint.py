@@ -2,7 +2,8 @@
 
 News comes by signal and waits in a bounded queue (deliveries.py); whoever sends it is never kept waiting.
 Each attempt is one activity, whose outcome is recorded; the pauses between attempts are timers of this
-workflow. So the course of a delivery can be read and changed, which retries within an activity can't. While the receiver fails, one delivery at a time tries whether it is back.
+workflow. So the course of a delivery can be read and changed, which retries within an activity can't. While
+the receiver fails, one delivery at a time tries whether it is back.
 """
 
 import asyncio

@@ -231,6 +231,10 @@ WEBHOOK_RETRY_DELAYS: Final = (
 """Between the attempts of one delivery: nine within 25 and a half hours, so that a receiver that is down over
 night, and whoever mends it in the morning, lose nothing."""
 
+WEBHOOK_SHORTEST_WAIT: Final = timedelta(seconds=1)
+"""What is due within this time is due: messages that failed together are tried together, without a timer for
+each of the milliseconds between them."""
+
 WEBHOOK_DISABLED_AFTER: Final = timedelta(days=3)
 """An endpoint at which nothing has arrived for so long has been forgotten by whoever ran it; a weekend is
 shorter."""

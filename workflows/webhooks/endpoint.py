@@ -114,11 +114,11 @@ class WebhookEndpoint:
         """Waits until something is due, or has changed."""
         self._moved = False
         following = self._next()
+        if following is not None and self._is_due(following):
+            return
         left = None
         if following is not None and following.next_attempt is not None:
-            left = max(following.next_attempt - workflow.now(), timedelta(0))
-        if left == timedelta(0):
-            return
+            left = following.next_attempt - workflow.now()
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: self._moved or self._is_over() or self._is_long(), timeout=left
@@ -130,9 +130,14 @@ class WebhookEndpoint:
         may = self._state.status == "enabled" and self._state.secrets and len(self._under_way) < at_once
         return self._deliveries.next_due(self._under_way) if may else None
 
+    @staticmethod
+    def _is_due(delivery: WebhookDelivery) -> bool:
+        assert delivery.next_attempt is not None, "what waits has a time"
+        return delivery.next_attempt - workflow.now() < policies.WEBHOOK_SHORTEST_WAIT
+
     def _begin_due(self) -> None:
         while not self._is_long() and (due := self._next()) is not None:
-            if due.next_attempt is None or due.next_attempt > workflow.now():
+            if not self._is_due(due):
                 return
             self._under_way[due.delivery_id] = asyncio.create_task(self._attempt(due))
 

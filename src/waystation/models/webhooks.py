@@ -43,6 +43,7 @@ SESSION_NEWS: Final[Mapping[str, tuple[str, ...]]] = {
     EventType.INPUT_ANSWERED: ("question_id", "rule"),
     EventType.INPUT_EXPIRED: ("question_id",),
     EventType.INPUT_WITHDRAWN: ("question_id",),
+    EventType.SESSION_ASSIGNED: ("operator",),
     EventType.TAKEOVER_STARTED: (),
     EventType.TAKEOVER_RELEASED: (),
 }

@@ -32,7 +32,7 @@ from waystation.models.webhooks import (
 from waystation.retry_after import retry_after
 from waystation.temporal.calls import start_workflow, update
 from waystation.temporal.messages import WEBHOOKS, WEBHOOKS_SUBSCRIBE
-from waystation.temporal.names import INVALID_ARGUMENT, SUBSCRIPTIONS, WEBHOOK_REGISTRY_ID
+from waystation.temporal.names import INVALID_ARGUMENT, SUBSCRIPTIONS, webhook_registry_id
 from waystation.temporal.one_reader import make_out_to
 from waystation.temporal.sealing import Vault
 from waystation.webhook_signatures import new_webhook_secret, signed_headers
@@ -54,7 +54,7 @@ class WebhookRegistry:
     @heartbeating
     async def webhook_subscribers(self, news: NewsTypes) -> SubscriptionList:
         """Reads the registry's memo: Temporal itself answers, within milliseconds."""
-        handle = self._client.get_workflow_handle(WEBHOOK_REGISTRY_ID)
+        handle = self._client.get_workflow_handle(webhook_registry_id(activity.info().task_queue))
         try:
             found = await handle.describe()
         except RPCError as error:
@@ -81,15 +81,17 @@ class WebhookRegistry:
     @heartbeating
     async def register_webhook(self, subscription: Subscription) -> None:
         """Updates the registry, whose memo has changed once it has answered."""
+        task_queue = activity.info().task_queue
+        registry_id = webhook_registry_id(task_queue)
         await start_workflow(
             self._client,
             WEBHOOKS,
             RegistryStart(),
-            id=WEBHOOK_REGISTRY_ID,
-            task_queue=activity.info().task_queue,
+            id=registry_id,
+            task_queue=task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         )
-        handle = self._client.get_workflow_handle(WEBHOOK_REGISTRY_ID)
+        handle = self._client.get_workflow_handle(registry_id)
         try:
             await update(handle, WEBHOOKS_SUBSCRIBE, subscription)
         except WorkflowUpdateFailedError as error:

@@ -41,7 +41,7 @@ from waystation.temporal.messages import (
     WEBHOOKS_SUBSCRIBE,
     WEBHOOKS_SUBSCRIPTIONS,
 )
-from waystation.temporal.names import SESSION_TASK_QUEUE, WEBHOOK_REGISTRY_ID
+from waystation.temporal.names import SESSION_TASK_QUEUE, webhook_registry_id
 from waystation.temporal.one_reader import OneReader
 from workflows.webhooks import WebhookEndpoint
 
@@ -63,6 +63,7 @@ class WebhookGateway:
         self, client: Client, timeout_seconds: float, *, task_queue: str = SESSION_TASK_QUEUE
     ) -> None:
         self._client, self._queue = client, task_queue
+        self._registry_id = webhook_registry_id(task_queue)
         self._timeout = timedelta(seconds=timeout_seconds)
         self._calls = Calls(client, timeout_seconds, WEBHOOK.name, _wording())
         self._registry = Calls(client, timeout_seconds, WEBHOOKS.name, _wording())
@@ -115,10 +116,10 @@ class WebhookGateway:
 
     async def list(self) -> list[WebhookView]:
         """Returns every endpoint, the newest first."""
-        handle = self._client.get_workflow_handle(WEBHOOK_REGISTRY_ID)
+        handle = self._client.get_workflow_handle(self._registry_id)
         try:
             known = await self._registry.guarded(
-                WEBHOOK_REGISTRY_ID, lambda: ask(handle, WEBHOOKS_SUBSCRIPTIONS), looks=True
+                self._registry_id, lambda: ask(handle, WEBHOOKS_SUBSCRIPTIONS), looks=True
             )
         except NotFound:  # nobody has ever made one
             known = SubscriptionList()
@@ -141,7 +142,7 @@ class WebhookGateway:
         return await self._calls.guarded(webhook_id, lambda: update(handle, WEBHOOK_REMOVE))
 
     async def _forget(self, webhook_id: str) -> None:
-        handle = self._client.get_workflow_handle(WEBHOOK_REGISTRY_ID)
+        handle = self._client.get_workflow_handle(self._registry_id)
 
         async def call() -> None:
             for one in (await ask(handle, WEBHOOKS_SUBSCRIPTIONS)).subscriptions:

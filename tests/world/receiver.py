@@ -67,6 +67,7 @@ def endless() -> Response:
     async def body() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 65_536
+            await asyncio.sleep(0)  # nothing else would ever run, once nobody reads this any more
 
     return StreamingResponse(body())
 

@@ -12,13 +12,15 @@ TURN_WORKFLOW = "AgentTurn"
 MANDATE_WORKFLOW = "Mandate"
 PURCHASE_WORKFLOW = "Purchase"
 
-WEBHOOK_REGISTRY_ID = "webhooks"
-"""The workflow that knows every endpoint; there is one."""
-
 
 def agent_task_queue(agent: str) -> str:
     """Returns the task queue from which processes that run this agent take its turns."""
     return f"waystation-agent-{agent}"
+
+
+def webhook_registry_id(task_queue: str) -> str:
+    """Returns the id of the workflow that knows every endpoint: one for all workers of one task queue."""
+    return "webhooks" if task_queue == SESSION_TASK_QUEUE else f"webhooks-{task_queue}"
 
 
 def turn_workflow_id(session_id: str, turn_id: str) -> str:

@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle, WorkflowHistory
+from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 import workflows.webhooks.endpoint as endpoint_module
 from activities.contract import NewSecret, SecretCall, WebhookCall, WebhookOutcome
 from tests.support import eventually
+from tests.workflows.webhooks.recorded import keep
 from tests.world.time_skipping import running_time_skipping
-from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.webhooks import (
     DeliveriesWanted,
     DeliveryWanted,
@@ -34,7 +34,6 @@ from waystation.models.webhooks import (
     WebhookView,
     event_id,
 )
-from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from worker import WORKFLOW_RUNNER
 from workflows.policies import WEBHOOK_RETRY_DELAYS
 from workflows.webhooks import WebhookEndpoint
@@ -115,7 +114,7 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def working(client: Client) -> AsyncIterator[Endpoint]:
+async def working(client: Client, request: pytest.FixtureRequest) -> AsyncIterator[Endpoint]:
     queue, outside = f"webhooks-{uuid.uuid4()}", Outside()
     async with Worker(
         client,
@@ -126,22 +125,12 @@ async def working(client: Client) -> AsyncIterator[Endpoint]:
     ):
         handle = await client.start_workflow(WebhookEndpoint.run, OPENING, id=queue, task_queue=queue)
         yield await Endpoint(handle, outside).opened()
-        histories = [await client.get_workflow_handle(queue).fetch_history()]
-    await replays(histories)
-
-
-async def replays(histories: list[WorkflowHistory]) -> None:
-    """Another worker can take up from the history alone, in Temporal's workflow sandbox too."""
-    replayer = Replayer(
-        workflows=[WebhookEndpoint], data_converter=CLEAR_DATA_CONVERTER, workflow_runner=SANDBOX
-    )
-    for history in histories:
-        await replayer.replay_workflow(history)
+        await keep(request, client.get_workflow_handle(queue))
 
 
 @pytest.fixture
-async def endpoint(temporal: Client) -> AsyncIterator[Endpoint]:
-    async with working(temporal) as endpoint:
+async def endpoint(temporal: Client, request: pytest.FixtureRequest) -> AsyncIterator[Endpoint]:
+    async with working(temporal, request) as endpoint:
         yield endpoint
 
 
@@ -152,8 +141,8 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
 
 
 @pytest.fixture
-async def for_days(skipping: WorkflowEnvironment) -> AsyncIterator[Endpoint]:
-    async with working(skipping.client) as endpoint:
+async def for_days(skipping: WorkflowEnvironment, request: pytest.FixtureRequest) -> AsyncIterator[Endpoint]:
+    async with working(skipping.client, request) as endpoint:
         yield endpoint
 
 

@@ -163,8 +163,16 @@ async def test_a_session_that_continues_as_new_has_told_everything(house: House)
     async def all_told() -> bool:
         return len(await endpoint.deliveries()) == 16
 
+    async def told_again() -> bool:
+        return len(await endpoint.deliveries()) == 17
+
+    async def continued() -> bool:
+        return (await latest.query(AgentSession.snapshot)).runs > 1
+
     await eventually(all_told, what="everything is told")
-    assert (await latest.query(AgentSession.snapshot)).runs > 1
+    await eventually(continued, what="the session has continued as new")
+    await latest.execute_update(AgentSession.take_over, TakeOver(operator=OLGA))
+    await eventually(told_again, what="its next run tells too")
     await latest.signal(AgentSession.close)
 
 

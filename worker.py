@@ -14,6 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
+from activities.search import SearchKeys
 from activities.sessions import SessionWrites
 from activities.webhooks import WebhookRegistry, open_webhook_deliveries
 from waystation.ending import end_within
@@ -24,6 +25,7 @@ from waystation.temporal.connect import connect
 from waystation.temporal.encryption import MarkingCodec
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.temporal.sealing import Vault
+from waystation.temporal.search_attributes import keys_of, register
 from waystation.temporal.updates_last import UpdatesLast
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
@@ -60,10 +62,14 @@ def build_worker(
     task_queue: str = SESSION_TASK_QUEUE,
     money: Activities = (),
     webhooks: Activities = (),
+    search_key: str | None = None,
     workflow_runner: WorkflowRunner = WORKFLOW_RUNNER,
     **options: object,
 ) -> Worker:
-    """Returns a worker with all workflows; ``options`` go to Temporal's ``Worker``."""
+    """Returns a worker with all workflows; ``options`` go to Temporal's ``Worker``.
+
+    ``search_key`` is that of an installation without encryption keys where it is left out.
+    """
     news, registry = Announcements(announce), WebhookRegistry(client)
     return Worker(
         _reading_on(client),
@@ -72,6 +78,7 @@ def build_worker(
         activities=[
             news.announce,
             SessionWrites(client, news).write_to_session,
+            SearchKeys(client, search_key or keys_of(())[0]).search_key,
             registry.webhook_subscribers,
             registry.register_webhook,
             *webhooks,
@@ -117,9 +124,16 @@ async def run(settings: Settings) -> None:
             ),
             *await open_paid_request_activities(client, settings, resources, vault=vault),
         ]
+        await register(client)
         cached = settings.worker_cached_workflows
+        search_key = keys_of([key.get_secret_value() for key in settings.encryption_keys])[0]
         async with build_worker(
-            client, announce, money=money, webhooks=webhooks, max_cached_workflows=cached
+            client,
+            announce,
+            money=money,
+            webhooks=webhooks,
+            search_key=search_key,
+            max_cached_workflows=cached,
         ):
             if not (settings.storage_dir or settings.storage_s3_bucket):
                 logger.warning(

@@ -84,14 +84,14 @@ class EventLog:
 
     def __init__(self, state: LogState | None = None) -> None:
         self.state = state or LogState()
-        self.on_event: Callable[[Event], None] | None = None
-        """Called with each event that is recorded."""
         self._finished = {
             event.message_id
             for event in self.state.events
             if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED) and event.message_id
         }
         self._size_bytes = sum(map(_size_bytes, self.state.events))
+        self.observers: list[Callable[[Event], None]] = []
+        """Each is told of each event."""
 
     @property
     def tip(self) -> int:
@@ -130,8 +130,8 @@ class EventLog:
         )
         events.append(event)
         self._size_bytes += _size_bytes(event)
-        if self.on_event is not None:
-            self.on_event(event)
+        for observe in self.observers:
+            observe(event)
         return event
 
     # Messages

@@ -69,6 +69,8 @@ from waystation.models.sessions import (
     TurnResult,
     TurnResume,
     TurnWaiting,
+    Withdraw,
+    Withdrawn,
 )
 from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
@@ -105,6 +107,7 @@ SESSION_CLOSE: Final = SignalName("close", Close)
 SESSION_TELL_AGAIN: Final = SignalName("tell_again", NoneType)
 """From a session's owner that has begun again and knows nothing of the running turn."""
 SESSION_SEND: Final = UpdateName("send", SendMessage, Sent)
+SESSION_WITHDRAW: Final = UpdateName("withdraw", Withdraw, Withdrawn)
 SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
 SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
 SESSION_LEAVE: Final = UpdateName("leave", Membership, Recorded)
@@ -133,6 +136,8 @@ ASKER_ANSWERED: Final = SignalName("waystation_answer", QuestionOutcome)
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""
 
+SEARCH_KEY: Final[ActivityName[str, str | None]] = ActivityName("search_key", str, str)
+"""Tells a session the key of its digests; nothing where the namespace has no search attributes."""
 ANNOUNCE: Final = ActivityName("announce", str, NoneType)
 """Its argument is the id of the session that has news."""
 

@@ -35,6 +35,8 @@ SUBSCRIPTIONS = "subscriptions"
 WAITS_FOR = "waits_for"
 WAITS_FOR_APPROVAL = "approval"
 WAITS_FOR_ANSWER = "answer"
+LISTED = "listed"
+"""What a list shows of a session: ``waystation.models.listing.SessionRow``."""
 
 
 # Types of application errors, raised in one process and matched in another.
@@ -52,6 +54,8 @@ SESSION_CLOSED = "SessionClosed"
 SESSION_BUSY = "SessionBusy"
 SESSION_FULL = "SessionFull"
 QUEUE_FULL = "QueueFull"
+NOT_QUEUED = "NotQueued"
+"""Of a message that is to be withdrawn and doesn't wait for a turn (any more)."""
 TAKEN_OVER = "TakenOver"
 NOT_TAKEN_OVER = "NotTakenOver"
 TOO_MANY_PARTICIPANTS = "TooManyParticipants"

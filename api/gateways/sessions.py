@@ -42,7 +42,13 @@ from waystation.models.sessions import (
 )
 from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
-from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW, WAITS_FOR, agent_task_queue
+from waystation.temporal.names import (
+    SESSION_TASK_QUEUE,
+    SESSION_WORKFLOW,
+    TURNS_TAKEN_BY,
+    WAITS_FOR,
+    agent_task_queue,
+)
 from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
@@ -337,6 +343,7 @@ async def _listed(execution: WorkflowExecution) -> ListedSession:
         open=is_open,
         started=execution.start_time,
         waits_for=_text(memo.get(WAITS_FOR)) if is_open else None,
+        turns_taken_by=_text(memo.get(TURNS_TAKEN_BY)),
     )
 
 

@@ -41,9 +41,9 @@ export class Form {
   }
 
   /** Shows the server's refusal at its fields. Returns what belongs to none of them. */
-  refuse(detail) {
+  refuse(errors) {
     const leaves = [...flat(this.control)];
-    const { byPath, rest } = refusals(detail, leaves.map((one) => one.field.path));
+    const { byPath, rest } = refusals(errors, leaves.map((one) => one.field.path));
     const refused = leaves.filter((one) => byPath.has(one.field.path));
     for (const one of refused) one.say(byPath.get(one.field.path));
     refused[0]?.focus();

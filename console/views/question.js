@@ -183,7 +183,7 @@ class QuestionCard {
     const edited = this.form.read();
     if (edited === undefined) return undefined;
     if (!isObject(edited)) {
-      this.form.refuse("The answer doesn't fit the question: value: Arguments are an object: {…}.");
+      this.form.refuse([{ at: "value", problem: "Arguments are an object: {…}." }]);
       return undefined;
     }
     return this.#send({ decision: "approve", ...(same(edited, asked.arguments) ? {} : { arguments: edited }) });
@@ -218,8 +218,10 @@ class QuestionCard {
 
   #refused(error) {
     let words = error.message;
-    if (error.code === "invalid-answer" && this.form) {
-      words = this.form.refuse(error.message.replaceAll("value.arguments", "value"));
+    if (error.code === "invalid-answer" && this.form && error.errors.length) {
+      // An approval's form has the arguments alone.
+      const inForm = (at) => (this.item.asked.kind === "approval" ? at.replace(/^value\.arguments/, "value") : at);
+      words = this.form.refuse(error.errors.map(({ at, problem }) => ({ at: inForm(at), problem })));
     } else if (error.settled) {
       const { outcome, value } = error.settled;
       words = `Your answer came too late. ${error.message}${outcome === "answered" ? ` What counts is: ${isolate(shown(value?.decision ?? value))}` : ""}`;

@@ -29,6 +29,14 @@ async def test_an_answer_comes_back_typed_and_is_recorded(asking: Asking) -> Non
     with pytest.raises(ApiError, match=r"value\.size: 99 is greater than") as refused:
         await session.answer("t1:order", {"size": 99})
     assert refused.value.status == 422
+    response = await asking.client.http.post(
+        f"{asking.client.url}/sessions/{session.id}/questions/t1:order/answer",
+        json={"value": {"size": 99, "colour": 5}},
+        headers=asking.client.headers,
+    )
+    wrong = {one["at"]: one["problem"] for one in response.json()["errors"]}
+    assert wrong.keys() == {"value.size", "value.colour"}
+    assert "greater than the maximum" in wrong["value.size"]
     answered = await session.answer("t1:order", {"size": 42})
     assert await result(session) == {"size": 42, "colour": "blue"}
     log = await events(session)

@@ -197,7 +197,7 @@ async def test_a_form_has_a_field_for_everything(console: Console) -> None:
 async def test_what_the_server_refuses_is_said_at_its_field(console: Console) -> None:
     """A pattern is applied by the server alone: it could keep a browser busy."""
     session = await console.session()
-    code = {"title": "Code", "type": "string", "pattern": "^[A-Z]+$"}
+    code = {"title": "Code", "type": "string", "pattern": "^[A-Z]+$|; value.id: no"}
     schema = {"type": "object", "properties": {"id": {"title": "Id", "type": "string"}, "code": code}}
     await pose(console, session, {"question_id": "q", "kind": "form", "prompt": "Which?", "schema": schema})
     page, card = await open_card(console, session)
@@ -206,6 +206,7 @@ async def test_what_the_server_refuses_is_said_at_its_field(console: Console) ->
     await field.fill("abc")
     await page.keyboard.press("Enter")
     await expect(error_of(field)).to_contain_text("does not match")
+    await expect(error_of(card.get_by_label("Id (optional)"))).to_be_hidden()
     await expect(field).to_be_focused()
     await expect(card.get_by_role("alert")).to_have_count(0)
     await field.fill("ABC")
@@ -516,7 +517,7 @@ async (schemas) => {
     const form = new Form(schema, null);
     document.body.append(form.element);
     const read = JSON.stringify(form.peek() ?? null);
-    form.refuse("The answer doesn't fit the question: value.a.b: is odd; value: is odder.");
+    form.refuse([{ at: 'value.a.b', problem: 'is odd' }, { at: 'value', problem: 'is odder' }]);
     const controls = form.element.querySelectorAll('input, select, textarea').length;
     form.element.remove();
     return [controls > 0, read];

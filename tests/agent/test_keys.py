@@ -159,6 +159,16 @@ async def test_a_later_attempt_may_ask_in_other_words(answered_before: bool) -> 
     first.cancel()
 
 
+async def test_the_order_of_an_audience_says_nothing() -> None:
+    session = Session()
+    first = await waiting(approve(session, {"cents": 1}, audience=Audience(roles=("operator", "approver"))))
+    session.answer(APPROVED)
+    await first
+    session.begin()
+    again = await approve(session, {"cents": 1}, audience=Audience(roles=("approver", "operator")))
+    assert again.arguments == {"cents": 1}
+
+
 async def test_edited_arguments_count_only_where_they_may_still_be_edited() -> None:
     session = Session()
     first = await waiting(approve(session, {"cents": 1}, editable=True))

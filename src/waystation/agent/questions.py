@@ -248,7 +248,9 @@ def _what_differs(asked: QuestionAsked, first: QuestionAsked) -> str | None:
     """
     if canonical([asked.tool, asked.arguments]) != canonical([first.tool, first.arguments]):
         return "arguments"
-    return None if asked.answerers == first.answerers else "people"
+    mine, told = asked.answerers, first.answerers
+    same = set(mine.roles) == set(told.roles) and set(mine.ids) == set(told.ids)
+    return None if same else "people"
 
 
 def _key_taken(asked: QuestionAsked, why: str) -> ValueError:

@@ -13,10 +13,11 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+TYPESCRIPT := typescript@5.9.3
 # A virtual environment breaks when its folder is moved or its Python is removed.
 CHECKED := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(RUN) -c pass 2>/dev/null || rm -f $(READY))
 
-.PHONY: demo test torture dev lint types mypy pyright bench setup clean
+.PHONY: demo test torture dev lint types mypy pyright tsc bench setup clean
 .DEFAULT_GOAL := help
 .PHONY: help
 
@@ -57,12 +58,14 @@ dev: $(READY)
 	@$(RUN) -m waystation dev $(ARGS)
 
 # Tests of one file share servers, so a file stays on one process (tests/conftest.py). Three processes keep two cores
-# busy, for tests wait much of their time. Tests that assert speed run afterwards, alone on the machine; 5 is pytest's
-# exit code for "no tests".
+# busy, for tests wait much of their time. Tests that assert speed run afterwards, alone on the machine, also when
+# others have failed; 5 is pytest's exit code for "no tests".
 test: ALONE = $(shell grep -rl --include='*.py' 'mark\.alone' tests)
 test: $(READY)
-	@$(RUN) -m pytest -n 3 --durations=10 -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ]
-	@$(RUN) -m pytest -m "alone and not slow" $(or $(ARGS),$(ALONE)) || [ $$? -eq 5 ]
+	@failed=0; \
+	$(RUN) -m pytest -n 3 --durations=10 -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ] || failed=1; \
+	$(RUN) -m pytest -m "alone and not slow" $(or $(ARGS),$(ALONE)) || [ $$? -eq 5 ] || failed=1; \
+	exit $$failed
 
 torture: $(READY)
 	@$(RUN) -m tests.torture $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
@@ -74,13 +77,18 @@ lint: $(READY)
 	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo
 	@$(RUN) -m deptry .
 
-types: mypy pyright
+types: mypy pyright tsc
 
 mypy: $(READY)
 	@$(RUN) -m mypy
 
 pyright: $(READY)
 	@$(RUN) -m pyright --pythonpath $(RUN)
+
+# The types in the console's comments, of modules that begin with @ts-check.
+tsc:
+	@if command -v npm >/dev/null; then npm exec --yes --package=$(TYPESCRIPT) -- tsc; \
+	else echo "The console's types are NOT checked: npm is missing (Debian: apt install npm)."; fi
 
 bench: $(READY)
 	@$(RUN) -m benchmarks $(ARGS)

@@ -14,6 +14,7 @@ const ROUTES = [
   [/^\/mandates$/, () => import("./views/mandates.js")],
 ];
 
+const ICON = new URL("icon.svg", import.meta.url).href;
 const api = new Api();
 const app = document.getElementById("app");
 let shown = null;
@@ -68,7 +69,7 @@ function bar(path) {
   const link = (to, text) => h("a", { href: `#${to}`, "aria-current": path?.startsWith(to) ? "page" : null }, text);
   const staff = api.may("approve") || api.may("list sessions");
   return h("header", { class: "bar" },
-    h("a", { class: "brand", href: "#/" }, h("img", { src: "/console/icon.svg", alt: "", width: "22", height: "22" }), "Waystation"),
+    h("a", { class: "brand", href: "#/" }, h("img", { src: ICON, alt: "", width: "22", height: "22" }), "Waystation"),
     h("nav", { "aria-label": "Main" },
       link("/sessions", ["Sessions", h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you"))]),
       staff && link("/approvals", "Approvals"),
@@ -124,7 +125,7 @@ function showSignIn(error = null) {
       event.preventDefault();
       signIn([field.value.trim()]);
     } },
-    h("img", { src: "/console/icon.svg", alt: "", width: "48", height: "48" }),
+    h("img", { src: ICON, alt: "", width: "48", height: "48" }),
     h("h1", {}, "Waystation"),
     h("p", {}, "Open the address you were given, or enter a token. ", h("code", {}, "waystation dev"), " prints an address that signs you in."),
     h("label", { for: "token" }, "Token"),

@@ -16,7 +16,7 @@ from waystation.models.events import (
     SessionId,
 )
 from waystation.models.questions import ApprovalRules
-from waystation.models.sessions import Metadata, OnBusy, Sent, Snapshot
+from waystation.models.sessions import Handover, Metadata, NoteText, OnBusy, Sent, Snapshot
 
 DEFAULT_WAIT_SECONDS = 10.0
 MAX_WAIT_SECONDS = 60.0
@@ -57,6 +57,14 @@ class MessageRequest(Frozen):
     """Who says it; only for the role ``service``, which speaks for its users."""
 
 
+class WithdrawRequest(Frozen):
+    """The body of ``POST /sessions/{id}/withdraw``."""
+
+    message_id: Identifier
+    actor: Actor | None = None
+    """Who withdraws it; only for the role ``service``, otherwise the caller."""
+
+
 class StopRequest(Frozen):
     """The body of ``POST /sessions/{id}/stop``."""
 
@@ -85,9 +93,32 @@ class ControlAnswer(FrozenOpen):
 
 
 class ReasonRequest(Frozen):
-    """The body of takeover, release and close."""
+    """The body of takeover and close."""
 
     reason: str | None = Field(default=None, max_length=1_000)
+
+
+class ReleaseRequest(ReasonRequest, Handover):
+    """The body of release."""
+
+
+class NoteRequest(Frozen):
+    """The body of ``POST /sessions/{id}/notes``."""
+
+    text: NoteText
+    note_id: Identifier | None = None
+    """Makes it idempotent."""
+    actor: Actor | None = None
+    """Whose note it is; only for the role ``service``, otherwise the caller's."""
+
+
+class AssignRequest(Frozen):
+    """The body of ``PUT /sessions/{id}/assignee``."""
+
+    operator: Actor | None = None
+    """Who looks after the session; without it, nobody."""
+    actor: Actor | None = None
+    """Who says so; only for the role ``service``, otherwise the caller."""
 
 
 class JoinRequest(Frozen):
@@ -146,7 +177,7 @@ class MessageView(FrozenOpen):
     by: Actor
     text: str
     turn: str | None = None
-    status: Literal["streaming", "superseded"] | None = None
+    status: Literal["streaming", "superseded", "withdrawn"] | None = None
     """Missing once completed."""
     data: dict[str, JsonValue] | None = None
 

@@ -10,6 +10,7 @@ from api.auth import Action
 from api.dependencies import ApiParts, Caller, Parts
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Forbidden
+from api.gateways.search import Filters
 from waystation.models.base import replaced
 from waystation.models.events import Identifier
 from waystation.models.requests import AgentList, ListedSession
@@ -36,7 +37,7 @@ async def agents(
     """
     if not caller.may & {Action.START, Action.LIST}:
         raise Forbidden(f"The role '{caller.role}' may not list agents.")
-    recent, _ = await parts.gateway.list_sessions(RECENT_SESSIONS, None, only_open=False)
+    recent = (await parts.gateway.search.find(Filters(), RECENT_SESSIONS, None)).sessions
     names = dict.fromkeys(name or await _known(parts, recent))
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in list(names)[:MAX_AGENTS]))
     return AgentList(agents=tuple(replaced(one, workflows=_workflows(one.name, recent)) for one in views))

@@ -27,6 +27,8 @@ def turn_workflow_id(session_id: str, turn_id: str) -> str:
 WAITS_FOR = "waits_for"
 WAITS_FOR_APPROVAL = "approval"
 WAITS_FOR_ANSWER = "answer"
+LISTED = "listed"
+"""What a list shows of a session: ``waystation.models.listing.SessionRow``."""
 
 TURNS_TAKEN_BY = "turns_taken_by"
 """What a session's memo says of the workflow that is its agent, if one is."""

@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
 from activities.registration import purchase_activities
+from activities.webhooks import WebhookRegistry
 from tests.support import eventually
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
 from tests.workflows.purchase.support import Buyer
@@ -52,7 +53,11 @@ async def working(
             client,
             task_queue=queue,
             workflows=PURCHASE_WORKFLOWS,
-            activities=[*(one for one in activities if one.__name__ not in names), *instead],
+            activities=[
+                *(one for one in activities if one.__name__ not in names),
+                WebhookRegistry(client).webhook_subscribers,
+                *instead,
+            ],
             workflow_runner=WORKFLOW_RUNNER,
             **options,
         ):

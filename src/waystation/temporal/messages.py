@@ -46,8 +46,6 @@ from waystation.models.purchases import (
 )
 from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionOutcome, QuestionView
 from waystation.models.sessions import (
-    AddNote,
-    Assign,
     Close,
     LogPosition,
     LogReading,
@@ -55,7 +53,6 @@ from waystation.models.sessions import (
     Note,
     Outcome,
     Recorded,
-    Release,
     ReplayPage,
     SendMessage,
     Sent,
@@ -115,9 +112,7 @@ SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
 SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
 SESSION_LEAVE: Final = UpdateName("leave", Membership, Recorded)
 SESSION_TAKE_OVER: Final = UpdateName("take_over", TakeOver, Recorded)
-SESSION_RELEASE: Final = UpdateName("release", Release, Recorded)
-SESSION_ADD_NOTE: Final = UpdateName("add_note", AddNote, Recorded)
-SESSION_ASSIGN: Final = UpdateName("assign", Assign, Recorded)
+SESSION_RELEASE: Final = UpdateName("release", TakeOver, Recorded)
 SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 """Its argument is the cursor; how many events a page has is the handler's second one, with a default."""
 SESSION_READ: Final = QueryName("read", LogPosition, LogReading)

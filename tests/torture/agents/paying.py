@@ -63,7 +63,7 @@ class Payments:
                 for _ in range(1 + twice):
                     await self._do(f"{self._name}.{number}", stream(*source))
             except (RPCError, httpx.HTTPError, PayloadsUnavailableError, NotYetError) as error:
-                # Temporal, the seller, the payloads or a mandate isn't there: the same again, under the same ids.
+                # What it needs isn't there: the same again, under the same ids.
                 self._note("sdk_again", id=f"{self._name}.{number}", error=type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
             else:

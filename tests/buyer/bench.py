@@ -23,6 +23,7 @@ from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.proofs import ProofActivities
 from activities.registration import paid_request_activities
+from activities.webhooks import WebhookRegistry
 from tests.support import eventually
 from tests.world.keys import TRUSTING, VAULT
 from waystation.buyer.answers import AnswerStore
@@ -141,29 +142,32 @@ class Bench:
             mandates.commit_to_mandate,
             mandates.release_to_mandate,
             PurchaseAnnouncements(self.temporal).announce_purchase,
+            WebhookRegistry(self.temporal).webhook_subscribers,
         ]
-        async with (
-            Worker(
-                self.temporal,
-                task_queue=self.mandate_queue,
-                workflows=[Mandate],
-                activities=keeping,
-                workflow_runner=WORKFLOW_RUNNER,
-            ),
-            Worker(
-                self.temporal,
-                task_queue=self.task_queue,
-                workflows=[*PAID_REQUEST_WORKFLOWS],
-                activities=[*asking, *paying],
-                workflow_runner=WORKFLOW_RUNNER,
-                max_cached_workflows=max_cached_workflows,
-            ),
-        ):
-            yield self
-        await self.api.state.paywall.close()
-        await self.api.state.chain.close()
-        await self.wallet.close()
-        await self._http.aclose()
+        try:
+            async with (
+                Worker(
+                    self.temporal,
+                    task_queue=self.mandate_queue,
+                    workflows=[Mandate],
+                    activities=keeping,
+                    workflow_runner=WORKFLOW_RUNNER,
+                ),
+                Worker(
+                    self.temporal,
+                    task_queue=self.task_queue,
+                    workflows=[*PAID_REQUEST_WORKFLOWS],
+                    activities=[*asking, *paying],
+                    workflow_runner=WORKFLOW_RUNNER,
+                    max_cached_workflows=max_cached_workflows,
+                ),
+            ):
+                yield self
+        finally:
+            await self.api.state.paywall.close()
+            await self.api.state.chain.close()
+            await self.wallet.close()
+            await self._http.aclose()
 
     async def mandate(self, cap: Money, **terms: Any) -> str:
         """A mandate that pays without asking unless told otherwise."""

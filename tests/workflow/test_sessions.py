@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import CancelledError
 from temporalio.worker import Replayer, Worker
 
@@ -24,6 +24,7 @@ from tests.world.workflow_sandbox import SANDBOX
 from waystation.client import Client, Session
 from waystation.errors import InvalidRequest, NotFound
 from waystation.models.events import Event
+from waystation.models.requests import AgentList
 from waystation.settings import Settings
 from waystation.temporal.calls import ask, tell
 from waystation.temporal.connect import data_converter, open_client
@@ -107,13 +108,20 @@ async def replay(somebody: Somebody) -> None:
     converter = somebody.temporal.data_converter
     theirs = Replayer(workflows=WORKFLOWS, data_converter=converter)
     ours = Replayer(workflows=worker.WORKFLOWS, data_converter=converter, workflow_runner=SANDBOX)
-    for handle in somebody.started:
-        for run in {handle.first_execution_run_id, None}:
-            whole = somebody.temporal.get_workflow_handle(handle.id, run_id=run)
-            await theirs.replay_workflow(await whole.fetch_history())
-    for session_id in somebody.sessions:
-        history = await somebody.temporal.get_workflow_handle(session_id).fetch_history()
-        await ours.replay_workflow(history)
+    at = somebody.temporal.get_workflow_handle
+    runs = [
+        at(handle.id, run_id=run)
+        for handle in somebody.started
+        for run in {handle.first_execution_run_id, None}
+    ]
+    # All at once: a replayer reads its workflows anew each time.
+    await theirs.replay_workflows(histories(runs))
+    await ours.replay_workflows(histories(map(at, somebody.sessions)))
+
+
+async def histories(runs: Iterable[WorkflowHandle[Any, Any]]) -> AsyncIterator[WorkflowHistory]:
+    for run in runs:
+        yield await run.fetch_history()
 
 
 async def test_people_talk_with_a_workflow(somebody: Somebody) -> None:
@@ -124,6 +132,22 @@ async def test_people_talk_with_a_workflow(somebody: Somebody) -> None:
     assert await texts(session) == ["I am here.", "hello", "test-service said: hello"]
     await session.close()
     assert await asyncio.wait_for(workflow.result(), 30) == ["t1"]
+
+
+async def test_the_workflow_is_listed_as_what_runs_its_agent(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+
+    async def listed() -> bool:
+        found = await somebody.client.request("GET", "/agents?name=claims", AgentList)
+        return found.agents[0].workflows > 0
+
+    await eventually(listed, what="Temporal's list has the session")
+    (mine,) = [
+        one for one in (await somebody.client.list(limit=100)).sessions if one.session_id == session.id
+    ]
+    assert mine.turns_taken_by == workflow.id
+    await session.close()
+    await workflow.result()
 
 
 async def test_what_a_workflow_shows_is_in_its_session(somebody: Somebody) -> None:
@@ -283,6 +307,7 @@ async def test_people_answer_a_workflow(somebody: Somebody) -> None:
     question = await asked(session)
     assert (question.turn_id, question.data["kind"], question.data["prompt"]) == ("t1", "form", "Which size?")
     question_id = str(question.data["question_id"])
+    assert (await session.snapshot()).status == "waiting"
     with pytest.raises(InvalidRequest):
         await session.answer(question_id, {"width": "wide"})
     await session.answer(question_id, {"width": 3})
@@ -338,6 +363,7 @@ async def test_a_workflow_asks_in_a_session_that_is_not_its_own(somebody: Somebo
     visiting = asyncio.create_task(somebody.visit(session.id, "ask"))
     question = await asked(session)
     assert (question.turn_id, question.actor.id) == (None, "visitor")
+    assert (await session.snapshot()).status == "waiting"
     await session.answer(str(question.data["question_id"]), "yes")
     assert await visiting == "yes"
 

@@ -8,6 +8,7 @@
     ├── TooLarge               413
     ├── Invalid                422
     ├── TooMany                429
+    ├── SearchUnavailable      501
     └── Unavailable            503  with Retry-After
 
 Every answer carries a stable ``code``; docs/errors.md says what to do about each.
@@ -87,6 +88,10 @@ class UnknownQuestion(Problem):
     status, code, title = 404, "unknown-question", "No such question"
 
 
+class UnknownDelivery(Problem):
+    status, code, title = 404, "unknown-delivery", "No such delivery"
+
+
 class Conflict(Problem):
     status, code, title = 409, "conflict", "Conflicts with the session's state"
 
@@ -141,10 +146,17 @@ class Unavailable(Problem):
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
+class SearchUnavailable(Problem):
+    """The visibility store can't answer, and trying again is no use: somebody must register attributes."""
+
+    status, code, title = 501, "search-unavailable", "Sessions can't be searched here"
+
+
 _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.SESSION_CLOSED: (Conflict, "session-closed"),
     names.SESSION_BUSY: (Conflict, "session-busy"),
     names.SESSION_FULL: (Conflict, "session-full"),
+    names.NOT_QUEUED: (Conflict, "not-queued"),
     names.TAKEN_OVER: (Conflict, "taken-over"),
     names.NOT_TAKEN_OVER: (Conflict, "not-taken-over"),
     names.PURCHASE_ID_TAKEN: (Conflict, "id-taken"),
@@ -162,6 +174,11 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.STALE_DIGEST: (Conflict, "stale-digest"),
     names.QUEUE_FULL: (TooMany, "queue-full"),
     names.TOO_MANY_PARTICIPANTS: (TooMany, "too-many-participants"),
+    names.UNKNOWN_DELIVERY: (UnknownDelivery, "unknown-delivery"),
+    names.DELIVERY_WAITS: (Conflict, "delivery-waits"),
+    names.TOO_MANY_WEBHOOKS: (Conflict, "too-many-webhooks"),
+    names.WEBHOOK_DISABLED: (Conflict, "webhook-disabled"),
+    names.WEBHOOKS_NEED_KEYS: (Conflict, "webhooks-need-keys"),
     names.INVALID_ROLE: (Invalid, "invalid"),
     names.INVALID_DECISION: (Invalid, "invalid"),
     names.INVALID_ARGUMENT: (Invalid, "invalid"),
@@ -296,5 +313,14 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
             }
         },
     }
-    for kind in (Unauthenticated, Forbidden, UnknownSession, Conflict, Invalid, TooMany, Unavailable)
+    for kind in (
+        Unauthenticated,
+        Forbidden,
+        UnknownSession,
+        Conflict,
+        Invalid,
+        TooMany,
+        SearchUnavailable,
+        Unavailable,
+    )
 }

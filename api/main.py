@@ -19,8 +19,10 @@ from api import errors
 from api.answer_headers import AnswerHeaders
 from api.auth import Authenticator, check_credentials
 from api.dependencies import ApiParts
+from api.gateways.index import SearchIndex
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
+from api.gateways.webhooks import WebhookGateway
 from api.live.bus import LiveBus, MemoryBus, RedisBus
 from api.live.channels import Channels
 from api.live.control import Control
@@ -40,6 +42,7 @@ from api.routes import (
     sessions,
     streams,
     tokens,
+    webhooks,
 )
 from waystation import __version__
 from waystation.browser_guard import BrowserGuard
@@ -47,6 +50,7 @@ from waystation.errors import NotNowError, StartError
 from waystation.proofs import signer_from
 from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
+from waystation.temporal.search_attributes import keys_of
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         paid_requests,
         allowances,
         approvals,
+        webhooks,
         codec,
         operations,
     ):
@@ -183,8 +188,9 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
             "WAYSTATION_DECISION_KEYS is not set: approvals and mandates count only where workers take "
             "unsigned ones. 'waystation sign new-key' makes a pair of keys."
         )
-    gateway = Gateway(client, settings.temporal_timeout_seconds, signer=signer)
-    money = MoneyGateway(client, settings.temporal_timeout_seconds, signer=signer)
+    index = SearchIndex(client, keys_of([key.get_secret_value() for key in settings.encryption_keys]))
+    gateway = Gateway(client, settings.temporal_timeout_seconds, signer=signer, index=index)
+    money = MoneyGateway(client, settings.temporal_timeout_seconds, signer=signer, index=index)
     feeds = Feeds(gateway, bus, settings)
     await feeds.start()
     resources.push_async_callback(feeds.stop)
@@ -192,6 +198,7 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
         settings=settings,
         gateway=gateway,
         money=MoneyParts(gateway=money, settings=settings.money),
+        webhooks=WebhookGateway(client, settings.temporal_timeout_seconds),
         bus=bus,
         feeds=feeds,
         channels=Channels(feeds, bus, gateway, settings),

@@ -22,6 +22,12 @@ TURN_REPORT_MARGIN = timedelta(seconds=10)
 CHECK_TURNS_EVERY = timedelta(minutes=10)
 """At most so often a new run of a session looks whether turns of earlier runs are still there."""
 
+SEARCH_KEY_TIMEOUT = timedelta(seconds=30)
+"""A session that no worker tells its key in time goes on without search attributes."""
+
+ACTIVITY_STEP = timedelta(minutes=1)
+"""Search attributes say when something last happened in a session; each time costs an event."""
+
 # Mandates and purchases
 
 QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)
@@ -215,6 +221,39 @@ AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
 
 CHALLENGE_MARGIN: Final = timedelta(seconds=20)
 """A challenge this close to its end is asked for again (at the same terms) before anything is minted."""
+
+# Webhooks
+
+WEBHOOK_RETRY_DELAYS: Final = (
+    timedelta(seconds=5),
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=8),
+    timedelta(hours=10),
+)
+"""Between the attempts of one delivery: nine within 25 and a half hours, so that a receiver that is down over
+night, and whoever mends it in the morning, lose nothing."""
+
+WEBHOOK_SHORTEST_WAIT: Final = timedelta(seconds=1)
+"""What is due within this time is due: messages that failed together are tried together, without a timer for
+each of the milliseconds between them."""
+
+WEBHOOK_DISABLED_AFTER: Final = timedelta(days=3)
+"""An endpoint at which nothing has arrived for so long has been forgotten by whoever ran it; a weekend is
+shorter."""
+
+WEBHOOK_CALL_TIMEOUT: Final = timedelta(seconds=30)
+"""The activity itself gives up on a receiver after 15 seconds."""
+
+WEBHOOK_CALL_RETRY: Final = MANDATE_CALL_RETRY
+"""No end: it fails only here, with the worker or for want of a key. What a receiver does is no failure."""
+
+WEBHOOK_HOUSE_TIMEOUT: Final = timedelta(seconds=10)
+WEBHOOK_HOUSE_RETRY: Final = MANDATE_CALL_RETRY
+"""No end: what the registry is told or asked is our own, and comes back."""
 
 SHORTEST_RUN: Final = timedelta(seconds=1.5)
 """No session continues as new before. Temporal puts off the first task of a run that follows one of less than

@@ -5,20 +5,36 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from pydantic import JsonValue
+
 from api.auth import Action, Principal, answers_as, decides_in_person, speaker
-from api.errors import Conflict, Forbidden, Problem, UnknownQuestion
+from api.errors import Conflict, Forbidden, Invalid, Problem, UnknownQuestion
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
 from api.live.feed import Feed, is_terminal
 from api.live.feeds import Feeds
+from waystation.answers import AnswerError, check_answer
 from waystation.models.decisions import Approve, Decision
 from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.live import NotStopped, Stopped, Stopping, Tick
 from waystation.models.purchases import PurchaseView
-from waystation.models.questions import Answered, AnswerQuestion, AnswerRequest, QuestionKind
-from waystation.models.requests import ControlAnswer, MessageRequest, SteerRequest, StopRequest
-from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop
+from waystation.models.questions import (
+    Answered,
+    AnswerQuestion,
+    AnswerRequest,
+    QuestionKind,
+    QuestionView,
+    as_asked,
+)
+from waystation.models.requests import (
+    ControlAnswer,
+    MessageRequest,
+    SteerRequest,
+    StopRequest,
+    WithdrawRequest,
+)
+from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop, Withdraw, Withdrawn
 from waystation.temporal.messages import SESSION_STEER, SESSION_STOP
 
 _SETTLING = TERMINAL_TURN_TYPES | {
@@ -49,6 +65,14 @@ class Control:
         )
         self._bus.publish(session_id, Tick())
         return sent
+
+    async def withdraw(self, session_id: str, body: WithdrawRequest, caller: Principal) -> Withdrawn:
+        """Takes back a message that waits for its turn; whoever may send may, as with a stop."""
+        caller.require(Action.SEND, session_id)
+        withdraw = Withdraw(message_id=body.message_id, actor=speaker(caller, body.actor))
+        withdrawn = await self._gateway.withdraw(session_id, withdraw)
+        self._bus.publish(session_id, Tick())
+        return withdrawn
 
     async def stop(self, session_id: str, body: StopRequest, caller: Principal) -> ControlAnswer:
         """Stops a turn, and returns the outcome and the seq at which it is recorded.
@@ -122,6 +146,10 @@ class Control:
             if conflict.code == "question-settled":
                 await self._name_the_first(conflict, session_id, question_id)
             raise
+        except Invalid as invalid:
+            if invalid.code == "invalid-answer":
+                _name_the_fields(invalid, view, body.value)
+            raise
         self._bus.publish(session_id, Tick())
         return answered
 
@@ -148,6 +176,14 @@ class Control:
             outcome = stopped or await self._gateway.outcome(feed.session_id, request_id) or outcome
             seen.clear()
         return outcome
+
+
+def _name_the_fields(invalid: Invalid, question: QuestionView, value: JsonValue) -> None:
+    """Adds ``errors``, as every refusal of input has them: programs read these, and not the sentence."""
+    try:
+        check_answer(as_asked(question.asked), value)
+    except AnswerError as error:
+        invalid.extra["errors"] = [{"at": place, "problem": fault} for place, fault in error.errors]
 
 
 def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:

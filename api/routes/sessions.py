@@ -7,15 +7,18 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Response
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.auth import Action, Principal, check_session_id, speaker
+from api.auth import Action, Principal, answers_as, check_session_id, speaker
 from api.cursors import read_cursor
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
+from api.gateways.search import Filters
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
+from waystation.models.listing import ListedStatus
 from waystation.models.live import Tick
 from waystation.models.requests import (
+    MAX_LISTED_SESSIONS,
     AssignRequest,
     ControlAnswer,
     JoinRequest,
@@ -25,12 +28,14 @@ from waystation.models.requests import (
     People,
     ReasonRequest,
     ReleaseRequest,
+    SessionFilters,
     SessionList,
     Started,
     StartRequest,
     SteerRequest,
     StopRequest,
     TranscriptView,
+    WithdrawRequest,
 )
 from waystation.models.sessions import (
     MAX_REASON_CHARACTERS,
@@ -46,6 +51,7 @@ from waystation.models.sessions import (
     Snapshot,
     StartSession,
     TakeOver,
+    Withdrawn,
 )
 from waystation.models.visibility import page_for_people, snapshot_for_people
 from waystation.temporal.messages import SESSION_CLOSE
@@ -54,8 +60,6 @@ from workflows.session import AgentSession
 Argument = TypeVar("Argument")
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES)
-
-MAX_LISTED = 100
 
 
 @router.post("/sessions", status_code=201, tags=["sessions"], summary="Start a session")
@@ -107,23 +111,45 @@ async def _send_first(session_id: str, text: str, caller: Principal, parts: ApiP
 async def list_sessions(
     caller: Caller,
     parts: Parts,
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
-    cursor: str | None = None,
-    only_open: bool = False,
-    live: Annotated[bool, Query(description="Also ask each open session for its snapshot.")] = False,
+    filters: Annotated[SessionFilters, Query()],
 ) -> SessionList:
-    """Returns sessions, newest first; a session token lists only its own."""
-    if caller.sessions is not None:
-        caller.require(Action.READ)
-        return await _list_own(caller, parts)
-    caller.require(Action.LIST)
-    listed, next_cursor = await parts.gateway.list_sessions(limit, cursor, only_open=only_open)
-    if live:
-        listed = list(await asyncio.gather(*(_with_snapshot(parts, entry) for entry in listed)))
-    return SessionList(sessions=tuple(listed), next_cursor=next_cursor)
+    """Returns sessions, those in which something happened last first; a session token lists only its own."""
+    own = caller.sessions is not None
+    caller.require(Action.READ if own else Action.LIST)
+    wanted = _wanted(filters, caller)
+    if own and not wanted.needs_attributes and not wanted.statuses:
+        return await _list_own(caller, parts, wanted)
+    found = await parts.gateway.search.find(wanted, filters.limit, filters.cursor)
+    listed = found.sessions
+    if filters.live:
+        listed = list(await asyncio.gather(*(_with_snapshot(parts, caller, entry) for entry in listed)))
+    return SessionList(sessions=tuple(listed), next_cursor=found.next_cursor, count=found.count)
 
 
-async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
+def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
+    if filters.mine and caller.role == "service":
+        raise Invalid("A service answers for its users; leave 'mine' out, and name one with 'waiting_for'.")
+    asked = (filters.waiting_for, caller.subject if filters.mine else None)
+    return Filters(
+        statuses=tuple(dict.fromkeys(filters.status)),
+        agent=filters.agent,
+        person=filters.person,
+        asked_roles=(answers_as(caller, caller.actor),) if filters.mine else (),
+        asked_ids=tuple(one for one in asked if one),
+        text=filters.q,
+        only_open=filters.only_open,
+        session_ids=None if caller.sessions is None else tuple(sorted(caller.sessions)),
+    )
+
+
+async def _list_own(caller: Principal, parts: ApiParts, wanted: Filters) -> SessionList:
+    """Asks each of them: a list of Temporal's may be a moment behind."""
+    try:
+        rows = (await parts.gateway.search.find(wanted, MAX_LISTED_SESSIONS, None)).sessions
+    except Problem:  # then they are listed with what they say themselves
+        rows = []
+    listed = {one.session_id: one for one in rows}
+
     async def look(session_id: str) -> ListedSession | None:
         try:
             snapshot = await shown_snapshot(parts, caller, session_id)
@@ -131,18 +157,21 @@ async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
             if problem.status == 404:
                 return None
             raise
-        return ListedSession(
+        is_open = snapshot.status != "closed"
+        entry = listed.get(session_id) or ListedSession(
             session_id=session_id,
             agent=snapshot.agent,
             title=snapshot.title,
-            open=snapshot.status != "closed",
+            open=is_open,
             started=snapshot.created,
-            snapshot=snapshot,
         )
+        status = entry.status if is_open else ListedStatus.CLOSED
+        return entry.model_copy(update={"open": is_open, "status": status, "snapshot": snapshot})
 
     found = await asyncio.gather(*(look(session_id) for session_id in caller.sessions or ()))
-    known = sorted((entry for entry in found if entry), key=lambda entry: entry.started, reverse=True)
-    return SessionList(sessions=tuple(known))
+    known = [entry for entry in found if entry and (entry.open or not wanted.only_open)]
+    known.sort(key=lambda entry: entry.last_activity or entry.started, reverse=True)
+    return SessionList(sessions=tuple(known), count=len(known))
 
 
 async def shown_snapshot(parts: ApiParts, caller: Principal, session_id: str) -> Snapshot:
@@ -159,11 +188,11 @@ async def shown_page(
     return page if caller.is_staff else page_for_people(page)
 
 
-async def _with_snapshot(parts: ApiParts, entry: ListedSession) -> ListedSession:
+async def _with_snapshot(parts: ApiParts, caller: Principal, entry: ListedSession) -> ListedSession:
     if not entry.open:
         return entry
     try:
-        snapshot = await parts.gateway.snapshot(entry.session_id)
+        snapshot = await shown_snapshot(parts, caller, entry.session_id)
     except Problem:
         # It ended after it was listed; the list is still true as of its time.
         return entry
@@ -238,6 +267,12 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
 async def send_message(session_id: SessionPath, body: MessageRequest, caller: Caller, parts: Parts) -> Sent:
     """Sends a message; ``on_busy`` says what happens to it while a turn is running."""
     return await parts.control.send(session_id, body, caller)
+
+
+@router.post("/sessions/{session_id}/withdraw", tags=["control"], summary="Withdraw a message")
+async def withdraw(session_id: SessionPath, body: WithdrawRequest, caller: Caller, parts: Parts) -> Withdrawn:
+    """Takes back a message that waits for its turn: no agent answers it, or finds it in its conversation."""
+    return await parts.control.withdraw(session_id, body, caller)
 
 
 @router.post("/sessions/{session_id}/stop", tags=["control"], summary="Stop the agent")
@@ -317,7 +352,7 @@ async def join(session_id: SessionPath, body: JoinRequest, caller: Caller, parts
     return await _record(parts, session_id, AgentSession.join, membership)
 
 
-@router.delete("/sessions/{session_id}/participants/{participant_id}", tags=["people"], summary="Leave")
+@router.delete("/sessions/{session_id}/participants/{participant_id:path}", tags=["people"], summary="Leave")
 async def leave(session_id: SessionPath, participant_id: str, caller: Caller, parts: Parts) -> Recorded:
     """Leaves the session; only the role ``service`` may make others leave."""
     caller.require(Action.JOIN, session_id)

@@ -12,6 +12,7 @@ from temporalio import activity, workflow
 import waystation.temporal.messages as messages
 import waystation.temporal.names as names
 from activities.announcements import Announcements
+from activities.search import SearchKeys
 from activities.sessions import SessionWrites
 from tests.architecture.support import called, name_of, sources, tree
 from waystation.agent.runner import Runner
@@ -25,6 +26,7 @@ from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
+from workflows.webhooks import WebhookEndpoint, Webhooks
 
 Message = SignalName[Any] | UpdateName[Any, Any] | QueryName[Any, Any]
 Kind = type[SignalName[Any]] | type[UpdateName[Any, Any]] | type[QueryName[Any, Any]]
@@ -38,6 +40,8 @@ TAKES: dict[type, tuple[str, ...]] = {
     OrderEvents: ("ORDER_EVENTS_",),
     PaidRequest: ("PAID_REQUEST_", "HOLDER_"),
     Allowance: ("ALLOWANCE_", "HOLDER_"),
+    WebhookEndpoint: ("WEBHOOK_",),
+    Webhooks: ("WEBHOOKS_",),
 }
 """Which tokens are for which workflow, by how their names begin."""
 
@@ -53,11 +57,14 @@ STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {
     messages.ORDER_EVENTS: OrderEvents,
     messages.PAID_REQUEST: PaidRequest,
     messages.ALLOWANCE: Allowance,
+    messages.WEBHOOK: WebhookEndpoint,
+    messages.WEBHOOKS: Webhooks,
 }
 ACTIVITIES: dict[ActivityName[Any, Any], Callable[..., object]] = {
     messages.RUN_TURN: Runner.run_turn,
     messages.ANNOUNCE: Announcements.announce,
     messages.WRITE_TO_SESSION: SessionWrites.write_to_session,
+    messages.SEARCH_KEY: SearchKeys.search_key,
 }
 BY_TEXT = {
     "signal",

@@ -15,13 +15,13 @@ from datetime import timedelta
 from types import NoneType
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, TemporalError
+from temporalio.exceptions import ActivityError, ApplicationError, TemporalError
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import JsonValue
 
     from waystation.models.decisions import Cancel
-    from waystation.models.events import MONEY_TYPES, SYSTEM, EventType, Publish
+    from waystation.models.events import MONEY_TYPES, SYSTEM, Event, EventType, Publish
     from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
     from waystation.models.sessions import (
         MAX_REPLAY_EVENTS,
@@ -48,15 +48,20 @@ with workflow.unsafe.imports_passed_through():
         TurnAttempt,
         TurnEnded,
         TurnWaiting,
+        Withdraw,
+        Withdrawn,
     )
+    from waystation.models.webhooks import news_of_session
     from waystation.temporal import names
-    from waystation.temporal.calls import tell_workflow
-    from waystation.temporal.messages import ASKER_ANSWERED, PURCHASE_TURN_STOPPED
+    from waystation.temporal.calls import start_activity, tell_workflow
+    from waystation.temporal.messages import ASKER_ANSWERED, PURCHASE_TURN_STOPPED, SEARCH_KEY
     from workflows.guards import answering, drop_unless, ending, starting
-    from workflows.policies import SHORTEST_RUN
+    from workflows.policies import ONE_ATTEMPT, SEARCH_KEY_TIMEOUT, SHORTEST_RUN
     from workflows.proofs import verdict_on
     from workflows.refusals import refusal, require
+    from workflows.session.listing import Listing
     from workflows.session.log import SessionLog
+    from workflows.session.marks import mark, marked_at_start
     from workflows.session.owner import Owner
     from workflows.session.people import People
     from workflows.session.purchases import Purchases
@@ -66,7 +71,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.turn_state import Identity
     from workflows.session.turn_workflows import TurnWorkflows
     from workflows.session.turns import Turns
-    from workflows.waiting import mark_waits_for
+    from workflows.webhooks.news import WebhookOutbox
 
 
 DEADLINES = "session-deadlines"
@@ -77,6 +82,10 @@ SHORTEST_RUNS = "session-shortest-runs"
 """Runs that have continued as new within ``SHORTEST_RUN`` are replayed so."""
 OPENED_ONCE = "session-opened-once"
 """Runs that have recorded a tool call again while it was open are replayed so: numbers must not shift."""
+
+
+ASKS_FOR_A_KEY = "session-asks-for-a-search-key"
+"""Runs that began before sessions had search attributes go on without them."""
 
 
 def _refuse_if(refused: Refused | None) -> None:
@@ -95,6 +104,8 @@ class AgentSession:
         self._id = workflow.info().workflow_id
         self._state = start.state or SessionState(created=workflow.now())
         self._log = SessionLog(self._state.log, lambda: workflow.patched(OPENED_ONCE))
+        self._webhooks = WebhookOutbox()
+        self._log.observers.append(self._tell_webhooks)
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
         self._questions = Questions(
@@ -115,7 +126,18 @@ class AgentSession:
             self._id, self._state, start.limits, self.turn_ended, self._turns.is_for_the_owner
         )
         self._owner = Owner(self._id, self._state.turns, start.owner, self.turn_ended)
+        self._listing = Listing(
+            self._state.listing,
+            start.title,
+            self._log,
+            self._turns,
+            self._state.people,
+            self._purchases,
+            self._questions,
+        )
+        self._listing.use_key(start.search_key or self._state.listing.key)
         if start.state is None:
+            self._state.listing.marked = marked_at_start()
             self._log.append(
                 EventType.SESSION_STARTED,
                 start.started_by or SYSTEM,
@@ -126,6 +148,8 @@ class AgentSession:
     @workflow.run
     @ending
     async def run(self, start: SessionInput) -> None:
+        telling = self._webhooks.start()
+        asking = asyncio.ensure_future(self._ask_for_a_key()) if self._lacks_a_key() else None
         await self._workflows.check_inherited()
         while not self._state.turns.closed or self._has_work():
             try:
@@ -142,10 +166,22 @@ class AgentSession:
                 self.close(Close(reason="An error that nobody expected ended the session."))
             if self._ripe and self._should_continue_as_new():
                 self._state.runs += 1
-                # The next run's memo is the one with which the first was started: it marks anew.
-                self._state.questions.marked = None
-                workflow.continue_as_new(self._start.model_copy(update={"state": self._state}))
-        await workflow.wait_condition(workflow.all_handlers_finished)
+                self._continue_as_new()
+        if asking:
+            asking.cancel()
+        self._mark_listing({})
+        await workflow.wait_condition(lambda: self._webhooks.empty and workflow.all_handlers_finished())
+        telling.cancel()
+
+    def _continue_as_new(self) -> None:
+        following = self._start.model_copy(update={"state": self._state})
+        if self._listing.enabled:
+            workflow.continue_as_new(
+                following, memo=workflow.memo(), search_attributes=workflow.info().typed_search_attributes
+            )
+        # The next run's memo is the one with which the first was started: it marks anew.
+        self._state.questions.marked = None
+        workflow.continue_as_new(following)
 
     # The loop: what has to be awaited
 
@@ -167,6 +203,7 @@ class AgentSession:
                     self._may_proceed()
                     or self._questions.next_deadline() != asked
                     or self._questions.waits_for() != self._state.questions.marked
+                    or self._listing.due() is not None
                 ),
                 timeout=left,
             )
@@ -177,10 +214,38 @@ class AgentSession:
             await self._ripen()
 
     def _mark(self) -> None:
-        """Says in the memo what of people the session waits for: so it is found among all the others."""
+        """Says what the session does and what of people it waits for: so it is found among all others."""
+        memo: dict[str, object] = {}
         if (now := self._questions.waits_for()) != self._state.questions.marked:
             self._state.questions.marked = now
-            mark_waits_for(now)
+            memo[names.WAITS_FOR] = now
+        self._mark_listing(memo)
+
+    def _mark_listing(self, memo: dict[str, object]) -> None:
+        if due := self._listing.due():
+            if self._listing.is_row_due():
+                memo[names.LISTED] = self._listing.row().model_dump(mode="json", exclude_none=True)
+            mark(due, self._state.listing.marked, self._start.agent)
+            self._state.listing.marked = due
+        if memo:
+            workflow.upsert_memo(memo)
+
+    def _lacks_a_key(self) -> bool:
+        """Whether the session was started by a workflow, which can't see what the namespace has."""
+        return (
+            self._start.owner is not None and not self._listing.enabled and workflow.patched(ASKS_FOR_A_KEY)
+        )
+
+    async def _ask_for_a_key(self) -> None:
+        with contextlib.suppress(ActivityError):
+            key = await start_activity(
+                SEARCH_KEY,
+                self._id,
+                schedule_to_close_timeout=SEARCH_KEY_TIMEOUT,
+                retry_policy=ONE_ATTEMPT,
+            )
+            self._state.listing.key = key or None
+            self._listing.use_key(self._state.listing.key)
 
     async def _ripen(self) -> None:
         """Waits until the run is old enough to continue as new, or has something to do before."""
@@ -188,7 +253,8 @@ class AgentSession:
         if left > timedelta(0) and workflow.patched(SHORTEST_RUNS):
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(
-                    lambda: self._has_work() or self._state.turns.closed, timeout=left
+                    lambda: self._has_work() or self._state.turns.closed or self._listing.due() is not None,
+                    timeout=left,
                 )
                 return
         self._ripe = True
@@ -199,9 +265,8 @@ class AgentSession:
     def _should_continue_as_new(self) -> bool:
         info, limit = workflow.info(), self._start.limits.events_per_run
         due = info.is_continue_as_new_suggested() or 0 < limit <= info.get_current_history_length()
-        return (
-            due and not self._state.turns.closed and not self._has_work() and workflow.all_handlers_finished()
-        )
+        quiet = not self._has_work() and self._webhooks.empty and workflow.all_handlers_finished()
+        return due and not self._state.turns.closed and quiet
 
     async def _work(self) -> None:
         turns = self._state.turns
@@ -229,6 +294,9 @@ class AgentSession:
             await tell_workflow(purchase_id, PURCHASE_TURN_STOPPED, wish)
         except TemporalError:
             workflow.logger.info("The purchase %s has ended already", purchase_id)
+
+    def _tell_webhooks(self, event: Event) -> None:
+        self._webhooks.put(news_of_session(self._id, self._start.agent, event))
 
     async def _tell_asker(self, reply: Reply) -> None:
         try:
@@ -281,6 +349,17 @@ class AgentSession:
     def _validate_send(self, message: SendMessage) -> None:
         require(message, SendMessage)
         _refuse_if(self._turns.why_not_send(message))
+
+    @workflow.update
+    @answering
+    def withdraw(self, withdraw: Withdraw) -> Withdrawn:
+        """Takes back a message that waits for its turn."""
+        return self._turns.withdraw(withdraw)
+
+    @withdraw.validator
+    def _validate_withdraw(self, withdraw: Withdraw) -> None:
+        require(withdraw, Withdraw)
+        _refuse_if(self._turns.why_not_withdraw(withdraw))
 
     # Turns
 

@@ -12,17 +12,17 @@ already running; use ``Client`` there.
 import asyncio
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
-from waystation.client.client import Client, Session
+from waystation.client.client import Client, ListFilters, Session
 from waystation.client.transcript import Transcript
 from waystation.models.approvals import ApprovalKind, ApprovalList
 from waystation.models.events import Event, LiveDelta
 from waystation.models.questions import Answered, QuestionView
 from waystation.models.requests import ControlAnswer, People, SessionList
-from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
+from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot, Withdrawn
 
 T = TypeVar("T")
 
@@ -76,12 +76,19 @@ class SyncClient:
         """
         return SyncSession(self, self._client.attach(session_id))
 
-    def list(self, *, limit: int = 50, cursor: str | None = None, only_open: bool = False) -> SessionList:
-        """Returns sessions, newest first, one page at a time.
+    def list(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        only_open: bool = False,
+        **filters: Unpack[ListFilters],
+    ) -> SessionList:
+        """Returns sessions, those in which something happened last first, one page at a time.
 
         >>> client.list(only_open=True).sessions  # doctest: +SKIP
         """
-        return self.run(self._client.list(limit=limit, cursor=cursor, only_open=only_open))
+        return self.run(self._client.list(limit=limit, cursor=cursor, only_open=only_open, **filters))
 
     def approvals(
         self, *, session_id: str | None = None, kinds: Sequence[ApprovalKind] = (), limit: int = 50
@@ -121,6 +128,13 @@ class SyncSession:
         >>> session.send("And in metric units?", on_busy="interrupt")  # doctest: +SKIP
         """
         return self._client.run(self.session.send(text, on_busy=on_busy, message_id=message_id, data=data))
+
+    def withdraw(self, message_id: str) -> Withdrawn:
+        """Takes back a message that waits for its turn; no agent answers it then.
+
+        >>> session.withdraw(sent.message_id)  # doctest: +SKIP
+        """
+        return self._client.run(self.session.withdraw(message_id))
 
     def stop(self, *, turn_id: str | None = None, reason: str | None = None) -> ControlAnswer:
         """Stops the agent; the answer says what came of it.

@@ -109,6 +109,10 @@ class StartSession(Frozen):
     """What happens when the agent wants a tool approved; where none fits, a person is asked."""
 
 
+SearchKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""As ``waystation.temporal.terms`` derives it from the first encryption key."""
+
+
 class SessionOwner(Frozen):
     """The workflow that a session belongs to: it is told what its session's people want."""
 
@@ -121,6 +125,9 @@ class SessionOpening(StartSession, WorkflowStart):
     """What starts ``AgentSession``. Only who reaches Temporal can name an owner."""
 
     owner: SessionOwner | None = Field(default=None, exclude_if=operator.not_)
+    search_key: SearchKey | None = Field(default=None, exclude_if=operator.not_, repr=False)
+    """The key of its digests in Temporal's search attributes. Only where the namespace has these may it be
+    set: a session that sets one that isn't there is stuck."""
 
 
 class SendMessage(Digested):
@@ -159,6 +166,22 @@ class Sent(FrozenOpen):
     turn_id: str | None = None
     digest: str | None = None
     """Of the ``SendMessage`` that was sent under this id first."""
+
+
+class Withdraw(Frozen):
+    """The argument of the ``withdraw`` update: a message that waits for a turn of its own shall have none."""
+
+    message_id: Identifier
+    actor: Actor
+
+
+class Withdrawn(FrozenOpen):
+    """The answer to ``withdraw``; the same if it is asked again."""
+
+    message_id: str
+    turn_id: str
+    seq: int
+    """Where it is recorded in the log."""
 
 
 class Stop(Frozen):

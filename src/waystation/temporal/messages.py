@@ -46,6 +46,8 @@ from waystation.models.purchases import (
 )
 from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionOutcome, QuestionView
 from waystation.models.sessions import (
+    AddNote,
+    Assign,
     Close,
     LogPosition,
     LogReading,
@@ -53,6 +55,7 @@ from waystation.models.sessions import (
     Note,
     Outcome,
     Recorded,
+    Release,
     ReplayPage,
     SendMessage,
     Sent,
@@ -69,9 +72,26 @@ from waystation.models.sessions import (
     TurnResult,
     TurnResume,
     TurnWaiting,
+    Withdraw,
+    Withdrawn,
 )
 from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
+from waystation.models.webhooks import (
+    DeliveriesWanted,
+    DeliveryWanted,
+    RegistryStart,
+    SecretMade,
+    SecretWanted,
+    Subscription,
+    SubscriptionList,
+    WebhookChange,
+    WebhookDeliveries,
+    WebhookDelivery,
+    WebhookNews,
+    WebhookOpening,
+    WebhookView,
+)
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
 # Sessions and their turns
@@ -90,11 +110,14 @@ SESSION_CLOSE: Final = SignalName("close", Close)
 SESSION_TELL_AGAIN: Final = SignalName("tell_again", NoneType)
 """From a session's owner that has begun again and knows nothing of the running turn."""
 SESSION_SEND: Final = UpdateName("send", SendMessage, Sent)
+SESSION_WITHDRAW: Final = UpdateName("withdraw", Withdraw, Withdrawn)
 SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
 SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
 SESSION_LEAVE: Final = UpdateName("leave", Membership, Recorded)
 SESSION_TAKE_OVER: Final = UpdateName("take_over", TakeOver, Recorded)
-SESSION_RELEASE: Final = UpdateName("release", TakeOver, Recorded)
+SESSION_ADD_NOTE: Final = UpdateName("add_note", AddNote, Recorded)
+SESSION_ASSIGN: Final = UpdateName("assign", Assign, Recorded)
+SESSION_RELEASE: Final = UpdateName("release", Release, Recorded)
 SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 """Its argument is the cursor; how many events a page has is the handler's second one, with a default."""
 SESSION_READ: Final = QueryName("read", LogPosition, LogReading)
@@ -118,6 +141,8 @@ ASKER_ANSWERED: Final = SignalName("waystation_answer", QuestionOutcome)
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""
 
+SEARCH_KEY: Final = ActivityName("search_key", str, str)
+"""Tells a session the key of its digests; an empty one where the namespace has no search attributes."""
 ANNOUNCE: Final = ActivityName("announce", str, NoneType)
 """Its argument is the id of the session that has news."""
 
@@ -191,3 +216,20 @@ ALLOWANCE_ANSWER: Final[QueryName[str, AllowanceAnswer | None]] = QueryName("ans
 ALLOWANCE_DIGEST: Final = QueryName("digest", NoneType, str)
 ALLOWANCE_DIGEST_OF: Final[QueryName[str, str | None]] = QueryName("digest_of", str, str)
 ALLOWANCE_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)
+
+# Webhooks
+
+WEBHOOK: Final = WorkflowName("WebhookEndpoint", WebhookOpening, NoneType)
+WEBHOOK_NEWS: Final = SignalName("news", WebhookNews)
+WEBHOOK_MAKE_SECRET: Final = UpdateName("make_secret", SecretWanted, SecretMade)
+WEBHOOK_CHANGE: Final = UpdateName("change", WebhookChange, WebhookView)
+WEBHOOK_REMOVE: Final = UpdateName("remove", NoneType, WebhookView)
+WEBHOOK_TEST: Final = UpdateName("test", NoneType, WebhookDelivery)
+WEBHOOK_REDELIVER: Final = UpdateName("redeliver", DeliveryWanted, WebhookDelivery)
+WEBHOOK_STATUS: Final = QueryName("status", NoneType, WebhookView)
+WEBHOOK_DELIVERIES: Final = QueryName("deliveries", DeliveriesWanted, WebhookDeliveries)
+WEBHOOK_DELIVERY: Final[QueryName[str, WebhookDelivery | None]] = QueryName("delivery", str, WebhookDelivery)
+
+WEBHOOKS: Final = WorkflowName("Webhooks", RegistryStart, NoneType)
+WEBHOOKS_SUBSCRIBE: Final = UpdateName("subscribe", Subscription, SubscriptionList)
+WEBHOOKS_SUBSCRIPTIONS: Final = QueryName("subscriptions", NoneType, SubscriptionList)

@@ -508,6 +508,27 @@ async def test_steer_is_consumed_while_running_and_queued_otherwise(client: Clie
     assert "[steered: Say less.]" in " ".join(await transcript_texts(session))
 
 
+async def test_a_message_that_waits_is_withdrawn(client: Client) -> None:
+    session = await client.start("demo")
+    first = await session.send("tokens=2000 rate=50")
+    queued = await session.send("never mind")
+    withdrawn = await session.withdraw(queued.message_id)
+    assert withdrawn.turn_id == queued.turn_id
+    assert await session.withdraw(queued.message_id) == withdrawn
+    with pytest.raises(ApiError) as refused:
+        await session.withdraw(first.message_id)
+    assert (refused.value.status, refused.value.code) == (409, "not-queued")
+    await session.stop()
+    await session.send("tokens=1 rate=0 quote=user")
+    await finished(session)
+    # The agent does not find it in its conversation.
+    said = await transcript_texts(session)
+    assert not [text for text in said if "never mind" in text and text != "never mind"]
+    assert [one.status for one in (await session.load()).messages if one.text == "never mind"] == [
+        "withdrawn"
+    ]
+
+
 async def test_on_busy_reject_and_interrupt(client: Client) -> None:
     session = await client.start("demo")
     first = await session.send("tokens=500 rate=50")
@@ -590,6 +611,12 @@ async def test_the_socket(stack: Stack, client: Client) -> None:
         assert sent["ok"]
         assert sent["data"]["status"] == "started"
         await until("message.delta")
+        queued = await ask("send", text="never mind")
+        withdrawn = await ask("withdraw", message_id=queued["data"]["message_id"])
+        assert withdrawn["ok"]
+        assert withdrawn["data"]["turn_id"] == queued["data"]["turn_id"]
+        begun = await ask("withdraw", message_id=sent["data"]["message_id"])
+        assert begun["problem"]["code"] == "not-queued"
         steered = await ask("steer", text="left")
         assert steered["data"]["outcome"] == "consumed"
         stopped = await ask("stop")
@@ -833,3 +860,40 @@ async def test_a_takeover_is_its_operators_own(http: httpx.AsyncClient, client: 
     assert (await call("operator", "olga", "POST", "messages", {"text": "Hello"}))[0] == 202
     assert (await http.post(f"/sessions/{session.id}/release", json={})).status_code == 200, "a service may"
     assert (await session.snapshot()).status == "idle"
+
+
+async def test_sessions_are_found_by_what_they_do_and_who_is_in_them(
+    http: httpx.AsyncClient, client: Client
+) -> None:
+    word = f"w{uuid.uuid4().hex[:9]}"
+    session = await client.start("demo", title=f"Refund {word}", message="tokens=3")
+
+    async def found(**filters: Any) -> list[str]:
+        return [one.session_id for one in (await client.list(text=word, **filters)).sessions]
+
+    async def is_idle() -> bool:
+        return await found(status=["idle"]) == [session.id]
+
+    await eventually(is_idle, what="the list says that the session is idle")
+    [row] = (await client.list(text=word[:4])).sessions[:1]
+    assert row.last_line is not None
+    assert row.last_line.actor.id == "demo"
+    assert await found(person="test-service") == [session.id]
+    assert await found(person="nobody", status=["idle"]) == []
+    token = bearer(await token_for(http, session.id))
+    own = await http.get("/sessions", params={"q": word}, headers=token)
+    assert [one["session_id"] for one in own.json()["sessions"]] == [session.id]
+    [mine] = (await http.get("/sessions", headers=token)).json()["sessions"]
+    assert (mine["status"], mine["last_line"]["actor"]["id"]) == ("idle", "demo")
+    assert mine["snapshot"]["status"] == "idle"
+    other = bearer(await token_for(http, "another"))
+    assert (await http.get("/sessions", params={"q": word}, headers=other)).json()["count"] == 0
+    await session.close()
+
+
+@pytest.mark.parametrize(
+    "query", ["status=asleep", "stauts=idle", "agent=a%20b", "q=" + "x" * 201, "mine=true", "limit=0"]
+)
+async def test_filters_that_mean_nothing_are_refused(http: httpx.AsyncClient, query: str) -> None:
+    answer = await http.get(f"/sessions?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")

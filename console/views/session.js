@@ -95,6 +95,7 @@ class SessionView {
   start() {
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
+    this.composer.restore();
     this.follow.start();
   }
 

@@ -1,4 +1,4 @@
-"""The route about agents: which there are, and whether any process runs them."""
+"""Routes about agents: which there are, and whether any process runs them."""
 
 import asyncio
 from typing import Annotated
@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.auth import Action
-from api.dependencies import ApiParts, Caller, Parts
+from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Forbidden
 from waystation.models.events import Identifier
-from waystation.models.requests import AgentList
+from waystation.models.requests import AgentList, AgentView
 from waystation.settings import ANY_AGENT
 
 MAX_AGENTS = 50
@@ -37,6 +37,13 @@ async def agents(
     names = dict.fromkeys(name or await _known(parts))
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in list(names)[:MAX_AGENTS]))
     return AgentList(agents=tuple(views))
+
+
+@router.get("/sessions/{session_id}/agent", tags=["agents"], summary="Look at a session's agent")
+async def agent_of(session_id: SessionPath, caller: Caller, parts: Parts) -> AgentView:
+    """Returns how many processes run the agent that answers here, for whoever may read the session."""
+    caller.require(Action.READ, session_id)
+    return await parts.gateway.agent((await parts.gateway.snapshot(session_id)).agent)
 
 
 async def _known(parts: ApiParts) -> list[str]:

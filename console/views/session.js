@@ -3,6 +3,7 @@
 import { Follow } from "../follow.js";
 import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
+import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
 import { answerer, outcomeText, summary } from "./question.js";
@@ -63,6 +64,7 @@ class SessionView {
       },
     });
     this.composer = new Composer(api, sessionId, this.model, { onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
+    this.absence = new Absence(api, sessionId, this.model);
     this.element = this.#build();
   }
 
@@ -89,7 +91,7 @@ class SessionView {
         h("div", { class: "actions" }, this.timelineButton, h("button", { type: "button", onclick: () => this.#phone() }, "Phone"), this.actions)),
       this.timeline,
       h("div", { class: "log-frame" }, this.log, this.jump),
-      this.asks, this.problem, this.composer.element, this.announcer);
+      this.asks, this.absence.element, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
@@ -101,6 +103,7 @@ class SessionView {
 
   stop() {
     this.follow.stop();
+    this.absence.stop();
     this.sizes.disconnect();
     clearTimeout(this.timelineTimer);
   }
@@ -130,6 +133,7 @@ class SessionView {
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
     this.#drawHead();
+    this.absence.update(items);
     this.composer.update();
     if (this.sticks) this.#toEnd();
     setClass(this.jump, "fresh", !this.sticks && items.length > 0);

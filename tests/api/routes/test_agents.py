@@ -4,8 +4,8 @@ import pytest
 
 from tests.world.stack import Stack
 from waystation.client import Client
-from waystation.errors import NotAllowed
-from waystation.models.requests import AgentList
+from waystation.errors import NotAllowed, NotFound
+from waystation.models.requests import AgentList, AgentView
 
 
 async def listed(client: Client, *names: str) -> dict[str, int]:
@@ -35,3 +35,16 @@ async def test_whoever_starts_or_lists_sessions_may_ask(stack: Stack, role: str,
         else:
             with pytest.raises(NotAllowed):
                 await listed(caller, "demo")
+
+
+async def test_whoever_reads_a_session_may_ask_for_its_agent(stack: Stack, client: Client) -> None:
+    session = await client.start("nobody-runs-this")
+    body = {"role": "client", "sessions": [session.id], "subject": "ada"}
+    token = (await stack.call("service", "POST", "/tokens", body)).json()["token"]
+    async with Client(stack.url, token) as ada:
+        found = await ada.request("GET", f"/sessions/{session.id}/agent", AgentView)
+        assert (found.name, found.processes) == ("nobody-runs-this", 0)
+        other = await client.start("demo")
+        with pytest.raises(NotFound):
+            await ada.request("GET", f"/sessions/{other.id}/agent", AgentView)
+    assert (await client.request("GET", f"/sessions/{other.id}/agent", AgentView)).processes >= 1

@@ -13,10 +13,11 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+TYPESCRIPT := typescript@5.9.3
 # A virtual environment breaks when its folder is moved or its Python is removed.
 CHECKED := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(RUN) -c pass 2>/dev/null || rm -f $(READY))
 
-.PHONY: demo test torture dev lint types mypy pyright bench setup clean
+.PHONY: demo test torture dev lint types mypy pyright tsc bench setup clean
 .DEFAULT_GOAL := help
 .PHONY: help
 
@@ -74,13 +75,18 @@ lint: $(READY)
 	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-logo
 	@$(RUN) -m deptry .
 
-types: mypy pyright
+types: mypy pyright tsc
 
 mypy: $(READY)
 	@$(RUN) -m mypy
 
 pyright: $(READY)
 	@$(RUN) -m pyright --pythonpath $(RUN)
+
+# The types in the console's comments, of modules that begin with @ts-check.
+tsc:
+	@if command -v npm >/dev/null; then npm exec --yes --package=$(TYPESCRIPT) -- tsc; \
+	else echo "The console's types are NOT checked: npm is missing (Debian: apt install npm)."; fi
 
 bench: $(READY)
 	@$(RUN) -m benchmarks $(ARGS)

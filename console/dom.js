@@ -1,3 +1,4 @@
+// @ts-check
 /** Small helpers to build pages and to write values for people. */
 
 import { serverNow } from "./clock.js";
@@ -19,23 +20,45 @@ const ISOLATES = /(\u2068[^\u2066-\u2069]*\u2069)|[\u2066-\u2069]/g;
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 const TEXT_ATTRIBUTES = new Set(["title", "aria-label", "placeholder"]);
 
-/** Text without characters that command or mislead; every text that the page shows goes through here. */
+/**
+ * Text without characters that command or mislead; every text that the page shows goes through here.
+ * @param {string} text
+ */
 export function clean(text) {
   return text.replace(HIDDEN, "").replace(ISOLATES, "$1");
 }
 
-/** JSON in which characters that `clean` would leave out are written as escapes: it says the same, and hides nothing. */
+/**
+ * JSON in which characters that `clean` would leave out are written as escapes: it says the same, and hides nothing.
+ * @param {string} json
+ */
 export function visible(json) {
+  /** @param {string} found */
   const escaped = (found) => Array.from({ length: found.length }, (_, at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, "0")}`).join("");
   return json.replace(HIDDEN, escaped).replace(/[\u2066-\u2069]/g, escaped);
 }
 
-/** A foreign text within a sentence: words written from right to left don't reorder what is around them. */
+/**
+ * A foreign text within a sentence: words written from right to left don't reorder what is around them.
+ * @param {string} text
+ */
 export function isolate(text) {
   const plain = clean(text).replace(/[\u2066-\u2069]/g, "");
   return RIGHT_TO_LEFT.test(plain) ? `\u2068${plain}\u2069` : plain;
 }
 
+/**
+ * What may stand in an element: nodes, text, and nothing.
+ * @typedef {Node | string | number | boolean | null | undefined} Child
+ * @typedef {Record<string, any>} Attributes
+ */
+
+/**
+ * @template {Element} E
+ * @param {E} element
+ * @param {Attributes} attributes
+ * @param {(Child | Child[])[]} children
+ */
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
@@ -49,51 +72,80 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** An HTML element: attributes, `onclick` and the like, children as nodes or text. */
+/**
+ * An HTML element: attributes, `onclick` and the like, children as nodes or text.
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {Attributes} [attributes]
+ * @param {(Child | Child[])[]} children
+ */
 export function h(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** The same for SVG. */
+/**
+ * The same for SVG.
+ * @param {string} tag
+ * @param {Attributes} [attributes]
+ * @param {(Child | Child[])[]} children
+ */
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Sets an element's text only if it differs, so that nothing is announced or drawn again needlessly. */
+/**
+ * Sets an element's text only if it differs, so that nothing is announced or drawn again needlessly.
+ * @param {Node} element
+ * @param {string | number | null | undefined} text
+ */
 export function setText(element, text) {
   const shown = clean(String(text ?? ""));
   if (element.textContent !== shown) element.textContent = shown;
 }
 
+/** @param {string} title */
 export function setTitle(title) {
   document.title = clean(`${title} · Waystation`);
 }
 
+/**
+ * @param {Element} element
+ * @param {string} name
+ * @param {unknown} on
+ */
 export function setClass(element, name, on) {
   element.classList.toggle(name, Boolean(on));
 }
 
+/** @param {{ id?: string, name?: string | null } | null | undefined} actor */
 export function nameOf(actor) {
   return isolate(actor?.name ?? actor?.id ?? "");
 }
 
-/** Formats an amount in minor units, in integer arithmetic: 2480 usd becomes "$24.80". */
+/**
+ * Formats an amount in minor units, in integer arithmetic: 2480 usd becomes "$24.80".
+ * @param {number | null | undefined} amount
+ * @param {string} currency
+ */
 export function money(amount, currency) {
   if (amount === null || amount === undefined) return "not stated";
   if (!/^[a-z]{3}$/.test(currency)) return `${groups(String(amount))} base units of ${asset(currency)}`;
   const format = new Intl.NumberFormat(undefined, { style: "currency", currency });
-  const digits = format.resolvedOptions().maximumFractionDigits;
+  const digits = format.resolvedOptions().maximumFractionDigits ?? 0;
   const [sign, text] = amount < 0 ? ["-", String(-amount)] : ["", String(amount)];
   const padded = text.padStart(digits + 1, "0");
   const whole = padded.slice(0, padded.length - digits);
   // A string is formatted exactly; a number could be rounded.
-  return format.format(sign + whole + (digits ? `.${padded.slice(-digits)}` : ""));
+  const exact = /** @type {`${number}`} */ (sign + whole + (digits ? `.${padded.slice(-digits)}` : ""));
+  return format.format(exact);
 }
 
+/** @param {string} digits */
 function groups(digits) {
   return digits.replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
+/** @param {string} currency */
 function asset(currency) {
   return currency.replace(/(0x[0-9a-fA-F]{4})[0-9a-fA-F]{20,}([0-9a-fA-F]{4})/, "$1…$2");
 }
@@ -101,15 +153,20 @@ function asset(currency) {
 const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
+/** @param {string} iso */
 export function time(iso) {
   return TIME.format(new Date(iso));
 }
 
+/** @param {string} iso */
 export function dateTime(iso) {
   return DATE.format(new Date(iso));
 }
 
-/** The time left, like "4 min 05 s"; "over" afterwards. */
+/**
+ * The time left, like "4 min 05 s"; "over" afterwards.
+ * @param {string} iso
+ */
 export function remaining(iso, now = serverNow()) {
   const seconds = Math.ceil((new Date(iso).getTime() - now) / 1000);
   if (seconds <= 0) return "over";
@@ -119,6 +176,7 @@ export function remaining(iso, now = serverNow()) {
   return minutes ? `${minutes} min ${String(seconds % 60).padStart(2, "0")} s` : `${seconds} s`;
 }
 
+/** @param {string} iso */
 export function ago(iso, now = serverNow()) {
   const seconds = Math.max(0, Math.round((now - new Date(iso).getTime()) / 1000));
   if (seconds < 60) return "just now";
@@ -127,7 +185,10 @@ export function ago(iso, now = serverNow()) {
   return DATE.format(new Date(iso));
 }
 
-/** A value as text: strings as they are, the rest as indented JSON. */
+/**
+ * A value as text: strings as they are, the rest as indented JSON.
+ * @param {unknown} value
+ */
 export function pretty(value) {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }

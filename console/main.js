@@ -15,6 +15,7 @@ const ROUTES = [
   [/^\/mandates$/, () => import("./views/mandates.js")],
 ];
 
+const ICON = new URL("icon.svg", import.meta.url).href;
 const api = new Api();
 const app = document.getElementById("app");
 let shown = null;
@@ -75,7 +76,7 @@ function bar(path) {
   const link = (to, text) => h("a", { href: `#${to}`, "aria-current": path?.startsWith(to) ? "page" : null }, text);
   const staff = api.may("approve") || api.may("list sessions");
   return h("header", { class: "bar" },
-    h("a", { class: "brand", href: "#/" }, h("img", { src: "/console/icon.svg", alt: "", width: "22", height: "22" }), "Waystation"),
+    h("a", { class: "brand", href: "#/" }, h("img", { src: ICON, alt: "", width: "22", height: "22" }), "Waystation"),
     h("nav", { "aria-label": "Main" },
       link("/sessions", ["Sessions", h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you"))]),
       staff && link("/approvals", "Approvals"),

@@ -11,6 +11,7 @@ const STORED = "waystation.tokens";
 /** Tokens of which the server has not said yet whether it knows them. */
 const ARRIVING = "waystation.arriving";
 const CHANNEL = "waystation.sign-in";
+const ICON = new URL("icon.svg", import.meta.url).href;
 const ASK_OTHER_TABS_MS = 250;
 const MIN_PAUSE_MS = 1_000;
 const MAX_PAUSE_MS = 15_000;
@@ -195,5 +196,5 @@ function tokenField() {
 }
 
 function logo() {
-  return h("img", { src: "/console/icon.svg", alt: "", width: "48", height: "48" });
+  return h("img", { src: ICON, alt: "", width: "48", height: "48" });
 }

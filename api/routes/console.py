@@ -1,11 +1,18 @@
-"""The console: the static files of a web page, served with a policy that lets it run its own code only."""
+"""The console: the static files of a web page, served with a policy that lets it run its own code only.
 
+The page asks for its parts below ``/console/<version>/``, where the version is a digest of all of them. So
+browsers keep a part for good, and no page mixes two versions: parts of another version are not there.
+"""
+
+import hashlib
+import mimetypes
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.responses import FileResponse, Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
 FOLDER = Path(__file__).resolve().parents[2] / "console"
 
@@ -27,8 +34,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Revalidated each time, and answered 304: a page never mixes two versions of its modules.
-    "Cache-Control": "no-cache",
 }
 
 OF_THE_PAGE = {
@@ -38,18 +43,49 @@ OF_THE_PAGE = {
 """What a browser reads of a document only; its many parts are smaller without."""
 
 
-class _Files(StaticFiles):
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update(HEADERS)
-        return response
+CURRENT = {"Cache-Control": "no-cache"}
+"""Of the page, and of parts at an address without a version: browsers ask for them each time."""
+
+FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+PAGE = "index.html"
+VERSION_CHARACTERS = 16
 
 
 def install(app: FastAPI) -> None:
     """Serves the page at ``/`` and its parts under ``/console``. They hold no data and need no credential."""
+    parts = _read(FOLDER)
+    version = version_of(parts)
+    page = parts.pop(PAGE).decode().replace('"/console/', f'"/console/{version}/')
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(FOLDER / "index.html", headers=HEADERS | OF_THE_PAGE)
+    async def whole_page() -> HTMLResponse:
+        return HTMLResponse(page, headers=HEADERS | OF_THE_PAGE | CURRENT)
 
-    app.mount("/console", _Files(directory=FOLDER))
+    async def part(request: Request) -> Response:
+        path = request.path_params["path"]
+        name = path.removeprefix(f"{version}/")
+        if name not in parts:
+            raise HTTPException(404)
+        kept = CURRENT if name == path else FOR_GOOD
+        media_type = mimetypes.guess_type(name)[0] or "text/plain"
+        return Response(parts[name], media_type=media_type, headers=HEADERS | kept)
+
+    app.add_route("/console/{path:path}", part, include_in_schema=False)
+
+
+def _read(folder: Path) -> dict[str, bytes]:
+    """Returns the files by their paths. They are kept: what is served for good must not change meanwhile."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def version_of(parts: Mapping[str, bytes]) -> str:
+    """Returns a digest of the names and contents."""
+    digest = hashlib.sha256()
+    for name, content in sorted(parts.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:VERSION_CHARACTERS]

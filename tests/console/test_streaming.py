@@ -369,7 +369,7 @@ async def test_a_part_that_can_not_be_loaded_says_so(console: Console) -> None:
     session = await console.session()
     page = await console.page(f"/sessions/{session.id}")
     await ready(page)
-    await page.context.route("**/console/views/*", lambda route: route.abort())
+    await page.context.route("**/console/*/views/*", lambda route: route.abort())
     await page.get_by_role("button", name="Timeline").click()
     await expect(page.get_by_role("alert")).to_contain_text("could not be loaded")
     await page.get_by_role("link", name="Mandates").click()

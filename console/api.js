@@ -162,8 +162,7 @@ export class Api {
     // A request of somebody who has signed out.
     if (!this.people.includes(person)) return false;
     person.expired = true;
-    this.#renewing ??= this.#renewNow().finally(() => (this.#renewing = null));
-    await this.#renewing;
+    await this.renewNow();
     if (person.expired) {
       this.onExpired(refusal);
       if (waits) await this.renewed(signal);
@@ -171,7 +170,13 @@ export class Api {
     return !person.expired && this.people.includes(person) && !signal?.aborted;
   }
 
-  async #renewNow() {
+  /** Asks for new tokens, once for all who want them at a time. */
+  renewNow() {
+    this.#renewing ??= this.#askForTokens().finally(() => (this.#renewing = null));
+    return this.#renewing;
+  }
+
+  async #askForTokens() {
     try {
       const tokens = await this.renew();
       if (tokens.length) await this.accept(tokens, { known: true });

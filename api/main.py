@@ -31,6 +31,7 @@ from api.routes import (
     approvals,
     codec,
     console,
+    dev,
     ingest,
     mandates,
     operations,
@@ -100,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         operations,
     ):
         app.include_router(part.router)
+    dev.install(app, settings)
     console.install(app)
     return app
 

@@ -13,6 +13,7 @@ const ROUTES = [
   [/^\/(purchases|payments)\/(\w[\w.-]*)$/, () => import("./views/decision.js")],
   [/^\/approvals$/, () => import("./views/approvals.js")],
   [/^\/mandates$/, () => import("./views/mandates.js")],
+  [/^\/start$/, () => import("./views/start.js")],
 ];
 
 const ICON = new URL("icon.svg", import.meta.url).href;

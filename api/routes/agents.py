@@ -30,7 +30,7 @@ async def agents(
 ) -> AgentList:
     """Returns agents, and how many processes run each: those asked for, or those that are known.
 
-    Known are the agents of this API's keys, and of the newest sessions.
+    Known are the agents of processes that are connected to this API, of its keys, and of the newest sessions.
     """
     if not caller.may & {Action.START, Action.LIST}:
         raise Forbidden(f"The role '{caller.role}' may not list agents.")
@@ -53,4 +53,8 @@ async def _known(parts: ApiParts) -> list[str]:
     recent = [session.agent for session in listed if session.agent]
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in dict.fromkeys(named)))
     # A key's id need not be an agent's name: it is one where a process runs it, or a session asks for it.
-    return [*recent, *(view.name for view in views if view.processes or view.last_seen)]
+    return [
+        *parts.connected_agents.names,
+        *recent,
+        *(view.name for view in views if view.processes or view.last_seen),
+    ]

@@ -91,7 +91,9 @@ def test_the_start_page_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> No
         for token in tokens
     ]
     assert roles == ["client", "operator", "approver"]
-    shown = httpx.get(f"{address}dev/places", headers={"Authorization": f"Bearer {tokens[0]}"}).json()["places"]
+    shown = httpx.get(f"{address}dev/places", headers={"Authorization": f"Bearer {tokens[0]}"}).json()[
+        "places"
+    ]
     assert shown["api"] + "/" == address
     assert shown.keys() == {"api", "temporal_ui", "shop", "paid_api", "processor"}
     assert "Temporal" in httpx.get(shown["temporal_ui"], follow_redirects=True).text

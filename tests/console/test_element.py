@@ -1,4 +1,4 @@
-"""`<waystation-chat>` in a customer's page of another origin, as docs/browsers.md embeds it, under a strict policy."""
+"""`<waystation-chat>` in a customer's page of another origin, embedded as in docs/browsers.md."""
 
 from typing import Any
 
@@ -36,7 +36,9 @@ class Shop:
         url = route.request.url
         if "/my-token" not in url:
             await route.fulfill(
-                content_type="text/html", body=self._page(), headers={"Content-Security-Policy": self._policy()}
+                content_type="text/html",
+                body=self._page(),
+                headers={"Content-Security-Policy": self._policy()},
             )
             return
         self.asked.append("renew=true" in url)
@@ -81,14 +83,18 @@ async def say(view: Page, text: str) -> None:
 
 
 @pytest.mark.parametrize("options", SIZES)
-async def test_a_customer_chats_in_a_page_of_another_origin(console: Console, options: dict[str, Any]) -> None:
+async def test_a_customer_chats_in_a_page_of_another_origin(
+    console: Console, options: dict[str, Any]
+) -> None:
     shop = Shop(console, await console.session(title="Not shown"))
     view = await shop.open(**options)
     await live(view)
     await say(view, "**hello** tokens=5 rate=0 tool=search think=3 spawn=1")
     bubbles = chat(view).locator(".bubble")
     await expect(bubbles).to_have_count(2)
-    await expect(bubbles.first.locator(".text")).to_have_text("**hello** tokens=5 rate=0 tool=search think=3 spawn=1")
+    await expect(bubbles.first.locator(".text")).to_have_text(
+        "**hello** tokens=5 rate=0 tool=search think=3 spawn=1"
+    )
     await expect(bubbles.last).to_contain_text("A durable session keeps what")
     await expect(bubbles.last.locator("b")).to_have_text("demo")
     await expect(view.get_by_text("Is at work")).to_be_hidden()
@@ -135,7 +141,9 @@ async def test_a_token_that_expires_in_mid_draft_is_renewed_by_the_page(console:
 
 
 @pytest.mark.parametrize("options", SIZES)
-async def test_where_the_page_has_no_token_the_draft_is_kept(console: Console, options: dict[str, Any]) -> None:
+async def test_where_the_page_has_no_token_the_draft_is_kept(
+    console: Console, options: dict[str, Any]
+) -> None:
     shop = Shop(console, await console.session())
     shop.seconds = SHORT_SECONDS
     view = await shop.open(**options)
@@ -179,7 +187,9 @@ async def test_it_goes_with_what_the_page_says(console: Console) -> None:
     await chat(view).evaluate("(chat, id) => chat.setAttribute('session', id)", other.id)
     await expect(chat(view).locator(".bubble")).to_have_count(2)
     await chat(view).evaluate("(chat) => chat.setAttribute('session', '../tokens')")
-    await expect(chat(view).get_by_role("alert")).to_have_text("This chat has no valid session or API address.")
+    await expect(chat(view).get_by_role("alert")).to_have_text(
+        "This chat has no valid session or API address."
+    )
     await chat(view).evaluate("(chat) => chat.remove()")
     await until(view, "() => !document.querySelector('waystation-chat')")
 

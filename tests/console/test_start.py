@@ -34,7 +34,11 @@ async def test_it_shows_what_runs_and_starts_a_session(console: Console, options
     await expect(page.locator(".start .plain").first).to_contain_text("demo: 1 process")
     addresses = page.locator(".facts dd")
     await expect(addresses).to_have_text(
-        [console.stack.url, TEMPORAL, *(console.stack.sandbox.url(one) for one in ("shop", "paid-api", "processor"))]
+        [
+            console.stack.url,
+            TEMPORAL,
+            *(console.stack.sandbox.url(one) for one in ("shop", "paid-api", "processor")),
+        ]
     )
     assert await violations(page) == []
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

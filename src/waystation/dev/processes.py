@@ -103,8 +103,8 @@ class Dev:
     ) -> None:
         """``limits``: of new sessions; without them, those of the environment.
 
-        Without a ``temporal_ui_port`` it is another one at each start. Temporal's web page takes requests under any
-        name: a page of somebody else's whose name points at this machine must not know where it is.
+        Without a ``temporal_ui_port`` it is another one at each start. Temporal's web page takes requests
+        under any name: a page of somebody else's whose name points at this machine must not know the port.
         """
         self._sandbox_port, self._limits = sandbox_port, limits
         self._temporal_ui_port = temporal_ui_port

@@ -45,6 +45,7 @@ class Action(StrEnum):
     SEND = "send"
     JOIN = "join"
     TAKE_OVER = "take over"
+    NOTE = "write notes for staff"
     WRITE = "write as an agent"
     APPROVE = "approve"
     ANSWER = "answer questions"
@@ -58,11 +59,12 @@ _TALK = frozenset({Action.READ, Action.SEND, Action.JOIN, Action.ANSWER})
 _ALLOWED: dict[ApiRole, frozenset[Action]] = {
     "client": _TALK | {Action.START},
     "agent": frozenset({Action.READ, Action.WRITE}),
-    "operator": _TALK | {Action.TAKE_OVER, Action.LIST, Action.CLOSE},
+    "operator": _TALK | {Action.TAKE_OVER, Action.NOTE, Action.LIST, Action.CLOSE},
     "approver": frozenset({Action.READ, Action.JOIN, Action.APPROVE, Action.ANSWER}),
     "service": frozenset(Action) - {Action.APPROVE},
 }
 _NOT_FOR_SOME_SESSIONS = frozenset({Action.START, Action.LIST, Action.MINT})
+_STAFF = frozenset({"operator", "agent", "service"})
 _SPEAKS_AS = {"operator": Role.OPERATOR, "agent": Role.AGENT}
 
 
@@ -96,6 +98,11 @@ class Principal(Frozen):
     def sees(self, session_id: str) -> bool:
         """Returns whether this caller may know that the session exists."""
         return self.sessions is None or session_id in self.sessions
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether this caller sees what is kept from people: not so approvers, who may be customers."""
+        return self.role in _STAFF
 
     def speaks_for(self, agent: str) -> bool:
         """Returns whether this caller may spend money in the agent's name; agents' keys name theirs."""

@@ -10,6 +10,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import EXAMPLES_FACTOR
+from tests.world.certificates import read_once
 from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
@@ -34,8 +35,9 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
-# Nothing here measures a process, so none need import everything again.
+# Nothing here measures a process, so none need import everything again, or read certificates.
 Process.forks = True
+read_once()
 
 
 class ByServers(LoadScopeScheduling):

@@ -7,6 +7,7 @@ that has it already receives only the number; every other client receives the ev
 from collections.abc import Mapping, Sequence
 
 from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
+from waystation.models.visibility import for_people
 
 MAX_REMEMBERED = 1_000
 
@@ -17,10 +18,12 @@ class Frame:
     It is made of JSON without line breaks, as text or already in UTF-8; bytes are passed on as they are.
     """
 
-    __slots__ = ("_data", "_texts", "seq", "sse")
+    __slots__ = ("_data", "_texts", "for_people", "seq", "sse")
 
     def __init__(self, seq: int | None, text: str | bytes) -> None:
         self.seq = seq
+        self.for_people = self
+        """What is sent in its place to whoever isn't staff."""
         data = text.encode() if isinstance(text, str) else text
         self._data: tuple[bytes, ...] = (data,) if data else ()
         self._texts: tuple[str, ...] | None = None
@@ -37,7 +40,12 @@ class Frame:
     @classmethod
     def of(cls, event: Event) -> "Frame":
         """Returns a durable event's frame."""
-        return cls(event.seq, event.to_wire())
+        frame, seen = cls(event.seq, event.to_wire()), for_people(event)
+        if seen is None:
+            frame.for_people = cls.number(event.seq)
+        elif seen is not event:
+            frame.for_people = cls(event.seq, seen.to_wire())
+        return frame
 
     @classmethod
     def number(cls, seq: int) -> "Frame":

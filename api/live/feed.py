@@ -148,8 +148,8 @@ class Feed:
             self._urgent.set()
             await self.next_change(left)
 
-    def subscribe(self, after: int) -> Subscription:
-        """Returns a place for one client, from its cursor on."""
+    def subscribe(self, after: int, *, staff: bool) -> Subscription:
+        """Returns a place for one client, from its cursor on; ``staff`` are shown what people aren't."""
         if after > self.tip:
             raise Invalid(
                 f"The cursor {after} is beyond the newest event, {self.tip}: it belongs to another session.",
@@ -161,7 +161,7 @@ class Feed:
                 f"This session has {len(self._open)} streams on this server already.",
                 code="too-many-subscribers",
             )
-        subscription = Subscription(self, after)
+        subscription = Subscription(self, after, staff=staff)
         self._open.add(subscription)
         metrics.SUBSCRIBERS.inc()
         return subscription

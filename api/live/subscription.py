@@ -42,8 +42,9 @@ class Source(Protocol):
 class Subscription(Follower):
     """One client's place in a session."""
 
-    def __init__(self, feed: Source, after: int) -> None:
-        self._feed = feed
+    def __init__(self, feed: Source, after: int, *, staff: bool) -> None:
+        """``staff``: it is shown also what people aren't."""
+        self._feed, self._staff = feed, staff
         self.cursor = after
         self._queue: list[Frame] = []
         self._ready: asyncio.Future[None] | None = None
@@ -63,7 +64,7 @@ class Subscription(Follower):
             self._queue.clear()
             self._feed.leave(self)
         else:
-            self._queue.append(frame)
+            self._queue.append(self._seen(frame))
         if self._ready is not None:
             self.wake()
 
@@ -98,6 +99,9 @@ class Subscription(Follower):
         finally:
             self._feed.leave(self)
 
+    def _seen(self, frame: Frame) -> Frame:
+        return frame if self._staff else frame.for_people
+
     async def _catch_up(self) -> AsyncIterator[list[Frame]]:
         while not self._ended:
             if (recent := self._feed.recent(self.cursor)) is not None:
@@ -110,11 +114,11 @@ class Subscription(Follower):
                 if self._feed.presence.settled:
                     self.push(self._feed.presence.frame())
                 if recent:
-                    yield recent
+                    yield list(map(self._seen, recent))
                 return
             page = await self._feed.page(self.cursor)
             if page.events:
-                yield [Frame.of(event) for event in page.events]
+                yield [self._seen(Frame.of(event)) for event in page.events]
             self.cursor = max(page.next_after, self.cursor)
             # A page may be ahead of the feed, which shows live text until it has read of a stop itself.
             await self._feed.reach(self.cursor)

@@ -16,12 +16,15 @@ from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
 from waystation.models.live import Tick
 from waystation.models.requests import (
+    AssignRequest,
     ControlAnswer,
     JoinRequest,
     ListedSession,
     MessageRequest,
+    NoteRequest,
     People,
     ReasonRequest,
+    ReleaseRequest,
     SessionList,
     Started,
     StartRequest,
@@ -32,15 +35,19 @@ from waystation.models.requests import (
 from waystation.models.sessions import (
     MAX_REASON_CHARACTERS,
     MAX_REPLAY_EVENTS,
+    AddNote,
+    Assign,
     Close,
     Membership,
     Recorded,
+    Release,
     ReplayPage,
     Sent,
     Snapshot,
     StartSession,
     TakeOver,
 )
+from waystation.models.visibility import page_for_people, snapshot_for_people
 from waystation.temporal.messages import SESSION_CLOSE
 from workflows.session import AgentSession
 
@@ -81,8 +88,8 @@ async def start(body: StartRequest, caller: Caller, parts: Parts, response: Resp
         # Even if the session already existed: an earlier attempt may have got no further than that.
         sent = await _send_first(session_id, body.message, caller, parts)
     response.status_code = 201 if created else 200
-    snapshot = await parts.gateway.snapshot(session_id)
-    return Started(session_id=session_id, created=created, session=snapshot, sent=sent)
+    session = await shown_snapshot(parts, caller, session_id)
+    return Started(session_id=session_id, created=created, session=session, sent=sent)
 
 
 async def _send_first(session_id: str, text: str, caller: Principal, parts: ApiParts) -> Sent | None:
@@ -119,7 +126,7 @@ async def list_sessions(
 async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
     async def look(session_id: str) -> ListedSession | None:
         try:
-            snapshot = await parts.gateway.snapshot(session_id)
+            snapshot = await shown_snapshot(parts, caller, session_id)
         except Problem as problem:
             if problem.status == 404:
                 return None
@@ -138,6 +145,20 @@ async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
     return SessionList(sessions=tuple(known))
 
 
+async def shown_snapshot(parts: ApiParts, caller: Principal, session_id: str) -> Snapshot:
+    """Returns what a session is doing, as the caller may see it."""
+    snapshot = await parts.gateway.snapshot(session_id)
+    return snapshot if caller.is_staff else snapshot_for_people(snapshot)
+
+
+async def shown_page(
+    parts: ApiParts, caller: Principal, session_id: str, after: int, limit: int
+) -> ReplayPage:
+    """Returns one page of the log, as the caller may see it."""
+    page = await parts.gateway.replay(session_id, after, limit)
+    return page if caller.is_staff else page_for_people(page)
+
+
 async def _with_snapshot(parts: ApiParts, entry: ListedSession) -> ListedSession:
     if not entry.open:
         return entry
@@ -153,7 +174,7 @@ async def _with_snapshot(parts: ApiParts, entry: ListedSession) -> ListedSession
 async def snapshot(session_id: SessionPath, caller: Caller, parts: Parts) -> Snapshot:
     """Returns what the session is doing now."""
     caller.require(Action.READ, session_id)
-    return await parts.gateway.snapshot(session_id)
+    return await shown_snapshot(parts, caller, session_id)
 
 
 @router.delete("/sessions/{session_id}", status_code=202, tags=["sessions"], summary="Close a session")
@@ -167,7 +188,7 @@ async def close(
     caller.require(Action.CLOSE, session_id)
     await parts.gateway.signal(session_id, SESSION_CLOSE, Close(actor=caller.actor, reason=reason))
     parts.bus.publish(session_id, Tick())
-    return await parts.gateway.snapshot(session_id)
+    return await shown_snapshot(parts, caller, session_id)
 
 
 @router.get("/sessions/{session_id}/replay", tags=["events"], summary="Read events by page")
@@ -181,7 +202,7 @@ async def replay(
     """Returns one page of durable events, bounded in bytes too: follow ``next_after`` while ``more``."""
     caller.require(Action.READ, session_id)
     cursor = read_cursor(after)
-    page = await parts.gateway.replay(session_id, cursor, limit)
+    page = await shown_page(parts, caller, session_id, cursor, limit)
     if cursor > page.tip:
         raise Invalid(
             f"The cursor {cursor} is beyond the newest event, {page.tip}.", code="wrong-cursor", tip=page.tip
@@ -203,7 +224,7 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
     caller.require(Action.READ, session_id)
     state, after = Transcript(), 0
     while True:
-        page = await parts.gateway.replay(session_id, after, MAX_REPLAY_EVENTS)
+        page = await shown_page(parts, caller, session_id, after, MAX_REPLAY_EVENTS)
         for event in page.events:
             state.apply(event)
         after = page.next_after
@@ -242,15 +263,37 @@ async def take_over(session_id: SessionPath, body: ReasonRequest, caller: Caller
 
 
 @router.post("/sessions/{session_id}/release", tags=["people"], summary="Give back to the agent")
-async def release(session_id: SessionPath, body: ReasonRequest, caller: Caller, parts: Parts) -> Recorded:
-    """Lets the agent continue with what was said. A service may release whoever has taken over."""
+async def release(session_id: SessionPath, body: ReleaseRequest, caller: Caller, parts: Parts) -> Recorded:
+    """Lets the agent continue with what was said. A service may release whoever has taken over.
+
+    With ``note`` and ``answer`` the agent begins a turn at once, and the note is its text.
+    """
     caller.require(Action.TAKE_OVER, session_id)
     operator = caller.actor
     if caller.role == "service":
         operator = (await parts.gateway.snapshot(session_id)).taken_over_by or operator
     return await _record(
-        parts, session_id, AgentSession.release, TakeOver(operator=operator, reason=body.reason)
+        parts,
+        session_id,
+        AgentSession.release,
+        Release(operator=operator, reason=body.reason, note=body.note, answer=body.answer),
     )
+
+
+@router.post("/sessions/{session_id}/notes", tags=["people"], summary="Write a note for staff")
+async def add_note(session_id: SessionPath, body: NoteRequest, caller: Caller, parts: Parts) -> Recorded:
+    """Records a note that operators, agents and services see, and nobody else."""
+    caller.require(Action.NOTE, session_id)
+    note = AddNote(author=speaker(caller, body.actor), text=body.text, note_id=body.note_id)
+    return await _record(parts, session_id, AgentSession.add_note, note)
+
+
+@router.put("/sessions/{session_id}/assignee", tags=["people"], summary="Assign an operator")
+async def assign(session_id: SessionPath, body: AssignRequest, caller: Caller, parts: Parts) -> Recorded:
+    """Records who looks after the session; staff alone see it."""
+    caller.require(Action.NOTE, session_id)
+    assignment = Assign(by=speaker(caller, body.actor), operator=body.operator)
+    return await _record(parts, session_id, AgentSession.assign, assignment)
 
 
 @router.get("/sessions/{session_id}/participants", tags=["people"], summary="Who is here")

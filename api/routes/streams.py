@@ -107,7 +107,7 @@ async def events(
     feed = await resources.enter_async_context(parts.feeds.use(session_id))
     try:
         await feed.reach(cursor)
-        subscription = feed.subscribe(cursor)
+        subscription = feed.subscribe(cursor, staff=caller.is_staff)
     except BaseException:
         await resources.aclose()
         raise
@@ -255,7 +255,7 @@ async def socket(socket: WebSocket, session_id: str, parts: Parts, after: str | 
             feed = await resources.enter_async_context(parts.feeds.use(session_id))
             cursor = _cursor(None, after)
             await feed.reach(cursor)
-            subscription = feed.subscribe(cursor)
+            subscription = feed.subscribe(cursor, staff=principal.is_staff)
         except Problem as problem:
             # Accepted first: browsers tell a page nothing about a refused handshake.
             await socket.accept()

@@ -17,7 +17,7 @@ from waystation.agent.told import Told
 from waystation.agent.writer import Writer, actor_of
 from waystation.client import Client
 from waystation.client.transcript import Message, Transcript
-from waystation.models.events import Actor, Event, Item, Role, Write
+from waystation.models.events import Actor, Event, Item, Role, Visibility, Write
 from waystation.models.ingest import AnsweredFrame, OpenFrame, SteerFrame
 from waystation.models.sessions import TurnInput
 from waystation.models.steps import MAX_INLINE_STEP_RESULT_BYTES, MAX_INLINE_STEPS_BYTES
@@ -75,9 +75,17 @@ class LoggedWriter(Writer):
         self.written: list[Item] = []
 
     def put(
-        self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
+        self,
+        kind: str,
+        data: dict[str, Any],
+        message_id: str | None = None,
+        *,
+        flush: bool = False,
+        visibility: Visibility | None = None,
     ) -> None:
-        item = Item(n=len(self.written) + 1, type=kind, message_id=message_id, data=data)
+        item = Item(
+            n=len(self.written) + 1, type=kind, message_id=message_id, data=data, visibility=visibility
+        )
         self.written.append(item)
         write = Write(
             writer=self.opened.writer,

@@ -71,8 +71,8 @@ async def test_tool_calls_and_what_they_return_are_shown() -> None:
     result = await stage.run(llm_agent("bot", model_agent))
     kinds = [item.type for item in stage.writer.written]
     assert kinds == [
-        "message.started", "message.delta", "message.completed", "tool.called", "tool.returned",
-        "message.started", "message.delta", "message.completed",
+        "message.started", "message.delta", "usage.reported", "message.completed", "tool.called",
+        "tool.returned", "message.started", "message.delta", "usage.reported", "message.completed",
     ]  # fmt: skip
     (called,), (returned,) = stage.of("tool.called"), stage.of("tool.returned")
     assert (called["name"], called["arguments"]) == ("price", {"item": "tea"})

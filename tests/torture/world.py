@@ -279,19 +279,15 @@ class World:
 
         The time in which the machine had other things to do doesn't count.
         """
-        process, began = self.processes[name], time.monotonic()
+        process = self.processes[name]
         if process.ended:
             return 0.0
         self._struck.add(name)
-        waited = waited_before = self.seconds_without_processor(name)
         process.signal(signal.SIGTERM)
-        while time.monotonic() < began + patience_seconds:
-            if process.ended:
-                return max(0.0, time.monotonic() - began - (waited - waited_before))
-            waited = max(waited, self.seconds_without_processor(name))
-            await asyncio.sleep(0.02)
-        process.signal(signal.SIGKILL)
-        return None
+        took = await process.seconds_until_ended(within=patience_seconds)
+        if took is None:
+            process.signal(signal.SIGKILL)
+        return took
 
     async def pause(self, name: str, seconds: float) -> None:
         """Stops a process as if its machine hung, and lets it go on."""
@@ -383,9 +379,7 @@ class World:
 
     def seconds_without_processor(self, name: str) -> float:
         """Returns for how long a process could have run, but the machine had other things to do."""
-        with contextlib.suppress(OSError, ValueError):
-            return int(Path(f"/proc/{self.processes[name].popen.pid}/schedstat").read_text().split()[1]) / 1e9
-        return 0.0
+        return self.processes[name].seconds_without_processor()
 
     def logs(self) -> dict[str, str]:
         return {name: process.output for name, process in self.processes.items()}

@@ -16,7 +16,10 @@ from waystation.client import Client
 OPINION = "I see: a pipe has burst. That is covered. "
 
 
-@pytest.mark.parametrize("killed", [(), ("started", "streaming", "asked", "approving")])
+EVERY_MOMENT = ("started", "streaming", "asked", "approving")
+
+
+@pytest.mark.parametrize("killed", [("streaming",), pytest.param(EVERY_MOMENT, marks=pytest.mark.slow)])
 async def test_a_claim_is_settled(
     stack: Stack, client: Client, tmp_path: Path, killed: tuple[str, ...]
 ) -> None:

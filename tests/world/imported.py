@@ -15,8 +15,10 @@ import waystation.sandbox.paid_api
 import waystation.sandbox.processor
 import waystation.sandbox.shop
 import worker
+from tests.world.certificates import read_once
 
 __all__ = ["api", "tests", "waystation", "worker"]
 
+read_once()
 gc.collect()
 gc.freeze()  # so that collecting garbage in a forked process copies none of it

@@ -1,9 +1,12 @@
 """A child process, which tests kill and start again."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -12,6 +15,7 @@ import httpx
 from tests.support import PATIENCE_SECONDS, ROOT, START_SECONDS, eventually
 from tests.world.forks import Fork
 
+LOOK_SECONDS = 0.02
 LOGGED_CHARACTERS = 3_000
 """How much of its log a server that doesn't come up leaves with the error."""
 
@@ -92,6 +96,23 @@ class Process:
     def terminate(self, within: float = PATIENCE_SECONDS) -> int:
         self.popen.terminate()
         return self.popen.wait(within)
+
+    def seconds_without_processor(self) -> float:
+        """Returns for how long it could have run, but the machine had other things to do."""
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or the system doesn't count this
+            return int(Path(f"/proc/{self.popen.pid}/schedstat").read_text().split()[1]) / 1e9
+        return 0.0
+
+    async def seconds_until_ended(self, *, within: float = PATIENCE_SECONDS) -> float | None:
+        """Waits for its end; returns how long it took itself, None if it hasn't ended in time."""
+        began = time.monotonic()
+        waited = waited_before = self.seconds_without_processor()
+        while time.monotonic() < began + within:
+            if self.ended:
+                return max(0.0, time.monotonic() - began - (waited - waited_before))
+            waited = max(waited, self.seconds_without_processor())
+            await asyncio.sleep(LOOK_SECONDS)
+        return None
 
     def __enter__(self) -> Self:
         return self.start()

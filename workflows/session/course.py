@@ -110,7 +110,9 @@ class TurnCourse:
         if self._identity.owner:
             self.state.news.append(news)
 
-    def _new_turn(self, text: str, message_id: str, data: dict[str, JsonValue], actor: Actor) -> TurnState:
+    def _new_turn(
+        self, text: str, message_id: str | None, data: dict[str, JsonValue], actor: Actor
+    ) -> TurnState:
         self.state.turn_count += 1
         turn_id = f"t{self.state.turn_count}"
         turn = TurnState(
@@ -285,6 +287,8 @@ class TurnCourse:
         self._questions.forget()
         self._log.finish_turn(turn_id, self._now(), finish=outcome)
         self._log.close_fence(turn_id)
+        if (used := self._log.usage.end(turn_id)) is not None:
+            data = {**data, "usage": used}
         if outcome == "stopped":
             self._purchases.turn_stopped(turn_id)
         self.state.turns.pop(turn_id, None)

@@ -10,9 +10,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field, JsonValue
 
-from waystation.models.events import FOLDED_TYPES, Actor, Event, EventType
+from waystation.models.events import FOLDED_TYPES, Actor, Event, EventType, Visibility
 from waystation.models.refusals import Refusal
 from waystation.models.sessions import OpenMessage, ReplayPage
+from workflows.session.usage import UsageState
 
 MAX_REPLAY_PAGE_BYTES = 192 * 1024
 """Below the size at which a query's answer would be moved to external storage."""
@@ -56,6 +57,8 @@ class OpenTool(BaseModel):
     name: JsonValue = None
     seq: int = 0
     """Where the call is recorded; 0 for one that an earlier version has recorded."""
+    visibility: Visibility | None = None
+    """Of the call, and so of what comes of it."""
 
 
 class LogState(BaseModel):
@@ -72,6 +75,7 @@ class LogState(BaseModel):
     fences: dict[str, Fence] = Field(default_factory=dict)
     open: dict[str, OpenText] = Field(default_factory=dict)
     tools: list[OpenTool] = Field(default_factory=list)
+    usage: UsageState = Field(default_factory=UsageState)
     refused: int = 0
 
 
@@ -106,6 +110,7 @@ class EventLog:
         turn_id: str | None = None,
         message_id: str | None = None,
         data: dict[str, JsonValue] | None = None,
+        visibility: Visibility | None = None,
     ) -> Event:
         """Records one event under the next sequence number and returns it."""
         events = self.state.events
@@ -119,6 +124,7 @@ class EventLog:
             turn_id=turn_id,
             message_id=message_id,
             data=data or {},
+            visibility=visibility,
         )
         events.append(event)
         self._size_bytes += _size_bytes(event)
@@ -213,6 +219,7 @@ class EventLog:
                 now,
                 turn_id=turn_id,
                 data={"call_id": tool.call_id, "name": tool.name, "error": error},
+                visibility=tool.visibility,
             )
             for tool in ended
         ]

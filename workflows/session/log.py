@@ -12,6 +12,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
+from waystation.models.base import replaced
 from waystation.models.events import (
     MAX_DATA_BYTES,
     MAX_MESSAGE_CHARACTERS,
@@ -32,6 +33,7 @@ from waystation.models.refusals import (
     RefusalCode,
 )
 from workflows.session.event_log import EventLog, Fence, LogState, OpenText, OpenTool
+from workflows.session.usage import UsageSums
 
 MAX_WRITERS = 1_000
 """Writers remembered so that repeats are dropped; the one silent longest is forgotten first."""
@@ -72,6 +74,7 @@ class SessionLog(EventLog):
     def __init__(self, state: LogState | None = None, opens_once: Callable[[], bool] = lambda: True) -> None:
         """``opens_once``: whether a tool call that is open can't be opened again; asked where one is."""
         super().__init__(state)
+        self.usage = UsageSums(self.state.usage)
         self._opens_once = opens_once
 
     # Fencing
@@ -201,11 +204,20 @@ class SessionLog(EventLog):
             return RefusalCode.BAD_TYPE
         if not _fits(item.data):
             return RefusalCode.DATA_TOO_LARGE
-        accepted.events.append(
-            self.append(
-                item.type, write.actor, now, turn_id=write.turn_id, message_id=item.message_id, data=item.data
-            )
+        visibility = item.visibility
+        if item.type == EventType.USAGE_REPORTED:
+            visibility = "staff"
+            self.usage.add(write.turn_id, item.data)
+        event = self.append(
+            item.type,
+            write.actor,
+            now,
+            turn_id=write.turn_id,
+            message_id=item.message_id,
+            data=item.data,
+            visibility=visibility,
         )
+        accepted.events.append(event)
         return None
 
     def _call_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> RefusalCode | None:
@@ -224,6 +236,7 @@ class SessionLog(EventLog):
                 call_id=call_id,
                 name=item.data.get("name"),
                 seq=accepted.events[-1].seq,
+                visibility=item.visibility,
             )
             self.state.tools.append(tool)
         return code
@@ -240,13 +253,17 @@ class SessionLog(EventLog):
             and called.seq == known.seq
             and called.actor.id == write.actor.id
             and called.data == item.data
+            and called.visibility == item.visibility
         )
 
     def _end_tool(self, write: Write, item: Item, now: datetime, accepted: Accepted) -> RefusalCode | None:
         turn_id, call_id = write.turn_id, item.data.get("call_id")
         # Outside turns, one writer may report what another has called: nobody keeps account of those calls.
-        if turn_id is not None and not self._open_tool(turn_id, call_id):
+        call = self._open_tool(turn_id, call_id)
+        if turn_id is not None and call is None:
             return RefusalCode.UNKNOWN_CALL
+        if call and call.visibility:
+            item = replaced(item, visibility=call.visibility)
         code = self._append_item(write, item, now, accepted)
         if code is None:
             self._forget_tool(turn_id, call_id)

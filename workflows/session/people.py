@@ -8,13 +8,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from waystation.models.events import Actor, Event, EventType, Role
-from waystation.models.sessions import MAX_PARTICIPANTS
+from waystation.models.sessions import MAX_PARTICIPANTS, AddNote, Assign
 from waystation.temporal import names
 from workflows.session.log import SessionLog
 from workflows.session.refused import Refused
+from workflows.session.turn_state import remember
 
 
 class PeopleState(BaseModel):
@@ -22,6 +23,9 @@ class PeopleState(BaseModel):
 
     participants: dict[str, Actor] = Field(default_factory=dict)
     taken_over_by: Actor | None = None
+    assigned_to: Actor | None = None
+    notes: dict[str, int] = Field(default_factory=dict)
+    """Where the notes are recorded to which their authors gave ids."""
 
 
 class Left(NamedTuple):
@@ -117,6 +121,41 @@ class People:
         """Hands the session back to the agent and returns the seq."""
         self.state.taken_over_by = None
         return self._append(EventType.TAKEOVER_RELEASED, operator).seq
+
+    # Among staff
+
+    def why_not_staff(self, actor: Actor) -> Refused | None:
+        """Returns why this actor can't speak to staff or be one of them, or ``None``."""
+        if actor.role == Role.OPERATOR:
+            return None
+        return Refused(names.INVALID_ROLE, "Only an actor with the role 'operator' is staff.")
+
+    def add_note(self, note: AddNote) -> int:
+        """Records a note among staff and returns the seq; the same ``note_id`` again is the same note."""
+        if note.note_id and (known := self.state.notes.get(note.note_id)):
+            return known
+        data: dict[str, JsonValue] = {
+            "text": note.text,
+            **({"note_id": note.note_id} if note.note_id else {}),
+        }
+        event = self._log.append(
+            EventType.NOTE_ADDED, note.author, self._now(), data=data, visibility="staff"
+        )
+        if note.note_id:
+            remember(self.state.notes, note.note_id, event.seq)
+        return event.seq
+
+    def assign(self, assign: Assign) -> int:
+        """Records who looks after the session and returns the seq; the same again records nothing."""
+        if self.state.assigned_to == assign.operator:
+            return self._log.tip
+        self.state.assigned_to = assign.operator
+        data: dict[str, JsonValue] = {}
+        if assign.operator:
+            data["operator"] = assign.operator.model_dump(mode="json", exclude_none=True)
+        return self._log.append(
+            EventType.SESSION_ASSIGNED, assign.by, self._now(), data=data, visibility="staff"
+        ).seq
 
     def _append(self, event_type: EventType, actor: Actor, reason: str | None = None) -> Event:
         return self._log.append(event_type, actor, self._now(), data={"reason": reason} if reason else None)

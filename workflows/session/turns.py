@@ -4,8 +4,10 @@ from waystation.models.events import Actor, Event, EventType, Role
 from waystation.models.owners import SteerGiven, TurnGiven
 from waystation.models.sessions import (
     MAX_QUEUED_TURNS,
+    AddNote,
     OnBusy,
     Outcome,
+    Release,
     SendMessage,
     Sent,
     Spawn,
@@ -138,6 +140,18 @@ class Turns(TurnCourse):
         """Stops the running turn because an operator has taken over."""
         if running := self._root_turn():
             self._request_stop(running, operator, None, "takeover")
+
+    def release(self, release: Release) -> int:
+        """Hands the session back to the agent and returns the seq."""
+        released = self._people.release(release.operator)
+        if release.note:
+            self._people.add_note(AddNote(author=release.operator, text=release.note))
+        if release.note and release.answer:
+            turn = self._new_turn(release.note, None, {"kind": "handover"}, release.operator)
+            # Before what people have said meanwhile, which it may be about.
+            self.state.queue.insert(0, turn.input.turn_id)
+        self.begin_next()
+        return released
 
     # Steering
 

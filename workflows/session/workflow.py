@@ -25,6 +25,8 @@ with workflow.unsafe.imports_passed_through():
     from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
     from waystation.models.sessions import (
         MAX_REPLAY_EVENTS,
+        AddNote,
+        Assign,
         Close,
         LogPosition,
         LogReading,
@@ -32,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         Note,
         Outcome,
         Recorded,
+        Release,
         ReplayPage,
         SendMessage,
         Sent,
@@ -405,17 +408,41 @@ class AgentSession:
 
     @workflow.update
     @answering
-    def release(self, release: TakeOver) -> Recorded:
+    def release(self, release: Release) -> Recorded:
         """Hands the session back to the agent, which continues with what was said."""
-        released = self._people.release(release.operator)
-        self._turns.begin_next()
-        return Recorded(seq=released)
+        return Recorded(seq=self._turns.release(release))
 
     @release.validator
-    def _validate_release(self, release: TakeOver) -> None:
-        require(release, TakeOver)
+    def _validate_release(self, release: Release) -> None:
+        require(release, Release)
         _refuse_if(self._turns.why_closed())
         _refuse_if(self._people.why_not_speak(release.operator))
+
+    @workflow.update
+    @answering
+    def add_note(self, note: AddNote) -> Recorded:
+        """Records a note that staff alone see."""
+        return Recorded(seq=self._people.add_note(note))
+
+    @add_note.validator
+    def _validate_add_note(self, note: AddNote) -> None:
+        require(note, AddNote)
+        _refuse_if(self._turns.why_closed())
+        _refuse_if(self._people.why_not_staff(note.author))
+        _refuse_if(self._turns.why_full())
+
+    @workflow.update
+    @answering
+    def assign(self, assign: Assign) -> Recorded:
+        """Records which operator looks after the session; staff alone see it."""
+        return Recorded(seq=self._people.assign(assign))
+
+    @assign.validator
+    def _validate_assign(self, assign: Assign) -> None:
+        require(assign, Assign)
+        _refuse_if(self._turns.why_closed())
+        for actor in filter(None, (assign.by, assign.operator)):
+            _refuse_if(self._people.why_not_staff(actor))
 
     @workflow.signal
     @drop_unless(Close, optional=True)
@@ -455,6 +482,8 @@ class AgentSession:
             queued=tuple(turns.turns[turn_id].view() for turn_id in turns.queue),
             participants=tuple(people.participants.values()),
             taken_over_by=people.taken_over_by,
+            assigned_to=people.assigned_to,
+            usage=self._log.usage.state.session,
             open_messages=self._log.open_messages(),
             questions=self._questions.views(),
             runs=self._state.runs,

@@ -12,7 +12,7 @@ from waystation.agent.retelling import HeldCall, Retelling, TurnDiverged
 from waystation.agent.told import Told
 from waystation.agent.writer import Writer
 from waystation.errors import WaystationError, WriteRefused
-from waystation.models.events import EventType
+from waystation.models.events import EventType, Visibility
 from waystation.models.refusals import MAX_OPEN_TOOLS, REASONS, RefusalCode
 
 STEP_KIND: Final = "step"
@@ -29,7 +29,14 @@ class ToolCalls:
     retelling: Retelling
     open: int = field(default=0, init=False)
 
-    async def tell(self, call_id: str, name: str, arguments: JsonValue, kind: str | None) -> "OpenCall":
+    async def tell(
+        self,
+        call_id: str,
+        name: str,
+        arguments: JsonValue,
+        kind: str | None,
+        visibility: Visibility | None = None,
+    ) -> "OpenCall":
         """Shows a tool call, unless an earlier attempt has shown it.
 
         One that has ended there is held back until it ends here: if it ends alike, nothing is shown. One
@@ -45,14 +52,16 @@ class ToolCalls:
         self.check_room()
         held = self.retelling.call(name, arguments, kind)
         if held is None:
-            return await self.begin(call_id, name, **more)
+            return await self.begin(call_id, name, visibility=visibility, **more)
         if (left_open := held.open_one()) is not None:
             return self.opened(left_open.id, name)
         call = self.opened(call_id, name)
-        call.held, call.more = held, more
+        call.held, call.more, call.visibility = held, more, visibility
         return call
 
-    async def begin(self, call_id: str, name: str, **more: JsonValue) -> "OpenCall":
+    async def begin(
+        self, call_id: str, name: str, *, visibility: Visibility | None = None, **more: JsonValue
+    ) -> "OpenCall":
         """Shows a call.
 
         Raises:
@@ -61,7 +70,8 @@ class ToolCalls:
         """
         await self.end_message()
         self.check_room()
-        await self.writer.write(EventType.TOOL_CALLED, {"call_id": call_id, "name": name, **more})
+        data: dict[str, JsonValue] = {"call_id": call_id, "name": name, **more}
+        await self.writer.write(EventType.TOOL_CALLED, data, visibility=visibility)
         return self.opened(call_id, name)
 
     def check_room(self) -> None:
@@ -85,6 +95,8 @@ class OpenCall:
     held: HeldCall | None = None
     """What may be the same call of an earlier attempt: then this one isn't shown yet."""
     more: dict[str, JsonValue] = field(default_factory=dict)
+    visibility: Visibility | None = None
+    """Of a call that isn't shown yet. What comes of a call is seen by whoever sees the call."""
 
     async def end(self, **result: JsonValue) -> None:
         """Shows that it has returned.
@@ -100,7 +112,12 @@ class OpenCall:
             if told:
                 self.shown["call_id"] = told.id
             else:
-                await self.calls.writer.write(EventType.TOOL_CALLED, {**self.shown, **self.more}, closes=True)
+                await self.calls.writer.write(
+                    EventType.TOOL_CALLED,
+                    {**self.shown, **self.more},
+                    closes=True,
+                    visibility=self.visibility,
+                )
         await self.calls.writer.write(EventType.TOOL_RETURNED, {**self.shown, **result}, closes=True)
 
     def fail(self, error: BaseException) -> None:
@@ -117,7 +134,9 @@ class OpenCall:
                 if told:
                     self.shown["call_id"] = told.id
                 else:
-                    self.calls.writer.put(EventType.TOOL_CALLED, {**self.shown, **self.more})
+                    self.calls.writer.put(
+                        EventType.TOOL_CALLED, {**self.shown, **self.more}, visibility=self.visibility
+                    )
             self.calls.writer.put(EventType.TOOL_RETURNED, {**self.shown, "error": brief(error)})
 
     def close(self) -> None:

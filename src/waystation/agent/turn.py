@@ -31,12 +31,13 @@ from waystation.client import Session
 from waystation.client.transcript import Message
 from waystation.errors import WaystationError
 from waystation.models.base import JsonObject
-from waystation.models.events import DATA_PREFIX, Actor, EventType
+from waystation.models.events import DATA_PREFIX, Actor, EventType, Visibility
 from waystation.models.ingest import AnsweredFrame, FinishedFrame, SteerFrame
 from waystation.models.money import Money
 from waystation.models.purchases import PurchaseView
 from waystation.models.questions import Audience, Choice
 from waystation.models.sessions import Spawn, TurnInput
+from waystation.models.usage import UsageReported
 from waystation.surrogates import mend
 
 Arguments = TypeVarTuple("Arguments")
@@ -226,13 +227,54 @@ class Turn:
                 raise
             await self._complete(message)
 
-    async def emit(self, name: str, data: dict[str, JsonValue]) -> None:
-        """Writes an event of your own, ``data.<name>``.
+    async def emit(
+        self, name: str, data: dict[str, JsonValue], *, visibility: Visibility | None = None
+    ) -> None:
+        """Writes an event of your own, ``data.<name>``; with ``visibility="staff"`` only staff see it.
 
         >>> await turn.emit("progress", {"percent": 40})  # doctest: +SKIP
         """
         if not self._retelling.event(DATA_PREFIX + name, data):
-            await self._writer.write(DATA_PREFIX + name, data)
+            await self._writer.write(DATA_PREFIX + name, data, visibility=visibility)
+
+    async def report_usage(
+        self,
+        *,
+        requests: int = 0,
+        input_tokens: int = 0,
+        cached_input_tokens: int = 0,
+        output_tokens: int = 0,
+        cost_micros: Mapping[str, int] | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Adds what was used since the last report to the sums of the turn and the session.
+
+        Staff alone see it. Report inside the step that has used it, so that a turn that is tried again counts
+        what was done twice, and only that.
+
+        Args:
+            requests: Requests to models.
+            input_tokens: All tokens of the input.
+            cached_input_tokens: Those of them that were read from the provider's cache.
+            output_tokens: Tokens of the output.
+            cost_micros: By currency, in millionths of its main unit: ``{"USD": 1500}`` is 0.15 cents.
+            model: Which model, for whoever reads the log.
+
+        Raises:
+            ValueError: A number is negative or no whole number, or a currency isn't three capital letters.
+
+        >>> await turn.report_usage(requests=1, input_tokens=900, output_tokens=40)  # doctest: +SKIP
+        """
+        report = UsageReported(
+            requests=requests,
+            input_tokens=input_tokens,
+            cached_input_tokens=cached_input_tokens,
+            output_tokens=output_tokens,
+            cost_micros=cost_micros or {},
+            model=model,
+        )
+        data = report.model_dump(mode="json", exclude_defaults=True)
+        await self._writer.write(EventType.USAGE_REPORTED, data)
 
     async def flush(self) -> None:
         """Waits until everything written so far is durable.
@@ -342,8 +384,11 @@ class Turn:
         *,
         kind: str | None = None,
         approval: bool | ApprovalTerms = False,
+        visibility: Visibility | None = None,
     ) -> AsyncIterator[ToolCall]:
         """Shows a tool call and what came of it; ``kind`` is ``native`` for one that the provider runs.
+
+        With ``visibility="staff"`` only staff see both.
 
         With ``approval`` it is asked for first, and nothing is shown of a call that isn't approved; the
         arguments, then an object, are ``call.arguments`` as they were approved.
@@ -361,13 +406,18 @@ class Turn:
             self._calls.check_room()
             terms = approval if isinstance(approval, ApprovalTerms) else ApprovalTerms()
             arguments = (await self._approve(name, arguments, terms)).arguments
-        async with self.show_tool(name, arguments, kind=kind) as call:
+        async with self.show_tool(name, arguments, kind=kind, visibility=visibility) as call:
             with self.inside(call):
                 yield call
 
     @asynccontextmanager
     async def show_tool(
-        self, name: str, arguments: JsonValue = None, *, kind: str | None = None
+        self,
+        name: str,
+        arguments: JsonValue = None,
+        *,
+        kind: str | None = None,
+        visibility: Visibility | None = None,
     ) -> AsyncIterator[ToolCall]:
         """As ``tool``, for a call whose code runs in tasks of a framework's: they say so by ``inside``.
 
@@ -376,7 +426,7 @@ class Turn:
         """
         self._count += 1
         call = ToolCall(id=f"{self.id}-{self.attempt}-{self._count}", name=name, arguments=arguments)
-        shown = await self._calls.tell(call.id, name, arguments, kind)
+        shown = await self._calls.tell(call.id, name, arguments, kind, visibility)
         call.id = str(shown.shown["call_id"])  # of an earlier attempt, if that has left it open
         self._waits.begin_call(call.id)
         try:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from waystation.errors import ConflictError, WaystationError, WriteRefused, problem
 from waystation.foreign_json import ForeignJsonError, check_nesting
-from waystation.models.events import MAX_DATA_BYTES, Actor, Item
+from waystation.models.events import MAX_DATA_BYTES, Actor, Item, Visibility
 from waystation.models.ingest import (
     AckFrame,
     AnsweredFrame,
@@ -87,6 +87,7 @@ class Writer:
         *,
         flush: bool = False,
         closes: bool = False,
+        visibility: Visibility | None = None,
     ) -> None:
         """Writes one item; waits while too much is unacknowledged.
 
@@ -106,10 +107,17 @@ class Writer:
                 await self._wait()
             if not closes:
                 self.raise_refused()
-            self.put(kind, data() if callable(data) else data, message_id, flush=flush)
+            given = data() if callable(data) else data
+            self.put(kind, given, message_id, flush=flush, visibility=visibility)
 
     def put(
-        self, kind: str, data: dict[str, Any], message_id: str | None = None, *, flush: bool = False
+        self,
+        kind: str,
+        data: dict[str, Any],
+        message_id: str | None = None,
+        *,
+        flush: bool = False,
+        visibility: Visibility | None = None,
     ) -> None:
         """Writes one item at once, room or not: for what closes something while its turn is being cut off.
 
@@ -120,7 +128,9 @@ class Writer:
         if self._error:
             raise self._error
         sealed = _seal(
-            Item.model_construct(n=self._numbered + 1, type=kind, message_id=message_id, data=data)
+            Item.model_construct(
+                n=self._numbered + 1, type=kind, message_id=message_id, data=data, visibility=visibility
+            )
         )
         self._numbered += 1
         self._unacknowledged.append(sealed)

@@ -35,7 +35,7 @@ from waystation.errors import (
     seconds_before_retry,
 )
 from waystation.models.approvals import ApprovalKind, ApprovalList
-from waystation.models.base import FrozenOpen
+from waystation.models.base import FrozenOpen, JsonObject
 from waystation.models.events import Actor, Event, EventType, LiveDelta
 from waystation.models.questions import Answered, ApprovalRule, QuestionView
 from waystation.models.requests import (
@@ -250,7 +250,7 @@ class Session:
             "on_busy": OnBusy(on_busy).value,
             "message_id": message_id,
             "data": dict(data or {}),
-            "actor": actor.model_dump(mode="json") if actor else None,
+            "actor": _dumped(actor),
         }
         return await self._client.request("POST", f"{self._path}/messages", Sent, body)
 
@@ -326,12 +326,36 @@ class Session:
         """
         return await self._client.request("POST", f"{self._path}/takeover", Recorded, {"reason": reason})
 
-    async def release(self) -> Recorded:
+    async def release(self, *, note: str | None = None, answer: bool = False) -> Recorded:
         """Hands the session back to the agent.
 
-        >>> await session.release()  # doctest: +SKIP
+        ``note`` is for staff and the agent, not for people; with ``answer`` the agent begins a turn at once,
+        and the note is its text.
+
+        >>> await session.release(note="Refunded. Ask for the address.", answer=True)  # doctest: +SKIP
         """
-        return await self._client.request("POST", f"{self._path}/release", Recorded, {"reason": None})
+        body = {"reason": None, **({"note": note} if note else {}), **({"answer": True} if answer else {})}
+        return await self._client.request("POST", f"{self._path}/release", Recorded, body)
+
+    async def add_note(
+        self, text: str, *, note_id: str | None = None, actor: Actor | None = None
+    ) -> Recorded:
+        """Writes a note that operators, agents and services see, and nobody else. For operators.
+
+        The same ``note_id`` again is the same note. A service says by ``actor`` whose note it is.
+
+        >>> await session.add_note("She has called about it, too.")  # doctest: +SKIP
+        """
+        body = {"text": text, "note_id": note_id, "actor": _dumped(actor)}
+        return await self._client.request("POST", f"{self._path}/notes", Recorded, body)
+
+    async def assign(self, operator: Actor | None, *, actor: Actor | None = None) -> Recorded:
+        """Says which operator looks after the session, or with ``None`` that nobody does. For operators.
+
+        >>> await session.assign(Actor(id="olga", role="operator"))  # doctest: +SKIP
+        """
+        body = {"operator": _dumped(operator), "actor": _dumped(actor)}
+        return await self._client.request("PUT", f"{self._path}/assignee", Recorded, body)
 
     # Reading
 
@@ -543,3 +567,7 @@ class _Reader:
             return False
         self._lengths[delta.message_id] = max(end, known)
         return fresh or end > known
+
+
+def _dumped(actor: Actor | None) -> JsonObject | None:
+    return actor.model_dump(mode="json") if actor else None

@@ -6,6 +6,7 @@ a completed message replaces the deltas it was made of.
 """
 
 import json
+import operator
 import re
 from datetime import datetime
 from enum import StrEnum
@@ -95,7 +96,13 @@ class EventType(StrEnum):
     APPROVAL_EXPIRED = "approval.expired"
     PURCHASE_UPDATED = "purchase.updated"
     PAYMENT_UPDATED = "payment.updated"
+    USAGE_REPORTED = "usage.reported"
+    NOTE_ADDED = "note.added"
+    SESSION_ASSIGNED = "session.assigned"
 
+
+Visibility = Literal["staff"]
+"""Who alone sees an event: operators, agents and services. Without it, everybody in the session does."""
 
 DATA_PREFIX = "data."
 DATA_TYPE = re.compile(r"data\.[a-z0-9][a-z0-9_.-]{0,63}")
@@ -116,9 +123,12 @@ AGENT_WRITABLE_TYPES = frozenset(
         EventType.STEER_CONSUMED,
         EventType.INPUT_REQUESTED,
         EventType.INPUT_WITHDRAWN,
+        EventType.USAGE_REPORTED,
     }
 )
 """What agents may write, besides ``data.<name>``. Only the workflow writes anything else."""
+
+_FOR_STAFF_TYPES = frozenset({EventType.TOOL_CALLED, EventType.TOOL_RETURNED, EventType.USAGE_REPORTED})
 
 MONEY_TYPES = frozenset(
     {
@@ -160,6 +170,11 @@ MessageData = Annotated[dict[str, JsonValue], AfterValidator(_check_message_data
 """What a sender adds to a message: anything but the reserved keys, within MAX_DATA_BYTES."""
 
 
+def may_be_for_staff(event_type: str) -> bool:
+    """Returns whether an agent may keep an event of this type from the people it works for."""
+    return event_type in _FOR_STAFF_TYPES or DATA_TYPE.fullmatch(event_type) is not None
+
+
 def is_agent_writable(event_type: str) -> bool:
     """Returns whether an agent may write an event of this type."""
     return event_type in AGENT_WRITABLE_TYPES or DATA_TYPE.fullmatch(event_type) is not None
@@ -180,6 +195,7 @@ class Event(FrozenOpen):
     turn_id: str | None = None
     message_id: str | None = None
     data: dict[str, JsonValue] = Field(default_factory=dict)
+    visibility: Visibility | None = Field(default=None, exclude_if=operator.not_)
 
     @field_serializer("time", when_used="json")
     def _milliseconds(self, time: datetime) -> str:
@@ -219,6 +235,7 @@ class Item(Frozen):
     type: str = Field(max_length=80)
     message_id: Identifier | None = None
     data: BoundedObject = Field(default_factory=dict)
+    visibility: Visibility | None = Field(default=None, exclude_if=operator.not_)
 
 
 def _check_order(items: tuple[Item, ...]) -> tuple[Item, ...]:

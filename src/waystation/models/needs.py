@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from waystation.malformed import what_is_wrong
 from waystation.models.base import FrozenOpen
-from waystation.models.events import EventType, Item
+from waystation.models.events import EventType, Item, may_be_for_staff
 from waystation.models.questions import QuestionAsked, QuestionWithdrawn
+from waystation.models.usage import UsageReported
 
 
 class ToolData(FrozenOpen):
@@ -53,7 +54,9 @@ NEEDS: Final[Mapping[str, Needs]] = {
     EventType.STEER_CONSUMED: Needs(message=False, data=SteerData),
     EventType.INPUT_REQUESTED: Needs(message=False, data=QuestionAsked, strict=False),
     EventType.INPUT_WITHDRAWN: Needs(message=False, data=QuestionWithdrawn),
+    EventType.USAGE_REPORTED: Needs(message=False, data=UsageReported),
 }
+_NO_NEEDS: Final = Needs(message=False, data=AnyData)
 """``data.<name>`` needs nothing; ``message.delta``, the most frequent, is checked where it is placed."""
 
 
@@ -63,9 +66,9 @@ def what_is_missing(item: Item) -> str | None:
     >>> what_is_missing(Item(n=1, type="tool.called", data={"call_id": "c1"}))
     'data.name: Field required'
     """
-    needs = NEEDS.get(item.type)
-    if needs is None:
-        return None
+    needs = NEEDS.get(item.type, _NO_NEEDS)
+    if item.visibility and not may_be_for_staff(item.type):
+        return f"visibility: {item.type} is for everybody"
     if needs.message and item.message_id is None:
         return "message_id: Field required"
     try:

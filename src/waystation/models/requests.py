@@ -16,7 +16,7 @@ from waystation.models.events import (
     SessionId,
 )
 from waystation.models.questions import ApprovalRules
-from waystation.models.sessions import Metadata, OnBusy, Sent, Snapshot
+from waystation.models.sessions import Handover, Metadata, NoteText, OnBusy, Sent, Snapshot
 
 DEFAULT_WAIT_SECONDS = 10.0
 MAX_WAIT_SECONDS = 60.0
@@ -85,9 +85,32 @@ class ControlAnswer(FrozenOpen):
 
 
 class ReasonRequest(Frozen):
-    """The body of takeover, release and close."""
+    """The body of takeover and close."""
 
     reason: str | None = Field(default=None, max_length=1_000)
+
+
+class ReleaseRequest(ReasonRequest, Handover):
+    """The body of release."""
+
+
+class NoteRequest(Frozen):
+    """The body of ``POST /sessions/{id}/notes``."""
+
+    text: NoteText
+    note_id: Identifier | None = None
+    """Makes it idempotent."""
+    actor: Actor | None = None
+    """Whose note it is; only for the role ``service``, otherwise the caller's."""
+
+
+class AssignRequest(Frozen):
+    """The body of ``PUT /sessions/{id}/assignee``."""
+
+    operator: Actor | None = None
+    """Who looks after the session; without it, nobody."""
+    actor: Actor | None = None
+    """Who says so; only for the role ``service``, otherwise the caller."""
 
 
 class JoinRequest(Frozen):

@@ -4,9 +4,9 @@ import operator
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import to_json
 
 from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen, WorkflowStart
@@ -22,6 +22,7 @@ from waystation.models.events import (
 )
 from waystation.models.questions import ApprovalRules, OpenQuestion
 from waystation.models.refusals import Receipt
+from waystation.models.usage import Usage
 from waystation.surrogates import mend_json
 
 MAX_QUEUED_TURNS = 100
@@ -33,9 +34,13 @@ MAX_METADATA_ENTRIES = 32
 MAX_METADATA_CHARACTERS = 1_000
 """Of one value."""
 MAX_REASON_CHARACTERS = 1_000
+MAX_NOTE_CHARACTERS = 10_000
 MAX_RESULT_BYTES = 1_048_576
 """Of a turn's result, as JSON: no more than a message of the longest kind."""
 
+
+NoteText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NOTE_CHARACTERS)]
+"""What staff tell each other of a session, and its agent."""
 
 Metadata = Annotated[
     dict[
@@ -215,6 +220,41 @@ class TakeOver(Frozen):
     reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
 
 
+class Handover(Frozen):
+    """What an operator leaves behind who releases a session."""
+
+    note: NoteText | None = Field(default=None, exclude_if=operator.not_)
+    """For staff and the agent, not for people."""
+    answer: bool = Field(default=False, exclude_if=operator.not_)
+    """Whether the agent begins a turn at once, of which the note is the text."""
+
+    @model_validator(mode="after")
+    def _answers_to_something(self) -> Self:
+        if self.answer and self.note is None:
+            raise ValueError("with 'answer' there must be a 'note' that tells the agent what to do")
+        return self
+
+
+class Release(TakeOver, Handover):
+    """The argument of the ``release`` update."""
+
+
+class AddNote(Frozen):
+    """The argument of the ``add_note`` update: a note among staff."""
+
+    author: Actor
+    text: NoteText
+    note_id: Identifier | None = None
+    """Makes it idempotent."""
+
+
+class Assign(Frozen):
+    """The argument of the ``assign`` update; without ``operator`` nobody looks after the session any more."""
+
+    by: Actor
+    operator: Actor | None = None
+
+
 class Membership(Frozen):
     """The argument of the ``join`` and ``leave`` updates."""
 
@@ -286,6 +326,10 @@ class Snapshot(FrozenOpen):
     open_messages: tuple[OpenMessage, ...] = ()
     questions: tuple[OpenQuestion, ...] = ()
     """What waits for an answer."""
+    assigned_to: Actor | None = Field(default=None, exclude_if=operator.not_)
+    """The operator who looks after the session; for staff."""
+    usage: Usage | None = Field(default=None, exclude_if=operator.not_)
+    """What its agents have reported, all in all; for staff."""
     runs: int = 1
     """How many times the workflow has continued as new, plus one."""
     refused: int = 0

@@ -53,7 +53,7 @@ async def test_a_quiet_stream_says_that_it_lives_and_ends_with_its_client(log: S
     resources = contextlib.AsyncExitStack()
     resources.callback(released.append, True)
     connection = Connection()
-    stream = EventStream(feed.subscribe(0), resources, heartbeat_seconds=0.02)
+    stream = EventStream(feed.subscribe(0, staff=True), resources, heartbeat_seconds=0.02)
     serving = asyncio.create_task(stream(SCOPE, connection.receive, connection.send))
     try:
         await eventually(lambda: connection.received.count(b": still here\n\n") >= 3)
@@ -73,7 +73,7 @@ async def test_a_client_that_takes_nothing_is_given_up(
     monkeypatch.setattr(event_stream, "SEND_TIMEOUT_SECONDS", 0.1)
     feed, _ = await open_feed(Workflow(log))
     connection = Connection()
-    stream = EventStream(feed.subscribe(0), contextlib.AsyncExitStack(), heartbeat_seconds=0.02)
+    stream = EventStream(feed.subscribe(0, staff=True), contextlib.AsyncExitStack(), heartbeat_seconds=0.02)
     serving = asyncio.create_task(stream(SCOPE, connection.receive, connection.send))
     try:
         await eventually(lambda: b"still here" in connection.received)
@@ -88,7 +88,7 @@ async def test_a_client_that_takes_nothing_is_given_up(
 async def test_streams_end_with_their_feed(log: SessionLog) -> None:
     feed, _ = await open_feed(Workflow(log))
     connection = Connection()
-    stream = EventStream(feed.subscribe(0), contextlib.AsyncExitStack(), heartbeat_seconds=15)
+    stream = EventStream(feed.subscribe(0, staff=True), contextlib.AsyncExitStack(), heartbeat_seconds=15)
     serving = asyncio.create_task(stream(SCOPE, connection.receive, connection.send))
     try:
         await eventually(lambda: len(feed.audience))
@@ -103,7 +103,7 @@ async def test_a_stream_that_can_not_be_read_on_ends_and_its_client_may_resume(
     log: SessionLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed, _ = await open_feed(Workflow(log))
-    subscription = feed.subscribe(0)
+    subscription = feed.subscribe(0, staff=True)
 
     async def unavailable(after: int) -> Any:
         raise Unavailable("Temporal did not answer in time.", CarriedOut.NOTHING_TO)

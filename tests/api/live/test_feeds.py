@@ -106,7 +106,7 @@ async def test_after_a_reset_a_feed_reads_the_log_as_it_is_and_clients_start_ove
         await eventually(lambda: not len(feed.audience))
         assert (feed.tip, feed.heading) == (1, 1)
         with pytest.raises(Invalid):
-            feed.subscribe(2)
+            feed.subscribe(2, staff=True)
         following = asyncio.create_task(follow(feed, shown))
         workflow.log.append(EventType.TURN_STARTED, BOT, NOW, turn_id="t9", data={"attempt": 1})
         bus.publish("s", Tick())
@@ -182,7 +182,7 @@ async def test_a_stop_of_which_nothing_more_is_heard_holds_nothing_back_for_long
 
 
 async def follow(feed: Feed, shown: list[str], *, after: int | None = None) -> None:
-    subscription: Subscription = feed.subscribe(feed.tip if after is None else after)
+    subscription: Subscription = feed.subscribe(feed.tip if after is None else after, staff=True)
     async for frames in subscription.frames():
         shown.extend(text for frame in frames for text in frame.texts)
 

@@ -192,7 +192,7 @@ async def two_processes(hops: Hops) -> AsyncIterator[tuple[Session, list[tuple[F
 
 
 async def follow(feed: Feed, screen: Screen) -> None:
-    async for frames in feed.subscribe(feed.tip).frames():
+    async for frames in feed.subscribe(feed.tip, staff=True).frames():
         for frame in frames:
             for text in frame.texts:
                 screen.take(json.loads(text))

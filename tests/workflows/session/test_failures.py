@@ -217,7 +217,7 @@ async def test_the_agent_dies_for_good(own: Stack) -> None:
 
 async def test_the_worker_is_killed(own: Stack) -> None:
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=1000 rate=100")
+        session, watchers = await begin(client, "tokens=500 rate=100")
         await watchers[0].until_text(300)
         worker = own.processes[1]
         worker.kill()
@@ -227,7 +227,7 @@ async def test_the_worker_is_killed(own: Stack) -> None:
         worker.start()
         await watchers[0].until("turn.completed")
         await check(watchers, session)
-        assert watchers[1].text() == words(1_000)
+        assert watchers[1].text() == words(500)
         assert len([m for m in watchers[0].session.transcript if m.status == "superseded"]) == 0
         for watcher in watchers:
             await watcher.stop()
@@ -284,7 +284,7 @@ async def test_a_turn_that_begins_while_the_api_is_away_waits_for_it(own: Stack)
 async def test_temporal_is_killed(own: Stack) -> None:
     """Requests fail with 503, agents keep what they write, and all of it arrives."""
     async with own.client() as client:
-        session, watchers = await begin(client, "tokens=1000 rate=100")
+        session, watchers = await begin(client, "tokens=500 rate=100")
         await watchers[0].until_text(300)
         own.temporal.kill()
         before = len(watchers[0].text())
@@ -299,7 +299,7 @@ async def test_temporal_is_killed(own: Stack) -> None:
         final = [
             m for m in watchers[0].session.transcript if m.status == "completed" and m.actor.role == "agent"
         ]
-        assert "".join(message.text for message in final) == words(1_000)
+        assert "".join(message.text for message in final) == words(500)
         for watcher in watchers:
             await watcher.stop()
 

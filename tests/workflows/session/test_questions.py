@@ -244,13 +244,13 @@ QUICK_SECONDS = 2.0
 
 @given(schema=st.dictionaries(KEYWORDS, ODD_JSON, max_size=6), value=ODD_JSON)
 def test_any_schema_is_refused_or_applied_and_nothing_else_happens(schema: Any, value: Any) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     try:
         check_schema(schema)
         check_answer(QuestionAsked(question_id="q", prompt="?", schema=schema), value)
     except (SchemaError, AnswerError):
         pass
-    assert time.monotonic() - began < QUICK_SECONDS
+    assert time.process_time() - began < QUICK_SECONDS
 
 
 def doubling(levels: int) -> dict[str, Any]:
@@ -287,10 +287,10 @@ BOMBS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_schemas_that_might_take_long_are_refused_at_once(name: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(SchemaError):
         check_schema(BOMBS[name])
-    assert time.monotonic() - began < QUICK_SECONDS
+    assert time.process_time() - began < QUICK_SECONDS
     (code,) = Asking().ask("q", prompt="?", schema=BOMBS[name])
     assert code in (RefusalCode.BAD_QUESTION, RefusalCode.DATA_TOO_LARGE)
 
@@ -307,13 +307,13 @@ def test_schemas_that_might_take_long_are_refused_at_once(name: str) -> None:
     ],
 )
 def test_a_hostile_answer_takes_no_time_either(schema: dict[str, Any], value: JsonValue) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     try:
         check_schema(schema)
         check_answer(QuestionAsked(question_id="q", prompt="?", schema=schema), value)
     except (SchemaError, AnswerError):
         pass
-    assert time.monotonic() - began < QUICK_SECONDS
+    assert time.process_time() - began < QUICK_SECONDS
 
 
 def test_an_answer_is_bounded() -> None:

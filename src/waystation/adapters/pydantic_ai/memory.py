@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN
 from typing import Any, Final, TypeAlias
 
 from pydantic import TypeAdapter
@@ -125,6 +126,29 @@ async def _itself(record: str) -> str:
     return record
 
 
+async def _report_usage(turn: Turn, response: ai.ModelResponse) -> None:
+    used = response.usage
+    await turn.report_usage(
+        requests=1,
+        input_tokens=used.input_tokens,
+        cached_input_tokens=used.cache_read_tokens,
+        output_tokens=used.output_tokens,
+        cost_micros=_cost_micros(response),
+        model=response.model_name,
+    )
+
+
+def _cost_micros(response: ai.ModelResponse) -> dict[str, int]:
+    """Returns what a response has cost; nothing for a model whose price isn't known."""
+    if response.model_name is None:
+        return {}
+    try:
+        price = response.cost().total_price
+    except (LookupError, ValueError):
+        return {}
+    return {"USD": int((price * 1_000_000).to_integral_value(ROUND_HALF_EVEN))}
+
+
 class RememberingModel(WrapperModel):
     """A model whose responses are remembered: what an earlier attempt was given isn't asked for again."""
 
@@ -152,5 +176,6 @@ class RememberingModel(WrapperModel):
         ) as stream:
             yield stream
         response = stream.get()
+        await _report_usage(self._memory.turn, response)
         if response.state in _WHOLE:
             await self._memory.keep_response(run_step, response)

@@ -53,8 +53,5 @@ async def _known(parts: ApiParts) -> list[str]:
     recent = [session.agent for session in listed if session.agent]
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in dict.fromkeys(named)))
     # A key's id need not be an agent's name: it is one where a process runs it, or a session asks for it.
-    return [
-        *parts.connected_agents.names,
-        *recent,
-        *(view.name for view in views if view.processes or view.last_seen),
-    ]
+    keyed = [view.name for view in views if view.processes or view.last_seen]
+    return [*parts.connected_agents.names, *recent, *keyed]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, Route, expect
+from playwright.async_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.console.conftest import CUSTOMERS_PAGE
 from tests.console.people import Console, until
@@ -24,8 +24,14 @@ class Shop:
         self.broken = False
         self.seconds = 600
 
+    async def context(self, **options: Any) -> BrowserContext:
+        context = await self.console.context(**options)
+        # A browser asks before a page of the web calls a server on its own machine, as the API is one here.
+        await context.grant_permissions(["local-network-access"])
+        return context
+
     async def open(self, **options: Any) -> Page:
-        view = await (await self.console.context(**options)).new_page()
+        view = await (await self.context(**options)).new_page()
         view.on("pageerror", lambda error: self.console.faults.append(str(error)))
         view.on("console", self.console._listen)
         await view.route(f"{CUSTOMERS_PAGE}/**", self._serve)
@@ -196,7 +202,7 @@ async def test_it_goes_with_what_the_page_says(console: Console) -> None:
 
 async def test_the_element_has_one_address_and_its_parts_have_the_current_version(console: Console) -> None:
     shop = Shop(console, await console.session())
-    context = await console.context()
+    context = await shop.context()
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     view = await context.new_page()

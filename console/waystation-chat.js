@@ -151,7 +151,7 @@ class Chat {
     if (!(await this.#signIn())) return;
     const { api, session, model } = this;
     this.composer = new Composer(api, session, model, {
-      onProblem: (error) => this.#say(error.message), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words),
+      onSend: () => this.#toEnd(), onProblem: (error) => this.#say(error.message), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words),
     });
     this.absence = new Absence(api, session, model);
     root.replaceChildren(this.connection, this.log, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
@@ -166,6 +166,7 @@ class Chat {
     this.stopped.abort();
     this.follow?.stop();
     this.absence?.stop();
+    this.composer?.leave?.();
     this.sizes.disconnect();
     this.wake();
   }

@@ -95,14 +95,16 @@ async def test_a_customer_chats_in_a_page_of_another_origin(
     shop = Shop(console, await console.session(title="Not shown"))
     view = await shop.open(**options)
     await live(view)
-    await say(view, "**hello** tokens=5 rate=0 tool=search think=3 spawn=1")
+    await say(view, "**hello** tokens=5 rate=0")
     bubbles = chat(view).locator(".bubble")
     await expect(bubbles).to_have_count(2)
-    await expect(bubbles.first.locator(".text")).to_have_text(
-        "**hello** tokens=5 rate=0 tool=search think=3 spawn=1"
-    )
+    await expect(bubbles.first.locator(".text")).to_have_text("**hello** tokens=5 rate=0")
     await expect(bubbles.last).to_contain_text("A durable session keeps what")
     await expect(bubbles.last.locator("b")).to_have_text("demo")
+    # Neither what it thinks, nor its tools, nor its sub-agents.
+    await shop.session.send("More", data={"tokens": 5, "rate": 0, "spawn": 1, "tool": "search", "think": 3})
+    await expect(bubbles).to_have_count(4)
+    await expect(bubbles.last).to_contain_text("A durable session keeps what")
     await expect(view.get_by_text("Is at work")).to_be_hidden()
     assert await violations(view) == []
     style = "(chat) => getComputedStyle(chat).blockSize"

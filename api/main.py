@@ -52,6 +52,8 @@ from waystation.temporal.connect import connect
 logger = logging.getLogger(__name__)
 
 MIN_COMPRESSED_BYTES = 1_024
+UNFINISHED_SECONDS = 2
+"""What requests may still take when the process is told to end: it is to be gone within 3."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -127,8 +129,7 @@ async def serve(settings: Settings) -> None:
         access_log=False,
         # Longer than clients and load balancers keep a connection, so that no request meets one being closed.
         timeout_keep_alive=75,
-        # Streams would otherwise hold up the shutdown forever.
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=UNFINISHED_SECONDS,
         ws_per_message_deflate=False,
         ws_max_size=16 * 1024 * 1024,
     )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.adapters.support import BOT, LoggedWriter
-from tests.agent.memory import steps, waits
+from tests.agent.memory import RecordsInMemory, steps, waits
 from waystation.agent import Turn, TurnDiverged
 from waystation.agent.told import told_of
 from waystation.client.transcript import Transcript
@@ -25,7 +25,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Told(NamedTuple):
-    """One thing that a turn tells: a message in pieces, a tool call, or an event."""
+    """One thing that a turn tells: text, a message in pieces, a tool call, a step, or an event."""
 
     what: str
     name: str
@@ -38,6 +38,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self.log = SessionLog()
+        self.records = RecordsInMemory()
         self.count = 0
 
     def begin(self, waited_for: tuple[str, ...] = ()) -> Turn:
@@ -53,7 +54,8 @@ class Attempts:
         nobody: Any = None
         writer = LoggedWriter(self.log, "t1", self.count)
         told = told_of(self.transcript, given)
-        return Turn(given, nobody, writer, [], nobody, waits(), steps(attempt=self.count), told)
+        known = steps(self.records, attempt=self.count, remembered=dict(self.records.recorded))
+        return Turn(given, nobody, writer, [], nobody, waits(), known, told)
 
     @property
     def events(self) -> list[Event]:
@@ -81,6 +83,10 @@ class Attempts:
         return found
 
 
+async def _done() -> str:
+    return "done"
+
+
 async def tell(turn: Turn, things: Sequence[Told], until: int | None = None) -> None:
     """Tells all of it, or is cut off after so many writes, as by kill -9."""
     left = until
@@ -106,6 +112,11 @@ async def tell(turn: Turn, things: Sequence[Told], until: int | None = None) -> 
     try:
         for thing in things:
             match thing.what:
+                case "text":
+                    for piece in thing.pieces:
+                        await turn.write(piece)
+                case "step":
+                    assert await turn.step(thing.name, _done, show=thing.name) == "done"
                 case "message":
                     kind = None if thing.name == "message" else thing.name
                     async with turn.message(kind=kind) as message:
@@ -135,6 +146,8 @@ THINGS = st.one_of(
         Told, st.just("tool"), st.sampled_from(["x", "y"]), PIECES, st.sampled_from([1, 1.0, True, None])
     ),
     st.builds(Told, st.just("event"), st.sampled_from(["p", "q"]), PIECES),
+    st.builds(Told, st.just("text"), st.just("text"), PIECES),
+    st.builds(Told, st.just("step"), st.sampled_from(["x", "z"])),
 )
 SCRIPTS = st.lists(THINGS, max_size=8)
 
@@ -169,6 +182,19 @@ def test_nothing_at_all_is_written_where_all_was_told(script: list[Told]) -> Non
     assert again._writer.written == []  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("waited_for", [(), ("t1:q",)])
+async def test_what_is_said_after_a_step_is_another_message_also_when_it_is_told_again(
+    waited_for: tuple[str, ...],
+) -> None:
+    script = [Told("text", "", ("one ",)), Told("step", "x"), Told("text", "", ("two",)), Told("step", "x")]
+    attempts = Attempts()
+    await tell(attempts.begin(), script)
+    again = attempts.begin(waited_for=waited_for)
+    await tell(again, script)
+    assert again._writer.written == []  # type: ignore[attr-defined]
+    assert [message.text for message in attempts.transcript] == ["one ", "two"]
+
+
 async def test_a_message_is_held_back_while_it_may_be_the_same_and_written_once_it_differs() -> None:
     attempts = Attempts()
     await tell(attempts.begin(), [Told("message", "message", ("Hello, ", "Ada."))])
@@ -181,6 +207,16 @@ async def test_a_message_is_held_back_while_it_may_be_the_same_and_written_once_
     assert [item.data.get("text") for item in writer.written] == [None, "Hello, A", "lan."]
     await turn.end_message()
     assert [message.text for message in attempts.transcript] == ["Hello, Ada.", "Hello, Alan."]
+
+
+async def test_a_question_that_is_given_up_before_it_is_durable_is_withdrawn() -> None:
+    turn = Attempts().begin()
+    writer: Any = turn._writer
+    writer.flush = asyncio.Event().wait
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await turn.ask("Anybody?")
+    assert [item.type for item in writer.written] == ["input.requested", "input.withdrawn"]
 
 
 async def test_a_message_that_ends_before_the_one_that_was_told_is_another_one() -> None:

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 from temporalio import activity, workflow
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.bridge.proto.workflow_activation import (
     DoUpdate,
     FireTimer,
@@ -118,6 +120,96 @@ async def test_a_workflow_that_began_in_the_earlier_order_keeps_it(temporal: Cli
     history = await _history(temporal, PLAIN, ORDERED)
     assert _order(history) == [ACCEPTED, STARTED]
     assert await _failure(history, ORDERED) is None
+
+
+# Resets
+
+
+@workflow.defn
+class Listing:
+    """Lists what it is told, and starts a timer for each signal that an update came before."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @workflow.run
+    async def run(self) -> None:
+        seen = 0
+        while "end" not in self.told:
+            await workflow.wait_condition(lambda seen=seen: len(self.told) > seen)  # type: ignore[misc]
+            seen = len(self.told)
+            before = [self.told[:at] for at, what in enumerate(self.told) if what.islower()]
+            await workflow.sleep(0.01 * (1 + sum(what.isupper() for told in before for what in told)))
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    @workflow.signal
+    def tell(self, what: str) -> None:
+        self.told.append(what)
+
+    @workflow.update
+    def ask(self, what: str) -> int:
+        self.told.append(what)
+        return len(self.told)
+
+    @workflow.query
+    def so_far(self) -> list[str]:
+        return self.told
+
+
+async def _say(handle: WorkflowHandle[Listing, None], words: str) -> None:
+    """Tells it letters one after the other: small ones as signals, large ones as updates."""
+    for letter in words:
+        if letter.isupper():
+            await handle.execute_update(Listing.ask, letter)
+        else:
+            await handle.signal(Listing.tell, letter)
+
+
+async def _reset(handle: WorkflowHandle[Listing, None], task: int) -> None:
+    """Resets to the end of one of its tasks, as ``temporal workflow reset`` does."""
+    client, history = handle._client, await handle.fetch_history()
+    ends = [
+        event.event_id
+        for event in history.events
+        if event.HasField("workflow_task_completed_event_attributes")
+    ]
+    await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=handle.id),
+            workflow_task_finish_event_id=ends[task],
+            request_id=uuid.uuid4().hex,
+            reason="a test",
+        )
+    )
+
+
+async def test_what_a_reset_takes_again_keeps_its_order_also_when_it_is_replayed(temporal: Client) -> None:
+    queue = f"listing-{uuid.uuid4().hex}"
+    # Without a cache each task and each query replays everything.
+    async with Worker(
+        temporal, task_queue=queue, workflows=[Listing], workflow_runner=ORDERED, max_cached_workflows=0
+    ):
+        handle: WorkflowHandle[Listing, None] = await temporal.start_workflow(
+            Listing.run, id=queue, task_queue=queue
+        )
+        assert await handle.query(Listing.so_far) == []
+        await _say(handle, "aBcdEFg")
+        for task, more in ((0, "hIj"), (-2, "Kl"), (0, "MnO"), (1, "pQr")):
+            before = await handle.query(Listing.so_far)
+            await _reset(handle, task)
+            assert await handle.query(Listing.so_far) == before
+            await _say(handle, more)
+            assert await handle.query(Listing.so_far) == [*before, *more]
+            assert await _listing_fails(await handle.fetch_history()) is None
+        await handle.signal(Listing.tell, "end")
+        await temporal.get_workflow_handle(handle.id).result()  # of the run that the last reset began
+    assert await _listing_fails(await handle.fetch_history()) is None
+
+
+async def _listing_fails(history: WorkflowHistory) -> Exception | None:
+    replayer = Replayer(workflows=[Listing], workflow_runner=ORDERED)
+    return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
 
 
 # Local activities

@@ -89,7 +89,7 @@ def report(evidence: Evidence, folder: Path, given: argparse.Namespace) -> bool:
         keep_result(evidence, judgement)
     violated = broken(judgement)
     if violated and given.shrink:
-        small = until_told(shrink_run(evidence.plan, violated, folder, max_runs=given.shrink))
+        small = until_told(shrink_run(evidence.plan, judgement, folder, max_runs=given.shrink))
         (folder / "smallest.json").write_text(small.to_json())
         parts = f"{len(small.actors)} actors and {len(small.faults)} faults"
         say(f"The smallest plan that fails has {parts}: {folder / 'smallest.json'}")

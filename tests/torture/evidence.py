@@ -75,9 +75,15 @@ class Evidence:
             yield from self.by_operation.get(operation, [])
 
     @cached_property
-    def sessions(self) -> dict[str, FinalSession]:
+    def readable(self) -> dict[str, FinalSession]:
         """The sessions that can be read, by name."""
         return {session.name: session for session in self.final.sessions if not session.unreadable}
+
+    @cached_property
+    def sessions(self) -> dict[str, FinalSession]:
+        """Those that nobody has reset: what a session does by its clock begins anew with a reset."""
+        reset = {line["session"] for line in self.noted("resets")}
+        return {name: session for name, session in self.readable.items() if name not in reset}
 
     @cached_property
     def fault_times(self) -> list[tuple[float, float, Line]]:

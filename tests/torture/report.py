@@ -15,7 +15,7 @@ from waystation import __version__
 RESULTS = ROOT / "docs" / "torture.md"
 NOT_ABOUT: Final[Mapping[str, frozenset[str]]] = {
     "sessions": frozenset({"mandates", "money_requests", "paid_requests", "purchases"}),
-    "money": frozenset({"agents", "control", "log", "requests", "screens", "turns"}),
+    "money": frozenset({"agents", "control", "log", "questions", "requests", "screens", "turns"}),
 }
 """By profile: what promises are about that it has no actors for. Not to have checked those is no news."""
 

@@ -3,11 +3,12 @@
 import asyncio
 import dataclasses
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.torture.oracle import judge
+from tests.torture.oracle import Judgement, judge
 from tests.torture.plan import Plan
 from tests.torture.report import broken
 from tests.torture.run import run
@@ -18,8 +19,11 @@ MAX_PARTS: Final = 8
 SHORTEST_RUN_SECONDS: Final = 10.0
 
 
-async def shrink(plan: Plan, fails: Fails, *, max_runs: int) -> Plan:
-    """Returns the smallest plan found that fails; ``fails`` runs one. What can't be left out stays."""
+async def shrink(plan: Plan, fails: Fails, *, max_runs: int, guesses: Sequence[Sequence[str]] = ()) -> Plan:
+    """Returns the smallest plan found that fails; ``fails`` runs one. What can't be left out stays.
+
+    ``guesses`` are names that are probably not needed: they are left out first.
+    """
     runs = 0
 
     async def still_fails(smaller: Plan) -> bool:
@@ -27,6 +31,11 @@ async def shrink(plan: Plan, fails: Fails, *, max_runs: int) -> Plan:
         runs += 1
         return await fails(smaller)
 
+    for guess in guesses:
+        smaller = shortened(plan.without(guess))
+        if runs < max_runs and await still_fails(smaller):
+            plan = smaller
+            break
     parts = 2
     while runs < max_runs:
         names = droppable(plan)
@@ -42,6 +51,16 @@ async def shrink(plan: Plan, fails: Fails, *, max_runs: int) -> Plan:
                 return plan
             parts = min(parts * 2, MAX_PARTS)
     return plan
+
+
+def unlikely(plan: Plan, violations: Sequence[str]) -> list[list[str]]:
+    """Returns what is probably not needed: faults, and whoever has to do with no session that is named."""
+    words = set(re.findall(r"[\w-]+", " ".join(violations)))
+    faults = [fault.name for fault in plan.faults]
+    others = [actor.name for actor in plan.actors if re.split(r"[./]", actor.name)[0] not in words]
+    if len(others) == len(plan.actors):
+        return [faults]
+    return [[*faults, *others], others, faults]
 
 
 def droppable(plan: Plan) -> list[str]:
@@ -76,9 +95,10 @@ def shortened(plan: Plan) -> Plan:
     return dataclasses.replace(plan, seconds=min(plan.seconds, max([SHORTEST_RUN_SECONDS, *ends])))
 
 
-async def shrink_run(plan: Plan, promises: Sequence[str], folder: Path, *, max_runs: int) -> Plan:
-    """Shrinks a plan whose run has broken these promises, and keeps each smaller run that breaks one."""
-    count = 0
+async def shrink_run(plan: Plan, judgement: Judgement, folder: Path, *, max_runs: int) -> Plan:
+    """Shrinks a plan whose run has broken promises, and keeps each smaller run that breaks one of them."""
+    count, promises = 0, broken(judgement)
+    violations = [text for judged in judgement.values() for text in judged.violations]
 
     async def fails(smaller: Plan) -> bool:
         nonlocal count
@@ -97,4 +117,4 @@ async def shrink_run(plan: Plan, promises: Sequence[str], folder: Path, *, max_r
         await asyncio.sleep(0)
         return bool(again)
 
-    return await shrink(plan, fails, max_runs=max_runs)
+    return await shrink(plan, fails, max_runs=max_runs, guesses=unlikely(plan, violations))

@@ -10,6 +10,7 @@ from tests.torture.oracle import PROMISES, judge
 from tests.torture.plan import Actor, Plan
 from tests.torture.record import Line
 from tests.torture.test_oracle_money import BROKEN as BROKEN_WITH_MONEY
+from tests.torture.test_oracle_questions import BROKEN as BROKEN_WITH_QUESTIONS
 
 AGENT = {"id": "wild", "role": "agent"}
 Event = dict[str, Any]
@@ -214,7 +215,7 @@ BROKEN: dict[str, Callable[[], Evidence]] = {
 
 
 def test_every_promise_has_a_record_that_breaks_it() -> None:
-    assert set(BROKEN) | set(BROKEN_WITH_MONEY) == set(PROMISES)
+    assert {*BROKEN, *BROKEN_WITH_MONEY, *BROKEN_WITH_QUESTIONS} == set(PROMISES)
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
@@ -225,3 +226,8 @@ def test_a_broken_promise_is_seen(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_a_kept_promise_is_not_called_broken(name: str) -> None:
     assert judge(WELL)[name].violations == []
+
+
+def test_a_message_that_is_sent_again_is_not_taken_by_somebody_else() -> None:
+    refused = asked("send", 409, id="m-1", answer={"code": "message-id-taken", "detail": "It is taken."})
+    assert judge(evidence(SENT, refused))["the_same_gets_the_same_answer"].broken

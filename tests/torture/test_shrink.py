@@ -2,7 +2,7 @@
 
 from tests.torture.plan import Plan
 from tests.torture.profiles import plan_of
-from tests.torture.shrink import droppable, shrink, split
+from tests.torture.shrink import droppable, shrink, split, unlikely
 
 
 async def test_what_matters_is_left() -> None:
@@ -19,6 +19,29 @@ async def test_what_matters_is_left() -> None:
     assert len(small.faults) <= 4
     assert len(droppable(small)) <= 12
     assert len(tried) <= 60
+
+
+async def test_what_a_violation_does_not_name_goes_first() -> None:
+    plan, tried = plan_of("sessions", 5, 120), 0
+
+    async def fails(smaller: Plan) -> bool:
+        nonlocal tried
+        tried += 1
+        return f"{smaller.seed}-2/host" in " ".join(actor.name for actor in smaller.actors)
+
+    guesses = unlikely(plan, ["s5-2 t1: ended twice"])
+    small = await shrink(plan, fails, max_runs=1, guesses=guesses)
+    assert {actor.session for actor in small.actors} == {"s5-2"}
+    assert not small.faults
+    assert (small.seconds, tried) == (
+        max(actor.begins_seconds + actor.lasts_seconds for actor in small.actors),
+        1,
+    )
+
+
+async def test_without_a_name_only_faults_are_guessed() -> None:
+    plan = plan_of("sessions", 5, 120)
+    assert unlikely(plan, ["api-1 took 9 s"]) == [[fault.name for fault in plan.faults]]
 
 
 async def test_a_failure_that_does_not_come_again_leaves_the_plan_as_it_was() -> None:

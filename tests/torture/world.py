@@ -47,9 +47,9 @@ LIMITS: Final = {
 """Of every session, unless the plan says otherwise: short, so that what is bounded by them is seen to end."""
 
 
-TALKING_AGENTS: Final = {"wild-1": "wild", "wild-2": "wild"}
-BUYING_AGENTS: Final = {"buyer-1": "buying", "buyer-2": "buying"}
-"""Processes of agents, and the module of each."""
+TALKING_AGENTS: Final = {"wild-1": ("wild", "asking"), "wild-2": ("wild", "asking")}
+BUYING_AGENTS: Final = {"buyer-1": ("buying",), "buyer-2": ("buying",)}
+"""Processes of agents, and the modules of each."""
 PAYING_PROGRAMS: Final = ("payer-1", "payer-2")
 HOLDS_KEYS: Final = frozenset({"buyer-2", "payer-2"})
 """The processes that pay from allowances by themselves."""
@@ -171,8 +171,9 @@ class World:
             self.processes[f"api-{number}"] = self.stack.run_api(port)
         for name in ("worker-1", "worker-2"):
             self.processes[name] = self.stack.run_worker(name=name)
-        for name, module in self._agents():
-            self.processes[name] = self.stack.run_agent(f"tests.torture.agents.{module}:agent", name=name)
+        for name, modules in self._agents():
+            agents = (f"tests.torture.agents.{module}:agent" for module in modules)
+            self.processes[name] = self.stack.run_agent(*agents, name=name)
         if self.market is not None:
             self._start_paying(self.market)
         if self.plan.profile != "money":
@@ -218,7 +219,7 @@ class World:
         """Returns the file in which a paying program says how far it is."""
         return self.folder / f"{name}.json"
 
-    def _agents(self) -> Iterator[tuple[str, str]]:
+    def _agents(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         if self.plan.profile != "money":
             yield from TALKING_AGENTS.items()
         if self.market is not None:

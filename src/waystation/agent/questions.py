@@ -144,11 +144,13 @@ class Questions:
         asked = self._question(details, key)
         self._retelling.asks(asked.question_id, asked.prompt)
         settled = self._answer_of(asked.question_id)
-        if not settled.done():
+        asks = not settled.done()
+        if asks:
             data = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
             await self._writer.write(EventType.INPUT_REQUESTED, data, flush=True)
-            await self._writer.flush()
         try:
+            if asks:
+                await self._writer.flush()
             return await self._waits.wait(asked.question_id, settled)
         except asyncio.CancelledError:
             self._withdraw(asked.question_id)

@@ -130,9 +130,9 @@ class Steps:
             raise StepRefused(f"A step's key has 1 to {MAX_STEP_KEY_CHARACTERS} characters, not {len(key)}.")
         kind = ResultType.of(key, function, returns)
         use = (_name_of(function), *arguments)
-        self._check_use(key, use)
+        again = self._check_use(key, use)
         if key in self._results:
-            if shows and key in self.remembered:
+            if shows and not again and key in self.remembered:
                 await shows.remembered()
             return kind.read(self._results[key])
         if key not in self._running:
@@ -163,14 +163,20 @@ class Steps:
         if running:
             await asyncio.wait(running, timeout=CLOSE_SECONDS)
 
-    def _check_use(self, key: str, use: tuple[object, ...]) -> None:
-        """Refuses a second step under the key of another: it would silently get the first one's result."""
+    def _check_use(self, key: str, use: tuple[object, ...]) -> bool:
+        """Returns whether this attempt has come by this step before.
+
+        Raises:
+            StepRefused: It was another step: this one would silently get that one's result.
+        """
+        again = key in self._uses
         known = self._uses.setdefault(key, use)
         if not _are_equal(known, use):
             raise StepRefused(
                 f"The step '{key}' has another function or other arguments than the step of that key before: "
                 "put what differs into the key."
             )
+        return again
 
     def _start(
         self,

@@ -171,7 +171,11 @@ class ShownStep:
             self._open.close()
 
     async def remembered(self) -> None:
-        """Shows nothing, unless its end was cut off, or nothing of it had come through: it is done."""
+        """Shows nothing, unless its end was cut off, or nothing of it had come through: it is done.
+
+        It ends the open message all the same, as it did when it ran: what is said after it is another one.
+        """
+        await self.calls.end_message()
         told = self.told.calls.pop(self.call_id, None)
         if told and told.ended and told.error is None:
             return

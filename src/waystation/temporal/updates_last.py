@@ -10,6 +10,10 @@ What local activities came to is the exception: it comes after the updates. When
 handed over by itself, after everything else of its task; a worker to which Temporal answered late, while it
 kept a task alive for a local activity, is given both at once.
 
+After a reset, updates and signals are taken again in one task, in the order of their coming: a message before
+what its turn reported. When such a history is replayed, the SDK gives the updates after the signals there,
+too. So the place of each of them is kept in the history, among the SDK's flags, and restored.
+
 A worker may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries
 out events whose task has not begun yet; more may come into that task, and when the history is replayed all of
 it comes at once. Such a query is refused, and the worker forgets the workflow; ``AskAgain`` asks again.
@@ -28,6 +32,8 @@ from waystation.temporal.names import NOT_BEGUN
 
 UPDATES_LAST: Final = 1591
 """In the histories of workflows that began in this order, among the SDK's flags; its own are small."""
+AMONG_SIGNALS: Final = 1 << 30
+"""With the place of an update that a reset has taken again, a flag of such a history: see ``_place``."""
 _NO_EVENTS: Final = frozenset({"query_workflow", "remove_from_cache"})
 _ENDS: Final = frozenset(
     {
@@ -92,8 +98,12 @@ class _Instance(WorkflowInstance):
         return beyond
 
     def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        if _was_reset(act):
+            return self._inner.activate(_as_it_was(act))
+        if _is_reset(act):
+            return self._take_again(act)
         parts = [part for part in _in_order(act) if part]
-        if not self._updates_last or len(parts) < 2 or _is_reset(act):
+        if not self._updates_last or len(parts) < 2:
             return self._inner.activate(act)
         done = self._inner.activate(_with(act, parts[0]))
         for part in parts[1:]:
@@ -105,6 +115,14 @@ class _Instance(WorkflowInstance):
                 return then
             done.successful.commands.extend(then.successful.commands)
             done.successful.used_internal_flags.extend(then.successful.used_internal_flags)
+        return done
+
+    def _take_again(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        """Takes what came before a reset, in its order, and has the history keep that."""
+        done = self._inner.activate(act)
+        if done.HasField("successful"):
+            places = [_place(act, at) for at, job in enumerate(act.jobs) if job.HasField("do_update")]
+            done.successful.used_internal_flags.extend(places)
         return done
 
     def get_serialization_context(self, command_info: object) -> SerializationContext | None:
@@ -141,6 +159,34 @@ def _is_reset(act: WorkflowActivation) -> bool:
     """Whether a signal comes after an update: only a reset takes both again, in the order of their coming."""
     kinds = [job.WhichOneof("variant") for job in act.jobs]
     return "do_update" in kinds and "signal_workflow" in kinds[kinds.index("do_update") :]
+
+
+def _was_reset(act: WorkflowActivation) -> bool:
+    """Whether it replays what a reset took again, with updates before signals."""
+    updates = sum(job.HasField("do_update") for job in act.jobs)
+    return act.is_replaying and updates > 0 and len(_places(act)) == updates
+
+
+def _places(act: WorkflowActivation) -> set[int]:
+    """Returns where its updates stood when the reset took them."""
+    known = set(act.available_internal_flags)
+    return {at for at in range(len(act.jobs)) if _place(act, at) in known}
+
+
+def _place(act: WorkflowActivation, at: int) -> int:
+    """Returns what stands for this place among the activation's jobs.
+
+    Each job is at least one event of the history, so no two tasks of it share one.
+    """
+    return AMONG_SIGNALS + act.history_length - len(act.jobs) + at
+
+
+def _as_it_was(act: WorkflowActivation) -> WorkflowActivation:
+    """Returns the activation with its updates in their places, and all else in order around them."""
+    updates = iter([job for job in act.jobs if job.HasField("do_update")])
+    others = iter([job for job in act.jobs if not job.HasField("do_update")])
+    places = _places(act)
+    return _with(act, [next(updates if at in places else others) for at in range(len(act.jobs))])
 
 
 def _has_ended(done: WorkflowActivationCompletion) -> bool:

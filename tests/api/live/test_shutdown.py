@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import eventually
 from tests.world.redis import NO_REDIS, REDIS, running_redis
-from tests.world.stack import Stack, running_stack
+from tests.world.stack import KEYS, Stack, running_stack
 from tests.world.temporal import running_temporal
 from waystation.client import Session
 
@@ -56,6 +56,47 @@ async def test_sigterm_ends_an_api_that_has_served_streams(tmp_path: Path, with_
             assert "ERROR" not in api.output
             api.start()
             await stack.ready()
+
+
+@pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
+async def test_sigterm_ends_an_api_in_time_though_all_that_it_needs_hangs(tmp_path: Path) -> None:
+    """Temporal, Redis, a client that reads nothing, one that has sent half a request, and one that waits."""
+    async with AsyncExitStack() as resources:
+        (tmp_path / "redis").mkdir()
+        redis = resources.enter_context(running_redis(tmp_path / "redis"))
+        temporal = await resources.enter_async_context(running_temporal(tmp_path))
+        stack = await resources.enter_async_context(running_stack(tmp_path, temporal, redis_url=redis.url))
+        port = stack.ports[0]
+        api = stack.apis[port]
+        async with stack.client() as client:
+            session = await client.start("demo", message="tokens=4000 rate=50")
+            async for event in session.events():
+                if event.type == "message.delta":
+                    break
+            following = asyncio.create_task(_follow(session))
+            head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {KEYS['service']}\r\n"
+            requests = (
+                f"GET /sessions/{session.id}/events?after=0 HTTP/1.1\r\n{head}\r\n",
+                f"POST /sessions/{session.id}/messages HTTP/1.1\r\n{head}Content-Length: 99\r\n\r\n{{",
+                f"GET /sessions/{session.id}/transcript HTTP/1.1\r\n{head}\r\n",
+            )
+            for request in requests:
+                _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+                resources.callback(writer.close)
+                writer.write(request.encode())
+            for server in (redis, temporal):
+                server.signal(signal.SIGSTOP)
+                resources.callback(server.signal, signal.SIGCONT)
+            asking = asyncio.create_task(session.stop(wait_seconds=20))
+            await asyncio.sleep(1.0)  # nobody can see that these requests wait for what hangs
+            api.signal(signal.SIGTERM)
+            took = await api.seconds_until_ended()
+            for task in (following, asking):
+                task.cancel()
+            await asyncio.gather(following, asking, return_exceptions=True)
+        assert took is not None
+        assert took < EXIT_SECONDS["api"]
+        assert "Traceback" not in api.output
 
 
 async def test_sigterm_ends_workers_and_agents_in_time_though_temporal_hangs(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ What an actor did and saw goes to the record, and nowhere else.
 
 from typing import Final
 
+from tests.torture.actors.answerers import Answerer
 from tests.torture.actors.attackers import Attacker, SocketAttacker
 from tests.torture.actors.base import Acting
 from tests.torture.actors.clerks import Clerk, Impostor
@@ -14,7 +15,7 @@ from tests.torture.actors.onlookers import Looker, Prober
 from tests.torture.actors.people import Host, Joiner, Operator, Poster, Sender, Steerer, Stopper
 from tests.torture.actors.shoppers import ErrandRunner, Shopper
 from tests.torture.actors.spenders import Buyer, Payer, PayingProgram
-from tests.torture.actors.temporal_user import TemporalUser
+from tests.torture.actors.temporal_user import Resetter, TemporalUser
 from tests.torture.actors.thieves import Thief
 
 KINDS: Final[dict[str, type[Acting]]] = {
@@ -23,6 +24,7 @@ KINDS: Final[dict[str, type[Acting]]] = {
     "stopper": Stopper,
     "steerer": Steerer,
     "operator": Operator,
+    "answerer": Answerer,
     "joiner": Joiner,
     "poster": Poster,
     "sse": Sse,
@@ -37,6 +39,7 @@ KINDS: Final[dict[str, type[Acting]]] = {
     "socket_attacker": SocketAttacker,
     "prober": Prober,
     "temporal": TemporalUser,
+    "resetter": Resetter,
     "principal": Principal,
     "approver": Approver,
     "meddler": Meddler,

@@ -22,8 +22,7 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 2.0
 NOTED_BLOCKS: Final = 200
 OVER_CODE: Final = 4204
 """How a socket is closed when the session is over and has been read."""
-LAST_READ_SECONDS: Final = 45.0
-"""How long a device goes on reading after everything has become calm and its session was to be closed."""
+WRONG_CURSOR_CODE: Final = 4400
 
 
 class SessionOver(Exception):
@@ -101,6 +100,12 @@ class Device(Acting):
         if len(self._blocks) >= NOTED_BLOCKS:
             self.note_blocks()
 
+    def begin_anew(self) -> None:
+        """Forgets everything, as when a page is loaded anew."""
+        self.note_blocks()
+        self.saw("anew")
+        self.screen = Screen()
+
     def note_blocks(self) -> None:
         if self._blocks:
             self.note("read", blocks=self._blocks)
@@ -139,6 +144,8 @@ class Sse(Device):
         """The stream was refused; the API's own 401 asks for another token."""
         if response.status_code == 401 and not proxied:
             self._token = None
+        elif response.status_code == 400 and not proxied:  # of a session that was reset
+            self.begin_anew()
 
     async def read(self, response: httpx.Response) -> None:
         rest = b""
@@ -195,9 +202,7 @@ class WebPage(Sse):
 
     def refused(self, response: httpx.Response, proxied: bool) -> None:
         self._cookie = None
-        self.note_blocks()
-        self.saw("anew")
-        self.screen = Screen()
+        self.begin_anew()
 
 
 class Transcripts(Sse):
@@ -241,6 +246,8 @@ class Socket(Device):
             self.note("socket", code=code, reason=closed.rcvd.reason if closed.rcvd else None)
             if code == OVER_CODE:
                 raise SessionOver from None
+            if code == WRONG_CURSOR_CODE:
+                self.begin_anew()
 
 
 class Sdk(Device):
@@ -265,6 +272,9 @@ class Sdk(Device):
                 break
             except WaystationError as error:
                 self.note("sdk", error=str(error)[:300])
+                if getattr(error, "code", None) == "wrong-cursor":
+                    session = client.attach(self.session)
+                    self.saw("anew")
                 self.saw("open", session.transcript.cursor)
                 await asyncio.sleep(0.5)
         self.note_blocks()

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
 from tests.torture.actors.base import Acting, Answer
+from tests.torture.interviews import interview, rules
 from tests.torture.scripts import script, words
 
 IDLE_SECONDS: Final = 90.0
@@ -16,16 +17,25 @@ ODD_NAMES: Final = (
 )  # fmt: skip
 
 
-class Host(Acting):
+class Asking(Acting):
+    """Somebody who asks an agent for something that it knows how to do."""
+
+    def script(self) -> str:
+        return (interview if self.actor.settings["agent"] == "asker" else script)(self.chance)
+
+
+class Host(Asking):
     """Starts the session, and closes it: at once, or when it is idle."""
 
     stays = True
 
     async def run(self) -> None:
         key = self.world.key("service")
-        body = {"agent": self.actor.settings["agent"], "session_id": self.session}
+        body: dict[str, Any] = {"agent": self.actor.settings["agent"], "session_id": self.session}
         if self.chance.random() < 0.5:
-            body["message"] = script(self.chance)
+            body["message"] = self.script()
+        if self.actor.settings["agent"] == "asker":
+            body["approval_rules"] = rules(self.chance)
         started = await self.insist("start", "POST", "/sessions", body, key=key, id=self.session)
         if not started.ok:
             return
@@ -49,7 +59,7 @@ class Host(Acting):
         self.note("waited", status=answer.body and answer.body.get("status"))
 
 
-class Sender(Acting):
+class Sender(Asking):
     """Sends messages, each with its id, as any ``on_busy``."""
 
     async def run(self) -> None:
@@ -58,7 +68,7 @@ class Sender(Acting):
         token = await self.token()
         for number in range(MAX_MESSAGES):
             body = {
-                "text": script(self.chance) if self.chance.random() < 0.9 else words(self.chance) + ".",
+                "text": self.script() if self.chance.random() < 0.9 else words(self.chance) + ".",
                 "message_id": f"{self.name}-{number}",
                 "on_busy": self.chance.choice(["queue"] * 4 + ["interrupt", "interrupt", "steer", "reject"]),
             }

@@ -1,1 +1,1 @@
-"""The agents of a run: ``wild`` uses our SDK, ``raw`` speaks to Temporal and the agents' socket by itself."""
+"""The agents of a run: ``wild`` and ``asking`` use our SDK, ``raw`` does without it."""

@@ -14,6 +14,7 @@ from tests.torture.oracle import (
     paid_requests,
     processes,
     purchases,
+    questions,
     requests,
     screens,
     turns,
@@ -22,5 +23,5 @@ from tests.torture.oracle.promises import PROMISES, Judged, Judgement, judge, pr
 
 __all__ = [
     "PROMISES", "Judged", "Judgement", "agents", "control", "judge", "log", "mandates", "money_requests",
-    "paid_requests", "processes", "promise", "purchases", "requests", "screens", "turns",
+    "paid_requests", "processes", "promise", "purchases", "questions", "requests", "screens", "turns",
 ]  # fmt: skip

@@ -75,12 +75,14 @@ def stops_are_recorded(evidence: Evidence, judged: Judged) -> None:
 
 
 @promise(
-    "After a stop the turn records only the completion of its messages and its end.", "docs/events.md#control"
+    "After a stop the turn records only the end of its questions and messages, and its own.",
+    "docs/events.md#control",
 )
 def a_stopped_turn_is_muted(evidence: Evidence, judged: Judged) -> None:
     allowed = {
         "message.completed",
         "tool.returned",
+        "input.withdrawn",
         "turn.stopped",
         "agent.finished",
         "steer.expired",

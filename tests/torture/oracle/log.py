@@ -20,7 +20,7 @@ def every_session_can_be_read(evidence: Evidence, judged: Judged) -> None:
 
 @promise("seq is 1, 2, 3… and never repeats.", "docs/events.md")
 def numbers_grow(evidence: Evidence, judged: Judged) -> None:
-    for session in evidence.sessions.values():
+    for session in evidence.readable.values():
         for before, after in pairwise(event["seq"] for event in session.log):
             judged.holds(before < after, f"{session.name}: {after} follows {before}")
 
@@ -50,7 +50,7 @@ def a_number_means_one_event(evidence: Evidence, judged: Judged) -> None:
     "Every turn ends with exactly one of turn.completed, turn.stopped, turn.failed.", "docs/events.md#turns"
 )
 def turns_end_once(evidence: Evidence, judged: Judged) -> None:
-    for session in evidence.sessions.values():
+    for session in evidence.readable.values():
         begun, ended = set(), defaultdict(list)
         for event in session.log:
             if event["type"] in ("turn.queued", "turn.started", "agent.spawned"):
@@ -65,7 +65,7 @@ def turns_end_once(evidence: Evidence, judged: Judged) -> None:
 
 @promise("Nothing follows session.closed, which comes once.", "docs/events.md#session")
 def nothing_follows_the_end(evidence: Evidence, judged: Judged) -> None:
-    for session in evidence.sessions.values():
+    for session in evidence.readable.values():
         types = [event["type"] for event in session.log]
         if types:
             judged.holds(types[0] == "session.started", f"{session.name}: begins with {types[0]}")
@@ -74,7 +74,7 @@ def nothing_follows_the_end(evidence: Evidence, judged: Judged) -> None:
 
 @promise("Messages and tool calls that are open when a turn ends are closed.", "docs/events.md#tools")
 def what_is_opened_is_closed(evidence: Evidence, judged: Judged) -> None:
-    for session in evidence.sessions.values():
+    for session in evidence.readable.values():
         open_: dict[tuple[str, str | None], str] = {}
         for event in session.log:
             turn, data = event.get("turn_id"), event.get("data", {})
@@ -94,7 +94,7 @@ def what_is_opened_is_closed(evidence: Evidence, judged: Judged) -> None:
 
 @promise("Every API process reads the same log, which is the workflow's.", "docs/operations.md#processes")
 def every_api_reads_the_same(evidence: Evidence, judged: Judged) -> None:
-    for session in evidence.sessions.values():
+    for session in evidence.readable.values():
         whole = screen_of(session.log)
         own = [(event["seq"], event["type"]) for event in session.log]
         for api, replay in session.replays.items():
@@ -114,7 +114,7 @@ def every_api_reads_the_same(evidence: Evidence, judged: Judged) -> None:
 
 @promise("The status shown is what the session is doing now.", "docs/http-api.md#get-sessionssession_id")
 def the_status_is_true(evidence: Evidence, judged: Judged) -> None:
-    for session in evidence.sessions.values():
+    for session in evidence.readable.values():
         for api, snapshot in session.snapshots.items():
             if is_over(session):
                 judged.holds(
@@ -137,7 +137,7 @@ def snapshots_match_the_log(evidence: Evidence, judged: Judged) -> None:
 
 
 def _status_at(session: FinalSession, tip: int) -> str:
-    busy: set[str] = set()
+    busy: dict[str, str] = {}
     paused = False
     for event in session.log:
         if event["seq"] > tip:
@@ -145,15 +145,24 @@ def _status_at(session: FinalSession, tip: int) -> str:
         match event["type"]:
             case "session.closed":
                 return "closed"
-            case "turn.queued" | "turn.started" | "agent.spawned":
-                busy.add(event["turn_id"])
+            case "turn.queued":
+                busy[event["turn_id"]] = "queued"
+            case "turn.started" | "turn.resumed" | "agent.spawned":
+                busy[event["turn_id"]] = "running"
+            case "turn.waiting":
+                busy[event["turn_id"]] = "waiting"
+            case "stop.requested" if event.get("turn_id") in busy:
+                busy[event["turn_id"]] = "stopping"
             case "turn.completed" | "turn.stopped" | "turn.failed" | "agent.finished":
-                busy.discard(event["turn_id"])
+                busy.pop(event["turn_id"], None)
             case "takeover.started":
                 paused = True
             case "takeover.released":
                 paused = False
-    return "paused" if paused else "running" if busy else "idle"
+    if paused:
+        return "paused"
+    waits = "waiting" in busy.values() and set(busy.values()) <= {"waiting", "queued"}
+    return "waiting" if waits else "running" if busy else "idle"
 
 
 def is_over(session: FinalSession) -> bool:

@@ -87,7 +87,7 @@ def memory_is_bounded(evidence: Evidence, judged: Judged) -> None:
 @promise("No secret appears in a log, a history or an event.", "docs/trust.md")
 def secrets_stay_secret(evidence: Evidence, judged: Judged) -> None:
     logs = {f"log of {name}": text for name, text in evidence.logs.items()}
-    events = {f"events of {name}": str(session.log) for name, session in evidence.sessions.items()}
+    events = {f"events of {name}": str(session.log) for name, session in evidence.readable.items()}
     read = evidence.final.more.get("money", {}).get("events", {})
     shopping = {f"events of {name}": text for name, text in read.items()}
     for what, secret in evidence.final.secrets.items():

@@ -18,11 +18,17 @@ def _by_id(evidence: Evidence, operation: str) -> dict[tuple[str, str], list[Lin
     return found
 
 
+def _code(line: Line) -> str | None:
+    """Returns why the API itself has refused it."""
+    answer = line["answer"]
+    return answer.get("code") if isinstance(answer, dict) and not line["proxied"] else None
+
+
 def _accepted(lines: list[Line]) -> bool:
     return any(line["status"] in (200, 201, 202) and not line["proxied"] for line in lines)
 
 
-def _refused(lines: list[Line]) -> bool:
+def is_refused(lines: list[Line]) -> bool:
     """Whether every try was refused for good by the API itself."""
     return all(
         line["proxied"]
@@ -51,7 +57,7 @@ def accepted_messages_are_there_once(evidence: Evidence, judged: Judged) -> None
                 same = event["data"]["text"] == lines[0]["asked"]["text"]
                 judged.holds(same or bool(steers), f"{id_}: the log has another text")
         judged.holds(len(said) <= 1 + bool(steers), f"{id_}: {len(said)} times in the log")
-        if _refused(lines):
+        if is_refused(lines):
             judged.holds(not said and not steers, f"{id_}: refused, and yet in the log")
 
 
@@ -64,6 +70,8 @@ def the_same_gets_the_same_answer(evidence: Evidence, judged: Judged) -> None:
             if line["status"] == 202 and line["answer"]
         ]
         judged.holds(len(set(answers)) <= 1, f"{id_}: answered {answers}")
+        taken = [line["answer"]["detail"] for line in lines if _code(line) == "message-id-taken"]
+        judged.holds(not taken, f"{id_}: sent again by its own sender, and refused: {taken}")
 
 
 @promise(
@@ -129,7 +137,7 @@ def posted_events_are_there_once(evidence: Evidence, judged: Judged) -> None:
             judged.holds(len(found) <= 1, f"{id_}: {item} is {len(found)} times in the log")
             if _accepted(lines):
                 judged.holds(len(found) == 1, f"{id_}: {item} was answered 200, and isn't in the log")
-            if _refused(lines):
+            if is_refused(lines):
                 judged.holds(not found, f"{id_}: {item} was refused, and is in the log")
 
 

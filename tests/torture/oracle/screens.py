@@ -10,7 +10,16 @@ from tests.torture.oracle.promises import Judged, promise
 from tests.torture.screen import screen_of
 
 Block = list[Any]
-WRITTEN = ("tool.", "data.", "steer.consumed", "turn.started", "turn.retried", "agent.spawned")
+WRITTEN = (
+    "tool.",
+    "data.",
+    "steer.consumed",
+    "turn.started",
+    "turn.retried",
+    "turn.resumed",
+    "agent.spawned",
+    "input.requested",
+)
 """What a turn's text has to wait for: what the turn has written itself, and its beginning."""
 STOPPED = frozenset({"stop.requested", "turn.completed", "turn.stopped", "turn.failed", "agent.finished"})
 

@@ -25,7 +25,7 @@ GETTING_ON_SECONDS: Final = 10.0
 UNCOUNTED: Final = frozenset({"agent_restarted", "agent_unavailable"})
 OWN_FAILURES: Final = frozenset({"raise", "exit", "interrupt", "odd_result"})
 """Ends of scripts by which a turn fails with ``agent_error``."""
-BEGINS: Final = frozenset({"turn.started", "turn.retried", "agent.spawned"})
+BEGINS: Final = frozenset({"turn.started", "turn.retried", "turn.resumed", "agent.spawned"})
 ENDS: Final = frozenset({"turn.completed", "turn.stopped", "turn.failed", "agent.finished"})
 
 
@@ -35,7 +35,7 @@ def _outcome(event: Event) -> dict[str, Any]:
     return {"outcome": data.get("outcome") or event["type"].partition(".")[2], **data}
 
 
-def _patience(evidence: Evidence, begin: float, end: float) -> float:
+def patience(evidence: Evidence, begin: float, end: float) -> float:
     """How much longer than usual something may take: while what it needs was away, or was coming back.
 
     What befell single connections takes no longer than a loaded machine may.
@@ -63,7 +63,9 @@ def _went_on(evidence: Evidence, session: str, turn: str, ended: float) -> bool:
         line["session"] == session
         and line["turn"] == turn
         and ended - GETTING_ON_SECONDS < line["at"] < ended
-        for line in evidence.noted("spawned", "flushed", "steered", "raised", "returned", "raw_done")
+        for line in evidence.noted(
+            "spawned", "flushed", "steered", "stepped", "learnt", "raised", "returned", "raw_done"
+        )
     )
 
 
@@ -76,9 +78,9 @@ def attempts_end_in_time(evidence: Evidence, judged: Judged) -> None:
         begun: dict[str, float] = {}
         for event in session.log:
             turn = event.get("turn_id")
-            if event["type"] in BEGINS | ENDS and turn in begun:
-                began, ended = begun[turn], evidence.moment(event["time"])
-                bound = TURN_SECONDS + HEARTBEAT_SECONDS + _patience(evidence, began, ended)
+            if event["type"] in BEGINS | ENDS | {"turn.waiting"} and turn in begun:
+                began, ended = begun.pop(turn), evidence.moment(event["time"])
+                bound = TURN_SECONDS + HEARTBEAT_SECONDS + patience(evidence, began, ended)
                 judged.holds(
                     ended - began <= bound, f"{session.name} {turn}: an attempt took {ended - began:.0f} s"
                 )
@@ -96,7 +98,7 @@ def stops_end_in_time(evidence: Evidence, judged: Judged) -> None:
                 asked.setdefault(turn, evidence.moment(event["time"]))
             elif event["type"] in ENDS and turn in asked:
                 began, ended = asked.pop(turn), evidence.moment(event["time"])
-                bound = STOP_GRACE_SECONDS + REPORT_SECONDS + _patience(evidence, began, ended)
+                bound = STOP_GRACE_SECONDS + REPORT_SECONDS + patience(evidence, began, ended)
                 judged.holds(
                     ended - began <= bound, f"{session.name} {turn}: its stop took {ended - began:.0f} s"
                 )
@@ -107,7 +109,7 @@ def stops_end_in_time(evidence: Evidence, judged: Judged) -> None:
     "docs/events.md",
 )
 def one_turn_at_a_time(evidence: Evidence, judged: Judged) -> None:
-    for session in evidence.sessions.values():
+    for session in evidence.readable.values():
         running: str | None = None
         paused = False
         for event in session.log:
@@ -131,13 +133,16 @@ def attempts_are_counted(evidence: Evidence, judged: Judged) -> None:
         last: dict[str, int] = defaultdict(lambda: 1)
         counted: Counter[str] = Counter()
         for event in session.log:
-            if event["type"] == "turn.retried":
+            if event["type"] in ("turn.retried", "turn.resumed"):
                 turn, data = event["turn_id"], event["data"]
                 judged.holds(
                     data["attempt"] == last[turn] + 1,
                     f"{session.name} {turn}: {data['attempt']} after {last[turn]}",
                 )
                 last[turn] = data["attempt"]
+            if event["type"] == "turn.resumed":
+                counted[turn] = 0  # what went wrong before a wait doesn't count after it
+            elif event["type"] == "turn.retried":
                 counted[turn] += data["code"] not in UNCOUNTED
                 judged.holds(
                     counted[turn] < MAX_ATTEMPTS, f"{session.name} {turn}: retried {counted[turn]} times"
@@ -159,7 +164,7 @@ def spawns_are_not_repeated(evidence: Evidence, judged: Judged) -> None:
 @promise("Agents' code alone makes a turn fail with agent_error.", "docs/errors.md#turns-that-fail")
 def only_scripts_fail_turns(evidence: Evidence, judged: Judged) -> None:
     for session in evidence.sessions.values():
-        texts = _texts_of_turns(session.log)
+        texts = texts_of_turns(session.log)
         for event in session.log:
             if event["type"] in ENDS and _outcome(event).get("code") == "agent_error":
                 text = texts.get(event["turn_id"], "")
@@ -171,7 +176,7 @@ def only_scripts_fail_turns(evidence: Evidence, judged: Judged) -> None:
                 judged.checked += 1
 
 
-def _texts_of_turns(log: list[Event]) -> dict[str, str]:
+def texts_of_turns(log: list[Event]) -> dict[str, str]:
     said = {
         event["message_id"]: event["data"]["text"] for event in log if event["type"] == "message.completed"
     }
@@ -209,7 +214,7 @@ def failures_have_their_reasons(evidence: Evidence, judged: Judged) -> None:
                     slowed = _was_struck(evidence, ended - TURN_SECONDS, ended) or (
                         _went_on(evidence, session.name, turn, ended)
                     )
-                    judged.holds("hang" in _texts_of_turns(session.log).get(turn, "") or slowed, what)
+                    judged.holds("hang" in texts_of_turns(session.log).get(turn, "") or slowed, what)
                 case _:
                     known = {
                         "agent_error",

@@ -97,20 +97,20 @@ BEHAVIOURS: Final[tuple[dict[str, Any], ...]] = (
 )  # fmt: skip
 
 
-def plan(seed: int, seconds: float) -> Plan:
-    """Returns the plan of a seed."""
+def plan(seed: int, seconds: float, *, thinned: float = 1.0) -> Plan:
+    """Returns the plan of a seed; ``thinned`` stretches the time between mandates, and between faults."""
     chance = stream(seed, "settings")
     return Plan(
         seed=seed,
         seconds=seconds,
         profile="money",
-        actors=tuple(cast(seed, seconds)),
-        faults=tuple(faults(seed, seconds)),
+        actors=tuple(cast(seed, seconds, MANDATE_EVERY_SECONDS * thinned)),
+        faults=tuple(faults(seed, seconds, thinned)),
         settings={"storage_threshold_bytes": chance.choice([2_000, 262_144])},
     )
 
 
-def cast(seed: int, seconds: float) -> Iterator[Actor]:
+def cast(seed: int, seconds: float, mandate_every_seconds: float) -> Iterator[Actor]:
     """Yields everybody who acts."""
     yield Actor("prober", "prober", 0.0, seconds)
     for who in ("alice", "bob"):
@@ -121,9 +121,9 @@ def cast(seed: int, seconds: float) -> Iterator[Actor]:
     for number in range(max(1, int(seconds // 30))):
         yield Actor(f"thief-{number}", "thief", 5.0 + 30.0 * number, 30.0)
         yield Actor(f"impostor-{number}", "impostor", 8.0 + 30.0 * number, 30.0)
-    for number in range(1, max(2, int(seconds // MANDATE_EVERY_SECONDS)) + 1):
+    for number in range(1, max(2, int(seconds // mandate_every_seconds)) + 1):
         mandate = f"m{seed}-{number}"
-        begins, generous = (number - 1) * MANDATE_EVERY_SECONDS, number % 2 == 1
+        begins, generous = (number - 1) * mandate_every_seconds, number % 2 == 1
         yield from party(stream(seed, mandate), mandate, begins, seconds, generous=generous)
 
 
@@ -182,10 +182,11 @@ def terms(chance: random.Random) -> dict[str, Any]:
     }
 
 
-def faults(seed: int, seconds: float) -> Iterator[Fault]:
+def faults(seed: int, seconds: float, thinned: float) -> Iterator[Fault]:
     """Yields what goes wrong, in order of time."""
-    dear = faults_of(stream(seed, "dear faults"), "dear", DEAR_FAULTS, DEAR_FAULT_EVERY_SECONDS, seconds)
-    cheap = faults_of(stream(seed, "cheap faults"), "cheap", CHEAP_FAULTS, CHEAP_FAULT_EVERY_SECONDS, seconds)
+    dear_every, cheap_every = DEAR_FAULT_EVERY_SECONDS * thinned, CHEAP_FAULT_EVERY_SECONDS * thinned
+    dear = faults_of(stream(seed, "dear faults"), "dear", DEAR_FAULTS, dear_every, seconds)
+    cheap = faults_of(stream(seed, "cheap faults"), "cheap", CHEAP_FAULTS, cheap_every, seconds)
     yield from sorted([*dear, *cheap], key=lambda fault: fault.at_seconds)
 
 

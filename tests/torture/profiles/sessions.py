@@ -12,8 +12,8 @@ FAULT_EVERY_SECONDS: Final = 6.0
 MISHAP_EVERY_SECONDS: Final = 0.15
 FIRST_FAULT_SECONDS: Final = 2.0
 DEVICES: Final = ("sse", "eventsource", "socket", "transcript", "sdk", "slow", "vanishing")
-AGENTS: Final = (("wild", 3), ("raw", 1))
-"""Names of agents, and how many sessions in four each answers."""
+AGENTS: Final = (("wild", 6), ("raw", 2), ("asker", 4))
+"""Names of agents, and how many sessions in twelve each answers."""
 OTHERS: Final = (
     ("stopper", 0.5),
     ("steerer", 0.4),
@@ -22,8 +22,11 @@ OTHERS: Final = (
     ("poster", 0.3),
     ("temporal", 0.25),
     ("looker", 0.3),
+    ("resetter", 0.1),
 )
 """Kinds of actors that take part in a session, and how often."""
+ANSWERERS: Final = ("client", "client", "operator", "approver")
+"""What somebody is who answers the agent's questions."""
 
 APIS: Final = ("api-1", "api-2")
 WORKERS: Final = ("worker-1", "worker-2")
@@ -75,18 +78,19 @@ MISHAPS: Final = (
 """What befalls one connection: several a second."""
 
 
-def plan(seed: int, seconds: float) -> Plan:
-    """Returns the plan of a seed."""
+def plan(seed: int, seconds: float, *, thinned: float = 1.0) -> Plan:
+    """Returns the plan of a seed; ``thinned`` stretches the time between sessions, and between faults."""
     chance = stream(seed, "settings")
     off = {"process": chance.choice(CLOCKS), "seconds": chance.choice([-4, 4])}
     return Plan(
         seed=seed,
         seconds=seconds,
         profile="sessions",
-        actors=tuple(cast(seed, seconds)),
-        faults=tuple(faults(seed, seconds)),
+        actors=tuple(cast(seed, seconds, SESSION_EVERY_SECONDS * thinned)),
+        faults=tuple(faults(seed, seconds, thinned)),
         settings={
             "limits__events_per_run": chance.choice([0, 60, 150]),
+            "limits__park_after_seconds": stream(seed, "parks").choice([1, 1, 3]),
             "storage_threshold_bytes": chance.choice([2_000, 262_144]),
             "stream_lifetime_seconds": chance.choice([6, 3_600]),
             "clock": chance.choice([None, None, off]),
@@ -95,16 +99,16 @@ def plan(seed: int, seconds: float) -> Plan:
     )
 
 
-def cast(seed: int, seconds: float) -> Iterator[Actor]:
+def cast(seed: int, seconds: float, session_every_seconds: float) -> Iterator[Actor]:
     """Yields everybody who acts."""
     yield Actor("prober", "prober", 0.0, seconds)
     for number in range(max(1, int(seconds // 30))):
         begins = stream(seed, f"attacker-{number}").uniform(0, seconds)
         yield Actor(f"attacker-{number}", "attacker", begins, 30.0)
         yield Actor(f"socket-attacker-{number}", "socket_attacker", begins, 30.0)
-    for number in range(1, max(2, int(seconds // SESSION_EVERY_SECONDS)) + 1):
+    for number in range(1, max(2, int(seconds // session_every_seconds)) + 1):
         session = f"s{seed}-{number}"
-        yield from party(stream(seed, session), session, (number - 1) * SESSION_EVERY_SECONDS, seconds)
+        yield from party(stream(seed, session), session, (number - 1) * session_every_seconds, seconds)
 
 
 def party(chance: random.Random, session: str, begins: float, seconds: float) -> Iterator[Actor]:
@@ -124,12 +128,16 @@ def party(chance: random.Random, session: str, begins: float, seconds: float) ->
         takes_part, late = chance.random() < probability, chance.uniform(1, lasts / 2)
         if takes_part:
             yield Actor(f"{session}/{kind}", kind, begins + late, lasts - late - 1, session)
+    for number in range(chance.choice([1, 2, 3]) if agent == "asker" else 0):
+        role = "client" if number == 0 else chance.choice(ANSWERERS)
+        settings = {"role": role}
+        yield Actor(f"{session}/answerer-{number}", "answerer", begins + 0.5, lasts - 1, session, settings)
 
 
-def faults(seed: int, seconds: float) -> Iterator[Fault]:
+def faults(seed: int, seconds: float, thinned: float) -> Iterator[Fault]:
     """Yields what goes wrong: what takes something away, then what befalls single connections."""
-    yield from draw(stream(seed, "faults"), "fault", FAULTS, FAULT_EVERY_SECONDS, seconds)
-    yield from draw(stream(seed, "mishaps"), "mishap", MISHAPS, MISHAP_EVERY_SECONDS, seconds)
+    yield from draw(stream(seed, "faults"), "fault", FAULTS, FAULT_EVERY_SECONDS * thinned, seconds)
+    yield from draw(stream(seed, "mishaps"), "mishap", MISHAPS, MISHAP_EVERY_SECONDS * thinned, seconds)
 
 
 def draw(

@@ -743,6 +743,30 @@ async def test_a_turn_that_runs_goes_on_after_its_session_was_reset(harness: Har
         assert (await types(session))[-1] == "turn.completed"
 
 
+async def test_a_session_that_is_reset_to_before_its_messages_has_the_log_that_it_had(
+    harness: Harness,
+) -> None:
+    async def run(turn: TurnInput) -> TurnResult:
+        session = harness.client.get_workflow_handle(turn.session_id)
+        said = ("message.completed", f"{turn.turn_id}-1", {"text": f"You said {turn.text}."})
+        await session.signal(AgentSession.publish, written(turn, said))
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        session = harness.client.get_workflow_handle((await harness.start(agent)).id)
+        for text in ("one", "two", "three"):
+            await send(session, text)
+            await eventually(lambda: is_idle(session))
+        before = [(e.seq, e.type, e.message_id, e.data) for e in (await replay(session)).events]
+        await reset(session)
+        again = [(e.seq, e.type, e.message_id, e.data) for e in (await replay(session)).events]
+        assert again == before
+        await send(session, "four")
+        await eventually(lambda: is_idle(session))
+        assert (await replay(session)).events[-2].data["text"] == "You said four."
+        await replayer().replay_workflow(await session.fetch_history())
+
+
 async def written_so_far(session: WorkflowHandle[Any, Any]) -> bool:
     return "message.delta" in await types(session)
 

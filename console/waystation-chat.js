@@ -327,7 +327,8 @@ class Chat {
 /** What people said, what the agent said to them, its questions, and what they must know of its turns. */
 function isTold(item) {
   if (item.lane) return false;
-  if (item.kind === "message") return item.message.kind === "message";
+  // Live text comes before it is known whether it is an answer or a thought.
+  if (item.kind === "message") return item.message.kind === "message" && item.message.order !== null;
   return item.kind === "question" || (item.kind === "notice" && TOLD.has(item.event.type));
 }
 

@@ -145,6 +145,7 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.SESSION_CLOSED: (Conflict, "session-closed"),
     names.SESSION_BUSY: (Conflict, "session-busy"),
     names.SESSION_FULL: (Conflict, "session-full"),
+    names.NOT_QUEUED: (Conflict, "not-queued"),
     names.TAKEN_OVER: (Conflict, "taken-over"),
     names.NOT_TAKEN_OVER: (Conflict, "not-taken-over"),
     names.PURCHASE_ID_TAKEN: (Conflict, "id-taken"),

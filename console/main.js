@@ -56,7 +56,7 @@ async function route() {
   if (shown?.path === path) return shown.view.moveTo?.(query);
   try {
     const { show } = await load();
-    if (address().path === path) display(show({ api, query, setBadge }, ...match.slice(1)), path);
+    if (address().path === path) display(show({ api, query, setBadge, signOut: () => signing.leave() }, ...match.slice(1)), path);
   } catch {
     display({ title: "Not loaded", element: notLoaded() });
   }

@@ -22,9 +22,10 @@ const BULLET = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/s;
 const QUOTE = /^ {0,3}>\s?(.*)$/s;
 const CONTINUATION = /^\s{2,}\S/;
 const TABLE_RULE = /^:?-+:?$/;
+const TASK = /^\[([ xX])\]\s+(?=\S)/;
 
 /** Where something other than plain text may begin within a line. */
-const MARK = /\\[\\`*_{}[\]()#+.!~>|-]|`+|\*+|_+|~+|\[|https?:\/\//g;
+const MARK = /\\[\n\\`*_{}[\]()#+.!~>|-]|`+|\*+|_+|~+|\[|https?:\/\//g;
 const LINK = /\[([^[\]]+)\]\((https?:\/\/[^\s()<>]+(?:\([^\s()<>]*\)[^\s()<>]*)*)\)/y;
 const BARE_ADDRESS = /https?:\/\/[^\s<>"'`]*[^\s<>"'`.,;:!?)\]*_]/y;
 const SPACE = /^\s?$/;
@@ -35,18 +36,19 @@ const TAGS = { "**": "strong", "*": "em", _: "em", "~~": "del" };
 const MAX_DEPTH = 6;
 /** A block that needs more elements is shown as it is written. */
 const MAX_BLOCK_ELEMENTS = 10_000;
+/** What is added to a text can change so many of its last blocks. */
+const OPEN_BLOCKS = 2;
 /** What follows in a message that has this many is shown as it is written. */
 const MAX_MESSAGE_ELEMENTS = 20_000;
 
-/** Text to blocks: `{kind, source, …}`, whose `source` is the text of the block. */
-export function blocks(text) {
-  const lines = text.split("\n");
+/** Lines to blocks: `{kind, source, line, …}`, whose `source` is the text of the block, and `line` its first line. */
+export function blocks(lines) {
   const found = [];
   for (let at = 0; at < lines.length; ) {
-    const from = at;
+    const line = at;
     const block = readBlock(lines, at);
     at = block.next;
-    if (block.kind) found.push({ ...block, source: lines.slice(from, at).join("\n") });
+    if (block.kind) found.push({ ...block, line, source: lines.slice(line, at).join("\n") });
   }
   return found;
 }
@@ -68,7 +70,7 @@ function readBlock(lines, at) {
   }
   if (line.includes("|") && isTableRule(lines[at + 1] ?? "")) {
     const end = until(lines, at + 1, (next) => !next.includes("|"));
-    return { kind: "table", rows: [line, ...lines.slice(at + 2, end)], next: end };
+    return { kind: "table", rule: lines[at + 1], rows: [line, ...lines.slice(at + 2, end)], next: end };
   }
   const starts = (next) => !next.trim() || [FENCE, HEADING, RULE, QUOTE, BULLET].some((one) => one.test(next));
   const end = until(lines, at, starts);
@@ -85,7 +87,7 @@ function readFence(lines, at, [, mark, about]) {
     const closing = FENCE_END.exec(next)?.[1];
     return closing?.[0] === mark[0] && closing.length >= mark.length;
   });
-  return { kind: "code", language, text: lines.slice(at + 1, end).join("\n"), next: Math.min(end + 1, lines.length) };
+  return { kind: "code", language, closed: end < lines.length, text: lines.slice(at + 1, end).join("\n"), next: Math.min(end + 1, lines.length) };
 }
 
 /** The first line after `at` for which it holds, or the end. */
@@ -117,21 +119,29 @@ class BlockDrawing {
   block(block, depth = 0) {
     switch (block.kind) {
       case "code":
-        return this.make("pre", { tabindex: "0", "aria-label": block.language ? `${block.language} code` : "code" }, this.make("code", {}, block.text));
+        return this.code(block);
       case "heading":
-        // The page has headings of its own; those of a message come below them.
-        return this.make(`h${Math.min(block.level + 3, 6)}`, {}, ...this.inline(block.text));
+        // The page's title and "Transcript" are above them.
+        return this.make(`h${Math.min(block.level + 2, 6)}`, {}, ...this.inline(block.text));
       case "rule":
         return this.make("hr", {});
       case "quote":
-        return this.make("blockquote", {}, ...(depth < MAX_DEPTH ? blocks(block.text).map((one) => this.block(one, depth + 1)) : [block.text]));
+        return this.make("blockquote", {}, ...(depth < MAX_DEPTH ? blocks(block.text.split("\n")).map((one) => this.block(one, depth + 1)) : [block.text]));
       case "list":
         return this.list(block.lines, depth);
       case "table":
-        return this.table(block.rows);
+        return this.table(block.rule, block.rows);
       default:
         return this.make("p", {}, ...this.inline(block.text));
     }
+  }
+
+  /** Its button has no text of its own, so that what is selected or read is the code alone. */
+  code({ language, text }) {
+    const name = language ? `${language} code` : "code";
+    return this.make("div", { class: "code", "data-language": language || null },
+      this.make("button", { type: "button", class: "copy", "aria-label": `Copy ${name}` }),
+      this.make("pre", { tabindex: "0", "aria-label": name }, this.make("code", {}, text)));
   }
 
   list(lines, depth) {
@@ -141,7 +151,10 @@ class BlockDrawing {
       const match = BULLET.exec(lines[at]);
       const own = (line) => BULLET.exec(line)?.[1].length <= indent.length;
       const end = until(lines, at, own);
-      const item = this.make("li", {}, ...this.inline(match ? match[3] : lines[at].trim()));
+      const said = match ? match[3] : lines[at].trim();
+      const [mark, done] = TASK.exec(said) ?? ["", " "];
+      const item = this.make("li", mark ? { class: "task" } : {}, ...this.inline(said.slice(mark.length)));
+      if (mark) item.prepend(this.make("span", { role: "img", "aria-label": done === " " ? "to do" : "done" }, done === " " ? "☐" : "☑"), " ");
       const rest = lines.slice(at + 1, end);
       const nested = depth < MAX_DEPTH ? rest.findIndex((line) => BULLET.test(line)) : -1;
       const words = (nested < 0 ? rest : rest.slice(0, nested)).map((line) => line.trim()).join(" ");
@@ -153,8 +166,9 @@ class BlockDrawing {
     return list;
   }
 
-  table([head, ...rows]) {
-    const row = (tag, line) => this.make("tr", {}, ...cells(line).map((text) => this.make(tag, {}, ...this.inline(text))));
+  table(rule, [head, ...rows]) {
+    const sides = cells(rule).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : null));
+    const row = (tag, line) => this.make("tr", {}, ...cells(line).map((text, at) => this.make(tag, { class: sides[at] }, ...this.inline(text))));
     return this.make("div", { class: "table", tabindex: "0", role: "group", "aria-label": "table" },
       this.make("table", {}, this.make("thead", {}, row("th", head)), this.make("tbody", {}, ...rows.map((line) => row("td", line)))));
   }
@@ -294,27 +308,83 @@ export function safeAddress(address) {
   }
 }
 
-/** Shows `text` in `element`; blocks that are there already and have not changed stay as they are. */
+/**
+ * Shows `text` in `element`; blocks that are there already and have not changed stay as they are.
+ *
+ * A text mostly grows. Then what is new can change its last two blocks alone: the last one, and the one before it if
+ * the last line, not yet complete, turns out to belong to that. So only they are read again, however long the text.
+ * Each line is cleaned by itself, for the same reason.
+ */
 export function render(element, text) {
-  const known = element.shownBlocks ?? [];
-  const wanted = blocks(clean(text));
-  let same = 0;
-  while (same < known.length && same < wanted.length && known[same].source === wanted[same].source) same += 1;
-  while (element.childNodes.length > same) element.lastChild.remove();
-  const shown = known.slice(0, same);
-  let left = MAX_MESSAGE_ELEMENTS - shown.reduce((sum, one) => sum + one.elements, 0);
+  const { text: before, shown, rest } = element.rendered ?? { text: "", shown: [], rest: null };
+  if (before === text) return;
+  const kept = text.startsWith(before) ? Math.max(0, shown.length - OPEN_BLOCKS) : 0;
+  const from = kept ? shown[kept].from : 0;
+  const lines = text.slice(from).split("\n");
+  const wanted = blocks(lines.map(clean));
+  placeBlocks(wanted, lines, from);
+  let same = kept;
+  while (same < shown.length && same - kept < wanted.length && shown[same].source === wanted[same - kept].source) same += 1;
+  const gone = shown.splice(same);
+  if (gone.length && grow(gone[0], wanted[same - kept])) {
+    const { node, elements } = gone.shift();
+    shown.push(remembered(wanted[same - kept], node, elements, shown));
+  }
+  for (const { node } of gone) node.remove();
+  rest?.remove();
+  element.rendered = { text, shown, rest: drawBlocks(element, shown, wanted.slice(shown.length - kept)) };
+}
+
+/** Draws blocks behind those that are shown. Returns the element with what there is no room for, as it is written. */
+function drawBlocks(element, shown, wanted) {
   for (const [index, block] of wanted.entries()) {
-    if (index < same) continue;
+    const left = MAX_MESSAGE_ELEMENTS - (shown.at(-1)?.total ?? 0);
     if (left <= 0) {
-      element.append(asWritten(wanted.slice(index).map((one) => one.source).join("\n\n")));
-      break;
+      const rest = asWritten(wanted.slice(index).map((one) => one.source).join("\n\n"));
+      element.append(rest);
+      return rest;
     }
     const { node, elements } = draw(block, Math.min(left, MAX_BLOCK_ELEMENTS));
     element.append(node);
-    shown.push({ source: block.source, elements });
-    left -= elements;
+    shown.push(remembered(block, node, elements, shown));
   }
-  element.shownBlocks = shown;
+  return null;
+}
+
+/** Notes of each block where its text begins. */
+function placeBlocks(wanted, lines, from) {
+  let line = 0;
+  for (const block of wanted) {
+    for (; line < block.line; line += 1) from += lines[line].length + 1;
+    block.from = from;
+  }
+}
+
+/** What is needed of a block once it is shown; `total` counts the elements up to here. */
+function remembered(block, node, elements, shown) {
+  const { kind, source, from, language, text } = block;
+  paint(node, block);
+  return { kind, source, from, language, text: kind === "code" ? text : null, node, elements, total: (shown.at(-1)?.total ?? 0) + elements };
+}
+
+/** Colours code that is complete. */
+async function paint(node, { kind, language, closed }) {
+  if (kind !== "code" || !language || !closed || !CSS.highlights) return;
+  try {
+    const { highlight } = await import("./highlight.js");
+    highlight(node.querySelector("code"), language);
+  } catch {
+    // Without colours it is as readable.
+  }
+}
+
+/** Adds to code what has been added to its text; returns whether that is all that has changed. */
+function grow(known, block) {
+  if (block?.kind !== "code" || known.kind !== "code" || known.language !== block.language) return false;
+  const code = known.node.querySelector("code");
+  if (!code?.firstChild || !known.text || !block.text.startsWith(known.text)) return false;
+  code.firstChild.appendData(block.text.slice(known.text.length));
+  return true;
 }
 
 /** One block as a node; as it is written if it has too many elements or can't be drawn. */

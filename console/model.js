@@ -15,6 +15,16 @@ const TERMINAL = { "turn.completed": "completed", "turn.stopped": "stopped", "tu
 const UNDER_WAY = new Set(["running", "waiting", "stopping"]);
 const STATUS = { "turn.queued": "queued", "turn.waiting": "waiting", ...TERMINAL };
 
+/** Where live text is placed whose event is not known yet: behind everything but what waits for its turn. */
+const LIVE = Number.MAX_SAFE_INTEGER;
+
+/** The day of a time where the reader is, like "2026-11-27". */
+function dayOf(iso) {
+  const date = new Date(iso);
+  const digits = (number) => String(number).padStart(2, "0");
+  return `${date.getFullYear()}-${digits(date.getMonth() + 1)}-${digits(date.getDate())}`;
+}
+
 /** The turn that started this one: `t1.1` is the first sub-agent of `t1`. */
 export function parentOf(turnId) {
   const at = turnId?.lastIndexOf(".") ?? -1;
@@ -40,6 +50,10 @@ export class SessionModel {
     this.since = Infinity;
     /** Events that get a mark in the timeline. */
     this.log = [];
+    /** The days on which anything happened. */
+    this.days = new Set();
+    /** The last turn of the session's own agent. */
+    this.lastTurn = null;
     this.changed = new Set();
     this.removed = new Set();
     this.count = 0;
@@ -68,6 +82,13 @@ export class SessionModel {
 
   get queued() {
     return [...this.turns.values()].filter((turn) => !turn.parent && turn.status === "queued");
+  }
+
+  /** What people have said and no agent has begun to answer. */
+  get waitingMessages() {
+    return this.queued
+      .map((turn) => ({ turnId: turn.id, message: this.transcript.messages.get(turn.messageId) }))
+      .filter(({ message }) => message && message.status !== "withdrawn");
   }
 
   /** The turn that answers a message, if one does. */
@@ -130,8 +151,10 @@ export class SessionModel {
 
   #note(event) {
     this.since = Math.min(this.since, event.seq - 1);
+    this.#noteDay(event);
     if (!["message.delta", "message.started"].includes(event.type)) this.log.push(event);
     const [family] = event.type.split(".");
+    if (event.turn_id && !["message.delta", "message.started"].includes(event.type)) this.#turn(event.turn_id).marks.push([event.seq, event.time]);
     if (parentOf(event.turn_id)) this.#lane(event.turn_id, event.seq);
     switch (family) {
       case "message":
@@ -162,6 +185,18 @@ export class SessionModel {
     }
   }
 
+  /** Each day has a line before the first thing that happened on it. */
+  #noteDay(event) {
+    const day = dayOf(event.time);
+    const key = `day:${day}`;
+    const at = event.seq - 0.5;
+    if (this.items.get(key)?.at <= at) return;
+    Object.assign(this.#item(key, "day", null), { at, time: event.time });
+    if (this.days.has(day)) return;
+    this.days.add(day);
+    for (const other of this.days) this.#touch(`day:${other}`);
+  }
+
   #item(key, kind, event, turnId = null) {
     let item = this.items.get(key);
     if (!item) {
@@ -187,33 +222,72 @@ export class SessionModel {
 
   #touchMessage(message, event) {
     if (message.kind === "steer") return; // It is shown as a steer.
-    if (parentOf(message.turnId)) this.#lane(message.turnId, message.order ?? Infinity);
+    if (parentOf(message.turnId)) this.#lane(message.turnId, message.order ?? LIVE);
     const item = this.#item(`message:${message.id}`, "message", null, message.turnId);
-    item.at = message.order ?? Infinity;
+    item.at = this.#placeOf(message);
     item.actor = message.actor;
     item.message = message;
     if (event) item.last = Math.max(item.last, event.seq);
-    if (event && (!item.time || event.type === "message.started")) item.time = event.time;
-    if (event?.type === "message.completed") item.ended = event.time;
+    // Only the time of its completion is recorded for good, so that is what a complete message shows, live too.
+    if (message.status === "withdrawn") this.#touch(`end:${this.answers.get(message.id)}`);
+    if (event?.type === "message.completed") item.time = item.ended = event.time;
+    else if (event && !item.ended && (!item.time || event.type === "message.started")) item.time = event.time;
+  }
+
+  /** What has waited for its turn stands beside its answer, and until then behind everything else. */
+  #placeOf(message) {
+    const turn = this.turnAnswering(message.id);
+    if (message.status !== "withdrawn" && turn?.status === "queued") return Infinity;
+    if (turn?.waited && turn.beganSeq) return turn.beganSeq;
+    return message.order ?? LIVE;
+  }
+
+  #place(messageId) {
+    const item = this.items.get(`message:${messageId}`);
+    if (!item) return;
+    item.at = this.#placeOf(item.message);
+    this.changed.add(item.key);
   }
 
   #turn(turnId) {
     if (!this.turns.has(turnId)) {
-      this.turns.set(turnId, { id: turnId, parent: parentOf(turnId), seq: 0, attempt: 1, status: "queued" });
+      this.turns.set(turnId, { id: turnId, parent: parentOf(turnId), seq: 0, attempt: 1, status: "queued", marks: [] });
+      if (!parentOf(turnId)) this.#noteLast(turnId);
     }
     return this.turns.get(turnId);
+  }
+
+  #noteLast(turnId) {
+    const number = (id) => Number(id?.slice(1) ?? 0);
+    if (number(turnId) <= number(this.lastTurn)) return;
+    this.#touch(`end:${this.lastTurn}`);
+    this.lastTurn = turnId;
+  }
+
+  /** The message whose turn has failed, if that was the last one: then it may be tried again. */
+  mayTryAgain(turnId) {
+    const turn = this.turns.get(turnId);
+    if (this.closed || turn?.status !== "failed" || turnId !== this.lastTurn) return null;
+    return this.transcript.messages.get(turn.messageId) ?? null;
+  }
+
+  /** How long an agent has reasoned, in milliseconds: since what its turn did before. Null while that is not known. */
+  reasonedFor({ message, ended }) {
+    const began = this.turns.get(message.turnId)?.marks.filter(([seq]) => seq < message.order).reduce((last, one) => (last && last[0] > one[0] ? last : one), null);
+    return began && ended ? new Date(ended) - new Date(began[1]) : null;
   }
 
   #answer(messageId, turn) {
     turn.messageId = messageId;
     this.answers.set(messageId, turn.id);
-    this.#touch(`message:${messageId}`);
+    this.#place(messageId);
   }
 
   #noteTurn(event) {
     const { type, seq, time, data = {} } = event;
     const turn = this.#turn(event.turn_id);
     if (data.message_id) this.#answer(data.message_id, turn);
+    if (type === "turn.queued") turn.waited = true;
     if (type === "turn.started") Object.assign(turn, { began: time, beganSeq: seq, agent: event.actor.id });
     if (TERMINAL[type]) turn.ended = time;
     if (seq > turn.seq) {
@@ -221,7 +295,7 @@ export class SessionModel {
       turn.attempt = data.attempt ?? turn.attempt;
       turn.status = STATUS[type] ?? "running";
     }
-    if (turn.messageId) this.#touch(`message:${turn.messageId}`);
+    if (turn.messageId) this.#place(turn.messageId);
     if (turn.parent) this.#touch(`lanes:${turn.parent}`);
     if (["turn.retried", "turn.waiting", "turn.resumed"].includes(type)) Object.assign(this.#item(`turn:${seq}`, "notice", event, turn.id), { event });
     if (type === "turn.stopped" || type === "turn.failed" || data.answered_by) this.#noteEnd(event);
@@ -322,6 +396,7 @@ export class SessionModel {
       this.takeoverSeq = seq;
       this.takenOverBy = type === "takeover.started" ? event.actor : null;
     }
+    if (type === "usage.reported") return;
     if (type === "participant.joined") this.participants.set(event.actor.id, event.actor);
     if (type === "session.closed") this.closed = true;
     if (type === "session.started") this.since = 0;

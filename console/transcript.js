@@ -106,12 +106,16 @@ export class Message {
       this.text = text;
       this.length = codePoints(text);
       this.data = rest;
-      this.status = "completed";
+      // Whoever withdrew it may be somebody else, and that may have been read first.
+      this.actor = event.actor;
+      if (this.status !== "withdrawn") this.status = "completed";
       this.held.clear();
     } else if (event.type === "message.superseded") {
       this.withdrawn = this.text;
       Object.assign(this, { text: "", length: 0, data: {}, status: "superseded" });
       this.held.clear();
+    } else if (event.type === "message.withdrawn") {
+      this.status = "withdrawn";
     } else if (this.status === "streaming") {
       if (event.type === "message.started") this.data = { ...data };
       if (event.type === "message.delta") this.place(data.offset, data.text);

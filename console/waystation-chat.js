@@ -166,7 +166,7 @@ class Chat {
     this.stopped.abort();
     this.follow?.stop();
     this.absence?.stop();
-    this.composer?.leave?.();
+    this.composer?.leave();
     this.sizes.disconnect();
     this.wake();
   }

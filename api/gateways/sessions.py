@@ -39,6 +39,8 @@ from waystation.models.sessions import (
     Spawn,
     Spawned,
     StartSession,
+    Withdraw,
+    Withdrawn,
 )
 from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
@@ -256,6 +258,10 @@ class Gateway:
                 code="id-taken",
             )
         return sent
+
+    async def withdraw(self, session_id: str, withdraw: Withdraw) -> Withdrawn:
+        """Takes back a message that waits for its turn; repeating it is harmless."""
+        return await self.update(session_id, AgentSession.withdraw, withdraw)
 
     async def spawn(self, session_id: str, spawn: Spawn) -> Spawned:
         """Starts a sub-agent; its key makes that idempotent."""

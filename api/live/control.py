@@ -17,8 +17,14 @@ from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.live import NotStopped, Stopped, Stopping, Tick
 from waystation.models.purchases import PurchaseView
 from waystation.models.questions import Answered, AnswerQuestion, AnswerRequest, QuestionKind
-from waystation.models.requests import ControlAnswer, MessageRequest, SteerRequest, StopRequest
-from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop
+from waystation.models.requests import (
+    ControlAnswer,
+    MessageRequest,
+    SteerRequest,
+    StopRequest,
+    WithdrawRequest,
+)
+from waystation.models.sessions import OnBusy, Outcome, SendMessage, Sent, Steer, Stop, Withdraw, Withdrawn
 from waystation.temporal.messages import SESSION_STEER, SESSION_STOP
 
 _SETTLING = TERMINAL_TURN_TYPES | {
@@ -49,6 +55,14 @@ class Control:
         )
         self._bus.publish(session_id, Tick())
         return sent
+
+    async def withdraw(self, session_id: str, body: WithdrawRequest, caller: Principal) -> Withdrawn:
+        """Takes back a message that waits for its turn; whoever may send may, as with a stop."""
+        caller.require(Action.SEND, session_id)
+        withdraw = Withdraw(message_id=body.message_id, actor=speaker(caller, body.actor))
+        withdrawn = await self._gateway.withdraw(session_id, withdraw)
+        self._bus.publish(session_id, Tick())
+        return withdrawn
 
     async def stop(self, session_id: str, body: StopRequest, caller: Principal) -> ControlAnswer:
         """Stops a turn, and returns the outcome and the seq at which it is recorded.

@@ -31,6 +31,7 @@ from waystation.models.requests import (
     SteerRequest,
     StopRequest,
     TranscriptView,
+    WithdrawRequest,
 )
 from waystation.models.sessions import (
     MAX_REASON_CHARACTERS,
@@ -46,6 +47,7 @@ from waystation.models.sessions import (
     Snapshot,
     StartSession,
     TakeOver,
+    Withdrawn,
 )
 from waystation.models.visibility import page_for_people, snapshot_for_people
 from waystation.temporal.messages import SESSION_CLOSE
@@ -238,6 +240,12 @@ async def transcript(session_id: SessionPath, caller: Caller, parts: Parts) -> T
 async def send_message(session_id: SessionPath, body: MessageRequest, caller: Caller, parts: Parts) -> Sent:
     """Sends a message; ``on_busy`` says what happens to it while a turn is running."""
     return await parts.control.send(session_id, body, caller)
+
+
+@router.post("/sessions/{session_id}/withdraw", tags=["control"], summary="Withdraw a message")
+async def withdraw(session_id: SessionPath, body: WithdrawRequest, caller: Caller, parts: Parts) -> Withdrawn:
+    """Takes back a message that waits for its turn: no agent answers it, or finds it in its conversation."""
+    return await parts.control.withdraw(session_id, body, caller)
 
 
 @router.post("/sessions/{session_id}/stop", tags=["control"], summary="Stop the agent")

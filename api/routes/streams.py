@@ -36,7 +36,7 @@ from waystation.models.base import JsonObject
 from waystation.models.purchases import PurchaseView
 from waystation.models.questions import Answered
 from waystation.models.requests import ControlAnswer
-from waystation.models.sessions import Sent
+from waystation.models.sessions import Sent, Withdrawn
 from waystation.models.socket import (
     AnswerCommand,
     ApproveCommand,
@@ -44,6 +44,7 @@ from waystation.models.socket import (
     SendCommand,
     SteerCommand,
     StopCommand,
+    WithdrawCommand,
 )
 
 router = APIRouter(route_class=DoorRoute)
@@ -198,11 +199,13 @@ class ClientSocket:
         await self._send(_json(answer))
 
     async def _do(self, command: Command) -> JsonObject:
-        result: Sent | ControlAnswer | PurchaseView | Answered
+        result: Sent | Withdrawn | ControlAnswer | PurchaseView | Answered
         control, caller = self._parts.control, self._principal
         match command:
             case SendCommand():
                 result = await control.send(self._session_id, command.body, caller)
+            case WithdrawCommand():
+                result = await control.withdraw(self._session_id, command.body, caller)
             case StopCommand():
                 result = await control.stop(self._session_id, command.body, caller)
             case SteerCommand():

@@ -1,5 +1,6 @@
 /** Where people write, even while the agent runs, and where they stop it. */
 
+import { Refusal } from "../api.js";
 import { h, nameOf, setText, uuid } from "../dom.js";
 import { Draft } from "../drafts.js";
 
@@ -9,6 +10,11 @@ const MODES = [
   ["steer", "Steer", "Offered to the agent while it keeps running"],
 ];
 const STOP_WAIT_SECONDS = 10;
+/** What did not arrive is sent again so often, after pauses that double. */
+const MAX_SENT_AGAIN = 6;
+const SEND_AGAIN_MS = 2_000;
+/** Without an answer, or with one that says to come back, a message may have arrived: its id makes it safe to ask. */
+const PASSING = new Set([0, 502, 503, 504]);
 /** Safari reports the Enter that ends a composition after the composition: only this code tells it apart. */
 const COMPOSING_KEY_CODE = 229;
 const SENT = { started: "Sent", queued: "Sent; waiting its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
@@ -21,11 +27,13 @@ const WHILE_WAITING = {
 const STOPPED = { stopped: "Stopped", already_finished: "It had already finished", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
 
 export class Composer {
-  constructor(api, sessionId, model, { onProblem, onDone, announce }) {
-    Object.assign(this, { api, sessionId, model, onProblem, onDone, announce });
+  constructor(api, sessionId, model, { onSend, onProblem, onDone, announce }) {
+    Object.assign(this, { api, sessionId, model, onSend, onProblem, onDone, announce });
     this.path = `/sessions/${sessionId}`;
     this.messageId = null;
     this.leaving = null;
+    this.again = null;
+    this.next = false;
     this.text = h("textarea", { id: "message", rows: "1", placeholder: "Write a message", "aria-describedby": "composer-hint",
       oninput: () => this.#grow(), onkeydown: (event) => this.#onKey(event) });
     this.modes = h("fieldset", { class: "modes", hidden: true, onchange: () => this.update() }, h("legend", { class: "visually-hidden" }, "While the agent runs"),
@@ -118,6 +126,8 @@ export class Composer {
   async #onSubmit(event) {
     event.preventDefault();
     const text = this.text.value.trim();
+    // Pressed while the message before is under way: this one follows it.
+    this.next = this.sending;
     if (!text || this.sending || !this.speaker) return;
     this.sending = true;
     this.update();
@@ -129,11 +139,15 @@ export class Composer {
     this.text.value = "";
     this.leaving = { text, messageId };
     this.#grow();
+    this.onSend();
     try {
       const sent = await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: messageId, on_busy: mode });
       this.leaving = null;
       this.#keep();
       this.onDone();
+      // What is chosen counts for one message.
+      this.modes.querySelector("input").checked = true;
+      this.again = null;
       this.#tell(sent.status === "queued" && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[sent.status] ?? "Sent");
     } catch (error) {
       const more = this.text.value;
@@ -142,13 +156,51 @@ export class Composer {
       this.#grow();
       if (!more) this.messageId = messageId;
       this.#keep();
+      this.next = false;
       this.onProblem(error);
+      if (!more && PASSING.has(error.status)) this.#sendAgainLater(messageId);
     } finally {
       this.sending = false;
       this.update();
       // The button that was pressed can't hold the focus while it is disabled.
       if (document.activeElement === document.body) this.text.focus();
     }
+    if (this.next) this.element.requestSubmit();
+  }
+
+  #sendAgainLater(messageId) {
+    const count = this.again?.messageId === messageId ? this.again.count : 0;
+    if (count >= MAX_SENT_AGAIN) return;
+    this.again = { messageId, count: count + 1, timer: setTimeout(() => this.sendAgain(), SEND_AGAIN_MS * 2 ** count) };
+    this.#tell("Not sent yet; it is sent again by itself");
+  }
+
+  /** Sends what did not arrive, unless it has been changed since: then it waits for the person. */
+  sendAgain() {
+    clearTimeout(this.again?.timer);
+    if (this.again && this.again.messageId === this.messageId && !this.sending) this.element.requestSubmit();
+  }
+
+  leave() {
+    clearTimeout(this.again?.timer);
+  }
+
+  /** Puts a text before what is in the field. */
+  put(text) {
+    this.text.value = [text, this.text.value].filter(Boolean).join("\n");
+    this.#grow();
+    this.text.focus();
+  }
+
+  /** Sends a text that isn't in the field, once under this id. */
+  async sendOnce(messageId, text, data = {}, mode = "queue") {
+    if (!this.speaker) throw new Refusal(403, { detail: "None of your roles may send here." });
+    await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, data, message_id: messageId, on_busy: mode });
+    this.onDone();
+  }
+
+  stopByKey() {
+    if (!this.stop.hidden && !this.stop.disabled) this.#stop();
   }
 
   async #stop() {

@@ -6,7 +6,10 @@ import { SessionModel } from "../model.js";
 import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
+import { listen, showKeys } from "./keys.js";
+import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
+import { messageToolbar } from "./toolbar.js";
 
 const CONNECTION = {
   loading: "Loading",
@@ -25,6 +28,8 @@ const TIMELINE_REST = 10;
 const MAX_ANNOUNCED_CHARACTERS = 600;
 /** What waits for people is listed up to this many; the rest is counted. */
 const MAX_ASKS = 3;
+/** So many of the newest items are always laid out: a jump to the end would land on estimates of their heights. */
+const LAID_OUT_ITEMS = 12;
 /** Lines that say nothing that the card before or after them doesn't. */
 const UNANNOUNCED = new Set(["turn.waiting", "turn.resumed"]);
 
@@ -41,11 +46,13 @@ export function show(context, sessionId) {
 }
 
 class SessionView {
-  constructor({ api, query, setBadge }, sessionId) {
-    Object.assign(this, { api, sessionId, setBadge });
+  constructor({ api, query, setBadge, signOut }, sessionId) {
+    Object.assign(this, { api, sessionId, setBadge, signOut });
     this.wanted = Number(query.get("at")) || null;
     this.model = new SessionModel();
     this.nodes = new Map();
+    this.laidOut = [];
+    this.listening = new AbortController();
     this.containers = new Map();
     this.present = [];
     this.sticks = true;
@@ -63,7 +70,13 @@ class SessionView {
         this.#drawPeople();
       },
     });
-    this.composer = new Composer(api, sessionId, this.model, { onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
+    this.composer = new Composer(api, sessionId, this.model, {
+      onSend: () => this.#toEnd(),
+      onProblem: (error) => this.#problem(error),
+      onDone: () => (this.problem.hidden = true),
+      announce: (words) => this.#announce(words),
+    });
+    this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how));
     this.absence = new Absence(api, sessionId, this.model);
     this.element = this.#build();
   }
@@ -78,23 +91,42 @@ class SessionView {
     this.timeline = h("section", { id: "timeline", class: "timeline", hidden: true, "aria-label": "Timeline" });
     this.column = h("div", { class: "column" });
     this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Transcript", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
+    messageToolbar(this.log, {
+      find: (key) => this.model.items.get(key),
+      link: (item) => `${location.href.split("#")[0]}#/sessions/${this.sessionId}?at=${item.at}`,
+      announce: (words) => this.#announce(words),
+    });
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
     this.asks = h("div", { class: "asks", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
+    this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
     this.containers.set(null, { element: this.column, nodes: [] });
     this.sizes = new ResizeObserver(() => this.sticks && this.#toEnd());
+    const toComposer = (event) => {
+      // The fragment is the address of a view; the link must not change it.
+      event.preventDefault();
+      this.composer.text.focus();
+    };
+    this.menu = h("div", { id: "session-actions", class: "actions", onclick: () => this.#toggleMore(false) }, this.timelineButton,
+      h("button", { type: "button", onclick: () => this.#phone() }, "Phone"),
+      h("button", { type: "button", class: "with-keys", onclick: () => showKeys() }, "Keys"), this.actions,
+      h("button", { type: "button", class: "small-only", onclick: () => this.signOut() }, "Sign out"));
     return h("div", { class: "session-view" },
+      h("a", { class: "skip", href: "#message", onclick: toComposer }, "Skip to the message field"),
       h("header", { class: "session-head" },
+        h("a", { class: "back small-only", href: "#/sessions", "aria-label": "Sessions" }, "‹"),
         h("div", { class: "naming" }, this.title, this.doing, this.connection),
-        this.people,
-        h("div", { class: "actions" }, this.timelineButton, h("button", { type: "button", onclick: () => this.#phone() }, "Phone"), this.actions)),
+        this.people, this.more, this.menu),
       this.timeline,
-      h("div", { class: "log-frame" }, this.log, this.jump),
-      this.asks, this.absence.element, this.problem, this.composer.element, this.announcer);
+      h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.jump),
+      this.asks, this.queue.element, this.absence.element, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
+    const { composer } = this;
+    const waiting = () => this.asks.querySelector("button")?.click();
+    listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, field: composer.text }, this.listening.signal);
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
     this.composer.restore();
@@ -102,8 +134,10 @@ class SessionView {
   }
 
   stop() {
+    this.listening.abort();
     this.follow.stop();
     this.absence.stop();
+    this.composer.leave();
     this.sizes.disconnect();
     clearTimeout(this.timelineTimer);
   }
@@ -132,8 +166,10 @@ class SessionView {
     const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
+    this.#layOutNewest();
     this.#drawHead();
     this.absence.update(items);
+    this.queue.update(this.composer.speaker ? this.model.waitingMessages : [], this.model.running.some((turn) => turn.status === "running"));
     this.composer.update();
     if (this.sticks) this.#toEnd();
     setClass(this.jump, "fresh", !this.sticks && items.length > 0);
@@ -169,6 +205,14 @@ class SessionView {
     const next = nodes[low]?.element ?? null;
     nodes.splice(low, 0, node);
     if (node.element.nextSibling !== next || !node.element.isConnected) container.element.insertBefore(node.element, next);
+  }
+
+  #layOutNewest() {
+    const newest = [];
+    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) newest.push(one);
+    for (const one of this.laidOut) if (!newest.includes(one)) one.classList.remove("newest");
+    for (const one of newest) one.classList.add("newest");
+    this.laidOut = newest;
   }
 
   #removeNode(key) {
@@ -259,7 +303,37 @@ class SessionView {
     }
   }
 
+  /** Withdraws a message that waits for its turn, and says it in another way. */
+  async #takeBack({ message, turnId }, how) {
+    const { composer } = this;
+    try {
+      await this.api.call("send", "POST", `/sessions/${this.sessionId}/withdraw`, { message_id: message.id });
+    } catch (error) {
+      return this.#problem(error);
+    }
+    if (how === "withdraw") return this.#announce("Withdrawn");
+    if (how === "edit") return composer.put(message.text);
+    try {
+      await composer.sendOnce(`${how}-${turnId}`, message.text, message.data, how);
+    } catch (error) {
+      composer.put(message.text);
+      this.#problem(error);
+    }
+  }
+
+  /** Sends the message of a turn that has failed once more; whoever else presses too sends the same. */
+  async again(button, turnId, message) {
+    button.disabled = true;
+    try {
+      await this.composer.sendOnce(`again-${turnId}`, message.text, message.data);
+    } catch (error) {
+      this.#problem(error);
+      button.disabled = false;
+    }
+  }
+
   #problem(error) {
+    this.unreachable = error.status === 0;
     setText(this.problem, error.message);
     this.problem.hidden = false;
   }
@@ -285,6 +359,11 @@ class SessionView {
       // Presence is known only while connected.
       this.present = [];
       this.#drawPeople();
+    }
+    if (state === "live") {
+      // It can be reached again.
+      if (this.unreachable) this.problem.hidden = true;
+      this.composer.sendAgain();
     }
     if (state === "live" || state === "closed") {
       this.#draw();
@@ -341,7 +420,8 @@ class SessionView {
       return;
     }
     this.wanted = null;
-    let best = this.nodes.get(key) ?? null;
+    const said = [...this.model.transcript.messages.values()].find((message) => message.order === seq);
+    let best = this.nodes.get(key ?? `message:${said?.id}`) ?? null;
     if (!best) for (const node of this.nodes.values()) {
       if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
     }
@@ -358,7 +438,26 @@ class SessionView {
     requestAnimationFrame(() => best.element.classList.add("found"));
   }
 
-  // Timeline and phone
+  /** Moves the focus to the next message, or the one before; at first to one that is on the screen. */
+  #step(by) {
+    const messages = [...this.column.querySelectorAll(":scope > .message")];
+    const at = messages.indexOf(document.activeElement?.closest(".log > .column > .message"));
+    const { top, bottom } = this.log.getBoundingClientRect();
+    const seen = (message) => message.getBoundingClientRect().bottom > top && message.getBoundingClientRect().top < bottom;
+    const next = at >= 0 ? messages[at + by] : by > 0 ? messages.find(seen) : messages.findLast(seen);
+    if (!next) return;
+    next.setAttribute("tabindex", "-1");
+    next.scrollIntoView({ block: next.offsetHeight > this.log.clientHeight ? "start" : "nearest" });
+    next.focus({ preventScroll: true });
+  }
+
+  // Menu, timeline and phone
+
+  /** On small screens the buttons are behind one. */
+  #toggleMore(open = this.more.getAttribute("aria-expanded") !== "true") {
+    this.more.setAttribute("aria-expanded", String(open));
+    setClass(this.menu, "open", open);
+  }
 
   async #toggleTimeline() {
     if (this.timeline.hidden && !this.chart) {

@@ -7,7 +7,15 @@ from waystation.agent.history import history_of
 from waystation.client.transcript import Message, ToolUse, Transcript
 from waystation.models.events import Actor, EventType, Item, Role, Write
 from waystation.models.requests import TranscriptView
-from waystation.models.sessions import OnBusy, SendMessage, SessionLimits, Stop, TurnAttempt, TurnEnded
+from waystation.models.sessions import (
+    OnBusy,
+    SendMessage,
+    SessionLimits,
+    Stop,
+    TurnAttempt,
+    TurnEnded,
+    Withdraw,
+)
 from workflows.session.log import SessionLog
 from workflows.session.people import People, PeopleState
 from workflows.session.purchases import Purchases, PurchasesState
@@ -109,6 +117,19 @@ def test_a_message_whose_turn_was_stopped_while_it_waited_was_said_all_the_same(
     second = talk.say("B")
     talk.turns.stop(Stop(turn_id=second))
     assert talk.read_by(first) == ["B", "A"]
+
+
+def test_a_message_that_was_withdrawn_was_never_said() -> None:
+    talk = Talk()
+    first = talk.say("A")
+    second = talk.say("B")
+    third = talk.say("C")
+    message_id = talk.turns.state.turns[second].input.message_id
+    assert message_id
+    talk.turns.withdraw(Withdraw(message_id=message_id, actor=ADA))
+    talk.answer(first, "to A")
+    talk.end(first)
+    assert talk.read_by(third) == ["A", "to A", "C"]
 
 
 def test_tools_are_there_in_their_place_and_what_a_given_up_attempt_left_unfinished_is_not() -> None:

@@ -130,12 +130,14 @@ def check_what_is_shown(events: list[Event]) -> None:
     assert done == [f"Step {n}" for n in range(1, STEPS + 1)]
 
 
+@pytest.mark.parametrize(
+    "kills",
+    [["in 7", "after 20"], pytest.param(["after 1", "in 7", "after 10", "after 20"], marks=pytest.mark.slow)],
+)
 async def test_no_step_runs_again_after_it_was_recorded(
-    quick_stack: Stack, numbers: Iterator[int], tmp_path: Path
+    quick_stack: Stack, numbers: Iterator[int], tmp_path: Path, kills: list[str]
 ) -> None:
-    await check_twenty_steps(
-        quick_stack, next(numbers), tmp_path, ["after 1", "in 7", "after 10", "after 20"]
-    )
+    await check_twenty_steps(quick_stack, next(numbers), tmp_path, kills)
 
 
 @pytest.mark.slow

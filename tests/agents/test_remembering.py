@@ -115,8 +115,13 @@ async def test_killed_in_the_middle_of_ten_calls(remembering: Remembering) -> No
     ("name", "value", "deleted"),
     [
         ("approved", {"decision": "approve"}, "delete approved.txt"),
-        ("edited", {"decision": "approve", "arguments": {"path": "old.txt"}}, "old.txt"),
-        ("rejected", {"decision": "reject", "reason": "I need it"}, None),
+        pytest.param(
+            "edited",
+            {"decision": "approve", "arguments": {"path": "old.txt"}},
+            "old.txt",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("rejected", {"decision": "reject", "reason": "I need it"}, None, marks=pytest.mark.slow),
     ],
 )
 async def test_decided_while_no_agent_runs(

@@ -142,28 +142,30 @@ class Bench:
             mandates.release_to_mandate,
             PurchaseAnnouncements(self.temporal).announce_purchase,
         ]
-        async with (
-            Worker(
-                self.temporal,
-                task_queue=self.mandate_queue,
-                workflows=[Mandate],
-                activities=keeping,
-                workflow_runner=WORKFLOW_RUNNER,
-            ),
-            Worker(
-                self.temporal,
-                task_queue=self.task_queue,
-                workflows=[*PAID_REQUEST_WORKFLOWS],
-                activities=[*asking, *paying],
-                workflow_runner=WORKFLOW_RUNNER,
-                max_cached_workflows=max_cached_workflows,
-            ),
-        ):
-            yield self
-        await self.api.state.paywall.close()
-        await self.api.state.chain.close()
-        await self.wallet.close()
-        await self._http.aclose()
+        try:
+            async with (
+                Worker(
+                    self.temporal,
+                    task_queue=self.mandate_queue,
+                    workflows=[Mandate],
+                    activities=keeping,
+                    workflow_runner=WORKFLOW_RUNNER,
+                ),
+                Worker(
+                    self.temporal,
+                    task_queue=self.task_queue,
+                    workflows=[*PAID_REQUEST_WORKFLOWS],
+                    activities=[*asking, *paying],
+                    workflow_runner=WORKFLOW_RUNNER,
+                    max_cached_workflows=max_cached_workflows,
+                ),
+            ):
+                yield self
+        finally:
+            await self.api.state.paywall.close()
+            await self.api.state.chain.close()
+            await self.wallet.close()
+            await self._http.aclose()
 
     async def mandate(self, cap: Money, **terms: Any) -> str:
         """A mandate that pays without asking unless told otherwise."""

@@ -12,6 +12,8 @@ from tests.world.stack import KEYS
 from waystation.client import Client, Session
 
 PATIENCE_MS = 30_000
+LOOK_MS = 30
+"""Between two looks at a page: with each frame, as is the default, it would have to draw all the time."""
 ROLES = ("client", "operator", "approver")
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -78,7 +80,7 @@ async def open_console(browser: Browser, stack: MoneyStack) -> AsyncIterator[Con
 async def until(page: Page, script: str, argument: Any = None) -> None:
     """Waits until a function in the page answers something true."""
     try:
-        await page.wait_for_function(script, arg=argument, timeout=PATIENCE_MS)
+        await page.wait_for_function(script, arg=argument, polling=LOOK_MS, timeout=PATIENCE_MS)
     except Error as error:
         shown = await page.locator("body").inner_text()
         raise AssertionError(

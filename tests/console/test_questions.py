@@ -8,7 +8,7 @@ from playwright.async_api import Locator, Page, Request, Route, expect
 from pydantic import JsonValue
 
 from tests.console.people import Console, until
-from tests.console.test_access import violations
+from tests.console.test_access import press, violations
 from tests.console.test_streaming import ready
 from tests.support import eventually
 from tests.world.stack import KEYS
@@ -480,7 +480,7 @@ async def test_everyone_can_answer(console: Console, scheme: Literal["light", "d
     await order_card.get_by_role("button", name="Answer").click()
     await order_card.get_by_role("group", name="Second address").get_by_label("Fill this in").check()
     await approval_card.get_by_role("button", name="Change the arguments").click()
-    await page.get_by_role("button", name="Timeline").click()
+    await press(page, "Timeline")
     assert await violations(page) == [], "open"
     wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0

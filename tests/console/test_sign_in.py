@@ -183,6 +183,7 @@ async def test_an_approver_approves_on_the_phone(console: Console) -> None:
     phone = await (await console.context(viewport={"width": 390, "height": 800})).new_page()
     await phone.goto(link)
     await ready(phone)
+    await phone.get_by_role("button", name="More").click()
     await expect(phone.get_by_role("button", name="Take over")).to_be_visible()
     await phone.evaluate("(id) => { location.hash = `#/purchases/${id}`; }", purchase_id)
     await phone.get_by_role("button", name="Approve exactly this").click()

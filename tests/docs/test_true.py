@@ -84,7 +84,7 @@ def test_frames_that_are_shown_are_frames(text: str) -> None:
 def test_commands_that_are_shown_are_commands() -> None:
     shown = [line for code in blocks(page("http-api.md"), "json") for line in code.splitlines()]
     parsed = [TypeAdapter(Command).validate_json(line) for line in shown if '"op"' in line]
-    assert {command.op for command in parsed} == {"send", "stop", "steer", "approve", "answer"}
+    assert {command.op for command in parsed} == {"send", "withdraw", "stop", "steer", "approve", "answer"}
 
 
 def test_the_event_that_is_shown_is_an_event() -> None:

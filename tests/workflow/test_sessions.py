@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client as TemporalClient
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import CancelledError
 from temporalio.worker import Replayer, Worker
 
@@ -107,13 +107,20 @@ async def replay(somebody: Somebody) -> None:
     converter = somebody.temporal.data_converter
     theirs = Replayer(workflows=WORKFLOWS, data_converter=converter)
     ours = Replayer(workflows=worker.WORKFLOWS, data_converter=converter, workflow_runner=SANDBOX)
-    for handle in somebody.started:
-        for run in {handle.first_execution_run_id, None}:
-            whole = somebody.temporal.get_workflow_handle(handle.id, run_id=run)
-            await theirs.replay_workflow(await whole.fetch_history())
-    for session_id in somebody.sessions:
-        history = await somebody.temporal.get_workflow_handle(session_id).fetch_history()
-        await ours.replay_workflow(history)
+    at = somebody.temporal.get_workflow_handle
+    runs = [
+        at(handle.id, run_id=run)
+        for handle in somebody.started
+        for run in {handle.first_execution_run_id, None}
+    ]
+    # All at once: a replayer reads its workflows anew each time.
+    await theirs.replay_workflows(histories(runs))
+    await ours.replay_workflows(histories(map(at, somebody.sessions)))
+
+
+async def histories(runs: Iterable[WorkflowHandle[Any, Any]]) -> AsyncIterator[WorkflowHistory]:
+    for run in runs:
+        yield await run.fetch_history()
 
 
 async def test_people_talk_with_a_workflow(somebody: Somebody) -> None:

@@ -36,7 +36,7 @@ from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn, TurnPlan
 
-MAX_EXAMPLES = 12 * EXAMPLES_FACTOR
+MAX_EXAMPLES = 5 * EXAMPLES_FACTOR
 MESSAGES_IN_EXAMPLE = 12
 UNHANDLED_COMMAND = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
 MONEY = Money(amount=500, currency="usd")

@@ -7,7 +7,16 @@ from pydantic import BaseModel, Field
 
 from waystation.models.events import Actor
 from waystation.models.owners import News
-from waystation.models.sessions import Close, Outcome, Sent, SessionLimits, SessionOwner, TurnInput, TurnView
+from waystation.models.sessions import (
+    Close,
+    Outcome,
+    Sent,
+    SessionLimits,
+    SessionOwner,
+    TurnInput,
+    TurnView,
+    Withdrawn,
+)
 
 MAX_REMEMBERED_REQUESTS = 1_000
 """Answers kept so that a repeated request gets the first answer again."""
@@ -61,6 +70,7 @@ class TurnsState(BaseModel):
     steers: dict[str, PendingSteer] = Field(default_factory=dict)
     outcomes: dict[str, Outcome] = Field(default_factory=dict)
     sent: dict[str, Sent] = Field(default_factory=dict)
+    withdrawn: dict[str, Withdrawn] = Field(default_factory=dict)
     launch: list[str] = Field(default_factory=list)
     """Turns whose workflows are to be started."""
     cancel: list[str] = Field(default_factory=list)

@@ -15,6 +15,8 @@ from waystation.models.sessions import (
     Steer,
     Stop,
     TurnInput,
+    Withdraw,
+    Withdrawn,
 )
 from waystation.temporal import names
 from workflows.session.course import TurnCourse, agent_actor
@@ -114,6 +116,37 @@ class Turns(TurnCourse):
             self._end_turn(
                 self.state.turns[turn_id], "completed", {"answered_by": operator.id}, actor=operator
             )
+
+    # Withdrawing
+
+    def withdraw(self, withdraw: Withdraw) -> Withdrawn:
+        """Takes back a message that waits for its turn: no agent answers it, or finds it when it reads."""
+        message_id, actor = withdraw.message_id, withdraw.actor
+        if known := self.state.withdrawn.get(message_id):
+            return known
+        turn = self._queued_for(message_id)
+        assert turn is not None, f"message {message_id} waits for no turn"
+        turn_id = turn.input.turn_id
+        recorded = self._log.append(
+            EventType.MESSAGE_WITHDRAWN, actor, self._now(), turn_id=turn_id, message_id=message_id
+        )
+        withdrawn = Withdrawn(message_id=message_id, turn_id=turn_id, seq=recorded.seq)
+        remember(self.state.withdrawn, message_id, withdrawn)
+        self._end_turn(turn, "stopped", {"reason": "withdrawn"}, actor=actor)
+        return withdrawn
+
+    def why_not_withdraw(self, withdraw: Withdraw) -> Refused | None:
+        """Returns why this message can't be withdrawn, or ``None``."""
+        if withdraw.message_id in self.state.withdrawn or self._queued_for(withdraw.message_id):
+            return None
+        return Refused(
+            names.NOT_QUEUED,
+            f"The message {withdraw.message_id} waits for no turn: its turn has begun, or it was never sent.",
+        )
+
+    def _queued_for(self, message_id: str) -> TurnState | None:
+        queued = (self.state.turns[turn_id] for turn_id in self.state.queue)
+        return next((turn for turn in queued if turn.input.message_id == message_id), None)
 
     # Stopping
 

@@ -48,6 +48,8 @@ with workflow.unsafe.imports_passed_through():
         TurnAttempt,
         TurnEnded,
         TurnWaiting,
+        Withdraw,
+        Withdrawn,
     )
     from waystation.temporal import names
     from waystation.temporal.calls import tell_workflow
@@ -281,6 +283,17 @@ class AgentSession:
     def _validate_send(self, message: SendMessage) -> None:
         require(message, SendMessage)
         _refuse_if(self._turns.why_not_send(message))
+
+    @workflow.update
+    @answering
+    def withdraw(self, withdraw: Withdraw) -> Withdrawn:
+        """Takes back a message that waits for its turn."""
+        return self._turns.withdraw(withdraw)
+
+    @withdraw.validator
+    def _validate_withdraw(self, withdraw: Withdraw) -> None:
+        require(withdraw, Withdraw)
+        _refuse_if(self._turns.why_not_withdraw(withdraw))
 
     # Turns
 

@@ -45,7 +45,7 @@ from waystation.models.requests import (
     Started,
     TranscriptView,
 )
-from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
+from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot, Withdrawn
 from waystation.models.urls import check_url
 from waystation.surrogates import mend
 from waystation.whole_numbers import whole_number
@@ -253,6 +253,17 @@ class Session:
             "actor": _dumped(actor),
         }
         return await self._client.request("POST", f"{self._path}/messages", Sent, body)
+
+    async def withdraw(self, message_id: str) -> Withdrawn:
+        """Takes back a message that waits for its turn; no agent answers it then.
+
+        Raises:
+            ConflictError: It doesn't wait (any more).
+
+        >>> await session.withdraw(sent.message_id)  # doctest: +SKIP
+        """
+        body = {"message_id": message_id}
+        return await self._client.request("POST", f"{self._path}/withdraw", Withdrawn, body)
 
     async def stop(
         self, *, turn_id: str | None = None, reason: str | None = None, wait_seconds: float = 10.0

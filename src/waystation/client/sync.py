@@ -22,7 +22,7 @@ from waystation.models.approvals import ApprovalKind, ApprovalList
 from waystation.models.events import Event, LiveDelta
 from waystation.models.questions import Answered, QuestionView
 from waystation.models.requests import ControlAnswer, People, SessionList
-from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot
+from waystation.models.sessions import OnBusy, Recorded, ReplayPage, Sent, Snapshot, Withdrawn
 
 T = TypeVar("T")
 
@@ -121,6 +121,13 @@ class SyncSession:
         >>> session.send("And in metric units?", on_busy="interrupt")  # doctest: +SKIP
         """
         return self._client.run(self.session.send(text, on_busy=on_busy, message_id=message_id, data=data))
+
+    def withdraw(self, message_id: str) -> Withdrawn:
+        """Takes back a message that waits for its turn; no agent answers it then.
+
+        >>> session.withdraw(sent.message_id)  # doctest: +SKIP
+        """
+        return self._client.run(self.session.withdraw(message_id))
 
     def stop(self, *, turn_id: str | None = None, reason: str | None = None) -> ControlAnswer:
         """Stops the agent; the answer says what came of it.

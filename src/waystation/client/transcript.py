@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from waystation.models.events import TERMINAL_TURN_TYPES, Actor, Event, EventType, LiveDelta
 from waystation.models.requests import MessageView, TranscriptView
 
-MessageStatus = Literal["streaming", "completed", "superseded"]
+MessageStatus = Literal["streaming", "completed", "superseded", "withdrawn"]
 _ENDS_ATTEMPT = TERMINAL_TURN_TYPES | {EventType.AGENT_FINISHED, EventType.TURN_RETRIED}
 MAX_HELD_PIECES = 1_000
 """Live pieces kept per message while the text before them is missing."""
@@ -259,6 +259,8 @@ class Transcript:
             case EventType.MESSAGE_SUPERSEDED:
                 message.text, message.data, message.status = "", {}, "superseded"
                 message._held.clear()
+            case EventType.MESSAGE_WITHDRAWN:
+                message.status = "withdrawn"
             case _:
                 pass
 

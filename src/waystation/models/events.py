@@ -74,6 +74,7 @@ class EventType(StrEnum):
     MESSAGE_DELTA = "message.delta"
     MESSAGE_COMPLETED = "message.completed"
     MESSAGE_SUPERSEDED = "message.superseded"
+    MESSAGE_WITHDRAWN = "message.withdrawn"
     TOOL_CALLED = "tool.called"
     TOOL_RETURNED = "tool.returned"
     STOP_REQUESTED = "stop.requested"

@@ -57,6 +57,14 @@ class MessageRequest(Frozen):
     """Who says it; only for the role ``service``, which speaks for its users."""
 
 
+class WithdrawRequest(Frozen):
+    """The body of ``POST /sessions/{id}/withdraw``."""
+
+    message_id: Identifier
+    actor: Actor | None = None
+    """Who withdraws it; only for the role ``service``, otherwise the caller."""
+
+
 class StopRequest(Frozen):
     """The body of ``POST /sessions/{id}/stop``."""
 
@@ -165,7 +173,7 @@ class MessageView(FrozenOpen):
     by: Actor
     text: str
     turn: str | None = None
-    status: Literal["streaming", "superseded"] | None = None
+    status: Literal["streaming", "superseded", "withdrawn"] | None = None
     """Missing once completed."""
     data: dict[str, JsonValue] | None = None
 

@@ -161,6 +161,22 @@ class Sent(FrozenOpen):
     """Of the ``SendMessage`` that was sent under this id first."""
 
 
+class Withdraw(Frozen):
+    """The argument of the ``withdraw`` update: a message that waits for a turn of its own shall have none."""
+
+    message_id: Identifier
+    actor: Actor
+
+
+class Withdrawn(FrozenOpen):
+    """The answer to ``withdraw``; the same if it is asked again."""
+
+    message_id: str
+    turn_id: str
+    seq: int
+    """Where it is recorded in the log."""
+
+
 class Stop(Frozen):
     """The argument of the ``stop`` signal; everything may be left out."""
 

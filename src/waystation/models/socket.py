@@ -9,7 +9,7 @@ from waystation.models.decisions import Digest
 from waystation.models.events import Identifier
 from waystation.models.mandates import Name
 from waystation.models.questions import AnswerRequest
-from waystation.models.requests import MessageRequest, SteerRequest, StopRequest
+from waystation.models.requests import MessageRequest, SteerRequest, StopRequest, WithdrawRequest
 
 
 class SendCommand(Frozen):
@@ -18,6 +18,14 @@ class SendCommand(Frozen):
     op: Literal["send"]
     request: Identifier
     body: MessageRequest
+
+
+class WithdrawCommand(Frozen):
+    """``{"op": "withdraw", "request": "6", "body": {"message_id": "m-7"}}``"""
+
+    op: Literal["withdraw"]
+    request: Identifier
+    body: WithdrawRequest
 
 
 class StopCommand(Frozen):
@@ -66,5 +74,6 @@ class AnswerCommand(Frozen):
 
 
 Command = Annotated[
-    SendCommand | StopCommand | SteerCommand | ApproveCommand | AnswerCommand, Field(discriminator="op")
+    SendCommand | WithdrawCommand | StopCommand | SteerCommand | ApproveCommand | AnswerCommand,
+    Field(discriminator="op"),
 ]

@@ -69,6 +69,8 @@ from waystation.models.sessions import (
     TurnResult,
     TurnResume,
     TurnWaiting,
+    Withdraw,
+    Withdrawn,
 )
 from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
@@ -90,6 +92,7 @@ SESSION_CLOSE: Final = SignalName("close", Close)
 SESSION_TELL_AGAIN: Final = SignalName("tell_again", NoneType)
 """From a session's owner that has begun again and knows nothing of the running turn."""
 SESSION_SEND: Final = UpdateName("send", SendMessage, Sent)
+SESSION_WITHDRAW: Final = UpdateName("withdraw", Withdraw, Withdrawn)
 SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
 SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
 SESSION_LEAVE: Final = UpdateName("leave", Membership, Recorded)

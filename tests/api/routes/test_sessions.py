@@ -508,6 +508,27 @@ async def test_steer_is_consumed_while_running_and_queued_otherwise(client: Clie
     assert "[steered: Say less.]" in " ".join(await transcript_texts(session))
 
 
+async def test_a_message_that_waits_is_withdrawn(client: Client) -> None:
+    session = await client.start("demo")
+    first = await session.send("tokens=2000 rate=50")
+    queued = await session.send("never mind")
+    withdrawn = await session.withdraw(queued.message_id)
+    assert withdrawn.turn_id == queued.turn_id
+    assert await session.withdraw(queued.message_id) == withdrawn
+    with pytest.raises(ApiError) as refused:
+        await session.withdraw(first.message_id)
+    assert (refused.value.status, refused.value.code) == (409, "not-queued")
+    await session.stop()
+    await session.send("tokens=1 rate=0 quote=user")
+    await finished(session)
+    # The agent does not find it in its conversation.
+    said = await transcript_texts(session)
+    assert not [text for text in said if "never mind" in text and text != "never mind"]
+    assert [one.status for one in (await session.load()).messages if one.text == "never mind"] == [
+        "withdrawn"
+    ]
+
+
 async def test_on_busy_reject_and_interrupt(client: Client) -> None:
     session = await client.start("demo")
     first = await session.send("tokens=500 rate=50")

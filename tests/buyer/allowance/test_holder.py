@@ -32,7 +32,7 @@ def journal_at(bench: Bench, path: Path) -> AllowanceJournal:
 async def holding(bench: Bench, mandate: str, path: Path, **more: Any) -> AsyncIterator[Payer]:
     """A process that can pay by itself, with its journal."""
     journal = journal_at(bench, path)
-    yield Payer(
+    agent = Payer(
         bench.temporal,
         mandate_id=mandate,
         agent=AGENT,
@@ -42,7 +42,10 @@ async def holding(bench: Bench, mandate: str, path: Path, **more: Any) -> AsyncI
         journal=journal,
         **more,
     )
-    await journal.close()
+    try:
+        yield agent
+    finally:  # a test that has failed leaves nothing behind that goes on paying and reporting
+        await crash(agent)
 
 
 _left_open: list[Any] = []

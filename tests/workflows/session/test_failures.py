@@ -323,6 +323,7 @@ async def test_everything_is_killed_at_once(own: Stack) -> None:
             await watcher.stop()
 
 
+@pytest.mark.slow
 async def test_more_is_written_than_is_buffered_while_temporal_is_away(own: Stack) -> None:
     """The agent waits, so that no buffer grows without end; all of it arrives once Temporal is back."""
     async with own.client() as client:
@@ -360,6 +361,7 @@ async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) 
             await watcher.stop()
 
 
+@pytest.mark.slow
 async def test_clients_that_go_on_sending_keep_no_session_from_going_on(own: Stack) -> None:
     """The queue is full, run follows run, and every refusal says when to try again."""
     senders, turns_under_pressure = 20, 8

@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 from tests.support import eventually
 from tests.workflows.session.test_workflow import ADA, Harness, replay, send, snapshot
 from tests.workflows.session.test_workflow import harness as harness
+from tests.workflows.session.test_workflow import ran as ran
 from waystation.models.owners import SessionNews
 from waystation.models.sessions import SessionLimits, SessionOwner, Steer, Stop, TurnEnded
 from waystation.temporal.calls import tell

@@ -43,6 +43,7 @@ from waystation.models.sessions import (
     TakeOver,
     TurnInput,
     TurnResult,
+    Withdraw,
 )
 from waystation.models.steps import RecordStep, StepRecorded
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER
@@ -86,8 +87,22 @@ class Harness:
                     yield await self.client.get_workflow_handle(f"{session.id}/{turn}").fetch_history()
 
 
+@pytest.fixture(scope="module")
+async def ran() -> AsyncIterator[dict[str, list[WorkflowHistory]]]:
+    """What each test has run: another worker must be able to take all of it up from the history alone."""
+    ran: dict[str, list[WorkflowHistory]] = {}
+    yield ran
+    # All at once: a replayer reads its workflows anew each time.
+    every = [history for histories in ran.values() for history in histories]
+    replayed = await replayer().replay_workflows(_each(every), raise_on_replay_failure=False)
+    by = {history.run_id: test for test, histories in ran.items() for history in histories}
+    assert replayed.replay_failures == {}, [by[run] for run in replayed.replay_failures]
+
+
 @pytest.fixture
-async def harness(temporal: Client, request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
+async def harness(
+    temporal: Client, request: pytest.FixtureRequest, ran: dict[str, list[WorkflowHistory]]
+) -> AsyncIterator[Harness]:
     harness = Harness(temporal, f"test-{uuid.uuid4().hex}")
 
     async def announce(session_id: str) -> None:
@@ -95,9 +110,7 @@ async def harness(temporal: Client, request: pytest.FixtureRequest) -> AsyncIter
 
     async with build_worker(temporal, announce, task_queue=harness.task_queue):
         yield harness
-        histories = [history async for history in harness.histories()]
-    # Whatever a test has done, another worker must be able to take up from the history alone.
-    await replayer().replay_workflows(_each(histories), raise_on_replay_failure=True)
+        histories = ran[request.node.name] = [history async for history in harness.histories()]
     if folder := os.environ.get("WAYSTATION_RECORD_HISTORIES"):
         _record(Path(folder), request.node.name.removeprefix("test_"), histories)
 
@@ -425,6 +438,43 @@ async def test_on_busy(harness: Harness) -> None:
         outcome="queued", seq=next(e.seq for e in events if e.message_id == "steer-1"), turn_id=ends[3]
     )
     assert "steer.expired" in [event.type for event in events]
+
+
+async def test_a_message_that_waits_is_withdrawn_and_the_next_one_begins(harness: Harness) -> None:
+    running, release = asyncio.Event(), asyncio.Event()
+
+    async def run(turn: TurnInput) -> TurnResult:
+        running.set()
+        await release.wait()
+        return TurnResult(outcome="completed")
+
+    async with agent_of(harness.client, run) as agent:
+        handle = await harness.start(agent)
+        first = await send(handle, "long", message_id="m-1")
+        await running.wait()
+        queued = [await send(handle, text, message_id=text) for text in ("one", "two", "three")]
+        withdraw = Withdraw(message_id="two", actor=OPERATOR)
+        withdrawn = await handle.execute_update(AgentSession.withdraw, withdraw)
+        again = await handle.execute_update(AgentSession.withdraw, withdraw)
+        refusals = []
+        for message_id in ("m-1", "unknown"):
+            with pytest.raises(WorkflowUpdateFailedError) as refused:
+                await handle.execute_update(AgentSession.withdraw, Withdraw(message_id=message_id, actor=ADA))
+            assert isinstance(refused.value.cause, ApplicationError)
+            refusals.append(refused.value.cause.type)
+        assert (await send(handle, "two", message_id="two")).turn_id == queued[1].turn_id
+        release.set()
+        await eventually(lambda: is_idle(handle))
+        events = (await replay(handle)).events
+    assert again == withdrawn
+    assert refusals == ["NotQueued", "NotQueued"]
+    recorded = next(event for event in events if event.seq == withdrawn.seq)
+    assert (recorded.type, recorded.message_id, recorded.actor) == ("message.withdrawn", "two", OPERATOR)
+    begun = [event.turn_id for event in events if event.type == "turn.started"]
+    assert begun == [first.turn_id, queued[0].turn_id, queued[2].turn_id]
+    [ended] = [event for event in events if event.type == "turn.stopped"]
+    assert (ended.turn_id, ended.data["reason"]) == (queued[1].turn_id, "withdrawn")
+    assert not [event for event in events if event.type == "stop.requested"]
 
 
 async def test_sending_twice_under_one_id_is_once(harness: Harness) -> None:

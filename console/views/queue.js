@@ -1,0 +1,60 @@
+// @ts-check
+/** What waits for its turn, above the composer: to be read, changed, withdrawn, or said now. */
+
+import { h, setText } from "../dom.js";
+import { effect, keyedList, signal } from "../view.js";
+
+/**
+ * @typedef {{ id: string, text: string, data: Record<string, any> }} Message
+ * @typedef {{ message: Message, turnId: string }} Waiting
+ */
+
+export class Queue {
+  /**
+   * `act` withdraws a message, and then does with it what it says; it tells what has gone wrong itself.
+   * @param {(waiting: Waiting, how: "edit" | "interrupt" | "steer" | "withdraw") => Promise<void>} act
+   */
+  constructor(act) {
+    this.act = act;
+    /** Whether the agent runs, so that something can be said to it now. */
+    this.running = signal(false);
+    this.list = h("ul", {});
+    this.heading = h("h2", { id: "queue-heading" });
+    this.element = h("section", { class: "queue", hidden: true, "aria-labelledby": "queue-heading" }, this.heading, this.list);
+    this.show = keyedList(this.list, (/** @type {Waiting} */ one) => one.message.id, (one) => this.#row(one));
+  }
+
+  /**
+   * @param {Waiting[]} waiting
+   * @param {boolean} running
+   */
+  update(waiting, running) {
+    this.running.value = running;
+    this.element.hidden = waiting.length === 0;
+    setText(this.heading, waiting.length === 1 ? "1 message waits its turn" : `${waiting.length} messages wait their turn`);
+    this.show(waiting);
+  }
+
+  /** @param {Waiting} waiting */
+  #row(waiting) {
+    const busy = signal(false);
+    const text = h("p", {});
+    /**
+     * @param {string} words
+     * @param {"edit" | "interrupt" | "steer" | "withdraw"} how
+     */
+    const button = (words, how) => h("button", { type: "button", onclick: async () => {
+      busy.value = true;
+      await this.act(waiting, how);
+      busy.value = false;
+    } }, words);
+    const now = [button("Send now", "interrupt"), button("Steer", "steer")];
+    const buttons = [button("Edit", "edit"), ...now, button("Withdraw", "withdraw")];
+    effect(() => {
+      for (const one of buttons) one.disabled = busy.value;
+      for (const one of now) one.hidden = !this.running.value;
+    });
+    const element = h("li", {}, text, h("div", { class: "row" }, ...buttons));
+    return { element, update: (/** @type {Waiting} */ { message }) => setText(text, message.text) };
+  }
+}

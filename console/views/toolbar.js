@@ -1,0 +1,54 @@
+// @ts-check
+/** What can be done with one message: one row of buttons, which comes to the message that is pointed at or focused. */
+
+import { h, setText } from "../dom.js";
+import { copy } from "./copy.js";
+
+const SAID_MS = 1_500;
+
+/**
+ * Watches a transcript; `announce` tells screen readers.
+ * @param {HTMLElement} log
+ * @param {{ find: (key: string) => any, link: (item: any) => string, announce: (words: string) => void }} page
+ */
+export function messageToolbar(log, { find, link, announce }) {
+  /** @type {any} */
+  let item = null;
+  /**
+   * @param {string} words
+   * @param {string} label
+   * @param {() => string} text
+   */
+  const button = (words, label, text) => h("button", { type: "button", "aria-label": label, onclick: (/** @type {Event} */ event) => take(event, text()) }, words);
+  /**
+   * @param {Event} event
+   * @param {string} text
+   */
+  const take = async (event, text) => {
+    const pressed = /** @type {HTMLElement} */ (event.currentTarget);
+    const words = pressed.textContent;
+    const told = (await copy(text)) ? "Copied" : "Not copied";
+    setText(pressed, told);
+    announce(told);
+    setTimeout(() => setText(pressed, words), SAID_MS);
+  };
+  const element = h("div", { class: "toolbar" },
+    button("Copy", "Copy message", () => item.message.text), button("Link", "Copy link", () => link(item)));
+  /** @param {Event} event */
+  const come = (event) => {
+    const message = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest(".message"));
+    if (!message || element.parentNode === message) return;
+    item = find(message.dataset.key ?? "");
+    if (item?.message?.text) message.append(element);
+  };
+  log.addEventListener("pointerover", come);
+  log.addEventListener("focusin", come);
+  log.addEventListener("click", async (event) => {
+    const pressed = /** @type {Element} */ (event.target).closest(".code > .copy");
+    if (!pressed) return;
+    const done = await copy(pressed.parentElement?.querySelector("code")?.textContent ?? "");
+    pressed.classList.toggle("done", done);
+    announce(done ? "Copied" : "Not copied");
+    setTimeout(() => pressed.classList.remove("done"), SAID_MS);
+  });
+}

@@ -8,7 +8,11 @@ const OTHER = "";
 /** Calls `onStarted(sessionId)`. The form is there at once; the agents that are known arrive a moment later. */
 export function starter(api, { onStarted, label = "New session", rows = 1 }) {
   const named = h("input", { id: "agent-name", "aria-label": "Name of the agent", placeholder: "Its name", autocomplete: "off", spellcheck: "false", hidden: true });
-  const agent = h("select", { id: "agent", onchange: () => choose() });
+  let touched = false;
+  const agent = h("select", { id: "agent", onchange: () => {
+    touched = true;
+    choose();
+  } });
   const text = rows > 1
     ? h("textarea", { id: "first", rows: String(rows), placeholder: "First message" })
     : h("input", { id: "first", placeholder: "First message", autocomplete: "off" });
@@ -20,11 +24,13 @@ export function starter(api, { onStarted, label = "New session", rows = 1 }) {
     named.required = !named.hidden;
   };
   const offer = (agents) => {
-    const chosen = agents.some((one) => one.name === last()) ? last() : agents[0]?.name ?? last();
-    const others = agents.some((one) => one.name === chosen) ? agents : [{ name: chosen }, ...agents];
+    const has = (name) => agents.some((one) => one.name === name);
+    // What somebody has chosen meanwhile stays.
+    const chosen = touched ? agent.value : has(last()) ? last() : agents[0]?.name ?? last();
+    const offered = chosen === OTHER || has(chosen) ? agents : [{ name: chosen }, ...agents];
     agent.replaceChildren(
-      ...others.map((one) => h("option", { value: one.name, selected: one.name === chosen }, one.name, state(one))),
-      h("option", { value: OTHER }, "Another …"));
+      ...offered.map((one) => h("option", { value: one.name, selected: one.name === chosen }, one.name, state(one))),
+      h("option", { value: OTHER, selected: chosen === OTHER }, "Another …"));
     choose();
   };
   const onsubmit = async (event) => {

@@ -15,7 +15,7 @@ from waystation.client import Session
 EXAMPLE = next(code for code in blocks(page("browsers.md"), "html") if "<waystation-chat" in code)
 
 
-class Shop:
+class CustomersPage:
     """A customer's page, and the server behind it that mints tokens."""
 
     def __init__(self, console: Console, session: Session) -> None:
@@ -92,7 +92,7 @@ async def say(view: Page, text: str) -> None:
 async def test_a_customer_chats_in_a_page_of_another_origin(
     console: Console, options: dict[str, Any]
 ) -> None:
-    shop = Shop(console, await console.session(title="Not shown"))
+    shop = CustomersPage(console, await console.session(title="Not shown"))
     view = await shop.open(**options)
     await live(view)
     await say(view, "**hello** tokens=5 rate=0")
@@ -119,7 +119,7 @@ async def test_a_customer_chats_in_a_page_of_another_origin(
 
 
 async def test_a_question_is_answered_there(console: Console) -> None:
-    shop = Shop(console, await console.session("asking"))
+    shop = CustomersPage(console, await console.session("asking"))
     view = await shop.open()
     await live(view)
     await say(view, "text")
@@ -134,7 +134,7 @@ async def test_a_question_is_answered_there(console: Console) -> None:
 
 
 async def test_a_token_that_expires_in_mid_draft_is_renewed_by_the_page(console: Console) -> None:
-    shop = Shop(console, await console.session())
+    shop = CustomersPage(console, await console.session())
     shop.seconds = SHORT_SECONDS
     view = await shop.open()
     await live(view)
@@ -152,7 +152,7 @@ async def test_a_token_that_expires_in_mid_draft_is_renewed_by_the_page(console:
 async def test_where_the_page_has_no_token_the_draft_is_kept(
     console: Console, options: dict[str, Any]
 ) -> None:
-    shop = Shop(console, await console.session())
+    shop = CustomersPage(console, await console.session())
     shop.seconds = SHORT_SECONDS
     view = await shop.open(**options)
     await live(view)
@@ -175,7 +175,7 @@ async def test_where_the_page_has_no_token_the_draft_is_kept(
 
 
 async def test_it_waits_for_a_page_and_an_api_that_are_away_at_first(console: Console) -> None:
-    shop = Shop(console, await console.session())
+    shop = CustomersPage(console, await console.session())
     shop.broken = True
     view = await shop.open()
     await expect(view.get_by_text("Your sign-in has ended")).to_be_visible()
@@ -186,7 +186,7 @@ async def test_it_waits_for_a_page_and_an_api_that_are_away_at_first(console: Co
 
 async def test_it_goes_with_what_the_page_says(console: Console) -> None:
     """Another session, and none: nothing of the first stays, and no connection."""
-    shop = Shop(console, await console.session())
+    shop = CustomersPage(console, await console.session())
     view = await shop.open()
     await live(view)
     other = await console.session()
@@ -203,7 +203,7 @@ async def test_it_goes_with_what_the_page_says(console: Console) -> None:
 
 
 async def test_the_element_has_one_address_and_its_parts_have_the_current_version(console: Console) -> None:
-    shop = Shop(console, await console.session())
+    shop = CustomersPage(console, await console.session())
     context = await shop.context()
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))

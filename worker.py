@@ -14,6 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
+from activities.search import SearchKeys
 from activities.sessions import SessionWrites
 from waystation.ending import end_within
 from waystation.proofs import Verifier
@@ -23,6 +24,7 @@ from waystation.temporal.connect import connect
 from waystation.temporal.encryption import MarkingCodec
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.temporal.sealing import Vault
+from waystation.temporal.search_attributes import keys_of, register
 from waystation.temporal.updates_last import UpdatesLast
 from workflows.allowance import Allowance
 from workflows.mandate import Mandate
@@ -56,16 +58,25 @@ def build_worker(
     *,
     task_queue: str = SESSION_TASK_QUEUE,
     money: Activities = (),
+    search_key: str | None = None,
     workflow_runner: WorkflowRunner = WORKFLOW_RUNNER,
     **options: object,
 ) -> Worker:
-    """Returns a worker with all workflows; ``options`` go to Temporal's ``Worker``."""
+    """Returns a worker with all workflows; ``options`` go to Temporal's ``Worker``.
+
+    ``search_key`` is that of an installation without encryption keys where it is left out.
+    """
     news = Announcements(announce)
     return Worker(
         _reading_on(client),
         task_queue=task_queue,
         workflows=WORKFLOWS,
-        activities=[news.announce, SessionWrites(client, news).write_to_session, *money],
+        activities=[
+            news.announce,
+            SessionWrites(client, news).write_to_session,
+            SearchKeys(client, search_key or keys_of(())[0]).search_key,
+            *money,
+        ],
         workflow_runner=workflow_runner,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
@@ -104,8 +115,12 @@ async def run(settings: Settings) -> None:
             ),
             *await open_paid_request_activities(client, settings, resources, vault=vault),
         ]
+        await register(client)
         cached = settings.worker_cached_workflows
-        async with build_worker(client, announce, money=money, max_cached_workflows=cached):
+        search_key = keys_of([key.get_secret_value() for key in settings.encryption_keys])[0]
+        async with build_worker(
+            client, announce, money=money, search_key=search_key, max_cached_workflows=cached
+        ):
             if not (settings.storage_dir or settings.storage_s3_bucket):
                 logger.warning(
                     "No external storage is set, so sessions are full after 1 MB. "

@@ -8,6 +8,7 @@
     ├── TooLarge               413
     ├── Invalid                422
     ├── TooMany                429
+    ├── SearchUnavailable      501
     └── Unavailable            503  with Retry-After
 
 Every answer carries a stable ``code``; docs/errors.md says what to do about each.
@@ -139,6 +140,12 @@ class Unavailable(Problem):
 
     def headers(self) -> dict[str, str]:
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class SearchUnavailable(Problem):
+    """The visibility store can't answer, and trying again is no use: somebody must register attributes."""
+
+    status, code, title = 501, "search-unavailable", "Sessions can't be searched here"
 
 
 _REFUSALS: dict[str, tuple[type[Problem], str]] = {
@@ -297,5 +304,14 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
             }
         },
     }
-    for kind in (Unauthenticated, Forbidden, UnknownSession, Conflict, Invalid, TooMany, Unavailable)
+    for kind in (
+        Unauthenticated,
+        Forbidden,
+        UnknownSession,
+        Conflict,
+        Invalid,
+        TooMany,
+        SearchUnavailable,
+        Unavailable,
+    )
 }

@@ -19,6 +19,7 @@ from api import errors
 from api.answer_headers import AnswerHeaders
 from api.auth import Authenticator, check_credentials
 from api.dependencies import ApiParts
+from api.gateways.index import SearchIndex
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus, MemoryBus, RedisBus
@@ -48,6 +49,7 @@ from waystation.errors import NotNowError, StartError
 from waystation.proofs import signer_from
 from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
+from waystation.temporal.search_attributes import keys_of
 
 logger = logging.getLogger(__name__)
 
@@ -185,8 +187,9 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
             "WAYSTATION_DECISION_KEYS is not set: approvals and mandates count only where workers take "
             "unsigned ones. 'waystation sign new-key' makes a pair of keys."
         )
-    gateway = Gateway(client, settings.temporal_timeout_seconds, signer=signer)
-    money = MoneyGateway(client, settings.temporal_timeout_seconds, signer=signer)
+    index = SearchIndex(client, keys_of([key.get_secret_value() for key in settings.encryption_keys]))
+    gateway = Gateway(client, settings.temporal_timeout_seconds, signer=signer, index=index)
+    money = MoneyGateway(client, settings.temporal_timeout_seconds, signer=signer, index=index)
     feeds = Feeds(gateway, bus, settings)
     await feeds.start()
     resources.push_async_callback(feeds.stop)

@@ -22,6 +22,12 @@ TURN_REPORT_MARGIN = timedelta(seconds=10)
 CHECK_TURNS_EVERY = timedelta(minutes=10)
 """At most so often a new run of a session looks whether turns of earlier runs are still there."""
 
+SEARCH_KEY_TIMEOUT = timedelta(seconds=30)
+"""A session that no worker tells its key in time goes on without search attributes."""
+
+ACTIVITY_STEP = timedelta(minutes=1)
+"""Search attributes say when something last happened in a session; each time costs an event."""
+
 # Mandates and purchases
 
 QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)

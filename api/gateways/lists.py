@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
 from api.auth import Principal
 from api.errors import Problem, Unavailable
 from api.gateways.calls import Calls, memo_of
+from api.gateways.index import SearchIndex, is_one_of, waits_for_approvers
 from api.gateways.visible import NotFound
-from waystation.temporal.names import WAITS_FOR, WAITS_FOR_APPROVAL
+from waystation.models.listing import ListedStatus
+from waystation.temporal.names import SESSION_WORKFLOW, WAITS_FOR, WAITS_FOR_APPROVAL
+from waystation.temporal.search_attributes import AGENT, SESSION, STATUS
 
 T = TypeVar("T")
 
@@ -21,11 +24,24 @@ LIST_TIMEOUT = timedelta(seconds=20)
 logger = logging.getLogger(__name__)
 
 
+def narrowed(workflow: str, wanted: Mapping[str, str]) -> str:
+    """Returns what leaves out most of what the memo is going to; what was started without stays in."""
+    clauses = []
+    if WAITS_FOR in wanted and workflow == SESSION_WORKFLOW:
+        waits = f"{STATUS.name} IN ('{ListedStatus.WAITING}', '{ListedStatus.PAUSED}')"
+        clauses.append(f"({waits} OR {STATUS.name} IS NULL)")
+    elif WAITS_FOR in wanted:
+        clauses.append(f"({waits_for_approvers()} OR {AGENT.name} IS NULL)")
+    if "session_id" in wanted:
+        clauses.append(f"({is_one_of(SESSION, [wanted['session_id']])} OR {SESSION.name} IS NULL)")
+    return "".join(f" AND {clause}" for clause in clauses)
+
+
 class Lists:
     """Finds ids by what the workflows' memos say."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(self, calls: Calls, index: SearchIndex | None = None) -> None:
+        self._calls, self._index = calls, index
 
     @staticmethod
     async def readable(looks: Iterable[Awaitable[T]]) -> list[T]:
@@ -73,6 +89,8 @@ class Lists:
         """Returns ids, newest first, of workflows whose memo holds all of ``wanted``."""
         status = "ExecutionStatus='Running'" if WAITS_FOR in wanted else "ExecutionStatus!='ContinuedAsNew'"
         query = f"WorkflowType='{workflow}' AND {status}"
+        if self._index and await self._index.is_there():
+            query += narrowed(workflow, wanted)
 
         async def call() -> list[str]:
             found: list[str] = []

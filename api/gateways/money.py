@@ -8,7 +8,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 from temporalio.client import Client
-from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    QueryRejectCondition,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.types import MethodAsyncSingleParam
 
@@ -16,6 +21,7 @@ from api.auth import Principal
 from api.errors import Conflict, Problem, Unavailable
 from api.gateways.calls import Calls, ask_unless_ended
 from api.gateways.ended import ended_allowance, ended_mandate, ended_payment, ended_purchase
+from api.gateways.index import SearchIndex
 from api.gateways.lists import Lists
 from api.gateways.outcomes import OUTCOME, outcome_of
 from api.gateways.visible import no_allowance, no_mandate, no_payment, no_purchase, sees, wording_of
@@ -72,11 +78,15 @@ class MoneyGateway:
         timeout_seconds: float,
         *,
         signer: Signer | None = None,
+        index: SearchIndex | None = None,
         task_queue: str = SESSION_TASK_QUEUE,
     ) -> None:
-        """Without ``signer``, people's decisions count only where workers take unsigned ones."""
+        """Without ``signer``, people's decisions count only where workers take unsigned ones.
+
+        Without ``index``, purchases and paid requests are started without search attributes.
+        """
         self._client = client
-        self._signer = signer
+        self._signer, self._index = signer, index
 
         def calls(kind: str, noun: str, unknown: Callable[[str], Problem]) -> Calls:
             return Calls(client, timeout_seconds, kind, wording_of(noun, unknown))
@@ -87,7 +97,7 @@ class MoneyGateway:
         self._payments = calls(PAID_REQUEST.name, "payment", no_payment)
         self._allowances = calls(ALLOWANCE.name, "allowance", no_allowance)
         self._queue = task_queue
-        self.lists = Lists(self._purchases)
+        self.lists = Lists(self._purchases, index)
 
     # Mandates
 
@@ -115,7 +125,8 @@ class MoneyGateway:
         """Starts a purchase; returns its id, and whether it is new."""
         wanted = purchase_id or f"purchase-{uuid.uuid4()}"
         start, memo = PurchaseStart(request=request), memo_of_purchase(request)
-        return await self._start(self._purchases, wanted, Purchase.run, start, memo)
+        found_by = await self._found_by(request.agent.id, request.session_id)
+        return await self._start(self._purchases, wanted, Purchase.run, start, memo, found_by)
 
     async def began_as(self, purchase_id: str, request: PurchaseRequest) -> bool:
         """Returns whether the purchase was started with exactly this request."""
@@ -205,7 +216,8 @@ class MoneyGateway:
         """Starts a paid request; returns its id, and whether it is new."""
         wanted = payment_id or f"payment-{uuid.uuid4()}"
         memo = {"session_id": start.session_id, "agent": start.agent}
-        return await self._start(self._payments, wanted, PaidRequest.run, start, memo)
+        found_by = await self._found_by(start.agent, start.session_id)
+        return await self._start(self._payments, wanted, PaidRequest.run, start, memo, found_by)
 
     async def payment(self, payment_id: str) -> PaidRequestView:
         handle = self._client.get_workflow_handle_for(PaidRequest.run, payment_id)
@@ -307,6 +319,10 @@ class MoneyGateway:
                 return Decision(reject=replaced(reject, proof=proof))
         return decision  # both or neither: the workflow refuses it
 
+    async def _found_by(self, agent: str, session_id: str | None) -> TypedSearchAttributes | None:
+        there = self._index is not None and await self._index.is_there()
+        return SearchIndex.of_money(agent, session_id) if there else None
+
     async def _start(
         self,
         calls: Calls,
@@ -314,6 +330,7 @@ class MoneyGateway:
         run: MethodAsyncSingleParam[Workflow, Argument, object],
         start: Argument,
         memo: Mapping[str, object],
+        found_by: TypedSearchAttributes | None = None,
     ) -> tuple[str, bool]:
         async def call() -> bool:
             try:
@@ -325,6 +342,7 @@ class MoneyGateway:
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo=memo,
+                    search_attributes=found_by,
                     rpc_timeout=self._timeout,
                 )
             except WorkflowAlreadyStartedError:

@@ -1,7 +1,6 @@
 """The API's way to sessions."""
 
 import asyncio
-from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,21 +11,21 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
-    WorkflowExecution,
-    WorkflowExecutionStatus,
     WorkflowHandle,
 )
 from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.errors import CarriedOut, Conflict, Invalid, Problem, TooMany, Unavailable, UnknownSession
-from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
+from api.errors import CarriedOut, Conflict, Problem, TooMany, Unavailable, UnknownSession
+from api.gateways.calls import Calls, Wording, ask_unless_ended
+from api.gateways.index import SearchIndex, row_of
 from api.gateways.lists import Lists
+from api.gateways.search import SessionSearch
 from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
-from waystation.models.requests import AgentView, ListedSession
+from waystation.models.requests import AgentView
 from waystation.models.sessions import (
     LogPosition,
     LogReading,
@@ -44,7 +43,12 @@ from waystation.models.sessions import (
 )
 from waystation.proofs import Signer
 from waystation.temporal.messages import SESSION_PUBLISH
-from waystation.temporal.names import SESSION_TASK_QUEUE, SESSION_WORKFLOW, WAITS_FOR, agent_task_queue
+from waystation.temporal.names import (
+    LISTED,
+    SESSION_TASK_QUEUE,
+    SESSION_WORKFLOW,
+    agent_task_queue,
+)
 from waystation.temporal.tokens import SignalName
 from workflows.session import AgentSession, SessionInput
 
@@ -80,11 +84,21 @@ WORDING: Final = Wording(
 class Gateway:
     """Calls to session workflows."""
 
-    def __init__(self, client: Client, timeout_seconds: float, *, signer: Signer | None = None) -> None:
-        """Without ``signer``, people's approvals count only where workers take unsigned ones."""
-        self.client, self._signer = client, signer
+    def __init__(
+        self,
+        client: Client,
+        timeout_seconds: float,
+        *,
+        signer: Signer | None = None,
+        index: SearchIndex | None = None,
+    ) -> None:
+        """Without ``signer``, people's approvals count only where workers take unsigned ones.
+
+        Without ``index``, sessions are started without search attributes.
+        """
+        self.client, self._signer, self._index = client, signer, index
         self._calls = Calls(client, timeout_seconds, SESSION_WORKFLOW, WORDING)
-        self.lists = Lists(self._calls)
+        self.lists, self.search = Lists(self._calls, index), SessionSearch(self._calls, index)
         self._queries: dict[str, tuple[asyncio.Lock, int]] = {}
         self._full: dict[str, str] = {}
         """Sessions whose queue was full just now, and what they said."""
@@ -99,15 +113,22 @@ class Gateway:
         """Starts the session; returns False if it already exists (then nothing changes)."""
 
         async def call() -> bool:
+            opening, found_by = SessionInput(**start.model_dump()), None
+            memo: dict[str, object] = {"agent": start.agent, "title": start.title}
+            if self._index and await self._index.is_there():
+                opening = replaced(opening, search_key=self._index.key)
+                found_by = self._index.of_session(start)
+                memo[LISTED] = row_of(start).model_dump(mode="json", exclude_none=True)
             try:
                 await self.client.start_workflow(
                     AgentSession.run,
-                    SessionInput(**start.model_dump()),
+                    opening,
                     id=session_id,
                     task_queue=task_queue,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    memo={"agent": start.agent, "title": start.title},
+                    memo=memo,
+                    search_attributes=found_by,
                     rpc_timeout=self._calls.timeout,
                 )
             except WorkflowAlreadyStartedError:
@@ -115,31 +136,6 @@ class Gateway:
             return True
 
         return await self._calls.guarded(session_id, call)
-
-    async def list_sessions(
-        self, limit: int, cursor: str | None, *, only_open: bool
-    ) -> tuple[list[ListedSession], str | None]:
-        """Returns a page of sessions, newest first, and the cursor of the next page."""
-        query = f"WorkflowType='{SESSION_WORKFLOW}'" + (" AND ExecutionStatus='Running'" if only_open else "")
-        # A session that has continued as new is one session, not one per run.
-        query += " AND ExecutionStatus!='ContinuedAsNew'"
-        try:
-            token = b64decode(cursor, altchars=b"-_", validate=True) if cursor else None
-        except ValueError as error:
-            raise Invalid(
-                "The cursor did not come from this API; leave it out to start over.", code="wrong-cursor"
-            ) from error
-
-        async def call() -> tuple[list[ListedSession], str | None]:
-            page = self.client.list_workflows(
-                query, page_size=limit, next_page_token=token, rpc_timeout=self._calls.timeout
-            )
-            await page.fetch_next_page()
-            listed = [await _listed(execution) for execution in page.current_page or ()]
-            following = urlsafe_b64encode(page.next_page_token).decode() if page.next_page_token else None
-            return listed, following
-
-        return await self._calls.guarded("", call, looks=True)
 
     async def agent(self, name: str) -> AgentView:
         """Returns how many processes take an agent's turns."""
@@ -331,20 +327,3 @@ async def _hedged(call: Callable[[], Awaitable[T]]) -> T:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _listed(execution: WorkflowExecution) -> ListedSession:
-    memo = await memo_of(execution)
-    is_open = execution.status == WorkflowExecutionStatus.RUNNING
-    return ListedSession(
-        session_id=execution.id,
-        agent=_text(memo.get("agent")),
-        title=_text(memo.get("title")),
-        open=is_open,
-        started=execution.start_time,
-        waits_for=_text(memo.get(WAITS_FOR)) if is_open else None,
-    )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

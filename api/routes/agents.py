@@ -9,6 +9,7 @@ from api.auth import Action
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Forbidden
+from api.gateways.search import Filters
 from waystation.models.events import Identifier
 from waystation.models.requests import AgentList, AgentView
 from waystation.settings import ANY_AGENT
@@ -49,8 +50,8 @@ async def agent_of(session_id: SessionPath, caller: Caller, parts: Parts) -> Age
 async def _known(parts: ApiParts) -> list[str]:
     keys = [key for key in parts.settings.api_keys if key.role == "agent"]
     named = [one for key in keys for one in (*key.agents, key.id) if one != ANY_AGENT]
-    listed, _ = await parts.gateway.list_sessions(RECENT_SESSIONS, None, only_open=False)
-    recent = [session.agent for session in listed if session.agent]
+    found = await parts.gateway.search.find(Filters(), RECENT_SESSIONS, None)
+    recent = [session.agent for session in found.sessions if session.agent]
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in dict.fromkeys(named)))
     # A key's id need not be an agent's name: it is one where a process runs it, or a session asks for it.
     keyed = [view.name for view in views if view.processes or view.last_seen]

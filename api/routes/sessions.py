@@ -7,11 +7,12 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Response
 from temporalio.workflow import UpdateMethodMultiParam
 
-from api.auth import Action, Principal, check_session_id, speaker
+from api.auth import Action, Principal, answers_as, check_session_id, speaker
 from api.cursors import read_cursor
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
+from api.gateways.search import Filters
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
 from waystation.models.live import Tick
@@ -25,6 +26,7 @@ from waystation.models.requests import (
     People,
     ReasonRequest,
     ReleaseRequest,
+    SessionFilters,
     SessionList,
     Started,
     StartRequest,
@@ -56,8 +58,6 @@ from workflows.session import AgentSession
 Argument = TypeVar("Argument")
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES)
-
-MAX_LISTED = 100
 
 
 @router.post("/sessions", status_code=201, tags=["sessions"], summary="Start a session")
@@ -109,23 +109,40 @@ async def _send_first(session_id: str, text: str, caller: Principal, parts: ApiP
 async def list_sessions(
     caller: Caller,
     parts: Parts,
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
-    cursor: str | None = None,
-    only_open: bool = False,
-    live: Annotated[bool, Query(description="Also ask each open session for its snapshot.")] = False,
+    filters: Annotated[SessionFilters, Query()],
 ) -> SessionList:
-    """Returns sessions, newest first; a session token lists only its own."""
-    if caller.sessions is not None:
-        caller.require(Action.READ)
+    """Returns sessions, those in which something happened last first; a session token lists only its own."""
+    own = caller.sessions is not None
+    caller.require(Action.READ if own else Action.LIST)
+    wanted = _wanted(filters, caller)
+    if own and not wanted.needs_attributes and not wanted.statuses:
         return await _list_own(caller, parts)
-    caller.require(Action.LIST)
-    listed, next_cursor = await parts.gateway.list_sessions(limit, cursor, only_open=only_open)
-    if live:
-        listed = list(await asyncio.gather(*(_with_snapshot(parts, entry) for entry in listed)))
-    return SessionList(sessions=tuple(listed), next_cursor=next_cursor)
+    found = await parts.gateway.search.find(wanted, filters.limit, filters.cursor)
+    listed = found.sessions
+    if filters.live:
+        listed = list(await asyncio.gather(*(_with_snapshot(parts, caller, entry) for entry in listed)))
+    return SessionList(sessions=tuple(listed), next_cursor=found.next_cursor, count=found.count)
+
+
+def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
+    if filters.mine and caller.role == "service":
+        raise Invalid("A service answers for its users; leave 'mine' out, and name one with 'waiting_for'.")
+    asked = (filters.waiting_for, caller.subject if filters.mine else None)
+    return Filters(
+        statuses=tuple(dict.fromkeys(filters.status)),
+        agent=filters.agent,
+        person=filters.person,
+        asked_roles=(answers_as(caller, caller.actor),) if filters.mine else (),
+        asked_ids=tuple(one for one in asked if one),
+        text=filters.q,
+        only_open=filters.only_open,
+        session_ids=None if caller.sessions is None else tuple(sorted(caller.sessions)),
+    )
 
 
 async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
+    """Asks each of them: a list of Temporal's may be a moment behind."""
+
     async def look(session_id: str) -> ListedSession | None:
         try:
             snapshot = await shown_snapshot(parts, caller, session_id)
@@ -144,7 +161,7 @@ async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
 
     found = await asyncio.gather(*(look(session_id) for session_id in caller.sessions or ()))
     known = sorted((entry for entry in found if entry), key=lambda entry: entry.started, reverse=True)
-    return SessionList(sessions=tuple(known))
+    return SessionList(sessions=tuple(known), count=len(known))
 
 
 async def shown_snapshot(parts: ApiParts, caller: Principal, session_id: str) -> Snapshot:
@@ -161,11 +178,11 @@ async def shown_page(
     return page if caller.is_staff else page_for_people(page)
 
 
-async def _with_snapshot(parts: ApiParts, entry: ListedSession) -> ListedSession:
+async def _with_snapshot(parts: ApiParts, caller: Principal, entry: ListedSession) -> ListedSession:
     if not entry.open:
         return entry
     try:
-        snapshot = await parts.gateway.snapshot(entry.session_id)
+        snapshot = await shown_snapshot(parts, caller, entry.session_id)
     except Problem:
         # It ended after it was listed; the list is still true as of its time.
         return entry

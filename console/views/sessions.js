@@ -1,105 +1,215 @@
-/** The list of sessions: what each is doing now, a search, and a form to start one. */
+/** The list of sessions: what each is doing, whom it waits for, filters and a search, and a form to start one.
+ *
+ * The server filters, sorts and counts. Temporal's lists tell nobody when they change, so the page asks again: the first
+ * page every few seconds, and only while somebody looks at it.
+ */
 
 import { ago, h, isolate, nameOf, setText } from "../dom.js";
 import { starter } from "./starter.js";
 
 const REFRESH_MS = 4_000;
+const TYPING_MS = 250;
 const PAGE = 50;
-/** A search reads at most this many pages; older sessions are opened by their id. */
-const MAX_PAGES = 20;
-/** Older pages are reread every this many rounds; the newest one each time. */
-const REREAD_EVERY = 15;
+/** One question asks for so many rows at most; further pages are asked for one by one, and not again. */
+const MAX_LIMIT = 100;
 
-export function show({ api }) {
-  const view = new SessionsView(api);
-  return { title: "Sessions", element: view.element, shown: () => view.start(), stop: () => view.stop() };
+const STATUSES = [
+  ["waiting", "Waiting"],
+  ["running", "Running"],
+  ["paused", "Taken over"],
+  ["failed", "Failed"],
+  ["idle", "Idle"],
+  ["closed", "Closed"],
+];
+const DOING = {
+  running: ["running", "busy"],
+  waiting: ["waits for an answer", "ask"],
+  paused: ["taken over", "ask"],
+  failed: ["failed", "bad"],
+  idle: ["idle", ""],
+  closed: ["closed", ""],
+};
+const ROLES = { user: "a user", operator: "an operator", approver: "an approver" };
+
+export function show({ api, query }) {
+  const view = new SessionsView(api, query);
+  return {
+    title: "Sessions",
+    element: view.element,
+    shown: () => view.start(),
+    stop: () => view.stop(),
+    moveTo: (to) => view.moveTo(to),
+  };
 }
 
 class SessionsView {
-  constructor(api) {
+  constructor(api, query) {
     this.api = api;
     this.rows = new Map();
-    /** The sessions read so far, by id. `pages` is how many pages are wanted, `read` how many have been read. */
-    this.listed = new Map();
-    this.pages = 1;
-    this.read = 0;
-    this.rounds = 0;
-    this.search = h("input", { type: "search", id: "search", placeholder: "Title, id, agent or person", oninput: () => this.#filter() });
-    this.onlyOpen = h("input", { type: "checkbox", id: "only-open", onchange: () => this.#anew() });
+    this.rest = [];
+    this.asked = 0;
+    this.search = h("input", { type: "search", id: "search", placeholder: "Title, id, agent or person", maxlength: "200", oninput: () => this.#typed() });
+    this.chips = h("div", { class: "filter-chips", role: "group", "aria-label": "Filters" });
     this.list = h("ul", { class: "rows" });
     this.status = h("p", { class: "quiet-text", role: "status" }, "Loading …");
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.#more() }, "Older sessions");
     this.element = h("div", { class: "sessions" },
       h("h1", {}, "Sessions"),
       api.may("start sessions") && starter(api, { onStarted: (id) => (location.hash = `#/sessions/${id}`) }),
-      h("div", { class: "row tools" }, h("label", { for: "search", class: "visually-hidden" }, "Search"), this.search,
-        h("label", { class: "check" }, this.onlyOpen, " Only open ones")),
-      this.list, this.status, this.more);
+      h("div", { class: "row tools" }, h("label", { for: "search", class: "visually-hidden" }, "Search"), this.search),
+      this.chips, this.status, this.list, this.more);
+    this.onKey = (event) => this.#key(event);
+    this.#read(query);
   }
 
+  // Filters, which are in the address. A person and an agent have no field: they come from there, and go with a click.
+
+  #read(query) {
+    this.filters = new URLSearchParams();
+    for (const [name, value] of query) {
+      if (["status", "agent", "person", "q"].includes(name) && value) this.filters.append(name, value);
+    }
+    if (query.get("mine")) this.filters.set("mine", "1");
+    if (this.search.value.trim() !== (this.filters.get("q") ?? "")) this.search.value = this.filters.get("q") ?? "";
+    this.#drawChips();
+  }
+
+  moveTo(query) {
+    this.#read(query);
+    this.#anew();
+  }
+
+  /** Writes the filters into the address: a step back undoes a chip, not a letter. */
+  #go(filters, { replace = false } = {}) {
+    const said = filters.toString();
+    const address = `#/sessions${said ? `?${said}` : ""}`;
+    if (replace) history.replaceState(null, "", address);
+    else history.pushState(null, "", address);
+    this.moveTo(filters);
+  }
+
+  #typed() {
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => {
+      const filters = new URLSearchParams(this.filters);
+      const words = this.search.value.trim();
+      if (words) filters.set("q", words);
+      else filters.delete("q");
+      this.#go(filters, { replace: true });
+    }, TYPING_MS);
+  }
+
+  #toggle(name, value) {
+    const filters = new URLSearchParams(this.filters);
+    if (filters.has(name, value)) filters.delete(name, value);
+    else filters.append(name, value);
+    this.#go(filters);
+    // The chips are drawn anew; the keyboard stays where it was.
+    [...this.chips.children].find((chip) => chip.dataset.chip === `${name}=${value}`)?.focus();
+  }
+
+  #drawChips() {
+    const chip = (name, value, text) => h("button", { type: "button", class: "chip", "data-chip": `${name}=${value}`, "aria-pressed": String(this.filters.has(name, value)), onclick: () => this.#toggle(name, value) }, text);
+    const given = ["agent", "person"].flatMap((name) => this.filters.getAll(name).map((value) => chip(name, value, `${name === "agent" ? "Agent" : "With"}: ${isolate(value)}`)));
+    this.chips.replaceChildren(
+      ...(this.#asks() ? [chip("mine", "1", "Waits for me")] : []),
+      ...STATUSES.map(([status, text]) => chip("status", status, text)),
+      ...given,
+      ...(this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : []));
+  }
+
+  /** Whoever answers in person: a service answers for its users. */
+  #asks() {
+    return this.api.people.some((one) => one.role !== "service" && one.may.includes("answer questions"));
+  }
+
+  /** `/` searches, `j` and `k` go from row to row; not while somebody writes. */
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (event.key === "/") {
+      event.preventDefault();
+      this.search.focus();
+    }
+    if (event.key !== "j" && event.key !== "k") return;
+    const links = [...this.list.querySelectorAll("a")];
+    const at = links.indexOf(document.activeElement);
+    links[at < 0 ? 0 : Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), links.length - 1)]?.focus();
+  }
+
+  // Reading
+
   start() {
+    document.addEventListener("keydown", this.onKey);
     this.#refresh();
     this.timer = setInterval(() => document.hidden || this.#refresh(), REFRESH_MS);
   }
 
   stop() {
+    document.removeEventListener("keydown", this.onKey);
     clearInterval(this.timer);
+    clearTimeout(this.typing);
     this.stopped = true;
   }
 
-  async #refresh() {
-    if (this.loading) return;
-    this.loading = true;
-    try {
-      // More pages may be requested during the read.
-      do await this.#load();
-      while (this.read < this.pages && !this.stopped);
-    } catch (error) {
-      setText(this.status, error.message);
-    } finally {
-      this.loading = false;
-    }
-  }
-
   #anew() {
-    this.read = 0;
+    this.rest = [];
     this.#refresh();
   }
 
-  async #load() {
-    const person = this.api.person("list sessions") ?? this.api.people.find((one) => one.sessions);
+  /** Reads the first page again. An answer that a later question has overtaken is dropped. */
+  async #refresh() {
+    const asked = ++this.asked;
+    try {
+      const answer = await this.#page(null);
+      if (answer === null || this.stopped || asked !== this.asked) return;
+      if (!this.rest.length) this.cursor = answer.next_cursor;
+      this.#draw(answer);
+    } catch (error) {
+      if (asked === this.asked) setText(this.status, error.message);
+    }
+  }
+
+  async #page(cursor, limit = PAGE) {
+    const person = this.#person();
     if (!person) {
       setText(this.status, "You may open sessions by their address, but not list them.");
-      this.read = this.pages;
-      return;
+      return null;
     }
-    const pages = this.read < this.pages || this.rounds % REREAD_EVERY === 0 ? this.pages : 1;
-    this.rounds += 1;
-    const found = [];
-    let cursor = null;
-    for (let page = 0; page < pages; page += 1) {
-      // Only the newest page asks every session what it is doing.
-      const query = new URLSearchParams({ limit: PAGE, live: page === 0, only_open: this.onlyOpen.checked, ...(cursor ? { cursor } : {}) });
-      const answer = await this.api.as(person, "GET", `/sessions?${query}`);
-      found.push(...answer.sessions);
-      cursor = answer.next_cursor;
-      if (!cursor) break;
-    }
-    if (this.stopped) return;
-    const last = found.at(-1)?.started;
-    const older = pages < this.pages && cursor ? [...this.listed.values()].filter((one) => moment(one) < Date.parse(last)) : [];
-    this.listed = new Map([...older, ...found].map((one) => [one.session_id, one]));
-    if (pages === this.pages || !cursor) this.hasMore = Boolean(cursor);
-    this.read = Math.max(this.read, pages);
-    this.#draw([...this.listed.values()].sort((a, b) => moment(b) - moment(a)));
+    const query = new URLSearchParams(this.filters);
+    if (query.has("mine")) query.set("mine", "true");
+    query.set("limit", limit);
+    if (cursor) query.set("cursor", cursor);
+    return this.api.as(person, "GET", `/sessions?${query}`);
   }
 
-  #more() {
-    this.pages += 1;
-    return this.#refresh();
+  /** As whom the list is asked for: what waits for me is asked by somebody who answers. */
+  #person() {
+    const lists = (one) => one.sessions || one.may.includes("list sessions");
+    const able = this.api.people.filter(lists);
+    return (this.filters.has("mine") && able.find((one) => one.role !== "service")) || (this.api.person("list sessions") ?? able[0]);
   }
 
-  #draw(sessions) {
+  async #more() {
+    this.more.disabled = true;
+    try {
+      const asked = this.filters.toString();
+      const answer = await this.#page(this.cursor, MAX_LIMIT);
+      if (answer === null || this.stopped || asked !== this.filters.toString()) return;
+      this.rest.push(...answer.sessions);
+      this.cursor = answer.next_cursor;
+      await this.#refresh();
+    } catch (error) {
+      setText(this.status, error.message);
+    } finally {
+      this.more.disabled = false;
+    }
+  }
+
+  // Drawing
+
+  #draw(answer) {
+    const first = new Set(answer.sessions.map((one) => one.session_id));
+    const sessions = [...answer.sessions, ...this.rest.filter((one) => !first.has(one.session_id))];
     const wanted = sessions.map((session) => {
       const row = this.rows.get(session.session_id) ?? rowElement(session.session_id);
       this.rows.set(session.session_id, row);
@@ -107,62 +217,65 @@ class SessionsView {
       return row.element;
     });
     const known = [...this.list.children];
-    if (known.length !== wanted.length || wanted.some((element, index) => element !== known[index])) this.list.replaceChildren(...wanted);
-    this.#filter();
-  }
-
-  /** Shows the rows that contain every word. A search reads further pages of older sessions. */
-  #filter() {
-    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    for (const element of this.list.children) {
-      element.hidden = !words.every((word) => element.searched.includes(word));
-      if (!element.hidden) shown += 1;
+    if (known.length !== wanted.length || wanted.some((element, index) => element !== known[index])) {
+      const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
+      this.list.replaceChildren(...wanted);
+      if (focused?.isConnected) focused.focus({ preventScroll: true });
     }
-    this.more.hidden = !this.hasMore;
-    setText(this.status, this.#count(shown, words.length > 0));
-    if (words.length && this.hasMore && this.pages < MAX_PAGES) {
-      this.pages = MAX_PAGES;
-      this.#refresh();
-    }
+    for (const id of [...this.rows.keys()]) if (!this.rows.get(id).element.isConnected) this.rows.delete(id);
+    this.more.hidden = !this.cursor;
+    setText(this.status, this.#count(answer.count ?? sessions.length, sessions.length));
   }
 
-  #count(shown, searched) {
-    if (shown) return `${shown} ${shown === 1 ? "session" : "sessions"}`;
-    if (!searched) return "There are no sessions yet.";
-    if (!this.hasMore) return "Nothing found.";
-    return this.pages < MAX_PAGES ? "Searching older sessions …" : `Nothing found among the newest ${this.listed.size}. Open older ones by their address.`;
+  #count(count, shown) {
+    if (!count) return this.filters.size ? "Nothing found." : "There are no sessions yet.";
+    const all = `${count.toLocaleString("en")} ${count === 1 ? "session" : "sessions"}`;
+    return shown < count ? `${all}, the latest ${shown} shown` : all;
   }
-}
-
-function moment({ started }) {
-  return Date.parse(started);
 }
 
 function rowElement(sessionId) {
   const title = h("b", {});
+  const line = h("span", { class: "last-line" });
   const about = h("small", {});
   const status = h("span", { class: "pill" });
   const people = h("span", { class: "quiet-text" });
-  const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, about), people, status));
-  const update = ({ title: given, agent, open, started, snapshot, waits_for: waitsFor }) => {
+  const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, line, about), people, status));
+  const update = (session) => {
+    const { title: given, agent, started, last_activity: active, last_line: last } = session;
     setText(title, given ?? agent ?? sessionId);
-    setText(about, `${ago(started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
-    const [words, tone] = doing(open, snapshot, waitsFor);
+    setText(line, last ? `${nameOf(last.actor)}: ${isolate(last.text)}` : "");
+    setText(about, `${ago(active ?? started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
+    const [words, tone] = doing(session);
     setText(status, words);
     status.className = `pill ${tone}`;
-    const names = (snapshot?.participants ?? []).map(nameOf);
-    setText(people, names.join(", "));
-    element.searched = [sessionId, given, agent, words, ...names].join(" ").toLowerCase();
+    const names = (session.people ?? []).map(nameOf);
+    const others = (session.people_count ?? 0) - names.length;
+    setText(people, names.join(", ") + (others > 0 ? ` and ${others} more` : ""));
   };
   return { element, update };
 }
 
-function doing(open, snapshot, waitsFor) {
-  if (!open) return ["closed", ""];
-  if (!snapshot) return waitsFor ? ["waits for an answer", "ask"] : ["open", ""];
+/** What a session is doing, in words: "waits for Grace". */
+function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, snapshot }) {
+  if (!open) return DOING.closed;
+  if (status === "paused" && by) return [`${nameOf(by)} speaks`, "ask"];
+  if (status === "waiting" && awaited) return [waitsForWhom(awaited), "ask"];
+  if (status) return DOING[status] ?? [status, ""];
+  return fromSnapshot(snapshot, waitsFor);
+}
+
+function waitsForWhom({ roles, people }) {
+  const asked = [...people.map(nameOf), ...roles.map((role) => ROLES[role] ?? isolate(role))];
+  if (!asked.length) return DOING.waiting[0];
+  const [first, second] = asked;
+  return `waits for ${first}${asked.length === 2 ? ` or ${second}` : asked.length > 2 ? ` or ${asked.length - 1} others` : ""}`;
+}
+
+/** Of a session without search attributes, which a token for it lists. */
+function fromSnapshot(snapshot, waitsFor) {
+  if (!snapshot) return waitsFor ? DOING.waiting : ["open", ""];
   if (snapshot.taken_over_by) return [`${nameOf(snapshot.taken_over_by)} speaks`, "ask"];
-  const waiting = snapshot.queued.length ? `, ${snapshot.queued.length} queued` : "";
-  if (snapshot.status === "waiting" || (snapshot.status === "idle" && snapshot.questions.length)) return [`waits for an answer${waiting}`, "ask"];
-  return [`${snapshot.status}${waiting}`, snapshot.status === "running" ? "busy" : ""];
+  if (snapshot.status === "waiting" || (snapshot.status === "idle" && snapshot.questions.length)) return DOING.waiting;
+  return DOING[snapshot.status] ?? [snapshot.status, ""];
 }

@@ -252,23 +252,6 @@ async def test_a_parked_agent_goes_on_and_an_answer_elsewhere_appears_at_once(co
         await expect(one.get_by_role("link", name=mark)).to_have_count(1)
 
 
-async def test_sessions_that_are_not_asked_themselves_are_known_to_wait(console: Console) -> None:
-    """Only those of the list's newest page are asked what they do."""
-    session = await asking(console, "choice")
-    page = await console.page("/mandates")
-
-    async def unasked(route: Route) -> None:
-        listed = await (await route.fetch()).json()
-        listed["sessions"] = [one | {"snapshot": None} for one in listed["sessions"]]
-        await route.fulfill(json=listed)
-
-    await page.route("**/sessions?*", unasked)
-    await page.evaluate("() => { location.hash = '#/sessions'; }")
-    row = page.locator(f'a[href="#/sessions/{session.id}"] .pill')
-    await expect(row).to_have_text("waits for an answer")
-    await page.unroute_all(behavior="wait")
-
-
 async def test_a_later_answer_is_told_what_counts(console: Console) -> None:
     session = await console.session()
     await pose(console, session, {"question_id": "q", "prompt": "Your name?"})

@@ -12,6 +12,7 @@ from temporalio import activity, workflow
 import waystation.temporal.messages as messages
 import waystation.temporal.names as names
 from activities.announcements import Announcements
+from activities.search import SearchKeys
 from activities.sessions import SessionWrites
 from tests.architecture.support import called, name_of, sources, tree
 from waystation.agent.runner import Runner
@@ -58,6 +59,7 @@ ACTIVITIES: dict[ActivityName[Any, Any], Callable[..., object]] = {
     messages.RUN_TURN: Runner.run_turn,
     messages.ANNOUNCE: Announcements.announce,
     messages.WRITE_TO_SESSION: SessionWrites.write_to_session,
+    messages.SEARCH_KEY: SearchKeys.search_key,
 }
 BY_TEXT = {
     "signal",

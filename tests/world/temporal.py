@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.support import START_SECONDS, eventually, free_port
 from tests.world.process import Process
 from waystation.dev.processes import DEV_SERVER_OPTIONS
+from waystation.temporal.search_attributes import SERVER_OPTIONS
 
 TEMPORAL = str(Path(sys.executable).with_name("temporal"))
 """Its command line, which is the server as well."""
@@ -16,13 +17,21 @@ TEMPORAL = str(Path(sys.executable).with_name("temporal"))
 class TemporalServer(Process):
     """With a database file its state survives kill -9."""
 
-    def __init__(self, folder: Path, *, durable: bool = False, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durable: bool = False,
+        search_attributes: bool = True,
+        options: Sequence[str] = (),
+    ) -> None:
+        usual = DEV_SERVER_OPTIONS if search_attributes else DEV_SERVER_OPTIONS[: -len(SERVER_OPTIONS)]
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         database = ("--db-filename", str(folder / "temporal.db")) if durable else ()
         super().__init__(
             TEMPORAL, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self.port),
-            "--log-level", "error", *DEV_SERVER_OPTIONS, *options, *database,
+            "--log-level", "error", *usual, *options, *database,
             log=folder / "temporal.log",
         )  # fmt: skip
 
@@ -43,9 +52,15 @@ class TemporalServer(Process):
 
 @asynccontextmanager
 async def running_temporal(
-    folder: Path, *, durable: bool = False, options: Sequence[str] = ()
+    folder: Path,
+    *,
+    durable: bool = False,
+    search_attributes: bool = True,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[TemporalServer]:
     """Starts a server, yields it once it answers, and kills it."""
-    with TemporalServer(folder, durable=durable, options=options) as server:
+    with TemporalServer(
+        folder, durable=durable, search_attributes=search_attributes, options=options
+    ) as server:
         await server.ready()
         yield server

@@ -305,6 +305,7 @@ class TurnCourse:
             ended = self._append(
                 f"turn.{outcome}", actor or agent_actor(turn.input.agent), turn_id=turn_id, data=data
             )
+            self.state.last_failed = outcome == "failed"
             self.state.last_terminal = Outcome(outcome="already_finished", seq=ended.seq, turn_id=turn_id)
         if turn.input.parent_turn_id:
             self.wake(turn.input.parent_turn_id)

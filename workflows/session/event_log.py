@@ -5,7 +5,7 @@ Pure: no Temporal, no clock, no I/O, so that properties can be tested on it dire
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from pydantic import BaseModel, Field, JsonValue
@@ -90,6 +90,8 @@ class EventLog:
             if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED) and event.message_id
         }
         self._size_bytes = sum(map(_size_bytes, self.state.events))
+        self.appended: Callable[[Event], None] = lambda event: None
+        """Told of each event."""
 
     @property
     def tip(self) -> int:
@@ -128,6 +130,7 @@ class EventLog:
         )
         events.append(event)
         self._size_bytes += _size_bytes(event)
+        self.appended(event)
         return event
 
     # Messages

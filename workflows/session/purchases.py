@@ -19,6 +19,8 @@ class PurchasesState(BaseModel):
     orphans: list[str] = Field(default_factory=list)
     """Purchases to be told that their turn is over."""
     notes: list[str] = Field(default_factory=list)
+    awaiting: list[str] = Field(default_factory=list)
+    """Purchases and paid requests that wait for an approver."""
 
 
 class Purchases:
@@ -32,6 +34,21 @@ class Purchases:
         for event in note.events:
             if event.type == EventType.PURCHASE_UPDATED:
                 self._follow_one(event.data, closing=closing)
+            if event.type in (EventType.PURCHASE_UPDATED, EventType.PAYMENT_UPDATED):
+                self._follow_approval(event.data)
+
+    @property
+    def awaiting(self) -> bool:
+        """Whether any of them waits for an approver."""
+        return bool(self.state.awaiting)
+
+    def _follow_approval(self, data: dict[str, JsonValue]) -> None:
+        which = data.get("purchase_id", data.get("payment_id"))
+        if not isinstance(which, str):
+            return
+        others = [one for one in self.state.awaiting if one != which]
+        waits = data.get("status") == "awaiting_approval"
+        self.state.awaiting = [*others[-MAX_REMEMBERED:], which] if waits else others
 
     def knows(self, note: Note) -> bool:
         """Whether this note was recorded already."""

@@ -14,10 +14,12 @@ from waystation.answers import AnswerError, SchemaError, check_answer, check_sch
 from waystation.models.base import JsonObject
 from waystation.models.events import SYSTEM, Actor, Event, EventType, Item, Role, Write
 from waystation.models.questions import (
+    EVERYBODY,
     MAX_QUESTIONS,
     Answered,
     AnswerQuestion,
     ApprovalRule,
+    Audience,
     OpenApprovals,
     OpenQuestion,
     QuestionAsked,
@@ -89,6 +91,8 @@ class Questions:
         self._id, self._rules, self._log, self._now = session_id, rules, log, now
         self.settled: Callable[[str], None] = lambda turn_id: None
         """Told of each turn of which a question was settled."""
+        self._audiences: dict[str, tuple[int, Audience]] = {}
+        """Who may answer, and where that is recorded: a question that was taken back may be asked anew."""
 
     # Asking
 
@@ -272,6 +276,7 @@ class Questions:
         settled = [q.question_id for q in self.state.questions.values() if q.outcome is not None]
         for question_id in settled[:-MAX_SETTLED]:
             del self.state.questions[question_id]
+            self._audiences.pop(question_id, None)
 
     # Reading
 
@@ -301,6 +306,23 @@ class Questions:
         if QuestionKind.APPROVAL in kinds:
             return names.WAITS_FOR_APPROVAL
         return names.WAITS_FOR_ANSWER if kinds else None
+
+    @property
+    def are_open(self) -> bool:
+        """Whether any question waits."""
+        return any(question.outcome is None for question in self.state.questions.values())
+
+    def audiences(self) -> list[Audience]:
+        """Returns who may answer each question that waits."""
+        return [self._audience(question) for question in self._open()]
+
+    def _audience(self, question: Question) -> Audience:
+        # What was asked is read once: lists ask each time that anything happens.
+        seq, audience = self._audiences.get(question.question_id, (None, EVERYBODY))
+        if seq != question.seq:
+            audience = self._asked(question).answerers
+            self._audiences[question.question_id] = (question.seq, audience)
+        return audience
 
     def approvals(self) -> OpenApprovals:
         """Returns the approvals that wait, newest first, as many as one answer holds."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from waystation.models.sessions import SessionOpening
 from workflows.session.event_log import LogState
+from workflows.session.listing import ListingState
 from workflows.session.people import PeopleState
 from workflows.session.purchases import PurchasesState
 from workflows.session.questions import QuestionsState
@@ -22,6 +23,7 @@ class SessionState(BaseModel):
     people: PeopleState = Field(default_factory=PeopleState)
     purchases: PurchasesState = Field(default_factory=PurchasesState)
     questions: QuestionsState = Field(default_factory=QuestionsState)
+    listing: ListingState = Field(default_factory=ListingState)
     runs: int = 1
     next_check: datetime | None = None
     """When to look whether turns that earlier runs have started are still there."""

@@ -67,6 +67,8 @@ class TurnsState(BaseModel):
 
     turns: dict[str, TurnState] = Field(default_factory=dict)
     queue: list[str] = Field(default_factory=list)
+    last_failed: bool = False
+    """Whether the turn of the agent itself that ended last has failed."""
     steers: dict[str, PendingSteer] = Field(default_factory=dict)
     outcomes: dict[str, Outcome] = Field(default_factory=dict)
     sent: dict[str, Sent] = Field(default_factory=dict)

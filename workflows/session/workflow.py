@@ -15,7 +15,7 @@ from datetime import timedelta
 from types import NoneType
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, TemporalError
+from temporalio.exceptions import ActivityError, ApplicationError, TemporalError
 
 with workflow.unsafe.imports_passed_through():
     from pydantic import JsonValue
@@ -52,13 +52,15 @@ with workflow.unsafe.imports_passed_through():
         Withdrawn,
     )
     from waystation.temporal import names
-    from waystation.temporal.calls import tell_workflow
-    from waystation.temporal.messages import ASKER_ANSWERED, PURCHASE_TURN_STOPPED
+    from waystation.temporal.calls import start_activity, tell_workflow
+    from waystation.temporal.messages import ASKER_ANSWERED, PURCHASE_TURN_STOPPED, SEARCH_KEY
     from workflows.guards import answering, drop_unless, ending, starting
-    from workflows.policies import SHORTEST_RUN
+    from workflows.policies import ONE_ATTEMPT, SEARCH_KEY_TIMEOUT, SHORTEST_RUN
     from workflows.proofs import verdict_on
     from workflows.refusals import refusal, require
+    from workflows.session.listing import Listing
     from workflows.session.log import SessionLog
+    from workflows.session.marks import mark, marked_at_start
     from workflows.session.owner import Owner
     from workflows.session.people import People
     from workflows.session.purchases import Purchases
@@ -68,7 +70,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.turn_state import Identity
     from workflows.session.turn_workflows import TurnWorkflows
     from workflows.session.turns import Turns
-    from workflows.waiting import mark_waits_for
 
 
 DEADLINES = "session-deadlines"
@@ -79,6 +80,10 @@ SHORTEST_RUNS = "session-shortest-runs"
 """Runs that have continued as new within ``SHORTEST_RUN`` are replayed so."""
 OPENED_ONCE = "session-opened-once"
 """Runs that have recorded a tool call again while it was open are replayed so: numbers must not shift."""
+
+
+ASKS_FOR_A_KEY = "session-asks-for-a-search-key"
+"""Runs that began before sessions had search attributes go on without them."""
 
 
 def _refuse_if(refused: Refused | None) -> None:
@@ -117,7 +122,18 @@ class AgentSession:
             self._id, self._state, start.limits, self.turn_ended, self._turns.is_for_the_owner
         )
         self._owner = Owner(self._id, self._state.turns, start.owner, self.turn_ended)
+        self._listing = Listing(
+            self._state.listing,
+            start.title,
+            self._log,
+            self._turns,
+            self._state.people,
+            self._purchases,
+            self._questions,
+        )
+        self._listing.use_key(start.search_key or self._state.listing.key)
         if start.state is None:
+            self._state.listing.marked = marked_at_start()
             self._log.append(
                 EventType.SESSION_STARTED,
                 start.started_by or SYSTEM,
@@ -128,6 +144,7 @@ class AgentSession:
     @workflow.run
     @ending
     async def run(self, start: SessionInput) -> None:
+        asking = asyncio.ensure_future(self._ask_for_a_key()) if self._lacks_a_key() else None
         await self._workflows.check_inherited()
         while not self._state.turns.closed or self._has_work():
             try:
@@ -144,10 +161,21 @@ class AgentSession:
                 self.close(Close(reason="An error that nobody expected ended the session."))
             if self._ripe and self._should_continue_as_new():
                 self._state.runs += 1
-                # The next run's memo is the one with which the first was started: it marks anew.
-                self._state.questions.marked = None
-                workflow.continue_as_new(self._start.model_copy(update={"state": self._state}))
+                self._continue_as_new()
+        if asking:
+            asking.cancel()
+        self._mark_listing({})
         await workflow.wait_condition(workflow.all_handlers_finished)
+
+    def _continue_as_new(self) -> None:
+        following = self._start.model_copy(update={"state": self._state})
+        if self._listing.enabled:
+            workflow.continue_as_new(
+                following, memo=workflow.memo(), search_attributes=workflow.info().typed_search_attributes
+            )
+        # The next run's memo is the one with which the first was started: it marks anew.
+        self._state.questions.marked = None
+        workflow.continue_as_new(following)
 
     # The loop: what has to be awaited
 
@@ -169,6 +197,7 @@ class AgentSession:
                     self._may_proceed()
                     or self._questions.next_deadline() != asked
                     or self._questions.waits_for() != self._state.questions.marked
+                    or self._listing.due() is not None
                 ),
                 timeout=left,
             )
@@ -179,10 +208,38 @@ class AgentSession:
             await self._ripen()
 
     def _mark(self) -> None:
-        """Says in the memo what of people the session waits for: so it is found among all the others."""
+        """Says what the session does and what of people it waits for: so it is found among all others."""
+        memo: dict[str, object] = {}
         if (now := self._questions.waits_for()) != self._state.questions.marked:
             self._state.questions.marked = now
-            mark_waits_for(now)
+            memo[names.WAITS_FOR] = now
+        self._mark_listing(memo)
+
+    def _mark_listing(self, memo: dict[str, object]) -> None:
+        if due := self._listing.due():
+            if self._listing.is_row_due():
+                memo[names.LISTED] = self._listing.row().model_dump(mode="json", exclude_none=True)
+            mark(due, self._state.listing.marked, self._start.agent)
+            self._state.listing.marked = due
+        if memo:
+            workflow.upsert_memo(memo)
+
+    def _lacks_a_key(self) -> bool:
+        """Whether the session was started by a workflow, which can't see what the namespace has."""
+        return (
+            self._start.owner is not None and not self._listing.enabled and workflow.patched(ASKS_FOR_A_KEY)
+        )
+
+    async def _ask_for_a_key(self) -> None:
+        with contextlib.suppress(ActivityError):
+            key = await start_activity(
+                SEARCH_KEY,
+                self._id,
+                schedule_to_close_timeout=SEARCH_KEY_TIMEOUT,
+                retry_policy=ONE_ATTEMPT,
+            )
+            self._state.listing.key = key
+            self._listing.use_key(key)
 
     async def _ripen(self) -> None:
         """Waits until the run is old enough to continue as new, or has something to do before."""
@@ -190,7 +247,8 @@ class AgentSession:
         if left > timedelta(0) and workflow.patched(SHORTEST_RUNS):
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(
-                    lambda: self._has_work() or self._state.turns.closed, timeout=left
+                    lambda: self._has_work() or self._state.turns.closed or self._listing.due() is not None,
+                    timeout=left,
                 )
                 return
         self._ripe = True

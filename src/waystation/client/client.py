@@ -16,7 +16,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
@@ -66,6 +66,20 @@ def _checked(url: str) -> str:
         return check_url(url)
     except ValueError as error:
         raise StartError(f"the API's address can't be used: {error}; see WAYSTATION_URL.") from None
+
+
+class ListFilters(TypedDict, total=False):
+    """Which sessions are listed; everything that is given must fit (docs/http-api.md)."""
+
+    status: Sequence[str]
+    agent: str
+    person: str
+    """The id of somebody who has written, taken part, or is asked."""
+    mine: bool
+    """Whether it waits for an answer of the caller's."""
+    waiting_for: str
+    text: str
+    """Words of titles and names, or their beginnings."""
 
 
 class Client:
@@ -137,16 +151,30 @@ class Client:
         return Session(self, session_id)
 
     async def list(
-        self, *, limit: int = 50, cursor: str | None = None, only_open: bool = False
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        only_open: bool = False,
+        **filters: Unpack[ListFilters],
     ) -> SessionList:
-        """Returns sessions, newest first, one page at a time.
+        """Returns sessions, those in which something happened last first, one page at a time.
 
-        >>> page = await client.list(only_open=True)  # doctest: +SKIP
+        >>> page = await client.list(status=["waiting"], text="refund")  # doctest: +SKIP
         """
-        query = {
+        texts = {
+            "cursor": cursor,
+            "agent": filters.get("agent"),
+            "person": filters.get("person"),
+            "waiting_for": filters.get("waiting_for"),
+            "q": filters.get("text"),
+        }
+        query: dict[str, str | Sequence[str]] = {
             "limit": str(limit),
             "only_open": str(only_open).lower(),
-            **({"cursor": cursor} if cursor else {}),
+            "mine": str(filters.get("mine", False)).lower(),
+            "status": list(filters.get("status", ())),
+            **{name: text for name, text in texts.items() if text},
         }
         return await self.request("GET", "/sessions", SessionList, query=query)
 

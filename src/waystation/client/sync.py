@@ -12,11 +12,11 @@ already running; use ``Client`` there.
 import asyncio
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
-from waystation.client.client import Client, Session
+from waystation.client.client import Client, ListFilters, Session
 from waystation.client.transcript import Transcript
 from waystation.models.approvals import ApprovalKind, ApprovalList
 from waystation.models.events import Event, LiveDelta
@@ -76,12 +76,19 @@ class SyncClient:
         """
         return SyncSession(self, self._client.attach(session_id))
 
-    def list(self, *, limit: int = 50, cursor: str | None = None, only_open: bool = False) -> SessionList:
-        """Returns sessions, newest first, one page at a time.
+    def list(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        only_open: bool = False,
+        **filters: Unpack[ListFilters],
+    ) -> SessionList:
+        """Returns sessions, those in which something happened last first, one page at a time.
 
         >>> client.list(only_open=True).sessions  # doctest: +SKIP
         """
-        return self.run(self._client.list(limit=limit, cursor=cursor, only_open=only_open))
+        return self.run(self._client.list(limit=limit, cursor=cursor, only_open=only_open, **filters))
 
     def approvals(
         self, *, session_id: str | None = None, kinds: Sequence[ApprovalKind] = (), limit: int = 50

@@ -29,6 +29,7 @@ from waystation.dev.sandbox import Sandbox, chosen_ports
 from waystation.dev.state import PARTS, DevState
 from waystation.errors import StartError
 from waystation.models.sessions import SessionLimits
+from waystation.temporal.search_attributes import SERVER_OPTIONS
 from waystation.terminal import say
 
 START_TIMEOUT_SECONDS = 40.0
@@ -49,6 +50,7 @@ DEV_SERVER_OPTIONS = (
     # The dev server opens an HTTP API that any web page could post to, signals included. Nobody needs it, and
     # it can only be closed by a name that no request can have.
     "--dynamic-config-value", 'frontend.httpAllowedHosts=["no host"]',
+    *SERVER_OPTIONS,
 )  # fmt: skip
 CONSOLE_ROLES = ("client", "operator", "approver")
 

@@ -15,11 +15,13 @@ from waystation.models.events import (
     MessageData,
     SessionId,
 )
+from waystation.models.listing import Awaited, LastLine, ListedStatus
 from waystation.models.questions import ApprovalRules
 from waystation.models.sessions import Handover, Metadata, NoteText, OnBusy, Sent, Snapshot
 
 DEFAULT_WAIT_SECONDS = 10.0
 MAX_WAIT_SECONDS = 60.0
+MAX_LISTED_SESSIONS = 100
 
 
 class StartRequest(Frozen):
@@ -128,6 +130,27 @@ class JoinRequest(Frozen):
     """Who joins; only for the role ``service``, otherwise the caller."""
 
 
+class SessionFilters(Frozen):
+    """The query of ``GET /sessions``; everything that is given must fit."""
+
+    limit: int = Field(default=50, ge=1, le=MAX_LISTED_SESSIONS)
+    cursor: str | None = None
+    only_open: bool = False
+    status: tuple[ListedStatus, ...] = Field(default=(), max_length=len(ListedStatus))
+    """One of these; it may be repeated."""
+    agent: Identifier | None = None
+    person: Identifier | None = None
+    """Somebody who has written, taken part, or is asked."""
+    mine: bool = False
+    """Whether it waits for an answer of the caller's, by their id or role."""
+    waiting_for: Identifier | None = None
+    """Somebody by whose id it waits for an answer."""
+    q: str = Field(default="", max_length=MAX_NAME_CHARACTERS)
+    """Words of the title and people's names, or their beginnings; the beginning of the id or the agent's."""
+    live: bool = False
+    """Also asks each open session for its snapshot."""
+
+
 class ListedSession(FrozenOpen):
     """A session in a list: what Temporal's visibility store knows of it."""
 
@@ -138,14 +161,27 @@ class ListedSession(FrozenOpen):
     started: datetime
     waits_for: str | None = None
     """What of people it waits for: ``approval`` of a tool, or an ``answer``."""
+    status: ListedStatus | None = None
+    """Null of one that is open and has no search attributes."""
+    awaited: Awaited | None = None
+    """Of one that is ``waiting``: who may answer."""
+    people: tuple[Actor, ...] = ()
+    """Who has taken part or written, the latest first; the first few of ``people_count``."""
+    people_count: int = 0
+    taken_over_by: Actor | None = None
+    last_line: LastLine | None = None
+    last_activity: datetime | None = None
+    """When something last happened; exact to a minute while a person speaks in the agent's place."""
     snapshot: Snapshot | None = None
 
 
 class SessionList(FrozenOpen):
-    """A page of sessions, newest first."""
+    """A page of sessions, those in which something happened last first."""
 
     sessions: tuple[ListedSession, ...]
     next_cursor: str | None = None
+    count: int | None = None
+    """How many there are on all pages."""
 
 
 class AgentView(FrozenOpen):

@@ -109,6 +109,10 @@ class StartSession(Frozen):
     """What happens when the agent wants a tool approved; where none fits, a person is asked."""
 
 
+SearchKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""As ``waystation.temporal.terms`` derives it from the first encryption key."""
+
+
 class SessionOwner(Frozen):
     """The workflow that a session belongs to: it is told what its session's people want."""
 
@@ -121,6 +125,9 @@ class SessionOpening(StartSession, WorkflowStart):
     """What starts ``AgentSession``. Only who reaches Temporal can name an owner."""
 
     owner: SessionOwner | None = Field(default=None, exclude_if=operator.not_)
+    search_key: SearchKey | None = Field(default=None, exclude_if=operator.not_, repr=False)
+    """The key of its digests in Temporal's search attributes. Only where the namespace has these may it be
+    set: a session that sets one that isn't there is stuck."""
 
 
 class SendMessage(Digested):

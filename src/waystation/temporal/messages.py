@@ -121,6 +121,8 @@ ASKER_ANSWERED: Final = SignalName("waystation_answer", QuestionOutcome)
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""
 
+SEARCH_KEY: Final[ActivityName[str, str | None]] = ActivityName("search_key", str, str)
+"""Tells a session the key of its digests; nothing where the namespace has no search attributes."""
 ANNOUNCE: Final = ActivityName("announce", str, NoneType)
 """Its argument is the id of the session that has news."""
 

@@ -27,6 +27,8 @@ def turn_workflow_id(session_id: str, turn_id: str) -> str:
 WAITS_FOR = "waits_for"
 WAITS_FOR_APPROVAL = "approval"
 WAITS_FOR_ANSWER = "answer"
+LISTED = "listed"
+"""What a list shows of a session: ``waystation.models.listing.SessionRow``."""
 
 
 # Types of application errors, raised in one process and matched in another.

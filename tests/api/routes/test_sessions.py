@@ -854,3 +854,37 @@ async def test_a_takeover_is_its_operators_own(http: httpx.AsyncClient, client: 
     assert (await call("operator", "olga", "POST", "messages", {"text": "Hello"}))[0] == 202
     assert (await http.post(f"/sessions/{session.id}/release", json={})).status_code == 200, "a service may"
     assert (await session.snapshot()).status == "idle"
+
+
+async def test_sessions_are_found_by_what_they_do_and_who_is_in_them(
+    http: httpx.AsyncClient, client: Client
+) -> None:
+    word = f"w{uuid.uuid4().hex[:9]}"
+    session = await client.start("demo", title=f"Refund {word}", message="tokens=3")
+
+    async def found(**filters: Any) -> list[str]:
+        return [one.session_id for one in (await client.list(text=word, **filters)).sessions]
+
+    async def is_idle() -> bool:
+        return await found(status=["idle"]) == [session.id]
+
+    await eventually(is_idle, what="the list says that the session is idle")
+    [row] = (await client.list(text=word[:4])).sessions[:1]
+    assert row.last_line is not None
+    assert row.last_line.actor.id == "demo"
+    assert await found(person="test-service") == [session.id]
+    assert await found(person="nobody", status=["idle"]) == []
+    token = bearer(await token_for(http, session.id))
+    own = await http.get("/sessions", params={"q": word}, headers=token)
+    assert [one["session_id"] for one in own.json()["sessions"]] == [session.id]
+    other = bearer(await token_for(http, "another"))
+    assert (await http.get("/sessions", params={"q": word}, headers=other)).json()["count"] == 0
+    await session.close()
+
+
+@pytest.mark.parametrize(
+    "query", ["status=asleep", "stauts=idle", "agent=a%20b", "q=" + "x" * 201, "mine=true", "limit=0"]
+)
+async def test_filters_that_mean_nothing_are_refused(http: httpx.AsyncClient, query: str) -> None:
+    answer = await http.get(f"/sessions?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")

@@ -96,7 +96,8 @@ def test_the_start_page_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> No
     ]
     assert shown["api"] + "/" == address
     assert shown.keys() == {"api", "temporal_ui", "shop", "paid_api", "processor"}
-    assert "Temporal" in httpx.get(shown["temporal_ui"], follow_redirects=True).text
+    namespace = httpx.get(f"{shown['temporal_ui']}/api/v1/namespaces/default").json()
+    assert namespace["namespaceInfo"]["name"] == "default", "it is Temporal's page, of this server"
     assert shown["temporal_ui"] in dev.process.output
     assert httpx.get(f"{address}dev/places").status_code == 401, "strangers learn no address"
 

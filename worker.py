@@ -16,6 +16,7 @@ from activities.announcements import Announce, Announcements, over_http, over_re
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
 from activities.search import SearchKeys
 from activities.sessions import SessionWrites
+from activities.webhooks import WebhookRegistry, open_webhook_deliveries
 from waystation.ending import end_within
 from waystation.proofs import Verifier
 from waystation.redaction import install_redaction
@@ -33,12 +34,14 @@ from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
+from workflows.webhooks import WebhookEndpoint, Webhooks
 
 logger = logging.getLogger(__name__)
 
 PURCHASE_WORKFLOWS = (Mandate, Purchase, Buy, OrderEvents)
 PAID_REQUEST_WORKFLOWS = (PaidRequest, Allowance)
-WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS]
+WEBHOOK_WORKFLOWS = (WebhookEndpoint, Webhooks)
+WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS, *WEBHOOK_WORKFLOWS]
 GRACEFUL_SHUTDOWN = timedelta(seconds=4)
 END_WITHIN_SECONDS = 5.0
 """What docs/operations.md promises, whether Temporal answers or not."""
@@ -58,6 +61,7 @@ def build_worker(
     *,
     task_queue: str = SESSION_TASK_QUEUE,
     money: Activities = (),
+    webhooks: Activities = (),
     search_key: str | None = None,
     workflow_runner: WorkflowRunner = WORKFLOW_RUNNER,
     **options: object,
@@ -66,7 +70,7 @@ def build_worker(
 
     ``search_key`` is that of an installation without encryption keys where it is left out.
     """
-    news = Announcements(announce)
+    news, registry = Announcements(announce), WebhookRegistry(client)
     return Worker(
         _reading_on(client),
         task_queue=task_queue,
@@ -75,6 +79,9 @@ def build_worker(
             news.announce,
             SessionWrites(client, news).write_to_session,
             SearchKeys(client, search_key or keys_of(())[0]).search_key,
+            registry.webhook_subscribers,
+            registry.register_webhook,
+            *webhooks,
             *money,
         ],
         workflow_runner=workflow_runner,
@@ -109,6 +116,8 @@ async def run(settings: Settings) -> None:
         verifier = Verifier(settings.decision_public_keys, unsigned=settings.unsigned_decisions)
         vault = Vault([key.get_secret_value() for key in settings.token_keys])
         news = Announcements(announce)
+        deliveries = await open_webhook_deliveries(settings.webhook_networks, resources, vault=vault)
+        webhooks: Activities = [deliveries.make_webhook_secret, deliveries.deliver_webhook]
         money = [
             *await open_purchase_activities(
                 client, settings.money, resources, verifier=verifier, vault=vault, news=news
@@ -119,7 +128,12 @@ async def run(settings: Settings) -> None:
         cached = settings.worker_cached_workflows
         search_key = keys_of([key.get_secret_value() for key in settings.encryption_keys])[0]
         async with build_worker(
-            client, announce, money=money, search_key=search_key, max_cached_workflows=cached
+            client,
+            announce,
+            money=money,
+            webhooks=webhooks,
+            search_key=search_key,
+            max_cached_workflows=cached,
         ):
             if not (settings.storage_dir or settings.storage_s3_bucket):
                 logger.warning(
@@ -147,7 +161,8 @@ def _warn_about_money(verifier: Verifier, vault: Vault) -> None:
         )
     if not vault.is_open:
         logger.warning(
-            "No token key is set, so nothing is paid. Set WAYSTATION_TOKEN_KEYS, the same for all workers."
+            "No token key is set, so nothing is paid, and there are no webhooks. "
+            "Set WAYSTATION_TOKEN_KEYS, the same for all workers."
         )
 
 

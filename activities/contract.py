@@ -46,6 +46,7 @@ from waystation.models.purchases import (
     PurchaseView,
 )
 from waystation.models.trail import NoteEvents
+from waystation.models.webhooks import NewsTypes, SecretMade, Subscription, SubscriptionList, WebhookAttempt
 
 # Types of failures
 
@@ -402,4 +403,61 @@ class PaidRequestCalls(Protocol):
     @activity.defn
     async def close_within_allowance(self, call: AllowanceCall) -> AllowanceAnswer:
         """Finds out whether a payment without an answer moved money, and makes sure it never will."""
+        ...
+
+
+class WebhookCall(Frozen):
+    """One attempt at delivering one message."""
+
+    url: str
+    delivery_id: str
+    body: str
+    secrets: tuple[Sealed, ...] = Field(repr=False)
+    """The newest first; the message is signed with each."""
+
+
+class WebhookOutcome(Frozen):
+    """What came of it."""
+
+    attempt: WebhookAttempt
+    delivered: bool
+    gone: bool = False
+    """The receiver wants no more of these, ever (410)."""
+    retry_after: timedelta | None = None
+
+
+class SecretCall(Frozen):
+    """A secret to make, and for whom."""
+
+    recipient: str
+
+
+class NewSecret(Frozen):
+    """A secret as the endpoint keeps it, and as its owner gets it."""
+
+    sealed: Sealed = Field(repr=False)
+    made: SecretMade
+
+
+class WebhookCalls(Protocol):
+    """What is asked about webhooks, and of their receivers."""
+
+    @activity.defn
+    async def webhook_subscribers(self, news: NewsTypes) -> SubscriptionList:
+        """Returns who wants news of these types. Asks Temporal, and no worker."""
+        ...
+
+    @activity.defn
+    async def register_webhook(self, subscription: Subscription) -> None:
+        """Tells the registry, which is started if need be; from then on it is so for everybody."""
+        ...
+
+    @activity.defn
+    async def make_webhook_secret(self, call: SecretCall) -> NewSecret:
+        """Makes a secret."""
+        ...
+
+    @activity.defn
+    async def deliver_webhook(self, call: WebhookCall) -> WebhookOutcome:
+        """Sends a message once. A receiver that fails is an outcome, and no failure."""
         ...

@@ -53,17 +53,18 @@ class Action(StrEnum):
     CLOSE = "close sessions"
     LIST = "list sessions"
     MINT = "mint tokens"
+    WEBHOOKS = "manage webhooks"
 
 
 _TALK = frozenset({Action.READ, Action.SEND, Action.JOIN, Action.ANSWER})
 _ALLOWED: dict[ApiRole, frozenset[Action]] = {
     "client": _TALK | {Action.START},
     "agent": frozenset({Action.READ, Action.WRITE}),
-    "operator": _TALK | {Action.TAKE_OVER, Action.NOTE, Action.LIST, Action.CLOSE},
+    "operator": _TALK | {Action.TAKE_OVER, Action.NOTE, Action.LIST, Action.CLOSE, Action.WEBHOOKS},
     "approver": frozenset({Action.READ, Action.JOIN, Action.APPROVE, Action.ANSWER}),
     "service": frozenset(Action) - {Action.APPROVE},
 }
-_NOT_FOR_SOME_SESSIONS = frozenset({Action.START, Action.LIST, Action.MINT})
+_NOT_FOR_SOME_SESSIONS = frozenset({Action.START, Action.LIST, Action.MINT, Action.WEBHOOKS})
 _STAFF = frozenset({"operator", "agent", "service"})
 _SPEAKS_AS = {"operator": Role.OPERATOR, "agent": Role.AGENT}
 

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from api.auth import Authenticator, Principal, check_session_id
 from api.gateways.money import MoneyParts
 from api.gateways.sessions import Gateway
+from api.gateways.webhooks import WebhookGateway
 from api.live.bus import LiveBus
 from api.live.channels import Channels
 from api.live.connected import ConnectedAgents
@@ -25,6 +26,7 @@ class ApiParts:
     settings: Settings
     gateway: Gateway
     money: MoneyParts
+    webhooks: WebhookGateway
     bus: LiveBus
     feeds: Feeds
     channels: Channels
@@ -48,8 +50,13 @@ def _money(connection: HTTPConnection) -> MoneyParts:
     return _parts(connection).money
 
 
+def _webhooks(connection: HTTPConnection) -> WebhookGateway:
+    return _parts(connection).webhooks
+
+
 Parts = Annotated[ApiParts, Depends(_parts)]
 Money = Annotated[MoneyParts, Depends(_money)]
+WebhooksPart = Annotated[WebhookGateway, Depends(_webhooks)]
 SessionPath = Annotated[str, Depends(_session_id)]
 
 

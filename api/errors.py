@@ -88,6 +88,10 @@ class UnknownQuestion(Problem):
     status, code, title = 404, "unknown-question", "No such question"
 
 
+class UnknownDelivery(Problem):
+    status, code, title = 404, "unknown-delivery", "No such delivery"
+
+
 class Conflict(Problem):
     status, code, title = 409, "conflict", "Conflicts with the session's state"
 
@@ -170,6 +174,11 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.STALE_DIGEST: (Conflict, "stale-digest"),
     names.QUEUE_FULL: (TooMany, "queue-full"),
     names.TOO_MANY_PARTICIPANTS: (TooMany, "too-many-participants"),
+    names.UNKNOWN_DELIVERY: (UnknownDelivery, "unknown-delivery"),
+    names.DELIVERY_WAITS: (Conflict, "delivery-waits"),
+    names.TOO_MANY_WEBHOOKS: (Conflict, "too-many-webhooks"),
+    names.WEBHOOK_DISABLED: (Conflict, "webhook-disabled"),
+    names.WEBHOOKS_NEED_KEYS: (Conflict, "webhooks-need-keys"),
     names.INVALID_ROLE: (Invalid, "invalid"),
     names.INVALID_DECISION: (Invalid, "invalid"),
     names.INVALID_ARGUMENT: (Invalid, "invalid"),

@@ -22,6 +22,7 @@ from api.dependencies import ApiParts
 from api.gateways.index import SearchIndex
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
+from api.gateways.webhooks import WebhookGateway
 from api.live.bus import LiveBus, MemoryBus, RedisBus
 from api.live.channels import Channels
 from api.live.control import Control
@@ -42,6 +43,7 @@ from api.routes import (
     sessions,
     streams,
     tokens,
+    webhooks,
 )
 from waystation import __version__
 from waystation.browser_guard import BrowserGuard
@@ -101,6 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         paid_requests,
         allowances,
         approvals,
+        webhooks,
         codec,
         operations,
     ):
@@ -197,6 +200,7 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
         settings=settings,
         gateway=gateway,
         money=MoneyParts(gateway=money, settings=settings.money),
+        webhooks=WebhookGateway(client, settings.temporal_timeout_seconds),
         bus=bus,
         feeds=feeds,
         channels=Channels(feeds, bus, gateway, settings),

@@ -15,6 +15,8 @@ export class Refusal extends Error {
     this.code = problem.code ?? "unknown";
     /** What became of a question that was answered too late. */
     this.settled = problem.settled ?? null;
+    /** What is wrong with the input: `[{at, problem}]`. */
+    this.errors = problem.errors ?? [];
   }
 }
 

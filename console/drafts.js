@@ -1,11 +1,40 @@
-/** What a person has written and not sent yet, kept for the tab: through a reload, Back, and the end of a sign-in. */
+/** What somebody has written and not sent, kept in the tab: through a reload, Back, and the end of a sign-in. */
 
 const PREFIX = "waystation.draft.";
 
-export class Draft {
+/** Returns a draft, or null. What can't be read was written by another release. */
+export function readDraft(key) {
+  try {
+    return JSON.parse(sessionStorage.getItem(PREFIX + key));
+  } catch {
+    return null;
+  }
+}
+
+export function keepDraft(key, draft) {
+  try {
+    sessionStorage.setItem(PREFIX + key, JSON.stringify(draft));
+  } catch {
+    // There is no room left: what is written stays on the page.
+  }
+}
+
+export function dropDraft(key) {
+  sessionStorage.removeItem(PREFIX + key);
+}
+
+/** Whoever signs out leaves nothing that they have written to the next one. */
+export function dropDrafts() {
+  for (const key of Object.keys(sessionStorage)) {
+    if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
+  }
+}
+
+/** A message: what is in the field, and what has left it. */
+export class MessageDraft {
   /** `who` keeps apart what several people write on one device. */
   constructor(who, sessionId) {
-    this.key = `${PREFIX}${who}.${sessionId}`;
+    this.key = `message.${who}.${sessionId}`;
   }
 
   /**
@@ -13,28 +42,14 @@ export class Draft {
    * message, with its id, that was sent a moment ago and of which nobody has said yet that it has arrived.
    */
   save({ text, messageId = null, leaving = null }) {
-    try {
-      if (text || leaving) sessionStorage.setItem(this.key, JSON.stringify({ text, messageId, leaving }));
-      else sessionStorage.removeItem(this.key);
-    } catch {
-      // There is no more room, or none at all; the text is still in its field.
-    }
+    if (text || leaving) keepDraft(this.key, { text, messageId, leaving });
+    else dropDraft(this.key);
   }
 
   /** Returns the text for the field, and the id under which it may have arrived. */
   read() {
-    let kept = null;
-    try {
-      kept = JSON.parse(sessionStorage.getItem(this.key));
-    } catch {
-      // Nothing is kept here.
-    }
-    const { text = "", messageId = null, leaving = null } = kept ?? {};
+    const { text = "", messageId = null, leaving = null } = readDraft(this.key) ?? {};
     if (!leaving) return { text, messageId };
     return text ? { text: `${leaving.text}\n${text}`, messageId: null } : leaving;
   }
-}
-
-export function forgetDrafts() {
-  for (const key of Object.keys(sessionStorage)) if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
 }

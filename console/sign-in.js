@@ -4,7 +4,7 @@
  */
 
 import { Refusal } from "./api.js";
-import { forgetDrafts } from "./drafts.js";
+import { dropDrafts } from "./drafts.js";
 import { h, setText, setTitle } from "./dom.js";
 
 const STORED = "waystation.tokens";
@@ -80,7 +80,7 @@ export class SignIn {
     this.dialog?.close();
     sessionStorage.removeItem(ARRIVING);
     sessionStorage.removeItem(STORED);
-    forgetDrafts();
+    dropDrafts();
     this.showForm();
   }
 

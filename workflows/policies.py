@@ -222,6 +222,39 @@ AUTHORIZATION_MARGIN: Final = timedelta(seconds=65)
 CHALLENGE_MARGIN: Final = timedelta(seconds=20)
 """A challenge this close to its end is asked for again (at the same terms) before anything is minted."""
 
+# Webhooks
+
+WEBHOOK_RETRY_DELAYS: Final = (
+    timedelta(seconds=5),
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=8),
+    timedelta(hours=10),
+)
+"""Between the attempts of one delivery: nine within 25 and a half hours, so that a receiver that is down over
+night, and whoever mends it in the morning, lose nothing."""
+
+WEBHOOK_SHORTEST_WAIT: Final = timedelta(seconds=1)
+"""What is due within this time is due: messages that failed together are tried together, without a timer for
+each of the milliseconds between them."""
+
+WEBHOOK_DISABLED_AFTER: Final = timedelta(days=3)
+"""An endpoint at which nothing has arrived for so long has been forgotten by whoever ran it; a weekend is
+shorter."""
+
+WEBHOOK_CALL_TIMEOUT: Final = timedelta(seconds=30)
+"""The activity itself gives up on a receiver after 15 seconds."""
+
+WEBHOOK_CALL_RETRY: Final = MANDATE_CALL_RETRY
+"""No end: it fails only here, with the worker or for want of a key. What a receiver does is no failure."""
+
+WEBHOOK_HOUSE_TIMEOUT: Final = timedelta(seconds=10)
+WEBHOOK_HOUSE_RETRY: Final = MANDATE_CALL_RETRY
+"""No end: what the registry is told or asked is our own, and comes back."""
+
 SHORTEST_RUN: Final = timedelta(seconds=1.5)
 """No session continues as new before. Temporal puts off the first task of a run that follows one of less than
 a second, and adds to that pause with each such run; updates and queries fail in the meantime."""

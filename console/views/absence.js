@@ -1,4 +1,4 @@
-/** Says that nobody runs a session's agent, when a turn has shown nothing for a while and no process asks for it. */
+/** Says that nobody runs a session's agent, when a turn has shown nothing for a while and no process or workflow takes it. */
 
 import { h, isolate } from "../dom.js";
 
@@ -41,7 +41,7 @@ export class Absence {
     try {
       const agent = await this.api.get(this.path, this.stopped.signal);
       if (this.timer !== asked) return;
-      if (agent.processes === 0) {
+      if (agent.processes === 0 && !agent.workflows) {
         this.#show(agent.name);
         pause = ASK_AGAIN_MS;
       } else this.element.hidden = true;

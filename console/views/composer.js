@@ -2,7 +2,7 @@
 
 import { Refusal } from "../api.js";
 import { h, nameOf, setText, uuid } from "../dom.js";
-import { Draft } from "../drafts.js";
+import { MessageDraft } from "../drafts.js";
 
 const MODES = [
   ["queue", "Queue", "Waits its turn"],
@@ -45,7 +45,7 @@ export class Composer {
       h("label", { for: "message", class: "visually-hidden" }, "Message"),
       h("div", { class: "field" }, this.text, h("div", { class: "buttons" }, this.stop, this.send)),
       h("div", { class: "below" }, this.modes, this.hint));
-    this.draft = new Draft(api.people[0]?.subject, sessionId);
+    this.draft = new MessageDraft(api.people[0]?.subject, sessionId);
   }
 
   /** Puts back what was written here and not sent; the page must have the element, for its height. */

@@ -62,10 +62,15 @@ function last() {
 
 /** Those that run, before those that don't. */
 function inOrder(agents) {
-  return [...agents].sort((a, b) => Number(b.processes > 0) - Number(a.processes > 0));
+  return [...agents].sort((a, b) => Number(runs(b)) - Number(runs(a)));
 }
 
-function state({ processes, last_seen: seen }) {
-  if (processes === undefined || processes > 0) return "";
+function runs({ processes, workflows }) {
+  return processes === undefined || processes > 0 || workflows > 0;
+}
+
+function state(agent) {
+  const { last_seen: seen } = agent;
+  if (runs(agent)) return "";
   return seen ? ` (last seen ${ago(seen)})` : " (not running)";
 }

@@ -15,7 +15,8 @@ REDACTED: Final = "[redacted]"
 
 _SECRETS: Final = re.compile(
     r"""
-    \b(?:spt|vt|sk_live|sk_test|rk_live|rk_test|whsec)_[A-Za-z0-9_]{4,}   # tokens and processor keys
+    \b(?:spt|vt|sk_live|sk_test|rk_live|rk_test)_[A-Za-z0-9_]{4,}   # tokens and processor keys
+    | \bwhsec_[A-Za-z0-9_+/=-]{4,}                                       # secrets of webhooks
     | (?<=[Bb]earer\ )[A-Za-z0-9._~+/=-]{8,}                              # credentials in headers
     """,
     re.VERBOSE,

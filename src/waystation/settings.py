@@ -171,7 +171,12 @@ class Settings(BaseSettings):
     unsigned_decisions: bool = False
     """For workers in development: decisions count without a signature."""
     token_keys: tuple[SecretStr, ...] = ()
-    """For workers: a JSON list of ``<id>:<base64 of 32 bytes>``. The first seals payment secrets."""
+    """For workers: a JSON list of ``<id>:<base64 of 32 bytes>``. The first seals secrets of payments and
+    webhooks."""
+
+    # Webhooks
+    webhook_networks: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ()
+    """For workers: private networks that webhooks may go to anyway, as a JSON list: ``["10.1.0.0/16"]``."""
 
     # Money
     money: MoneySettings = Field(default_factory=MoneySettings)

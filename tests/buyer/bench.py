@@ -23,6 +23,7 @@ from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.proofs import ProofActivities
 from activities.registration import paid_request_activities
+from activities.webhooks import WebhookRegistry
 from tests.support import eventually
 from tests.world.keys import TRUSTING, VAULT
 from waystation.buyer.answers import AnswerStore
@@ -141,6 +142,7 @@ class Bench:
             mandates.commit_to_mandate,
             mandates.release_to_mandate,
             PurchaseAnnouncements(self.temporal).announce_purchase,
+            WebhookRegistry(self.temporal).webhook_subscribers,
         ]
         try:
             async with (

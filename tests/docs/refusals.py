@@ -17,8 +17,8 @@ from waystation.models.mandates import MandateStatus
 FOLDERS = ("workflows", "activities", "src/waystation")
 ENDED = "api/gateways/ended.py"
 """The one place of the API that refuses by a rule."""
-WITHOUT = ("sandbox", "demo", "seller", "session")
-"""Folders of other parties, and of sessions, whose codes are documented elsewhere."""
+WITHOUT = ("sandbox", "demo", "seller", "session", "webhooks")
+"""Folders of other parties, and of sessions and webhooks, whose codes are documented elsewhere."""
 FAMILIES = {
     "mandate_": set(get_args(MandateStatus)) - {"active"},
     "checkout_": {str(status) for status in CheckoutStatus if status.is_terminal} - {"completed"},

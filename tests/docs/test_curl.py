@@ -4,14 +4,17 @@ import asyncio
 import re
 import shutil
 import uuid
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.docs.support import blocks
 from tests.docs.test_complete import sections
 from tests.support import environment, eventually
+from tests.world.receiver import Receiver, running_receiver
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client
+from waystation.client.webhooks import Webhooks
 from waystation.temporal.connect import open_client
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
@@ -41,9 +44,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-async def prepare(client: Client, stack: Stack, route: str) -> tuple[str, dict[str, str]]:
+@pytest.fixture(scope="module")
+async def receiver() -> AsyncIterator[Receiver]:
+    async with running_receiver() as receiver:
+        yield receiver
+
+
+async def prepare(client: Client, stack: Stack, receiver: Receiver, route: str) -> tuple[str, dict[str, str]]:
     """A session in the state that the example is for, and the variables that it uses."""
     session_id = f"order-{uuid.uuid4().hex}"
+    delivery_id = await prepare_webhook(client, receiver, session_id) if "/webhooks" in route else ""
     if route != "POST /sessions":
         await client.start("demo", session_id=session_id)
     if any(part in route for part in MONEY):
@@ -71,8 +81,22 @@ async def prepare(client: Client, stack: Stack, route: str) -> tuple[str, dict[s
         AGENT_KEY=KEYS["agent"],
         APPROVER_TOKEN=KEYS["approver"],
         SESSION_TOKEN=answer.json()["token"],
+        DELIVERY_ID=delivery_id,
         PATH="/usr/local/bin:/usr/bin:/bin",
     )
+
+
+async def prepare_webhook(client: Client, receiver: Receiver, session_id: str) -> str:
+    """A webhook with a delivery that has ended; returns the delivery's id."""
+    webhooks, webhook_id = Webhooks(client), session_id.replace("order-", "webhook-")
+    await webhooks.create(f"{receiver.url}/curl", events=["webhook.disabled"], webhook_id=webhook_id)
+    delivery = await webhooks.test(webhook_id)
+
+    async def delivered() -> bool:
+        return (await webhooks.delivery(webhook_id, delivery.delivery_id)).status == "delivered"
+
+    await eventually(delivered, what="the test is delivered")
+    return delivery.delivery_id
 
 
 async def prepare_money(client: Client, session_id: str) -> None:
@@ -132,16 +156,18 @@ def of_this_run(example: str, session_id: str) -> str:
     unique = session_id.removeprefix("order-")
     # In one pass: a unique part may itself begin with 18.
     return re.sub(
-        r"\b(order|mandate|purchase|payment|allowance)-(17|18)\b",
+        r"\b(order|mandate|purchase|payment|allowance|webhook)-(17|18)\b",
         lambda found: f"{found[1]}-{unique}" + ("b" if found[2] == "18" else ""),
         example,
     )
 
 
 @pytest.mark.parametrize("route", [route for route in EXAMPLES if route not in SKIPPED])
-async def test_the_example_works(route: str, client: Client, stack: Stack, tmp_path: object) -> None:
+async def test_the_example_works(
+    route: str, client: Client, stack: Stack, receiver: Receiver, tmp_path: object
+) -> None:
     for example in EXAMPLES[route]:
-        session_id, env = await prepare(client, stack, route)
+        session_id, env = await prepare(client, stack, receiver, route)
         script = PREAMBLE + of_this_run(example, session_id)
         if route in STREAMS:
             script = script.replace("curl -N", f"curl -sN --max-time {STREAM_SECONDS}")

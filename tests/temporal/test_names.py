@@ -26,6 +26,7 @@ from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
+from workflows.webhooks import WebhookEndpoint, Webhooks
 
 Message = SignalName[Any] | UpdateName[Any, Any] | QueryName[Any, Any]
 Kind = type[SignalName[Any]] | type[UpdateName[Any, Any]] | type[QueryName[Any, Any]]
@@ -39,6 +40,8 @@ TAKES: dict[type, tuple[str, ...]] = {
     OrderEvents: ("ORDER_EVENTS_",),
     PaidRequest: ("PAID_REQUEST_", "HOLDER_"),
     Allowance: ("ALLOWANCE_", "HOLDER_"),
+    WebhookEndpoint: ("WEBHOOK_",),
+    Webhooks: ("WEBHOOKS_",),
 }
 """Which tokens are for which workflow, by how their names begin."""
 
@@ -54,6 +57,8 @@ STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {
     messages.ORDER_EVENTS: OrderEvents,
     messages.PAID_REQUEST: PaidRequest,
     messages.ALLOWANCE: Allowance,
+    messages.WEBHOOK: WebhookEndpoint,
+    messages.WEBHOOKS: Webhooks,
 }
 ACTIVITIES: dict[ActivityName[Any, Any], Callable[..., object]] = {
     messages.RUN_TURN: Runner.run_turn,

@@ -10,11 +10,13 @@ from temporalio.exceptions import ApplicationError
 
 from waystation.models.base import WorkflowStart
 from waystation.models.purchases import OrderEventsStart
+from waystation.models.webhooks import RegistryStart
 from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 from workflows.allowance.workflow import AllowanceRun
 from workflows.mandate import MandateStart
 from workflows.purchase.workflow import PurchaseStart
 from workflows.session import SessionInput
+from workflows.webhooks.endpoint import EndpointStart
 
 STARTS: tuple[type[WorkflowStart], ...] = (
     SessionInput,
@@ -22,6 +24,8 @@ STARTS: tuple[type[WorkflowStart], ...] = (
     PurchaseStart,
     AllowanceRun,
     OrderEventsStart,
+    EndpointStart,
+    RegistryStart,
 )
 
 

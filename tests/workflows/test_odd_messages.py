@@ -26,6 +26,7 @@ from waystation.models.money import Money
 from waystation.models.payments import AllowanceOpening, AllowanceStart, PaidHttpRequest, PaidRequestStart
 from waystation.models.purchases import BuyStart, OrderEventsStart, PurchaseRequest
 from waystation.models.sessions import StartSession, TurnInput
+from waystation.models.webhooks import RegistryStart, WebhookOpening, WebhookSettings
 from waystation.temporal.tokens import SignalName, UpdateName
 from worker import WORKFLOWS, build_worker
 from workflows.allowance import Allowance
@@ -35,6 +36,7 @@ from workflows.purchase import Buy, Purchase, PurchaseStart
 from workflows.purchase.order_events import OrderEvents
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn, TurnPlan
+from workflows.webhooks import WebhookEndpoint, Webhooks
 
 MAX_EXAMPLES = 5 * EXAMPLES_FACTOR
 MESSAGES_IN_EXAMPLE = 12
@@ -65,6 +67,8 @@ BUDGET = AllowanceStart(
     mandate_id="m", agent="shopper", seller="https://api.example", budget=MONEY, max_price=MONEY
 )
 
+RECEIVER = WebhookSettings(url="https://receiver.example/", events=("*",))
+
 TURN = TurnInput(session_id="s", turn_id="t1", attempt=1, agent="nobody", text="hello")
 
 
@@ -90,6 +94,8 @@ SUBJECTS: dict[type, Subject] = {
     AgentTurn: Subject(TurnPlan(turn=TURN), ("TURN_",), None),
     Buy: Subject(lambda: BuyStart(purchase_id=f"odd-{uuid.uuid4()}", request=BUYING), ("BUY_",), None),
     OrderEvents: Subject(OrderEventsStart(), ("ORDER_EVENTS_",), None),
+    WebhookEndpoint: Subject(WebhookOpening(settings=RECEIVER), ("WEBHOOK_",), "status"),
+    Webhooks: Subject(RegistryStart(), ("WEBHOOKS_",), "subscriptions"),
 }
 
 Message = SignalName[Any] | UpdateName[Any, Any]

@@ -11,6 +11,7 @@ from activities.announcements import PurchaseAnnouncements
 from activities.mandates import MandateActivities
 from activities.proofs import ProofActivities
 from activities.registration import paid_request_activities
+from activities.webhooks import WebhookRegistry
 from tests.world.keys import TRUSTING, VAULT
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.credentials import Credentials
@@ -44,6 +45,7 @@ async def run(options: argparse.Namespace) -> None:
             mandates.holder_is_running,
             ProofActivities(TRUSTING).check_proof,
             PurchaseAnnouncements(client).announce_purchase,
+            WebhookRegistry(client).webhook_subscribers,
             *paying,
         ],
         workflow_runner=WORKFLOW_RUNNER,

@@ -13,6 +13,7 @@ from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
 from activities.registration import purchase_activities
+from activities.webhooks import WebhookRegistry
 from tests.world.keys import TRUSTING, VAULT
 from waystation.redaction import install_redaction
 from waystation.stripe_http import open_stripe
@@ -41,7 +42,7 @@ async def main() -> None:
             client,
             task_queue=os.environ["TEST_QUEUE"],
             workflows=PURCHASE_WORKFLOWS,
-            activities=activities,
+            activities=[*activities, WebhookRegistry(client).webhook_subscribers],
             workflow_runner=WORKFLOW_RUNNER,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         ):

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         PaymentRefusal,
     )
     from waystation.models.trail import AuditTrail
+    from waystation.models.webhooks import news_of_money
     from workflows.outbox import Outbox
     from workflows.paid_request.state import (
         ApprovalState,
@@ -30,16 +31,17 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.trail import Trail
     from workflows.waiting import mark_waiting
+    from workflows.webhooks.news import WebhookOutbox
 
 Detail = Mapping[str, JsonValue]
 
 
 class PaymentJournal:
-    """Holds the state of one paid request, keeps its trail, and tells its session."""
+    """Holds the state of one paid request, keeps its trail, and tells its session and webhooks."""
 
-    def __init__(self, start: PaidRequestStart, outbox: Outbox) -> None:
+    def __init__(self, start: PaidRequestStart, outbox: Outbox, webhooks: WebhookOutbox) -> None:
         self.start = start
-        self._outbox = outbox
+        self._outbox, self._webhooks = outbox, webhooks
         self._state = PaidRequestState(
             request=start.request,
             updated_at=workflow.now(),
@@ -128,8 +130,19 @@ class PaymentJournal:
         self._put(replace(self._state, trail=trail))
 
     def announce(self, kind: str, data: Detail) -> None:
-        """Lets the session know."""
+        """Lets the session and webhooks know."""
         self._outbox.put([{"type": kind, "data": {"payment_id": self.id, **data}}])
+        start, terms = self.start, self._state.terms
+        facts: dict[str, JsonValue] = {
+            "payment_id": self.id,
+            **(offer_facts(terms.offer) if terms else {}),
+            **data,
+            "session_id": start.session_id,
+            "turn_id": start.turn_id,
+            "agent": start.agent,
+            "mandate_id": start.mandate_id,
+        }
+        self._webhooks.put(news_of_money(self.id, kind, workflow.now(), facts))
 
     def trail(self) -> AuditTrail:
         """Returns every step so far."""

@@ -39,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.paid_request.rules import PaymentRefused
     from workflows.paid_request.state import PinnedTerms
     from workflows.refusals import INTERNAL_ERROR, require
+    from workflows.webhooks.news import WebhookOutbox
 
 
 @workflow.defn(name=PAID_REQUEST.name)
@@ -49,7 +50,8 @@ class PaidRequest:
     @starting
     def __init__(self, start: PaidRequestStart) -> None:
         self._outbox = Outbox(start.session_id)
-        journal = PaymentJournal(start, self._outbox)
+        self._webhooks = WebhookOutbox()
+        journal = PaymentJournal(start, self._outbox, self._webhooks)
         inbox = PaymentInbox(journal)
         authorization = PaymentAuthorization(journal, inbox)
         credential = PaymentCredential(journal, inbox)
@@ -61,7 +63,7 @@ class PaidRequest:
     @ending
     async def run(self, start: PaidRequestStart) -> PaidRequestView:
         """Pays and delivers, or undoes; the final view says which, and whether money moved."""
-        telling = self._outbox.start()
+        telling, telling_webhooks = self._outbox.start(), self._webhooks.start()
         self._note_request(start)
         try:
             await self._pay_and_deliver(start)
@@ -75,10 +77,14 @@ class PaidRequest:
         except Exception:
             workflow.logger.exception("The payment can't go on; it is undone")
             await self._undo(PaymentRefused("internal_error", INTERNAL_ERROR, "failed"))
-        await workflow.wait_condition(lambda: self._outbox.empty and workflow.all_handlers_finished())
+        await workflow.wait_condition(self._is_quiet)
         self._journal.sum_up_calls()
         telling.cancel()
+        telling_webhooks.cancel()
         return self.status()
+
+    def _is_quiet(self) -> bool:
+        return self._outbox.empty and self._webhooks.empty and workflow.all_handlers_finished()
 
     async def _undo(self, refused: PaymentRefused) -> None:
         try:

@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.purchase.rules as rules
     from waystation.models.purchases import NextAction, PurchaseStatus, PurchaseView
     from waystation.models.trail import AuditTrail
+    from waystation.models.webhooks import news_of_money
     from workflows.outbox import Outbox
     from workflows.purchase.state import (
         ApprovalState,
@@ -22,17 +23,20 @@ with workflow.unsafe.imports_passed_through():
         assert_follows,
     )
     from workflows.waiting import mark_waiting
+    from workflows.webhooks.news import WebhookOutbox
 
 Detail = Mapping[str, JsonValue]
 
 
 class PurchaseJournal:
-    """Holds the state of one purchase, keeps its trail, and tells its session."""
+    """Holds the state of one purchase, keeps its trail, and tells its session and webhooks."""
 
-    def __init__(self, purchase_id: str, state: PurchaseState, outbox: Outbox) -> None:
+    def __init__(
+        self, purchase_id: str, state: PurchaseState, outbox: Outbox, webhooks: WebhookOutbox
+    ) -> None:
         self.id = purchase_id
         self._state = state
-        self._outbox = outbox
+        self._outbox, self._webhooks = outbox, webhooks
 
     @property
     def state(self) -> PurchaseState:
@@ -128,8 +132,21 @@ class PurchaseJournal:
         self._put(replace(self._state, trail=trail))
 
     def announce(self, kind: str, data: Detail) -> None:
-        """Lets the session know."""
+        """Lets the session and webhooks know."""
         self._outbox.put([{"type": kind, "data": {"purchase_id": self.id, **data}}])
+        request, answer = self._state.request, self._state.checkout.answer
+        facts: dict[str, JsonValue] = {
+            "purchase_id": self.id,
+            "total": answer.cart.total if answer else None,
+            **data,
+            "session_id": request.session_id,
+            "turn_id": request.turn_id,
+            "agent": request.agent.id,
+            "mandate_id": request.mandate_id,
+            "seller": request.seller,
+            "currency": request.currency,
+        }
+        self._webhooks.put(news_of_money(self.id, kind, workflow.now(), facts))
 
     def trail(self) -> AuditTrail:
         """Returns every step so far."""

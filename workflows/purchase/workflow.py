@@ -59,6 +59,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.purchase.state import PurchaseState, opening_state
     from workflows.purchase.tokens import PurchaseTokens
     from workflows.refusals import INTERNAL_ERROR, require
+    from workflows.webhooks.news import WebhookOutbox
 
 MAX_EVENTS_BEFORE_ROLLOVER = 4_000
 """History events after which the purchase continues as new between two steps."""
@@ -88,7 +89,8 @@ class Purchase:
     def __init__(self, start: PurchaseStart) -> None:
         state = start.state or opening_state(start.request, at=workflow.now())
         outbox = Outbox(start.request.session_id, numbered=start.notes, on_closed=self._session_is_closed)
-        journal = PurchaseJournal(workflow.info().workflow_id, state, outbox)
+        self._webhooks = WebhookOutbox()
+        journal = PurchaseJournal(workflow.info().workflow_id, state, outbox, self._webhooks)
         inbox = PurchaseInbox(journal)
         approval = PurchaseApproval(journal)
         checkout = PurchaseCheckout(journal, approval)
@@ -108,7 +110,7 @@ class Purchase:
     async def run(self, start: PurchaseStart) -> PurchaseView:
         """Lives until the purchase is final; then, if it was completed, follows its order."""
         journal = self._journal
-        telling = self._outbox.start()
+        telling, telling_webhooks = self._outbox.start(), self._webhooks.start()
         if not journal.state.trail.entries:
             self._preparation.note_request()
         while not journal.is_final:
@@ -120,6 +122,7 @@ class Purchase:
         await workflow.wait_condition(self._is_quiet)
         journal.sum_up_calls()
         telling.cancel()
+        telling_webhooks.cancel()
         await reporting
         return journal.view()
 
@@ -332,13 +335,16 @@ class Purchase:
                 state=self._journal.state,
                 notes=self._outbox.numbered,
                 awaited_by=self._awaited_by,
-            )
+            ),
+            # Left out, it would be what the first run was started with, which waits for nobody.
+            memo=dict(workflow.memo()),
         )
 
     def _is_quiet(self) -> bool:
         """Whether everybody was told everything and nobody waits for an answer."""
         told = self._awaited_by is None or not self._journal.is_final
-        return told and self._outbox.empty and workflow.all_handlers_finished()
+        everybody = told and self._outbox.empty and self._webhooks.empty
+        return everybody and workflow.all_handlers_finished()
 
     def _session_is_closed(self) -> None:
         self._inbox.turn_stopped(Cancel(by="waystation", reason="the session is closed"))

@@ -90,8 +90,8 @@ class EventLog:
             if event.type in (EventType.MESSAGE_COMPLETED, EventType.MESSAGE_SUPERSEDED) and event.message_id
         }
         self._size_bytes = sum(map(_size_bytes, self.state.events))
-        self.appended: Callable[[Event], None] = lambda event: None
-        """Told of each event."""
+        self.observers: list[Callable[[Event], None]] = []
+        """Each is told of each event."""
 
     @property
     def tip(self) -> int:
@@ -130,7 +130,8 @@ class EventLog:
         )
         events.append(event)
         self._size_bytes += _size_bytes(event)
-        self.appended(event)
+        for observe in self.observers:
+            observe(event)
         return event
 
     # Messages

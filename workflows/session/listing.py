@@ -72,7 +72,7 @@ class Listing:
         self._purchases, self._questions = purchases, questions
         self._terms: Terms | None = None
         self._digested: list[str] | None = None
-        log.appended = self._note
+        log.observers.append(self._note)
 
     def use_key(self, key: str | None) -> None:
         """From now on there is a place for it, if this is a key."""

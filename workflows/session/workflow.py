@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from pydantic import JsonValue
 
     from waystation.models.decisions import Cancel
-    from waystation.models.events import MONEY_TYPES, SYSTEM, EventType, Publish
+    from waystation.models.events import MONEY_TYPES, SYSTEM, Event, EventType, Publish
     from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
     from waystation.models.sessions import (
         MAX_REPLAY_EVENTS,
@@ -51,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
         Withdraw,
         Withdrawn,
     )
+    from waystation.models.webhooks import news_of_session
     from waystation.temporal import names
     from waystation.temporal.calls import start_activity, tell_workflow
     from waystation.temporal.messages import ASKER_ANSWERED, PURCHASE_TURN_STOPPED, SEARCH_KEY
@@ -70,6 +71,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.turn_state import Identity
     from workflows.session.turn_workflows import TurnWorkflows
     from workflows.session.turns import Turns
+    from workflows.webhooks.news import WebhookOutbox
 
 
 DEADLINES = "session-deadlines"
@@ -102,6 +104,8 @@ class AgentSession:
         self._id = workflow.info().workflow_id
         self._state = start.state or SessionState(created=workflow.now())
         self._log = SessionLog(self._state.log, lambda: workflow.patched(OPENED_ONCE))
+        self._webhooks = WebhookOutbox()
+        self._log.observers.append(self._tell_webhooks)
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
         self._questions = Questions(
@@ -144,6 +148,7 @@ class AgentSession:
     @workflow.run
     @ending
     async def run(self, start: SessionInput) -> None:
+        telling = self._webhooks.start()
         asking = asyncio.ensure_future(self._ask_for_a_key()) if self._lacks_a_key() else None
         await self._workflows.check_inherited()
         while not self._state.turns.closed or self._has_work():
@@ -165,7 +170,8 @@ class AgentSession:
         if asking:
             asking.cancel()
         self._mark_listing({})
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await workflow.wait_condition(lambda: self._webhooks.empty and workflow.all_handlers_finished())
+        telling.cancel()
 
     def _continue_as_new(self) -> None:
         following = self._start.model_copy(update={"state": self._state})
@@ -259,9 +265,8 @@ class AgentSession:
     def _should_continue_as_new(self) -> bool:
         info, limit = workflow.info(), self._start.limits.events_per_run
         due = info.is_continue_as_new_suggested() or 0 < limit <= info.get_current_history_length()
-        return (
-            due and not self._state.turns.closed and not self._has_work() and workflow.all_handlers_finished()
-        )
+        quiet = not self._has_work() and self._webhooks.empty and workflow.all_handlers_finished()
+        return due and not self._state.turns.closed and quiet
 
     async def _work(self) -> None:
         turns = self._state.turns
@@ -289,6 +294,9 @@ class AgentSession:
             await tell_workflow(purchase_id, PURCHASE_TURN_STOPPED, wish)
         except TemporalError:
             workflow.logger.info("The purchase %s has ended already", purchase_id)
+
+    def _tell_webhooks(self, event: Event) -> None:
+        self._webhooks.put(news_of_session(self._id, self._start.agent, event))
 
     async def _tell_asker(self, reply: Reply) -> None:
         try:

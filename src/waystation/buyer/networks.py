@@ -22,6 +22,9 @@ READ_TIMEOUT_SECONDS: Final = 40.0
 WHOLE_ANSWER_TIMEOUT_SECONDS: Final = 55.0
 """However slowly the bytes arrive."""
 
+FOR_PAYMENTS: Final = "WAYSTATION_ALLOWED_NETWORKS"
+"""The setting that names the private networks which payments may go to."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -107,8 +110,8 @@ def _embedded(ip: Address) -> tuple[ipaddress.IPv4Address, ...]:
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
     """Resolves a name once, checks every address, and connects to one that was checked."""
 
-    def __init__(self, allowed: Sequence[Network]) -> None:
-        self._allowed = tuple(allowed)
+    def __init__(self, allowed: Sequence[Network], setting: str) -> None:
+        self._allowed, self._setting = tuple(allowed), setting
         self._inner: Any = httpcore.AnyIOBackend()  # its type differs where anyio is missing
 
     async def connect_tcp(
@@ -145,7 +148,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         if not all(is_public(address, self._allowed) for address in addresses):
             raise RequestInvalidError(
                 "private_address",
-                f"{host} is in a private network; name it in WAYSTATION_ALLOWED_NETWORKS if it may be paid",
+                f"{host} is in a private network; name it in {self._setting} if requests may go there",
             )
         return addresses
 
@@ -159,7 +162,8 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
     Raises ``RequestInvalidError`` (``private_address``) before anything is sent.
     """
 
-    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+    def __init__(self, allowed: Sequence[Network] = (), *, setting: str = FOR_PAYMENTS) -> None:
+        """``setting`` is what allows them, for the words of a refusal."""
         limits = httpx.Limits()
         super().__init__(limits=limits)
         # httpx has no parameter for the network backend, httpcore has.
@@ -168,7 +172,7 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_CheckedBackend(allowed),
+            network_backend=_CheckedBackend(allowed, setting),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -183,16 +187,19 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
 
 
 def checked_client(
-    allowed: Sequence[Network] = (), *, transport: httpx.AsyncBaseTransport | None = None
+    allowed: Sequence[Network] = (),
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    setting: str = FOR_PAYMENTS,
 ) -> httpx.AsyncClient:
-    """Returns a client for servers that agents name; it follows no redirects and keeps no cookies.
+    """Returns a client for servers that agents or callers name; it follows no redirects and keeps no cookies.
 
     It goes only where ``CheckedTransport`` lets it. All agents share one client, so what a server sets for
     one agent must not be sent for another. In tests, ``transport`` replaces the network (and the address
     check).
     """
     return httpx.AsyncClient(
-        transport=transport or CheckedTransport(allowed),
+        transport=transport or CheckedTransport(allowed, setting=setting),
         timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

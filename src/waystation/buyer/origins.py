@@ -4,8 +4,6 @@ URLs are parsed by httpx, which also sends the requests: the origin compared wit
 that is called, and two parsers differ.
 """
 
-import ipaddress
-
 from waystation.errors import WaystationError
 from waystation.models import urls
 
@@ -30,18 +28,8 @@ def check_transport(url: str) -> None:
         raise RequestInvalidError("url_invalid", str(error)) from None
     if parsed.userinfo:
         raise RequestInvalidError("url_invalid", "the URL may hold no user name or password")
-    if parsed.scheme != "https" and not is_loopback(parsed.host):
+    if parsed.scheme != "https" and not urls.is_loopback(parsed.host):
         raise RequestInvalidError("tls_required", "payments go over https only (http is allowed on loopback)")
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether a host, as its URL names it, is this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def origin_of(url: str) -> str:

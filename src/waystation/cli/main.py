@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from waystation.cli import money as money_cli
+from waystation.cli import webhooks as webhooks_cli
 from waystation.cli.conformance import conformance_app
 from waystation.cli.door import Door
 from waystation.cli.questions import Wanted, answer, print_approvals, print_questions
@@ -63,7 +64,7 @@ def _every_command() -> None:
             raise StartError(f"{mend(argument)!r} is not text in UTF-8; write it in UTF-8.")
 
 
-_money_state: ContextVar[Path] = ContextVar("money_state", default=DEFAULT_STATE_FOLDER)
+_state: ContextVar[Path] = ContextVar("state", default=DEFAULT_STATE_FOLDER)
 
 
 def server_folder() -> Path:
@@ -222,27 +223,31 @@ def _client(context: typer.Context, *, decides: bool = False) -> Client:
     """``decides``: with ``waystation dev`` running, as the approver, for a service decides for nobody."""
     if decides and not os.environ.get("WAYSTATION_API_KEY"):
         return _approver(context.obj)
+    return _service(context.obj)
+
+
+def _service(state: Path) -> Client:
     if not os.environ.get("WAYSTATION_API_KEY"):
-        known = read_dev_environment(context.obj)
+        known = read_dev_environment(state)
         known.pop(APPROVER_KEY, None)
         os.environ.update({**known, **os.environ})
     if not os.environ.get("WAYSTATION_API_KEY"):
         raise StartError(
-            f"there is no 'waystation dev' in {context.obj.resolve().parent}: run this in its folder, "
+            f"there is no 'waystation dev' in {state.resolve().parent}: run this in its folder, "
             "or set WAYSTATION_API_KEY and WAYSTATION_URL."
         )
     return Client()
 
 
-# Money
+# Money and webhooks
 
 
-def _money(
+def _keep_state(
     state: Annotated[
         Path, typer.Option(help="The state folder of a 'waystation dev' to talk to.", envvar=STATE_VARIABLE)
     ] = DEFAULT_STATE_FOLDER,
 ) -> None:
-    _money_state.set(state)
+    _state.set(state)
 
 
 for _name, _app in (
@@ -250,8 +255,9 @@ for _name, _app in (
     ("purchase", money_cli.purchase_app),
     ("payment", money_cli.payment_app),
     ("allowance", money_cli.allowance_app),
+    ("webhooks", webhooks_cli.webhooks_app),
 ):
-    _app.callback()(_money)
+    _app.callback()(_keep_state)
     app.add_typer(_app, name=_name)
 
 
@@ -259,7 +265,7 @@ def _money_client() -> Client:
     """Returns a client that, with ``waystation dev`` running, acts as the approver, not as the service."""
     if os.environ.get("WAYSTATION_API_KEY"):
         return Client()
-    return _approver(_money_state.get())
+    return _approver(_state.get())
 
 
 def _approver(state: Path) -> Client:
@@ -273,6 +279,7 @@ def _approver(state: Path) -> Client:
 
 
 money_cli.new_client = _money_client
+webhooks_cli.new_client = lambda: _service(_state.get())
 
 
 SessionArgument = Annotated[str, typer.Argument(help="The session's id.")]
@@ -392,7 +399,7 @@ def approvals(
     ] = DEFAULT_STATE_FOLDER,
 ) -> None:
     """Print what waits for a person's approval: tools, carts, paid requests."""
-    _money_state.set(state)
+    _state.set(state)
 
     async def work() -> None:
         async with _money_client() as client:

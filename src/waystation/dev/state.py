@@ -108,6 +108,7 @@ class DevState:
             "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self._secrets["encryption_key"]]),
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
             "WAYSTATION_ALLOWED_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
+            "WAYSTATION_WEBHOOK_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
             "WAYSTATION_ALLOWANCE_JOURNAL": str(self.folder / "allowances.sqlite3"),
             "PYTHONUNBUFFERED": "1",
         }

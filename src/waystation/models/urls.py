@@ -4,6 +4,7 @@ What a workflow compares with a mandate must be what is called, and two parsers 
 has an origin, whenever and wherever that is asked for.
 """
 
+import ipaddress
 import re
 from typing import Annotated, Final
 
@@ -45,6 +46,16 @@ def origin_of(text: str) -> str:
     host = f"[{url.host}]" if ":" in url.host else url.host
     port = "" if url.port in (None, default) else f":{url.port}"
     return f"{url.scheme}://{host}{port}".lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host, as its URL names it, is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_url(text: str) -> str:

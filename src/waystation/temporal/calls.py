@@ -217,7 +217,8 @@ async def start_and_update(
     client: Client,
     name: WorkflowName[Argument, Returned],
     argument: Argument,
-    update_name: UpdateName[None, Result],
+    update_name: UpdateName[Told, Result],
+    told: Told | None = None,
     *,
     update_id: str,
     id_conflict_policy: WorkflowIDConflictPolicy,
@@ -232,7 +233,11 @@ async def start_and_update(
     )
     with _timeouts():
         result: Result = await client.execute_update_with_start_workflow(
-            update_name.name, id=update_id, start_workflow_operation=operation, result_type=update_name.result
+            update_name.name,
+            args=_given(update_name.argument, told),
+            id=update_id,
+            start_workflow_operation=operation,
+            result_type=update_name.result,
         )
     return result
 

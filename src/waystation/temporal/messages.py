@@ -74,6 +74,21 @@ from waystation.models.sessions import (
 )
 from waystation.models.steps import RecordStep, StepRecorded, StepsPage
 from waystation.models.trail import AuditTrail
+from waystation.models.webhooks import (
+    DeliveriesWanted,
+    DeliveryWanted,
+    RegistryStart,
+    SecretMade,
+    SecretWanted,
+    Subscription,
+    SubscriptionList,
+    WebhookChange,
+    WebhookDeliveries,
+    WebhookDelivery,
+    WebhookNews,
+    WebhookOpening,
+    WebhookView,
+)
 from waystation.temporal.tokens import ActivityName, QueryName, SignalName, UpdateName, WorkflowName
 
 # Sessions and their turns
@@ -196,3 +211,20 @@ ALLOWANCE_ANSWER: Final[QueryName[str, AllowanceAnswer | None]] = QueryName("ans
 ALLOWANCE_DIGEST: Final = QueryName("digest", NoneType, str)
 ALLOWANCE_DIGEST_OF: Final[QueryName[str, str | None]] = QueryName("digest_of", str, str)
 ALLOWANCE_AUDIT: Final = QueryName("audit", NoneType, AuditTrail)
+
+# Webhooks
+
+WEBHOOK: Final = WorkflowName("WebhookEndpoint", WebhookOpening, NoneType)
+WEBHOOK_NEWS: Final = SignalName("news", WebhookNews)
+WEBHOOK_MAKE_SECRET: Final = UpdateName("make_secret", SecretWanted, SecretMade)
+WEBHOOK_CHANGE: Final = UpdateName("change", WebhookChange, WebhookView)
+WEBHOOK_REMOVE: Final = UpdateName("remove", NoneType, WebhookView)
+WEBHOOK_TEST: Final = UpdateName("test", NoneType, WebhookDelivery)
+WEBHOOK_REDELIVER: Final = UpdateName("redeliver", DeliveryWanted, WebhookDelivery)
+WEBHOOK_STATUS: Final = QueryName("status", NoneType, WebhookView)
+WEBHOOK_DELIVERIES: Final = QueryName("deliveries", DeliveriesWanted, WebhookDeliveries)
+WEBHOOK_DELIVERY: Final[QueryName[str, WebhookDelivery | None]] = QueryName("delivery", str, WebhookDelivery)
+
+WEBHOOKS: Final = WorkflowName("Webhooks", RegistryStart, NoneType)
+WEBHOOKS_SUBSCRIBE: Final = UpdateName("subscribe", Subscription, SubscriptionList)
+WEBHOOKS_SUBSCRIPTIONS: Final = QueryName("subscriptions", NoneType, SubscriptionList)

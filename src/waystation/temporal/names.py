@@ -18,10 +18,18 @@ def agent_task_queue(agent: str) -> str:
     return f"waystation-agent-{agent}"
 
 
+def webhook_registry_id(task_queue: str) -> str:
+    """Returns the id of the workflow that knows every endpoint: one for all workers of one task queue."""
+    return "webhooks" if task_queue == SESSION_TASK_QUEUE else f"webhooks-{task_queue}"
+
+
 def turn_workflow_id(session_id: str, turn_id: str) -> str:
     """Returns the id of a turn's workflow; a session's own id can't contain the slash."""
     return f"{session_id}/{turn_id}"
 
+
+# What the registry of webhooks says in its memo, where it is read without asking a worker.
+SUBSCRIPTIONS = "subscriptions"
 
 # What a workflow's memo says of people: lists are filtered by it.
 WAITS_FOR = "waits_for"
@@ -29,6 +37,9 @@ WAITS_FOR_APPROVAL = "approval"
 WAITS_FOR_ANSWER = "answer"
 LISTED = "listed"
 """What a list shows of a session: ``waystation.models.listing.SessionRow``."""
+
+TURNS_TAKEN_BY = "turns_taken_by"
+"""What a session's memo says of the workflow that is its agent, if one is."""
 
 
 # Types of application errors, raised in one process and matched in another.
@@ -67,6 +78,13 @@ TURN_STOPPED = "TurnStopped"
 """Of an activity that writes in a turn which was stopped meanwhile."""
 WRITE_REFUSED = "WriteRefused"
 """Of what a workflow has written into a session; ``details[0]`` is the code."""
+UNKNOWN_DELIVERY = "UnknownDelivery"
+DELIVERY_WAITS = "DeliveryWaits"
+"""Of a redelivery of what is still to be delivered."""
+TOO_MANY_WEBHOOKS = "TooManyWebhooks"
+WEBHOOK_DISABLED = "WebhookDisabled"
+WEBHOOKS_NEED_KEYS = "WebhooksNeedKeys"
+"""Workers have no key that seals a webhook's secret."""
 INVALID_ARGUMENT = "InvalidArgument"
 UNEXPECTED = "Unexpected"
 """Of an ending or an answer that nobody expected: a bug to be reported."""

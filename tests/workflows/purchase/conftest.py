@@ -10,6 +10,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.registration import open_purchase_activities
+from activities.webhooks import WebhookRegistry
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
 from tests.workflows.purchase.support import Buyer
 from tests.workflows.purchase.town import Town
@@ -69,7 +70,7 @@ async def working(client: Client, processor: Processor, verifier: Verifier) -> A
             client,
             task_queue=queue,
             workflows=PURCHASE_WORKFLOWS,
-            activities=activities,
+            activities=[*activities, WebhookRegistry(client).webhook_subscribers],
             workflow_runner=WORKFLOW_RUNNER,
         ):
             yield queue

@@ -39,6 +39,7 @@ from workflows.purchase import PurchaseStart, rules
 from workflows.purchase.inbox import PurchaseInbox
 from workflows.purchase.journal import PurchaseJournal
 from workflows.purchase.state import MandateFacts
+from workflows.webhooks.news import WebhookOutbox
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ANOTHER_CART = "sha256:" + "1" * 64
@@ -75,7 +76,7 @@ class Said(RuleBasedStateMachine):
         checkout = replace(state.checkout, revised_by=revised_by, revisions=len(revised_by))
         authorization = replace(state.authorization, mandate=MANDATE)
         state = replace(state, status=status, checkout=checkout, authorization=authorization)
-        self.journal = PurchaseJournal("p", state, Outbox(None))
+        self.journal = PurchaseJournal("p", state, Outbox(None), WebhookOutbox())
         self.inbox = PurchaseInbox(self.journal)
         self.furthest = -1
 
@@ -204,7 +205,7 @@ class Said(RuleBasedStateMachine):
         again = PurchaseStart.model_validate_json(start.model_dump_json())
         assert again == start
         assert again.state is not None
-        self.journal = PurchaseJournal("p", again.state, Outbox(None))
+        self.journal = PurchaseJournal("p", again.state, Outbox(None), WebhookOutbox())
         self.inbox = PurchaseInbox(self.journal)
 
     @precondition(lambda self: hasattr(self, "journal"))
@@ -230,5 +231,6 @@ def test_whatever_is_said_in_whatever_order(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("workflows.purchase.inbox.verdict_on", valid)
     monkeypatch.setattr("temporalio.workflow.now", lambda: NOW)
     monkeypatch.setattr("temporalio.workflow.upsert_memo", lambda memo: None)
+    monkeypatch.setattr("temporalio.workflow.patched", lambda patch: False)
     bounds = settings(max_examples=examples(100), stateful_step_count=30)
     run_state_machine_as_test(Said, settings=bounds)  # type: ignore[no-untyped-call]

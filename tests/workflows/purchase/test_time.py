@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 
 from activities.checkouts import SellerCredentials
 from activities.registration import purchase_activities
+from activities.webhooks import WebhookRegistry
 from tests.support import eventually
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
 from tests.workflows.purchase.support import Buyer
@@ -52,7 +53,11 @@ async def working(
             client,
             task_queue=queue,
             workflows=PURCHASE_WORKFLOWS,
-            activities=[*(one for one in activities if one.__name__ not in names), *instead],
+            activities=[
+                *(one for one in activities if one.__name__ not in names),
+                WebhookRegistry(client).webhook_subscribers,
+                *instead,
+            ],
             workflow_runner=WORKFLOW_RUNNER,
             **options,
         ):
@@ -170,6 +175,12 @@ async def test_a_long_purchase_is_renewed_and_goes_on(
                 return view.status == "awaiting_approval" and view.digest != before
 
             await eventually(changed, what="the revised cart waits")
+
+            async def marked() -> bool:
+                run = await encrypted.get_workflow_handle(bought.id).describe()
+                return (await run.memo()).get("waits_for") == "approval"
+
+            await eventually(marked, what="lists find it in whatever run it waits")
         assert (await encrypted.get_workflow_handle(bought.id).describe()).run_id != first
         await bought.approve()
         view = await asyncio.wait_for(waiting, 20)

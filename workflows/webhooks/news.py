@@ -1,0 +1,102 @@
+"""Tells webhooks what has happened, from within the workflow to which it has happened.
+
+Nothing here waits for a receiver. Who wants the news is asked of Temporal, within the workflow task; with no
+endpoint that wants it, nothing more is done. An endpoint hears it by a signal, which Temporal keeps until it
+is delivered; an endpoint that is gone is passed over. A run ends or continues as new only when everything was
+told, so nothing of it is carried over, and whatever kills a worker costs nothing.
+"""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from temporalio import workflow
+from temporalio.exceptions import TemporalError
+
+with workflow.unsafe.imports_passed_through():
+    import workflows.policies as policies
+    from activities.contract import HOUSE_UNAVAILABLE, WebhookCalls
+    from waystation.models.base import replaced
+    from waystation.models.webhooks import (
+        MAX_EVENTS_IN_NEWS,
+        NewsTypes,
+        Subscription,
+        WebhookEvent,
+        WebhookNews,
+        wants,
+    )
+    from waystation.temporal.calls import tell_workflow
+    from waystation.temporal.messages import WEBHOOK_NEWS
+    from workflows.calls import CallFailure, call_options, quick
+
+WEBHOOKS: Final = "webhooks"
+"""Runs that began before there were webhooks go on without them."""
+MAX_EVENTS_WAITING: Final = 1_000
+"""The most that waits to be told, while Temporal doesn't answer; the oldest are dropped first."""
+
+_ASK: Final = call_options(
+    policies.WEBHOOK_HOUSE_TIMEOUT, policies.WEBHOOK_HOUSE_RETRY, silence=HOUSE_UNAVAILABLE
+)
+
+
+class WebhookOutbox:
+    """What endpoints are still to be told."""
+
+    def __init__(self) -> None:
+        self._waiting: list[WebhookEvent] = []
+        self._telling = False
+        self._taken: bool | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything was told."""
+        return not self._waiting and not self._telling
+
+    def put(self, event: WebhookEvent | None) -> None:
+        """Adds an event; ``None`` is nothing to tell."""
+        if event is None:
+            return
+        if self._taken is None:
+            self._taken = workflow.patched(WEBHOOKS)
+        if not self._taken:
+            return
+        self._waiting.append(event)
+        if (surplus := len(self._waiting) - MAX_EVENTS_WAITING) > 0:
+            workflow.logger.warning("webhooks are not told of %d events", surplus)
+            del self._waiting[:surplus]
+
+    def start(self) -> "asyncio.Task[None]":
+        """Starts telling alongside the workflow's own work; the caller cancels the task in the end."""
+        return asyncio.create_task(self._pump())
+
+    async def _pump(self) -> None:
+        while True:
+            await workflow.wait_condition(lambda: bool(self._waiting))
+            batch, self._waiting = (
+                self._waiting[:MAX_EVENTS_IN_NEWS],
+                self._waiting[MAX_EVENTS_IN_NEWS:],
+            )
+            self._telling = True
+            try:
+                await self._tell(batch)
+            finally:
+                self._telling = False
+
+    async def _tell(self, batch: list[WebhookEvent]) -> None:
+        types = tuple(sorted({event.type for event in batch}))
+        try:
+            known = await quick(WebhookCalls.webhook_subscribers, NewsTypes(types=types), _ASK)
+        except CallFailure:
+            workflow.logger.warning("webhooks are not told of %d events", len(batch))
+            return
+        await asyncio.gather(*(self._tell_one(one, batch) for one in known.subscriptions))
+
+    async def _tell_one(self, subscription: Subscription, batch: list[WebhookEvent]) -> None:
+        events = tuple(
+            event if subscription.details else replaced(event, details=None)
+            for event in batch
+            if wants(subscription.events, event.type)
+        )
+        if events:
+            with contextlib.suppress(TemporalError):  # the endpoint was deleted
+                await tell_workflow(subscription.webhook_id, WEBHOOK_NEWS, WebhookNews(events=events))

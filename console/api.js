@@ -1,6 +1,7 @@
 /** The API as the console calls it: credentials, requests, and the event stream. */
 
 import { noteServerTime } from "./clock.js";
+import { dropDrafts } from "./drafts.js";
 
 const STORED = "waystation.tokens";
 const CHANNEL = "waystation.sign-in";
@@ -16,6 +17,8 @@ export class Refusal extends Error {
     this.code = problem.code ?? "unknown";
     /** What became of a question that was answered too late. */
     this.settled = problem.settled ?? null;
+    /** What is wrong with the input: `[{at, problem}]`. */
+    this.errors = problem.errors ?? [];
   }
 }
 
@@ -27,7 +30,10 @@ export class Api {
     this.channel = new BroadcastChannel(CHANNEL);
     this.channel.onmessage = ({ data }) => {
       if (data === "who" && this.people.length) this.channel.postMessage(this.#tokens());
-      if (data === "out" && this.people.length) this.#forget(null);
+      if (data === "out" && this.people.length) {
+        dropDrafts();
+        this.#forget(null);
+      }
     };
   }
 
@@ -59,6 +65,7 @@ export class Api {
   /** Forgets every token in all tabs, because a tab that still had one would sign in the next tab. */
   signOut() {
     this.channel.postMessage("out");
+    dropDrafts();
     this.#forget(null);
   }
 

@@ -4,6 +4,7 @@
 import { serverNow } from "./clock.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const MATHML = "http://www.w3.org/1998/Math/MathML";
 
 // The same characters as in src/waystation/plain_text.py, and a carriage return: controls, whatever changes the
 // writing direction of what follows, and what has no width and only hides. Joiners stay where they shape letters or
@@ -91,6 +92,16 @@ export function h(tag, attributes = {}, ...children) {
  */
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/**
+ * The same for MathML.
+ * @param {string} tag
+ * @param {Attributes} [attributes]
+ * @param {(Child | Child[])[]} children
+ */
+export function math(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(MATHML, tag), attributes, children);
 }
 
 /**

@@ -169,17 +169,16 @@ export function checkList(field, values) {
   return values;
 }
 
-/** Splits the server's refusal into messages by the path of the field, and a rest that belongs to none. */
-export function refusals(detail, paths) {
+/** Sorts what the server refuses (`[{at, problem}]`) by the path of the field, and a rest that belongs to none. */
+export function refusals(errors, paths) {
   const byPath = new Map();
   const rest = [];
-  const [, told] = /^The answer doesn't fit the question: (.*?)\.?$/s.exec(detail) ?? [];
-  if (told === undefined) return { byPath, rest: [detail] };
-  for (const part of told.split(/; (?=value[.:])/)) {
-    // The longest path that fits, because a field's name may have a colon in it.
-    const path = paths.filter((one) => part.startsWith(`${one}: `) || part.startsWith(`${one}.`)).sort((a, b) => b.length - a.length)[0];
-    if (path === undefined || path === "value" && paths.length > 1) rest.push(part.replace(/^value: /, ""));
-    else if (!byPath.has(path)) byPath.set(path, part.slice(path.length).replace(/^\.?([^:]*): /, (_, deeper) => (deeper ? `${deeper}: ` : "")));
+  for (const { at, problem } of errors) {
+    // The longest path that fits, because a field's name may have a dot in it.
+    const path = paths.filter((one) => at === one || at.startsWith(`${one}.`)).sort((a, b) => b.length - a.length)[0];
+    const within = (outer) => (at === outer ? problem : `${at.slice(outer.length + 1)}: ${problem}`);
+    if (path === undefined || (path === "value" && paths.length > 1)) rest.push(within("value"));
+    else if (!byPath.has(path)) byPath.set(path, within(path));
   }
   return { byPath, rest };
 }

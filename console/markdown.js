@@ -20,6 +20,8 @@ const HEADING_END = /\s#+$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const BULLET = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/s;
 const QUOTE = /^ {0,3}>\s?(.*)$/s;
+const MATHS = /^ {0,3}(\$\$|\\\[)/;
+const MATHS_END = { "$$": /\$\$\s*$/, "\\[": /\\\]\s*$/ };
 const CONTINUATION = /^\s{2,}\S/;
 const TABLE_RULE = /^:?-+:?$/;
 const TASK = /^\[([ xX])\]\s+(?=\S)/;
@@ -64,6 +66,7 @@ function readBlock(lines, at) {
     const end = until(lines, at, (next) => !QUOTE.test(next));
     return { kind: "quote", text: lines.slice(at, end).map((one) => QUOTE.exec(one)[1]).join("\n"), next: end };
   }
+  if ((match = MATHS.exec(line))) return readMaths(lines, at, match[1]);
   if (BULLET.test(line)) {
     const end = until(lines, at, (next) => !next.trim() || !(BULLET.test(next) || CONTINUATION.test(next)));
     return { kind: "list", lines: lines.slice(at, end), next: end };
@@ -72,9 +75,20 @@ function readBlock(lines, at) {
     const end = until(lines, at + 1, (next) => !next.includes("|"));
     return { kind: "table", rule: lines[at + 1], rows: [line, ...lines.slice(at + 2, end)], next: end };
   }
-  const starts = (next) => !next.trim() || [FENCE, HEADING, RULE, QUOTE, BULLET].some((one) => one.test(next));
+  const starts = (next) => !next.trim() || [FENCE, HEADING, RULE, QUOTE, BULLET, MATHS].some((one) => one.test(next));
   const end = until(lines, at, starts);
   return { kind: "paragraph", text: lines.slice(at, end).join("\n"), next: end };
+}
+
+/** A formula ends before the next empty line; until it does, all up to there is a paragraph. */
+function readMaths(lines, at, mark) {
+  const ends = (line, from) => MATHS_END[mark].test(line.slice(from));
+  const begin = lines[at].indexOf(mark) + mark.length;
+  let end = at;
+  while (end < lines.length && lines[end].trim() && !ends(lines[end], end === at ? begin : 0)) end += 1;
+  if (!lines[end]?.trim()) return { kind: "paragraph", text: lines.slice(at, end).join("\n"), next: end };
+  const written = lines.slice(at, end + 1).join("\n").trim();
+  return { kind: "maths", text: written.slice(mark.length, -mark.length), next: end + 1 };
 }
 
 function isTableRule(line) {
@@ -108,6 +122,7 @@ class BlockDrawing {
   constructor(limit) {
     this.limit = limit;
     this.elements = 0;
+    this.formulas = [];
   }
 
   make(tag, attributes, ...children) {
@@ -120,6 +135,8 @@ class BlockDrawing {
     switch (block.kind) {
       case "code":
         return this.code(block);
+      case "maths":
+        return this.maths("div", block.source.trim(), block.text);
       case "heading":
         // The page's title and "Transcript" are above them.
         return this.make(`h${Math.min(block.level + 2, 6)}`, {}, ...this.inline(block.text));
@@ -142,6 +159,13 @@ class BlockDrawing {
     return this.make("div", { class: "code", "data-language": language || null },
       this.make("button", { type: "button", class: "copy", "aria-label": `Copy ${name}` }),
       this.make("pre", { tabindex: "0", "aria-label": name }, this.make("code", {}, text)));
+  }
+
+  /** A formula, as it is written until what draws it is there. */
+  maths(tag, source, tex) {
+    const element = this.make(tag, { class: "maths" }, source);
+    this.formulas.push({ element, tex });
+    return element;
   }
 
   list(lines, depth) {
@@ -206,11 +230,23 @@ class InlineDrawing {
 
   /** Draws what begins at a mark; returns where to continue. */
   #mark(mark, at) {
+    if (mark === "\\(") return this.#formula(at);
     if (mark[0] === "\\") this.#write(mark[1]);
     else if (mark[0] === "`") return this.#code(mark, at);
     else if (mark === "[" || mark[0] === "h") return this.#link(mark, at);
     else this.#delimiters(mark, at);
     return at + mark.length;
+  }
+
+  #formula(at) {
+    this.lastFormulaEnd ??= this.text.lastIndexOf("\\)");
+    if (this.lastFormulaEnd < at) {
+      this.#write("(");
+      return at + 2;
+    }
+    const end = this.text.indexOf("\\)", at);
+    this.nodes.push(this.block.maths("span", this.text.slice(at, end + 2), this.text.slice(at + 2, end)));
+    return end + 2;
   }
 
   #code(mark, at) {
@@ -367,6 +403,18 @@ function remembered(block, node, elements, shown) {
   return { kind, source, from, language, text: kind === "code" ? text : null, node, elements, total: (shown.at(-1)?.total ?? 0) + elements };
 }
 
+async function drawFormulas(formulas) {
+  try {
+    const { mathml } = await import("./maths.js");
+    for (const { element, tex } of formulas) {
+      const drawn = mathml(tex, element.tagName === "DIV");
+      if (drawn) element.replaceChildren(drawn);
+    }
+  } catch {
+    // As they are written they can be read too.
+  }
+}
+
 /** Colours code that is complete. */
 async function paint(node, { kind, language, closed }) {
   if (kind !== "code" || !language || !closed || !CSS.highlights) return;
@@ -391,7 +439,9 @@ function grow(known, block) {
 function draw(block, limit) {
   const drawing = new BlockDrawing(limit);
   try {
-    return { node: drawing.block(block), elements: drawing.elements };
+    const node = drawing.block(block);
+    if (drawing.formulas.length) drawFormulas(drawing.formulas);
+    return { node, elements: drawing.elements };
   } catch (error) {
     if (!(error instanceof TooManyElements)) console.warn("This block is shown as it is written.", error);
     return { node: asWritten(block.source), elements: drawing.elements + 1 };

@@ -13,6 +13,7 @@ const MONEY_FACTS = ["cart", "digest", "refusal", "order", "total", "amount", "c
 const SETTLED = ["answered", "expired", "withdrawn"];
 const TERMINAL = { "turn.completed": "completed", "turn.stopped": "stopped", "turn.failed": "failed" };
 const UNDER_WAY = new Set(["running", "waiting", "stopping"]);
+const OVER = new Set(Object.values(TERMINAL));
 const STATUS = { "turn.queued": "queued", "turn.waiting": "waiting", ...TERMINAL };
 
 /** Where live text is placed whose event is not known yet: behind everything but what waits for its turn. */
@@ -289,7 +290,10 @@ export class SessionModel {
     if (data.message_id) this.#answer(data.message_id, turn);
     if (type === "turn.queued") turn.waited = true;
     if (type === "turn.started") Object.assign(turn, { began: time, beganSeq: seq, agent: event.actor.id });
-    if (TERMINAL[type]) turn.ended = time;
+    if (TERMINAL[type]) {
+      turn.ended = time;
+      this.#endTools((item) => item.turnId === turn.id);
+    }
     if (seq > turn.seq) {
       turn.seq = seq;
       turn.attempt = data.attempt ?? turn.attempt;
@@ -315,6 +319,19 @@ export class SessionModel {
     else Object.assign(item, { returned: event.time, result: event.data.result, error: event.data.error });
   }
 
+  /** Draws calls again whose turn, or session, is over: without an end of their own they don't run for ever. */
+  #endTools(concerned) {
+    for (const item of this.items.values()) {
+      if (item.kind === "tool" && !item.returned && concerned(item)) this.changed.add(item.key);
+    }
+  }
+
+  /** Whether a call may still run: outside turns, whoever has reported it may have died, and nobody is told. */
+  mayRun(item) {
+    const turn = this.turns.get(item.turnId);
+    return !item.returned && !this.closed && !OVER.has(turn?.status);
+  }
+
   #noteAgent(event) {
     const turn = this.#turn(event.turn_id);
     if (event.type === "agent.spawned") {
@@ -322,6 +339,7 @@ export class SessionModel {
       if (turn.status === "queued") turn.status = "running";
     } else {
       Object.assign(turn, { status: event.data.outcome, ended: event.time, detail: event.data.detail ?? event.data.reason });
+      this.#endTools((item) => item.turnId === turn.id);
     }
     turn.parent ??= event.data.parent_turn_id;
     this.#touch(`lanes:${turn.parent}`);
@@ -398,7 +416,10 @@ export class SessionModel {
     }
     if (type === "usage.reported") return;
     if (type === "participant.joined") this.participants.set(event.actor.id, event.actor);
-    if (type === "session.closed") this.closed = true;
+    if (type === "session.closed") {
+      this.closed = true;
+      this.#endTools(() => true);
+    }
     if (type === "session.started") this.since = 0;
     Object.assign(this.#item(`event:${seq}`, type.startsWith("data.") ? "data" : "notice", event, event.turn_id), { event });
   }

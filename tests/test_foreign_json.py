@@ -56,6 +56,17 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
         read_json(raw)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1E+0400", "9" * 310 + ".0", "0.1e310"])
+@pytest.mark.parametrize("around", ["{}", '{{"price": [{}]}}'])
+def test_a_number_that_no_float_can_hold_is_refused_and_not_changed(number: str, around: str) -> None:
+    raw = around.format(number)
+    for given_as in (raw, raw.encode()):
+        with pytest.raises(ForeignJsonError, match="out of range"):
+            read_json(given_as)
+    assert read_json(json.dumps(raw)) == raw, "a text may say anything"
+    assert read_json("[1e308, 1e-999]") == [1e308, 0.0]
+
+
 TEXT = st.text(st.characters(codec="utf-8"))
 NUMBER = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

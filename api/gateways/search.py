@@ -21,7 +21,7 @@ from api.gateways.calls import Calls, memo_of
 from api.gateways.index import SearchIndex, is_one_of, quoted
 from waystation.models.listing import ListedStatus, SessionRow, in_odd_milliseconds
 from waystation.models.requests import ListedSession
-from waystation.temporal.names import LISTED, SESSION_WORKFLOW, WAITS_FOR
+from waystation.temporal.names import LISTED, SESSION_WORKFLOW, TURNS_TAKEN_BY, WAITS_FOR
 from waystation.temporal.search_attributes import AGENT, LAST_ACTIVITY, STATUS, TERMS, how_to_register
 from waystation.temporal.search_attributes import WAITS_FOR as WAITS_FOR_WHOM
 from waystation.temporal.terms import OTHERS, Terms, role_term, words_of
@@ -272,6 +272,7 @@ async def listed(execution: WorkflowExecution) -> ListedSession:
         taken_over_by=row.taken_over_by if status == ListedStatus.PAUSED else None,
         last_line=row.last_line,
         last_activity=said.get(LAST_ACTIVITY),
+        turns_taken_by=_text(memo.get(TURNS_TAKEN_BY)),
     )
 
 

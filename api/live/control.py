@@ -5,18 +5,28 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from pydantic import JsonValue
+
 from api.auth import Action, Principal, answers_as, decides_in_person, speaker
-from api.errors import Conflict, Forbidden, Problem, UnknownQuestion
+from api.errors import Conflict, Forbidden, Invalid, Problem, UnknownQuestion
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import Gateway
 from api.live.bus import LiveBus
 from api.live.feed import Feed, is_terminal
 from api.live.feeds import Feeds
+from waystation.answers import AnswerError, check_answer
 from waystation.models.decisions import Approve, Decision
 from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.live import NotStopped, Stopped, Stopping, Tick
 from waystation.models.purchases import PurchaseView
-from waystation.models.questions import Answered, AnswerQuestion, AnswerRequest, QuestionKind
+from waystation.models.questions import (
+    Answered,
+    AnswerQuestion,
+    AnswerRequest,
+    QuestionKind,
+    QuestionView,
+    as_asked,
+)
 from waystation.models.requests import (
     ControlAnswer,
     MessageRequest,
@@ -136,6 +146,10 @@ class Control:
             if conflict.code == "question-settled":
                 await self._name_the_first(conflict, session_id, question_id)
             raise
+        except Invalid as invalid:
+            if invalid.code == "invalid-answer":
+                _name_the_fields(invalid, view, body.value)
+            raise
         self._bus.publish(session_id, Tick())
         return answered
 
@@ -162,6 +176,14 @@ class Control:
             outcome = stopped or await self._gateway.outcome(feed.session_id, request_id) or outcome
             seen.clear()
         return outcome
+
+
+def _name_the_fields(invalid: Invalid, question: QuestionView, value: JsonValue) -> None:
+    """Adds ``errors``, as every refusal of input has them: programs read these, and not the sentence."""
+    try:
+        check_answer(as_asked(question.asked), value)
+    except AnswerError as error:
+        invalid.extra["errors"] = [{"at": place, "problem": fault} for place, fault in error.errors]
 
 
 def _stopped_by(events: Sequence[Event], turn_id: str | None) -> Outcome | None:

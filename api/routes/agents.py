@@ -1,6 +1,7 @@
-"""The route about agents: which there are, and whether any process runs them."""
+"""The route about agents: which there are, and whether anything runs them."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,8 +11,9 @@ from api.dependencies import ApiParts, Caller, Parts
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Forbidden
 from api.gateways.search import Filters
+from waystation.models.base import replaced
 from waystation.models.events import Identifier
-from waystation.models.requests import AgentList
+from waystation.models.requests import AgentList, ListedSession
 from waystation.settings import ANY_AGENT
 
 MAX_AGENTS = 50
@@ -29,22 +31,26 @@ async def agents(
         tuple[Identifier, ...], Query(max_length=MAX_AGENTS, description="Only these; repeat it.")
     ] = (),
 ) -> AgentList:
-    """Returns agents, and how many processes run each: those asked for, or those that are known.
+    """Returns agents, and how many processes or workflows run each: those asked for, or those that are known.
 
     Known are the agents of this API's keys, and of the newest sessions.
     """
     if not caller.may & {Action.START, Action.LIST}:
         raise Forbidden(f"The role '{caller.role}' may not list agents.")
-    names = dict.fromkeys(name or await _known(parts))
+    recent = (await parts.gateway.search.find(Filters(), RECENT_SESSIONS, None)).sessions
+    names = dict.fromkeys(name or await _known(parts, recent))
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in list(names)[:MAX_AGENTS]))
-    return AgentList(agents=tuple(views))
+    return AgentList(agents=tuple(replaced(one, workflows=_workflows(one.name, recent)) for one in views))
 
 
-async def _known(parts: ApiParts) -> list[str]:
+def _workflows(agent: str, recent: Sequence[ListedSession]) -> int:
+    return len({one.turns_taken_by for one in recent if one.open and one.agent == agent} - {None})
+
+
+async def _known(parts: ApiParts, recent: Sequence[ListedSession]) -> list[str]:
     keys = [key for key in parts.settings.api_keys if key.role == "agent"]
     named = [one for key in keys for one in (*key.agents, key.id) if one != ANY_AGENT]
-    found = await parts.gateway.search.find(Filters(), RECENT_SESSIONS, None)
-    recent = [session.agent for session in found.sessions if session.agent]
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in dict.fromkeys(named)))
     # A key's id need not be an agent's name: it is one where a process runs it, or a session asks for it.
-    return [*recent, *(view.name for view in views if view.processes or view.last_seen)]
+    asked_for = [session.agent for session in recent if session.agent]
+    return [*asked_for, *(view.name for view in views if view.processes or view.last_seen)]

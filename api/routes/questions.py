@@ -12,11 +12,12 @@ from waystation.models.questions import Answered, AnswerRequest, QuestionView
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES)
 
+# An id may have slashes in it, which are slashes again once the path is decoded.
 QuestionPath = Annotated[str, Path(max_length=128, description="The question's id, from `input.requested`.")]
 
 
 @router.get(
-    "/sessions/{session_id}/questions/{question_id}", tags=["questions"], summary="Look at a question"
+    "/sessions/{session_id}/questions/{question_id:path}", tags=["questions"], summary="Look at a question"
 )
 async def question(
     session_id: SessionPath, question_id: QuestionPath, caller: Caller, parts: Parts
@@ -30,7 +31,9 @@ async def question(
 
 
 @router.post(
-    "/sessions/{session_id}/questions/{question_id}/answer", tags=["questions"], summary="Answer a question"
+    "/sessions/{session_id}/questions/{question_id:path}/answer",
+    tags=["questions"],
+    summary="Answer a question",
 )
 async def answer(
     session_id: SessionPath, question_id: QuestionPath, body: AnswerRequest, caller: Caller, parts: Parts

@@ -342,7 +342,7 @@ async def join(session_id: SessionPath, body: JoinRequest, caller: Caller, parts
     return await _record(parts, session_id, AgentSession.join, membership)
 
 
-@router.delete("/sessions/{session_id}/participants/{participant_id}", tags=["people"], summary="Leave")
+@router.delete("/sessions/{session_id}/participants/{participant_id:path}", tags=["people"], summary="Leave")
 async def leave(session_id: SessionPath, participant_id: str, caller: Caller, parts: Parts) -> Recorded:
     """Leaves the session; only the role ``service`` may make others leave."""
     caller.require(Action.JOIN, session_id)

@@ -41,13 +41,24 @@ export class Form {
   }
 
   /** Shows the server's refusal at its fields. Returns what belongs to none of them. */
-  refuse(detail) {
+  refuse(errors) {
     const leaves = [...flat(this.control)];
-    const { byPath, rest } = refusals(detail, leaves.map((one) => one.field.path));
+    const { byPath, rest } = refusals(errors, leaves.map((one) => one.field.path));
     const refused = leaves.filter((one) => byPath.has(one.field.path));
     for (const one of refused) one.say(byPath.get(one.field.path));
     refused[0]?.focus();
     return rest.join("; ");
+  }
+
+  /** Returns all that is typed and chosen, right or wrong, for a form of the same schema to take up. */
+  sketch() {
+    return this.control.sketch();
+  }
+
+  /** Takes up what a form of the same schema has sketched. */
+  restore(sketched) {
+    this.control.restore(sketched);
+    this.dirty = true;
   }
 
   /** Everything that is written in the form, for those who want to keep it. */
@@ -139,7 +150,7 @@ function typed(base) {
     }
   });
   const label = named["aria-labelledby"] ? null : h("label", { for: id }, ...caption(field));
-  return { field, read, say, focus: () => input.focus(), written: () => input.value.trim(), element: h("div", { class: "entry-field" }, label, hint, input, error) };
+  return { field, read, say, focus: () => input.focus(), written: () => input.value.trim(), ...kept(input), element: h("div", { class: "entry-field" }, label, hint, input, error) };
 }
 
 // One of several, or several of them
@@ -170,7 +181,9 @@ function boxes(base, type) {
     return options.length && "value" in options[0] ? options[0].value : left(field, "Choose one.");
   };
   element.addEventListener("input", () => say(""));
-  return { field, read, say, element, focus: () => (inputs.find((one) => one.checked) ?? inputs[0]).focus(), written: () => taken().map((one) => one.label).join(", ") };
+  const sketch = () => inputs.map((one) => one.checked);
+  const restore = (sketched) => inputs.forEach((one, index) => (one.checked = sketched[index]));
+  return { field, read, say, element, sketch, restore, focus: () => (inputs.find((one) => one.checked) ?? inputs[0]).focus(), written: () => taken().map((one) => one.label).join(", ") };
 }
 
 function select(base) {
@@ -184,7 +197,7 @@ function select(base) {
   const read = () => (input.value === "" ? left(field, "Choose one.") : field.options[Number(input.value)].value);
   input.addEventListener("input", () => say(""));
   const label = named["aria-labelledby"] ? null : h("label", { for: id }, ...caption(field));
-  return { field, read, say, focus: () => input.focus(), written: () => (input.value === "" ? "" : field.options[Number(input.value)].label), element: h("div", { class: "entry-field" }, label, hint, input, error) };
+  return { field, read, say, focus: () => input.focus(), written: () => (input.value === "" ? "" : field.options[Number(input.value)].label), ...kept(input), element: h("div", { class: "entry-field" }, label, hint, input, error) };
 }
 
 // Lists
@@ -228,7 +241,14 @@ function list(base) {
   changed();
   const say = said(error, () => [], false);
   element.addEventListener("input", () => say(""));
-  return { field, read, say, element, focus: () => (rows[0]?.item ?? add).focus(), written: () => rows.filter(filled).map((row) => row.item.written()).join(", "), parts: null };
+  const sketch = () => rows.map((row) => row.item.sketch());
+  const restore = (sketched) => {
+    for (const row of rows.splice(sketched.length)) row.element.remove();
+    while (rows.length < sketched.length) more();
+    changed();
+    rows.forEach((row, index) => row.item.restore(sketched[index]));
+  };
+  return { field, read, say, element, sketch, restore, focus: () => (rows[0]?.item ?? add).focus(), written: () => rows.filter(filled).map((row) => row.item.written()).join(", "), parts: null };
 }
 
 // Objects
@@ -245,12 +265,29 @@ function group(base) {
   const focus = () => controls[0]?.focus();
   const written = () => "";
   if (field.name === null) {
-    return { field, say, focus, written, parts, read: (judge = (part) => part.read()) => values(judge), element: h("div", { class: "fields" }, inner, error) };
+    return { field, say, focus, written, parts, ...keptAll(controls), read: (judge = (part) => part.read()) => values(judge), element: h("div", { class: "fields" }, inner, error) };
   }
   const may = !field.required || field.nullable;
   const wanted = h("input", { type: "checkbox", checked: !may || given !== null, onchange: () => (inner.hidden = !wanted.checked) });
   inner.hidden = !wanted.checked;
   const element = set(base, [hint, may ? h("label", { class: "check" }, wanted, " Fill this in") : null, inner, error]);
   const read = (judge = (part) => part.read()) => (wanted.checked ? values(judge) : left(field, ""));
-  return { field, say, focus, written, parts: () => (wanted.checked ? controls : []), read, element };
+  const inside = keptAll(controls);
+  const sketch = () => ({ wanted: wanted.checked, inside: inside.sketch() });
+  const restore = (sketched) => {
+    if (may) wanted.checked = sketched.wanted;
+    inner.hidden = !wanted.checked;
+    inside.restore(sketched.inside);
+  };
+  return { field, say, focus, written, parts: () => (wanted.checked ? controls : []), sketch, restore, read, element };
+}
+
+// What is typed, as it stands
+
+function kept(input) {
+  return { sketch: () => input.value, restore: (sketched) => (input.value = sketched) };
+}
+
+function keptAll(controls) {
+  return { sketch: () => controls.map((one) => one.sketch()), restore: (sketched) => controls.forEach((one, index) => one.restore(sketched[index])) };
 }

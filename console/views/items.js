@@ -16,7 +16,7 @@ export function itemElement(item, context) {
     case "message":
       return messageElement(item, context);
     case "tool":
-      return toolElement();
+      return toolElement(context);
     case "lanes":
       return lanesElement(context);
     case "card":
@@ -107,7 +107,7 @@ function drawReasoning(text, message, milliseconds) {
 
 // Tools
 
-function toolElement() {
+function toolElement({ model }) {
   const name = h("code", {});
   const first = h("span", { class: "first" });
   const state = h("span", { class: "state" });
@@ -116,7 +116,7 @@ function toolElement() {
   const update = (item) => {
     setText(name, item.name ?? "?");
     setText(first, firstArgument(item.arguments));
-    setText(state, toolState(item));
+    setText(state, item.returned ? toolState(item) : model.mayRun(item) ? "running …" : "no end was reported");
     setClass(element, "failed", item.error !== undefined);
     body.replaceChildren(...block("Arguments", item.arguments), ...(item.error === undefined ? block("Result", item.result) : block("Error", item.error)));
   };
@@ -124,7 +124,6 @@ function toolElement() {
 }
 
 function toolState(item) {
-  if (!item.returned) return "running …";
   const milliseconds = new Date(item.returned) - new Date(item.time);
   const took = duration(milliseconds);
   return item.error === undefined ? took : `failed after ${took}: ${isolate(short(item.error))}`;

@@ -1,6 +1,7 @@
 /** Questions and approvals as cards: what is asked, who may answer, the form, and what became of it. */
 
 import { clean, h, isolate, nameOf, setText, time, visible } from "../dom.js";
+import { dropDraft, keepDraft, readDraft } from "../drafts.js";
 import { isExact, isObject, shown } from "../fields.js";
 import { render } from "../markdown.js";
 import { deadlineLine, digestLine, facts, statusPill } from "./card.js";
@@ -82,6 +83,7 @@ class QuestionCard {
     this.outcome = h("div", { class: "outcome", hidden: true });
     this.kept = h("details", { class: "fold", hidden: true, open: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
+    for (const typed of ["input", "click"]) this.body.addEventListener(typed, () => this.#keep());
   }
 
   update(item) {
@@ -126,6 +128,33 @@ class QuestionCard {
       isApproval ? argumentFacts(asked.arguments) : "",
       this.body, this.outcome, this.problem, this.kept);
     this.body.replaceChildren(...this.#details(asked, isApproval).flat().filter(Boolean));
+    this.#takeUp();
+  }
+
+  /** What was typed here before the page was loaded again; the digest says that the same is asked. */
+  get #draftKey() {
+    return `${this.sessionId}.${this.item.id}.${this.item.asked?.digest}`;
+  }
+
+  #takeUp() {
+    const draft = this.me ? readDraft(this.#draftKey) : null;
+    if (!draft) return;
+    try {
+      if (this.reason) this.reason.value = draft.reason ?? "";
+      if (draft.edits) this.toggleEditor?.();
+      if (draft.form && this.form) this.form.restore(draft.form);
+    } catch {
+      // Another release has drawn another form.
+      dropDraft(this.#draftKey);
+    }
+  }
+
+  #keep() {
+    if (this.status !== "open") return;
+    const form = this.form?.dirty ? this.form.sketch() : null;
+    const reason = this.reason?.value ?? "";
+    if (form || reason || this.edits) keepDraft(this.#draftKey, { form, reason, edits: this.edits ?? false });
+    else dropDraft(this.#draftKey);
   }
 
   #details(asked, isApproval) {
@@ -164,7 +193,7 @@ class QuestionCard {
     const editor = h("div", { class: "editor", hidden: true });
     let edit = null;
     if (asked.editable) {
-      edit = h("button", { type: "button", "aria-expanded": "false", onclick: () => {
+      this.toggleEditor = () => {
         this.form ??= editorOf(asked);
         if (!editor.firstChild) editor.append(this.form.element);
         editor.hidden = !editor.hidden;
@@ -172,7 +201,8 @@ class QuestionCard {
         edit.setAttribute("aria-expanded", String(this.edits));
         setText(edit, this.edits ? "Keep the arguments" : "Change the arguments");
         setText(approve, this.edits ? "Approve with these arguments" : "Approve exactly this");
-      } }, "Change the arguments");
+      };
+      edit = h("button", { type: "button", "aria-expanded": "false", onclick: () => this.toggleEditor() }, "Change the arguments");
       this.buttons.push(edit);
     }
     return h("div", { class: "decide" }, editor, h("div", { class: "row" }, approve, reject, edit, this.reason));
@@ -183,7 +213,7 @@ class QuestionCard {
     const edited = this.form.read();
     if (edited === undefined) return undefined;
     if (!isObject(edited)) {
-      this.form.refuse("The answer doesn't fit the question: value: Arguments are an object: {…}.");
+      this.form.refuse([{ at: "value", problem: "Arguments are an object: {…}." }]);
       return undefined;
     }
     return this.#send({ decision: "approve", ...(same(edited, asked.arguments) ? {} : { arguments: edited }) });
@@ -218,8 +248,10 @@ class QuestionCard {
 
   #refused(error) {
     let words = error.message;
-    if (error.code === "invalid-answer" && this.form) {
-      words = this.form.refuse(error.message.replaceAll("value.arguments", "value"));
+    if (error.code === "invalid-answer" && this.form && error.errors.length) {
+      // An approval's form has the arguments alone.
+      const inForm = (at) => (this.item.asked.kind === "approval" ? at.replace(/^value\.arguments/, "value") : at);
+      words = this.form.refuse(error.errors.map(({ at, problem }) => ({ at: inForm(at), problem })));
     } else if (error.settled) {
       const { outcome, value } = error.settled;
       words = `Your answer came too late. ${error.message}${outcome === "answered" ? ` What counts is: ${isolate(shown(value?.decision ?? value))}` : ""}`;
@@ -243,6 +275,7 @@ class QuestionCard {
     this.kept.hidden = !draft;
     this.#busy(false);
     if (open) return;
+    dropDraft(this.#draftKey);
     if (mine) this.problem.hidden = true;
     this.outcome.replaceChildren(...[h("p", {}, outcomeText(item)), answerElement(item)].filter(Boolean));
     if (draft) this.kept.replaceChildren(h("summary", {}, "What you had written was not sent"), h("pre", { tabindex: "0", "aria-label": "What you had written" }, draft));

@@ -95,6 +95,7 @@ class SessionView {
       announce: (words) => this.#announce(words),
     });
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
+    this.nothing = h("p", { class: "nothing", hidden: true });
     this.asks = h("div", { class: "asks", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
@@ -117,7 +118,7 @@ class SessionView {
         h("div", { class: "naming" }, this.title, this.doing, this.connection),
         this.people, this.more, this.menu),
       this.timeline,
-      h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.jump),
+      h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump),
       this.asks, this.queue.element, this.problem, this.composer.element, this.announcer);
   }
 
@@ -226,6 +227,8 @@ class SessionView {
     const name = model.title ?? model.agent ?? this.sessionId;
     setText(this.title, name);
     this.title.title = this.sessionId;
+    this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed;
+    setText(this.nothing, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
     this.#drawWaiting(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);

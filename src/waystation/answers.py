@@ -10,7 +10,7 @@ from typing import Final
 import jsonschema_rs
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from waystation.malformed import what_is_wrong
+from waystation.malformed import places_and_faults
 from waystation.models.base import JsonObject
 from waystation.models.questions import ApprovalAnswer, QuestionAsked, QuestionKind
 
@@ -31,6 +31,11 @@ class SchemaError(ValueError):
 
 class AnswerError(ValueError):
     """An answer doesn't fit its question; names the fields."""
+
+    def __init__(self, *errors: tuple[str, str]) -> None:
+        """``errors``: each place in the answer, ``value`` for all of it, and what is wrong there."""
+        super().__init__("; ".join(f"{place}: {wrong}" for place, wrong in errors))
+        self.errors = errors
 
 
 def check_schema(schema: JsonObject) -> None:
@@ -58,22 +63,27 @@ def check_answer(question: QuestionAsked, value: JsonValue) -> JsonValue:
     if question.kind is QuestionKind.APPROVAL:
         return _check_approval(question, value)
     if question.choices and value not in [choice.value for choice in question.choices]:
-        raise AnswerError("value: choose one of " + ", ".join(repr(c.value) for c in question.choices))
+        raise AnswerError(("value", "choose one of " + ", ".join(repr(c.value) for c in question.choices)))
     if question.answer_schema is not None:
         _check(question.answer_schema, value, "value")
     elif not question.choices and not isinstance(value, str):
-        raise AnswerError("value: a text is asked for")
+        raise AnswerError(("value", "a text is asked for"))
     return value
 
 
 def _check_approval(question: QuestionAsked, value: JsonValue) -> JsonValue:
+    if not isinstance(value, dict):
+        raise AnswerError(("value", "an approval is answered with an object that has a 'decision'"))
     try:
         answer = _APPROVAL.validate_python(value, strict=True)
     except ValidationError as error:
-        raise AnswerError("; ".join(f"value.{wrong}" for wrong in what_is_wrong(error))) from None
+        wrong = places_and_faults(error)
+        raise AnswerError(
+            *((f"value.{place}" if place else "value", fault) for place, fault in wrong)
+        ) from None
     if answer.arguments is not None:
         if not question.editable:
-            raise AnswerError("value.arguments: the agent takes only the arguments that it asked for")
+            raise AnswerError(("value.arguments", "the agent takes only the arguments that it asked for"))
         if question.answer_schema is not None:
             _check(question.answer_schema, answer.arguments, "value.arguments")
     return answer.model_dump(mode="json", exclude_none=True)
@@ -82,9 +92,7 @@ def _check_approval(question: QuestionAsked, value: JsonValue) -> JsonValue:
 def _check(schema: JsonObject, value: JsonValue, where: str) -> None:
     errors = list(_validator(schema).iter_errors(value))[:MAX_NAMED_ERRORS]
     if errors:
-        raise AnswerError(
-            "; ".join(f"{'.'.join([where, *map(str, e.instance_path)])}: {e.message}" for e in errors)
-        )
+        raise AnswerError(*((".".join([where, *map(str, e.instance_path)]), e.message) for e in errors))
 
 
 def _validator(schema: JsonObject) -> jsonschema_rs.Draft202012Validator:

@@ -4,6 +4,8 @@
 limit some library has raised. The parser used here stops by itself at 200 levels, whatever that limit is.
 """
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -23,6 +25,8 @@ class ForeignJsonError(ValueError):
 def read_json(raw: bytes | str, *, allow_nan: bool = False) -> JsonValue:
     """Returns a document as Python values. Refuses NaN and infinities, and half a surrogate pair.
 
+    Infinite is also a number that no float can hold, as ``1e999``: to take it would be to change it.
+
     ``allow_nan`` takes NaN and infinities: to find the id of what is then refused.
 
     >>> read_json(b'{"a": [1, 2]}')
@@ -41,8 +45,24 @@ def read_json(raw: bytes | str, *, allow_nan: bool = False) -> JsonValue:
         if "recursion" in str(error):
             raise ForeignJsonError(_TOO_DEEP) from None
         raise ForeignJsonError(f"not a JSON document: {error}") from None
+    if not allow_nan and _may_overflow(raw) and _has_infinity(value):
+        raise ForeignJsonError("not a JSON document: number out of range")
     openings = raw.count("[") + raw.count("{") if isinstance(raw, str) else raw.count(b"[") + raw.count(b"{")
     return check_nesting(value) if openings > MAX_NESTING else value
+
+
+def _may_overflow(raw: bytes | str) -> bool:
+    """Returns whether a number in it may be too large; only then is the document looked through."""
+    return (_LARGE.search(raw) if isinstance(raw, str) else _LARGE_BYTES.search(raw)) is not None
+
+
+def _has_infinity(value: JsonValue) -> bool:
+    level: Sequence[object] = [value]
+    while level:
+        if any(isinstance(one, float) and math.isinf(one) for one in level):
+            return True
+        level = [inner for container in level for inner in _inside(container)]
+    return False
 
 
 def check_nesting(value: Value) -> Value:
@@ -67,4 +87,7 @@ def _inside(value: object) -> Sequence[object]:
     return ()
 
 
+_LARGE: Final = re.compile(r"[0-9][eE]\+?[0-9]{3}|[0-9]{200}")
+"""An exponent of three digits, or two hundred digits in a row: without either a number is below 1e300."""
+_LARGE_BYTES: Final = re.compile(_LARGE.pattern.encode())
 _TOO_DEEP: Final = f"nested more than {MAX_NESTING} levels deep"

@@ -15,5 +15,10 @@ def what_is_wrong(error: ValidationError, *, whole: str = "input") -> list[str]:
     ...     print(what_is_wrong(error)[0].partition(",")[0])
     n: Input should be a valid integer
     """
+    return [f"{place or whole}: {wrong}" for place, wrong in places_and_faults(error)]
+
+
+def places_and_faults(error: ValidationError) -> list[tuple[str, str]]:
+    """Returns each place, empty for the input itself, and what is wrong there."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in found]
+    return [(".".join(map(str, item["loc"])), item["msg"]) for item in found]

@@ -29,6 +29,14 @@ async def test_an_answer_comes_back_typed_and_is_recorded(asking: Asking) -> Non
     with pytest.raises(ApiError, match=r"value\.size: 99 is greater than") as refused:
         await session.answer("t1:order", {"size": 99})
     assert refused.value.status == 422
+    response = await asking.client.http.post(
+        f"{asking.client.url}/sessions/{session.id}/questions/t1:order/answer",
+        json={"value": {"size": 99, "colour": 5}},
+        headers=asking.client.headers,
+    )
+    wrong = {one["at"]: one["problem"] for one in response.json()["errors"]}
+    assert wrong.keys() == {"value.size", "value.colour"}
+    assert "greater than the maximum" in wrong["value.size"]
     answered = await session.answer("t1:order", {"size": 42})
     assert await result(session) == {"size": 42, "colour": "blue"}
     log = await events(session)
@@ -188,6 +196,26 @@ async def test_an_approval_is_bound_to_what_was_shown(
     assert await result(session) == expected
     called = [event for event in await events(session) if event.type == "tool.called"]
     assert len(called) == (0 if value["decision"] == "reject" else 1)
+
+
+async def test_people_and_questions_are_found_by_whatever_id_they_may_have(asking: Asking) -> None:
+    session = await asking.client.start("asking")
+    odd = "a/b/answer|c@d+e:1"
+    item = {"n": 1, "type": "input.requested", "data": {"question_id": odd, "prompt": "Who?"}}
+    async with asking.stack.client("agent") as agent:
+        await agent.attach(session.id).write("clerk", [item])
+    view = await session.question(odd)
+    assert view is not None
+    assert view.asked["question_id"] == odd
+    await session.answer(odd, "Ada")
+    ada = {"actor": {"id": "org/ada", "role": "user"}}
+    people = f"{asking.client.url}/sessions/{session.id}/participants"
+    joined = await asking.client.http.post(people, json=ada, headers=asking.client.headers)
+    left = await asking.client.http.delete(f"{people}/org%2Fada", headers=asking.client.headers)
+    assert (joined.status_code, left.status_code) == (200, 200)
+    log = await events(session)
+    assert [e.data["value"] for e in log if e.type == "input.answered"] == ["Ada"]
+    assert [e.actor.id for e in log if e.type == "participant.left"] == ["org/ada"]
 
 
 async def test_too_many_and_nobody(asking: Asking) -> None:

@@ -8,6 +8,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Route, expect
 
 from tests.console.people import Console, until
+from tests.console.test_access import violations
 from tests.console.test_streaming import IDLE, LONGER, ask, ready
 from waystation.client import Session
 from waystation.demo.wire import Wire
@@ -598,3 +599,80 @@ async () => {
 async def test_lists_keep_their_elements_and_effects_run_for_what_they_read(console: Console) -> None:
     page = await console.page("/sessions")
     assert await page.evaluate(VIEW) == [[2, 3, 5], True, 5, "dba"]
+
+
+async def test_a_session_in_which_nothing_was_said_says_so(console: Console) -> None:
+    session = await console.session()
+    page = await shown(console, session, DESKTOP)
+    nothing = page.get_by_text("Nothing has been said yet. demo answers what you write.")
+    await expect(nothing).to_be_visible()
+    await ask(page, "tokens=1 rate=0")
+    await expect(nothing).to_be_hidden()
+
+
+@pytest.mark.parametrize(("scheme", "device"), [("light", DESKTOP), ("dark", PHONE)], ids=["light", "dark"])
+async def test_axe_finds_nothing_serious_in_a_busy_chat(
+    console: Console, scheme: str, device: dict[str, Any]
+) -> None:
+    session = await console.session()
+    page = await shown(console, session, {**device, "color_scheme": scheme})
+    await ask(page, "tokens=20 rate=0 fail=3")
+    await page.locator(".notice.bad").get_by_text("Details").click()
+    code = "```python\n# one\nreturn 'x' + 1\n```\n\n```diff\n+a\n-b\n```\n\n"
+    await write(console, session, f"{code}- [x] done\n\n| a | b |\n|:-:|--:|\n| 1 | 2 |")
+    await ask(page, "tokens=2000 rate=20 spawn=3 tool=search think=3")
+    await expect(page.get_by_role("group", name="Sub-agents in short")).to_be_visible()
+    await ask(page, "one")
+    await ask(page, "two")
+    await expect(page.locator(".queue li")).to_have_count(2)
+    message = page.locator(".message").last
+    await message.scroll_into_view_if_needed()
+    await message.hover()
+    assert await violations(page) == []
+    await page.locator(".log").focus()
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    assert await violations(page) == []
+    await page.get_by_role("button", name="Close").click()
+    await session.stop()
+
+
+FORMULAS = {
+    r"\(a^2 + b_1 = \frac{1}{2}\)": "a2+b1=12",
+    r"\(\sqrt{x} \le \alpha \cdot \text{two words}\)": "x≤α⋅two words",
+    r"\(\left( \sum_{i=0}^{n} x_i \right)\)": "(∑i=0nxi)",
+    r"\(\notknown{x}\)": None,
+    r"\(\href{javascript:alert(1)}{x}\)": None,
+    r"\(x^{1^{2\)": None,
+    r"\(" + "{" * 60 + "x" + "}" * 60 + r"\)": None,
+}
+DRAWN_FORMULA = """
+async (texts) => {
+  const { render } = await import('/console/markdown.js');
+  const elements = texts.map(text => {
+    const element = document.createElement('div');
+    document.body.append(element);
+    render(element, text);
+    return element;
+  });
+  const { mathml } = await import('/console/maths.js');
+  await new Promise(done => setTimeout(done));
+  return elements.map(one => [one.querySelectorAll('math').length, one.textContent]);
+}
+"""
+
+
+async def test_formulas_are_drawn_and_what_is_not_known_stays_as_written(console: Console) -> None:
+    page = await console.page("/sessions")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    drawn = await page.evaluate(DRAWN_FORMULA, list(FORMULAS))
+    for (text, shown_text), (count, content) in zip(FORMULAS.items(), drawn, strict=True):
+        assert (count, content) == ((1, shown_text) if shown_text else (0, text)), text
+    blocks = [
+        "Then:\n\\[\nx = 1\n\\]\nand\n$$y$$",
+        "It costs $$ or $5 and $10.",
+        "\\[ open\n- one\n\n- two",
+        r"\(open",
+    ]
+    counts = [count for count, _ in await page.evaluate(DRAWN_FORMULA, blocks)]
+    assert counts == [2, 0, 0, 0]

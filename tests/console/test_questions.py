@@ -194,10 +194,56 @@ async def test_a_form_has_a_field_for_everything(console: Console) -> None:
     await expect(page).to_have_title("demo · Waystation")
 
 
+async def test_what_is_typed_survives_a_reload(console: Console) -> None:
+    session = await console.session()
+    order = {"question_id": "order", "kind": "form", "prompt": "Your order?", "schema": EVERYTHING}
+    tool = {
+        "question_id": "q", "kind": "approval", "prompt": "Send it?", "tool": "send", "editable": True,
+        "arguments": {"to": "ada"},
+    }  # fmt: skip
+    await pose(console, session, order, tool)
+    page = await console.page(f"/sessions/{session.id}")
+    await ready(page)
+    form, approval = card_of(page).nth(0), card_of(page).nth(1)
+    await form.get_by_label("Name", exact=True).fill("Ada")
+    await form.get_by_label("Size", exact=True).fill("large")
+    await form.get_by_role("radiogroup", name="Colour").get_by_label("blue").check()
+    await form.get_by_label("Number (optional)").select_option(label="3")
+    tags = form.get_by_role("group", name="Tags")
+    await tags.get_by_label("Item 1", exact=True).fill("soft")
+    await tags.get_by_role("button", name="Add").click()
+    await tags.get_by_label("Item 2", exact=True).fill("w")
+    second = form.get_by_role("group", name="Second address")
+    await second.get_by_label("Fill this in").check()
+    await second.get_by_label("Street").fill("Quay 2")
+    await form.get_by_label("More", exact=True).fill('{"a": ')
+    await approval.get_by_role("button", name="Change the arguments").click()
+    await approval.get_by_label("Arguments, as JSON").fill('{"to": "bob"}')
+    await approval.get_by_label("Reason for a rejection").fill("no hurry")
+    await page.reload()
+    await ready(page)
+    await expect(form.get_by_label("Name", exact=True)).to_have_value("Ada")
+    await expect(form.get_by_label("Size", exact=True)).to_have_value("large")
+    await expect(form.get_by_role("radiogroup", name="Colour").get_by_label("blue")).to_be_checked()
+    await expect(form.get_by_label("Number (optional)")).to_have_value("2")
+    await expect(tags.get_by_label("Item 1", exact=True)).to_have_value("soft")
+    await expect(tags.get_by_label("Item 2", exact=True)).to_have_value("w")
+    await expect(second.get_by_label("Street")).to_have_value("Quay 2")
+    await expect(form.get_by_label("More", exact=True)).to_have_value('{"a": ')
+    await expect(approval.get_by_label("Reason for a rejection")).to_have_value("no hurry")
+    await approval.get_by_role("button", name="Approve with these arguments").click()
+    assert await answered(session) == {"decision": "approve", "arguments": {"to": "bob"}}
+    await expect(approval.get_by_role("button")).to_have_count(0)
+    drafts = "Object.keys(sessionStorage).filter((key) => key.startsWith('waystation.draft.')).length"
+    assert await page.evaluate(drafts) == 1, "what is sent is no draft any more"
+    await page.get_by_role("button", name="Sign out").click()
+    await until(page, f"() => {drafts} === 0")
+
+
 async def test_what_the_server_refuses_is_said_at_its_field(console: Console) -> None:
     """A pattern is applied by the server alone: it could keep a browser busy."""
     session = await console.session()
-    code = {"title": "Code", "type": "string", "pattern": "^[A-Z]+$"}
+    code = {"title": "Code", "type": "string", "pattern": "^[A-Z]+$|; value.id: no"}
     schema = {"type": "object", "properties": {"id": {"title": "Id", "type": "string"}, "code": code}}
     await pose(console, session, {"question_id": "q", "kind": "form", "prompt": "Which?", "schema": schema})
     page, card = await open_card(console, session)
@@ -206,6 +252,7 @@ async def test_what_the_server_refuses_is_said_at_its_field(console: Console) ->
     await field.fill("abc")
     await page.keyboard.press("Enter")
     await expect(error_of(field)).to_contain_text("does not match")
+    await expect(error_of(card.get_by_label("Id (optional)"))).to_be_hidden()
     await expect(field).to_be_focused()
     await expect(card.get_by_role("alert")).to_have_count(0)
     await field.fill("ABC")
@@ -499,7 +546,7 @@ async (schemas) => {
     const form = new Form(schema, null);
     document.body.append(form.element);
     const read = JSON.stringify(form.peek() ?? null);
-    form.refuse("The answer doesn't fit the question: value.a.b: is odd; value: is odder.");
+    form.refuse([{ at: 'value.a.b', problem: 'is odd' }, { at: 'value', problem: 'is odder' }]);
     const controls = form.element.querySelectorAll('input, select, textarea').length;
     form.element.remove();
     return [controls > 0, read];

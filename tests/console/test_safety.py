@@ -63,6 +63,7 @@ def test_what_is_vendored_keeps_its_licence() -> None:
 # Parts of which a text may consist entirely. Each was or could be slow: every one of them makes a scan that
 # looks for an end find none, or find it far away.
 REPEATED = (
+    "\\(", "\\(a\\)", "\\[\n", "$$\n", "$$a$$\n", "\\[a\n- b\n",
     "`", "``a ", "`a ``b ", "`" * 13_500 + "\n\n",
     "*a ", "**a ", "~~a ", "*a _b ", "***a", "a**b", "*a**b***", "~~*a_**", "*a*", "**`a`", "_ ", "\\", "\\*",
     "[", "[a]", "[a](http://x(", "[a](http://x(y)", "[a](http://)", "](http://x", "http://.", "http://x*",
@@ -194,6 +195,7 @@ PIECES = (
     "*", "**", "***", "_", "__", "~~", "`", "``", "\\", "\\*", "[", "]", "(", ")",
     "](http://x/", "](javascript:x", "http://x/", "https://y/?a=(b)", "<b>", "<img src=x onerror=x>", "&lt;",
     "#", "# ", "- ", "1. ", "> ", "|", "|-|-|", "```", "~~~", "---", "  ", "    ", "\n", "\n", "\n\n",
+    "\\(", "\\)", "\\[", "\\]", "$$",
     "\t", "\r", "\u2028", "\u202e", "\u200d", "\U0001f600", "\x00", "é",
 )  # fmt: skip
 DROPPED = "\r\x00\u2028\u202e\u200d"

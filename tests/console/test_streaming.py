@@ -479,3 +479,20 @@ async def test_a_new_session_is_started_from_the_list(console: Console) -> None:
     await page.get_by_role("button", name="New session").click()
     await until(page, IDLE)
     assert await answer(page) == spoken(5)
+
+
+async def test_a_call_whose_end_nobody_reports_does_not_run_for_ever(console: Console) -> None:
+    """Outside turns nobody keeps account of calls: whoever reports one may die."""
+    session = await console.session()
+    called = {"n": 1, "type": "tool.called", "data": {"call_id": "c1", "name": "load", "arguments": {}}}
+    body = {"writer": "cron", "items": [called]}
+    answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
+    assert answer.status_code == 200, answer.text
+    page = await console.page(f"/sessions/{session.id}")
+    await ready(page)
+    state = page.locator(".log .tool .state")
+    await expect(state).to_have_text("running …")
+    await session.close()
+    await expect(state).to_have_text("no end was reported")
+    await page.reload()
+    await expect(state).to_have_text("no end was reported")

@@ -24,6 +24,7 @@ from tests.world.workflow_sandbox import SANDBOX
 from waystation.client import Client, Session
 from waystation.errors import InvalidRequest, NotFound
 from waystation.models.events import Event
+from waystation.models.requests import AgentList
 from waystation.settings import Settings
 from waystation.temporal.calls import ask, tell
 from waystation.temporal.connect import data_converter, open_client
@@ -131,6 +132,22 @@ async def test_people_talk_with_a_workflow(somebody: Somebody) -> None:
     assert await texts(session) == ["I am here.", "hello", "test-service said: hello"]
     await session.close()
     assert await asyncio.wait_for(workflow.result(), 30) == ["t1"]
+
+
+async def test_the_workflow_is_listed_as_what_runs_its_agent(somebody: Somebody) -> None:
+    workflow, session = await somebody.echo()
+
+    async def listed() -> bool:
+        found = await somebody.client.request("GET", "/agents?name=claims", AgentList)
+        return found.agents[0].workflows > 0
+
+    await eventually(listed, what="Temporal's list has the session")
+    (mine,) = [
+        one for one in (await somebody.client.list(limit=100)).sessions if one.session_id == session.id
+    ]
+    assert mine.turns_taken_by == workflow.id
+    await session.close()
+    await workflow.result()
 
 
 async def test_what_a_workflow_shows_is_in_its_session(somebody: Somebody) -> None:
@@ -290,6 +307,7 @@ async def test_people_answer_a_workflow(somebody: Somebody) -> None:
     question = await asked(session)
     assert (question.turn_id, question.data["kind"], question.data["prompt"]) == ("t1", "form", "Which size?")
     question_id = str(question.data["question_id"])
+    assert (await session.snapshot()).status == "waiting"
     with pytest.raises(InvalidRequest):
         await session.answer(question_id, {"width": "wide"})
     await session.answer(question_id, {"width": 3})
@@ -345,6 +363,7 @@ async def test_a_workflow_asks_in_a_session_that_is_not_its_own(somebody: Somebo
     visiting = asyncio.create_task(somebody.visit(session.id, "ask"))
     question = await asked(session)
     assert (question.turn_id, question.actor.id) == (None, "visitor")
+    assert (await session.snapshot()).status == "waiting"
     await session.answer(str(question.data["question_id"]), "yes")
     assert await visiting == "yes"
 

@@ -335,7 +335,9 @@ class Purchase:
                 state=self._journal.state,
                 notes=self._outbox.numbered,
                 awaited_by=self._awaited_by,
-            )
+            ),
+            # Left out, it would be what the first run was started with, which waits for nobody.
+            memo=dict(workflow.memo()),
         )
 
     def _is_quiet(self) -> bool:

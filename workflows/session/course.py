@@ -4,7 +4,7 @@ Pure, like the log: no Temporal, no clock of its own, no I/O. What has to be awa
 ``launch`` and ``cancel`` of the state, where the workflow takes it up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -67,9 +67,18 @@ class TurnCourse:
 
     @property
     def waiting(self) -> bool:
-        """Whether turns wait for people, and none runs."""
-        statuses = {turn.status for turn in self.state.turns.values()}
-        return "waiting" in statuses and statuses <= {"waiting", "queued"}
+        """Whether people are waited for, and no turn is known to do anything else meanwhile."""
+        asking = self._questions.asking()
+        if not self.state.turns:
+            return None in asking
+        under_way = [turn for turn in self.state.turns.values() if turn.status != "queued"]
+        return bool(under_way) and all(self._waits(turn, asking) for turn in under_way)
+
+    def _waits(self, turn: TurnState, asking: Collection[str | None]) -> bool:
+        # A turn that the session's owner runs is never parked: it waits once it has asked.
+        turn_id = turn.input.turn_id
+        asks = turn.status == "running" and turn_id in asking and self.is_for_the_owner(turn_id)
+        return turn.status == "waiting" or asks
 
     @property
     def full(self) -> bool:

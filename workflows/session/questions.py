@@ -300,6 +300,10 @@ class Questions:
             for question in self._open()
         )
 
+    def asking(self) -> set[str | None]:
+        """Returns the turns that have asked what nobody has answered; ``None`` is what asks outside turns."""
+        return {question.turn_id for question in self._open()}
+
     def waits_for(self) -> str | None:
         """What the session waits for, as its memo says: an approval, else an answer, else nothing."""
         kinds = {question.kind for question in self._open()}

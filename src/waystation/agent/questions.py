@@ -5,25 +5,32 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from temporalio import activity
 
-from waystation.agent.retelling import Retelling
+from waystation.agent.retelling import Retelling, canonical
 from waystation.agent.steps import place_of_counting
 from waystation.agent.waits import Waits
 from waystation.agent.writer import Writer
-from waystation.answers import SchemaError, check_schema
+from waystation.answers import AnswerError, SchemaError, check_answer, check_schema
 from waystation.errors import WaystationError
 from waystation.malformed import what_is_wrong
 from waystation.models.base import JsonObject
 from waystation.models.events import Actor, EventType, Role
 from waystation.models.ingest import AnsweredFrame
-from waystation.models.questions import Audience, Choice, QuestionAsked, QuestionKind, read_decision
+from waystation.models.questions import (
+    Audience,
+    Choice,
+    QuestionAsked,
+    QuestionKind,
+    as_asked,
+    read_decision,
+)
 
 T = TypeVar("T")
 
@@ -78,9 +85,18 @@ class ApprovalTerms:
 class Questions:
     """The questions of one attempt of a turn."""
 
-    def __init__(self, turn_id: str, writer: Writer, waits: Waits, retelling: Retelling) -> None:
+    def __init__(
+        self,
+        turn_id: str,
+        writer: Writer,
+        waits: Waits,
+        retelling: Retelling,
+        told: Mapping[str, JsonObject],
+    ) -> None:
+        """``told``: what earlier attempts have asked, by id."""
         self._turn_id, self._writer, self._waits, self._retelling = turn_id, writer, waits, retelling
-        self._asked: Counter[str] = Counter()
+        self._told, self._now = told, dict[str, str]()
+        self._counted: Counter[str] = Counter()
         self._answers: dict[str, asyncio.Future[AnsweredFrame]] = {}
 
     async def ask(
@@ -109,12 +125,13 @@ class Questions:
         }
         if not offered:
             details["schema"] = schema
-        frame = await self._settled(details, key)
+        asked = self._question(details, key)
+        frame = await self._settled(asked)
         if frame.outcome == "expired" and on_expiry is not RAISE:
-            if isinstance(on_expiry, BaseException):
+            if isinstance(on_expiry, BaseException) or _is_exception_class(on_expiry):
                 raise on_expiry
             return on_expiry  # type: ignore[return-value]
-        value = _value_of(frame)
+        value = _value_of(frame, asked)
         try:
             return adapter.validate_json(json.dumps(value))
         except ValidationError as error:
@@ -132,17 +149,18 @@ class Questions:
             "audience": terms.audience,
             "expires_in_seconds": _seconds(terms.expires_in),
         }
-        frame = await self._settled(details, terms.key)
-        decided = read_decision(_value_of(frame), arguments)
+        asked = self._question(details, terms.key)
+        frame = await self._settled(asked)
+        decided = read_decision(_value_of(frame, asked), arguments)
         by = None if frame.actor.role == Role.SYSTEM else frame.actor
         if not decided.approved:
             raise ApprovalRejected(tool, decided.reason, by)
         return Approval(arguments=decided.arguments, edited=decided.edited, by=by)
 
-    async def _settled(self, details: dict[str, Any], key: str | None) -> AnsweredFrame:
+    async def _settled(self, asked: QuestionAsked) -> AnsweredFrame:
         """Asks, and returns what becomes of it. A later attempt that asks the same finds its answer."""
-        asked = self._question(details, key)
         self._retelling.asks(asked.question_id, asked.prompt)
+        asked = self._as_first_asked(asked)
         settled = self._answer_of(asked.question_id)
         asks = not settled.done()
         if asks:
@@ -155,6 +173,25 @@ class Questions:
         except asyncio.CancelledError:
             self._withdraw(asked.question_id)
             raise
+
+    def _as_first_asked(self, asked: QuestionAsked) -> QuestionAsked:
+        """Returns a question in the words in which people see it: those of the attempt that asked first.
+
+        Raises:
+            ValueError: Its key names another question, whose answer says nothing about this one.
+        """
+        question_id = asked.question_id
+        words = canonical(
+            {name: said for name, said in asked.shown().items() if name != "expires_in_seconds"}
+        )
+        if self._now.setdefault(question_id, words) != words:
+            raise _key_taken(asked, "this attempt has asked something else under it")
+        if question_id not in self._told:
+            return asked
+        first = as_asked(self._told[question_id])
+        if differs := _what_differs(asked, first):
+            raise _key_taken(asked, f"an earlier attempt has asked with other {differs} under it")
+        return first
 
     def _question(self, details: dict[str, Any], key: str | None) -> QuestionAsked:
         try:
@@ -172,8 +209,8 @@ class Questions:
             return f"{self._turn_id}:{key}"
         said = json.dumps(details, sort_keys=True, default=repr) + place_of_counting()
         same = hashlib.sha256(said.encode()).hexdigest()[:16]
-        self._asked[same] += 1
-        count = self._asked[same]
+        self._counted[same] += 1
+        count = self._counted[same]
         return f"{self._turn_id}:{same}" + ("" if count == 1 else f"-{count}")
 
     def _withdraw(self, question_id: str) -> None:
@@ -201,10 +238,36 @@ def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else max(round(duration.total_seconds()), 1)
 
 
-def _value_of(frame: AnsweredFrame) -> JsonValue:
+def _is_exception_class(value: object) -> TypeGuard[type[BaseException]]:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def _what_differs(asked: QuestionAsked, first: QuestionAsked) -> str | None:
+    """Returns why the answer to what was asked first says nothing about what is asked now, or ``None``.
+
+    Words may differ, and what may be answered: the answer is checked against that. Not what a tool would run
+    with, nor who may answer, for nobody has seen, or was asked, the other.
+    """
+    if canonical([asked.tool, asked.arguments]) != canonical([first.tool, first.arguments]):
+        return "arguments"
+    mine, told = asked.answerers, first.answerers
+    same = set(mine.roles) == set(told.roles) and set(mine.ids) == set(told.ids)
+    return None if same else "people"
+
+
+def _key_taken(asked: QuestionAsked, why: str) -> ValueError:
+    key = asked.question_id.partition(":")[2]
+    return ValueError(f"This can't be asked: the key {key!r} is taken: {why}. Give each question its own.")
+
+
+def _value_of(frame: AnsweredFrame, asked: QuestionAsked) -> JsonValue:
+    """Returns the answer, if there is one that fits what is asked now: a release may have changed that."""
     match frame.outcome:
         case "answered":
-            return frame.value
+            try:
+                return check_answer(asked, frame.value)
+            except AnswerError as error:
+                raise AnswerNotUsable(f"The answer can't be used: {error}") from None
         case "expired":
             raise QuestionExpired("Nobody has answered in time.")
         case _:

@@ -84,9 +84,9 @@ class HeldCall:
         Raises:
             TurnDiverged: It is, where that must not be.
         """
-        end = (_canonical(result), error)
+        end = (canonical(result), error)
         alike = self.alike()
-        same = [told for told in alike if told.ended and (_canonical(told.result), told.error) == end]
+        same = [told for told in alike if told.ended and (canonical(told.result), told.error) == end]
         for told in same or [told for told in alike if not told.ended]:
             self._retelling.forget_call(told)
             return told
@@ -103,7 +103,7 @@ class Retelling:
         """``waited_for``: what the attempt before was parked for; empty if it wasn't."""
         self._messages: list[ToldMessage] | None = list(told.messages)
         self._calls = list(told.calls.values())
-        self._events = [(name, _canonical(data)) for name, data in told.events]
+        self._events = [(name, canonical(data)) for name, data in told.events]
         self._asked, self._spawned = told.asked, told.spawned
         self._waited_for = frozenset(waited_for)
         self.diverged: TurnDiverged | None = None
@@ -153,7 +153,7 @@ class Retelling:
         call = HeldCall(self, name, arguments, kind)
         if call.alike():
             return call
-        self.differs(f"a call of {name!r} with {_quoted(_canonical(arguments))}")
+        self.differs(f"a call of {name!r} with {_quoted(canonical(arguments))}")
         return None
 
     def calls_like(self, identity: str) -> list[ToldCall]:
@@ -170,7 +170,7 @@ class Retelling:
         Raises:
             TurnDiverged: It wasn't, where that must not be.
         """
-        event = (name, _canonical(data))
+        event = (name, canonical(data))
         if event in self._events:
             self._events.remove(event)
             return True
@@ -245,10 +245,10 @@ def _begun_with(told: ToldMessage) -> dict[str, JsonValue]:
 
 
 def _identity(name: str, arguments: JsonValue, kind: str | None) -> str:
-    return _canonical([name, arguments, kind])
+    return canonical([name, arguments, kind])
 
 
-def _canonical(value: object) -> str:
+def canonical(value: object) -> str:
     """Returns a text that is the same for the same JSON; of what is no JSON, one that no JSON has."""
     try:
         written = json.loads(to_json(mend_json(value), inf_nan_mode="null"))  # type: ignore[arg-type]

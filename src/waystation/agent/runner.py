@@ -146,7 +146,7 @@ class _Attempt:
             if not self._stopped and not activity.is_cancelled() and not activity.is_worker_shutdown():
                 raise ApplicationError(
                     "The agent's code was cancelled from within.", type=AGENT_FAILED, non_retryable=True
-                ) from error
+                ) from None
             return await self._wind_down()
         except Exception as error:
             if self._parked and not self._stopped:

@@ -62,6 +62,10 @@ class ResultType:
         try:
             written = to_json(mend_json(self._dumped(result)), inf_nan_mode="null")
             recorded: JsonValue = check_nesting(from_json(written))
+        except RecursionError:
+            raise StepResultError(
+                f"The step '{self._key}' has run, but its result can't be recorded: it is nested too deeply"
+            ) from None
         except (PydanticSerializationError, ValueError, TypeError) as error:
             raise StepResultError(
                 f"The step '{self._key}' has run, but its result can't be recorded: {error}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from waystation.client.transcript import Transcript
+from waystation.models.base import JsonObject
 from waystation.models.events import DATA_PREFIX, Event, EventType
 from waystation.models.sessions import TurnInput
 
@@ -39,8 +40,8 @@ class Told:
     """By their ids, in order: of several under one id, the last."""
     events: list[tuple[str, dict[str, JsonValue]]] = field(default_factory=list)
     """The agent's own events: types and data."""
-    asked: set[str] = field(default_factory=set)
-    """The ids of its questions."""
+    asked: dict[str, JsonObject] = field(default_factory=dict)
+    """Its questions by their ids, as they were asked last."""
     spawned: set[str] = field(default_factory=set)
     """The keys of its sub-agents."""
 
@@ -82,6 +83,6 @@ def _add(told: Told, event: Event) -> None:
         call.ended, call.result = True, data.get("result")
         call.error = None if error is None else str(error)
     elif event.type == EventType.INPUT_REQUESTED:
-        told.asked.add(str(data.get("question_id")))
+        told.asked[str(data.get("question_id"))] = data
     elif event.type.startswith(DATA_PREFIX):
         told.events.append((event.type, data))

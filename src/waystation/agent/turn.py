@@ -142,7 +142,7 @@ class Turn:
         self._writer = writer
         self._purse, self._waits = purse, waits
         self._retelling = Retelling(told, given.waited_for)
-        self._questions = Questions(given.turn_id, writer, waits, self._retelling)
+        self._questions = Questions(given.turn_id, writer, waits, self._retelling, told.asked)
         self._steps, self._told = steps, told
         self._calls = ToolCalls(writer, self.end_message, self._retelling)
         self._open: MessageWriter | None = None

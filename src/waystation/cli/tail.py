@@ -126,7 +126,8 @@ class _View:
             if seen:
                 self._print_message(message, seen, note="superseded", style="dim strike")
         else:
-            self._print_message(message, message.text)
+            note = "withdrawn" if message.status == "withdrawn" else ""
+            self._print_message(message, message.text, note=note)
 
     def _print_message(self, message: Message, text: str, *, note: str = "", style: str = "") -> None:
         if self._console.is_terminal:

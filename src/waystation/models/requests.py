@@ -161,6 +161,8 @@ class ListedSession(FrozenOpen):
     started: datetime
     waits_for: str | None = None
     """What of people it waits for: ``approval`` of a tool, or an ``answer``."""
+    turns_taken_by: str | None = None
+    """The workflow that takes its turns; ``None`` if the agent's processes do."""
     status: ListedStatus | None = None
     """Null of one that is open and has no search attributes."""
     awaited: Awaited | None = None
@@ -185,13 +187,15 @@ class SessionList(FrozenOpen):
 
 
 class AgentView(FrozenOpen):
-    """An agent by its name, and the processes that run it."""
+    """An agent by its name, and what runs it: processes, or workflows that take turns themselves."""
 
     name: str
     processes: int
     """How many ask Temporal for its turns; one that was killed counts for up to a minute longer."""
     last_seen: datetime | None = None
     """When one has last asked; Temporal forgets it after five minutes."""
+    workflows: int = 0
+    """How many workflows take its turns, of those whose sessions are open and among the newest."""
 
 
 class AgentList(FrozenOpen):

@@ -38,6 +38,9 @@ WAITS_FOR_ANSWER = "answer"
 LISTED = "listed"
 """What a list shows of a session: ``waystation.models.listing.SessionRow``."""
 
+TURNS_TAKEN_BY = "turns_taken_by"
+"""What a session's memo says of the workflow that is its agent, if one is."""
+
 
 # Types of application errors, raised in one process and matched in another.
 RETRY_TURN = "RetryTurn"

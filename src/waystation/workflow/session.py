@@ -43,7 +43,7 @@ from waystation.temporal.messages import (
     SESSION_TELL_AGAIN,
     SESSION_TURN_ENDED,
 )
-from waystation.temporal.names import SESSION_TASK_QUEUE, TURN_STOPPED
+from waystation.temporal.names import SESSION_TASK_QUEUE, TURN_STOPPED, TURNS_TAKEN_BY
 from waystation.temporal.tokens import SignalName
 from waystation.workflow.errors import SESSION_ID_TAKEN, SessionError, no_session, refused
 from waystation.workflow.policies import ANNOUNCE_RETRY, ANNOUNCE_TIMEOUT
@@ -113,7 +113,11 @@ class Session(Writing):
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 cancellation_type=ChildWorkflowCancellationType.ABANDON,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                memo={"agent": agent, "title": title},
+                memo={
+                    "agent": agent,
+                    "title": title,
+                    TURNS_TAKEN_BY: workflow.info().workflow_id if takes_turns else None,
+                },
             )
         except WorkflowAlreadyStartedError:
             taken = f"There is, or was, a session '{session.id}'; choose another id, or write by Session(…)."

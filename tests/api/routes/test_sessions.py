@@ -611,6 +611,12 @@ async def test_the_socket(stack: Stack, client: Client) -> None:
         assert sent["ok"]
         assert sent["data"]["status"] == "started"
         await until("message.delta")
+        queued = await ask("send", text="never mind")
+        withdrawn = await ask("withdraw", message_id=queued["data"]["message_id"])
+        assert withdrawn["ok"]
+        assert withdrawn["data"]["turn_id"] == queued["data"]["turn_id"]
+        begun = await ask("withdraw", message_id=sent["data"]["message_id"])
+        assert begun["problem"]["code"] == "not-queued"
         steered = await ask("steer", text="left")
         assert steered["data"]["outcome"] == "consumed"
         stopped = await ask("stop")

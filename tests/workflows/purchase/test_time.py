@@ -175,6 +175,12 @@ async def test_a_long_purchase_is_renewed_and_goes_on(
                 return view.status == "awaiting_approval" and view.digest != before
 
             await eventually(changed, what="the revised cart waits")
+
+            async def marked() -> bool:
+                run = await encrypted.get_workflow_handle(bought.id).describe()
+                return (await run.memo()).get("waits_for") == "approval"
+
+            await eventually(marked, what="lists find it in whatever run it waits")
         assert (await encrypted.get_workflow_handle(bought.id).describe()).run_id != first
         await bought.approve()
         view = await asyncio.wait_for(waiting, 20)

@@ -22,6 +22,7 @@ from waystation.models.sessions import (
     Stop,
     TurnAttempt,
     TurnEnded,
+    Withdraw,
 )
 from workflows.session.event_log import LogState
 from workflows.session.log import SessionLog
@@ -193,6 +194,19 @@ class TurnsMachine(RuleBasedStateMachine):
             assert self.turns.state.outcomes[request_id].turn_id == roots[0]
             assert self.turns.state.outcomes[request_id].outcome in ("pending", "stopped")
 
+    @rule(number=st.integers(0, 3), actor=st.sampled_from([USER, OPERATORS[0]]))
+    def withdraw(self, number: int, actor: Actor) -> None:
+        state = self.turns.state
+        queued = [state.turns[turn_id].input.message_id for turn_id in state.queue]
+        known = [*queued, *state.withdrawn, "unknown"]
+        withdraw = Withdraw(message_id=known[number % len(known)] or "unknown", actor=actor)
+        refused = self.turns.why_not_withdraw(withdraw)
+        assert (refused is not None) == (withdraw.message_id == "unknown")
+        if refused is None:
+            withdrawn = self.turns.withdraw(withdraw)
+            assert withdrawn.turn_id not in state.turns
+            assert self.turns.withdraw(withdraw) == withdrawn
+
     @rule()
     def steer(self) -> None:
         self.turns.steer(Steer(text="rather this"))
@@ -304,7 +318,18 @@ class TurnsMachine(RuleBasedStateMachine):
     def nothing_is_stopped_that_nobody_stopped(self) -> None:
         asked = {event.turn_id for event in self.log.state.events if event.type == EventType.STOP_REQUESTED}
         stopped = {event.turn_id for event in self.log.state.events if event.type == "turn.stopped"}
-        assert stopped <= asked
+        withdrawn = {
+            event.turn_id for event in self.log.state.events if event.type == EventType.MESSAGE_WITHDRAWN
+        }
+        assert stopped <= asked | withdrawn
+
+    @invariant()
+    def what_is_withdrawn_never_begins(self) -> None:
+        events = self.log.state.events
+        withdrawn = [event.turn_id for event in events if event.type == EventType.MESSAGE_WITHDRAWN]
+        assert len(withdrawn) == len(set(withdrawn))
+        begun = {event.turn_id for event in events if event.type == EventType.TURN_STARTED}
+        assert begun.isdisjoint(withdrawn)
 
     @invariant()
     def sub_agents_end_with_their_parent(self) -> None:

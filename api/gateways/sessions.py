@@ -115,7 +115,7 @@ class Gateway:
         async def call() -> bool:
             opening, found_by = SessionInput(**start.model_dump()), None
             memo: dict[str, object] = {"agent": start.agent, "title": start.title}
-            if self._index and await self._index.is_there():
+            if self._index and await self._index.may_be_set():
                 opening = replaced(opening, search_key=self._index.key)
                 found_by = self._index.of_session(start)
                 memo[LISTED] = row_of(start).model_dump(mode="json", exclude_none=True)

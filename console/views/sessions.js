@@ -5,6 +5,7 @@
  */
 
 import { ago, h, isolate, nameOf, setText, uuid } from "../dom.js";
+import { areOff } from "./keys.js";
 
 const REFRESH_MS = 4_000;
 const TYPING_MS = 250;
@@ -148,7 +149,7 @@ class SessionsView {
 
   /** `/` searches, `j` and `k` go from row to row; not while somebody writes. */
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (areOff() || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
     if (event.key === "/") {
       event.preventDefault();
       this.search.focus();

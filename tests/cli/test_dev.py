@@ -22,7 +22,8 @@ CHILDREN = ("temporal", "worker", "api", "agents")
 
 @pytest.fixture(scope="module")
 async def bare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevProcess]:
-    """Without the sandbox, which takes half of the time to start; the last test here ends it."""
+    """Without the sandbox, whose processes have the same keeper and take half of the time to start; the last
+    test here ends it."""
     async with DevProcess(tmp_path_factory.mktemp("bare"), "--no-sandbox") as dev:
         yield dev
 
@@ -32,23 +33,17 @@ async def mid_answer(dev: DevProcess, session_id: str) -> None:
     await eventually(lambda: dev.count(session_id, "message.delta"), what="the agent writes")
 
 
-@pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
-    async with DevProcess(tmp_path, "--no-sandbox") as dev:  # the sandbox's processes have the same keeper
-        yield dev
+async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(bare: DevProcess) -> None:
+    await mid_answer(bare, "survivor")
+    children = descendants(bare.process.popen.pid)
+    assert {bare.pid(name) for name in CHILDREN} <= children
 
-
-async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevProcess) -> None:
-    await mid_answer(own, "survivor")
-    children = descendants(own.process.popen.pid)
-    assert {own.pid(name) for name in CHILDREN} <= children
-
-    own.process.kill()
+    bare.process.kill()
     await eventually(lambda: not any(alive(pid) for pid in children), what="no child is left behind")
 
-    await own.start()
-    await eventually(lambda: own.count("survivor", "turn.completed"), within=40, what="the turn completes")
-    events = own.events("survivor")
+    await bare.start()
+    await eventually(lambda: bare.count("survivor", "turn.completed"), within=40, what="the turn completes")
+    events = bare.events("survivor")
     ends = [event["type"] for event in events if re.match(r"turn\.(completed|stopped|failed)", event["type"])]
     assert ends == ["turn.completed"]
     assert sum(event["type"] == "turn.retried" for event in events) == 1

@@ -231,3 +231,11 @@ def test_a_kept_promise_is_not_called_broken(name: str) -> None:
 def test_a_message_that_is_sent_again_is_not_taken_by_somebody_else() -> None:
     refused = asked("send", 409, id="m-1", answer={"code": "message-id-taken", "detail": "It is taken."})
     assert judge(evidence(SENT, refused))["the_same_gets_the_same_answer"].broken
+
+
+@pytest.mark.parametrize(("lag", "broken"), [(0.0, 1), (8.0, 1), (9.5, 0)])
+def test_a_prober_that_gave_up_blames_the_process_unless_the_machine_had_no_time(
+    lag: float, broken: int
+) -> None:
+    slow = line("prober", "slow_health", process="api-1", seconds=10.2, lag=lag, status="ReadTimeout")
+    assert judge(evidence(slow), "health_is_quick")["health_is_quick"].broken == broken

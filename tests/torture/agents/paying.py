@@ -32,6 +32,7 @@ from waystation.buyer.payer import Payer, PaymentRefusedError
 from waystation.models.money import Money
 from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
+from waystation.temporal.storage import PayloadsUnavailableError
 from waystation.terminal import say
 
 PAUSE_SECONDS: Final = 0.3
@@ -61,8 +62,8 @@ class Payments:
             try:
                 for _ in range(1 + twice):
                     await self._do(f"{self._name}.{number}", stream(*source))
-            except (RPCError, httpx.HTTPError, NotYetError) as error:
-                # Temporal, the seller or a mandate isn't there: the same again, under the same ids.
+            except (RPCError, httpx.HTTPError, PayloadsUnavailableError, NotYetError) as error:
+                # What it needs isn't there: the same again, under the same ids.
                 self._note("sdk_again", id=f"{self._name}.{number}", error=type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
             else:

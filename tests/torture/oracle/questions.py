@@ -179,7 +179,8 @@ def recorded_steps_do_not_run_again(evidence: Evidence, judged: Judged) -> None:
     returned: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
     for operation, found in (("stepped", ran), ("step_returned", returned)):
         for line in evidence.noted(operation):
-            found[line["session"], line["turn"], line["key"]].append(line)
+            if line["session"] in evidence.sessions:
+                found[line["session"], line["turn"], line["key"]].append(line)
     for step, lines in returned.items():
         values, runs = {line["value"] for line in lines}, ran[step]
         judged.holds(len(values) == 1, f"{step}: returned {values}")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from temporalio.api.enums.v1 import EventType as HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateways.index import SearchIndex
 from api.gateways.sessions import Gateway
@@ -246,6 +247,17 @@ async def test_one_that_was_started_without_sets_none(bench: Bench) -> None:
 
 async def test_an_index_that_is_not_there_is_asked_for_again(temporal: Client) -> None:
     asked: list[str] = []
+
+    class Away:
+        namespace = "elsewhere"
+
+        async def count_workflows(self, query: str, *, rpc_timeout: timedelta) -> None:
+            raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+
+    away = SearchIndex(Away(), [KEY])  # type: ignore[arg-type]
+    assert not await away.may_be_set(), "what is started goes on without"
+    with pytest.raises(RPCError):  # but that isn't an answer
+        await away.is_there()
 
     class Without:
         namespace = "elsewhere"

@@ -75,10 +75,10 @@ def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
     assert "session.started" in dev.session("replay", dev.session("start", "demo").strip())
 
 
-def test_the_console_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
-    found = re.search(r"Console +(http://\S+)", dev.process.output)
+def test_the_start_page_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
+    found = re.search(r"Start page +(http://\S+)", dev.process.output)
     assert found
-    address, _, fragment = found[1].partition("#/?")
+    address, _, fragment = found[1].partition("#/start?")
     assert "<title>Waystation</title>" in httpx.get(address).text
     tokens = [value for name, value in parse_qsl(fragment) if name == "token"]
     roles = [
@@ -86,9 +86,18 @@ def test_the_console_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
         for token in tokens
     ]
     assert roles == ["client", "operator", "approver"]
+    shown = httpx.get(f"{address}dev/places", headers={"Authorization": f"Bearer {tokens[0]}"}).json()[
+        "places"
+    ]
+    assert shown["api"] + "/" == address
+    assert shown.keys() == {"api", "temporal_ui", "shop", "paid_api", "processor"}
+    namespace = httpx.get(f"{shown['temporal_ui']}/api/v1/namespaces/default").json()
+    assert namespace["namespaceInfo"]["name"] == "default", "it is Temporal's page, of this server"
+    assert shown["temporal_ui"] in dev.process.output
+    assert httpx.get(f"{address}dev/places").status_code == 401, "strangers learn no address"
 
 
-@pytest.mark.parametrize("option", ["--port", "--temporal-port"])
+@pytest.mark.parametrize("option", ["--port", "--temporal-port", "--temporal-ui-port"])
 def test_a_port_in_use_is_said(tmp_path: Path, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

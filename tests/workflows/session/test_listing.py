@@ -3,12 +3,13 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType as HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateways.index import SearchIndex
@@ -20,6 +21,7 @@ from waystation.models.listing import SessionRow
 from waystation.models.questions import AnswerQuestion
 from waystation.models.sessions import (
     AddNote,
+    Release,
     SessionLimits,
     SessionOwner,
     StartSession,
@@ -159,7 +161,7 @@ async def test_a_takeover_shows_and_so_does_the_end(bench: Bench) -> None:
     shown = await row(session)
     assert shown.taken_over_by == OPERATOR
     assert TERMS.person("olga") in await says(session, attributes.TERMS)
-    await session.execute_update(AgentSession.release, TakeOver(operator=OPERATOR))
+    await session.execute_update(AgentSession.release, Release(operator=OPERATOR))
     await comes_to(session, "idle")
     await session.signal(AgentSession.close)
     await session.result()
@@ -230,6 +232,22 @@ async def test_a_session_that_a_workflow_starts_asks_its_worker(bench: Bench) ->
     assert await says(session, attributes.AGENT) == "claims"
     assert TERMS.word("claim") in await says(session, attributes.TERMS)
     await replays(session)
+
+
+async def test_one_that_was_started_with_a_status_that_there_is_not_sets_its_own(bench: Bench) -> None:
+    session = await bench.client.start_workflow(
+        AgentSession.run,
+        SessionInput(agent="nobody", search_key=KEY),
+        id=f"s-{uuid.uuid4().hex}",
+        task_queue=bench.queue,
+        search_attributes=TypedSearchAttributes(
+            [
+                SearchAttributePair(attributes.STATUS, "asleep"),
+                SearchAttributePair(attributes.LAST_ACTIVITY, datetime.now(UTC)),
+            ]
+        ),
+    )
+    await comes_to(session, "idle")
 
 
 async def test_one_that_was_started_without_sets_none(bench: Bench) -> None:

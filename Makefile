@@ -57,13 +57,13 @@ demo: $(READY)
 dev: $(READY)
 	@$(RUN) -m waystation dev $(ARGS)
 
-# Tests of one file share servers, so a file stays on one process (tests/conftest.py). Three processes keep two cores
-# busy, for tests wait much of their time. Tests that assert speed run afterwards, alone on the machine, also when
+# Tests of one file share servers, so a file stays on one process (tests/conftest.py). Four processes keep two cores
+# busy, for tests wait half of their time. Tests that assert speed run afterwards, alone on the machine, also when
 # others have failed; 5 is pytest's exit code for "no tests".
 test: ALONE = $(shell grep -rl --include='*.py' 'mark\.alone' tests)
 test: $(READY)
 	@failed=0; \
-	$(RUN) -m pytest -n 3 --durations=10 -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ] || failed=1; \
+	$(RUN) -m pytest -n 4 --durations=10 -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ] || failed=1; \
 	$(RUN) -m pytest -m "alone and not slow" $(or $(ARGS),$(ALONE)) || [ $$? -eq 5 ] || failed=1; \
 	exit $$failed
 

@@ -14,6 +14,6 @@ class SearchKeys:
         self._client, self._key = client, key
 
     @activity.defn(name=SEARCH_KEY.name)
-    async def search_key(self, session_id: str) -> str | None:
-        """Returns the key of a session's digests; ``None`` where it must set no attributes."""
-        return self._key if await are_registered(self._client) else None
+    async def search_key(self, session_id: str) -> str:
+        """Returns the key of a session's digests; an empty one where it must set no attributes."""
+        return self._key if await are_registered(self._client) else ""

@@ -1,6 +1,6 @@
 """What routes ask for: the parts of the process, the caller, a valid session id."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Path, Request, Security
@@ -13,6 +13,7 @@ from api.gateways.sessions import Gateway
 from api.gateways.webhooks import WebhookGateway
 from api.live.bus import LiveBus
 from api.live.channels import Channels
+from api.live.connected import ConnectedAgents
 from api.live.control import Control
 from api.live.feeds import Feeds
 from waystation.settings import Settings
@@ -31,6 +32,7 @@ class ApiParts:
     channels: Channels
     control: Control
     auth: Authenticator
+    connected_agents: ConnectedAgents = field(default_factory=ConnectedAgents)
 
 
 def _parts(connection: HTTPConnection) -> ApiParts:

@@ -33,6 +33,7 @@ from api.routes import (
     approvals,
     codec,
     console,
+    dev,
     ingest,
     mandates,
     operations,
@@ -87,7 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_origins=list(settings.allowed_origins),
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", "Date"],
         )
     app.add_middleware(BrowserGuard, hosts=settings.allowed_hosts or None, origins=settings.allowed_origins)
     for part in (
@@ -107,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         operations,
     ):
         app.include_router(part.router)
+    dev.install(app, settings)
     console.install(app)
     return app
 

@@ -1,4 +1,4 @@
-/** What somebody has written and not sent, kept in the tab so that a reload doesn't lose it. */
+/** What somebody has written and not sent, kept in the tab: through a reload, Back, and the end of a sign-in. */
 
 const PREFIX = "waystation.draft.";
 
@@ -27,5 +27,29 @@ export function dropDraft(key) {
 export function dropDrafts() {
   for (const key of Object.keys(sessionStorage)) {
     if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
+  }
+}
+
+/** A message: what is in the field, and what has left it. */
+export class MessageDraft {
+  /** `who` keeps apart what several people write on one device. */
+  constructor(who, sessionId) {
+    this.key = `message.${who}.${sessionId}`;
+  }
+
+  /**
+   * `text` is in the field, and `messageId` is its id if it was sent before and may have arrived. `leaving` is the
+   * message, with its id, that was sent a moment ago and of which nobody has said yet that it has arrived.
+   */
+  save({ text, messageId = null, leaving = null }) {
+    if (text || leaving) keepDraft(this.key, { text, messageId, leaving });
+    else dropDraft(this.key);
+  }
+
+  /** Returns the text for the field, and the id under which it may have arrived. */
+  read() {
+    const { text = "", messageId = null, leaving = null } = readDraft(this.key) ?? {};
+    if (!leaving) return { text, messageId };
+    return text ? { text: `${leaving.text}\n${text}`, messageId: null } : leaving;
   }
 }

@@ -61,6 +61,12 @@ export class Follow {
         if (!this.stopped.signal.aborted && this.state !== "paused") this.#set("catching-up");
       } catch (error) {
         if (this.stopped.signal.aborted) return;
+        if (error.status === 401 && this.api.expired) {
+          this.#set("offline", "Your sign-in has ended.");
+          await this.api.renewed(this.stopped.signal);
+          pause = MIN_PAUSE_MS;
+          continue;
+        }
         if (error instanceof Refusal && [401, 403, 404, 422].includes(error.status)) return this.#set("refused", error.message);
         if (this.state !== "paused") this.#set("offline", this.#why(error));
       }
@@ -164,7 +170,7 @@ export class Follow {
   }
 
   async #get(path) {
-    const answer = await this.api.get(path, this.connection?.signal);
+    const answer = await this.api.get(path, this.connection?.signal, { waits: false });
     this.heard = Date.now();
     return answer;
   }

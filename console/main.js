@@ -1,7 +1,8 @@
-/** The page: signs people in, and shows the view that the address names. */
+/** The page: shows the view that the address names, to whoever has signed in. */
 
 import { Api } from "./api.js";
 import { h, setText, setTitle } from "./dom.js";
+import { SignIn } from "./sign-in.js";
 
 /** Views are loaded on first use. Ids become parts of the paths that buttons call, so only the characters of
  * ids are accepted: otherwise an address sent by somebody else could make a click call another route.
@@ -12,13 +13,20 @@ const ROUTES = [
   [/^\/(purchases|payments)\/(\w[\w.-]*)$/, () => import("./views/decision.js")],
   [/^\/approvals$/, () => import("./views/approvals.js")],
   [/^\/mandates$/, () => import("./views/mandates.js")],
+  [/^\/start$/, () => import("./views/start.js")],
 ];
 
 const ICON = new URL("icon.svg", import.meta.url).href;
 const api = new Api();
 const app = document.getElementById("app");
 let shown = null;
-let signingIn = false;
+const signing = new SignIn(api, { show: replace, onDone: (same) => {
+  offerSignIn();
+  if (same && shown?.path === address().path) return;
+  if (!same) shown = null;
+  route();
+} });
+signing.onAsked = offerSignIn;
 
 /** Splits `#/sessions/a?at=7` or `#token=…` into path and query. */
 function address() {
@@ -39,16 +47,16 @@ async function route() {
   if (given.length) {
     // Tokens are removed from the address immediately, so that none is in a history, bookmark or screenshot.
     history.replaceState(null, "", `#${path || "/"}`);
-    return signIn(given);
+    return signing.enter(given);
   }
-  if (!api.people.length) return showSignIn();
+  if (!api.people.length) return signing.showForm();
   if (path === "" || path === "/") return location.replace(`#${home()}`);
   const [match, load] = ROUTES.map(([pattern, module]) => [pattern.exec(path), module]).find(([found]) => found) ?? [];
   if (!match) return display({ title: "Not found", element: notFound() });
   if (shown?.path === path) return shown.view.moveTo?.(query);
   try {
     const { show } = await load();
-    if (address().path === path) display(show({ api, query, setBadge }, ...match.slice(1)), path);
+    if (address().path === path) display(show({ api, query, setBadge, signOut: () => signing.leave() }, ...match.slice(1)), path);
   } catch {
     display({ title: "Not loaded", element: notLoaded() });
   }
@@ -75,8 +83,9 @@ function bar(path) {
       staff && link("/approvals", "Approvals"),
       staff && link("/mandates", "Mandates")),
     h("div", { class: "who-am-i" },
+      h("button", { id: "sign-in-again", class: "primary", type: "button", hidden: !api.expired, onclick: () => signing.ask() }, "Sign in again"),
       h("span", { title: api.people.map((one) => `${one.subject} (${one.role})`).join(", ") }, people()),
-      h("button", { class: "quiet", type: "button", onclick: () => api.signOut() }, "Sign out")));
+      h("button", { class: "quiet", type: "button", onclick: () => signing.leave() }, "Sign out")));
 }
 
 /** Says beside "Sessions" how much in the open session waits for whoever looks at it. */
@@ -101,45 +110,19 @@ function notLoaded() {
     h("p", {}, "The server can't be reached. "), h("p", {}, h("button", { type: "button", onclick: () => location.reload() }, "Try again")));
 }
 
-// Signing in
-
-async function signIn(tokens) {
-  signingIn = true;
-  try {
-    await api.signIn(tokens);
-  } catch (error) {
-    return showSignIn(error);
-  } finally {
-    signingIn = false;
-  }
-  shown = null;
-  return route();
-}
-
-function showSignIn(error = null) {
+/** Shows an element alone, in place of the page. */
+function replace(element) {
   shown?.view.stop?.();
   shown = null;
-  const field = h("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true });
-  const away = error && error.status !== 401;
-  const form = h("form", { class: "sign-in", onsubmit: (event) => {
-      event.preventDefault();
-      signIn([field.value.trim()]);
-    } },
-    h("img", { src: ICON, alt: "", width: "48", height: "48" }),
-    h("h1", {}, "Waystation"),
-    h("p", {}, "Open the address you were given, or enter a token. ", h("code", {}, "waystation dev"), " prints an address that signs you in."),
-    h("label", { for: "token" }, "Token"),
-    field,
-    error && h("p", { class: "problem", role: "alert" }, away ? error.message : "This token is unknown or has expired. Ask for a new one."),
-    h("button", { class: "primary", type: "submit" }, "Sign in"));
-  setTitle("Sign in");
-  app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, form));
-  field.focus();
+  app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, element));
 }
 
-api.onSignedOut = (refusal) => {
-  if (!signingIn) showSignIn(refusal);
-};
+/** Whoever has closed the dialog, to read on, can open it again. */
+function offerSignIn() {
+  const button = document.getElementById("sign-in-again");
+  if (button) button.hidden = !api.expired;
+}
+
 addEventListener("hashchange", route);
 document.querySelector(".skip").addEventListener("click", (event) => {
   // The fragment is the address of a view; the link must not change it.
@@ -147,13 +130,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   document.getElementById("main")?.focus();
 });
 
-async function begin() {
-  const { query } = address();
-  if (!query.has("token")) {
-    const known = await api.known();
-    if (known.length) return signIn(known);
-  }
-  return route();
-}
-
-begin();
+if (address().query.has("token")) route();
+else signing.begin();

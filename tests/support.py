@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 30.0
 START_SECONDS = 90.0
 """The same for servers: they import much before they answer, and several start at once."""
 SHORTEST_PAUSE_SECONDS = 0.01
-LONGEST_PAUSE_SECONDS = 0.15
+LONGEST_PAUSE_SECONDS = 0.25
 """Between two looks at a condition."""
 EXAMPLES_FACTOR = int(os.environ.get("WAYSTATION_EXAMPLES", "1"))
 """How many times the usual number of examples is tried where they are made up; 10 is for a night."""
@@ -75,9 +75,8 @@ async def eventually(
         value = condition()
         if inspect.isawaitable(value):
             value = await value
-            pause = min(
-                pause * 1.3, LONGEST_PAUSE_SECONDS
-            )  # it asks a server, which has more to do than answer
+            # It asks servers, which have more to do than answer: most of what they did was once this.
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         if value:
             return value
         if time.monotonic() > deadline:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from temporalio.client import Client
@@ -26,6 +26,7 @@ from waystation.temporal.terms import Terms, role_term
 
 MAX_KEYWORD_CHARACTERS: Final = 200
 """A database keeps at most 255 of a keyword."""
+ASKED_WITHIN: Final = timedelta(seconds=1)
 ASKED_AGAIN_AFTER_SECONDS: Final = 30.0
 """While they are missing: whoever registers them needs to restart nothing."""
 
@@ -43,15 +44,28 @@ class SearchIndex:
         self._ask_at_seconds = 0.0
 
     async def is_there(self) -> bool:
-        """Returns whether workflows may set them; where Temporal doesn't answer, not now."""
+        """Returns whether the namespace has them.
+
+        Raises:
+            RPCError: Temporal doesn't answer.
+        """
         if not self._is_there and time.monotonic() >= self._ask_at_seconds:
-            try:
-                self._is_there = await are_registered(self._client)
-            except (RPCError, RuntimeError) as error:
-                logger.info("Temporal didn't say whether it has search attributes: %s", error)
-                return False
+            self._is_there = await are_registered(self._client, within=ASKED_WITHIN)
             self._ask_at_seconds = time.monotonic() + ASKED_AGAIN_AFTER_SECONDS
         return self._is_there
+
+    async def may_be_set(self) -> bool:
+        """Returns whether what is started now may set them; not where the store of Temporal's lists is away.
+
+        To start something it isn't needed.
+        """
+        try:
+            return await self.is_there()
+        except (RPCError, RuntimeError) as error:
+            logger.warning(
+                "Started without search attributes, for Temporal doesn't say if it has any: %s", error
+            )
+            return False
 
     def of_session(self, start: StartSession) -> TypedSearchAttributes:
         """Returns those of a session that begins."""

@@ -88,11 +88,11 @@ class Lists:
     async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
         """Returns ids, newest first, of workflows whose memo holds all of ``wanted``."""
         status = "ExecutionStatus='Running'" if WAITS_FOR in wanted else "ExecutionStatus!='ContinuedAsNew'"
-        query = f"WorkflowType='{workflow}' AND {status}"
-        if self._index and await self._index.is_there():
-            query += narrowed(workflow, wanted)
 
         async def call() -> list[str]:
+            query = f"WorkflowType='{workflow}' AND {status}"
+            if self._index and await self._index.is_there():
+                query += narrowed(workflow, wanted)
             found: list[str] = []
             async for execution in self._calls.client.list_workflows(query, rpc_timeout=self._calls.timeout):
                 memo = await memo_of(execution) if wanted else {}

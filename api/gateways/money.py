@@ -320,7 +320,7 @@ class MoneyGateway:
         return decision  # both or neither: the workflow refuses it
 
     async def _found_by(self, agent: str, session_id: str | None) -> TypedSearchAttributes | None:
-        there = self._index is not None and await self._index.is_there()
+        there = self._index is not None and await self._index.may_be_set()
         return SearchIndex.of_money(agent, session_id) if there else None
 
     async def _start(

@@ -106,11 +106,11 @@ class SessionSearch:
             Invalid: The cursor isn't one of this list.
         """
         place = read_place(cursor)
-        terms = self._index.terms if self._index and await self._index.is_there() else ()
-        if not terms and filters.needs_attributes:
-            raise self._unavailable()
 
         async def call() -> Found:
+            terms = self._index.terms if self._index and await self._index.is_there() else ()
+            if not terms and filters.needs_attributes:
+                raise self._unavailable()
             try:
                 return await self._find(filters, terms, limit, place)
             except RPCError as error:

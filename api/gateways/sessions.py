@@ -18,7 +18,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import UpdateMethodMultiParam
 
 from api.errors import CarriedOut, Conflict, Problem, TooMany, Unavailable, UnknownSession
-from api.gateways.calls import Calls, Wording, ask_unless_ended
+from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from api.gateways.index import SearchIndex, row_of
 from api.gateways.lists import Lists
 from api.gateways.search import SessionSearch
@@ -47,6 +47,7 @@ from waystation.temporal.names import (
     LISTED,
     SESSION_TASK_QUEUE,
     SESSION_WORKFLOW,
+    TURNS_TAKEN_BY,
     agent_task_queue,
 )
 from waystation.temporal.tokens import SignalName
@@ -115,7 +116,7 @@ class Gateway:
         async def call() -> bool:
             opening, found_by = SessionInput(**start.model_dump()), None
             memo: dict[str, object] = {"agent": start.agent, "title": start.title}
-            if self._index and await self._index.is_there():
+            if self._index and await self._index.may_be_set():
                 opening = replaced(opening, search_key=self._index.key)
                 found_by = self._index.of_session(start)
                 memo[LISTED] = row_of(start).model_dump(mode="json", exclude_none=True)
@@ -155,6 +156,14 @@ class Gateway:
             )
 
         return await self._calls.guarded("", call, looks=True)
+
+    async def is_taken_by_a_workflow(self, session_id: str) -> bool:
+        """Returns whether a workflow of somebody else's takes the session's turns, in an agent's place."""
+        handle = self.handle(session_id)
+        described = await self._calls.guarded(
+            session_id, lambda: handle.describe(rpc_timeout=self._calls.timeout), looks=True
+        )
+        return (await memo_of(described)).get(TURNS_TAKEN_BY) is not None
 
     async def snapshot(self, session_id: str) -> Snapshot:
         """Returns what the session is doing now."""

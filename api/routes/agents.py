@@ -1,4 +1,4 @@
-"""The route about agents: which there are, and whether anything runs them."""
+"""Routes about agents: which there are, and whether anything runs them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.auth import Action
-from api.dependencies import ApiParts, Caller, Parts
+from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Forbidden
 from api.gateways.search import Filters
 from waystation.models.base import replaced
 from waystation.models.events import Identifier
-from waystation.models.requests import AgentList, ListedSession
+from waystation.models.requests import AgentList, AgentView, ListedSession
 from waystation.settings import ANY_AGENT
 
 MAX_AGENTS = 50
@@ -33,7 +33,7 @@ async def agents(
 ) -> AgentList:
     """Returns agents, and how many processes or workflows run each: those asked for, or those that are known.
 
-    Known are the agents of this API's keys, and of the newest sessions.
+    Known are the agents of processes that are connected to this API, of its keys, and of the newest sessions.
     """
     if not caller.may & {Action.START, Action.LIST}:
         raise Forbidden(f"The role '{caller.role}' may not list agents.")
@@ -41,6 +41,18 @@ async def agents(
     names = dict.fromkeys(name or await _known(parts, recent))
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in list(names)[:MAX_AGENTS]))
     return AgentList(agents=tuple(replaced(one, workflows=_workflows(one.name, recent)) for one in views))
+
+
+@router.get("/sessions/{session_id}/agent", tags=["agents"], summary="Look at a session's agent")
+async def agent_of(session_id: SessionPath, caller: Caller, parts: Parts) -> AgentView:
+    """Returns how many processes run the agent that answers here, for whoever may read the session.
+
+    Or that a workflow takes its turns.
+    """
+    caller.require(Action.READ, session_id)
+    snapshot = await parts.gateway.snapshot(session_id)
+    view = await parts.gateway.agent(snapshot.agent)
+    return replaced(view, workflows=int(await parts.gateway.is_taken_by_a_workflow(session_id)))
 
 
 def _workflows(agent: str, recent: Sequence[ListedSession]) -> int:
@@ -53,4 +65,5 @@ async def _known(parts: ApiParts, recent: Sequence[ListedSession]) -> list[str]:
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in dict.fromkeys(named)))
     # A key's id need not be an agent's name: it is one where a process runs it, or a session asks for it.
     asked_for = [session.agent for session in recent if session.agent]
-    return [*asked_for, *(view.name for view in views if view.processes or view.last_seen)]
+    keyed = [view.name for view in views if view.processes or view.last_seen]
+    return [*parts.connected_agents.names, *asked_for, *keyed]

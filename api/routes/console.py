@@ -1,5 +1,7 @@
 """The console: the static files of a web page, served with a policy that lets it run its own code only.
 
+``/console/waystation-chat.js`` is for other pages too: an element that shows a session there.
+
 The page asks for its parts below ``/console/<version>/``, where the version is a digest of all of them. So
 browsers keep a part for good, and no page mixes two versions: parts of another version are not there.
 """
@@ -42,6 +44,10 @@ OF_THE_PAGE = {
 }
 """What a browser reads of a document only; its many parts are smaller without."""
 
+OF_PARTS = {"Access-Control-Allow-Origin": "*"}
+"""For any page that embeds the element, and the same for each: a browser may keep one answer for them and the
+console. What they may ask the API for is up to ``WAYSTATION_ALLOWED_ORIGINS``."""
+
 
 CURRENT = {"Cache-Control": "no-cache"}
 """Of the page, and of parts at an address without a version: browsers ask for them each time."""
@@ -49,6 +55,7 @@ CURRENT = {"Cache-Control": "no-cache"}
 FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 PAGE = "index.html"
+ELEMENT = "waystation-chat.js"
 VERSION_CHARACTERS = 16
 
 
@@ -69,7 +76,9 @@ def install(app: FastAPI) -> None:
             raise HTTPException(404)
         kept = CURRENT if name == path else FOR_GOOD
         media_type = mimetypes.guess_type(name)[0] or "text/plain"
-        return Response(parts[name], media_type=media_type, headers=HEADERS | kept)
+        # Other pages know no version; what they load then comes from the current one.
+        content = f'export * from "./{version}/{name}";' if path == ELEMENT else parts[name]
+        return Response(content, media_type=media_type, headers=HEADERS | OF_PARTS | kept)
 
     app.add_route("/console/{path:path}", part, include_in_schema=False)
 

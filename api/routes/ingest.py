@@ -36,7 +36,8 @@ async def ingest(socket: WebSocket, parts: Parts) -> None:
     await socket.accept()
     metrics.AGENT_CONNECTIONS.inc()
     try:
-        await AgentConnection(socket, principal, parts.channels, parts.gateway).run()
+        with parts.connected_agents.counted(principal, socket.query_params.getlist("agent")):
+            await AgentConnection(socket, principal, parts.channels, parts.gateway).run()
     finally:
         metrics.AGENT_CONNECTIONS.dec()
 

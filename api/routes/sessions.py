@@ -15,8 +15,10 @@ from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
 from api.gateways.search import Filters
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
+from waystation.models.listing import ListedStatus
 from waystation.models.live import Tick
 from waystation.models.requests import (
+    MAX_LISTED_SESSIONS,
     AssignRequest,
     ControlAnswer,
     JoinRequest,
@@ -116,7 +118,7 @@ async def list_sessions(
     caller.require(Action.READ if own else Action.LIST)
     wanted = _wanted(filters, caller)
     if own and not wanted.needs_attributes and not wanted.statuses:
-        return await _list_own(caller, parts)
+        return await _list_own(caller, parts, wanted)
     found = await parts.gateway.search.find(wanted, filters.limit, filters.cursor)
     listed = found.sessions
     if filters.live:
@@ -140,8 +142,13 @@ def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
     )
 
 
-async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
+async def _list_own(caller: Principal, parts: ApiParts, wanted: Filters) -> SessionList:
     """Asks each of them: a list of Temporal's may be a moment behind."""
+    try:
+        rows = (await parts.gateway.search.find(wanted, MAX_LISTED_SESSIONS, None)).sessions
+    except Problem:  # then they are listed with what they say themselves
+        rows = []
+    listed = {one.session_id: one for one in rows}
 
     async def look(session_id: str) -> ListedSession | None:
         try:
@@ -150,17 +157,20 @@ async def _list_own(caller: Principal, parts: ApiParts) -> SessionList:
             if problem.status == 404:
                 return None
             raise
-        return ListedSession(
+        is_open = snapshot.status != "closed"
+        entry = listed.get(session_id) or ListedSession(
             session_id=session_id,
             agent=snapshot.agent,
             title=snapshot.title,
-            open=snapshot.status != "closed",
+            open=is_open,
             started=snapshot.created,
-            snapshot=snapshot,
         )
+        status = entry.status if is_open else ListedStatus.CLOSED
+        return entry.model_copy(update={"open": is_open, "status": status, "snapshot": snapshot})
 
     found = await asyncio.gather(*(look(session_id) for session_id in caller.sessions or ()))
-    known = sorted((entry for entry in found if entry), key=lambda entry: entry.started, reverse=True)
+    known = [entry for entry in found if entry and (entry.open or not wanted.only_open)]
+    known.sort(key=lambda entry: entry.last_activity or entry.started, reverse=True)
     return SessionList(sessions=tuple(known), count=len(known))
 
 

@@ -48,7 +48,14 @@ class RotateSecret(Frozen):
     """For how long messages are signed with the earlier secrets too."""
 
 
-@router.post("/webhooks", status_code=201, summary="Create a webhook")
+@router.post(
+    "/webhooks",
+    status_code=201,
+    summary="Create a webhook",
+    responses={
+        200: {"model": CreatedWebhook, "description": "There was one with this id and these settings."}
+    },
+)
 async def create(
     body: CreateWebhook, caller: Caller, webhooks: WebhooksPart, response: Response
 ) -> CreatedWebhook:

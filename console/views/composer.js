@@ -2,6 +2,7 @@
 
 import { Refusal } from "../api.js";
 import { h, nameOf, setText, uuid } from "../dom.js";
+import { MessageDraft } from "../drafts.js";
 
 const MODES = [
   ["queue", "Queue", "Waits its turn"],
@@ -30,6 +31,7 @@ export class Composer {
     Object.assign(this, { api, sessionId, model, onSend, onProblem, onDone, announce });
     this.path = `/sessions/${sessionId}`;
     this.messageId = null;
+    this.leaving = null;
     this.again = null;
     this.next = false;
     this.text = h("textarea", { id: "message", rows: "1", placeholder: "Write a message", "aria-describedby": "composer-hint",
@@ -43,6 +45,21 @@ export class Composer {
       h("label", { for: "message", class: "visually-hidden" }, "Message"),
       h("div", { class: "field" }, this.text, h("div", { class: "buttons" }, this.stop, this.send)),
       h("div", { class: "below" }, this.modes, this.hint));
+    this.draft = new MessageDraft(api.people[0]?.subject, sessionId);
+  }
+
+  /** Puts back what was written here and not sent; the page must have the element, for its height. */
+  restore() {
+    const { text, messageId } = this.draft.read();
+    if (!text || this.text.value) return;
+    this.text.value = text;
+    this.#grow();
+    this.messageId = messageId;
+    this.#keep();
+  }
+
+  #keep() {
+    this.draft.save({ text: this.text.value, messageId: this.messageId, leaving: this.leaving });
   }
 
   /** The person who writes here: the operator who has taken over, else the first who may send, else null. */
@@ -56,6 +73,7 @@ export class Composer {
 
   update() {
     const { model } = this;
+    if (this.messageId && !this.sending && model.transcript.messages.has(this.messageId)) this.#arrived();
     const running = model.running.length > 0;
     const stopping = model.running.some((turn) => turn.status === "stopping");
     this.modes.hidden = !running || model.takenOverBy !== null;
@@ -67,6 +85,12 @@ export class Composer {
     this.text.disabled = model.closed || this.refused || !this.speaker;
     this.send.disabled = this.text.disabled || this.sending;
     setText(this.hint, this.#hint(running));
+  }
+
+  /** What was thought lost has arrived after all. */
+  #arrived() {
+    this.text.value = "";
+    this.#grow();
   }
 
   #hint(running) {
@@ -88,6 +112,7 @@ export class Composer {
   #grow() {
     this.messageId = null;
     this.word = "";
+    this.#keep();
     this.text.style.height = "auto";
     this.text.style.height = `${this.text.scrollHeight}px`;
   }
@@ -112,10 +137,13 @@ export class Composer {
     const mode = this.#mode();
     // Anything typed while it is being sent belongs to the next message.
     this.text.value = "";
+    this.leaving = { text, messageId };
     this.#grow();
     this.onSend();
     try {
       const sent = await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: messageId, on_busy: mode });
+      this.leaving = null;
+      this.#keep();
       this.onDone();
       // What is chosen counts for one message.
       this.modes.querySelector("input").checked = true;
@@ -124,8 +152,10 @@ export class Composer {
     } catch (error) {
       const more = this.text.value;
       this.text.value = more ? `${text}\n${more}` : text;
+      this.leaving = null;
       this.#grow();
       if (!more) this.messageId = messageId;
+      this.#keep();
       this.next = false;
       this.onProblem(error);
       if (!more && PASSING.has(error.status)) this.#sendAgainLater(messageId);

@@ -15,6 +15,9 @@ const KEYS = [
 const OFF = "waystation.keys-off";
 const FIELDS = "input, textarea, select, [contenteditable]";
 
+/** Whether somebody has turned single keys off. */
+export const areOff = () => localStorage.getItem(OFF) !== null;
+
 /**
  * Listens until the signal is aborted. Each action says whether it did something.
  * @param {{ write: () => void, stop: () => void, step: (by: number) => void, waiting: () => void, field: HTMLElement }} page

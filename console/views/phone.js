@@ -1,23 +1,34 @@
-/** "Continue on your phone": a QR code with a short-lived token of the same person. */
+/** "Continue on your phone": a QR code with short-lived tokens of the same person, one for each role. */
 
 import { h, dateTime, svg } from "../dom.js";
 import { encode } from "../vendor/uqr.js";
 
 /** The margin in modules that the QR code standard requires. */
 const QUIET_MODULES = 4;
+const MAY = [
+  ["read", "follow this session"],
+  ["send", "write to the agent, and stop it"],
+  ["answer questions", "answer the agent's questions"],
+  ["approve", "approve and reject what the agent wants to do and to buy"],
+  ["take over", "take over and speak in the agent's place"],
+  ["close sessions", "close the session"],
+];
 
 export async function showPhone(api, sessionId) {
   const dialog = h("dialog", { class: "phone", "aria-label": "Continue on your phone" });
   dialog.addEventListener("close", () => dialog.remove());
   const close = h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close");
   document.body.append(dialog);
+  const people = roles(api, sessionId);
   try {
-    const { token, expires_at: expiresAt } = await api.call("read", "POST", `/sessions/${sessionId}/tokens`);
-    const address = `${location.origin}/#/sessions/${sessionId}?token=${token}`;
-    const ends = dateTime(new Date(expiresAt * 1000).toISOString());
+    const minted = await Promise.all(people.map((person) => api.as(person, "POST", `/sessions/${sessionId}/tokens`)));
+    if (!minted.length) throw new Error("Your rights don't belong on another device. Sign in as a person first.");
+    const address = `${location.origin}/#/sessions/${sessionId}?${minted.map(({ token }) => `token=${token}`).join("&")}`;
+    const ends = dateTime(new Date(Math.min(...minted.map((one) => one.expires_at)) * 1000).toISOString());
+    const words = MAY.filter(([action]) => people.some((person) => person.may.includes(action))).map(([, can]) => h("li", {}, can));
     dialog.append(h("div", {},
       h("h2", {}, "Continue on your phone"),
-      h("figure", {}, picture(address), h("figcaption", {}, `Signs you in to this session only, until ${ends}. Don't show it to anyone else.`)),
+      h("figure", {}, picture(address), h("figcaption", {}, `Until ${ends}, whoever has this code may act for you, in this session only:`, h("ul", {}, words), "Don't show it to anyone else.")),
       isLocal() && h("p", { class: "quiet-text" }, `Another device can't reach ${location.hostname}. Open the console by this machine's name in your network first.`),
       h("label", {}, "Or use this link ", h("input", { type: "text", readonly: true, value: address, onfocus: (event) => event.target.select() })),
       h("p", {}, close)));
@@ -25,6 +36,15 @@ export async function showPhone(api, sessionId) {
     dialog.append(h("p", { class: "problem" }, error.message), close);
   }
   dialog.showModal();
+}
+
+/** One credential for each role that the person has in this session. The rights of a service stay where they are. */
+function roles(api, sessionId) {
+  const found = new Map();
+  for (const person of api.peopleIn(sessionId)) {
+    if (person.role !== "service" && person.may.includes("read") && !found.has(person.role)) found.set(person.role, person);
+  }
+  return [...found.values()];
 }
 
 function isLocal() {

@@ -133,7 +133,7 @@ class QuestionCard {
 
   /** What was typed here before the page was loaded again; the digest says that the same is asked. */
   get #draftKey() {
-    return `${this.sessionId}.${this.item.id}.${this.item.asked?.digest}`;
+    return `${this.me?.subject}.${this.sessionId}.${this.item.id}.${this.item.asked?.digest}`;
   }
 
   #takeUp() {

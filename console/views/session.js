@@ -3,6 +3,7 @@
 import { Follow } from "../follow.js";
 import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
+import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
 import { itemElement, noticeText } from "./items.js";
 import { listen, showKeys } from "./keys.js";
@@ -45,8 +46,8 @@ export function show(context, sessionId) {
 }
 
 class SessionView {
-  constructor({ api, query, setBadge }, sessionId) {
-    Object.assign(this, { api, sessionId, setBadge });
+  constructor({ api, query, setBadge, signOut }, sessionId) {
+    Object.assign(this, { api, sessionId, setBadge, signOut });
     this.wanted = Number(query.get("at")) || null;
     this.model = new SessionModel();
     this.nodes = new Map();
@@ -76,6 +77,7 @@ class SessionView {
       announce: (words) => this.#announce(words),
     });
     this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how));
+    this.absence = new Absence(api, sessionId, this.model);
     this.element = this.#build();
   }
 
@@ -110,7 +112,7 @@ class SessionView {
     this.menu = h("div", { id: "session-actions", class: "actions", onclick: () => this.#toggleMore(false) }, this.timelineButton,
       h("button", { type: "button", onclick: () => this.#phone() }, "Phone"),
       h("button", { type: "button", class: "with-keys", onclick: () => showKeys() }, "Keys"), this.actions,
-      h("button", { type: "button", class: "small-only", onclick: () => this.api.signOut() }, "Sign out"));
+      h("button", { type: "button", class: "small-only", onclick: () => this.signOut() }, "Sign out"));
     return h("div", { class: "session-view" },
       h("a", { class: "skip", href: "#message", onclick: toComposer }, "Skip to the message field"),
       h("header", { class: "session-head" },
@@ -119,7 +121,7 @@ class SessionView {
         this.people, this.more, this.menu),
       this.timeline,
       h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump),
-      this.asks, this.queue.element, this.problem, this.composer.element, this.announcer);
+      this.asks, this.queue.element, this.absence.element, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
@@ -128,12 +130,14 @@ class SessionView {
     listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, field: composer.text }, this.listening.signal);
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
+    this.composer.restore();
     this.follow.start();
   }
 
   stop() {
     this.listening.abort();
     this.follow.stop();
+    this.absence.stop();
     this.composer.leave();
     this.sizes.disconnect();
     clearTimeout(this.timelineTimer);
@@ -165,6 +169,7 @@ class SessionView {
     for (const item of items) this.#drawItem(item);
     this.#layOutNewest();
     this.#drawHead();
+    this.absence.update(items);
     this.queue.update(this.composer.speaker ? this.model.waitingMessages : [], this.model.running.some((turn) => turn.status === "running"));
     this.composer.update();
     if (this.sticks) this.#toEnd();

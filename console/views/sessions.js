@@ -4,7 +4,9 @@
  * page every few seconds, and only while somebody looks at it.
  */
 
-import { ago, h, isolate, nameOf, setText, uuid } from "../dom.js";
+import { ago, h, isolate, nameOf, setText } from "../dom.js";
+import { areOff } from "./keys.js";
+import { starter } from "./starter.js";
 
 const REFRESH_MS = 4_000;
 const TYPING_MS = 250;
@@ -54,7 +56,7 @@ class SessionsView {
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.#more() }, "Older sessions");
     this.element = h("div", { class: "sessions" },
       h("h1", {}, "Sessions"),
-      api.may("start sessions") && this.#starter(),
+      api.may("start sessions") && starter(api, { onStarted: (id) => (location.hash = `#/sessions/${id}`) }),
       h("div", { class: "row tools" }, h("label", { for: "search", class: "visually-hidden" }, "Search"), this.search),
       this.chips, this.status, this.list, this.more);
     this.onKey = (event) => this.#key(event);
@@ -122,33 +124,9 @@ class SessionsView {
     return this.api.people.some((one) => one.role !== "service" && one.may.includes("answer questions"));
   }
 
-  #starter() {
-    const agent = h("input", { id: "agent", required: true, value: localStorage.getItem("waystation.agent") ?? "demo", size: "12", autocomplete: "off" });
-    const text = h("input", { id: "first", placeholder: "First message", autocomplete: "off" });
-    const problem = h("p", { class: "problem", role: "alert", hidden: true });
-    const sessionId = `s-${uuid()}`;
-    const start = h("button", { class: "primary" }, "New session");
-    const onsubmit = async (event) => {
-      event.preventDefault();
-      start.disabled = true;
-      const body = { agent: agent.value.trim(), session_id: sessionId, title: text.value.trim().slice(0, 80) || undefined, message: text.value.trim() || undefined };
-      try {
-        const started = await this.api.call("start sessions", "POST", "/sessions", body);
-        localStorage.setItem("waystation.agent", body.agent);
-        location.hash = `#/sessions/${started.session_id}`;
-      } catch (error) {
-        setText(problem, error.message);
-        problem.hidden = false;
-        start.disabled = false;
-      }
-    };
-    return h("form", { class: "row starter", onsubmit }, h("label", { for: "agent" }, "Agent"), agent, h("label", { for: "first", class: "visually-hidden" }, "First message"), text,
-      start, problem);
-  }
-
   /** `/` searches, `j` and `k` go from row to row; not while somebody writes. */
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (areOff() || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
     if (event.key === "/") {
       event.preventDefault();
       this.search.focus();

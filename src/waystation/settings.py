@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     allowed_hosts: tuple[str, ...] = ()
     """The names under which the API is reached, as ``Host`` has them; empty: any. ``dev`` sets loopback's."""
 
+    dev_places: dict[str, HttpUrl] = Field(default_factory=dict)
+    """What the start page of ``waystation dev`` shows; without it there is no such page."""
+
     # Payloads
     encryption_keys: tuple[SecretStr, ...] = ()
     """A JSON list of ``<key id>:<base64 of 32 bytes>``: the first encrypts, all of them decrypt."""

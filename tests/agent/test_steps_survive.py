@@ -180,7 +180,7 @@ async def test_an_attempt_that_was_given_up_and_wakes_again_records_nothing(
         await eventually(lambda: old.ledger.lines(RAN))
         old.process.signal(signal.SIGSTOP)
         async with running(quick_stack, number, tmp_path, "slow") as young:
-            await eventually(lambda: len(old.ledger.lines(RAN)) > 1)
+            await eventually(lambda: len(old.ledger.lines(RAN)) > 1, within=LONG_SECONDS)
             old.process.signal(signal.SIGCONT)
             (tmp_path / "go-first").touch()
             fenced = await eventually(lambda: old.ledger.lines("fenced"))

@@ -22,7 +22,8 @@ CHILDREN = ("temporal", "worker", "api", "agents")
 
 @pytest.fixture(scope="module")
 async def bare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevProcess]:
-    """Without the sandbox, which takes half of the time to start; the last test here ends it."""
+    """Without the sandbox, whose processes have the same keeper and take half of the time to start; the last
+    test here ends it."""
     async with DevProcess(tmp_path_factory.mktemp("bare"), "--no-sandbox") as dev:
         yield dev
 
@@ -32,23 +33,17 @@ async def mid_answer(dev: DevProcess, session_id: str) -> None:
     await eventually(lambda: dev.count(session_id, "message.delta"), what="the agent writes")
 
 
-@pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[DevProcess]:
-    async with DevProcess(tmp_path, "--no-sandbox") as dev:  # the sandbox's processes have the same keeper
-        yield dev
+async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(bare: DevProcess) -> None:
+    await mid_answer(bare, "survivor")
+    children = descendants(bare.process.popen.pid)
+    assert {bare.pid(name) for name in CHILDREN} <= children
 
-
-async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(own: DevProcess) -> None:
-    await mid_answer(own, "survivor")
-    children = descendants(own.process.popen.pid)
-    assert {own.pid(name) for name in CHILDREN} <= children
-
-    own.process.kill()
+    bare.process.kill()
     await eventually(lambda: not any(alive(pid) for pid in children), what="no child is left behind")
 
-    await own.start()
-    await eventually(lambda: own.count("survivor", "turn.completed"), within=40, what="the turn completes")
-    events = own.events("survivor")
+    await bare.start()
+    await eventually(lambda: bare.count("survivor", "turn.completed"), within=40, what="the turn completes")
+    events = bare.events("survivor")
     ends = [event["type"] for event in events if re.match(r"turn\.(completed|stopped|failed)", event["type"])]
     assert ends == ["turn.completed"]
     assert sum(event["type"] == "turn.retried" for event in events) == 1
@@ -80,10 +75,10 @@ def test_a_second_one_in_the_same_folder_is_refused(dev: DevProcess) -> None:
     assert "session.started" in dev.session("replay", dev.session("start", "demo").strip())
 
 
-def test_the_console_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
-    found = re.search(r"Console +(http://\S+)", dev.process.output)
+def test_the_start_page_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
+    found = re.search(r"Start page +(http://\S+)", dev.process.output)
     assert found
-    address, _, fragment = found[1].partition("#/?")
+    address, _, fragment = found[1].partition("#/start?")
     assert "<title>Waystation</title>" in httpx.get(address).text
     tokens = [value for name, value in parse_qsl(fragment) if name == "token"]
     roles = [
@@ -91,9 +86,18 @@ def test_the_console_s_address_signs_in_as_who_uses_it(dev: DevProcess) -> None:
         for token in tokens
     ]
     assert roles == ["client", "operator", "approver"]
+    shown = httpx.get(f"{address}dev/places", headers={"Authorization": f"Bearer {tokens[0]}"}).json()[
+        "places"
+    ]
+    assert shown["api"] + "/" == address
+    assert shown.keys() == {"api", "temporal_ui", "shop", "paid_api", "processor"}
+    namespace = httpx.get(f"{shown['temporal_ui']}/api/v1/namespaces/default").json()
+    assert namespace["namespaceInfo"]["name"] == "default", "it is Temporal's page, of this server"
+    assert shown["temporal_ui"] in dev.process.output
+    assert httpx.get(f"{address}dev/places").status_code == 401, "strangers learn no address"
 
 
-@pytest.mark.parametrize("option", ["--port", "--temporal-port"])
+@pytest.mark.parametrize("option", ["--port", "--temporal-port", "--temporal-ui-port"])
 def test_a_port_in_use_is_said(tmp_path: Path, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

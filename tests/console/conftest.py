@@ -1,5 +1,6 @@
 """A browser and a whole Waystation with its sandbox, started for all tests here and ended after them."""
 
+import json
 import shutil
 from collections.abc import AsyncIterator
 
@@ -17,6 +18,8 @@ AGENTS = (
     "tests.agent.asking:agent",
     "tests.agent.asking:helper",
 )
+CUSTOMERS_PAGE = "http://shop.localhost"
+"""Another origin, whose pages may call the API."""
 LIMITS = '{"park_after_seconds": 1}'
 CHROMIUM = shutil.which("chromium")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -48,7 +51,8 @@ async def town(
     folder = tmp_path_factory.mktemp("console")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASKING_BEGUN", str(folder / "begun.txt"))
-        async with running_money_stack(folder, temporal_server_of_console, *AGENTS, limits=LIMITS) as stack:
+        settings = {"limits": LIMITS, "allowed_origins": json.dumps([CUSTOMERS_PAGE])}
+        async with running_money_stack(folder, temporal_server_of_console, *AGENTS, **settings) as stack:
             yield stack
 
 

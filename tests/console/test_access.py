@@ -152,7 +152,7 @@ async def test_whole_messages_are_announced_and_no_tokens(console: Console) -> N
           window.announced = [];
           const note = node => window.announced.push(node.textContent);
           new MutationObserver(records => records.forEach(record => record.addedNodes.forEach(note)))
-            .observe(document.querySelector('.session-view > [role=status]'), {childList: true});
+            .observe(document.querySelector('.session-view > [role=status]:last-child'), {childList: true});
         }"""
     )
     await ask(page, "tokens=40 rate=40")

@@ -19,6 +19,7 @@ from waystation.browser_guard import Code
 from waystation.cli.main import app
 from waystation.models.events import EventType
 from waystation.models.sessions import SessionLimits
+from waystation.models.webhooks import WEBHOOK_TYPES
 from waystation.settings import MoneySettings, Settings, WalletSettings
 
 # Command line
@@ -182,6 +183,15 @@ def test_no_event_type_is_documented_that_does_not_exist() -> None:
     families = {str(kind).split(".")[0] for kind in EventType}
     documented = {code for code in first_codes(page("events.md")) if code.split(".")[0] in families}
     assert {code for code in documented if "." in code} - {str(kind) for kind in EventType} == set()
+
+
+# Webhooks
+
+
+def test_every_webhook_type_is_documented_and_no_other() -> None:
+    table = page("webhooks.md").partition("## What is sent")[2].partition("## What is promised")[0]
+    documented = {code for row in rows(table) for code in re.findall(r"`([a-z]+\.[a-z_]+)`", row[0])}
+    assert documented == {str(kind) for kind in WEBHOOK_TYPES}
 
 
 # Problem codes

@@ -180,7 +180,7 @@ async def dev(full: Environment, tmp_path: Path) -> AsyncIterator[Dev]:
 async def test_dev_starts_from_another_folder_and_answers(
     full: Environment, dev: Dev, tmp_path: Path
 ) -> None:
-    found = re.search(r"Console +(http://[^#]+)", dev.process.output)
+    found = re.search(r"Start page +(http://[^#]+)", dev.process.output)
     assert found
     async with httpx.AsyncClient(base_url=found[1]) as http:
         assert "<title>Waystation</title>" in (await http.get("/")).text

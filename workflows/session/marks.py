@@ -12,10 +12,10 @@ with workflow.unsafe.imports_passed_through():
 
 
 def marked_at_start() -> Marked | None:
-    """Returns what whoever started the session has written; ``None`` if they have written nothing."""
+    """Returns what whoever started the session has written; ``None`` if that says nothing to a session."""
     given = workflow.info().typed_search_attributes
     status, last_activity = given.get(STATUS), given.get(LAST_ACTIVITY)
-    if status is None or last_activity is None:
+    if status not in set(ListedStatus) or last_activity is None:
         return None
     return Marked(
         status=ListedStatus(status),

@@ -244,8 +244,8 @@ class AgentSession:
                 schedule_to_close_timeout=SEARCH_KEY_TIMEOUT,
                 retry_policy=ONE_ATTEMPT,
             )
-            self._state.listing.key = key
-            self._listing.use_key(key)
+            self._state.listing.key = key or None
+            self._listing.use_key(self._state.listing.key)
 
     async def _ripen(self) -> None:
         """Waits until the run is old enough to continue as new, or has something to do before."""

@@ -7,9 +7,10 @@ writing waits.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlencode
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from websockets.asyncio.client import ClientConnection, connect
@@ -37,9 +38,11 @@ _ANY_FRAMES: TypeAdapter[list[JsonValue]] = TypeAdapter(list[JsonValue])
 class IngestConnection:
     """Connects, reconnects, and carries all writers of this process. Use as ``async with``."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str, agents: Sequence[str] = ()) -> None:
+        """``agents``: those that this process runs, by name, for whoever lists agents."""
         scheme, _, rest = url.rstrip("/").partition("://")
-        self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest"
+        named = urlencode([("agent", agent) for agent in agents])
+        self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest" + (f"?{named}" if named else "")
         self._key = check_api_key(api_key)
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()

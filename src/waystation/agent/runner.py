@@ -387,7 +387,8 @@ async def serve(
     async with AsyncExitStack() as resources:
         temporal = await connect(settings, resources)
         client = await resources.enter_async_context(Client(settings.url, key))
-        ingest = await resources.enter_async_context(IngestConnection(settings.url, key))
+        names = [agent.name for agent in agents]
+        ingest = await resources.enter_async_context(IngestConnection(settings.url, key, names))
         runner = Runner(agents, client, ingest, settings)
         while not stop.is_set():
             await _first_of(stop.wait(), ingest.connected())

@@ -113,6 +113,14 @@ def dev(
             max=MAX_PORT - 2,
         ),
     ] = None,
+    temporal_ui_port: Annotated[
+        int | None,
+        typer.Option(
+            help="The port of Temporal's web page; without it another one at each start.",
+            min=1,
+            max=MAX_PORT,
+        ),
+    ] = None,
     no_sandbox: Annotated[
         bool,
         typer.Option("--no-sandbox", help="Leave out the processor, shop and paid API."),
@@ -130,6 +138,7 @@ def dev(
         server_folder(),
         sandbox=not no_sandbox,
         sandbox_port=sandbox_port,
+        temporal_ui_port=temporal_ui_port,
     )
     asyncio.run(running.run())
 

@@ -5,6 +5,7 @@ State is kept in a folder, so every session continues after it is killed and res
 
 import asyncio
 import errno
+import json
 import os
 import shutil
 import signal
@@ -22,6 +23,8 @@ from waystation.dev.local import (
     DEFAULT_STATE_FOLDER,
     command_name,
 )
+from waystation.dev.ports import free_ports
+from waystation.dev.sandbox import PARTS as SANDBOX_PARTS
 from waystation.dev.sandbox import Sandbox, chosen_ports
 from waystation.dev.state import PARTS, DevState
 from waystation.errors import StartError
@@ -98,16 +101,28 @@ class Dev:
         sandbox: bool = True,
         sandbox_port: int | None = None,
         limits: SessionLimits | None = None,
+        temporal_ui_port: int | None = None,
     ) -> None:
-        """``limits``: of new sessions; without them, those of the environment."""
+        """``limits``: of new sessions; without them, those of the environment.
+
+        Without a ``temporal_ui_port`` it is another one at each start. Temporal's web page takes requests
+        under any name: a page of somebody else's whose name points at this machine must not know the port.
+        """
         self._sandbox_port, self._limits = sandbox_port, limits
+        self._temporal_ui_port = temporal_ui_port
         self._port, self.temporal_port, self._agents = port, temporal_port, agents
         self._server, self._quiet, self._with_sandbox = server_folder, quiet, sandbox
         self.sandbox: Sandbox | None = None
         self.url = f"http://127.0.0.1:{port}"
         self._lock = -1
+        self._ui_port = temporal_ui_port or 0
         self.state = DevState(state)
         self.children: list[Child] = []
+
+    @property
+    def temporal_ui_url(self) -> str:
+        """Temporal's own web page."""
+        return f"http://127.0.0.1:{self._ui_port}"
 
     def console_url(self, path: str = "/") -> str:
         """Returns the console's address at a view, with the keys of the three kinds of people who use it.
@@ -142,9 +157,11 @@ class Dev:
             [
                 (self._port, "--port"),
                 (self.temporal_port, "--temporal-port"),
+                *([(self._temporal_ui_port, "--temporal-ui-port")] if self._temporal_ui_port else []),
                 *((port, "--sandbox-port") for port in sandbox_ports),
             ]
         )
+        self._ui_port = self._temporal_ui_port or free_ports(1)[0]
         await self._child("temporal", self._temporal_command(), {})
         await self._until("Temporal", lambda: _listens(self.temporal_port))
         worker_env, agent_env, api_env = (
@@ -155,6 +172,7 @@ class Dev:
             worker_env |= self.sandbox.worker_environment()
             agent_env |= self.sandbox.agent_environment()
             api_env |= self.sandbox.api_environment()
+        api_env["WAYSTATION_DEV_PLACES"] = json.dumps(self._places())
         if self._limits:
             api_env["WAYSTATION_LIMITS"] = self._limits.model_dump_json()
         self.state.write_agent_environment(agent_env)
@@ -181,6 +199,13 @@ class Dev:
         """Returns a child's process id if it is running; names are ``temporal``, ``worker``, ``api``, …."""
         return next((child.pid for child in self.children if child.name == name), None)
 
+    def _places(self) -> dict[str, str]:
+        """Returns the addresses that the start page shows."""
+        here = {"api": self.url, "temporal_ui": self.temporal_ui_url}
+        if self.sandbox is not None:
+            here |= {part.replace("-", "_"): self.sandbox.url(part) for part in SANDBOX_PARTS}
+        return here
+
     def _sandbox_lines(self) -> str:
         if self.sandbox is None:
             return ""
@@ -191,8 +216,9 @@ class Dev:
 
     def _temporal_command(self) -> list[str]:
         return [
-            find_temporal(), "server", "start-dev", "--headless", "--ip", "127.0.0.1",
-            "--port", str(self.temporal_port), "--db-filename", str(self.state.folder / "temporal.db"),
+            find_temporal(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.temporal_port),
+            "--ui-ip", "127.0.0.1", "--ui-port", str(self._ui_port), "--ui-disable-news-fetch",
+            "--db-filename", str(self.state.folder / "temporal.db"),
             "--log-level", "error", *DEV_SERVER_OPTIONS,
         ]  # fmt: skip
 
@@ -229,9 +255,9 @@ class Dev:
         greeting = f"""
 Waystation is running. Its state is in {self.state.folder}. Ctrl-C stops it; restart it to continue.
 
-  Console        {self.console_url()}
+  Start page     {self.console_url("/start")}
   API            {self.url}   (OpenAPI: {self.url}/openapi.json)
-  Temporal       127.0.0.1:{self.temporal_port}
+  Temporal       127.0.0.1:{self.temporal_port}   (web page: {self.temporal_ui_url})
   API key        {self.state.key("service")}{self._sandbox_lines()}
 
 In another terminal in this folder, try:

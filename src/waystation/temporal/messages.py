@@ -46,6 +46,8 @@ from waystation.models.purchases import (
 )
 from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionOutcome, QuestionView
 from waystation.models.sessions import (
+    AddNote,
+    Assign,
     Close,
     LogPosition,
     LogReading,
@@ -53,6 +55,7 @@ from waystation.models.sessions import (
     Note,
     Outcome,
     Recorded,
+    Release,
     ReplayPage,
     SendMessage,
     Sent,
@@ -112,7 +115,9 @@ SESSION_SPAWN: Final = UpdateName("spawn", Spawn, Spawned)
 SESSION_JOIN: Final = UpdateName("join", Membership, Recorded)
 SESSION_LEAVE: Final = UpdateName("leave", Membership, Recorded)
 SESSION_TAKE_OVER: Final = UpdateName("take_over", TakeOver, Recorded)
-SESSION_RELEASE: Final = UpdateName("release", TakeOver, Recorded)
+SESSION_ADD_NOTE: Final = UpdateName("add_note", AddNote, Recorded)
+SESSION_ASSIGN: Final = UpdateName("assign", Assign, Recorded)
+SESSION_RELEASE: Final = UpdateName("release", Release, Recorded)
 SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 """Its argument is the cursor; how many events a page has is the handler's second one, with a default."""
 SESSION_READ: Final = QueryName("read", LogPosition, LogReading)
@@ -136,8 +141,8 @@ ASKER_ANSWERED: Final = SignalName("waystation_answer", QuestionOutcome)
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""
 
-SEARCH_KEY: Final[ActivityName[str, str | None]] = ActivityName("search_key", str, str)
-"""Tells a session the key of its digests; nothing where the namespace has no search attributes."""
+SEARCH_KEY: Final = ActivityName("search_key", str, str)
+"""Tells a session the key of its digests; an empty one where the namespace has no search attributes."""
 ANNOUNCE: Final = ActivityName("announce", str, NoneType)
 """Its argument is the id of the session that has news."""
 

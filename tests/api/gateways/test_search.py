@@ -31,7 +31,7 @@ NEW_KEY, OLD_KEY = "cd" * 32, *keys_of(())
 NEW, OLD = Terms(NEW_KEY), Terms(OLD_KEY)
 GRACE = Actor(id="grace", role=Role.USER, name="Grace Hopper")
 ADA = Actor(id="ada", role=Role.USER, name="Ada")
-AT_ONCE = 50
+AT_ONCE = 200
 
 
 class Shelf:
@@ -231,6 +231,7 @@ async def test_a_namespace_without_attributes_lists_and_says_why_it_can_not_sear
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_200)
 async def test_ten_thousand_stay_quick(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with running_temporal(tmp_path_factory.mktemp("large"), durable=True) as server:
         shelf = Shelf(await Client.connect(server.address))
@@ -271,4 +272,3 @@ async def test_ten_thousand_stay_quick(tmp_path_factory: pytest.TempPathFactory)
                 if (cursor := page.next_cursor) is None:
                     break
         assert max(slowest.values()) < 2.0, slowest
-        print(slowest)

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from temporalio.client import Client as TemporalClient
 from typer.testing import CliRunner
 
+from api.gateways.index import SearchIndex
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
 from api.live.control import Control
@@ -32,9 +33,12 @@ from waystation.cli import money as money_cli
 from waystation.client import Client
 from waystation.client.purchases import Buying
 from waystation.errors import ConflictError, NotAllowed
+from waystation.models.purchases import PurchaseRequest
 from waystation.models.trail import AuditTrail
 from waystation.protocols.acp.webhooks import sign_webhook
 from waystation.settings import ApiKey, ApiRole, MoneySettings, Settings, hash_api_key
+from waystation.temporal.search_attributes import WAITS_FOR, keys_of
+from waystation.temporal.terms import role_term
 from workflows.trail import verify
 
 KEYS: dict[str, ApiRole] = {
@@ -119,8 +123,9 @@ async def api(
         app.include_router(part.router)
     async with app.router.lifespan_context(app):
         secrets = {seller.origin: (SecretStr(WEBHOOK_SECRET),)}
-        parts, gateway = app.state.parts, Gateway(encrypted, 10.0)
-        money = MoneyGateway(encrypted, 10.0, task_queue=purchase_queue)
+        index = SearchIndex(encrypted, keys_of(()))
+        parts, gateway = app.state.parts, Gateway(encrypted, 10.0, index=index)
+        money = MoneyGateway(encrypted, 10.0, task_queue=purchase_queue, index=index)
         app.state.parts = dataclasses.replace(
             parts,
             gateway=gateway,
@@ -193,6 +198,36 @@ async def test_what_waits_for_an_approver_is_found_among_the_rest(api: Api) -> N
         return waiting not in await listed()
 
     await eventually(none_waits)
+
+
+async def test_what_was_started_without_search_attributes_is_found_too(
+    api: Api, encrypted: TemporalClient, purchase_queue: str
+) -> None:
+    async def marked(purchase_id: str) -> bool:
+        waits = f"WorkflowId='{purchase_id}' AND {WAITS_FOR.name}='{role_term('approver')}'"
+        return (await encrypted.count_workflows(waits)).count == 1
+
+    mandate_id = await api.mandate()
+    with_some = await api.buy(mandate_id, session_id="order-17")
+    request = PurchaseRequest.model_validate(api.wanted(mandate_id, session_id="order-17"))
+    earlier = MoneyGateway(encrypted, 10.0, task_queue=purchase_queue)
+    without, _ = await earlier.start_purchase(None, request)
+    for purchase_id in (with_some, without):
+        await api.until(purchase_id, "awaiting_approval")
+
+    async def both_are_found() -> bool:
+        answer = await api.call("alice", "GET", "/purchases", limit=100, waiting=True, session_id="order-17")
+        return {with_some, without} <= {one["purchase_id"] for one in answer.json()}
+
+    await eventually(both_are_found)
+    assert (await marked(with_some), await marked(without)) == (True, False)
+    for purchase_id in (with_some, without):
+        await api.call("alice", "POST", f"/purchases/{purchase_id}/reject", {"reason": "no"})
+
+    async def is_marked_no_more() -> bool:
+        return not await marked(with_some)
+
+    await eventually(is_marked_no_more)
 
 
 async def test_only_an_approver_approves(api: Api) -> None:

@@ -883,6 +883,9 @@ async def test_sessions_are_found_by_what_they_do_and_who_is_in_them(
     token = bearer(await token_for(http, session.id))
     own = await http.get("/sessions", params={"q": word}, headers=token)
     assert [one["session_id"] for one in own.json()["sessions"]] == [session.id]
+    [mine] = (await http.get("/sessions", headers=token)).json()["sessions"]
+    assert (mine["status"], mine["last_line"]["actor"]["id"]) == ("idle", "demo")
+    assert mine["snapshot"]["status"] == "idle"
     other = bearer(await token_for(http, "another"))
     assert (await http.get("/sessions", params={"q": word}, headers=other)).json()["count"] == 0
     await session.close()

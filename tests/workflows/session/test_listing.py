@@ -3,12 +3,14 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType as HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError, RPCStatusCode
 
 from api.gateways.index import SearchIndex
 from api.gateways.sessions import Gateway
@@ -19,6 +21,7 @@ from waystation.models.listing import SessionRow
 from waystation.models.questions import AnswerQuestion
 from waystation.models.sessions import (
     AddNote,
+    Release,
     SessionLimits,
     SessionOwner,
     StartSession,
@@ -158,7 +161,7 @@ async def test_a_takeover_shows_and_so_does_the_end(bench: Bench) -> None:
     shown = await row(session)
     assert shown.taken_over_by == OPERATOR
     assert TERMS.person("olga") in await says(session, attributes.TERMS)
-    await session.execute_update(AgentSession.release, TakeOver(operator=OPERATOR))
+    await session.execute_update(AgentSession.release, Release(operator=OPERATOR))
     await comes_to(session, "idle")
     await session.signal(AgentSession.close)
     await session.result()
@@ -231,6 +234,22 @@ async def test_a_session_that_a_workflow_starts_asks_its_worker(bench: Bench) ->
     await replays(session)
 
 
+async def test_one_that_was_started_with_a_status_that_there_is_not_sets_its_own(bench: Bench) -> None:
+    session = await bench.client.start_workflow(
+        AgentSession.run,
+        SessionInput(agent="nobody", search_key=KEY),
+        id=f"s-{uuid.uuid4().hex}",
+        task_queue=bench.queue,
+        search_attributes=TypedSearchAttributes(
+            [
+                SearchAttributePair(attributes.STATUS, "asleep"),
+                SearchAttributePair(attributes.LAST_ACTIVITY, datetime.now(UTC)),
+            ]
+        ),
+    )
+    await comes_to(session, "idle")
+
+
 async def test_one_that_was_started_without_sets_none(bench: Bench) -> None:
     async with answering(bench.client, "one") as agent:
         session = await bench.client.start_workflow(
@@ -246,6 +265,17 @@ async def test_one_that_was_started_without_sets_none(bench: Bench) -> None:
 
 async def test_an_index_that_is_not_there_is_asked_for_again(temporal: Client) -> None:
     asked: list[str] = []
+
+    class Away:
+        namespace = "elsewhere"
+
+        async def count_workflows(self, query: str, *, rpc_timeout: timedelta) -> None:
+            raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+
+    away = SearchIndex(Away(), [KEY])  # type: ignore[arg-type]
+    assert not await away.may_be_set(), "what is started goes on without"
+    with pytest.raises(RPCError):  # but that isn't an answer
+        await away.is_there()
 
     class Without:
         namespace = "elsewhere"

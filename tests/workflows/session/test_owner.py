@@ -99,6 +99,8 @@ async def test_an_owner_is_told_of_turns_steers_stops_and_the_end(
 
     await eventually(goes_on_in_another_run, what="the session has continued as new, with its turn")
     await latest.signal(AgentSession.close)
+    # A turn that ends in the same moment need not be stopped, and its owner isn't told to.
+    await hears(listener, "turn", "steer", "stop", *["turn"] * 9, "stop")
     await tell(latest, SESSION_TURN_ENDED, TurnEnded(turn_id="t10", outcome="completed"))
     await hears(listener, "turn", "steer", "stop", *["turn"] * 9, "stop", "closed")
     ended = [event.type for event in (await replay(latest)).events if event.type.startswith("turn.")]

@@ -1,0 +1,64 @@
+/** Says that nobody runs a session's agent, when a turn has shown nothing for a while and no process or workflow takes it. */
+
+import { h, isolate } from "../dom.js";
+
+const SILENT_MS = 3_000;
+const ASK_AGAIN_MS = 3_000;
+/** While a process runs the agent, and the turn still shows nothing. */
+const ASK_AGAIN_LATER_MS = 15_000;
+const SHOWN_BY_AGENTS = new Set(["message", "tool", "question", "data", "lanes"]);
+
+export class Absence {
+  constructor(api, sessionId, model) {
+    Object.assign(this, { api, model });
+    this.path = `/sessions/${sessionId}/agent`;
+    this.element = h("p", { class: "absent", role: "status", hidden: true });
+    this.timer = null;
+    this.stopped = new AbortController();
+  }
+
+  /** `items` are those that have just changed. */
+  update(items) {
+    const runs = this.model.running.some((turn) => turn.status === "running") && !this.model.closed;
+    if (!runs || items.some((item) => item.turnId && SHOWN_BY_AGENTS.has(item.kind))) this.#rest();
+    if (runs) this.timer ??= setTimeout(() => this.#ask(), SILENT_MS);
+  }
+
+  stop() {
+    this.stopped.abort();
+    this.#rest();
+  }
+
+  #rest() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.element.hidden = true;
+  }
+
+  async #ask() {
+    const asked = this.timer;
+    let pause = ASK_AGAIN_LATER_MS;
+    try {
+      const agent = await this.api.get(this.path, this.stopped.signal);
+      if (this.timer !== asked) return;
+      if (agent.processes === 0 && !agent.workflows) {
+        this.#show(agent.name);
+        pause = ASK_AGAIN_MS;
+      } else this.element.hidden = true;
+    } catch {
+      // What the page says about its connection is enough.
+      if (this.timer !== asked) return;
+    }
+    if (!this.stopped.signal.aborted) this.timer = setTimeout(() => this.#ask(), pause);
+  }
+
+  /** How to start one is said to those who work on agents: whoever sees only some sessions is a customer. */
+  #show(name) {
+    if (!this.element.hidden) return;
+    const known = this.api.may("start sessions") || this.api.may("list sessions");
+    this.element.replaceChildren(...(known
+      ? [h("span", {}, "No process runs the agent "), h("code", {}, name), h("span", {}, ". Start one: "), h("code", {}, "waystation agent my_module:agent"), h("span", {}, ". Your message is kept.")]
+      : [h("span", {}, `${isolate(name)} is not available right now. Your message is kept, and answered later.`)]));
+    this.element.hidden = false;
+  }
+}

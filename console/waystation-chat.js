@@ -1,0 +1,361 @@
+/**
+ * `<waystation-chat session="order-17">`: a session as a chat, for customers' pages.
+ *
+ * The page sets the property `token`: a function that returns a session token or a promise of one, called with true when
+ * the API has refused the last. Nothing is shown, kept or styled outside of the element but drafts, which are kept for
+ * the tab.
+ */
+
+import { Api, Refusal } from "./api.js";
+import { h, isolate, nameOf, setClass, setText, time } from "./dom.js";
+import { Follow } from "./follow.js";
+import { render } from "./markdown.js";
+import { SessionModel } from "./model.js";
+import { Absence } from "./views/absence.js";
+import { Composer } from "./views/composer.js";
+import { noticeText } from "./views/items.js";
+import { questionElement } from "./views/question.js";
+
+const SESSION = /^\w[\w.-]*$/;
+const MIN_PAUSE_MS = 1_000;
+const MAX_PAUSE_MS = 30_000;
+const NEAR_END_PIXELS = 60;
+const MAX_ANNOUNCED_CHARACTERS = 600;
+const SHEETS = ["console.css", "waystation-chat.css"];
+const CONNECTION = { loading: "Connecting …", "catching-up": "Connecting …", offline: "No connection; trying again", refused: "Not available", closed: "This conversation has ended" };
+/** What a customer is told of what happens beside the messages. */
+const TOLD = new Set(["turn.failed", "turn.stopped", "takeover.started", "takeover.released"]);
+
+let sheets = null;
+
+/** The styles are fetched, not linked: a page's policy for styles then need not name the API. */
+function styles() {
+  sheets ??= Promise.all(SHEETS.map(async (name) => {
+    const response = await fetch(new URL(name, import.meta.url));
+    if (!response.ok) throw new Error(`${name}: ${response.status}`);
+    const sheet = new CSSStyleSheet();
+    // What the console says of its page is said of the element here.
+    sheet.replaceSync((await response.text()).replaceAll(":root", ":host"));
+    return sheet;
+  })).catch((error) => {
+    sheets = null;
+    throw error;
+  });
+  return sheets;
+}
+
+export class WaystationChat extends HTMLElement {
+  static observedAttributes = ["session", "api"];
+  #token = null;
+  #chat = null;
+  #begins = false;
+
+  constructor() {
+    super();
+    this.attachShadow({ mode: "open" });
+  }
+
+  get token() {
+    return this.#token;
+  }
+
+  set token(token) {
+    this.#token = token;
+    this.#beginSoon();
+  }
+
+  connectedCallback() {
+    // The page may have set it before this module had arrived.
+    if (Object.hasOwn(this, "token")) {
+      const { token } = this;
+      delete this.token;
+      this.#token = token;
+    }
+    this.#beginSoon();
+  }
+
+  disconnectedCallback() {
+    this.#beginSoon();
+  }
+
+  attributeChangedCallback() {
+    this.#beginSoon();
+  }
+
+  /** Once for all that the page changes at a time. */
+  #beginSoon() {
+    if (this.#begins) return;
+    this.#begins = true;
+    queueMicrotask(() => {
+      this.#begins = false;
+      this.#begin();
+    });
+  }
+
+  #begin() {
+    this.#chat?.stop();
+    this.#chat = null;
+    const session = this.getAttribute("session");
+    if (!this.isConnected || !session || !this.#token) return;
+    const base = addressOf(this.getAttribute("api") ?? new URL(import.meta.url).origin);
+    if (!SESSION.test(session) || base === null) {
+      this.shadowRoot.replaceChildren(h("p", { role: "alert" }, "This chat has no valid session or API address."));
+      return;
+    }
+    this.#chat = new Chat(this.shadowRoot, { session, base, token: (renew) => this.#token(renew) });
+    this.#chat.start();
+  }
+}
+
+function addressOf(text) {
+  try {
+    const { protocol, href } = new URL(text, document.baseURI);
+    return ["http:", "https:"].includes(protocol) ? href.replace(/\/+$/, "") : null;
+  } catch {
+    return null;
+  }
+}
+
+/** One session in the element, from signing in until it is taken away. */
+class Chat {
+  constructor(root, { session, base, token }) {
+    Object.assign(this, { root, session, token });
+    this.api = new Api({ base, renew: async () => [await token(true)].filter(Boolean), onExpired: () => this.#onExpired() });
+    this.stopped = new AbortController();
+    this.model = new SessionModel();
+    this.nodes = new Map();
+    this.said = new Set();
+    this.readyAt = Infinity;
+    this.sticks = true;
+    this.wake = () => {};
+    this.connection = h("p", { class: "connection-line", role: "status" }, CONNECTION.loading);
+    this.column = h("div", { class: "column" });
+    this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
+    this.doing = h("p", { class: "doing", hidden: true });
+    this.problem = h("p", { class: "problem", role: "alert", hidden: true });
+    this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
+    this.expired = h("p", { class: "ended", role: "alert", hidden: true }, h("span", {}, "Your sign-in has ended. What you have written is kept. "),
+      h("button", { type: "button", onclick: () => this.wake() }, "Try again"));
+    this.sizes = new ResizeObserver(() => this.sticks && this.#toEnd());
+  }
+
+  async start() {
+    const { root } = this;
+    root.replaceChildren(this.connection, this.expired);
+    addEventListener("online", () => this.wake(), { signal: this.stopped.signal });
+    try {
+      root.adoptedStyleSheets = await styles();
+    } catch {
+      // A chat without its styles is better than none.
+    }
+    if (!(await this.#signIn())) return;
+    const { api, session, model } = this;
+    this.composer = new Composer(api, session, model, {
+      onSend: () => this.#toEnd(), onProblem: (error) => this.#say(error.message), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words),
+    });
+    this.absence = new Absence(api, session, model);
+    root.replaceChildren(this.connection, this.log, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
+    this.composer.restore();
+    this.sizes.observe(this.column);
+    this.sizes.observe(this.log);
+    this.follow = new Follow(api, session, model, { onState: (state, detail) => this.#onState(state, detail), onChange: () => this.#schedule(), onPresence: () => {} });
+    this.follow.start();
+  }
+
+  stop() {
+    this.stopped.abort();
+    this.follow?.stop();
+    this.absence?.stop();
+    this.composer?.leave();
+    this.sizes.disconnect();
+    this.wake();
+  }
+
+  // Signing in
+
+  /** Asks the page for a token until the server knows it. Returns whether it does; false once the element is gone. */
+  async #signIn() {
+    let renew = false;
+    for (let pause = MIN_PAUSE_MS; !this.stopped.signal.aborted; pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
+      try {
+        const token = await this.token(renew);
+        if (!token) throw new Refusal(401, {});
+        await this.api.accept([token]);
+        this.expired.hidden = true;
+        return !this.stopped.signal.aborted;
+      } catch (error) {
+        // Both the page's server and the API may be away for a while.
+        const refused = error instanceof Refusal && error.status === 401;
+        this.expired.hidden = !(refused && renew);
+        setText(this.connection, this.expired.hidden ? CONNECTION.offline : "");
+        const again = refused && !renew;
+        renew = refused;
+        if (again) continue;
+      }
+      await this.#rest(pause);
+    }
+    return false;
+  }
+
+  /** Neither the API nor the page has a good token: asks the page again, ever more rarely, and when a person wants it. */
+  async #onExpired() {
+    if (!this.expired.hidden) return;
+    this.expired.hidden = false;
+    for (let pause = MIN_PAUSE_MS; this.api.expired && !this.stopped.signal.aborted; pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
+      await this.#rest(pause);
+      if (!this.stopped.signal.aborted) await this.api.renewNow();
+    }
+    this.expired.hidden = true;
+  }
+
+  /** Waits that long, or until somebody wants to try. */
+  #rest(milliseconds) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #onState(state, detail) {
+    setText(this.connection, CONNECTION[state] ?? "");
+    this.composer.refused = state === "refused";
+    if (state === "refused") this.#say(detail);
+    if (state === "live" || state === "closed") {
+      this.#draw();
+      this.readyAt = Math.min(this.readyAt, this.model.cursor);
+    }
+    this.composer.update();
+  }
+
+  // Drawing
+
+  #schedule() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    requestAnimationFrame(() => {
+      this.scheduled = false;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const { changed, removed } = this.model.takeChanges();
+    for (const key of removed) {
+      this.nodes.get(key)?.element.remove();
+      this.nodes.delete(key);
+    }
+    const items = [...changed].map((key) => this.model.items.get(key)).sort((a, b) => a.at - b.at || a.born - b.born);
+    for (const item of items) if (isTold(item)) this.#drawItem(item);
+    this.#drawDoing();
+    this.absence.update(items);
+    this.composer.update();
+    if (this.sticks) this.#toEnd();
+  }
+
+  #drawItem(item) {
+    let node = this.nodes.get(item.key);
+    if (!node) {
+      node = { ...(item.kind === "question" ? questionElement({ api: this.api, sessionId: this.session }) : item.kind === "message" ? messageElement(this.api) : noticeElement()), at: null, born: item.born };
+      this.nodes.set(item.key, node);
+    }
+    node.update(item);
+    if (node.at !== item.at) this.#place(node, item);
+    if (item.last > this.readyAt) this.#tell(item);
+  }
+
+  #place(node, item) {
+    node.at = item.at;
+    node.element.at = item.at;
+    node.element.born = item.born;
+    // Nearly always the end, so it is looked for from there.
+    let next = null;
+    let before = this.column.lastChild === node.element ? node.element.previousSibling : this.column.lastChild;
+    while (before && before !== node.element && (before.at > item.at || (before.at === item.at && before.born > item.born))) {
+      next = before;
+      before = before.previousSibling;
+      if (before === node.element) before = before.previousSibling;
+    }
+    if (node.element.nextSibling !== next || !node.element.isConnected) this.column.insertBefore(node.element, next);
+  }
+
+  #drawDoing() {
+    const { model } = this;
+    const speaks = model.takenOverBy;
+    const streams = [...model.transcript.messages.values()].at(-1)?.status === "streaming";
+    const words = speaks ? `${nameOf(speaks)} answers you now.` : model.waiting || model.awaiting.length ? "Waits for an answer." : model.running.length && !streams ? "Is at work …" : "";
+    setText(this.doing, words);
+    this.doing.hidden = !words;
+  }
+
+  #say(words) {
+    setText(this.problem, words);
+    this.problem.hidden = false;
+  }
+
+  #tell(item) {
+    const { message } = item;
+    if (this.said.has(item.key)) return;
+    if (item.kind === "message" && message.status === "completed" && !this.api.isMe(message.actor.id)) this.#announce(`${nameOf(message.actor)}: ${message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
+    else if (item.kind === "question" && item.asked) this.#announce(`${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
+    else return;
+    this.said.add(item.key);
+  }
+
+  #announce(words) {
+    this.announcer.append(h("p", {}, words));
+    while (this.announcer.childNodes.length > 5) this.announcer.firstChild.remove();
+  }
+
+  #onScroll() {
+    const { scrollHeight, scrollTop, clientHeight } = this.log;
+    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PIXELS;
+    // Only a person's scrolling moves up; if the end has moved away, the content has grown.
+    if (atEnd || scrollTop < this.scrolledTo) this.sticks = atEnd;
+    this.scrolledTo = scrollTop;
+  }
+
+  #toEnd() {
+    this.log.scrollTop = this.log.scrollHeight;
+    this.scrolledTo = this.log.scrollTop;
+    this.sticks = true;
+  }
+}
+
+/** What people said, what the agent said to them, its questions, and what they must know of its turns. */
+function isTold(item) {
+  if (item.lane) return false;
+  // Live text comes before it is known whether it is an answer or a thought.
+  if (item.kind === "message") return item.message.kind === "message" && item.message.order !== null;
+  return item.kind === "question" || (item.kind === "notice" && TOLD.has(item.event.type));
+}
+
+function messageElement(api) {
+  const who = h("b", {});
+  const stamp = h("time", {});
+  const text = h("div", { class: "text" });
+  const element = h("article", { class: "bubble" }, h("header", {}, who, " ", stamp), text);
+  const update = ({ message, time: at }) => {
+    const mine = api.isMe(message.actor.id);
+    setClass(element, "mine", mine);
+    setClass(element, "streaming", message.status === "streaming");
+    setText(who, mine ? "You" : nameOf(message.actor));
+    if (at) {
+      stamp.dateTime = at;
+      setText(stamp, time(at));
+    }
+    element.hidden = message.status === "superseded";
+    if (message.actor.role === "user") setText(text, message.text);
+    else render(text, message.text);
+  };
+  return { element, update };
+}
+
+function noticeElement() {
+  const element = h("p", { class: "told" });
+  return { element, update: (item) => setText(element, isolate(noticeText(item.event))) };
+}
+
+if (!customElements.get("waystation-chat")) customElements.define("waystation-chat", WaystationChat);

@@ -6,7 +6,7 @@ from typing import Final
 from tests.torture.plan import Plan, Profile
 from tests.torture.profiles import money, sessions
 
-THINNED: Final = 3.0
+THINNED: Final = 4.0
 """So that two cores keep up with both side by side: where they don't, what is late says nothing."""
 
 

@@ -467,6 +467,7 @@ async ([part, lengths, step]) => {
 """
 
 
+@pytest.mark.alone
 async def test_a_long_message_grows_as_fast_as_a_short_one(console: Console) -> None:
     """Only its open end is read again."""
     page = await console.page("/sessions")

@@ -42,7 +42,8 @@ class IngestConnection:
         """``agents``: those that this process runs, by name, for whoever lists agents."""
         scheme, _, rest = url.rstrip("/").partition("://")
         named = urlencode([("agent", agent) for agent in agents])
-        self._url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest" + (f"?{named}" if named else "")
+        self._shown_url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest"
+        self._url = self._shown_url + (f"?{named}" if named else "")
         self._key = check_api_key(api_key)
         self._writers: dict[str, Writer] = {}
         self._wake = asyncio.Event()
@@ -117,9 +118,9 @@ class IngestConnection:
 
     def _say(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
-            logger.warning("Can't write to %s: %s Trying again.", self._url, trouble)
+            logger.warning("Can't write to %s: %s Trying again.", self._shown_url, trouble)
         elif self._trouble and not trouble:
-            logger.info("Connected to %s", self._url)
+            logger.info("Connected to %s", self._shown_url)
         self._trouble = trouble
 
     async def _talk(self, socket: ClientConnection) -> None:

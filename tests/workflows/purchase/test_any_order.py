@@ -230,7 +230,7 @@ def test_whatever_is_said_in_whatever_order(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("workflows.purchase.inbox.verdict_on", valid)
     monkeypatch.setattr("temporalio.workflow.now", lambda: NOW)
-    monkeypatch.setattr("temporalio.workflow.upsert_memo", lambda memo: None)
+    monkeypatch.setattr("workflows.purchase.journal.mark_waiting", lambda before, after: None)
     monkeypatch.setattr("temporalio.workflow.patched", lambda patch: False)
     bounds = settings(max_examples=examples(100), stateful_step_count=30)
     run_state_machine_as_test(Said, settings=bounds)  # type: ignore[no-untyped-call]

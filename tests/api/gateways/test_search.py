@@ -17,7 +17,7 @@ from api.errors import Invalid, SearchUnavailable
 from api.gateways.index import SearchIndex
 from api.gateways.search import Filters, Place, read_place, write_place
 from api.gateways.sessions import Gateway
-from tests.support import eventually
+from tests.support import EXAMPLES_FACTOR, eventually
 from tests.world.temporal import running_temporal
 from waystation.models.events import Actor, Role
 from waystation.models.listing import Awaited, LastLine, ListedStatus, SessionRow, in_odd_milliseconds
@@ -32,6 +32,8 @@ NEW, OLD = Terms(NEW_KEY), Terms(OLD_KEY)
 GRACE = Actor(id="grace", role=Role.USER, name="Grace Hopper")
 ADA = Actor(id="ada", role=Role.USER, name="Ada")
 AT_ONCE = 200
+MANY = min(1_000 * EXAMPLES_FACTOR, 10_000)
+"""Sessions of the largest list; the ten thousand of which the documentation speaks take ten minutes to start."""
 
 
 class Shelf:
@@ -232,10 +234,10 @@ async def test_a_namespace_without_attributes_lists_and_says_why_it_can_not_sear
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
-async def test_ten_thousand_stay_quick(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_many_sessions_stay_quick(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with running_temporal(tmp_path_factory.mktemp("large"), durable=True) as server:
         shelf = Shelf(await Client.connect(server.address))
-        for start in range(0, 10_000, AT_ONCE):
+        for start in range(0, MANY, AT_ONCE):
             await asyncio.gather(
                 *(
                     shelf.put(
@@ -247,18 +249,21 @@ async def test_ten_thousand_stay_quick(tmp_path_factory: pytest.TempPathFactory)
                         people=(ADA,) if n % 3 else (GRACE,),
                         ago=timedelta(seconds=n * 30),
                     )
-                    for n in range(start, start + AT_ONCE)
+                    for n in range(start, min(start + AT_ONCE, MANY))
                 )
             )
-        await shelf.are_listed(10_000)
+        await shelf.are_listed(MANY)
         slowest: dict[str, float] = {}
         for filters, count in (
-            (Filters(), 10_000),
-            (Filters(asked_roles=("operator",)), 20),
-            (Filters(agent="agent-3"), 1_429),
-            (Filters(person="grace"), 3_334),
-            (Filters(text="order 4711"), 1),
-            (Filters(statuses=(ListedStatus.IDLE,), text="ada"), 6_653),
+            (Filters(), MANY),
+            (Filters(asked_roles=("operator",)), sum(n % 500 == 0 for n in range(MANY))),
+            (Filters(agent="agent-3"), sum(n % 7 == 3 for n in range(MANY))),
+            (Filters(person="grace"), sum(n % 3 == 0 for n in range(MANY))),
+            (Filters(text=f"order {MANY // 2 + 211}"), 1),
+            (
+                Filters(statuses=(ListedStatus.IDLE,), text="ada"),
+                sum(n % 500 > 0 and n % 3 > 0 for n in range(MANY)),
+            ),
         ):
             cursor = None
             for number in range(3):

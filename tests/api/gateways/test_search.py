@@ -33,7 +33,7 @@ GRACE = Actor(id="grace", role=Role.USER, name="Grace Hopper")
 ADA = Actor(id="ada", role=Role.USER, name="Ada")
 AT_ONCE = 200
 MANY = min(1_000 * EXAMPLES_FACTOR, 10_000)
-"""Sessions of the largest list; the ten thousand of which the documentation speaks take ten minutes to start."""
+"""Sessions of the largest list; ten thousand take minutes to start."""
 
 
 class Shelf:

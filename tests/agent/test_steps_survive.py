@@ -14,7 +14,7 @@ from tests.agent.stepping import AGENTS, RAN, RECORDED, STEPS, Ledger
 from tests.support import eventually
 from tests.world.agent import AgentProcess
 from tests.world.stack import Stack, running_stack
-from tests.world.temporal import TemporalServer
+from tests.world.temporal import running_temporal
 from waystation.client import Client, Session
 from waystation.models.events import TERMINAL_TURN_TYPES, Event
 
@@ -24,13 +24,16 @@ LONG_SECONDS = 150.0
 
 @pytest.fixture(scope="module")
 async def quick_stack(
-    temporal_server: TemporalServer, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Stack]:
     """A stack that misses a killed agent after a second, tries its turns often, and parks them soon."""
     limits = {"limits__agent_heartbeat_timeout_seconds": 1, "limits__max_attempts": 20}
     limits["limits__park_after_seconds"] = 1
     folder = tmp_path_factory.mktemp("steps")
-    async with running_stack(folder, temporal_server, "tests.agent.stepping:agent", **limits) as stack:
+    async with (
+        running_temporal(folder) as server,
+        running_stack(folder, server, "tests.agent.stepping:agent", **limits) as stack,
+    ):
         yield stack
 
 
@@ -143,12 +146,13 @@ async def test_no_step_runs_again_after_it_was_recorded(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("where", ["after", "in"])
-async def test_no_step_runs_again_wherever_the_process_is_killed(
-    temporal_server: TemporalServer, tmp_path: Path, where: str
-) -> None:
+async def test_no_step_runs_again_wherever_the_process_is_killed(tmp_path: Path, where: str) -> None:
     """After each of the twenty steps, and within each."""
     limits = {"limits__agent_heartbeat_timeout_seconds": 1, "limits__max_attempts": 20}
-    async with running_stack(tmp_path, temporal_server, "tests.agent.stepping:agent", **limits) as stack:
+    async with (
+        running_temporal(tmp_path) as server,
+        running_stack(tmp_path, server, "tests.agent.stepping:agent", **limits) as stack,
+    ):
         kills = [[f"{where} {n}" for n in range(first, STEPS + 1, 5)] for first in range(1, 6)]
         await asyncio.gather(
             *(check_twenty_steps(stack, number, tmp_path, places) for number, places in enumerate(kills))

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from tests.support import eventually
 from tests.world.process import Process
 from tests.world.stack import Stack, running_stack
-from tests.world.temporal import TemporalServer
+from tests.world.temporal import running_temporal
 from waystation.client import Client, Session
 from waystation.models.events import TERMINAL_TURN_TYPES, Event
 
@@ -46,7 +46,7 @@ class Remembering(NamedTuple):
 
 @pytest.fixture(scope="module")
 async def remembering(
-    temporal_server: TemporalServer, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Remembering]:
     folder = tmp_path_factory.mktemp("remembering")
     ledger = folder / "ledger.txt"
@@ -54,8 +54,11 @@ async def remembering(
     limits = '{"park_after_seconds": 1, "agent_heartbeat_timeout_seconds": 2, "max_attempts": 10}'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REMEMBERING_LEDGER", str(ledger))
-        running = running_stack(folder, temporal_server, "tests.agents.remembering:agent", limits=limits)
-        async with running as stack, stack.client() as client:
+        async with (
+            running_temporal(folder) as server,
+            running_stack(folder, server, "tests.agents.remembering:agent", limits=limits) as stack,
+            stack.client() as client,
+        ):
             yield Remembering(stack, client, ledger)
 
 

@@ -36,7 +36,7 @@ def words_of(text: str) -> list[str]:
     >>> words_of("Zoë’s ORDER #17")
     ['zoe', 's', 'order', '17']
     """
-    # Each may bring about what the other is for; after the second round nothing changes any more (Unicode, D146).
+    # Each may bring about what the other is for; after the second round nothing changes any more.
     plain = unicodedata.normalize("NFKD", text)
     for _ in range(2):
         plain = unicodedata.normalize("NFKD", plain.casefold())

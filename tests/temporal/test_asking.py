@@ -1,17 +1,21 @@
 """Queries that a worker can't answer yet."""
 
+import dataclasses
+import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.client import OutboundInterceptor, QueryWorkflowInput, WorkflowQueryFailedError
 
-from waystation.temporal import names
-from waystation.temporal.asking import MAX_QUERY_ATTEMPTS, AskAgain
+from waystation.temporal import asking, names
+from waystation.temporal.asking import AskAgain
 
 QUERY = QueryWorkflowInput(
     id="s-1", run_id=None, query="snapshot", args=[], reject_condition=None, headers={}, ret_type=None,
     rpc_metadata={}, rpc_timeout=None,
 )  # fmt: skip
+EVER = 1_000
 
 
 class Refusing(OutboundInterceptor):
@@ -28,12 +32,23 @@ class Refusing(OutboundInterceptor):
 
 
 async def test_a_query_is_repeated_while_its_worker_has_a_task_to_begin() -> None:
-    assert await AskAgain().intercept_client(Refusing(names.NOT_BEGUN, 1)).query_workflow(QUERY) == 2
+    assert await AskAgain().intercept_client(Refusing(names.NOT_BEGUN, 3)).query_workflow(QUERY) == 4
 
 
-@pytest.mark.parametrize(("words", "attempts"), [(names.NOT_BEGUN, MAX_QUERY_ATTEMPTS), ("no such query", 1)])
-async def test_a_query_is_refused_in_the_end(words: str, attempts: int) -> None:
-    worker = Refusing(words, MAX_QUERY_ATTEMPTS)
-    with pytest.raises(WorkflowQueryFailedError, match=words[:10]):
+@pytest.mark.parametrize("limited", [True, False], ids=["the caller's limit", "its own"])
+async def test_it_is_refused_in_the_end(limited: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = timedelta(seconds=0.3)
+    monkeypatch.setattr(asking, "PATIENCE", timedelta(hours=1) if limited else limit)
+    query = dataclasses.replace(QUERY, rpc_timeout=limit if limited else None)
+    worker, began = Refusing(names.NOT_BEGUN, EVER), time.monotonic()
+    with pytest.raises(WorkflowQueryFailedError, match="has yet to begin"):
+        await AskAgain().intercept_client(worker).query_workflow(query)
+    assert 1 < worker.attempts < EVER
+    assert time.monotonic() - began >= 0.1, "it was given time"
+
+
+async def test_another_refusal_is_final() -> None:
+    worker = Refusing("no such query", EVER)
+    with pytest.raises(WorkflowQueryFailedError, match="no such query"):
         await AskAgain().intercept_client(worker).query_workflow(QUERY)
-    assert worker.attempts == attempts
+    assert worker.attempts == 1

@@ -1,15 +1,19 @@
 """Asks a workflow again when its worker could not answer yet, for every query that a client of ours sends."""
 
 import asyncio
+import time
+from datetime import timedelta
 from typing import Any, Final
 
 from temporalio.client import Interceptor, OutboundInterceptor, QueryWorkflowInput, WorkflowQueryFailedError
 
 from waystation.temporal.names import NOT_BEGUN
 
-MAX_QUERY_ATTEMPTS: Final = 8
-QUERY_PAUSE_SECONDS: Final = 0.05
-"""The pause before a query is repeated, times the attempts made: the task before it is with a worker."""
+PATIENCE: Final = timedelta(seconds=5)
+"""How long a query is repeated that its caller has given no time limit: a task begins as soon as there is a
+processor for it."""
+SHORTEST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 0.5
 
 
 class AskAgain(Interceptor):
@@ -22,11 +26,13 @@ class AskAgain(Interceptor):
 
 class _Asking(OutboundInterceptor):
     async def query_workflow(self, input: QueryWorkflowInput) -> Any:  # noqa: A002
-        for attempt in range(1, MAX_QUERY_ATTEMPTS):
+        deadline = time.monotonic() + (input.rpc_timeout or PATIENCE).total_seconds()
+        pause = SHORTEST_PAUSE_SECONDS
+        while True:
             try:
                 return await super().query_workflow(input)
             except WorkflowQueryFailedError as error:
-                if NOT_BEGUN not in str(error):
+                if NOT_BEGUN not in str(error) or time.monotonic() + pause >= deadline:
                     raise
-            await asyncio.sleep(QUERY_PAUSE_SECONDS * attempt)
-        return await super().query_workflow(input)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

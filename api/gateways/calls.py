@@ -108,6 +108,7 @@ class Calls:
         except WorkflowQueryFailedError as error:
             if not await self.is_of_kind(workflow_id):
                 raise self._wording.unknown(workflow_id) from error
+            logger.warning("A query of %s failed: %s", workflow_id, error)
             # It is there, and its worker can't read it at the moment (its payloads are out of reach, say).
             raise Unavailable(self._wording.not_taken, lost) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:

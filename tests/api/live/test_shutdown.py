@@ -17,11 +17,23 @@ EXIT_SECONDS = {"api": 3, "worker": 5, "agent": 10}
 """What the docs state."""
 MEASURING_SECONDS = 2.0
 """What else may pass, beside the time in which the machine has no processor for the one that ends."""
+ESTABLISHED = "01"
+"""The state of a connection in Linux's list."""
 
 
 async def _follow(session: Session) -> None:
     async for _ in session.events():
         pass
+
+
+def has_read_all(port: int, connections: int) -> bool:
+    """Whether a process has so many connections, and has read all that came on them."""
+    unread = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if state == ESTABLISHED and int(local.partition(":")[2], 16) == port:
+            unread.append(int(queues.partition(":")[2], 16))
+    return len(unread) >= connections and not any(unread)
 
 
 @pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
@@ -88,7 +100,8 @@ async def test_sigterm_ends_an_api_in_time_though_all_that_it_needs_hangs(tmp_pa
                 server.signal(signal.SIGSTOP)
                 resources.callback(server.signal, signal.SIGCONT)
             asking = asyncio.create_task(session.stop(wait_seconds=20))
-            await asyncio.sleep(1.0)  # nobody can see that these requests wait for what hangs
+            # The two streams, the two other requests above, and the stop.
+            await eventually(lambda: has_read_all(port, connections=5), what="the API has read all requests")
             api.signal(signal.SIGTERM)
             took = await api.seconds_until_ended()
             for task in (following, asking):

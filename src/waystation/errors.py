@@ -16,7 +16,7 @@ Errors of other areas (paying, selling, a model's provider) are defined where th
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from waystation.foreign_json import ForeignJsonError, read_json
 from waystation.retry_after import retry_after
@@ -114,6 +114,11 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     429: TryLater,
     503: TryLater,
 }
+
+
+def is_raised(value: object) -> TypeGuard[BaseException | type[BaseException]]:
+    """Returns whether ``raise`` takes this: an exception, or a class of them."""
+    return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
 
 
 def problem(status: int, body: Mapping[str, object], asked: str | None = None) -> ApiError:

@@ -77,13 +77,12 @@ class Turns(TurnCourse):
             return Refused(
                 names.SESSION_BUSY, "A turn is running or waiting; send with on_busy=queue, or stop it first."
             )
-        if refused := self.why_full():
-            return refused
-        if self._waiting() >= MAX_QUEUED_TURNS:
-            return Refused(
-                names.QUEUE_FULL, f"{MAX_QUEUED_TURNS} turns are waiting already; try again later."
-            )
-        return None
+        return self.why_full() or self._why_queue_full()
+
+    def _why_queue_full(self) -> Refused | None:
+        if self._waiting() < MAX_QUEUED_TURNS:
+            return None
+        return Refused(names.QUEUE_FULL, f"{MAX_QUEUED_TURNS} turns are waiting already; try again later.")
 
     def _take(self, message: SendMessage, message_id: str) -> Sent:
         if message.on_busy == OnBusy.STEER and (running := self._root_turn()):
@@ -173,6 +172,14 @@ class Turns(TurnCourse):
         """Stops the running turn because an operator has taken over."""
         if running := self._root_turn():
             self._request_stop(running, operator, None, "takeover")
+
+    def why_not_release(self, release: Release) -> Refused | None:
+        """Returns why the session can't be handed back with this note, or ``None``; without one it can be."""
+        if release.note is None:
+            return None
+        if refused := self.why_full():
+            return refused
+        return self._why_queue_full() if release.answer else None
 
     def release(self, release: Release) -> int:
         """Hands the session back to the agent and returns the seq."""

@@ -496,6 +496,7 @@ class AgentSession:
         require(release, Release)
         _refuse_if(self._turns.why_closed())
         _refuse_if(self._people.why_not_speak(release.operator))
+        _refuse_if(self._turns.why_not_release(release))
 
     @workflow.update
     @answering

@@ -1,7 +1,9 @@
 """Tells webhooks what has happened, from within the workflow to which it has happened.
 
-Nothing here waits for a receiver. Who wants the news is asked of Temporal, within the workflow task; with no
-endpoint that wants it, nothing more is done. An endpoint hears it by a signal, which Temporal keeps until it
+Nothing here waits for a receiver. Who wants the news is asked of Temporal; with no endpoint that wants it,
+nothing more is done. It is asked by an ordinary activity: one within the workflow task would keep the task
+from people while Temporal is slow, and is lost, for as long as a task may take, with a workflow that has to
+leave a worker's memory meanwhile. An endpoint hears it by a signal, which Temporal keeps until it
 is delivered; an endpoint that is gone is passed over. A run ends or continues as new only when everything was
 told, so nothing of it is carried over, and whatever kills a worker costs nothing.
 """
@@ -27,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import WEBHOOK_NEWS
-    from workflows.calls import CallFailure, call_options, quick
+    from workflows.calls import CallFailure, call_options, durable
 
 WEBHOOKS: Final = "webhooks"
 """Runs that began before there were webhooks go on without them."""
@@ -85,7 +87,7 @@ class WebhookOutbox:
     async def _tell(self, batch: list[WebhookEvent]) -> None:
         types = tuple(sorted({event.type for event in batch}))
         try:
-            known = await quick(WebhookCalls.webhook_subscribers, NewsTypes(types=types), _ASK)
+            known = await durable(WebhookCalls.webhook_subscribers, NewsTypes(types=types), _ASK)
         except CallFailure:
             workflow.logger.warning("webhooks are not told of %d events", len(batch))
             return

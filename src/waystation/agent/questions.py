@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeGuard, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from temporalio import activity
@@ -18,7 +18,7 @@ from waystation.agent.steps import place_of_counting
 from waystation.agent.waits import Waits
 from waystation.agent.writer import Writer
 from waystation.answers import AnswerError, SchemaError, check_answer, check_schema
-from waystation.errors import WaystationError
+from waystation.errors import WaystationError, is_raised
 from waystation.malformed import what_is_wrong
 from waystation.models.base import JsonObject
 from waystation.models.events import Actor, EventType, Role
@@ -128,7 +128,7 @@ class Questions:
         asked = self._question(details, key)
         frame = await self._settled(asked)
         if frame.outcome == "expired" and on_expiry is not RAISE:
-            if isinstance(on_expiry, BaseException) or _is_exception_class(on_expiry):
+            if is_raised(on_expiry):
                 raise on_expiry
             return on_expiry  # type: ignore[return-value]
         value = _value_of(frame, asked)
@@ -236,10 +236,6 @@ class Questions:
 
 def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else max(round(duration.total_seconds()), 1)
-
-
-def _is_exception_class(value: object) -> TypeGuard[type[BaseException]]:
-    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def _what_differs(asked: QuestionAsked, first: QuestionAsked) -> str | None:

@@ -9,9 +9,9 @@ from temporalio.client import Interceptor, OutboundInterceptor, QueryWorkflowInp
 
 from waystation.temporal.names import NOT_BEGUN
 
-PATIENCE: Final = timedelta(seconds=5)
-"""How long a query is repeated that its caller has given no time limit: a task begins as soon as there is a
-processor for it."""
+PATIENCE: Final = timedelta(seconds=10)
+"""How long a query is repeated that its caller has given no time limit. A task waits for five seconds for a
+worker that has died, before another may begin it."""
 SHORTEST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 0.5
 

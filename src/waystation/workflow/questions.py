@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeGuard, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from temporalio.exceptions import ApplicationError
@@ -117,11 +117,6 @@ def checked(details: dict[str, Any]) -> JsonObject:
 def seconds(duration: timedelta | None) -> int | None:
     """Returns a duration as a question states it."""
     return None if duration is None else max(round(duration.total_seconds()), 1)
-
-
-def is_exception_class(value: object) -> TypeGuard[type[BaseException]]:
-    """Returns whether this is raised instead of returned, as an exception is."""
-    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def value_of(outcome: QuestionOutcome) -> JsonValue:

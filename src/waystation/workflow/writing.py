@@ -17,6 +17,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError
 
+from waystation.errors import is_raised
 from waystation.models.base import JsonObject
 from waystation.models.events import (
     DATA_PREFIX,
@@ -47,7 +48,6 @@ from waystation.workflow.questions import (
     answer_of,
     approval_of,
     checked,
-    is_exception_class,
     seconds,
     value_of,
     what_is_asked,
@@ -150,7 +150,7 @@ class Writing:
         details = what_is_asked(adapter, prompt, choices=choices, audience=audience, expires_in=expires_in)
         outcome = await self._settled(details)
         if outcome.outcome == "expired" and on_expiry is not RAISE:
-            if isinstance(on_expiry, BaseException) or is_exception_class(on_expiry):
+            if is_raised(on_expiry):
                 raise on_expiry
             return on_expiry  # type: ignore[return-value]
         return answer_of(adapter, value_of(outcome))

@@ -14,6 +14,7 @@ from waystation.models.owners import TurnGiven
 from waystation.models.sessions import (
     Close,
     OnBusy,
+    Release,
     SendMessage,
     SessionLimits,
     SessionOwner,
@@ -259,7 +260,15 @@ class TurnsMachine(RuleBasedStateMachine):
     @rule()
     def release(self) -> None:
         if self.people.paused and self.turns.why_closed() is None:
-            self.people.release(OPERATORS[0])
+            self.turns.release(Release(operator=OPERATORS[0]))
+
+    @rule(answer=st.booleans())
+    def hand_over(self, answer: bool) -> None:
+        release = Release(operator=OPERATORS[0], note="settled", answer=answer)
+        if self.people.paused and self.turns.why_closed() is None:
+            before = set(self.turns.state.turns)
+            self.turns.release(release)
+            assert (set(self.turns.state.turns) > before) == answer
             self.turns.begin_next()
 
     @precondition(lambda self: self.log.tip > 20)

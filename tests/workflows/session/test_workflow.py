@@ -32,6 +32,7 @@ from waystation.models.sessions import (
     Membership,
     OnBusy,
     Outcome,
+    Release,
     ReplayPage,
     SendMessage,
     Sent,
@@ -46,6 +47,7 @@ from waystation.models.sessions import (
     Withdraw,
 )
 from waystation.models.steps import RecordStep, StepRecorded
+from waystation.temporal import names
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
@@ -517,6 +519,38 @@ async def test_a_sub_agent_is_spawned_once_per_key_and_stopped_with_its_parent(h
             events = (await replay(handle)).events
     finished = {e.turn_id: e.data["outcome"] for e in events if e.type == "agent.finished"}
     assert finished == {"t1.1": "completed", "t1.2": "stopped"}
+
+
+@pytest.mark.parametrize("answer", [True, False])
+async def test_a_session_with_a_full_queue_is_given_back_without_another_turn(
+    harness: Harness, answer: bool
+) -> None:
+    handle = await harness.start("nobody")
+    await handle.execute_update(AgentSession.take_over, TakeOver(operator=OPERATOR))
+    for _ in range(MAX_QUEUED_TURNS):
+        await send(handle, "hello?")
+    release = Release(operator=OPERATOR, note="settled", answer=answer)
+    if answer:
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(AgentSession.release, release)
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == names.QUEUE_FULL
+        assert (await snapshot(handle)).status == "paused"
+        release = Release(operator=OPERATOR)
+    await handle.execute_update(AgentSession.release, release)
+    assert (await snapshot(handle)).status == "running"
+
+
+async def test_a_full_session_is_given_back_without_a_note(harness: Harness) -> None:
+    handle = await harness.start("nobody", max_log_bytes=10_000)
+    await handle.execute_update(AgentSession.take_over, TakeOver(operator=OPERATOR))
+    await handle.execute_update(AgentSession.send, SendMessage(text="x" * 10_000, actor=OPERATOR))
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await handle.execute_update(AgentSession.release, Release(operator=OPERATOR, note="settled"))
+    assert isinstance(refused.value.cause, ApplicationError)
+    assert refused.value.cause.type == names.SESSION_FULL
+    await handle.execute_update(AgentSession.release, Release(operator=OPERATOR))
+    assert (await snapshot(handle)).taken_over_by is None
 
 
 async def test_a_person_takes_over_speaks_and_releases(harness: Harness) -> None:

@@ -123,6 +123,28 @@ class SessionSearch:
 
         return await self._calls.guarded("", call, within=SEARCH_TIMEOUT, looks=True)
 
+    async def ids(
+        self, statuses: tuple[ListedStatus, ...], limit: int, *, since: datetime | None = None
+    ) -> list[str] | None:
+        """Returns the ids of open sessions that have a status, in no particular order.
+
+        With ``since``, of those in which something has happened since then. ``None``: the namespace has no
+        search attributes, so nobody can know.
+        """
+
+        async def call() -> list[str] | None:
+            if not (self._index and await self._index.is_there()):
+                return None
+            query = " AND ".join(clauses(Filters(statuses=statuses), self._index.terms))
+            if since:
+                query += f" AND {_since(since)}"
+            found = self._calls.client.list_workflows(
+                query, page_size=limit, limit=limit, rpc_timeout=self._calls.timeout
+            )
+            return [one.id async for one in found]
+
+        return await self._calls.guarded("", call, within=SEARCH_TIMEOUT, looks=True)
+
     def _unavailable(self, why: str | None = None) -> SearchUnavailable:
         how, _, cloud = how_to_register(self._calls.client.namespace).partition("\n")
         reason = why or "the Temporal namespace has no search attributes for them"

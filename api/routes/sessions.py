@@ -13,10 +13,10 @@ from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
 from api.gateways.search import Filters
+from api.live.bus import tell_news
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
 from waystation.models.listing import ListedStatus
-from waystation.models.live import Tick
 from waystation.models.requests import (
     MAX_LISTED_SESSIONS,
     AssignRequest,
@@ -216,7 +216,7 @@ async def close(
     """Stops what runs and closes the session; what was said stays readable."""
     caller.require(Action.CLOSE, session_id)
     await parts.gateway.signal(session_id, SESSION_CLOSE, Close(actor=caller.actor, reason=reason))
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id, settles=True)
     return await shown_snapshot(parts, caller, session_id)
 
 
@@ -374,7 +374,7 @@ async def _record(
     argument: Argument,
 ) -> Recorded:
     recorded = await parts.gateway.update(session_id, update, argument)
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id)
     return recorded
 
 
@@ -382,4 +382,4 @@ async def _record(
 async def news(session_id: SessionPath, caller: Caller, parts: Parts) -> None:
     """Takes a worker's hint that the session has events of its own making."""
     caller.require(Action.WRITE, session_id)
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id)

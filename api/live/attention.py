@@ -218,7 +218,7 @@ class AttentionBoard:
         else:
             for session_id in caller.sessions:
                 place = Place("session", session_id)
-                if place not in self._known:
+                if self._is_unknown(place):
                     self._look_soon(place)
         # Two rounds: a session says which purchases of its own wait.
         for _ in range(2):
@@ -254,11 +254,15 @@ class AttentionBoard:
         """Whether anybody wants to know of all sessions, or did just now."""
         return self._listed or self._listing is not None
 
+    def _is_unknown(self, place: Place) -> bool:
+        known = self._known.get(place)
+        return known is None or known.problem is not None
+
     async def _poll(self) -> None:
         """Finds what nobody tells of, and what the bus has lost."""
         while True:
             try:
-                async with asyncio.timeout(self._settings.idle_poll_seconds):
+                async with asyncio.timeout(self._pause_seconds()):
                     await self._overdue.wait()
             except TimeoutError:
                 pass
@@ -272,6 +276,10 @@ class AttentionBoard:
             except Exception:
                 logger.exception("Listing what waits for people failed; trying again")
             self._look_again(0 if everything else KNOWN_FOR_SECONDS)
+
+    def _pause_seconds(self) -> float:
+        settings, in_trouble = self._settings, any(map(self._is_unknown, self._known))
+        return settings.busy_poll_seconds if in_trouble else settings.idle_poll_seconds
 
     def _look_again(self, after_seconds: float) -> None:
         """Looks at what was last looked at so long ago, and at each session that a token names."""
@@ -292,7 +300,7 @@ class AttentionBoard:
         listed = set(found.places)
         # What is on the list no more may only be missing there yet: it says so itself.
         gone = [place for place, known in self._known.items() if place not in listed and known.found.entries]
-        for place in (*(place for place in found.places if place not in self._known), *gone):
+        for place in (*filter(self._is_unknown, found.places), *gone):
             self._look_soon(place)
         self._more, self._listed = found.more, True
         self._tell_soon()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from api.dependencies import Caller, Parts
 from api.door import DoorRoute
@@ -34,7 +34,7 @@ EVENT_STREAM = "text/event-stream"
 async def attention(
     caller: Caller,
     parts: Parts,
-    accept: Annotated[str, Header(description=f"`{EVENT_STREAM}` for the stream.")] = "",
+    request: Request,
     last_event_id: Annotated[str | None, Header(description="What was seen last; browsers send it.")] = None,
 ) -> Attention | Response:
     """Returns how much waits for the caller by kind, and the newest of it: only what they may see and do.
@@ -45,7 +45,7 @@ async def attention(
         raise Forbidden(
             f"Nothing waits for the role '{caller.role}' in person; use a person's token, or webhooks."
         )
-    if EVENT_STREAM not in accept:
+    if EVENT_STREAM not in request.headers.get("accept", ""):
         return await parts.attention.now(caller)
     resources = contextlib.AsyncExitStack()
     stream = await resources.enter_async_context(parts.attention.stream(caller, last_event_id))

@@ -19,7 +19,7 @@ from waystation.temporal.connect import open_client
 from waystation.temporal.names import SESSION_TASK_QUEUE
 
 EXAMPLES = {route: blocks(text, "sh") for route, text in sections().items() if blocks(text, "sh")}
-STREAMS = {"GET /sessions/{session_id}/events"}
+STREAMS = {"GET /sessions/{session_id}/events", "GET /attention"}
 SKIPPED = {
     "WS /sessions/{session_id}/socket": "an interactive client",
     "POST /agentic_checkout/webhooks/order_events": "signed by a seller",

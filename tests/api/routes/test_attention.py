@@ -45,6 +45,7 @@ async def test_each_is_told_at_once_of_what_waits_for_them(
         attending(stack.url, olga) as hers,
         attending(stack.url, bob) as his,
     ):
+        await eventually(lambda: ada.said and eve.said)
         assert ada.said[-1] == {"count": 0, "counts": {}, "items": [], "more": False}
         await ask(
             stack,
@@ -104,10 +105,10 @@ async def test_a_page_that_comes_back_has_it_at_once_and_is_sent_nothing_twice(
     assert plain.headers["content-type"] == "application/json"
     assert plain.json()["items"][0]["line"] == "Now?"
     async with attending(stack.url, token) as page:
+        await eventually(lambda: page.said)
         assert page.said == [plain.json()]
         [seen] = page.ids
     async with attending(stack.url, token, seen) as page:
-        assert page.said == []
         await session.answer("q", "yes")
         await eventually(lambda: page.said)
         assert [said["count"] for said in page.said] == [0]

@@ -101,5 +101,7 @@ NOT_AN_APPROVER = "NotAnApprover"
 NOT_PROVEN = "NotProven"
 
 # For a query
+RUN_HAS_ENDED = "waystation-run-has-ended"
+"""A query's header: no task of the run will begin any more."""
 NOT_BEGUN = "The worker has yet to begin this workflow's next task; ask again."
 """How it is refused while its answer would carry out the task's events ahead of the task."""

@@ -242,7 +242,7 @@ class TakeOver(Frozen):
     operator: Actor
     reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
     """For staff."""
-    instead_of: Identifier | None = Field(default=None, exclude_if=operator.not_)
+    instead_of: Identifier | None = None
     """The operator who has taken over, and whose place this one takes; another's than theirs it doesn't."""
 
 

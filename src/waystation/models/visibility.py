@@ -5,7 +5,7 @@ from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.requests import ListedSession
 from waystation.models.sessions import ReplayPage, Snapshot
 
-_FOR_STAFF = {
+_FOR_STAFF: dict[str, str] = {
     **dict.fromkeys(TERMINAL_TURN_TYPES | {EventType.AGENT_FINISHED}, "usage"),
     EventType.TAKEOVER_STARTED: "reason",
 }
@@ -20,7 +20,7 @@ def for_people(event: Event) -> Event | None:
     if event.visibility == "staff":
         return None
     kept = _FOR_STAFF.get(event.type)
-    if kept in event.data:
+    if kept is not None and kept in event.data:
         return event.model_copy(
             update={"data": {key: value for key, value in event.data.items() if key != kept}}
         )

@@ -49,6 +49,8 @@ class Filters:
     agent: str | None = None
     person: str | None = None
     """The id of somebody who has written, taken part, or is asked."""
+    assignee: str | None = None
+    """The id of the operator who looks after it."""
     asked_roles: tuple[str, ...] = ()
     asked_ids: tuple[str, ...] = ()
     """What waits for an answer of somebody with one of the roles, or of one of the people."""
@@ -63,7 +65,8 @@ class Filters:
         """Whether it can't be answered by what Temporal knows of every workflow."""
         return bool(
             set(self.statuses) - {ListedStatus.CLOSED}
-            or self.agent or self.person or self.asked_roles or self.asked_ids or self.text.split()
+            or self.agent or self.person or self.assignee or self.asked_roles or self.asked_ids
+            or self.text.split()
         )  # fmt: skip
 
 
@@ -247,6 +250,8 @@ def clauses(filters: Filters, terms: tuple[Terms, ...]) -> Iterator[str]:
         yield is_one_of(AGENT, [filters.agent])
     if filters.person:
         yield is_one_of(TERMS, [one.person(filters.person) for one in terms])
+    if filters.assignee:
+        yield is_one_of(TERMS, [one.assignee(filters.assignee) for one in terms])
     if filters.asked_roles or filters.asked_ids:
         asked = [one.person(person) for one in terms for person in filters.asked_ids]
         yield f"ExecutionStatus='Running' AND {STATUS.name}='{ListedStatus.WAITING}'"
@@ -292,6 +297,7 @@ async def listed(execution: WorkflowExecution) -> ListedSession:
         people=row.people,
         people_count=row.people_count,
         taken_over_by=row.taken_over_by if status == ListedStatus.PAUSED else None,
+        assigned_to=row.assigned_to,
         last_line=row.last_line,
         last_activity=said.get(LAST_ACTIVITY),
         turns_taken_by=_text(memo.get(TURNS_TAKEN_BY)),

@@ -66,7 +66,7 @@ async def prepare(client: Client, stack: Stack, receiver: Receiver, route: str) 
             item = {"n": 1, "type": "input.requested", "data": asked}
             await agent.attach(session_id).write("docs", [item])
     operator = stack.client("operator")
-    if route.endswith("/release"):
+    if route.endswith(("/release", "/suggestions")):
         await operator.attach(session_id).take_over()
     await operator.close()
     answer = await client.http.post(

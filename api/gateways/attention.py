@@ -4,7 +4,7 @@ Temporal's lists only say where to look, and may be a moment behind. What waits 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
@@ -13,6 +13,7 @@ from api.auth import Action, Principal, answers_as, decides_in_person
 from api.errors import Problem
 from api.gateways.lists import MAX_LISTED
 from api.gateways.money import MoneyGateway
+from api.gateways.search import Filters, active_since
 from api.gateways.sessions import Gateway
 from waystation.models.attention import AttentionItem, AttentionKind, Waiting
 from waystation.models.listing import ListedStatus
@@ -31,6 +32,9 @@ from waystation.temporal.names import (
 
 MAX_WAITING_SESSIONS: Final = 200
 MAX_FAILED_SESSIONS: Final = 50
+MAX_ASSIGNED_SESSIONS: Final = 200
+"""All operators' together who are looking."""
+MAX_OPERATORS: Final = 100
 FAILED_WITHIN: Final = timedelta(days=1)
 """A failure of longer ago is nobody's news."""
 _AWAITING: Final = "awaiting_approval"
@@ -107,26 +111,35 @@ class AttentionGateway:
     def __init__(self, sessions: Gateway, money: MoneyGateway) -> None:
         self._sessions, self._money = sessions, money
 
-    async def candidates(self) -> Candidates:
+    async def candidates(self, operators: Collection[str]) -> Candidates:
         """Returns where anything may wait for anybody, as far as Temporal's lists know.
+
+        Of sessions that only somebody looks after, those of ``operators``.
 
         Raises:
             Problem: They can't be asked.
         """
-        found = await asyncio.gather(self._waiting_sessions(), self._waiting_money())
+        found = await asyncio.gather(self._waiting_sessions(operators), self._waiting_money())
         return Candidates(
             tuple(place for one in found for place in one.places), more=any(one.more for one in found)
         )
 
-    async def _waiting_sessions(self) -> Candidates:
-        search = self._sessions.search
-        since = datetime.now(UTC) - FAILED_WITHIN
-        waiting = await search.ids((ListedStatus.WAITING, ListedStatus.PAUSED), MAX_WAITING_SESSIONS + 1)
-        if waiting is None:
-            return await self._by_memo()
-        failed = await search.ids((ListedStatus.FAILED,), MAX_FAILED_SESSIONS + 1, since=since) or []
-        more = len(waiting) > MAX_WAITING_SESSIONS or len(failed) > MAX_FAILED_SESSIONS
-        ids = [*waiting[:MAX_WAITING_SESSIONS], *failed[:MAX_FAILED_SESSIONS]]
+    async def _waiting_sessions(self, operators: Collection[str]) -> Candidates:
+        recently = active_since(datetime.now(UTC) - FAILED_WITHIN)
+        assignees = tuple(sorted(operators))[:MAX_OPERATORS]
+        wanted: list[tuple[Filters, int, tuple[str, ...]]] = [
+            (Filters(statuses=(ListedStatus.WAITING, ListedStatus.PAUSED)), MAX_WAITING_SESSIONS, ()),
+            (Filters(statuses=(ListedStatus.FAILED,)), MAX_FAILED_SESSIONS, (recently,)),
+        ]
+        if assignees:
+            wanted.append((Filters(assignees=assignees, only_open=True), MAX_ASSIGNED_SESSIONS, ()))
+        search, ids, more = self._sessions.search, dict[str, None](), len(operators) > MAX_OPERATORS
+        for filters, limit, further in wanted:
+            found = await search.ids(filters, limit + 1, *further)
+            if found is None:
+                return await self._by_memo()
+            ids |= dict.fromkeys(found[:limit])
+            more = more or len(found) > limit
         return Candidates(tuple(Place("session", one) for one in ids), more)
 
     async def _by_memo(self) -> Candidates:

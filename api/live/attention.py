@@ -121,7 +121,8 @@ class AttentionBoard:
         self._again: set[Place] = set()
         self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._listing: asyncio.Task[None] | None = None
-        self._listed = False
+        self._listed: frozenset[str] | None = None
+        """For which operators Temporal's lists have been asked; ``None``: not at all."""
         self._polling: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
@@ -209,11 +210,11 @@ class AttentionBoard:
         self._known.clear()
         self._looking.clear()
         self._again.clear()
-        self._listed = self._more = False
+        self._listed, self._more = None, False
 
     async def _know(self, caller: Principal) -> None:
         if caller.sessions is None:
-            if not self._listed:
+            while not self._is_listed_for(caller):
                 await self._list_once()
         else:
             for session_id in caller.sessions:
@@ -228,6 +229,9 @@ class AttentionBoard:
         problems = [one.problem for one in known if one and one.problem]
         if problems and len(problems) == len(known):
             raise problems[0]  # nobody answers: that is not nothing
+
+    def _is_listed_for(self, caller: Principal) -> bool:
+        return self._listed is not None and (caller.role != "operator" or caller.subject in self._listed)
 
     # News
 
@@ -252,7 +256,7 @@ class AttentionBoard:
     @property
     def _over_all(self) -> bool:
         """Whether anybody wants to know of all sessions, or did just now."""
-        return self._listed or self._listing is not None
+        return self._listed is not None or self._listing is not None
 
     def _is_unknown(self, place: Place) -> bool:
         known = self._known.get(place)
@@ -296,13 +300,14 @@ class AttentionBoard:
 
     async def _list(self) -> None:
         metrics.ATTENTION_LISTS.inc()
-        found = await self._looks.candidates()
+        operators = frozenset(who.subject for who in self._viewers if who.role == "operator")
+        found = await self._looks.candidates(operators)
         listed = set(found.places)
         # What is on the list no more may only be missing there yet: it says so itself.
         gone = [place for place, known in self._known.items() if place not in listed and known.found.entries]
         for place in (*filter(self._is_unknown, found.places), *gone):
             self._look_soon(place)
-        self._more, self._listed = found.more, True
+        self._more, self._listed = found.more, operators
         self._tell_soon()
 
     # Looking

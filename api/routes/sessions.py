@@ -138,7 +138,7 @@ def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
         statuses=tuple(dict.fromkeys(filters.status)),
         agent=filters.agent,
         person=filters.person,
-        assignee=filters.assignee,
+        assignees=(filters.assignee,) if filters.assignee else (),
         asked_roles=(answers_as(caller, caller.actor),) if filters.mine else (),
         asked_ids=tuple(one for one in asked if one),
         text=filters.q,

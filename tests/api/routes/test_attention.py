@@ -114,6 +114,24 @@ async def test_a_page_that_comes_back_has_it_at_once_and_is_sent_nothing_twice(
         assert [said["count"] for said in page.said] == [0]
 
 
+async def test_an_operator_who_comes_later_finds_what_they_look_after(
+    stack: Stack, http: httpx.AsyncClient, client: Client
+) -> None:
+    session, kate = await client.start("demo"), Actor(id="kate", role=Role.OPERATOR)
+    await session.assign(kate, actor=OLGA)
+    token = await staff_token(http, "operator", "kate")
+
+    async def found() -> bool:  # Temporal's lists may be a moment behind
+        async with attending(stack.url, token) as page:
+            await eventually(lambda: page.said)
+            return page.of(session.id) == ["handover"]
+
+    await eventually(found)
+    async with attending(stack.url, await staff_token(http, "operator", "bob")) as page:
+        await eventually(lambda: page.said)
+        assert page.of(session.id) == []
+
+
 async def test_who_is_nobody_in_person_is_told_so(stack: Stack, http: httpx.AsyncClient) -> None:
     for role in ("service", "agent"):
         answer = await http.get("/attention", headers=bearer(KEYS[role]))

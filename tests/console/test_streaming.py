@@ -469,8 +469,10 @@ async def test_a_search_finds_what_is_on_no_page_yet(console: Console) -> None:
     await expect(page.get_by_role("status")).to_have_text("Nothing found.")
     await page.get_by_label("Search").fill("")
     await page.clock.fast_forward(250)
-    await page.get_by_role("button", name="Older sessions").click()
-    await expect(rows.nth(56)).to_be_visible()
+    async with page.expect_response("**/sessions?*cursor=*") as older:
+        await page.get_by_role("button", name="Older sessions").click()
+    assert (await older.value).ok, await (await older.value).text()
+    await expect(rows.nth(55)).to_be_visible()
     # The first page alone is read again and again.
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

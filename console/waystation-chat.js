@@ -127,6 +127,7 @@ class Chat {
     this.said = new Set();
     this.readyAt = Infinity;
     this.sticks = true;
+    this.present = [];
     this.wake = () => {};
     this.connection = h("p", { class: "connection-line", role: "status" }, CONNECTION.loading);
     this.column = h("div", { class: "column" });
@@ -158,7 +159,10 @@ class Chat {
     this.composer.restore();
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
-    this.follow = new Follow(api, session, model, { onState: (state, detail) => this.#onState(state, detail), onChange: () => this.#schedule(), onPresence: () => {} });
+    this.follow = new Follow(api, session, model, { onState: (state, detail) => this.#onState(state, detail), onChange: () => this.#schedule(), onPresence: (people) => {
+      this.present = people;
+      this.#drawDoing();
+    } });
     this.follow.start();
   }
 
@@ -285,7 +289,8 @@ class Chat {
     const { model } = this;
     const speaks = model.takenOverBy;
     const streams = [...model.transcript.messages.values()].at(-1)?.status === "streaming";
-    const words = speaks ? `${nameOf(speaks)} answers you now.` : model.waiting || model.awaiting.length ? "Waits for an answer." : model.running.length && !streams ? "Is at work …" : "";
+    const reads = this.present.find((person) => person.role === "operator");
+    const words = speaks ? `${nameOf(speaks)} is with you.` : model.waiting || model.awaiting.length ? "Waits for an answer." : model.running.length && !streams ? "Is at work …" : reads ? `${nameOf(reads)} reads this.` : "";
     setText(this.doing, words);
     this.doing.hidden = !words;
   }

@@ -77,7 +77,24 @@ class WhoIsHere:
     kind: Literal["who"] = "who"
 
 
-LiveMessage = Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What the agents connected to one process offer to begin with; told where no session is meant."""
+
+    process: str
+    starters: dict[str, tuple[str, ...]]
+    kind: Literal["offers"] = "offers"
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIsOffered:
+    """A process that has just begun asks the others."""
+
+    process: str
+    kind: Literal["what"] = "what"
+
+
+LiveMessage = Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere | Offers | WhatIsOffered
 
 
 @dataclass(frozen=True, slots=True)

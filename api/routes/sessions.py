@@ -13,10 +13,10 @@ from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
 from api.gateways.search import Filters
+from api.live.bus import tell_news
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
 from waystation.models.listing import ListedStatus
-from waystation.models.live import Tick
 from waystation.models.requests import (
     MAX_LISTED_SESSIONS,
     AssignRequest,
@@ -138,7 +138,7 @@ def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
         statuses=tuple(dict.fromkeys(filters.status)),
         agent=filters.agent,
         person=filters.person,
-        assignee=filters.assignee,
+        assignees=(filters.assignee,) if filters.assignee else (),
         asked_roles=(answers_as(caller, caller.actor),) if filters.mine else (),
         asked_ids=tuple(one for one in asked if one),
         text=filters.q,
@@ -225,7 +225,7 @@ async def close(
     """Stops what runs and closes the session; what was said stays readable."""
     caller.require(Action.CLOSE, session_id)
     await parts.gateway.signal(session_id, SESSION_CLOSE, Close(actor=caller.actor, reason=reason))
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id, settles=True)
     return await shown_snapshot(parts, caller, session_id)
 
 
@@ -392,7 +392,7 @@ async def _record(
     argument: Argument,
 ) -> Recorded:
     recorded = await parts.gateway.update(session_id, update, argument)
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id)
     return recorded
 
 
@@ -400,4 +400,4 @@ async def _record(
 async def news(session_id: SessionPath, caller: Caller, parts: Parts) -> None:
     """Takes a worker's hint that the session has events of its own making."""
     caller.require(Action.WRITE, session_id)
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id)

@@ -160,6 +160,7 @@ class PaymentJournal:
             offer=terms.offer if terms else None,
             terms_digest=terms.digest if terms else None,
             body_sha256=rules.body_sha256(state.request) if state.request.body_base64 else None,
+            approvers=state.approval.approvers,
             approved_by=state.approval.approved_by,
             credential_fingerprint=credential.fingerprint if credential else None,
             money_moved=state.money_moved,

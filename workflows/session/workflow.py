@@ -20,6 +20,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, TemporalError
 with workflow.unsafe.imports_passed_through():
     from pydantic import JsonValue
 
+    from waystation.models.attention import Waiting
     from waystation.models.decisions import Cancel
     from waystation.models.events import MONEY_TYPES, SYSTEM, Event, EventType, Publish
     from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
@@ -73,6 +74,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.turn_state import Identity
     from workflows.session.turn_workflows import TurnWorkflows
     from workflows.session.turns import Turns
+    from workflows.session.waiting import waiting_of
     from workflows.webhooks.news import WebhookOutbox
 
 
@@ -609,6 +611,14 @@ class AgentSession:
     def approvals(self) -> OpenApprovals:
         """Returns the approvals of tools that wait, newest first."""
         return self._questions.approvals()
+
+    @workflow.query
+    def waiting(self) -> Waiting:
+        """Returns what here may wait for a person."""
+        said = Waiting(session_id=self._id, agent=self._start.agent, title=self._start.title)
+        return waiting_of(
+            said, self._log, self._listing, self._state.people, self._purchases, self._questions
+        )
 
     def _status(self) -> SessionStatus:
         if self._state.turns.closing:

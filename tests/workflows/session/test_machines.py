@@ -434,3 +434,17 @@ def test_runs_of_before_are_replayed_with_the_newest_interrupt_first(
         turns.send(SendMessage(text="hi", actor=USER, on_busy=OnBusy.INTERRUPT))
         turns.state.launch.clear()  # its workflow has been started
     assert turns.state.queue == queue
+
+
+def test_a_note_to_the_agent_waits_for_the_turn_that_is_being_stopped_and_goes_before_the_rest() -> None:
+    machine = TurnsMachine()
+    machine.steer()
+    machine.work()
+    machine.take_over()
+    machine.send(OnBusy.QUEUE, USER)
+    machine.hand_over(answer=True)
+    assert machine.turns.state.queue == ["t3", "t2"]
+    machine.each_turn_has_exactly_one_terminal_event_once_it_is_over()
+    machine.what_interrupts_goes_first_and_each_in_order_of_arrival()
+    machine.work()
+    assert machine.turns.state.launch == ["t3"]

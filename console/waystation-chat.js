@@ -15,6 +15,7 @@ import { Absence } from "./views/absence.js";
 import { Composer } from "./views/composer.js";
 import { noticeText } from "./views/items.js";
 import { questionElement } from "./views/question.js";
+import { Starters } from "./views/starters.js";
 
 const SESSION = /^\w[\w.-]*$/;
 const MIN_PAUSE_MS = 1_000;
@@ -155,7 +156,8 @@ class Chat {
       onSend: () => this.#toEnd(), onProblem: (error) => this.#say(error.message), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words),
     });
     this.absence = new Absence(api, session, model);
-    root.replaceChildren(this.connection, this.log, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
+    this.starters = new Starters(api, session, (text) => this.composer.begin(text));
+    root.replaceChildren(this.connection, this.log, this.starters.element, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
     this.composer.restore();
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
@@ -254,6 +256,8 @@ class Chat {
     const items = [...changed].map((key) => this.model.items.get(key)).sort((a, b) => a.at - b.at || a.born - b.born);
     for (const item of items) if (isTold(item)) this.#drawItem(item);
     this.#drawDoing();
+    const { model } = this;
+    this.starters.update(model.transcript.messages.size === 0 && model.since === 0 && !model.closed && this.composer.speaker !== null);
     this.absence.update(items);
     this.composer.update();
     if (this.sticks) this.#toEnd();

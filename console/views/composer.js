@@ -238,6 +238,14 @@ export class Composer {
     this.put(text);
   }
 
+  /** Sends a text by the field, unless somebody is writing there: then it is put before that. */
+  begin(text) {
+    const empty = !this.text.value.trim();
+    if (empty) this.replace(text);
+    else this.put(text);
+    if (empty) this.element.requestSubmit();
+  }
+
   /** Sends a text that isn't in the field, once under this id. */
   async sendOnce(messageId, text, data = {}, mode = "queue") {
     if (!this.speaker) throw new Refusal(403, { detail: "None of your roles may send here." });

@@ -33,7 +33,7 @@ export class Handover {
     this.wish = "";
     this.told = 0;
     this.actions = h("div", { class: "actions" });
-    this.assignee = h("span", { class: "pill", hidden: true });
+    this.assignee = h("span", { class: "assignee", hidden: true });
     this.words = h("p", { class: "quiet-text", role: "status" });
     this.text = h("p", { class: "value", tabindex: "0" });
     this.use = h("button", { type: "button", class: "primary", onclick: () => this.#use() }, "Use");

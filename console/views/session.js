@@ -9,6 +9,7 @@ import { itemElement, noticeText } from "./items.js";
 import { listen, showKeys } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
+import { Starters } from "./starters.js";
 import { messageToolbar } from "./toolbar.js";
 
 const CONNECTION = {
@@ -101,7 +102,9 @@ class SessionView {
       announce: (words) => this.#announce(words),
     });
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
-    this.nothing = h("p", { class: "nothing", hidden: true });
+    this.starters = new Starters(this.api, this.sessionId, (text) => this.composer.begin(text));
+    this.nothingWords = h("p", {});
+    this.nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords, this.starters.element);
     this.asks = h("div", { class: "asks", hidden: true });
     this.company = h("p", { class: "company", role: "status", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
@@ -239,7 +242,8 @@ class SessionView {
     setText(this.title, name);
     this.title.title = this.sessionId;
     this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed;
-    setText(this.nothing, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
+    this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
+    setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
     this.#drawWaiting(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);

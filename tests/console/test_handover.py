@@ -1,4 +1,4 @@
-"""Operators hand a session over to each other and back to the agent; what they say among themselves stays there."""
+"""Operators hand a session over to each other and to the agent; what they say among themselves stays there."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     await olga.get_by_label("Reason").fill(SECRET)
     assert await violations(olga) == []
     await olga.keyboard.press("Enter")
-    await expect(olga.locator(".session-head .pill").first).to_have_text("Olga speaks")
+    await expect(olga.locator(".session-head .pill")).to_have_text("Olga speaks")
     await expect(olga.locator(".notice", has_text=SECRET)).to_be_visible()
     await expect(olga.get_by_role("button", name="Send", exact=True)).to_be_enabled()
     await expect(ada.locator(".company")).to_have_text("Olga is with you.")
@@ -64,7 +64,7 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     assert await violations(pete) == []
     assert await pete.evaluate(TARGETS) == []
     await pete.get_by_role("button", name="Take over from Olga").click()
-    await expect(olga.locator(".session-head .pill").first).to_have_text("Pete speaks")
+    await expect(olga.locator(".session-head .pill")).to_have_text("Pete speaks")
     await expect(olga.locator("#message")).to_be_disabled()
     await expect(ada.locator(".company")).to_have_text("Pete is with you.")
 
@@ -108,7 +108,6 @@ async def test_who_looks_after_a_session_is_in_its_header_and_in_the_list(consol
     session = await console.session(title="A lost parcel")
     page = await console.page(f"/sessions/{session.id}", **DESKTOP)
     await ready(page)
-    assert await page.locator(".session-head .pill:visible").count() == 1
     await press(page, "Assign")
     await page.get_by_role("dialog").get_by_role("button", name="Assign").click()
     await expect(page.get_by_text("you look after it")).to_be_visible()

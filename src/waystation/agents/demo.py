@@ -45,7 +45,7 @@ TEXT = (
 )
 WORDS = TEXT.split()
 
-agent = Agent("demo")
+agent = Agent("demo", starters=["tokens=100", "tool=search tokens=30", "delete=notes.txt"])
 researcher = Agent("researcher")
 
 

@@ -1,6 +1,6 @@
 """The agents that connected processes say they run, and what those offer people to begin with.
 
-API processes tell each other what is offered. It is lost with the connections, and told again with the next ones.
+API processes tell each other what is offered. It is lost with the connections, and told again with new ones.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Operators hand a session over to each other and to the agent; what they say among themselves stays there."""
+"""Operators hand a session over to each other and to the agent; what they say among themselves stays so."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ const NO_SUGGESTION = {
 };
 const MAX_REASON_CHARACTERS = 1_000;
 const MAX_NOTE_CHARACTERS = 10_000;
-const ID = "[A-Za-z0-9][A-Za-z0-9._:@/|+\\-]{0,127}";
+const MAX_ID_CHARACTERS = 128;
 
 /**
  * @typedef {{ id: string, role?: string, name?: string | null }} Person
@@ -154,7 +154,7 @@ export class Handover {
     const known = new Map();
     const others = [...model.participants.values(), ...present()].filter((one) => one.role === "operator");
     for (const one of [model.assignedTo, ...others]) if (one && one.id !== me.subject) known.set(one.id, one);
-    const other = h("input", { id: "assignee-id", pattern: ID, autocomplete: "off", spellcheck: "false", placeholder: "Their id", "aria-label": "Their id" });
+    const other = h("input", { id: "assignee-id", maxlength: String(MAX_ID_CHARACTERS), autocomplete: "off", spellcheck: "false", placeholder: "Their id", "aria-label": "Their id" });
     const who = h("select", { id: "assignee", autofocus: true, onchange: () => choose() },
       h("option", { value: `=${me.subject}` }, "Me"),
       ...[...known.values()].map((one) => h("option", { value: `=${one.id}` }, nameOf(one))),

@@ -104,6 +104,19 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     await expect(ada.get_by_role("button", name="Note", exact=True)).to_have_count(0)
 
 
+async def test_an_empty_session_offers_what_the_agent_does(console: Console) -> None:
+    session = await console.session()
+    ada = await at(console, session, "client", "Ada", PHONE)
+    begin = ada.get_by_role("group", name="Begin with")
+    await expect(begin.get_by_role("button")).to_have_count(3)
+    assert await ada.evaluate(TARGETS) == []
+    assert await violations(ada) == []
+    await begin.get_by_role("button", name="tool=search tokens=30").click()
+    await expect(ada.locator(".from-user .text")).to_have_text("tool=search tokens=30")
+    await expect(begin).to_be_hidden()
+    await until(ada, IDLE)
+
+
 async def test_who_looks_after_a_session_is_in_its_header_and_in_the_list(console: Console) -> None:
     session = await console.session(title="A lost parcel")
     page = await console.page(f"/sessions/{session.id}", **DESKTOP)

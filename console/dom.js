@@ -200,6 +200,14 @@ export function remaining(iso, now = serverNow()) {
   return minutes ? `${minutes} min ${String(seconds % 60).padStart(2, "0")} s` : `${seconds} s`;
 }
 
+/** @param {number} milliseconds */
+export function duration(milliseconds) {
+  if (milliseconds < 1_000) return `${milliseconds} ms`;
+  if (milliseconds < 60_000) return `${(milliseconds / 1_000).toFixed(1)} s`;
+  if (milliseconds < 3_600_000) return `${Math.floor(milliseconds / 60_000)} min ${Math.floor(milliseconds / 1_000) % 60} s`;
+  return `${Math.floor(milliseconds / 3_600_000)} h ${Math.floor(milliseconds / 60_000) % 60} min`;
+}
+
 /** @param {string} iso */
 export function ago(iso, now = serverNow()) {
   const seconds = Math.max(0, Math.round((now - new Date(iso).getTime()) / 1000));

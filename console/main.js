@@ -54,7 +54,8 @@ async function route() {
   const given = query.getAll("token");
   if (given.length) {
     // Tokens are removed from the address immediately, so that none is in a history, bookmark or screenshot.
-    history.replaceState(null, "", `#${path || "/"}`);
+    query.delete("token");
+    history.replaceState(null, "", `#${path || "/"}${query.size ? `?${query}` : ""}`);
     return signing.enter(given);
   }
   if (!api.people.length) return signing.showForm();

@@ -49,8 +49,10 @@ export class SessionModel {
     this.questions = new Map();
     /** The number of the earliest event that is loaded; 0 when the whole session is. */
     this.since = Infinity;
-    /** Events that get a mark in the timeline. */
+    /** Every event but the pieces of messages. */
     this.log = [];
+    /** The durable pieces of messages that are being written: once one is whole, the log has it in their place. */
+    this.pieces = new Map();
     /** The days on which anything happened. */
     this.days = new Set();
     /** The last turn of the session's own agent. */
@@ -95,6 +97,11 @@ export class SessionModel {
   /** The turn that answers a message, if one does. */
   turnAnswering(messageId) {
     return this.turns.get(this.answers.get(messageId));
+  }
+
+  /** Every event that is loaded, in order. */
+  get events() {
+    return [...this.log, ...[...this.pieces.values()].flat()].sort((a, b) => a.seq - b.seq);
   }
 
   /** Purchases and paid requests that wait for a person's decision. */
@@ -153,9 +160,15 @@ export class SessionModel {
   #note(event) {
     this.since = Math.min(this.since, event.seq - 1);
     this.#noteDay(event);
-    if (!["message.delta", "message.started"].includes(event.type)) this.log.push(event);
     const [family] = event.type.split(".");
-    if (event.turn_id && !["message.delta", "message.started"].includes(event.type)) this.#turn(event.turn_id).marks.push([event.seq, event.time]);
+    if (["message.delta", "message.started"].includes(event.type)) {
+      if (!this.pieces.has(event.message_id)) this.pieces.set(event.message_id, []);
+      if (this.transcript.messages.get(event.message_id)?.status === "streaming") this.pieces.get(event.message_id).push(event);
+    } else {
+      this.log.push(event);
+      if (family === "message") this.pieces.delete(event.message_id);
+      if (event.turn_id) this.#turn(event.turn_id).marks.push([event.seq, event.time]);
+    }
     if (parentOf(event.turn_id)) this.#lane(event.turn_id, event.seq);
     switch (family) {
       case "message":

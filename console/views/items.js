@@ -1,6 +1,6 @@
 /** How the items of a session are drawn: one function for each kind. */
 
-import { dateTime, h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";
+import { dateTime, duration, h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";
 import { render } from "../markdown.js";
 import { drawCard } from "./card.js";
 import { questionElement } from "./question.js";
@@ -32,6 +32,15 @@ export function itemElement(item, context) {
     default:
       return simple(h("div", { class: "notice" }), (element, now) => drawNotice(element, now, context));
   }
+}
+
+/** Notices that say how the agent works, and not what becomes of what was said. */
+const WORK = new Set(["turn.retried", "turn.waiting", "turn.resumed"]);
+
+/** Whether an item is of how an agent works, or for staff: not what a customer reads. */
+export function isWork({ kind, message, event }) {
+  if (["tool", "lanes", "data"].includes(kind) || message?.kind === "reasoning") return true;
+  return event?.visibility === "staff" || WORK.has(event?.type);
 }
 
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
@@ -127,12 +136,6 @@ function toolState(item) {
   const milliseconds = new Date(item.returned) - new Date(item.time);
   const took = duration(milliseconds);
   return item.error === undefined ? took : `failed after ${took}: ${isolate(short(item.error))}`;
-}
-
-function duration(milliseconds) {
-  if (milliseconds < 1000) return `${milliseconds} ms`;
-  if (milliseconds < 60_000) return `${(milliseconds / 1000).toFixed(1)} s`;
-  return `${Math.floor(milliseconds / 60_000)} min ${Math.round(milliseconds / 1000) % 60} s`;
 }
 
 /** The first argument tells most calls apart. */

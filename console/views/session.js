@@ -5,7 +5,7 @@ import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
-import { itemElement, noticeText } from "./items.js";
+import { isWork, itemElement, noticeText } from "./items.js";
 import { listen, showKeys } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
@@ -33,6 +33,11 @@ const LAID_OUT_ITEMS = 12;
 /** Lines that say nothing that the card before or after them doesn't. */
 const UNANNOUNCED = new Set(["turn.waiting", "turn.resumed"]);
 
+/** What a session is shown in: as its customers see it, with how the agent works, or event by event. */
+const DETAILS = ["chat", "work", "raw"];
+/** Where the browser remembers what somebody has chosen. */
+const DETAIL = "waystation.detail";
+
 export function show(context, sessionId) {
   const view = new SessionView(context, sessionId);
   return {
@@ -41,7 +46,7 @@ export function show(context, sessionId) {
     element: view.element,
     shown: () => view.start(),
     stop: () => view.stop(),
-    moveTo: (query) => view.jumpTo(Number(query.get("at"))),
+    moveTo: (query) => view.moveTo(query),
   };
 }
 
@@ -49,6 +54,7 @@ class SessionView {
   constructor({ api, query, signOut }, sessionId) {
     Object.assign(this, { api, sessionId, signOut });
     this.wanted = Number(query.get("at")) || null;
+    this.query = query;
     this.model = new SessionModel();
     this.nodes = new Map();
     this.laidOut = [];
@@ -93,9 +99,12 @@ class SessionView {
     this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Transcript", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
     messageToolbar(this.log, {
       find: (key) => this.model.items.get(key),
-      link: (item) => `${location.href.split("#")[0]}#/sessions/${this.sessionId}?at=${item.at}`,
+      link: (item) => `${location.href.split("#")[0]}#/sessions/${this.sessionId}?at=${item.at}${this.chosen ? `&detail=${this.chosen}` : ""}`,
       announce: (words) => this.#announce(words),
     });
+    this.details = h("fieldset", { class: "modes details", onchange: (event) => this.#chooseDetail(event.target.value) }, h("legend", { class: "visually-hidden" }, "Detail"),
+      ...DETAILS.map((value) => h("label", {}, h("input", { type: "radio", name: "detail", value }), h("span", {}, `${value[0].toUpperCase()}${value.slice(1)}`))));
+    this.inspectButton = h("button", { type: "button", "aria-expanded": "false", hidden: !this.api.staff(this.sessionId), onclick: () => this.#inspect(this.inspector ? null : "") }, "Inspect");
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
     this.nothing = h("p", { class: "nothing", hidden: true });
     this.asks = h("div", { class: "asks", hidden: true });
@@ -109,10 +118,11 @@ class SessionView {
       event.preventDefault();
       this.composer.text.focus();
     };
-    this.menu = h("div", { id: "session-actions", class: "actions", onclick: () => this.#toggleMore(false) }, this.timelineButton,
+    this.menu = h("div", { id: "session-actions", class: "actions", onclick: ({ target }) => target.closest("button") && this.#toggleMore(false) }, this.details, this.timelineButton, this.inspectButton,
       h("button", { type: "button", onclick: () => this.#phone() }, "Phone"),
       h("button", { type: "button", class: "with-keys", onclick: () => showKeys() }, "Keys"), this.actions,
       h("button", { type: "button", class: "small-only", onclick: () => this.signOut() }, "Sign out"));
+    this.panes = h("div", { class: "panes" }, h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump));
     return h("div", { class: "session-view" },
       h("a", { class: "skip", href: "#message", onclick: toComposer }, "Skip to the message field"),
       h("header", { class: "session-head" },
@@ -120,7 +130,7 @@ class SessionView {
         h("div", { class: "naming" }, this.title, this.doing, this.connection),
         this.people, this.more, this.menu),
       this.timeline,
-      h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump),
+      this.panes,
       this.asks, this.queue.element, this.absence.element, this.problem, this.composer.element, this.announcer);
   }
 
@@ -131,6 +141,8 @@ class SessionView {
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
     this.composer.restore();
+    this.#showDetail(this.query.get("detail") ?? localStorage.getItem(DETAIL));
+    this.#inspect(this.query.get("inspect"));
     this.follow.start();
   }
 
@@ -141,6 +153,8 @@ class SessionView {
     this.composer.leave();
     this.sizes.disconnect();
     clearTimeout(this.timelineTimer);
+    this.raw?.stop();
+    this.inspector?.stop();
   }
 
   // Drawing
@@ -175,6 +189,8 @@ class SessionView {
     if (this.sticks) this.#toEnd();
     setClass(this.jump, "fresh", !this.sticks && items.length > 0);
     if (!this.timeline.hidden) this.#drawTimelineSoon();
+    this.raw?.update();
+    this.inspector?.update();
     if (this.wanted) this.jumpTo(this.wanted);
   }
 
@@ -186,6 +202,7 @@ class SessionView {
       this.nodes.set(item.key, node);
     }
     node.update(item);
+    setClass(node.element, "work", isWork(item));
     if (node.at !== item.at) this.#place(node, item);
     if (item.last > this.readyAt) this.#say(item);
   }
@@ -210,7 +227,7 @@ class SessionView {
 
   #layOutNewest() {
     const newest = [];
-    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) newest.push(one);
+    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (this.#isShown(one)) newest.push(one);
     for (const one of this.laidOut) if (!newest.includes(one)) one.classList.remove("newest");
     for (const one of newest) one.classList.add("newest");
     this.laidOut = newest;
@@ -368,6 +385,7 @@ class SessionView {
   // Announcements to screen readers: whole messages and people's actions, never single words
 
   #say(item) {
+    if (this.detail === "chat" && isWork(item)) return;
     const key = `${item.key}:${item.seq}:${item.message?.status ?? item.status ?? ""}`;
     if (this.said.has(key)) return;
     if (item.kind === "message") {
@@ -407,17 +425,20 @@ class SessionView {
   /** Scrolls to the item with this key, else to the one placed at an event's number or the last one before it. */
   jumpTo(seq, key = null) {
     if (!seq) return;
-    if (this.model.since >= seq) {
+    if (this.model.since >= seq || (this.detail === "raw" && !this.raw)) {
       this.wanted = seq;
       return;
     }
     this.wanted = null;
+    if (this.raw) return this.raw.choose(seq);
     const said = [...this.model.transcript.messages.values()].find((message) => message.order === seq);
     let best = this.nodes.get(key ?? `message:${said?.id}`) ?? null;
     if (!best) for (const node of this.nodes.values()) {
       if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
     }
     if (!best) return;
+    // Whoever follows a link, or asks for what waits, wants to see it.
+    if (!this.#isShown(best.element)) this.#showDetail("work");
     this.sticks = false;
     best.element.setAttribute("tabindex", "-1");
     const tall = best.element.offsetHeight > this.log.clientHeight;
@@ -432,7 +453,7 @@ class SessionView {
 
   /** Moves the focus to the next message, or the one before; at first to one that is on the screen. */
   #step(by) {
-    const messages = [...this.column.querySelectorAll(":scope > .message")];
+    const messages = [...this.column.querySelectorAll(":scope > .message")].filter((one) => this.#isShown(one));
     const at = messages.indexOf(document.activeElement?.closest(".log > .column > .message"));
     const { top, bottom } = this.log.getBoundingClientRect();
     const seen = (message) => message.getBoundingClientRect().bottom > top && message.getBoundingClientRect().top < bottom;
@@ -441,6 +462,74 @@ class SessionView {
     next.setAttribute("tabindex", "-1");
     next.scrollIntoView({ block: next.offsetHeight > this.log.clientHeight ? "start" : "nearest" });
     next.focus({ preventScroll: true });
+  }
+
+  // Detail and inspector
+
+  /** Follows a link to this session that names a place, a level of detail, or what to inspect. */
+  moveTo(query) {
+    if (query.has("detail")) this.#showDetail(query.get("detail"));
+    if (query.has("inspect")) this.#inspect(query.get("inspect"));
+    this.jumpTo(Number(query.get("at")));
+  }
+
+  #isShown(element) {
+    return this.detail !== "chat" || !element.closest(".work");
+  }
+
+  /** Keeps something in the address, so that a link to this page shows it too. */
+  #noteInAddress(name, value) {
+    const [path, query] = location.hash.split("?");
+    if (path !== `#/sessions/${this.sessionId}`) return;
+    const all = new URLSearchParams(query);
+    if (value === null) all.delete(name);
+    else all.set(name, value);
+    history.replaceState(null, "", `${path}${all.size ? `?${all}` : ""}`);
+  }
+
+  #chooseDetail(detail) {
+    localStorage.setItem(DETAIL, detail);
+    this.#showDetail(detail);
+  }
+
+  /** What was chosen, or is in a link, is in the address too; without it, work is shown. */
+  async #showDetail(wanted) {
+    this.chosen = DETAILS.includes(wanted) ? wanted : null;
+    this.detail = this.chosen ?? "work";
+    this.log.dataset.detail = this.detail;
+    for (const { control } of this.details.querySelectorAll("label")) control.checked = control.value === this.detail;
+    this.#noteInAddress("detail", this.chosen);
+    if (this.detail === "raw" && !this.raw) {
+      const { Events } = await this.#part(() => import("./events.js"));
+      // Meanwhile another level may have been chosen.
+      if (Events && this.detail === "raw") this.raw ??= new Events(this.model, this.sessionId);
+    }
+    if (this.detail !== "raw") {
+      this.raw?.stop();
+      this.raw = null;
+    } else if (this.raw) this.log.before(this.raw.element);
+    this.log.hidden = Boolean(this.raw);
+    this.raw?.update();
+    this.#layOutNewest();
+    if (this.sticks) this.#toEnd();
+    if (this.wanted) this.jumpTo(this.wanted);
+  }
+
+  /** Opens the inspector at a turn, tool call or question, at nothing in particular (""), or closes it (null). */
+  async #inspect(what) {
+    if (what !== null && this.inspectButton.hidden) return;
+    if (what === null) {
+      this.inspector?.stop();
+      this.inspector = null;
+    } else if (!this.inspector) {
+      const { Inspector } = await this.#part(() => import("./inspector.js"));
+      if (!Inspector) return;
+      this.inspector ??= new Inspector(this.api, this.sessionId, this.model, { onChoose: (key) => this.#noteInAddress("inspect", key), onShow: (seq) => this.jumpTo(seq), onClose: () => this.#inspect(null), announce: (words) => this.#announce(words) });
+      this.panes.append(this.inspector.element);
+    }
+    this.inspectButton.setAttribute("aria-expanded", String(Boolean(this.inspector)));
+    this.inspector?.choose(what);
+    this.#noteInAddress("inspect", what);
   }
 
   // Menu, timeline and phone

@@ -60,7 +60,7 @@ class Console:
         page.on("console", self._listen)
         given = tokens or tuple(KEYS[role] for role in ROLES)
         query = "&".join(f"token={token}" for token in given)
-        await page.goto(f"{url or self.stack.url}/#{path}?{query}")
+        await page.goto(f"{url or self.stack.url}/#{path}{'&' if '?' in path else '?'}{query}")
         return page
 
     def _listen(self, message: ConsoleMessage) -> None:

@@ -265,3 +265,13 @@ class People(FrozenOpen):
     participants: tuple[Actor, ...]
     present: tuple[PresentPerson, ...]
     taken_over_by: Actor | None = None
+
+
+class WorkflowPlace(FrozenOpen):
+    """Where Temporal has a session."""
+
+    workflow_id: str
+    """The session's; the workflow of its turn ``t1`` has ``/t1`` behind it."""
+    namespace: str
+    workflows_url: str | None = None
+    """Where Temporal's web page shows workflows, if the deployment says so: ``/`` and an id lead to one."""

@@ -36,7 +36,7 @@ class Console:
         return str(answer.json()["token"])
 
     async def people(self, session_id: str) -> list[str]:
-        """Tokens of all three kinds of people for one session: what others are asked is no matter of theirs."""
+        """Tokens of all three kinds of people, who are concerned by one session alone."""
         return [await self.token(role, session_id, f"test-{role}") for role in ROLES]
 
     async def context(self, **options: Any) -> BrowserContext:

@@ -1,4 +1,4 @@
-/** A session: its live transcript, who is there, the composer, stop, takeover, timeline. */
+/** A session: its live transcript, who is there, the composer, stop, timeline. */
 
 import { Follow } from "../follow.js";
 import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
@@ -9,6 +9,7 @@ import { isWork, itemElement, noticeText } from "./items.js";
 import { listen, showKeys } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
+import { Starters } from "./starters.js";
 import { messageToolbar } from "./toolbar.js";
 
 const CONNECTION = {
@@ -74,10 +75,14 @@ class SessionView {
       onPresence: (people) => {
         this.present = people;
         this.#drawPeople();
+        this.#drawCompany();
       },
     });
     this.composer = new Composer(api, sessionId, this.model, {
-      onSend: () => this.#toEnd(),
+      onSend: (noting) => {
+        this.#toEnd();
+        if (!noting) this.handover?.dismiss();
+      },
       onProblem: (error) => this.#problem(error),
       onDone: () => (this.problem.hidden = true),
       announce: (words) => this.#announce(words),
@@ -106,8 +111,11 @@ class SessionView {
       ...DETAILS.map((value) => h("label", {}, h("input", { type: "radio", name: "detail", value }), h("span", {}, `${value[0].toUpperCase()}${value.slice(1)}`))));
     this.inspectButton = h("button", { type: "button", "aria-expanded": "false", hidden: !this.api.staff(this.sessionId), onclick: () => this.#inspect(this.inspector ? null : "") }, "Inspect");
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
-    this.nothing = h("p", { class: "nothing", hidden: true });
+    this.starters = new Starters(this.api, this.sessionId, (text) => this.composer.begin(text));
+    this.nothingWords = h("p", {});
+    this.nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords, this.starters.element);
     this.asks = h("div", { class: "asks", hidden: true });
+    this.company = h("p", { class: "company", role: "status", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -131,7 +139,7 @@ class SessionView {
         this.people, this.more, this.menu),
       this.timeline,
       this.panes,
-      this.asks, this.queue.element, this.absence.element, this.problem, this.composer.element, this.announcer);
+      this.asks, this.queue.element, this.absence.element, this.company, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
@@ -141,6 +149,7 @@ class SessionView {
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
     this.composer.restore();
+    this.#forStaff();
     this.#showDetail(this.query.get("detail") ?? localStorage.getItem(DETAIL));
     this.#inspect(this.query.get("inspect"));
     this.follow.start();
@@ -250,13 +259,39 @@ class SessionView {
     setText(this.title, name);
     this.title.title = this.sessionId;
     this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed;
-    setText(this.nothing, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
+    this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
+    setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
     setTitle(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
     this.#drawAsks();
-    this.#drawActions();
+    this.#drawCompany();
+    this.handover?.update();
+  }
+
+  /** Tells who isn't staff that a person looks on, or answers. */
+  #drawCompany() {
+    const { api, model } = this;
+    const with_ = model.takenOverBy;
+    const reads = this.present.find((person) => person.role === "operator" && !api.isMe(person.id));
+    const words = this.staff || model.closed ? "" : with_ ? `${nameOf(with_)} is with you.` : reads ? `${nameOf(reads)} reads this.` : "";
+    setText(this.company, words);
+    this.company.hidden = !words;
+  }
+
+  /** What operators need is loaded for operators. */
+  async #forStaff() {
+    this.staff = this.composer.noter !== null;
+    if (!this.staff) return;
+    const { Handover } = await this.#part(() => import("./handover.js"));
+    if (!Handover || this.listening.signal.aborted) return;
+    const { api, sessionId, model, composer } = this;
+    this.handover = new Handover({ api, sessionId, model, composer, present: () => this.present, onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
+    this.actions.replaceWith(this.handover.actions);
+    this.doing.after(this.handover.assignee);
+    this.queue.element.before(this.handover.element);
+    this.handover.update();
   }
 
   #drawAsks() {
@@ -274,42 +309,6 @@ class SessionView {
     if (item.kind !== "question") return h("p", {}, h("b", {}, moneyName(item)), " is awaiting approval. ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
     const mine = answerer(this.api, this.sessionId, item.asked);
     return h("p", {}, h("b", {}, summary(item.asked)), mine ? " waits for your answer. " : " waits for somebody else's answer. ", show);
-  }
-
-  /** Draws the buttons to join, take over and release for those who may use them. */
-  #drawActions() {
-    const { api, model } = this;
-    const operator = api.person("take over", this.sessionId);
-    const mine = model.takenOverBy && api.isMe(model.takenOverBy.id);
-    const wanted = [];
-    if (operator && !model.closed) {
-      if (!model.participants.has(operator.subject)) wanted.push("Join");
-      else if (!mine) wanted.push("Leave");
-      if (!model.takenOverBy) wanted.push("Take over");
-      if (mine) wanted.push("Release");
-    }
-    if (this.actions.dataset.shows === wanted.join()) return;
-    this.actions.dataset.shows = wanted.join();
-    const calls = {
-      Join: () => ["POST", "participants", {}],
-      Leave: () => ["DELETE", `participants/${encodeURIComponent(operator.subject)}`],
-      "Take over": () => ["POST", "takeover", {}],
-      Release: () => ["POST", "release", {}],
-    };
-    this.actions.replaceChildren(...wanted.map((name) =>
-      h("button", { type: "button", class: ["Take over", "Release"].includes(name) ? "primary" : null, onclick: (event) => this.#act(event.currentTarget, operator, calls[name]()) }, name)));
-  }
-
-  async #act(button, person, [method, path, body]) {
-    button.disabled = true;
-    this.problem.hidden = true;
-    try {
-      await this.api.as(person, method, `/sessions/${this.sessionId}/${path}`, body);
-    } catch (error) {
-      this.#problem(error);
-    } finally {
-      button.disabled = false;
-    }
   }
 
   /** Withdraws a message that waits for its turn, and says it in another way. */
@@ -368,6 +367,7 @@ class SessionView {
       // Presence is known only while connected.
       this.present = [];
       this.#drawPeople();
+      this.#drawCompany();
     }
     if (state === "live") {
       // It can be reached again.

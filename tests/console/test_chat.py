@@ -170,7 +170,7 @@ async def test_a_word_about_the_connection_goes_when_it_is_back(console: Console
         await ready(page)
         wire.cut()
         await expect(page.locator(".connection")).to_have_text("Offline")
-        await page.get_by_role("button", name="Take over").click()
+        await page.get_by_role("button", name="Join").click()
         problem = page.locator(".session-view > .problem")
         await expect(problem).to_contain_text("can't be reached")
         await wire.mend()

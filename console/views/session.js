@@ -53,8 +53,8 @@ export function show(context, sessionId) {
 }
 
 class SessionView {
-  constructor({ api, query, setBadge, signOut }, sessionId) {
-    Object.assign(this, { api, sessionId, setBadge, signOut });
+  constructor({ api, query, signOut }, sessionId) {
+    Object.assign(this, { api, sessionId, signOut });
     this.wanted = Number(query.get("at")) || null;
     this.query = query;
     this.model = new SessionModel();
@@ -271,7 +271,7 @@ class SessionView {
     this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed;
     this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
     setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
-    this.#drawWaiting(name);
+    setTitle(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
@@ -302,17 +302,6 @@ class SessionView {
     this.doing.after(this.handover.assignee);
     this.queue.element.before(this.handover.element);
     this.handover.update();
-  }
-
-  /** Says in the tab's title and in the bar how much waits for whoever looks at this page, and what is first. */
-  #drawWaiting(name) {
-    const { api, model, sessionId } = this;
-    const mine = [
-      ...model.asking.filter((item) => answerer(api, sessionId, item.asked)).map((item) => summary(item.asked)),
-      ...(api.may("approve") ? model.awaiting.map((item) => `${moneyName(item)} is awaiting approval`) : []),
-    ];
-    setTitle(mine.length ? `(${mine.length}) ${mine[0]}` : name);
-    this.setBadge(mine.length);
   }
 
   #drawAsks() {

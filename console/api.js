@@ -199,9 +199,14 @@ export class Api {
    * The events of a session after a cursor: calls `onBlock({id, data})` for each block and
    * `onBytes()` for all data, heartbeats included. Returns whether the session has ended.
    */
-  async stream(sessionId, after, { signal, onOpen, onBlock, onBytes }) {
+  stream(sessionId, after, options) {
     const path = `/sessions/${sessionId}/events?after=${after}`;
-    const response = await this.#authorized(this.#allowed("read", path), false, signal, async (token) => {
+    return this.events(this.#allowed("read", path), path, options);
+  }
+
+  /** The same of any stream, as this person. */
+  async events(person, path, { signal, onOpen = () => {}, onBlock, onBytes }) {
+    const response = await this.#authorized(person, false, signal, async (token) => {
       const answer = await fetch(this.base + path, { headers: { Authorization: `Bearer ${token}`, Accept: "text/event-stream" }, signal, cache: "no-store" });
       if (!answer.ok) throw new Refusal(answer.status, await problemOf(answer));
       return answer;

@@ -114,9 +114,22 @@ export function setText(element, text) {
   if (element.textContent !== shown) element.textContent = shown;
 }
 
-/** @param {string} title */
-export function setTitle(title) {
-  document.title = clean(`${title} · Waystation`);
+let title = "";
+let waiting = "";
+
+/** @param {string} name */
+export function setTitle(name) {
+  title = name;
+  document.title = clean(`${waiting || title} · Waystation`);
+}
+
+/**
+ * Lets the tab's title say what waits, in place of the page's own as long as anything does.
+ * @param {string} words
+ */
+export function setWaiting(words) {
+  waiting = words;
+  setTitle(title);
 }
 
 /**

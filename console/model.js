@@ -42,6 +42,11 @@ export class SessionModel {
     this.participants = new Map();
     this.takenOverBy = null;
     this.takeoverSeq = 0;
+    /** Who looks after the session; staff alone are told. */
+    this.assignedTo = null;
+    this.assignedSeq = 0;
+    /** What the agent was asked last to suggest, and what came of it; staff alone are told. */
+    this.suggestion = null;
     this.closed = false;
     this.title = null;
     this.agent = null;
@@ -123,6 +128,7 @@ export class SessionModel {
       if (turn.message_id) this.#answer(turn.message_id, known);
     }
     if (this.takeoverSeq <= snapshot.tip) this.takenOverBy = snapshot.taken_over_by ?? null;
+    if (this.assignedSeq <= snapshot.tip) this.assignedTo = snapshot.assigned_to ?? null;
     this.participants = new Map(snapshot.participants.map((actor) => [actor.id, actor]));
   }
 
@@ -188,6 +194,9 @@ export class SessionModel {
         break;
       case "input":
         this.#noteQuestion(event);
+        break;
+      case "suggestion":
+        this.#noteSuggestion(event);
         break;
       case "approval":
       case "purchase":
@@ -415,6 +424,15 @@ export class SessionModel {
     else if (outcome && item.status === "awaiting_approval") item.status = outcome;
   }
 
+  /** The latest request counts, and once something has come of it, that. */
+  #noteSuggestion({ type, seq, actor, data = {} }) {
+    const asked = data.requested ?? seq;
+    const became = type.split(".")[1];
+    const known = this.suggestion ?? { asked: 0 };
+    if (asked < known.asked || (asked === known.asked && became === "requested")) return;
+    this.suggestion = { asked, became, actor, text: data.text ?? "", code: data.code ?? null };
+  }
+
   #noteOther(event) {
     const { type, seq } = event;
     if (type === "stop.requested") {
@@ -428,12 +446,14 @@ export class SessionModel {
       this.takenOverBy = type === "takeover.started" ? event.actor : null;
     }
     if (type === "usage.reported") return;
+    if (type === "session.assigned" && seq > this.assignedSeq) Object.assign(this, { assignedSeq: seq, assignedTo: event.data?.operator ?? null });
     if (type === "participant.joined") this.participants.set(event.actor.id, event.actor);
     if (type === "session.closed") {
       this.closed = true;
       this.#endTools(() => true);
     }
     if (type === "session.started") this.since = 0;
-    Object.assign(this.#item(`event:${seq}`, type.startsWith("data.") ? "data" : "notice", event, event.turn_id), { event });
+    const kind = type === "note.added" ? "note" : type.startsWith("data.") ? "data" : "notice";
+    Object.assign(this.#item(`event:${seq}`, kind, event, event.turn_id), { event });
   }
 }

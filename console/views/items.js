@@ -27,6 +27,8 @@ export function itemElement(item, context) {
       return simple(h("div", { class: "notice steer" }), drawSteer);
     case "data":
       return simple(h("details", { class: "fold data" }), drawData);
+    case "note":
+      return simple(h("article", { class: "staff-note", "aria-label": "Note for staff" }), drawNote);
     case "day":
       return simple(h("h3", { class: "day" }), (element, now) => drawDay(element, now, context.model));
     default:
@@ -139,12 +141,12 @@ function toolState(item) {
 }
 
 /** The first argument tells most calls apart. */
-function firstArgument(given) {
+export function firstArgument(given) {
   const value = given && typeof given === "object" ? Object.values(given)[0] : given;
   return value === undefined || value === null ? "" : short(typeof value === "string" ? value : JSON.stringify(value));
 }
 
-function short(value) {
+export function short(value) {
   const line = String(typeof value === "string" ? value : pretty(value)).split("\n", 1)[0];
   return line.length > MAX_SUMMARY_CHARACTERS ? `${line.slice(0, MAX_SUMMARY_CHARACTERS)} …` : line;
 }
@@ -212,6 +214,13 @@ function drawData(element, item) {
   element.replaceChildren(h("summary", {}, h("code", {}, event.type), ` ${nameOf(event.actor)}`), h("pre", { tabindex: "0", "aria-label": event.type }, pretty(event.data ?? {})));
 }
 
+/** What staff write to each other: it must not be taken for something that was said to anybody else. */
+function drawNote(element, { event }) {
+  if (element.firstChild) return;
+  element.append(h("header", {}, h("b", {}, nameOf(event.actor)), " noted for staff ", h("time", { datetime: event.time, title: dateTime(event.time) }, time(event.time))),
+    h("p", { class: "value" }, event.data.text));
+}
+
 function drawNotice(element, item, context) {
   const words = noticeText(item.event);
   const { event } = item;
@@ -269,7 +278,7 @@ export function noticeText(event) {
     case "turn.completed":
       return `${isolate(data.answered_by)} answered in the agent's place`;
     case "takeover.started":
-      return `${who} has taken over${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
+      return `${who} has taken over${data.instead_of ? ` from ${isolate(data.instead_of)}` : ""}${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
     case "takeover.released":
       return `${who} handed the session back to the agent`;
     case "note.added":

@@ -1,4 +1,4 @@
-/** A session: its live transcript, who is there, the composer, stop, takeover, timeline. */
+/** A session: its live transcript, who is there, the composer, stop, timeline. */
 
 import { Follow } from "../follow.js";
 import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
@@ -9,6 +9,8 @@ import { isWork, itemElement, noticeText } from "./items.js";
 import { listen, showKeys } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
+import { Starters } from "./starters.js";
+import { ToolGroups } from "./tool-groups.js";
 import { messageToolbar } from "./toolbar.js";
 
 const CONNECTION = {
@@ -51,8 +53,8 @@ export function show(context, sessionId) {
 }
 
 class SessionView {
-  constructor({ api, query, setBadge, signOut }, sessionId) {
-    Object.assign(this, { api, sessionId, setBadge, signOut });
+  constructor({ api, query, signOut }, sessionId) {
+    Object.assign(this, { api, sessionId, signOut });
     this.wanted = Number(query.get("at")) || null;
     this.query = query;
     this.model = new SessionModel();
@@ -60,6 +62,7 @@ class SessionView {
     this.laidOut = [];
     this.listening = new AbortController();
     this.containers = new Map();
+    this.groups = new ToolGroups((key) => this.model.items.get(key), (item) => this.model.mayRun(item));
     this.present = [];
     this.sticks = true;
     this.scrolledTo = 0;
@@ -74,10 +77,14 @@ class SessionView {
       onPresence: (people) => {
         this.present = people;
         this.#drawPeople();
+        this.#drawCompany();
       },
     });
     this.composer = new Composer(api, sessionId, this.model, {
-      onSend: () => this.#toEnd(),
+      onSend: (noting) => {
+        this.#toEnd();
+        if (!noting) this.handover?.dismiss();
+      },
       onProblem: (error) => this.#problem(error),
       onDone: () => (this.problem.hidden = true),
       announce: (words) => this.#announce(words),
@@ -106,8 +113,11 @@ class SessionView {
       ...DETAILS.map((value) => h("label", {}, h("input", { type: "radio", name: "detail", value }), h("span", {}, `${value[0].toUpperCase()}${value.slice(1)}`))));
     this.inspectButton = h("button", { type: "button", "aria-expanded": "false", hidden: !this.api.staff(this.sessionId), onclick: () => this.#inspect(this.inspector ? null : "") }, "Inspect");
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
-    this.nothing = h("p", { class: "nothing", hidden: true });
+    this.starters = new Starters(this.api, this.sessionId, (text) => this.composer.begin(text));
+    this.nothingWords = h("p", {});
+    this.nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords, this.starters.element);
     this.asks = h("div", { class: "asks", hidden: true });
+    this.company = h("p", { class: "company", role: "status", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -131,7 +141,7 @@ class SessionView {
         this.people, this.more, this.menu),
       this.timeline,
       this.panes,
-      this.asks, this.queue.element, this.absence.element, this.problem, this.composer.element, this.announcer);
+      this.asks, this.queue.element, this.absence.element, this.company, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
@@ -141,6 +151,7 @@ class SessionView {
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
     this.composer.restore();
+    this.#forStaff();
     this.#showDetail(this.query.get("detail") ?? localStorage.getItem(DETAIL));
     this.#inspect(this.query.get("inspect"));
     this.follow.start();
@@ -181,6 +192,7 @@ class SessionView {
     const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
+    for (const container of this.containers.values()) if (container.changed) this.#group(container);
     this.#layOutNewest();
     this.#drawHead();
     this.absence.update(items);
@@ -197,13 +209,14 @@ class SessionView {
   #drawItem(item) {
     let node = this.nodes.get(item.key);
     if (!node) {
-      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key };
+      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key, kind: item.kind };
       node.element.dataset.key = item.key;
       this.nodes.set(item.key, node);
     }
     node.update(item);
     setClass(node.element, "work", isWork(item));
     if (node.at !== item.at) this.#place(node, item);
+    this.containers.get(item.lane).changed = true;
     if (item.last > this.readyAt) this.#say(item);
   }
 
@@ -225,9 +238,14 @@ class SessionView {
     if (node.element.nextSibling !== next || !node.element.isConnected) container.element.insertBefore(node.element, next);
   }
 
+  #group(container) {
+    container.changed = false;
+    this.groups.update(container);
+  }
+
   #layOutNewest() {
     const newest = [];
-    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (this.#isShown(one)) newest.push(one);
+    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (!one.hidden && this.#isShown(one)) newest.push(one);
     for (const one of this.laidOut) if (!newest.includes(one)) one.classList.remove("newest");
     for (const one of newest) one.classList.add("newest");
     this.laidOut = newest;
@@ -242,6 +260,7 @@ class SessionView {
       const at = nodes.indexOf(node);
       if (at >= 0) nodes.splice(at, 1);
     }
+    for (const container of this.containers.values()) container.changed = true;
   }
 
   #drawHead() {
@@ -250,24 +269,39 @@ class SessionView {
     setText(this.title, name);
     this.title.title = this.sessionId;
     this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed;
-    setText(this.nothing, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
-    this.#drawWaiting(name);
+    this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
+    setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
+    setTitle(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
     this.#drawAsks();
-    this.#drawActions();
+    this.#drawCompany();
+    this.handover?.update();
   }
 
-  /** Says in the tab's title and in the bar how much waits for whoever looks at this page, and what is first. */
-  #drawWaiting(name) {
-    const { api, model, sessionId } = this;
-    const mine = [
-      ...model.asking.filter((item) => answerer(api, sessionId, item.asked)).map((item) => summary(item.asked)),
-      ...(api.may("approve") ? model.awaiting.map((item) => `${moneyName(item)} is awaiting approval`) : []),
-    ];
-    setTitle(mine.length ? `(${mine.length}) ${mine[0]}` : name);
-    this.setBadge(mine.length);
+  /** Tells who isn't staff that a person looks on, or answers. */
+  #drawCompany() {
+    const { api, model } = this;
+    const with_ = model.takenOverBy;
+    const reads = this.present.find((person) => person.role === "operator" && !api.isMe(person.id));
+    const words = this.staff || model.closed ? "" : with_ ? `${nameOf(with_)} is with you.` : reads ? `${nameOf(reads)} reads this.` : "";
+    setText(this.company, words);
+    this.company.hidden = !words;
+  }
+
+  /** What operators need is loaded for operators. */
+  async #forStaff() {
+    this.staff = this.composer.noter !== null;
+    if (!this.staff) return;
+    const { Handover } = await this.#part(() => import("./handover.js"));
+    if (!Handover || this.listening.signal.aborted) return;
+    const { api, sessionId, model, composer } = this;
+    this.handover = new Handover({ api, sessionId, model, composer, present: () => this.present, onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
+    this.actions.replaceWith(this.handover.actions);
+    this.doing.after(this.handover.assignee);
+    this.queue.element.before(this.handover.element);
+    this.handover.update();
   }
 
   #drawAsks() {
@@ -285,42 +319,6 @@ class SessionView {
     if (item.kind !== "question") return h("p", {}, h("b", {}, moneyName(item)), " is awaiting approval. ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
     const mine = answerer(this.api, this.sessionId, item.asked);
     return h("p", {}, h("b", {}, summary(item.asked)), mine ? " waits for your answer. " : " waits for somebody else's answer. ", show);
-  }
-
-  /** Draws the buttons to join, take over and release for those who may use them. */
-  #drawActions() {
-    const { api, model } = this;
-    const operator = api.person("take over", this.sessionId);
-    const mine = model.takenOverBy && api.isMe(model.takenOverBy.id);
-    const wanted = [];
-    if (operator && !model.closed) {
-      if (!model.participants.has(operator.subject)) wanted.push("Join");
-      else if (!mine) wanted.push("Leave");
-      if (!model.takenOverBy) wanted.push("Take over");
-      if (mine) wanted.push("Release");
-    }
-    if (this.actions.dataset.shows === wanted.join()) return;
-    this.actions.dataset.shows = wanted.join();
-    const calls = {
-      Join: () => ["POST", "participants", {}],
-      Leave: () => ["DELETE", `participants/${encodeURIComponent(operator.subject)}`],
-      "Take over": () => ["POST", "takeover", {}],
-      Release: () => ["POST", "release", {}],
-    };
-    this.actions.replaceChildren(...wanted.map((name) =>
-      h("button", { type: "button", class: ["Take over", "Release"].includes(name) ? "primary" : null, onclick: (event) => this.#act(event.currentTarget, operator, calls[name]()) }, name)));
-  }
-
-  async #act(button, person, [method, path, body]) {
-    button.disabled = true;
-    this.problem.hidden = true;
-    try {
-      await this.api.as(person, method, `/sessions/${this.sessionId}/${path}`, body);
-    } catch (error) {
-      this.#problem(error);
-    } finally {
-      button.disabled = false;
-    }
   }
 
   /** Withdraws a message that waits for its turn, and says it in another way. */
@@ -379,6 +377,7 @@ class SessionView {
       // Presence is known only while connected.
       this.present = [];
       this.#drawPeople();
+      this.#drawCompany();
     }
     if (state === "live") {
       // It can be reached again.
@@ -448,6 +447,7 @@ class SessionView {
       if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
     }
     if (!best) return;
+    if (best.element.hidden && best.kind === "tool") this.groups.open(best.key, this.containers.get(this.model.items.get(best.key).lane));
     // Whoever follows a link, or asks for what waits, wants to see it.
     if (!this.#isShown(best.element)) this.#showDetail("work");
     this.sticks = false;

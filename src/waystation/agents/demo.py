@@ -47,7 +47,7 @@ TEXT = (
 WORDS = TEXT.split()
 MICROS_PER_TOKEN = 2
 
-agent = Agent("demo")
+agent = Agent("demo", starters=["tokens=100", "tool=search tokens=30", "delete=notes.txt"])
 researcher = Agent("researcher")
 
 

@@ -217,6 +217,8 @@ class AgentView(FrozenOpen):
     """When one has last asked; Temporal forgets it after five minutes."""
     workflows: int = 0
     """How many workflows take its turns, of those whose sessions are open and among the newest."""
+    starters: tuple[str, ...] = ()
+    """What people may begin a session with, as its processes that are connected offer it."""
 
 
 class AgentList(FrozenOpen):

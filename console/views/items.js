@@ -141,12 +141,12 @@ function toolState(item) {
 }
 
 /** The first argument tells most calls apart. */
-function firstArgument(given) {
+export function firstArgument(given) {
   const value = given && typeof given === "object" ? Object.values(given)[0] : given;
   return value === undefined || value === null ? "" : short(typeof value === "string" ? value : JSON.stringify(value));
 }
 
-function short(value) {
+export function short(value) {
   const line = String(typeof value === "string" ? value : pretty(value)).split("\n", 1)[0];
   return line.length > MAX_SUMMARY_CHARACTERS ? `${line.slice(0, MAX_SUMMARY_CHARACTERS)} …` : line;
 }

@@ -10,6 +10,7 @@ import { listen, showKeys } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
 import { Starters } from "./starters.js";
+import { ToolGroups } from "./tool-groups.js";
 import { messageToolbar } from "./toolbar.js";
 
 const CONNECTION = {
@@ -61,6 +62,7 @@ class SessionView {
     this.laidOut = [];
     this.listening = new AbortController();
     this.containers = new Map();
+    this.groups = new ToolGroups((key) => this.model.items.get(key), (item) => this.model.mayRun(item));
     this.present = [];
     this.sticks = true;
     this.scrolledTo = 0;
@@ -190,6 +192,7 @@ class SessionView {
     const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
+    for (const container of this.containers.values()) if (container.changed) this.#group(container);
     this.#layOutNewest();
     this.#drawHead();
     this.absence.update(items);
@@ -206,13 +209,14 @@ class SessionView {
   #drawItem(item) {
     let node = this.nodes.get(item.key);
     if (!node) {
-      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key };
+      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key, kind: item.kind };
       node.element.dataset.key = item.key;
       this.nodes.set(item.key, node);
     }
     node.update(item);
     setClass(node.element, "work", isWork(item));
     if (node.at !== item.at) this.#place(node, item);
+    this.containers.get(item.lane).changed = true;
     if (item.last > this.readyAt) this.#say(item);
   }
 
@@ -234,9 +238,14 @@ class SessionView {
     if (node.element.nextSibling !== next || !node.element.isConnected) container.element.insertBefore(node.element, next);
   }
 
+  #group(container) {
+    container.changed = false;
+    this.groups.update(container);
+  }
+
   #layOutNewest() {
     const newest = [];
-    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (this.#isShown(one)) newest.push(one);
+    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (!one.hidden && this.#isShown(one)) newest.push(one);
     for (const one of this.laidOut) if (!newest.includes(one)) one.classList.remove("newest");
     for (const one of newest) one.classList.add("newest");
     this.laidOut = newest;
@@ -251,6 +260,7 @@ class SessionView {
       const at = nodes.indexOf(node);
       if (at >= 0) nodes.splice(at, 1);
     }
+    for (const container of this.containers.values()) container.changed = true;
   }
 
   #drawHead() {
@@ -437,6 +447,7 @@ class SessionView {
       if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
     }
     if (!best) return;
+    if (best.element.hidden && best.kind === "tool") this.groups.open(best.key, this.containers.get(this.model.items.get(best.key).lane));
     // Whoever follows a link, or asks for what waits, wants to see it.
     if (!this.#isShown(best.element)) this.#showDetail("work");
     this.sticks = false;

@@ -192,6 +192,7 @@ class PurchaseJournal:
             digest=state.checkout.digest,
             approval=state.approval.record,
             approval_deadline=state.deadline if state.status == "awaiting_approval" else None,
+            approvers=state.authorization.mandate.approvers if state.authorization.mandate else (),
             messages=answer.messages if answer else (),
             continue_url=answer.continue_url if answer else None,
             authentication=answer.authentication if answer and authenticating else None,

@@ -585,6 +585,11 @@ class AgentSession:
         """Returns the approvals of tools that wait, newest first."""
         return self._questions.approvals()
 
+    @workflow.query
+    def open_questions(self) -> OpenApprovals:
+        """Returns all that is asked and waits, approvals of tools among it, newest first."""
+        return self._questions.listed()
+
     def _status(self) -> SessionStatus:
         if self._state.turns.closing:
             return SessionStatus.CLOSED

@@ -329,6 +329,8 @@ class PurchaseView(Frozen):
     digest: Digest | None = None
     approval: ApprovalRecord | None = None
     approval_deadline: datetime | None = None
+    approvers: tuple[str, ...] = ()
+    """Who may decide, by the mandate; empty: every approver but the agent and whoever has revised it."""
     messages: tuple[CheckoutMessage, ...] = ()
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None

@@ -11,7 +11,7 @@ const ROUTES = [
   [/^\/sessions\/(\w[\w.-]*)$/, () => import("./views/session.js")],
   [/^\/sessions$/, () => import("./views/sessions.js")],
   [/^\/(purchases|payments)\/(\w[\w.-]*)$/, () => import("./views/decision.js")],
-  [/^\/approvals$/, () => import("./views/approvals.js")],
+  [/^\/approvals$/, () => import("./views/inbox.js")],
   [/^\/mandates$/, () => import("./views/mandates.js")],
   [/^\/start$/, () => import("./views/start.js")],
 ];
@@ -80,7 +80,7 @@ function bar(path) {
     h("a", { class: "brand", href: "#/" }, h("img", { src: ICON, alt: "", width: "22", height: "22" }), "Waystation"),
     h("nav", { "aria-label": "Main" },
       link("/sessions", ["Sessions", h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you"))]),
-      staff && link("/approvals", "Approvals"),
+      staff && link("/approvals", "Inbox"),
       staff && link("/mandates", "Mandates")),
     h("div", { class: "who-am-i" },
       h("button", { id: "sign-in-again", class: "primary", type: "button", hidden: !api.expired, onclick: () => signing.ask() }, "Sign in again"),

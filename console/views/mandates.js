@@ -1,7 +1,7 @@
 /** Mandates: what agents may spend, what they have spent, and what is left. */
 
 import { h, setText } from "../dom.js";
-import { mandateFacts } from "./decision.js";
+import { mandateCard } from "./mandate-card.js";
 
 const REFRESH_MS = 5_000;
 
@@ -21,7 +21,7 @@ export function show({ api }) {
       const now = JSON.stringify(mandates);
       if (now === known) return;
       known = now;
-      list.replaceChildren(...mandates.map((mandate) => mandateFacts(mandate, revoker(api, mandate, refresh))));
+      list.replaceChildren(...mandates.map((mandate) => mandateCard(mandate, revoker(api, mandate, refresh))));
     } catch (error) {
       setText(status, error.message);
     }

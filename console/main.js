@@ -12,7 +12,8 @@ const ROUTES = [
   [/^\/sessions$/, () => import("./views/sessions.js")],
   [/^\/(purchases|payments)\/(\w[\w.-]*)$/, () => import("./views/decision.js")],
   [/^\/approvals$/, () => import("./views/inbox.js")],
-  [/^\/mandates$/, () => import("./views/mandates.js")],
+  [/^\/mandates$/, () => import("./views/money.js")],
+  [/^\/mandates\/(\w[\w.-]*)$/, () => import("./views/mandate.js")],
   [/^\/start$/, () => import("./views/start.js")],
 ];
 
@@ -81,7 +82,7 @@ function bar(path) {
     h("nav", { "aria-label": "Main" },
       link("/sessions", ["Sessions", h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you"))]),
       staff && link("/approvals", "Inbox"),
-      staff && link("/mandates", "Mandates")),
+      staff && link("/mandates", "Money")),
     h("div", { class: "who-am-i" },
       h("button", { id: "sign-in-again", class: "primary", type: "button", hidden: !api.expired, onclick: () => signing.ask() }, "Sign in again"),
       h("span", { title: api.people.map((one) => `${one.subject} (${one.role})`).join(", ") }, people()),

@@ -255,18 +255,6 @@ async def test_a_paid_request_is_approved(console: Console) -> None:
     await expect(page.locator(".outcome").first).to_have_text("Approved by test-approver")
 
 
-async def test_mandates_show_what_is_left_and_can_be_revoked(console: Console) -> None:
-    mandate = await console.stack.mandate(cap={"amount": 12_345, "currency": "usd"}, per_payment_cap=5_000)
-    page = await console.page("/mandates")
-    card = page.get_by_label(f"Mandate {mandate}")
-    await expect(card.locator(".left")).to_contain_text("123.45")
-    await expect(card).to_contain_text("50.00 a payment")
-    await card.get_by_role("button", name="Revoke").click()
-    assert (await console.stack.call("approver", "GET", f"/mandates/{mandate}")).json()["status"] == "active"
-    await card.get_by_role("button", name="Revoke for good?").click()
-    await expect(card.locator("header .pill")).to_have_text("revoked")
-
-
 async def test_others_see_and_do_not_decide(console: Console) -> None:
     talk, purchase_id, _ = await ask_for_books(console)
     token = await console.token("client", talk.session.id, "Ada")

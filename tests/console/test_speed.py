@@ -102,7 +102,7 @@ async def test_the_page_is_small(console: Console) -> None:
     views = {
         "/sessions": "Sessions",
         "/approvals": "Inbox",
-        "/mandates": "Mandates",
+        "/mandates": "Money",
         "/purchases/none": "Not available",
     }
     for path, title in views.items():

@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract import AnnouncementCalls, PurchaseNote, Told
 from activities.heartbeats import heartbeating
-from waystation.models.live import Tick, encode
+from waystation.models.live import ALL_SESSIONS, Stirred, Tick, encode
 from waystation.models.sessions import Note
 from waystation.settings import Settings
 from waystation.temporal.calls import tell
@@ -88,5 +88,6 @@ def over_redis(url: str) -> tuple[Announce, Callable[[], Awaitable[None]]]:
 
     async def announce(session_id: str) -> None:
         await redis.publish(CHANNEL_PREFIX + session_id, encode(Tick()))
+        await redis.publish(CHANNEL_PREFIX + ALL_SESSIONS, encode(Stirred(session_id)))
 
     return announce, redis.aclose

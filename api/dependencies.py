@@ -11,6 +11,7 @@ from api.auth import Authenticator, Principal, check_session_id
 from api.gateways.money import MoneyParts
 from api.gateways.sessions import Gateway
 from api.gateways.webhooks import WebhookGateway
+from api.live.attention import AttentionBoard
 from api.live.bus import LiveBus
 from api.live.channels import Channels
 from api.live.connected import ConnectedAgents
@@ -31,6 +32,7 @@ class ApiParts:
     feeds: Feeds
     channels: Channels
     control: Control
+    attention: AttentionBoard
     auth: Authenticator
     connected_agents: ConnectedAgents = field(default_factory=ConnectedAgents)
 

@@ -19,10 +19,12 @@ from api import errors
 from api.answer_headers import AnswerHeaders
 from api.auth import Authenticator, check_credentials
 from api.dependencies import ApiParts
+from api.gateways.attention import AttentionGateway
 from api.gateways.index import SearchIndex
 from api.gateways.money import MoneyGateway, MoneyParts
 from api.gateways.sessions import Gateway
 from api.gateways.webhooks import WebhookGateway
+from api.live.attention import AttentionBoard
 from api.live.bus import LiveBus, MemoryBus, RedisBus
 from api.live.channels import Channels
 from api.live.control import Control
@@ -31,6 +33,7 @@ from api.routes import (
     agents,
     allowances,
     approvals,
+    attention,
     codec,
     console,
     dev,
@@ -103,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         paid_requests,
         allowances,
         approvals,
+        attention,
         webhooks,
         codec,
         operations,
@@ -196,6 +200,8 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     feeds = Feeds(gateway, bus, settings)
     await feeds.start()
     resources.push_async_callback(feeds.stop)
+    board = AttentionBoard(AttentionGateway(gateway, money), bus, settings)
+    resources.push_async_callback(board.stop)
     return ApiParts(
         settings=settings,
         gateway=gateway,
@@ -205,5 +211,6 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
         feeds=feeds,
         channels=Channels(feeds, bus, gateway, settings),
         control=Control(feeds, bus, gateway, money),
+        attention=board,
         auth=Authenticator(settings, bus),
     )

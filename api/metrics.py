@@ -3,6 +3,14 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 SUBSCRIBERS = Gauge("waystation_subscribers", "Event streams and sockets open now")
+ATTENTION_STREAMS = Gauge("waystation_attention_streams", "Streams of what waits for people, open now")
+ATTENTION_LOOKS = Counter(
+    "waystation_attention_looks_total", "Workflows that were asked what in them waits for people"
+)
+ATTENTION_LISTS = Counter(
+    "waystation_attention_lists_total",
+    "Times that Temporal's lists were asked where anything waits",
+)
 FEEDS = Gauge("waystation_feeds", "Sessions that this process follows now")
 AGENT_CONNECTIONS = Gauge("waystation_agent_connections", "Agent processes connected now")
 LIVE_DELTAS = Counter("waystation_live_deltas_total", "Live deltas fanned out to clients")

@@ -25,6 +25,12 @@ CHECK_TURNS_EVERY = timedelta(minutes=10)
 SEARCH_KEY_TIMEOUT = timedelta(seconds=30)
 """A session that no worker tells its key in time goes on without search attributes."""
 
+SUGGESTION_START_TIMEOUT = timedelta(seconds=10)
+"""An operator looks at the page and waits: who isn't there now is not waited for."""
+
+SUGGESTION_TIMEOUT = timedelta(seconds=60)
+"""Longer than a model takes for one reply; the operator writes it meanwhile."""
+
 ACTIVITY_STEP = timedelta(minutes=1)
 """Search attributes say when something last happened in a session; each time costs an event."""
 

@@ -49,6 +49,8 @@ class Filters:
     agent: str | None = None
     person: str | None = None
     """The id of somebody who has written, taken part, or is asked."""
+    assignees: tuple[str, ...] = ()
+    """The ids of operators of whom one looks after it."""
     asked_roles: tuple[str, ...] = ()
     asked_ids: tuple[str, ...] = ()
     """What waits for an answer of somebody with one of the roles, or of one of the people."""
@@ -63,7 +65,8 @@ class Filters:
         """Whether it can't be answered by what Temporal knows of every workflow."""
         return bool(
             set(self.statuses) - {ListedStatus.CLOSED}
-            or self.agent or self.person or self.asked_roles or self.asked_ids or self.text.split()
+            or self.agent or self.person or self.assignees or self.asked_roles or self.asked_ids
+            or self.text.split()
         )  # fmt: skip
 
 
@@ -123,6 +126,23 @@ class SessionSearch:
 
         return await self._calls.guarded("", call, within=SEARCH_TIMEOUT, looks=True)
 
+    async def ids(self, filters: Filters, limit: int, *further: str) -> list[str] | None:
+        """Returns the ids of sessions that fit, and ``further`` clauses, in no particular order.
+
+        ``None``: the namespace has no search attributes, so nobody can know.
+        """
+
+        async def call() -> list[str] | None:
+            if not (self._index and await self._index.is_there()):
+                return None
+            query = " AND ".join((*clauses(filters, self._index.terms), *further))
+            found = self._calls.client.list_workflows(
+                query, page_size=limit, limit=limit, rpc_timeout=self._calls.timeout
+            )
+            return [one.id async for one in found]
+
+        return await self._calls.guarded("", call, within=SEARCH_TIMEOUT, looks=True)
+
     def _unavailable(self, why: str | None = None) -> SearchUnavailable:
         how, _, cloud = how_to_register(self._calls.client.namespace).partition("\n")
         reason = why or "the Temporal namespace has no search attributes for them"
@@ -162,7 +182,7 @@ class SessionSearch:
         if place.last_activity is not None:
             query += f" AND {LAST_ACTIVITY.name} <= '{place.last_activity.isoformat()}'"
         since = await self._since(query, limit, place.last_activity)
-        lower = f" AND {_since(since)}" if since else ""
+        lower = f" AND {active_since(since)}" if since else ""
         executions = [
             one
             async for one in self._calls.client.list_workflows(
@@ -185,7 +205,7 @@ class SessionSearch:
             nonlocal counts
             counts += 1
             found = await self._calls.client.count_workflows(
-                f"{query} AND {_since(until - stretch)}", rpc_timeout=self._calls.timeout
+                f"{query} AND {active_since(until - stretch)}", rpc_timeout=self._calls.timeout
             )
             return found.count
 
@@ -206,7 +226,8 @@ class SessionSearch:
         return until - enough
 
 
-def _since(time: datetime) -> str:
+def active_since(time: datetime) -> str:
+    """Returns the clause that finds sessions in which something has happened since then."""
     return f"{LAST_ACTIVITY.name} >= '{in_odd_milliseconds(time).isoformat()}'"
 
 
@@ -225,6 +246,8 @@ def clauses(filters: Filters, terms: tuple[Terms, ...]) -> Iterator[str]:
         yield is_one_of(AGENT, [filters.agent])
     if filters.person:
         yield is_one_of(TERMS, [one.person(filters.person) for one in terms])
+    if filters.assignees:
+        yield is_one_of(TERMS, [one.assignee(operator) for one in terms for operator in filters.assignees])
     if filters.asked_roles or filters.asked_ids:
         asked = [one.person(person) for one in terms for person in filters.asked_ids]
         yield f"ExecutionStatus='Running' AND {STATUS.name}='{ListedStatus.WAITING}'"
@@ -270,6 +293,7 @@ async def listed(execution: WorkflowExecution) -> ListedSession:
         people=row.people,
         people_count=row.people_count,
         taken_over_by=row.taken_over_by if status == ListedStatus.PAUSED else None,
+        assigned_to=row.assigned_to,
         last_line=row.last_line,
         last_activity=said.get(LAST_ACTIVITY),
         turns_taken_by=_text(memo.get(TURNS_TAKEN_BY)),

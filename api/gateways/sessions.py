@@ -22,6 +22,7 @@ from api.gateways.calls import Calls, Wording, ask_unless_ended, memo_of
 from api.gateways.index import SearchIndex, row_of
 from api.gateways.lists import Lists
 from api.gateways.search import SessionSearch
+from waystation.models.attention import Waiting
 from waystation.models.base import replaced
 from waystation.models.events import Publish
 from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
@@ -237,6 +238,17 @@ class Gateway:
             lambda reject: handle.query(wanted, reject_condition=reject, rpc_timeout=self._calls.timeout),
         )
         return OpenApprovals(questions=(), count=0) if ended else waiting
+
+    async def waiting(self, session_id: str) -> Waiting:
+        """Returns what in the session may wait for a person; in one that has ended, nothing does."""
+        handle = self.handle(session_id)
+        waiting, ended = await self._query(
+            session_id,
+            lambda reject: handle.query(
+                AgentSession.waiting, reject_condition=reject, rpc_timeout=self._calls.timeout
+            ),
+        )
+        return Waiting(session_id=session_id, agent=waiting.agent) if ended else waiting
 
     async def answer(self, session_id: str, answer: AnswerQuestion, *, vouched: bool) -> Answered:
         """Answers a question; ``vouched``: signed, as decisions on approvals are."""

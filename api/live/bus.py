@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from activities.announcements import CHANNEL_PREFIX
-from waystation.models.live import LiveMessage, Tick, decode, encode
+from waystation.models.live import ALL_SESSIONS, LiveMessage, Stirred, Tick, decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,15 @@ class LiveBus(Protocol):
     def healthy(self) -> bool:
         """Whether other processes can be reached."""
         ...
+
+
+def tell_news(bus: LiveBus, session_id: str, *, settles: bool = False) -> None:
+    """Tells the session's feeds that it has news, and whoever watches over all sessions for people.
+
+    With ``settles``, for the latter there may be less to do, and no more.
+    """
+    bus.publish(session_id, Tick())
+    bus.publish(ALL_SESSIONS, Stirred(session_id, settles))
 
 
 class MemoryBus:

@@ -11,13 +11,13 @@ from api.auth import Action, Principal, answers_as, decides_in_person, speaker
 from api.errors import Conflict, Forbidden, Invalid, Problem, UnknownQuestion
 from api.gateways.money import MoneyGateway
 from api.gateways.sessions import Gateway
-from api.live.bus import LiveBus
+from api.live.bus import LiveBus, tell_news
 from api.live.feed import Feed, is_terminal
 from api.live.feeds import Feeds
 from waystation.answers import AnswerError, check_answer
 from waystation.models.decisions import Approve, Decision
 from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
-from waystation.models.live import NotStopped, Stopped, Stopping, Tick
+from waystation.models.live import ALL_SESSIONS, NotStopped, Stirred, Stopped, Stopping, Tick
 from waystation.models.purchases import PurchaseView
 from waystation.models.questions import (
     Answered,
@@ -119,7 +119,9 @@ class Control:
         caller.require(Action.APPROVE)
         await self._money.check_visible(purchase_id, caller)
         wanted = Approve(digest=digest, approver=caller.subject)
-        return await self._money.decide(purchase_id, Decision(approve=wanted))
+        decided = await self._money.decide(purchase_id, Decision(approve=wanted))
+        self._bus.publish(ALL_SESSIONS, Stirred(purchase_id, settles=True))
+        return decided
 
     async def answer(
         self, session_id: str, question_id: str, body: AnswerRequest, caller: Principal
@@ -150,7 +152,7 @@ class Control:
             if invalid.code == "invalid-answer":
                 _name_the_fields(invalid, view, body.value)
             raise
-        self._bus.publish(session_id, Tick())
+        tell_news(self._bus, session_id, settles=True)
         return answered
 
     async def _name_the_first(self, conflict: Conflict, session_id: str, question_id: str) -> None:

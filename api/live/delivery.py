@@ -61,6 +61,13 @@ class Frame:
         return frame
 
     @classmethod
+    def state(cls, identity: str, text: str) -> "Frame":
+        """Returns how something stands now; whoever has it already says so by its id."""
+        frame = cls(None, text)
+        frame.sse = f"id: {identity}\n".encode() + frame.sse
+        return frame
+
+    @classmethod
     def comment(cls, text: str) -> "Frame":
         """Returns what an event stream's reader ignores."""
         frame = cls(None, b"")

@@ -1,4 +1,4 @@
-"""A session's events as one open response of server-sent events.
+"""One open response of server-sent events: of a session's, or of what waits for a person.
 
 A session may have a thousand streams, and every delta goes to each of them: a stream writes bytes that all
 streams share, and has a single timer.
@@ -8,13 +8,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from api.auth import Principal
 from api.errors import Problem
 from api.live.delivery import Frame
-from api.live.subscription import Subscription
+from waystation.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +29,30 @@ _BEGINNING = f"retry: {RETRY_MS}\n\n".encode()
 _STILL_HERE = Frame.comment("still here")
 
 
+class Streamed(Protocol):
+    """One client's place in what is streamed."""
+
+    def frames(self) -> AsyncIterator[list[Frame]]:
+        """Yields frames as they come, all that are ready together."""
+        ...
+
+    def push(self, frame: Frame) -> None:
+        """Sends a frame besides."""
+
+    def end(self) -> None:
+        """Ends the stream."""
+
+
+def lifetime_seconds(settings: Settings, caller: Principal) -> float:
+    """Returns how long a stream of the caller's may last: never beyond their token."""
+    left, bound = caller.seconds_left(), settings.stream_lifetime_seconds
+    return bound if left is None else min(left, bound)
+
+
 class _EndOf:
     """What is set when the process is told to exit: ends one stream, so that its response is complete."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Streamed) -> None:
         self.set = subscription.end
 
 
@@ -41,7 +63,7 @@ class EventStream(EventSourceResponse):
     """
 
     def __init__(
-        self, subscription: Subscription, resources: contextlib.AsyncExitStack, *, heartbeat_seconds: float
+        self, subscription: Streamed, resources: contextlib.AsyncExitStack, *, heartbeat_seconds: float
     ) -> None:
         super().__init__(
             self._blocks(subscription),
@@ -66,7 +88,7 @@ class EventStream(EventSourceResponse):
             finally:
                 self._timer.cancel()
 
-    async def _blocks(self, subscription: Subscription) -> AsyncIterator[bytes]:
+    async def _blocks(self, subscription: Streamed) -> AsyncIterator[bytes]:
         yield _BEGINNING
         time = asyncio.get_running_loop().time
         try:

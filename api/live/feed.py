@@ -22,12 +22,15 @@ from api.live.presence import Presence
 from api.live.receipts import Handed, Receipts
 from api.live.recent import Recent
 from api.live.subscription import Subscription
+from waystation.models.attention import attention_of
 from waystation.models.events import FOLDED_TYPES, TERMINAL_TURN_TYPES, Event, EventType
 from waystation.models.live import (
+    ALL_SESSIONS,
     Delta,
     Here,
     LiveMessage,
     NotStopped,
+    Stirred,
     Stopped,
     Stopping,
     Tick,
@@ -376,6 +379,8 @@ class Feed:
             self.heading = event.seq
         self._recent.add(event, frame)
         self.audience.tell(event, frame)
+        if (more_waits := attention_of(event.type)) is not None:
+            self._bus.publish(ALL_SESSIONS, Stirred(self.session_id, settles=not more_waits))
         for watcher in self._watchers:
             watcher(event)
 

@@ -4,6 +4,9 @@
 
 The page asks for its parts below ``/console/<version>/``, where the version is a digest of all of them. So
 browsers keep a part for good, and no page mixes two versions: parts of another version are not there.
+
+Comments are for those who read the source: modules are served without those that have lines of
+their own. The lines stay, empty, so that their numbers are those of the source.
 """
 
 import hashlib
@@ -86,10 +89,38 @@ def install(app: FastAPI) -> None:
 def _read(folder: Path) -> dict[str, bytes]:
     """Returns the files by their paths. They are kept: what is served for good must not change meanwhile."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): _served(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def _served(path: Path) -> bytes:
+    content = path.read_bytes()
+    # What others wrote is served as it is, with their notices.
+    if path.suffix != ".js" or "vendor" in path.parts:
+        return content
+    return without_comments(content.decode()).encode()
+
+
+def without_comments(module: str) -> str:
+    """Returns a module with empty lines in place of those that are only a comment.
+
+    It knows nothing of JavaScript but how lines begin and end: that is enough where no text has several.
+    """
+    lines = []
+    within = False
+    for line in module.split("\n"):
+        words = line.strip()
+        begins = (
+            not within
+            and words.startswith("/*")
+            and ("*/" not in words or words.index("*/") == len(words) - 2)
+        )
+        comment = within or begins or words.startswith("//")
+        within = (within or begins) and not words.endswith("*/")
+        lines.append("" if comment else line)
+    return "\n".join(lines)
 
 
 def version_of(parts: Mapping[str, bytes]) -> str:

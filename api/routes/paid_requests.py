@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from api.auth import Action, Principal
-from api.dependencies import Caller, Money
+from api.dependencies import ApiParts, Caller, Money, Parts
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
 from api.gateways.lists import MAX_LISTED
@@ -25,6 +25,7 @@ from waystation.models.decisions import (
     Reject,
 )
 from waystation.models.events import SessionId
+from waystation.models.live import ALL_SESSIONS, Stirred
 from waystation.models.payments import PaidRequestStart, PaidRequestView
 from waystation.models.trail import AuditTrail
 from waystation.temporal.messages import PAID_REQUEST, PAID_REQUEST_CANCEL
@@ -120,18 +121,18 @@ async def audit(payment_id: PaymentId, caller: Caller, money: Money) -> AuditTra
 
 @router.post("/payments/{payment_id}/approve", summary="Approve a paid request")
 async def approve(
-    payment_id: PaymentId, body: ApprovePayment, caller: Caller, money: Money
+    payment_id: PaymentId, body: ApprovePayment, caller: Caller, parts: Parts
 ) -> PaidRequestView:
     """Approves exactly the terms with this digest."""
     wanted = Approve(digest=body.digest, approver=caller.subject)
-    return await _decide(payment_id, Decision(approve=wanted), caller, money)
+    return await _decide(payment_id, Decision(approve=wanted), caller, parts)
 
 
 @router.post("/payments/{payment_id}/reject", summary="Reject a paid request")
-async def reject(payment_id: PaymentId, body: RejectPayment, caller: Caller, money: Money) -> PaidRequestView:
+async def reject(payment_id: PaymentId, body: RejectPayment, caller: Caller, parts: Parts) -> PaidRequestView:
     """Rejects the terms; nothing is paid."""
     wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
-    return await _decide(payment_id, Decision(reject=wanted), caller, money)
+    return await _decide(payment_id, Decision(reject=wanted), caller, parts)
 
 
 @router.post("/payments/{payment_id}/cancel", status_code=202, summary="Cancel a paid request")
@@ -144,16 +145,16 @@ async def cancel(payment_id: PaymentId, body: CancelPayment, caller: Caller, mon
     return await money.gateway.payment(payment_id)
 
 
-async def _decide(
-    payment_id: str, decision: Decision, caller: Principal, money: MoneyParts
-) -> PaidRequestView:
+async def _decide(payment_id: str, decision: Decision, caller: Principal, parts: ApiParts) -> PaidRequestView:
     caller.require(Action.APPROVE)
-    view = await _visible(payment_id, caller, money)
+    view = await _visible(payment_id, caller, parts.money)
     if view.final:
         raise Conflict(
             f"No decision is awaited; the paid request is {view.status}.", code="not-awaiting-approval"
         )
-    return await money.gateway.decide_payment(payment_id, decision)
+    decided = await parts.money.gateway.decide_payment(payment_id, decision)
+    parts.bus.publish(ALL_SESSIONS, Stirred(payment_id, settles=True))
+    return decided
 
 
 async def _visible(payment_id: str, caller: Principal, money: MoneyParts) -> PaidRequestView:

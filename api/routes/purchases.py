@@ -29,6 +29,7 @@ from waystation.models.decisions import (
     Reject,
 )
 from waystation.models.events import SessionId
+from waystation.models.live import ALL_SESSIONS, Stirred
 from waystation.models.mandates import PaymentMethodId
 from waystation.models.purchases import (
     AuthenticationDone,
@@ -181,12 +182,16 @@ async def approve(purchase_id: PurchaseId, body: ApproveBody, caller: Caller, pa
 
 
 @router.post("/purchases/{purchase_id}/reject", summary="Reject the purchase")
-async def reject(purchase_id: PurchaseId, body: RejectBody, caller: Caller, money: Money) -> PurchaseView:
+async def reject(
+    purchase_id: PurchaseId, body: RejectBody, caller: Caller, money: Money, parts: Parts
+) -> PurchaseView:
     """Rejects the purchase; everything is undone."""
     caller.require(Action.APPROVE)
     await money.gateway.check_visible(purchase_id, caller)
     wanted = Reject(digest=body.digest, approver=caller.subject, reason=body.reason)
-    return await money.gateway.decide(purchase_id, Decision(reject=wanted))
+    decided = await money.gateway.decide(purchase_id, Decision(reject=wanted))
+    parts.bus.publish(ALL_SESSIONS, Stirred(purchase_id, settles=True))
+    return decided
 
 
 @router.post("/purchases/{purchase_id}/revise", status_code=202, summary="Change the cart")

@@ -13,10 +13,10 @@ from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
 from api.gateways.search import Filters
+from api.live.bus import tell_news
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
 from waystation.models.listing import ListedStatus
-from waystation.models.live import Tick
 from waystation.models.requests import (
     MAX_LISTED_SESSIONS,
     AssignRequest,
@@ -26,7 +26,6 @@ from waystation.models.requests import (
     MessageRequest,
     NoteRequest,
     People,
-    ReasonRequest,
     ReleaseRequest,
     SessionFilters,
     SessionList,
@@ -34,6 +33,8 @@ from waystation.models.requests import (
     StartRequest,
     SteerRequest,
     StopRequest,
+    SuggestRequest,
+    TakeOverRequest,
     TranscriptView,
     WithdrawRequest,
 )
@@ -50,10 +51,11 @@ from waystation.models.sessions import (
     Sent,
     Snapshot,
     StartSession,
+    SuggestReply,
     TakeOver,
     Withdrawn,
 )
-from waystation.models.visibility import page_for_people, snapshot_for_people
+from waystation.models.visibility import page_for_people, row_for_people, snapshot_for_people
 from waystation.temporal.messages import SESSION_CLOSE
 from workflows.session import AgentSession
 
@@ -120,7 +122,7 @@ async def list_sessions(
     if own and not wanted.needs_attributes and not wanted.statuses:
         return await _list_own(caller, parts, wanted)
     found = await parts.gateway.search.find(wanted, filters.limit, filters.cursor)
-    listed = found.sessions
+    listed = [_shown_row(caller, row) for row in found.sessions]
     if filters.live:
         listed = list(await asyncio.gather(*(_with_snapshot(parts, caller, entry) for entry in listed)))
     return SessionList(sessions=tuple(listed), next_cursor=found.next_cursor, count=found.count)
@@ -129,11 +131,14 @@ async def list_sessions(
 def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
     if filters.mine and caller.role == "service":
         raise Invalid("A service answers for its users; leave 'mine' out, and name one with 'waiting_for'.")
+    if filters.assignee and not caller.is_staff:
+        raise Forbidden("Who looks after a session is for staff; leave 'assignee' out.")
     asked = (filters.waiting_for, caller.subject if filters.mine else None)
     return Filters(
         statuses=tuple(dict.fromkeys(filters.status)),
         agent=filters.agent,
         person=filters.person,
+        assignees=(filters.assignee,) if filters.assignee else (),
         asked_roles=(answers_as(caller, caller.actor),) if filters.mine else (),
         asked_ids=tuple(one for one in asked if one),
         text=filters.q,
@@ -148,7 +153,7 @@ async def _list_own(caller: Principal, parts: ApiParts, wanted: Filters) -> Sess
         rows = (await parts.gateway.search.find(wanted, MAX_LISTED_SESSIONS, None)).sessions
     except Problem:  # then they are listed with what they say themselves
         rows = []
-    listed = {one.session_id: one for one in rows}
+    listed = {one.session_id: _shown_row(caller, one) for one in rows}
 
     async def look(session_id: str) -> ListedSession | None:
         try:
@@ -172,6 +177,10 @@ async def _list_own(caller: Principal, parts: ApiParts, wanted: Filters) -> Sess
     known = [entry for entry in found if entry and (entry.open or not wanted.only_open)]
     known.sort(key=lambda entry: entry.last_activity or entry.started, reverse=True)
     return SessionList(sessions=tuple(known), count=len(known))
+
+
+def _shown_row(caller: Principal, row: ListedSession) -> ListedSession:
+    return row if caller.is_staff else row_for_people(row)
 
 
 async def shown_snapshot(parts: ApiParts, caller: Principal, session_id: str) -> Snapshot:
@@ -216,7 +225,7 @@ async def close(
     """Stops what runs and closes the session; what was said stays readable."""
     caller.require(Action.CLOSE, session_id)
     await parts.gateway.signal(session_id, SESSION_CLOSE, Close(actor=caller.actor, reason=reason))
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id, settles=True)
     return await shown_snapshot(parts, caller, session_id)
 
 
@@ -289,12 +298,11 @@ async def steer(session_id: SessionPath, body: SteerRequest, caller: Caller, par
 
 
 @router.post("/sessions/{session_id}/takeover", tags=["people"], summary="Take over from the agent")
-async def take_over(session_id: SessionPath, body: ReasonRequest, caller: Caller, parts: Parts) -> Recorded:
+async def take_over(session_id: SessionPath, body: TakeOverRequest, caller: Caller, parts: Parts) -> Recorded:
     """Pauses the agent; the operator speaks with ``messages`` until the release."""
     caller.require(Action.TAKE_OVER, session_id)
-    return await _record(
-        parts, session_id, AgentSession.take_over, TakeOver(operator=caller.actor, reason=body.reason)
-    )
+    wanted = TakeOver(operator=caller.actor, reason=body.reason, instead_of=body.instead_of)
+    return await _record(parts, session_id, AgentSession.take_over, wanted)
 
 
 @router.post("/sessions/{session_id}/release", tags=["people"], summary="Give back to the agent")
@@ -329,6 +337,16 @@ async def assign(session_id: SessionPath, body: AssignRequest, caller: Caller, p
     caller.require(Action.NOTE, session_id)
     assignment = Assign(by=speaker(caller, body.actor), operator=body.operator)
     return await _record(parts, session_id, AgentSession.assign, assignment)
+
+
+@router.post(
+    "/sessions/{session_id}/suggestions", status_code=202, tags=["people"], summary="Ask for a suggestion"
+)
+async def suggest(session_id: SessionPath, body: SuggestRequest, caller: Caller, parts: Parts) -> Recorded:
+    """Asks the agent for a draft, for the operator who has taken over; it arrives as an event for staff."""
+    caller.require(Action.NOTE, session_id)
+    wanted = SuggestReply(operator=speaker(caller, body.actor), text=body.text)
+    return await _record(parts, session_id, AgentSession.suggest_reply, wanted)
 
 
 @router.get("/sessions/{session_id}/participants", tags=["people"], summary="Who is here")
@@ -374,7 +392,7 @@ async def _record(
     argument: Argument,
 ) -> Recorded:
     recorded = await parts.gateway.update(session_id, update, argument)
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id)
     return recorded
 
 
@@ -382,4 +400,4 @@ async def _record(
 async def news(session_id: SessionPath, caller: Caller, parts: Parts) -> None:
     """Takes a worker's hint that the session has events of its own making."""
     caller.require(Action.WRITE, session_id)
-    parts.bus.publish(session_id, Tick())
+    tell_news(parts.bus, session_id)

@@ -19,7 +19,7 @@ from api.cursors import read_cursor
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES, Invalid, Problem, Unauthenticated, malformed
-from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream
+from api.live.event_stream import SEND_TIMEOUT_SECONDS, EventStream, lifetime_seconds
 from api.live.feed import Feed
 from api.live.sockets import (
     as_problem,
@@ -61,11 +61,6 @@ _OBJECT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 def _cursor(header: str | None, query: str | None) -> int:
     """Returns where to resume: the header, which browsers send by themselves, overrides the query."""
     return read_cursor(header or query or "0")
-
-
-def _lifetime_seconds(parts: ApiParts, principal: Principal) -> float:
-    left, bound = principal.seconds_left(), parts.settings.stream_lifetime_seconds
-    return bound if left is None else min(left, bound)
 
 
 def _hold(
@@ -118,7 +113,7 @@ async def events(
         return Response(status_code=204)
 
     _hold(resources, feed, subscription, caller)
-    ending = asyncio.get_running_loop().call_later(_lifetime_seconds(parts, caller), subscription.end)
+    ending = asyncio.get_running_loop().call_later(lifetime_seconds(parts.settings, caller), subscription.end)
     resources.callback(ending.cancel)
     return EventStream(subscription, resources, heartbeat_seconds=parts.settings.heartbeat_seconds)
 
@@ -153,7 +148,7 @@ class ClientSocket:
             await close(self._socket, closing)
 
     async def _events(self, subscription: Subscription) -> None:
-        lifetime = _lifetime_seconds(self._parts, self._principal)
+        lifetime = lifetime_seconds(self._parts.settings, self._principal)
         expires_first = lifetime < self._parts.settings.stream_lifetime_seconds
         began = time.monotonic()
 

@@ -1,5 +1,6 @@
 """Long sessions open as fast as short ones, and the page is small."""
 
+import re
 import time
 import uuid
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 from playwright.async_api import Response, expect
 
-from api.routes.console import version_of
+from api.routes.console import FOLDER, version_of, without_comments
 from tests.console.people import Console, until
 from tests.console.test_streaming import ready
 from waystation.client import Session
@@ -152,3 +153,46 @@ def test_a_version_is_of_names_and_contents() -> None:
     assert version_of(one) == version_of(dict(reversed(one.items())))
     others = ({"a.js": b"1", "b.js": b"3"}, {"a.js": b"1", "c.js": b"2"}, {"a.js": b"1"}, {"a.js": b"1b.js2"})
     assert len({version_of(one), *map(version_of, others)}) == 5
+
+
+def test_comments_are_left_out_and_lines_keep_their_numbers() -> None:
+    module = """// @ts-check
+/** One line. */
+import { a } from "https://example.com//a.js";
+
+/**
+ * Several, with `code` and a // within.
+ * @param {string} b
+ */
+export function c(b) {
+  // Why.
+  return /** @type {any} */ (b) + "/* no comment */"; // beside code
+}
+/** @type {any} */ (c).d = 1;
+"""
+    left = """
+
+import { a } from "https://example.com//a.js";
+
+
+
+
+
+export function c(b) {
+
+  return /** @type {any} */ (b) + "/* no comment */"; // beside code
+}
+/** @type {any} */ (c).d = 1;
+"""
+    assert without_comments(module) == left
+
+
+def test_no_text_of_the_console_has_several_lines() -> None:
+    """A line of it could look like a comment, and be left out."""
+    quoted = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|/(?:[^/\\]|\\.)+/[dgimsuy]*""")
+    for path in FOLDER.rglob("*.js"):
+        if "vendor" in path.parts:
+            continue
+        for line in without_comments(path.read_text()).splitlines():
+            counts = (line.count("`"), quoted.sub("", line).count("`"))
+            assert any(count % 2 == 0 for count in counts), f"{path.name}: {line}"

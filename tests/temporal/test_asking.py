@@ -1,12 +1,27 @@
-"""Queries that a worker can't answer yet."""
+"""Queries that a worker can't answer yet, and updates that come while a workflow ends."""
 
+import asyncio
 import dataclasses
+import threading
 import time
+import uuid
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
 
 import pytest
-from temporalio.client import OutboundInterceptor, QueryWorkflowInput, WorkflowQueryFailedError
+from temporalio import workflow
+from temporalio.client import (
+    Client,
+    DescribeWorkflowInput,
+    OutboundInterceptor,
+    QueryWorkflowInput,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from waystation.temporal import asking, names
 from waystation.temporal.asking import AskAgain
@@ -23,6 +38,9 @@ class Refusing(OutboundInterceptor):
 
     def __init__(self, words: str, times: int) -> None:
         self.words, self.times, self.attempts = words, times, 0
+
+    async def describe_workflow(self, input: DescribeWorkflowInput) -> Any:  # noqa: A002
+        return SimpleNamespace(status=WorkflowExecutionStatus.RUNNING)
 
     async def query_workflow(self, input: QueryWorkflowInput) -> Any:  # noqa: A002
         self.attempts += 1
@@ -52,3 +70,50 @@ async def test_another_refusal_is_final() -> None:
     with pytest.raises(WorkflowQueryFailedError, match="no such query"):
         await AskAgain().intercept_client(worker).query_workflow(QUERY)
     assert worker.attempts == 1
+
+
+LAST_TASK: Final = {"begun": threading.Event(), "may end": threading.Event()}
+
+
+@workflow.defn
+class Ending:
+    """Ends in a task that lasts as long as a test wants."""
+
+    def __init__(self) -> None:
+        self.ends = False
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: self.ends)
+        LAST_TASK["begun"].set()
+        LAST_TASK["may end"].wait(timeout=30)
+
+    @workflow.signal
+    def end(self) -> None:
+        self.ends = True
+
+    @workflow.update
+    def touch(self) -> None:
+        """Does nothing."""
+
+
+async def test_an_update_that_comes_with_the_last_task_is_told_that_the_workflow_has_ended(
+    temporal: Client,
+) -> None:
+    """With its id, Temporal would go on saying that the workflow is closing."""
+    queue = f"ending-{uuid.uuid4().hex}"
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(temporal, task_queue=queue, workflows=[Ending], workflow_runner=runner):
+        handle: WorkflowHandle[Ending, None] = await temporal.start_workflow(
+            Ending.run, id=queue, task_queue=queue
+        )
+        await handle.signal(Ending.end)
+        assert await asyncio.to_thread(LAST_TASK["begun"].wait, 30)
+        late = asyncio.create_task(handle.execute_update(Ending.touch, id="late"))
+        await asyncio.sleep(0.5)  # nobody can see that an update has come to Temporal
+        LAST_TASK["may end"].set()
+        with pytest.raises(RPCError, match="already completed") as told:
+            await late
+        assert told.value.status == RPCStatusCode.NOT_FOUND
+        with pytest.raises(RPCError, match="already completed"):
+            await handle.execute_update(Ending.touch, id="late")

@@ -62,6 +62,7 @@ STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {
 }
 ACTIVITIES: dict[ActivityName[Any, Any], Callable[..., object]] = {
     messages.RUN_TURN: Runner.run_turn,
+    messages.SUGGEST_REPLY: Runner.suggest_reply,
     messages.ANNOUNCE: Announcements.announce,
     messages.WRITE_TO_SESSION: SessionWrites.write_to_session,
     messages.SEARCH_KEY: SearchKeys.search_key,

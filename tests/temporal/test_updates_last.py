@@ -34,6 +34,7 @@ from temporalio.workflow import Info
 from tests.support import eventually
 from tests.torture.proxy import Proxy
 from waystation.temporal.connect import open_client
+from waystation.temporal.names import RUN_HAS_ENDED
 from waystation.temporal.updates_last import UpdatesLast
 
 PLAIN = UnsandboxedWorkflowRunner()
@@ -364,9 +365,35 @@ def test_a_query_that_comes_before_a_tasks_beginning_does_not_begin_it() -> None
     # As a worker gets them that takes over with a query: events 4 to 6 have no task yet, which begins at 8.
     begun = _activation(1, 3, "initialize_workflow")
     ahead = _activation(1, 6, "signal_workflow")
-    assert _refused(begun, ahead) == [False, True]
+    query = _activation(1, 6, "query_workflow")
+    assert _refused(begun, ahead, query) == [False, False, True]
+    assert _refused(begun, ahead, _activation(1, 6, "fire_timer"), query) == [False, False, False, True]
     # As it gets them when it begins anew.
-    assert _refused(begun, _activation(2, 8, "signal_workflow", "signal_workflow")) == [False, False]
+    later = _activation(2, 8, "signal_workflow", "signal_workflow")
+    assert _refused(begun, later, query) == [False, False, False]
+    # It never builds upon what it has done ahead.
+    assert _refused(begun, ahead, later) == [False, False, True]
+
+
+def test_a_query_of_a_run_that_has_ended_before_its_next_task_is_answered() -> None:
+    query = _activation(1, 6, "query_workflow")
+    query.jobs[0].query_workflow.headers[RUN_HAS_ENDED].SetInParent()
+    begun, ahead = _activation(1, 3, "initialize_workflow"), _activation(1, 6, "signal_workflow")
+    assert _refused(begun, ahead, query) == [False, False, False]
+
+
+async def test_who_was_terminated_before_its_next_task_can_be_asked(temporal: Client) -> None:
+    queue = f"waking-{uuid.uuid4().hex}"
+    async with Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=ORDERED):
+        handle: WorkflowHandle[Waking, None] = await temporal.start_workflow(
+            Waking.run, id=queue, task_queue=queue
+        )
+        assert await handle.query(Waking.counted) == 0
+    await handle.signal(Waking.wake)
+    await handle.terminate()
+    async with Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=ORDERED):
+        for _ in range(2):
+            assert await handle.query(Waking.counted) == 0
 
 
 def test_what_belongs_to_a_task_that_has_begun_is_carried_out() -> None:

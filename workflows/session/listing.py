@@ -52,6 +52,8 @@ class ListingState(BaseModel):
     last_line: LastLine | None = None
     last_activity: datetime | None = None
     marked: Marked | None = None
+    assigned_to: Actor | None = None
+    """Who looks after the session. Not from ``PeopleState``: earlier runs said nothing of it here."""
 
 
 class Listing:
@@ -107,6 +109,10 @@ class Listing:
         while len(people) > MAX_KNOWN_PEOPLE:
             del people[next(iter(people))]
 
+    def assign(self, operator: Actor | None) -> None:
+        """Learns who looks after the session."""
+        self.state.assigned_to = operator
+
     # What is so now
 
     @property
@@ -146,6 +152,7 @@ class Listing:
             people_count=len(people),
             taken_over_by=self._people.taken_over_by,
             last_line=self.state.last_line,
+            assigned_to=self.state.assigned_to,
         )
 
     # When to write
@@ -182,6 +189,8 @@ class Listing:
         if self._digested is None:
             people = [(one.id, one.name) for one in reversed(self.state.people.values())]
             self._digested = terms.of_session(self._title, people)
+        if operator := self.state.assigned_to:
+            return [terms.assignee(operator.id), *self._digested][:MAX_TERMS]
         return self._digested
 
     def _known(self, person_id: str) -> Actor | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, Field, JsonValue
 
 from waystation.models.events import Actor, Event, EventType, Role
-from waystation.models.sessions import MAX_PARTICIPANTS, AddNote, Assign
+from waystation.models.sessions import MAX_PARTICIPANTS, AddNote, Assign, TakeOver
 from waystation.temporal import names
 from workflows.session.log import SessionLog
 from workflows.session.refused import Refused
@@ -88,11 +88,14 @@ class People:
         holder = self.state.taken_over_by
         return holder is not None and (holder.id, holder.role) == (operator.id, operator.role)
 
-    def why_not_take_over(self, operator: Actor) -> Refused | None:
+    def why_not_take_over(self, take_over: TakeOver) -> Refused | None:
         """Returns why this actor can't take over, or ``None``."""
-        if operator.role != Role.OPERATOR:
+        if take_over.operator.role != Role.OPERATOR:
             return Refused(names.INVALID_ROLE, "Only an actor with the role 'operator' can take over.")
-        return self._why_not_instead_of(operator)
+        holder = self.state.taken_over_by
+        if holder is not None and take_over.instead_of == holder.id:
+            return None
+        return self._why_not_instead_of(take_over.operator)
 
     def why_not_speak(self, operator: Actor) -> Refused | None:
         """Returns why this operator can neither speak nor release the session, or ``None``."""
@@ -108,14 +111,18 @@ class People:
             return None
         return Refused(names.TAKEN_OVER, f"{holder.name or holder.id} has taken over already.")
 
-    def take_over(self, operator: Actor, reason: str | None) -> int:
+    def take_over(self, take_over: TakeOver) -> int:
         """Lets the operator speak in the agent's place and returns the seq."""
+        operator, holder = take_over.operator, self.state.taken_over_by
         known = self.state.participants.get(operator.id)
         if known is None or known.role != operator.role:
             self.state.participants[operator.id] = operator
             self._append(EventType.PARTICIPANT_JOINED, operator)
         self.state.taken_over_by = operator
-        return self._append(EventType.TAKEOVER_STARTED, operator, reason).seq
+        data: dict[str, JsonValue] = {"reason": take_over.reason} if take_over.reason else {}
+        if holder is not None:
+            data["instead_of"] = holder.id
+        return self._append(EventType.TAKEOVER_STARTED, operator, data).seq
 
     def release(self, operator: Actor) -> int:
         """Hands the session back to the agent and returns the seq."""
@@ -157,5 +164,5 @@ class People:
             EventType.SESSION_ASSIGNED, assign.by, self._now(), data=data, visibility="staff"
         ).seq
 
-    def _append(self, event_type: EventType, actor: Actor, reason: str | None = None) -> Event:
-        return self._log.append(event_type, actor, self._now(), data={"reason": reason} if reason else None)
+    def _append(self, event_type: EventType, actor: Actor, data: dict[str, JsonValue] | None = None) -> Event:
+        return self._log.append(event_type, actor, self._now(), data=data)

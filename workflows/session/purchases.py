@@ -1,5 +1,7 @@
 """What a session remembers of the purchases made for it. Pure: no Temporal, no clock, no I/O."""
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, Field, JsonValue
 
 from waystation.models.events import EventType
@@ -23,6 +25,13 @@ class PurchasesState(BaseModel):
     """Purchases and paid requests that wait for an approver."""
 
 
+class Awaited(NamedTuple):
+    """What waits for an approver, the newest last."""
+
+    purchases: list[str]
+    payments: list[str]
+
+
 class Purchases:
     """Follows purchases, and finds those whose turn was stopped."""
 
@@ -41,6 +50,12 @@ class Purchases:
     def awaiting(self) -> bool:
         """Whether any of them waits for an approver."""
         return bool(self.state.awaiting)
+
+    def awaited(self) -> Awaited:
+        """Returns which of them wait for an approver."""
+        known = self.state.under_way
+        waiting = self.state.awaiting
+        return Awaited([one for one in waiting if one in known], [one for one in waiting if one not in known])
 
     def _follow_approval(self, data: dict[str, JsonValue]) -> None:
         which = data.get("purchase_id", data.get("payment_id"))

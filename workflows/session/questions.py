@@ -4,7 +4,7 @@ Pure, like the log: no Temporal, no clock of its own, no I/O. Each question is s
 or withdrawn. What was asked stays in the log, where it is read again.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -375,6 +375,13 @@ class Questions:
             actor=event.actor,
             reason=reason if isinstance(reason, str) else None,
         )
+
+    def asked(self) -> Iterator[Event]:
+        """Yields where the log has what waits, in the order of asking."""
+        for question in self._open():
+            event = self._event(question.seq)
+            assert event is not None, "what is asked stays in the log"
+            yield event
 
     def _open(self) -> list[Question]:
         return [question for question in self.state.questions.values() if question.outcome is None]

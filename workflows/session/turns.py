@@ -189,7 +189,11 @@ class Turns(TurnCourse):
         if release.note and release.answer:
             turn = self._new_turn(release.note, None, {"kind": "handover"}, release.operator)
             # Before what people have said meanwhile, which it may be about.
-            self.state.queue.insert(0, turn.input.turn_id)
+            if self._root_under_way():
+                turn.interrupts = True
+                self._enqueue(turn)
+            else:
+                self.state.queue.insert(0, turn.input.turn_id)
         self.begin_next()
         return released
 

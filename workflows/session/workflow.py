@@ -20,6 +20,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, TemporalError
 with workflow.unsafe.imports_passed_through():
     from pydantic import JsonValue
 
+    from waystation.models.attention import Waiting
     from waystation.models.decisions import Cancel
     from waystation.models.events import MONEY_TYPES, SYSTEM, Event, EventType, Publish
     from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionView
@@ -44,6 +45,7 @@ with workflow.unsafe.imports_passed_through():
         Spawned,
         Steer,
         Stop,
+        SuggestReply,
         TakeOver,
         TurnAttempt,
         TurnEnded,
@@ -68,9 +70,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows.session.questions import Questions, Reply
     from workflows.session.refused import Refused
     from workflows.session.state import SessionInput, SessionState
+    from workflows.session.suggestions import Suggestions
     from workflows.session.turn_state import Identity
     from workflows.session.turn_workflows import TurnWorkflows
     from workflows.session.turns import Turns
+    from workflows.session.waiting import waiting_of
     from workflows.webhooks.news import WebhookOutbox
 
 
@@ -86,6 +90,8 @@ OPENED_ONCE = "session-opened-once"
 
 ASKS_FOR_A_KEY = "session-asks-for-a-search-key"
 """Runs that began before sessions had search attributes go on without them."""
+LISTS_ASSIGNEES = "session-lists-assignees"
+"""Runs whose assignments were told to no list are replayed so."""
 
 
 def _refuse_if(refused: Refused | None) -> None:
@@ -135,6 +141,9 @@ class AgentSession:
             self._purchases,
             self._questions,
         )
+        self._suggestions = Suggestions(
+            self._id, start.agent, start.limits, self._log, lambda: self._state.turns.closing is not None
+        )
         self._listing.use_key(start.search_key or self._state.listing.key)
         if start.state is None:
             self._state.listing.marked = marked_at_start()
@@ -169,6 +178,7 @@ class AgentSession:
                 self._continue_as_new()
         if asking:
             asking.cancel()
+        self._suggestions.cancel()
         self._mark_listing({})
         await workflow.wait_condition(lambda: self._webhooks.empty and workflow.all_handlers_finished())
         telling.cancel()
@@ -266,6 +276,7 @@ class AgentSession:
         info, limit = workflow.info(), self._start.limits.events_per_run
         due = info.is_continue_as_new_suggested() or 0 < limit <= info.get_current_history_length()
         quiet = not self._has_work() and self._webhooks.empty and workflow.all_handlers_finished()
+        quiet = quiet and not self._suggestions.under_way
         return due and not self._state.turns.closed and quiet
 
     async def _work(self) -> None:
@@ -475,7 +486,7 @@ class AgentSession:
         operator = take_over.operator
         if self._people.holds(operator):
             return Recorded(seq=self._log.tip)
-        started = self._people.take_over(operator, take_over.reason)
+        started = self._people.take_over(take_over)
         self._turns.pause(operator)
         return Recorded(seq=started)
 
@@ -483,7 +494,7 @@ class AgentSession:
     def _validate_take_over(self, take_over: TakeOver) -> None:
         require(take_over, TakeOver)
         _refuse_if(self._turns.why_closed())
-        _refuse_if(self._people.why_not_take_over(take_over.operator))
+        _refuse_if(self._people.why_not_take_over(take_over))
 
     @workflow.update
     @answering
@@ -515,6 +526,8 @@ class AgentSession:
     @answering
     def assign(self, assign: Assign) -> Recorded:
         """Records which operator looks after the session; staff alone see it."""
+        if workflow.patched(LISTS_ASSIGNEES):
+            self._listing.assign(assign.operator)
         return Recorded(seq=self._people.assign(assign))
 
     @assign.validator
@@ -523,6 +536,20 @@ class AgentSession:
         _refuse_if(self._turns.why_closed())
         for actor in filter(None, (assign.by, assign.operator)):
             _refuse_if(self._people.why_not_staff(actor))
+
+    @workflow.update
+    @answering
+    def suggest_reply(self, wanted: SuggestReply) -> Recorded:
+        """Asks the agent for a draft, which staff alone see; one at a time."""
+        return Recorded(seq=self._suggestions.ask(wanted))
+
+    @suggest_reply.validator
+    def _validate_suggest_reply(self, wanted: SuggestReply) -> None:
+        require(wanted, SuggestReply)
+        _refuse_if(self._turns.why_closed())
+        _refuse_if(self._people.why_not_staff(wanted.operator))
+        _refuse_if(self._people.why_not_speak(wanted.operator))
+        _refuse_if(self._turns.why_full())
 
     @workflow.signal
     @drop_unless(Close, optional=True)
@@ -589,6 +616,14 @@ class AgentSession:
     def open_questions(self) -> OpenApprovals:
         """Returns all that is asked and waits, approvals of tools among it, newest first."""
         return self._questions.listed()
+
+    @workflow.query
+    def waiting(self) -> Waiting:
+        """Returns what here may wait for a person."""
+        said = Waiting(session_id=self._id, agent=self._start.agent, title=self._start.title)
+        return waiting_of(
+            said, self._log, self._listing, self._state.people, self._purchases, self._questions
+        )
 
     def _status(self) -> SessionStatus:
         if self._state.turns.closing:

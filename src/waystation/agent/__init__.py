@@ -25,6 +25,7 @@ from waystation.agent.runner import serve
 from waystation.agent.step_records import StepRefused
 from waystation.agent.step_results import StepResultError
 from waystation.agent.steps import CurrentStep, current_step
+from waystation.agent.suggestions import NoSuggestions, SuggestionRequest
 from waystation.agent.turn import (
     RetryTurn,
     Steering,
@@ -45,6 +46,7 @@ __all__ = [
     "Choice",
     "CurrentStep",
     "MessageWriter",
+    "NoSuggestions",
     "QuestionExpired",
     "QuestionWithdrawn",
     "RetryTurn",
@@ -53,6 +55,7 @@ __all__ = [
     "StepResultError",
     "SubAgent",
     "SubAgentFailed",
+    "SuggestionRequest",
     "ToolCall",
     "Turn",
     "TurnDiverged",

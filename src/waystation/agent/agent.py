@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from waystation.agent.runner import serve
+from waystation.agent.suggestions import NoSuggestions, SuggestionRequest
 from waystation.agent.turn import Turn
 from waystation.errors import StartError
 from waystation.models.events import Identifier
 
+SuggestionFunction = Callable[[SuggestionRequest], Awaitable[str]]
 TurnFunction = Callable[[Turn], Awaitable[JsonValue | None]]
 _NAME: TypeAdapter[str] = TypeAdapter(Identifier)
 
@@ -37,11 +39,35 @@ class Agent:
                 "and begins with a letter or digit."
             ) from None
         self._function: TurnFunction | None = None
+        self._suggests: SuggestionFunction | None = None
 
     def turn(self, function: TurnFunction) -> TurnFunction:
         """Decorates the coroutine function that runs a turn; what it returns is the turn's result."""
         self._function = function
         return function
+
+    def suggestion(self, function: SuggestionFunction) -> SuggestionFunction:
+        """Decorates the coroutine function that drafts a reply for an operator who has taken over.
+
+        It returns the text, writes nothing into the session, and should change nothing elsewhere.
+
+        >>> agent = Agent("echo")
+        >>> @agent.suggestion
+        ... async def suggest(asked: SuggestionRequest) -> str:
+        ...     return "Your refund is on its way."
+        """
+        self._suggests = function
+        return function
+
+    async def suggest(self, asked: SuggestionRequest) -> str:
+        """Returns a draft.
+
+        Raises:
+            NoSuggestions: The agent suggests no replies.
+        """
+        if self._suggests is None:
+            raise NoSuggestions(f"The agent '{self.name}' suggests no replies.")
+        return await self._suggests(asked)
 
     async def __call__(self, turn: Turn) -> JsonValue | None:
         if self._function is None:

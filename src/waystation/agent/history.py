@@ -15,9 +15,8 @@ def history_of(transcript: Transcript, turn: TurnInput) -> list[Said]:
     What waits for a turn of its own is left out, and so are reasoning and steps. The request comes after
     everything that was said before its turn, though it may have been sent earlier and waited.
     """
-    tools = (use for use in transcript.tools if use.kind != STEP_KIND)
-    said: list[Said] = [*_completed(transcript), *tools]
-    said.sort(key=lambda one: one.order or 0)
+    waiting = transcript.waiting
+    said = [one for one in all_said(transcript) if not (isinstance(one, Message) and one.id in waiting)]
     before, request, own = list[Said](), list[Said](), list[Said]()
     for one in said:
         if isinstance(one, Message) and one.id == turn.message_id:
@@ -29,8 +28,14 @@ def history_of(transcript: Transcript, turn: TurnInput) -> list[Said]:
     return [*before, *request, *own]
 
 
+def all_said(transcript: Transcript) -> list[Said]:
+    """Returns completed messages and tool calls in order, also what waits; neither reasoning nor steps."""
+    tools = (use for use in transcript.tools if use.kind != STEP_KIND)
+    said: list[Said] = [*_completed(transcript), *tools]
+    return sorted(said, key=lambda one: one.order or 0)
+
+
 def _completed(transcript: Transcript) -> Iterator[Message]:
-    waiting = transcript.waiting
     for message in transcript:
-        if message.status == "completed" and message.kind != "reasoning" and message.id not in waiting:
+        if message.status == "completed" and message.kind != "reasoning":
             yield message

@@ -18,11 +18,12 @@ from temporalio.worker import Worker
 from waystation.agent.brief import brief
 from waystation.agent.connection import IngestConnection
 from waystation.agent.containment import exited, new_task, within_a_turn
-from waystation.agent.history import history_of
+from waystation.agent.history import all_said, history_of
 from waystation.agent.money import Purse, Spender
 from waystation.agent.retelling import TurnDiverged
 from waystation.agent.step_records import WorkflowStepRecords
 from waystation.agent.steps import Steps
+from waystation.agent.suggestions import NoSuggestions, SuggestionRequest, SuggestsReplies
 from waystation.agent.told import told_of
 from waystation.agent.turn import RetryTurn, Turn
 from waystation.agent.waits import Waits
@@ -32,12 +33,13 @@ from waystation.client import Client
 from waystation.client.transcript import Transcript
 from waystation.errors import NotAllowed, StartError, WaystationError, seconds_before_retry
 from waystation.models.ingest import FencedFrame, OpenFrame, ProblemFrame, StopFrame
-from waystation.models.sessions import TurnInput, TurnResult
+from waystation.models.sessions import Suggestion, SuggestionInput, TurnInput, TurnResult
 from waystation.settings import Settings, read_settings
 from waystation.temporal.connect import connect
-from waystation.temporal.messages import RUN_TURN
+from waystation.temporal.messages import RUN_TURN, SUGGEST_REPLY
 from waystation.temporal.names import (
     AGENT_FAILED,
+    NO_SUGGESTIONS,
     RETRY_TURN,
     TURN_DIVERGED,
     WORKER_SHUTDOWN,
@@ -73,7 +75,7 @@ class RunsTurns(Protocol):
 
 
 class Runner:
-    """Runs turns of some agents in this process: the ``run_turn`` activity."""
+    """Runs turns of some agents in this process: the activities ``run_turn`` and ``suggest_reply``."""
 
     def __init__(
         self, agents: Sequence[RunsTurns], client: Client, ingest: IngestConnection, settings: Settings
@@ -90,6 +92,31 @@ class Runner:
             return await _Attempt(agent, given, self._client, self._ingest, self._settings).run()
         finally:
             beating.cancel()
+
+    @activity.defn(name=SUGGEST_REPLY.name)
+    async def suggest_reply(self, given: SuggestionInput) -> Suggestion:
+        """Has an agent draft a reply for the operator who has taken over the session."""
+        beating = asyncio.create_task(_beat())
+        try:
+            within_a_turn.set(True)
+            return Suggestion(text=await self._suggested(given))
+        except NoSuggestions as error:
+            raise ApplicationError(str(error), type=NO_SUGGESTIONS, non_retryable=True) from None
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            logger.exception("A suggestion of %s for %s failed", given.agent, given.session_id)
+            failed = error if isinstance(error, Exception) else exited(error)
+            raise ApplicationError(brief(failed), type=AGENT_FAILED, non_retryable=True) from None
+        finally:
+            beating.cancel()
+
+    async def _suggested(self, given: SuggestionInput) -> str:
+        agent = self._agents[given.agent]
+        if not isinstance(agent, SuggestsReplies):
+            raise NoSuggestions(f"The agent '{given.agent}' suggests no replies.")
+        said = tuple(all_said(await self._client.attach(given.session_id).load()))
+        return await agent.suggest(SuggestionRequest(given.session_id, given.operator, given.text, said))
 
 
 class _Attempt:
@@ -349,7 +376,7 @@ def workers(
         Worker(
             temporal,
             task_queue=agent_task_queue(agent.name),
-            activities=[runner.run_turn],
+            activities=[runner.run_turn, runner.suggest_reply],
             max_concurrent_activities=settings.agent_concurrency,
             graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         )

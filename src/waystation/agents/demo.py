@@ -27,7 +27,15 @@ from itertools import cycle, islice
 
 from pydantic import JsonValue
 
-from waystation.agent import Agent, ApprovalRejected, ApprovalTerms, RetryTurn, Turn
+from waystation.agent import (
+    Agent,
+    ApprovalRejected,
+    ApprovalTerms,
+    RetryTurn,
+    SuggestionRequest,
+    Turn,
+)
+from waystation.client.transcript import Message
 from waystation.whole_numbers import whole_number
 
 TEXT = (
@@ -96,6 +104,13 @@ async def answer(turn: Turn) -> JsonValue:
             await turn.end_message()
         await _stream(turn, script, pace)
     return {"words": script.number("tokens", 60), "attempt": turn.attempt}
+
+
+@agent.suggestion
+async def suggest(asked: SuggestionRequest) -> str:
+    """Repeats what the operator wants, or the last thing that a person has said."""
+    said = [message.text for message in asked.conversation if isinstance(message, Message)]
+    return f"Thank you. About “{asked.text or (said[-1] if said else 'nothing')}”: it is being looked into."
 
 
 async def _delete(turn: Turn, path: str) -> None:

@@ -77,6 +77,8 @@ class ListFilters(TypedDict, total=False):
     """The id of somebody who has written, taken part, or is asked."""
     mine: bool
     """Whether it waits for an answer of the caller's."""
+    assignee: str
+    """The id of the operator who looks after it; for staff."""
     waiting_for: str
     text: str
     """Words of titles and names, or their beginnings."""
@@ -166,6 +168,7 @@ class Client:
             "cursor": cursor,
             "agent": filters.get("agent"),
             "person": filters.get("person"),
+            "assignee": filters.get("assignee"),
             "waiting_for": filters.get("waiting_for"),
             "q": filters.get("text"),
         }
@@ -368,12 +371,15 @@ class Session:
         """
         return await self._client.request("GET", f"{self._path}/participants", People)
 
-    async def take_over(self, *, reason: str | None = None) -> Recorded:
-        """Pauses the agent; ``send`` then speaks in its place. For operators.
+    async def take_over(self, *, reason: str | None = None, instead_of: str | None = None) -> Recorded:
+        """Pauses the agent; ``send`` then speaks in its place. For operators. The reason is for staff.
+
+        ``instead_of`` is the id of the operator who has taken over, where this one takes their place.
 
         >>> await session.take_over(reason="refund")  # doctest: +SKIP
         """
-        return await self._client.request("POST", f"{self._path}/takeover", Recorded, {"reason": reason})
+        body = {"reason": reason, **({"instead_of": instead_of} if instead_of else {})}
+        return await self._client.request("POST", f"{self._path}/takeover", Recorded, body)
 
     async def release(self, *, note: str | None = None, answer: bool = False) -> Recorded:
         """Hands the session back to the agent.
@@ -405,6 +411,16 @@ class Session:
         """
         body = {"operator": _dumped(operator), "actor": _dumped(actor)}
         return await self._client.request("PUT", f"{self._path}/assignee", Recorded, body)
+
+    async def suggest_reply(self, text: str | None = None, *, actor: Actor | None = None) -> Recorded:
+        """Asks the agent for a reply, for the operator who has taken over; ``text`` is what it should say.
+
+        What comes of it is an event for staff: ``suggestion.made``, or ``suggestion.failed``.
+
+        >>> await session.suggest_reply("Say that we refund it.")  # doctest: +SKIP
+        """
+        body = {"text": text, "actor": _dumped(actor)}
+        return await self._client.request("POST", f"{self._path}/suggestions", Recorded, body)
 
     # Reading
 

@@ -100,6 +100,9 @@ class EventType(StrEnum):
     USAGE_REPORTED = "usage.reported"
     NOTE_ADDED = "note.added"
     SESSION_ASSIGNED = "session.assigned"
+    SUGGESTION_REQUESTED = "suggestion.requested"
+    SUGGESTION_MADE = "suggestion.made"
+    SUGGESTION_FAILED = "suggestion.failed"
 
 
 Visibility = Literal["staff"]

@@ -51,6 +51,8 @@ class SessionRow(FrozenOpen):
     people_count: int = 0
     taken_over_by: Actor | None = None
     last_line: LastLine | None = None
+    assigned_to: Actor | None = None
+    """Who looks after it; for staff."""
 
 
 def one_line(text: str) -> str:

@@ -5,7 +5,7 @@ encoded where the agent's write came in, and is not encoded or parsed again on t
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -77,7 +77,22 @@ class WhoIsHere:
     kind: Literal["who"] = "who"
 
 
-LiveMessage = Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere
+@dataclass(frozen=True, slots=True)
+class Stirred:
+    """What waits for people in a session may have changed; told to all who watch over all sessions.
+
+    ``settles``: there may be less of it, and no more. Then it may also be a purchase or a paid request.
+    """
+
+    workflow_id: str
+    settles: bool = False
+    kind: Literal["stirred"] = "stirred"
+
+
+LiveMessage = Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere | Stirred
+
+ALL_SESSIONS: Final = ""
+"""In place of a session's id: what is of interest to those who watch over all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Amounts are integers of minor units (``Money``).
 
 import hashlib
 import json
+import operator
 from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -159,8 +160,8 @@ class PaidRequestView(Frozen):
     """SHA-256 of the request's body in base64, as the digest covers it; ``None`` without a body."""
     approval_deadline: datetime | None = None
     """Until when somebody may decide, while that is waited for."""
-    approvers: tuple[str, ...] = ()
-    """Who may decide, by the mandate; empty: every approver but the agent."""
+    approvers: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Who alone may approve, as the mandate says; of the others, anybody with the role may."""
     approved_by: str | None = None
     credential_fingerprint: str | None = None
     money_moved: MoneyMoved = "no"

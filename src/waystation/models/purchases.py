@@ -5,6 +5,7 @@ seller stated in structured form, in integer minor units.
 """
 
 import hashlib
+import operator
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -329,8 +330,8 @@ class PurchaseView(Frozen):
     digest: Digest | None = None
     approval: ApprovalRecord | None = None
     approval_deadline: datetime | None = None
-    approvers: tuple[str, ...] = ()
-    """Who may decide, by the mandate; empty: every approver but the agent and whoever has revised it."""
+    approvers: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Who alone may approve, as the mandate says; of the others, anybody with the role may."""
     messages: tuple[CheckoutMessage, ...] = ()
     continue_url: str | None = None
     authentication: dict[str, JsonValue] | None = None

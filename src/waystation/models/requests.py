@@ -1,5 +1,6 @@
 """Bodies and answers of the HTTP API, except those that workflows define."""
 
+import operator
 from datetime import datetime
 from typing import Literal
 
@@ -100,8 +101,24 @@ class ReasonRequest(Frozen):
     reason: str | None = Field(default=None, max_length=1_000)
 
 
+class TakeOverRequest(ReasonRequest):
+    """The body of takeover. The reason is for staff."""
+
+    instead_of: Identifier | None = None
+    """The operator who has taken over, and whose place the caller takes."""
+
+
 class ReleaseRequest(ReasonRequest, Handover):
     """The body of release."""
+
+
+class SuggestRequest(Frozen):
+    """The body of ``POST /sessions/{id}/suggestions``."""
+
+    text: NoteText | None = None
+    """What the reply should say; without it, the agent decides."""
+    actor: Actor | None = None
+    """The operator who wants it; only for the role ``service``, otherwise the caller."""
 
 
 class NoteRequest(Frozen):
@@ -143,6 +160,8 @@ class SessionFilters(Frozen):
     """Somebody who has written, taken part, or is asked."""
     mine: bool = False
     """Whether it waits for an answer of the caller's, by their id or role."""
+    assignee: Identifier | None = None
+    """The operator who looks after it, by their id; only for staff."""
     waiting_for: Identifier | None = None
     """Somebody by whose id it waits for an answer."""
     q: str = Field(default="", max_length=MAX_NAME_CHARACTERS)
@@ -171,6 +190,8 @@ class ListedSession(FrozenOpen):
     """Who has taken part or written, the latest first; the first few of ``people_count``."""
     people_count: int = 0
     taken_over_by: Actor | None = None
+    assigned_to: Actor | None = Field(default=None, exclude_if=operator.not_)
+    """The operator who looks after it; for staff."""
     last_line: LastLine | None = None
     last_activity: datetime | None = None
     """When something last happened; exact to a minute while a person speaks in the agent's place."""

@@ -237,10 +237,13 @@ class Outcome(FrozenOpen):
 
 
 class TakeOver(Frozen):
-    """The argument of the ``take_over`` and ``release`` updates."""
+    """The argument of the ``take_over`` update."""
 
     operator: Actor
     reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
+    """For staff."""
+    instead_of: Identifier | None = None
+    """The operator who has taken over, and whose place this one takes; another's than theirs it doesn't."""
 
 
 class Handover(Frozen):
@@ -258,8 +261,11 @@ class Handover(Frozen):
         return self
 
 
-class Release(TakeOver, Handover):
+class Release(Handover):
     """The argument of the ``release`` update."""
+
+    operator: Actor
+    reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
 
 
 class AddNote(Frozen):
@@ -276,6 +282,29 @@ class Assign(Frozen):
 
     by: Actor
     operator: Actor | None = None
+
+
+class SuggestReply(Frozen):
+    """The argument of the ``suggest_reply`` update: the operator who speaks wants a draft by the agent."""
+
+    operator: Actor
+    text: NoteText | None = None
+    """What the reply should say."""
+
+
+class SuggestionInput(Frozen):
+    """What an agent's process is given to suggest a reply (the ``suggest_reply`` activity's argument)."""
+
+    session_id: SessionId
+    agent: Identifier
+    operator: Actor
+    text: NoteText | None = None
+
+
+class Suggestion(FrozenOpen):
+    """What an agent's process returns: a reply that an operator may send, or not."""
+
+    text: NoteText
 
 
 class Membership(Frozen):

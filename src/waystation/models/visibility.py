@@ -2,10 +2,13 @@
 
 from waystation.models.base import replaced
 from waystation.models.events import TERMINAL_TURN_TYPES, Event, EventType
+from waystation.models.requests import ListedSession
 from waystation.models.sessions import ReplayPage, Snapshot
 
-_ENDS = TERMINAL_TURN_TYPES | {EventType.AGENT_FINISHED}
-_FOR_STAFF = "usage"
+_FOR_STAFF: dict[str, str] = {
+    **dict.fromkeys(TERMINAL_TURN_TYPES | {EventType.AGENT_FINISHED}, "usage"),
+    EventType.TAKEOVER_STARTED: "reason",
+}
 """The key of an event's data that is for staff, in an event that is for everybody."""
 
 
@@ -16,9 +19,10 @@ def for_people(event: Event) -> Event | None:
     """
     if event.visibility == "staff":
         return None
-    if _FOR_STAFF in event.data and event.type in _ENDS:
+    kept = _FOR_STAFF.get(event.type)
+    if kept is not None and kept in event.data:
         return event.model_copy(
-            update={"data": {key: value for key, value in event.data.items() if key != _FOR_STAFF}}
+            update={"data": {key: value for key, value in event.data.items() if key != kept}}
         )
     return event
 
@@ -26,6 +30,11 @@ def for_people(event: Event) -> Event | None:
 def page_for_people(page: ReplayPage) -> ReplayPage:
     """Returns a page of the log without what is for staff."""
     return page.model_copy(update={"events": tuple(filter(None, map(for_people, page.events)))})
+
+
+def row_for_people(session: ListedSession) -> ListedSession:
+    """Returns what a list says of a session without what is for staff."""
+    return replaced(session, assigned_to=None)
 
 
 def snapshot_for_people(snapshot: Snapshot) -> Snapshot:

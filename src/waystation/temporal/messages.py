@@ -65,6 +65,9 @@ from waystation.models.sessions import (
     Spawned,
     Steer,
     Stop,
+    Suggestion,
+    SuggestionInput,
+    SuggestReply,
     TakeOver,
     TurnAttempt,
     TurnEnded,
@@ -117,6 +120,7 @@ SESSION_LEAVE: Final = UpdateName("leave", Membership, Recorded)
 SESSION_TAKE_OVER: Final = UpdateName("take_over", TakeOver, Recorded)
 SESSION_ADD_NOTE: Final = UpdateName("add_note", AddNote, Recorded)
 SESSION_ASSIGN: Final = UpdateName("assign", Assign, Recorded)
+SESSION_SUGGEST_REPLY: Final = UpdateName("suggest_reply", SuggestReply, Recorded)
 SESSION_RELEASE: Final = UpdateName("release", Release, Recorded)
 SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 """Its argument is the cursor; how many events a page has is the handler's second one, with a default."""
@@ -141,6 +145,9 @@ ASKER_ANSWERED: Final = SignalName("waystation_answer", QuestionOutcome)
 
 RUN_TURN: Final = ActivityName("run_turn", TurnInput, TurnResult)
 """The activity in which an agent's process runs one attempt of a turn."""
+
+SUGGEST_REPLY: Final = ActivityName("suggest_reply", SuggestionInput, Suggestion)
+"""The activity in which an agent's process drafts a reply for the operator who speaks in its place."""
 
 SEARCH_KEY: Final = ActivityName("search_key", str, str)
 """Tells a session the key of its digests; an empty one where the namespace has no search attributes."""

@@ -33,7 +33,7 @@ SESSION: Final = SearchAttributeKey.for_keyword("WaystationSession")
 WAITS_FOR: Final = SearchAttributeKey.for_keyword_list("WaystationWaitsFor")
 """Whose decision or answer is waited for: ``role:approver``, or a person's digest (``terms``)."""
 TERMS: Final = SearchAttributeKey.for_keyword_list("WaystationTerms")
-"""Digests of the words of a session's title and of its people; ``terms``."""
+"""Digests of the words of a session's title, of its people and of who looks after it; ``terms``."""
 LAST_ACTIVITY: Final = SearchAttributeKey.for_datetime("WaystationLastActivity")
 """When something last happened in a session, in odd milliseconds."""
 

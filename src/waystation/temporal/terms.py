@@ -53,6 +53,10 @@ class Terms:
         """Returns the digest of a person's id."""
         return self._digest("person", person_id)
 
+    def assignee(self, operator_id: str) -> str:
+        """Returns the digest by which the sessions that an operator looks after are found."""
+        return self._digest("assignee", operator_id)
+
     def word(self, word: str) -> str:
         """Returns the digest by which a word of ``words_of``, or its beginning, is found."""
         return self._digest("word", word[:MAX_PREFIX_CHARACTERS])

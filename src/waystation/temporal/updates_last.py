@@ -16,7 +16,8 @@ too. So the place of each of them is kept in the history, among the SDK's flags,
 
 A worker may also take over with a query. Temporal gives it the history as it stands then, and the SDK carries
 out events whose task has not begun yet; more may come into that task, and when the history is replayed all of
-it comes at once. Such a query is refused, and the worker forgets the workflow; ``AskAgain`` asks again.
+it comes at once. Such a query is refused, and the worker forgets the workflow; ``AskAgain`` asks again. Of a
+run that was terminated no task will begin any more: then the query says so, and is answered.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from temporalio.converter import SerializationContext, StorageDriverStoreContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.workflow import Info
 
-from waystation.temporal.names import NOT_BEGUN
+from waystation.temporal.names import NOT_BEGUN, RUN_HAS_ENDED
 
 UPDATES_LAST: Final = 1591
 """In the histories of workflows that began in this order, among the SDK's flags; its own are small."""
@@ -73,9 +74,10 @@ class _Instance(WorkflowInstance):
         self._updates_last = False
         self._task: tuple[int, int, int] | None = None
         self._events = 0
+        self._ahead = False
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        if self._has_not_begun(act):
+        if self._goes_wrong(act):
             refused = WorkflowActivationCompletion(run_id=act.run_id)
             refused.failed.failure.message = NOT_BEGUN
             return refused
@@ -87,15 +89,19 @@ class _Instance(WorkflowInstance):
             done.successful.used_internal_flags.append(UPDATES_LAST)
         return done
 
-    def _has_not_begun(self, act: WorkflowActivation) -> bool:
-        """Returns whether there are events beyond the last task, and no task that began after them."""
+    def _goes_wrong(self, act: WorkflowActivation) -> bool:
+        """Returns whether it builds upon events beyond the last task, with no task that began after them."""
         if all(job.WhichOneof("variant") in _NO_EVENTS for job in act.jobs):
-            return False
+            asked = [job.query_workflow for job in act.jobs if job.HasField("query_workflow")]
+            return self._ahead and any(RUN_HAS_ENDED not in query.headers for query in asked)
         # A task's beginning says both when it began and how large the history was.
         task = (act.timestamp.seconds, act.timestamp.nanos, act.history_size_bytes)
-        beyond = task == self._task and act.history_length > self._events
-        self._task, self._events = task, act.history_length
-        return beyond
+        if task != self._task:
+            self._task, self._events = task, act.history_length
+            return self._ahead
+        self._ahead = self._ahead or act.history_length > self._events
+        self._events = act.history_length
+        return False
 
     def _activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         if _was_reset(act):

@@ -282,7 +282,7 @@ async def test_only_an_approver_approves(api: Api) -> None:
     assert rejected.status_code == 200
     await api.until(purchase_id, "rejected")
     late = await api.call("alice", "POST", f"/purchases/{purchase_id}/approve", {"digest": view["digest"]})
-    assert late.status_code == 409
+    assert late.status_code == 409, late.text
 
 
 async def test_nobody_spends_from_the_mandate_of_another(api: Api) -> None:

@@ -11,10 +11,12 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.api.routes.test_sessions import bearer, finished, token_for
+from tests.support import eventually
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client, Session
 from waystation.errors import ApiError
-from waystation.models.events import Actor, Role
+from waystation.models.events import Actor, Event, Role
+from waystation.models.requests import ListedSession
 
 SECRET = "the customer is on the watch list"
 OLGA = Actor(id="olga", role=Role.OPERATOR, name="Olga")
@@ -45,7 +47,21 @@ async def session(stack: Stack, client: Client) -> Session:
         await agents.attach(session.id).write("cron", ITEMS)
     await session.add_note(SECRET, actor=OLGA)
     await session.assign(OLGA, actor=OLGA)
+    async with stack.client("operator") as other:
+        operator = other.attach(session.id)
+        await operator.take_over(reason=SECRET)
+        await suggested(operator, SECRET)
+        await operator.release()
     return session
+
+
+async def suggested(operator: Session, text: str | None = None) -> Event:
+    """Returns what has become of a suggestion, once that is recorded."""
+    asked = await operator.suggest_reply(text)
+    async for event in operator.events(after=asked.seq):
+        if event.data.get("requested") == asked.seq:
+            return event
+    raise AssertionError("the session has ended")
 
 
 async def stream(url: str, path: str, token: str, until: str) -> str:
@@ -109,15 +125,19 @@ async def test_staff_are_shown_all_of_it(
     stack: Stack, http: httpx.AsyncClient, session: Session, role: str
 ) -> None:
     path = f"/sessions/{session.id}"
-    following = stream(stack.url, f"{path}/events", KEYS[role], "session.assigned")
+    following = stream(stack.url, f"{path}/events", KEYS[role], "takeover.released")
     for text in (
         await following,
         (await http.get(f"{path}/replay", headers=bearer(KEYS[role]))).text,
         (await http.get(f"{path}/transcript", headers=bearer(KEYS[role]))).text,
     ):
-        for kind in ("tool.called", "tool.returned", "data.score", "usage.reported", "note.added"):
+        for kind in (
+            "tool.called", "tool.returned", "data.score", "usage.reported", "note.added",
+            "suggestion.requested", "suggestion.made",
+        ):  # fmt: skip
             assert kind in text
-        assert text.count('"visibility":"staff"') == 6
+        assert text.count('"visibility":"staff"') == 8
+        assert text.count(SECRET) == 8, "the reason of the takeover, too"
     view = (await http.get(path, headers=bearer(KEYS[role]))).json()
     assert view["usage"] == {
         "requests": 1, "input_tokens": 0, "cached_input_tokens": 0, "output_tokens": 0,
@@ -132,6 +152,7 @@ async def test_others_write_no_notes(http: httpx.AsyncClient, session: Session, 
     for method, what, body in (
         ("POST", "notes", {"text": "x"}),
         ("PUT", "assignee", {"operator": OLGA.model_dump()}),
+        ("POST", "suggestions", {"text": "x"}),
     ):
         answer = await http.request(method, f"/sessions/{session.id}/{what}", json=body, headers=headers)
         assert answer.status_code == 403
@@ -149,6 +170,93 @@ async def test_a_note_is_an_operators_and_written_once(client: Client, session: 
         await session.add_note("x" * 10_001, actor=OLGA)
     assert (await session.assign(None, actor=OLGA)).seq == (await session.assign(None, actor=OLGA)).seq
     assert (await session.snapshot()).assigned_to is None
+
+
+async def test_a_second_operator_is_told_who_has_it_and_may_still_take_it(
+    stack: Stack, http: httpx.AsyncClient, client: Client
+) -> None:
+    session = await client.start("demo")
+    path = f"/sessions/{session.id}"
+    olga, pete = [
+        bearer(await token_for(http, session.id, subject=one, role="operator")) for one in ("olga", "pete")
+    ]
+    taken = await http.post(f"{path}/takeover", json={"reason": "refund"}, headers=olga)
+    assert taken.status_code == 200
+    for body in ({}, {"instead_of": "ada"}):
+        refused = await http.post(f"{path}/takeover", json=body, headers=pete)
+        assert (refused.status_code, refused.json()["code"]) == (409, "taken-over")
+        assert "olga" in refused.json()["detail"]
+    assert (await http.post(f"{path}/suggestions", json={}, headers=pete)).json()["code"] == "taken-over"
+    taken = await http.post(f"{path}/takeover", json={"instead_of": "olga"}, headers=pete)
+    assert taken.status_code == 200
+    for path_of, body in (("messages", {"text": "Still me"}), ("release", {}), ("suggestions", {})):
+        refused = await http.post(f"{path}/{path_of}", json=body, headers=olga)
+        assert (refused.status_code, refused.json()["code"]) == (409, "taken-over"), path_of
+    assert (await http.post(f"{path}/messages", json={"text": "Pete"}, headers=pete)).status_code == 202
+    assert (await http.post(f"{path}/release", json={}, headers=pete)).status_code == 200
+    assert (await http.post(f"{path}/suggestions", json={}, headers=pete)).json()["code"] == "not-taken-over"
+    started = [event for event in (await session.replay()).events if event.type == "takeover.started"]
+    assert [event.data for event in started] == [{"reason": "refund"}, {"instead_of": "olga"}]
+
+
+async def test_an_agent_suggests_a_reply_and_says_nothing_itself(stack: Stack, client: Client) -> None:
+    session = await client.start("demo")
+    async with stack.client("operator") as other:
+        operator = other.attach(session.id)
+        await operator.take_over()
+        await session.send("Where is my order?")
+        made = await suggested(operator)
+        assert "Where is my order?" in made.data["text"]
+        assert (made.type, made.visibility, made.actor.id) == ("suggestion.made", "staff", "demo")
+        both = await asyncio.gather(operator.suggest_reply(), operator.suggest_reply())
+        assert both[0].seq == both[1].seq, "one at a time"
+    messages = (await session.load()).messages
+    assert [message.actor.role for message in messages] == ["user"]
+
+
+async def test_an_agent_that_isn_t_there_or_suggests_nothing_is_said_to(stack: Stack, client: Client) -> None:
+    for agent, code in (("researcher", "no_suggestions"), ("nobody-runs-it", "agent_unavailable")):
+        session = await client.start(agent)
+        async with stack.client("operator") as other:
+            operator = other.attach(session.id)
+            await operator.take_over()
+            failed = await suggested(operator)
+        assert (failed.type, failed.data["code"], failed.visibility) == ("suggestion.failed", code, "staff")
+
+
+async def test_sessions_are_found_by_who_looks_after_them(
+    stack: Stack, http: httpx.AsyncClient, client: Client
+) -> None:
+    session, other = await client.start("demo"), await client.start("demo")
+    olga = OLGA.model_copy(update={"id": f"olga-{session.id}"})
+    await session.assign(olga, actor=olga)
+    await other.add_note("not hers", actor=olga)
+
+    async def found() -> list[ListedSession]:
+        return list((await client.list(assignee=olga.id)).sessions)
+
+    async def is_found() -> bool:
+        rows = await found()
+        return [(row.session_id, row.assigned_to) for row in rows] == [(session.id, olga)]
+
+    await eventually(is_found)
+    for role in ("client", "approver"):
+        headers = bearer(await token_for(http, session.id, role=role))
+        refused = await http.get("/sessions", params={"assignee": olga.id}, headers=headers)
+        assert refused.status_code == 403
+        own = (await http.get("/sessions", headers=headers)).text
+        assert session.id in own
+        assert "olga" not in own
+        assert "assigned_to" not in own
+        for text in (olga.id, "Olga"):
+            searched = await http.get("/sessions", params={"q": text}, headers=headers)
+            assert searched.json()["count"] == 0, "nor by searching for words"
+    await session.assign(None, actor=olga)
+
+    async def is_gone() -> bool:
+        return not await found()
+
+    await eventually(is_gone)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ async def test_the_id_of_another_purchase_is_refused(buyer: Buyer, parents: str,
     first = await buyer.buy(terms={"cap": {"amount": 100, "currency": "usd"}} if ended else {})
     before = await first.until("refused" if ended else "awaiting_approval")
     if ended:
-        await first.handle.result()
+        before = await first.handle.result()
     parent, _ = await send_out(buyer, parents, purchase_id=first.id)
     with pytest.raises(WorkflowFailureError) as failure:
         await asyncio.wait_for(parent.result(), 30)

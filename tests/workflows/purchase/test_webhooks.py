@@ -2,8 +2,10 @@
 
 from temporalio.client import Client
 
+from tests.support import eventually
 from tests.workflows.purchase.support import Buyer
-from tests.workflows.webhooks.listening import listening
+from tests.workflows.webhooks.listening import Listener, listening
+from waystation.models.webhooks import WebhookEvent
 
 
 async def test_a_purchase_tells_webhooks_what_they_need(buyer: Buyer, encrypted: Client) -> None:
@@ -11,6 +13,7 @@ async def test_a_purchase_tells_webhooks_what_they_need(buyer: Buyer, encrypted:
         bought = await buyer.buy()
         await bought.approve()
         view = await bought.outcome()
+        await eventually(lambda: statuses(listener, "completed"), what="it is told that it is completed")
         heard = [one for one in await listener.heard() if one.data["purchase_id"] == bought.id]
     assert view.cart is not None
     assert [one.type for one in heard if one.type.startswith("approval.")] == [
@@ -35,6 +38,10 @@ async def test_a_purchase_tells_webhooks_what_they_need(buyer: Buyer, encrypted:
     }
     assert all(one.details is None for one in heard)
     assert len({one.id for one in heard}) == len(heard)
+
+
+async def statuses(listener: Listener, status: str) -> list[WebhookEvent]:
+    return [one for one in await listener.heard() if one.data.get("status") == status]
 
 
 async def test_the_cart_comes_with_the_details(buyer: Buyer, encrypted: Client) -> None:

@@ -13,9 +13,10 @@ import pytest
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.service import RPCError, RPCStatusCode
 
+from tests.api.attending import attending
 from tests.support import PATIENCE_SECONDS, eventually, free_port
 from tests.world.redis import NO_REDIS, REDIS, running_redis
-from tests.world.stack import Stack, running_stack
+from tests.world.stack import KEYS, Stack, running_stack
 from tests.world.temporal import running_temporal
 from waystation.agents.demo import TEXT
 from waystation.client import Client, Session
@@ -429,6 +430,15 @@ async def test_two_apis_with_redis_which_is_killed_and_comes_back(tmp_path: Path
                 assert watchers[0].shown_live() > len(words(100)) / 2, "text comes live from the other API"
                 await check(watchers, session)
                 await watchers[0].stop()
+                # So does what waits for somebody.
+                async with (
+                    attending(stack.url, KEYS["operator"]) as page,
+                    stack.client("agent", second) as agents,
+                ):
+                    question = {"question_id": "q", "prompt": "Which?"}
+                    item = {"n": 1, "type": "input.requested", "data": question}
+                    await agents.attach(session.id).write("asker", [item])
+                    await page.shows(session.id, "question")
                 redis.kill()
                 session, watchers = await begin(client, "tokens=200 rate=50", watchers=1)
                 await watchers[0].until_text(200)

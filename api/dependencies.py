@@ -1,6 +1,6 @@
 """What routes ask for: the parts of the process, the caller, a valid session id."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Path, Request, Security
@@ -34,7 +34,7 @@ class ApiParts:
     control: Control
     attention: AttentionBoard
     auth: Authenticator
-    connected_agents: ConnectedAgents = field(default_factory=ConnectedAgents)
+    connected_agents: ConnectedAgents
 
 
 def _parts(connection: HTTPConnection) -> ApiParts:

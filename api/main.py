@@ -27,6 +27,7 @@ from api.gateways.webhooks import WebhookGateway
 from api.live.attention import AttentionBoard
 from api.live.bus import LiveBus, MemoryBus, RedisBus
 from api.live.channels import Channels
+from api.live.connected import ConnectedAgents
 from api.live.control import Control
 from api.live.feeds import Feeds
 from api.routes import (
@@ -212,5 +213,6 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
         channels=Channels(feeds, bus, gateway, settings),
         control=Control(feeds, bus, gateway, money),
         attention=board,
+        connected_agents=ConnectedAgents(bus),
         auth=Authenticator(settings, bus),
     )

@@ -6,6 +6,8 @@ import { noteServerTime } from "./clock.js";
 const MAX_RENEWALS = 3;
 /** How long a response may take. A stop takes longest, because it waits for the agent. */
 const ANSWER_MS = 30_000;
+/** The roles that see what others don't, as in api/auth.py. */
+const STAFF = new Set(["operator", "agent", "service"]);
 
 /** The API refused a request, or could not be reached (`status` 0). `detail` is for people. */
 export class Refusal extends Error {
@@ -104,6 +106,11 @@ export class Api {
     return this.people.find((person) => person.may.includes(action) && sees(person, sessionId) && fits(person)) ?? null;
   }
 
+  /** The credential of somebody who sees what is for staff in a session, or null. */
+  staff(sessionId) {
+    return this.person("read", sessionId, (person) => STAFF.has(person.role));
+  }
+
   /** The credentials that are good in a session. */
   peopleIn(sessionId) {
     return this.people.filter((person) => sees(person, sessionId));
@@ -119,7 +126,8 @@ export class Api {
   }
 
   #allowed(action, path) {
-    const person = this.person(action, /^\/sessions\/([^/?]+)/.exec(path)?.[1]);
+    const sessionId = /^\/sessions\/([^/?]+)/.exec(path)?.[1];
+    const person = (action === "read" && sessionId && this.staff(sessionId)) || this.person(action, sessionId);
     if (!person) throw new Refusal(403, { code: "forbidden", detail: `None of your roles may ${action} here.` });
     return person;
   }
@@ -191,9 +199,14 @@ export class Api {
    * The events of a session after a cursor: calls `onBlock({id, data})` for each block and
    * `onBytes()` for all data, heartbeats included. Returns whether the session has ended.
    */
-  async stream(sessionId, after, { signal, onOpen, onBlock, onBytes }) {
+  stream(sessionId, after, options) {
     const path = `/sessions/${sessionId}/events?after=${after}`;
-    const response = await this.#authorized(this.#allowed("read", path), false, signal, async (token) => {
+    return this.events(this.#allowed("read", path), path, options);
+  }
+
+  /** The same of any stream, as this person. */
+  async events(person, path, { signal, onOpen = () => {}, onBlock, onBytes }) {
+    const response = await this.#authorized(person, false, signal, async (token) => {
       const answer = await fetch(this.base + path, { headers: { Authorization: `Bearer ${token}`, Accept: "text/event-stream" }, signal, cache: "no-store" });
       if (!answer.ok) throw new Refusal(answer.status, await problemOf(answer));
       return answer;

@@ -114,9 +114,22 @@ export function setText(element, text) {
   if (element.textContent !== shown) element.textContent = shown;
 }
 
-/** @param {string} title */
-export function setTitle(title) {
-  document.title = clean(`${title} · Waystation`);
+let title = "";
+let waiting = "";
+
+/** @param {string} name */
+export function setTitle(name) {
+  title = name;
+  document.title = clean(`${waiting || title} · Waystation`);
+}
+
+/**
+ * Lets the tab's title say what waits, in place of the page's own as long as anything does.
+ * @param {string} words
+ */
+export function setWaiting(words) {
+  waiting = words;
+  setTitle(title);
 }
 
 /**
@@ -185,6 +198,14 @@ export function remaining(iso, now = serverNow()) {
   if (days) return `${days} d ${hours} h`;
   if (hours) return `${hours} h ${minutes} min`;
   return minutes ? `${minutes} min ${String(seconds % 60).padStart(2, "0")} s` : `${seconds} s`;
+}
+
+/** @param {number} milliseconds */
+export function duration(milliseconds) {
+  if (milliseconds < 1_000) return `${milliseconds} ms`;
+  if (milliseconds < 60_000) return `${(milliseconds / 1_000).toFixed(1)} s`;
+  if (milliseconds < 3_600_000) return `${Math.floor(milliseconds / 60_000)} min ${Math.floor(milliseconds / 1_000) % 60} s`;
+  return `${Math.floor(milliseconds / 3_600_000)} h ${Math.floor(milliseconds / 60_000) % 60} min`;
 }
 
 /** @param {string} iso */

@@ -39,17 +39,18 @@ export class MessageDraft {
 
   /**
    * `text` is in the field, and `messageId` is its id if it was sent before and may have arrived. `leaving` is the
-   * message, with its id, that was sent a moment ago and of which nobody has said yet that it has arrived.
+   * message, with its id, that was sent a moment ago and of which nobody has said yet that it has arrived. `note` says
+   * that all of it is for staff.
    */
-  save({ text, messageId = null, leaving = null }) {
-    if (text || leaving) keepDraft(this.key, { text, messageId, leaving });
+  save({ text, messageId = null, leaving = null, note = false }) {
+    if (text || leaving) keepDraft(this.key, { text, messageId, leaving, note });
     else dropDraft(this.key);
   }
 
   /** Returns the text for the field, and the id under which it may have arrived. */
   read() {
-    const { text = "", messageId = null, leaving = null } = readDraft(this.key) ?? {};
-    if (!leaving) return { text, messageId };
-    return text ? { text: `${leaving.text}\n${text}`, messageId: null } : leaving;
+    const { text = "", messageId = null, leaving = null, note = false } = readDraft(this.key) ?? {};
+    if (!leaving) return { text, messageId, note };
+    return text ? { text: `${leaving.text}\n${text}`, messageId: null, note } : { ...leaving, note };
   }
 }

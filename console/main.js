@@ -1,7 +1,8 @@
 /** The page: shows the view that the address names, to whoever has signed in. */
 
 import { Api } from "./api.js";
-import { h, setText, setTitle } from "./dom.js";
+import { Attention, lineOf } from "./attention.js";
+import { h, setText, setTitle, setWaiting, svg } from "./dom.js";
 import { SignIn } from "./sign-in.js";
 
 /** Views are loaded on first use. Ids become parts of the paths that buttons call, so only the characters of
@@ -18,11 +19,18 @@ const ROUTES = [
 ];
 
 const ICON = new URL("icon.svg", import.meta.url).href;
+const ICON_WITH_DOT = new URL("icon-dot.svg", import.meta.url).href;
+const BELL = "M10 2a5 5 0 0 0-5 5v4l-2 3h14l-2-3V7a5 5 0 0 0-5-5Zm-2 13a2 2 0 0 0 4 0Z";
+const NOTIFY = "waystation.notify";
 const api = new Api();
+const attention = new Attention(api, drawAttention, (items) => {
+  if (items.length && localStorage.getItem(NOTIFY)) import("./views/waiting.js").then(({ notify }) => notify(items));
+});
 const app = document.getElementById("app");
 let shown = null;
 const signing = new SignIn(api, { show: replace, onDone: (same) => {
   offerSignIn();
+  attention.follow(api.people);
   if (same && shown?.path === address().path) return;
   if (!same) shown = null;
   route();
@@ -47,7 +55,8 @@ async function route() {
   const given = query.getAll("token");
   if (given.length) {
     // Tokens are removed from the address immediately, so that none is in a history, bookmark or screenshot.
-    history.replaceState(null, "", `#${path || "/"}`);
+    query.delete("token");
+    history.replaceState(null, "", `#${path || "/"}${query.size ? `?${query}` : ""}`);
     return signing.enter(given);
   }
   if (!api.people.length) return signing.showForm();
@@ -57,7 +66,7 @@ async function route() {
   if (shown?.path === path) return shown.view.moveTo?.(query);
   try {
     const { show } = await load();
-    if (address().path === path) display(show({ api, query, setBadge, signOut: () => signing.leave() }, ...match.slice(1)), path);
+    if (address().path === path) display(show({ api, query, attention, signOut: () => signing.leave() }, ...match.slice(1)), path);
   } catch {
     display({ title: "Not loaded", element: notLoaded() });
   }
@@ -69,6 +78,7 @@ function display(view, path = null) {
   shown = { path, view };
   setTitle(view.title);
   app.replaceChildren(bar(path), h("main", { id: "main", tabindex: "-1", class: view.class ?? "page" }, view.element));
+  drawAttention();
   // The focused element is gone; a screen reader continues with the new view.
   if (moves) document.getElementById("main").focus({ preventScroll: true });
   view.shown?.();
@@ -80,21 +90,32 @@ function bar(path) {
   return h("header", { class: "bar" },
     h("a", { class: "brand", href: "#/" }, h("img", { src: ICON, alt: "", width: "22", height: "22" }), "Waystation"),
     h("nav", { "aria-label": "Main" },
-      link("/sessions", ["Sessions", h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you"))]),
+      link("/sessions", "Sessions"),
       staff && link("/approvals", "Inbox"),
-      staff && link("/mandates", "Money")),
+      staff && link("/mandates", "Money"),
+      h("button", { class: "quiet bell", type: "button", "aria-haspopup": "dialog", onclick: () => import("./views/waiting.js").then(({ showWaiting }) => showWaiting(attention)) },
+        svg("svg", { viewBox: "0 0 20 20", width: "20", height: "20", "aria-hidden": "true" }, svg("path", { d: BELL })),
+        h("span", { class: "visually-hidden" }, "What waits: "),
+        h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you")))),
     h("div", { class: "who-am-i" },
       h("button", { id: "sign-in-again", class: "primary", type: "button", hidden: !api.expired, onclick: () => signing.ask() }, "Sign in again"),
       h("span", { title: api.people.map((one) => `${one.subject} (${one.role})`).join(", ") }, people()),
       h("button", { class: "quiet", type: "button", onclick: () => signing.leave() }, "Sign out")));
 }
 
-/** Says beside "Sessions" how much in the open session waits for whoever looks at it. */
-function setBadge(count) {
+/** Says in the bar, in the tab's title and by its icon how much waits; first of it what waits on this page. */
+function drawAttention() {
+  const { count, items } = attention.now;
   const badge = document.getElementById("badge");
-  if (!badge) return;
-  badge.hidden = count === 0;
-  setText(badge.firstChild, count);
+  if (badge) {
+    badge.hidden = count === 0;
+    setText(badge.firstChild, count);
+  }
+  const first = items.find(({ session_id: session, id }) => shown?.path?.split("/").some((part) => part && (part === session || part === id))) ?? items[0];
+  setWaiting(first ? `(${count}) ${lineOf(first)}` : "");
+  const icon = document.querySelector("link[rel=icon]");
+  const wanted = count ? ICON_WITH_DOT : ICON;
+  if (icon.href !== wanted) icon.href = wanted;
 }
 
 function people() {
@@ -115,6 +136,7 @@ function notLoaded() {
 function replace(element) {
   shown?.view.stop?.();
   shown = null;
+  attention.follow(api.people);
   app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, element));
 }
 

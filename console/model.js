@@ -42,6 +42,11 @@ export class SessionModel {
     this.participants = new Map();
     this.takenOverBy = null;
     this.takeoverSeq = 0;
+    /** Who looks after the session; staff alone are told. */
+    this.assignedTo = null;
+    this.assignedSeq = 0;
+    /** What the agent was asked last to suggest, and what came of it; staff alone are told. */
+    this.suggestion = null;
     this.closed = false;
     this.title = null;
     this.agent = null;
@@ -49,8 +54,10 @@ export class SessionModel {
     this.questions = new Map();
     /** The number of the earliest event that is loaded; 0 when the whole session is. */
     this.since = Infinity;
-    /** Events that get a mark in the timeline. */
+    /** Every event but the pieces of messages. */
     this.log = [];
+    /** The durable pieces of messages that are being written: once one is whole, the log has it in their place. */
+    this.pieces = new Map();
     /** The days on which anything happened. */
     this.days = new Set();
     /** The last turn of the session's own agent. */
@@ -97,6 +104,11 @@ export class SessionModel {
     return this.turns.get(this.answers.get(messageId));
   }
 
+  /** Every event that is loaded, in order. */
+  get events() {
+    return [...this.log, ...[...this.pieces.values()].flat()].sort((a, b) => a.seq - b.seq);
+  }
+
   /** Purchases and paid requests that wait for a person's decision. */
   get awaiting() {
     return [...this.items.values()].filter((item) => item.kind === "card" && item.status === "awaiting_approval");
@@ -116,6 +128,7 @@ export class SessionModel {
       if (turn.message_id) this.#answer(turn.message_id, known);
     }
     if (this.takeoverSeq <= snapshot.tip) this.takenOverBy = snapshot.taken_over_by ?? null;
+    if (this.assignedSeq <= snapshot.tip) this.assignedTo = snapshot.assigned_to ?? null;
     this.participants = new Map(snapshot.participants.map((actor) => [actor.id, actor]));
   }
 
@@ -153,9 +166,15 @@ export class SessionModel {
   #note(event) {
     this.since = Math.min(this.since, event.seq - 1);
     this.#noteDay(event);
-    if (!["message.delta", "message.started"].includes(event.type)) this.log.push(event);
     const [family] = event.type.split(".");
-    if (event.turn_id && !["message.delta", "message.started"].includes(event.type)) this.#turn(event.turn_id).marks.push([event.seq, event.time]);
+    if (["message.delta", "message.started"].includes(event.type)) {
+      if (!this.pieces.has(event.message_id)) this.pieces.set(event.message_id, []);
+      if (this.transcript.messages.get(event.message_id)?.status === "streaming") this.pieces.get(event.message_id).push(event);
+    } else {
+      this.log.push(event);
+      if (family === "message") this.pieces.delete(event.message_id);
+      if (event.turn_id) this.#turn(event.turn_id).marks.push([event.seq, event.time]);
+    }
     if (parentOf(event.turn_id)) this.#lane(event.turn_id, event.seq);
     switch (family) {
       case "message":
@@ -175,6 +194,9 @@ export class SessionModel {
         break;
       case "input":
         this.#noteQuestion(event);
+        break;
+      case "suggestion":
+        this.#noteSuggestion(event);
         break;
       case "approval":
       case "purchase":
@@ -402,6 +424,15 @@ export class SessionModel {
     else if (outcome && item.status === "awaiting_approval") item.status = outcome;
   }
 
+  /** The latest request counts, and once something has come of it, that. */
+  #noteSuggestion({ type, seq, actor, data = {} }) {
+    const asked = data.requested ?? seq;
+    const became = type.split(".")[1];
+    const known = this.suggestion ?? { asked: 0 };
+    if (asked < known.asked || (asked === known.asked && became === "requested")) return;
+    this.suggestion = { asked, became, actor, text: data.text ?? "", code: data.code ?? null };
+  }
+
   #noteOther(event) {
     const { type, seq } = event;
     if (type === "stop.requested") {
@@ -415,12 +446,14 @@ export class SessionModel {
       this.takenOverBy = type === "takeover.started" ? event.actor : null;
     }
     if (type === "usage.reported") return;
+    if (type === "session.assigned" && seq > this.assignedSeq) Object.assign(this, { assignedSeq: seq, assignedTo: event.data?.operator ?? null });
     if (type === "participant.joined") this.participants.set(event.actor.id, event.actor);
     if (type === "session.closed") {
       this.closed = true;
       this.#endTools(() => true);
     }
     if (type === "session.started") this.since = 0;
-    Object.assign(this.#item(`event:${seq}`, type.startsWith("data.") ? "data" : "notice", event, event.turn_id), { event });
+    const kind = type === "note.added" ? "note" : type.startsWith("data.") ? "data" : "notice";
+    Object.assign(this.#item(`event:${seq}`, kind, event, event.turn_id), { event });
   }
 }

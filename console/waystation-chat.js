@@ -15,6 +15,7 @@ import { Absence } from "./views/absence.js";
 import { Composer } from "./views/composer.js";
 import { noticeText } from "./views/items.js";
 import { questionElement } from "./views/question.js";
+import { Starters } from "./views/starters.js";
 
 const SESSION = /^\w[\w.-]*$/;
 const MIN_PAUSE_MS = 1_000;
@@ -127,6 +128,7 @@ class Chat {
     this.said = new Set();
     this.readyAt = Infinity;
     this.sticks = true;
+    this.present = [];
     this.wake = () => {};
     this.connection = h("p", { class: "connection-line", role: "status" }, CONNECTION.loading);
     this.column = h("div", { class: "column" });
@@ -154,11 +156,15 @@ class Chat {
       onSend: () => this.#toEnd(), onProblem: (error) => this.#say(error.message), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words),
     });
     this.absence = new Absence(api, session, model);
-    root.replaceChildren(this.connection, this.log, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
+    this.starters = new Starters(api, session, (text) => this.composer.begin(text));
+    root.replaceChildren(this.connection, this.log, this.starters.element, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
     this.composer.restore();
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
-    this.follow = new Follow(api, session, model, { onState: (state, detail) => this.#onState(state, detail), onChange: () => this.#schedule(), onPresence: () => {} });
+    this.follow = new Follow(api, session, model, { onState: (state, detail) => this.#onState(state, detail), onChange: () => this.#schedule(), onPresence: (people) => {
+      this.present = people;
+      this.#drawDoing();
+    } });
     this.follow.start();
   }
 
@@ -250,6 +256,8 @@ class Chat {
     const items = [...changed].map((key) => this.model.items.get(key)).sort((a, b) => a.at - b.at || a.born - b.born);
     for (const item of items) if (isTold(item)) this.#drawItem(item);
     this.#drawDoing();
+    const { model } = this;
+    this.starters.update(model.transcript.messages.size === 0 && model.since === 0 && !model.closed && this.composer.speaker !== null);
     this.absence.update(items);
     this.composer.update();
     if (this.sticks) this.#toEnd();
@@ -285,7 +293,8 @@ class Chat {
     const { model } = this;
     const speaks = model.takenOverBy;
     const streams = [...model.transcript.messages.values()].at(-1)?.status === "streaming";
-    const words = speaks ? `${nameOf(speaks)} answers you now.` : model.waiting || model.awaiting.length ? "Waits for an answer." : model.running.length && !streams ? "Is at work …" : "";
+    const reads = this.present.find((person) => person.role === "operator");
+    const words = speaks ? `${nameOf(speaks)} is with you.` : model.waiting || model.awaiting.length ? "Waits for an answer." : model.running.length && !streams ? "Is at work …" : reads ? `${nameOf(reads)} reads this.` : "";
     setText(this.doing, words);
     this.doing.hidden = !words;
   }

@@ -29,6 +29,7 @@ from waystation.models.ingest import (
     AgentFrame,
     AnsweredFrame,
     CloseFrame,
+    DescribeFrame,
     FencedFrame,
     FinishedFrame,
     OpenedFrame,
@@ -152,7 +153,16 @@ def _text(event: Event, key: str) -> str | None:
 class AgentConnection:
     """One agent process's socket, with all its writers."""
 
-    def __init__(self, socket: WebSocket, principal: Principal, channels: Channels, gateway: Gateway) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        principal: Principal,
+        channels: Channels,
+        gateway: Gateway,
+        offer: Callable[[Mapping[str, tuple[str, ...]]], None],
+    ) -> None:
+        """``offer`` takes what its agents say that people may begin with."""
+        self._offer = offer
         self._socket, self._principal, self._channels, self._gateway = socket, principal, channels, gateway
         self._writers: dict[str, tuple[Writer, AsyncExitStack]] = {}
         self._opens: dict[str, asyncio.Task[None]] = {}
@@ -231,6 +241,8 @@ class AgentConnection:
                 self._opens[frame.writer] = self._in_background(lambda: self._open(frame), frame)
             case SpawnFrame():
                 self._in_background(lambda: self._spawn(frame), frame)
+            case DescribeFrame():
+                self._offer(frame.starters)
             case CloseFrame():
                 await self._close(frame.writer)
 

@@ -40,7 +40,13 @@ async def agents(
     recent = (await parts.gateway.search.find(Filters(), RECENT_SESSIONS, None)).sessions
     names = dict.fromkeys(name or await _known(parts, recent))
     views = await asyncio.gather(*(parts.gateway.agent(one) for one in list(names)[:MAX_AGENTS]))
-    return AgentList(agents=tuple(replaced(one, workflows=_workflows(one.name, recent)) for one in views))
+    starters = parts.connected_agents.starters
+    return AgentList(
+        agents=tuple(
+            replaced(one, workflows=_workflows(one.name, recent), starters=starters(one.name))
+            for one in views
+        )
+    )
 
 
 @router.get("/sessions/{session_id}/agent", tags=["agents"], summary="Look at a session's agent")
@@ -52,7 +58,11 @@ async def agent_of(session_id: SessionPath, caller: Caller, parts: Parts) -> Age
     caller.require(Action.READ, session_id)
     snapshot = await parts.gateway.snapshot(session_id)
     view = await parts.gateway.agent(snapshot.agent)
-    return replaced(view, workflows=int(await parts.gateway.is_taken_by_a_workflow(session_id)))
+    return replaced(
+        view,
+        workflows=int(await parts.gateway.is_taken_by_a_workflow(session_id)),
+        starters=parts.connected_agents.starters(snapshot.agent),
+    )
 
 
 def _workflows(agent: str, recent: Sequence[ListedSession]) -> int:

@@ -1,6 +1,7 @@
 """Routes of agents that write: one WebSocket for an agent's whole process, or plain POSTs."""
 
 import asyncio
+import functools
 from typing import Annotated
 
 from fastapi import APIRouter, WebSocket
@@ -36,8 +37,10 @@ async def ingest(socket: WebSocket, parts: Parts) -> None:
     await socket.accept()
     metrics.AGENT_CONNECTIONS.inc()
     try:
-        with parts.connected_agents.counted(principal, socket.query_params.getlist("agent")):
-            await AgentConnection(socket, principal, parts.channels, parts.gateway).run()
+        agents = parts.connected_agents
+        with agents.counted(principal, socket.query_params.getlist("agent")) as connection:
+            offer = functools.partial(agents.offer, connection, principal)
+            await AgentConnection(socket, principal, parts.channels, parts.gateway, offer).run()
     finally:
         metrics.AGENT_CONNECTIONS.dec()
 

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from typing import Annotated, TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 from temporalio.workflow import UpdateMethodMultiParam
@@ -37,6 +38,7 @@ from waystation.models.requests import (
     TakeOverRequest,
     TranscriptView,
     WithdrawRequest,
+    WorkflowPlace,
 )
 from waystation.models.sessions import (
     MAX_REASON_CHARACTERS,
@@ -213,6 +215,22 @@ async def snapshot(session_id: SessionPath, caller: Caller, parts: Parts) -> Sna
     """Returns what the session is doing now."""
     caller.require(Action.READ, session_id)
     return await shown_snapshot(parts, caller, session_id)
+
+
+@router.get("/sessions/{session_id}/workflow", tags=["sessions"], summary="Find a session in Temporal")
+async def workflow_of(session_id: SessionPath, caller: Caller, parts: Parts) -> WorkflowPlace:
+    """Returns the id of the session's workflow, and where Temporal's web page shows it; for staff."""
+    caller.require(Action.READ, session_id)
+    if not caller.is_staff:
+        raise Forbidden("Where a session runs is for staff: operators, agents and services.")
+    await parts.gateway.snapshot(session_id)
+    namespace = parts.gateway.client.namespace
+    web = parts.settings.temporal_web_url
+    return WorkflowPlace(
+        workflow_id=session_id,
+        namespace=namespace,
+        workflows_url=f"{web.rstrip('/')}/namespaces/{quote(namespace, safe='')}/workflows" if web else None,
+    )
 
 
 @router.delete("/sessions/{session_id}", status_code=202, tags=["sessions"], summary="Close a session")

@@ -38,28 +38,35 @@ export class Composer {
       oninput: () => this.#grow(), onkeydown: (event) => this.#onKey(event) });
     this.modes = h("fieldset", { class: "modes", hidden: true, onchange: () => this.update() }, h("legend", { class: "visually-hidden" }, "While the agent runs"),
       ...MODES.map(([value, label, hint], index) => h("label", { title: hint }, h("input", { type: "radio", name: "mode", value, checked: index === 0 }), h("span", {}, label))));
+    this.noting = false;
+    this.note = h("button", { type: "button", class: "note-mode", "aria-pressed": "false", hidden: true, title: "What you write is for staff only", onclick: () => {
+      this.#write(!this.noting);
+      this.text.focus();
+    } }, "Note");
     this.send = h("button", { type: "submit", class: "primary" }, "Send");
     this.stop = h("button", { type: "button", class: "danger stop", hidden: true, onclick: () => this.#stop() }, "Stop");
     this.hint = h("p", { id: "composer-hint", class: "hint" });
     this.element = h("form", { class: "composer", onsubmit: (event) => this.#onSubmit(event) },
       h("label", { for: "message", class: "visually-hidden" }, "Message"),
       h("div", { class: "field" }, this.text, h("div", { class: "buttons" }, this.stop, this.send)),
-      h("div", { class: "below" }, this.modes, this.hint));
+      h("div", { class: "below" }, this.modes, this.note, this.hint));
     this.draft = new MessageDraft(api.people[0]?.subject, sessionId);
   }
 
   /** Puts back what was written here and not sent; the page must have the element, for its height. */
   restore() {
-    const { text, messageId } = this.draft.read();
+    const { text, messageId, note } = this.draft.read();
     if (!text || this.text.value) return;
     this.text.value = text;
+    // A note must never come back as a message.
+    if (note) this.#write(true);
     this.#grow();
     this.messageId = messageId;
     this.#keep();
   }
 
   #keep() {
-    this.draft.save({ text: this.text.value, messageId: this.messageId, leaving: this.leaving });
+    this.draft.save({ text: this.text.value, messageId: this.messageId, leaving: this.leaving, note: this.noting });
   }
 
   /** The person who writes here: the operator who has taken over, else the first who may send, else null. */
@@ -71,18 +78,47 @@ export class Composer {
     return speaking ?? api.person("send", sessionId, (person) => person.role !== "operator");
   }
 
+  /** The operator whose notes are written here, else null. */
+  get noter() {
+    return this.api.person("write notes for staff", this.sessionId, (person) => person.role === "operator");
+  }
+
+  /** Notes or messages: that stays until somebody changes it, so that no note goes to a customer by mistake. */
+  #write(noting) {
+    this.noting = noting;
+    this.element.classList.toggle("noting", noting);
+    this.note.setAttribute("aria-pressed", String(noting));
+    this.text.placeholder = noting ? "Write a note for staff" : "Write a message";
+    setText(this.send, noting ? "Add note" : "Send");
+    this.#grow();
+    this.update();
+  }
+
+  /** Whoever has just taken over speaks, unless they are in the middle of a note. */
+  speak() {
+    if (this.noting && !this.text.value.trim() && !this.sending) this.#write(false);
+  }
+
+  /** What is written as a message and not sent yet. */
+  get written() {
+    return this.noting ? "" : this.text.value.trim();
+  }
+
   update() {
     const { model } = this;
     if (this.messageId && !this.sending && model.transcript.messages.has(this.messageId)) this.#arrived();
     const running = model.running.length > 0;
     const stopping = model.running.some((turn) => turn.status === "stopping");
-    this.modes.hidden = !running || model.takenOverBy !== null;
+    this.modes.hidden = !running || model.takenOverBy !== null || this.noting;
+    this.note.hidden = !this.noter && !this.noting;
+    // What could not be sent comes back into the field, and must find it as it was.
+    this.note.disabled = this.sending;
     // Interrupting must be chosen anew each time.
     if (this.modes.hidden) this.modes.querySelector("input").checked = true;
     this.stop.hidden = !(running && this.api.may("send"));
     this.stop.disabled = this.stopping || stopping;
     setText(this.stop, this.stop.disabled ? "Stopping …" : "Stop");
-    this.text.disabled = model.closed || this.refused || !this.speaker;
+    this.text.disabled = model.closed || this.refused || !(this.noting ? this.noter : this.speaker);
     this.send.disabled = this.text.disabled || this.sending;
     setText(this.hint, this.#hint(running));
   }
@@ -97,9 +133,10 @@ export class Composer {
     const { model } = this;
     if (this.refused) return "";
     if (model.closed) return "This session has ended.";
-    if (!this.speaker) return this.api.may("take over") ? "Take over to speak here." : "You can only read here.";
+    if (this.noting) return this.word || "Operators and the agent see notes, nobody else.";
+    if (!this.speaker) return model.takenOverBy ? `${nameOf(model.takenOverBy)} speaks in the agent's place.` : this.api.may("take over") ? "Take over to speak here." : "You can only read here.";
     if (model.takenOverBy && this.api.isMe(model.takenOverBy.id)) return "You speak in the agent's place.";
-    if (model.takenOverBy) return `${nameOf(model.takenOverBy)} speaks in the agent's place; messages are kept for the agent.`;
+    if (model.takenOverBy) return `${nameOf(model.takenOverBy)} answers in the agent's place; what nobody answers is kept for the agent.`;
     if (this.word) return this.word;
     if (running && model.waiting) return WHILE_WAITING[this.#mode()];
     return running ? "" : "Enter sends, Shift+Enter starts a new line.";
@@ -128,27 +165,29 @@ export class Composer {
     const text = this.text.value.trim();
     // Pressed while the message before is under way: this one follows it.
     this.next = this.sending;
-    if (!text || this.sending || !this.speaker) return;
+    if (!text || this.sending || !(this.noting ? this.noter : this.speaker)) return;
     this.sending = true;
     this.update();
     // The id stays the same until the message has arrived, so that sending it again doesn't repeat it.
     this.messageId ??= `m-${uuid()}`;
-    const messageId = this.messageId;
+    const { messageId, noting } = this;
     const mode = this.#mode();
     // Anything typed while it is being sent belongs to the next message.
     this.text.value = "";
     this.leaving = { text, messageId };
     this.#grow();
-    this.onSend();
+    this.onSend(noting);
     try {
-      const sent = await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: messageId, on_busy: mode });
+      const sent = noting
+        ? await this.api.as(this.noter, "POST", `${this.path}/notes`, { text, note_id: messageId })
+        : await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: messageId, on_busy: mode });
       this.leaving = null;
       this.#keep();
       this.onDone();
       // What is chosen counts for one message.
       this.modes.querySelector("input").checked = true;
       this.again = null;
-      this.#tell(sent.status === "queued" && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[sent.status] ?? "Sent");
+      this.#tell(noting ? "Noted" : sent.status === "queued" && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[sent.status] ?? "Sent");
     } catch (error) {
       const more = this.text.value;
       this.text.value = more ? `${text}\n${more}` : text;
@@ -190,6 +229,21 @@ export class Composer {
     this.text.value = [text, this.text.value].filter(Boolean).join("\n");
     this.#grow();
     this.text.focus();
+  }
+
+  /** Puts a text in the place of what is in the field. */
+  replace(text) {
+    if (this.noting) this.#write(false);
+    this.text.value = "";
+    this.put(text);
+  }
+
+  /** Sends a text by the field, unless somebody is writing there: then it is put before that. */
+  begin(text) {
+    const empty = !this.text.value.trim();
+    if (empty) this.replace(text);
+    else this.put(text);
+    if (empty) this.element.requestSubmit();
   }
 
   /** Sends a text that isn't in the field, once under this id. */

@@ -4,7 +4,8 @@
  * every few seconds, and at once when something has been decided here; the chosen one follows its session.
  */
 
-import { ago, h, isolate, remaining, setClass, setText, setTitle, visible } from "../dom.js";
+import { keyOf } from "../attention.js";
+import { ago, h, isolate, remaining, setClass, setText, visible } from "../dom.js";
 import { serverNow } from "../clock.js";
 import { keyedList } from "../view.js";
 import { statusPill } from "./card.js";
@@ -13,7 +14,8 @@ import { listenTo, showKeys } from "./keys.js";
 import { QuestionPane } from "./question-pane.js";
 import { summary } from "./question.js";
 
-const REFRESH_MS = 2_500;
+/** What the page is told of comes sooner; this is for the rest, what others decide for example. */
+const REFRESH_MS = 5_000;
 const TICK_MS = 1_000;
 /** The API's limit for one list. */
 const LISTED = 100;
@@ -29,9 +31,9 @@ const KEYS = [["j", "the next one"], ["k", "the one before"], ["a", "to the butt
 
 /** @typedef {{ key: string, what: string, whom: string, amount: string, since: string, deadline: string | null, mine: boolean }} Entry */
 
-/** @param {{ api: any, query: URLSearchParams }} page */
-export function show({ api, query }) {
-  const view = new Inbox(api, query);
+/** @param {{ api: any, query: URLSearchParams, attention: any }} page */
+export function show({ api, query, attention }) {
+  const view = new Inbox(api, query, attention);
   return { title: "Inbox", class: "page wide", element: view.element, shown: () => view.start(), stop: () => view.stop(), moveTo: (/** @type {URLSearchParams} */ to) => view.moveTo(to) };
 }
 
@@ -39,9 +41,12 @@ class Inbox {
   /**
    * @param {any} api
    * @param {URLSearchParams} query
+   * @param {any} attention
    */
-  constructor(api, query) {
+  constructor(api, query, attention) {
     this.api = api;
+    this.attention = attention;
+    this.told = "";
     /** @type {Entry[]} */
     this.entries = [];
     /** @type {string | null} */
@@ -62,7 +67,7 @@ class Inbox {
     this.decided = h("details", { class: "fold", ontoggle: () => this.decided.open && this.#loadPast() }, h("summary", {}, "Decided or under way"), this.past);
     this.draw = keyedList(this.list, (/** @type {Entry} */ entry) => entry.key, (entry) => this.#row(entry));
     this.element = h("div", { class: "inbox" },
-      h("div", { class: "waiting" }, h("h1", {}, "Inbox"), this.status, h("div", { class: "filter-chips" }, this.all), this.list, this.decided),
+      h("div", { class: "listing" }, h("h1", {}, "Inbox"), this.status, h("div", { class: "filter-chips" }, this.all), this.list, this.decided),
       h("div", {}, h("p", { class: "to-list" }, h("a", { href: "#/approvals" }, "All that waits")), this.said, this.place));
     this.moveTo(query);
   }
@@ -71,7 +76,15 @@ class Inbox {
     listenTo({ j: () => this.#step(1), k: () => this.#step(-1), a: () => this.#reach(".decide .primary, form :is(input, textarea, select), .primary"), r: () => this.#reach(".decide input[type=text]"), "?": () => showKeys(KEYS) }, this.keys.signal);
     this.#refresh();
     this.timer = setInterval(() => document.hidden || this.#refresh(), REFRESH_MS);
-    this.ticking = setInterval(() => this.draw(this.entries), TICK_MS);
+    this.ticking = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /** Deadlines come nearer; and what the server tells of what waits is looked at at once. */
+  #tick() {
+    const told = this.attention.now.items.map(keyOf).join();
+    if (told !== this.told) this.#refresh();
+    this.told = told;
+    this.draw(this.entries);
   }
 
   stop() {
@@ -150,7 +163,6 @@ class Inbox {
     const most = Math.max(this.entries.length, ...lists.map((list) => list.count));
     const least = lists.some((list) => list.more || list.count > list.approvals.length) ? "At least " : "";
     setText(this.status, most ? `${least}${most} ${most === 1 ? "waits" : "wait"} for a decision.` : "Nothing waits for a decision.");
-    setTitle(most ? `(${most}) Inbox` : "Inbox");
     this.draw(this.entries);
     if (this.decided.open) this.#loadPast();
     this.#choose();

@@ -1,6 +1,6 @@
 /** How the items of a session are drawn: one function for each kind. */
 
-import { dateTime, h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";
+import { dateTime, duration, h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";
 import { render } from "../markdown.js";
 import { drawCard } from "./card.js";
 import { questionElement } from "./question.js";
@@ -27,11 +27,22 @@ export function itemElement(item, context) {
       return simple(h("div", { class: "notice steer" }), drawSteer);
     case "data":
       return simple(h("details", { class: "fold data" }), drawData);
+    case "note":
+      return simple(h("article", { class: "staff-note", "aria-label": "Note for staff" }), drawNote);
     case "day":
       return simple(h("h3", { class: "day" }), (element, now) => drawDay(element, now, context.model));
     default:
       return simple(h("div", { class: "notice" }), (element, now) => drawNotice(element, now, context));
   }
+}
+
+/** Notices that say how the agent works, and not what becomes of what was said. */
+const WORK = new Set(["turn.retried", "turn.waiting", "turn.resumed"]);
+
+/** Whether an item is of how an agent works, or for staff: not what a customer reads. */
+export function isWork({ kind, message, event }) {
+  if (["tool", "lanes", "data"].includes(kind) || message?.kind === "reasoning") return true;
+  return event?.visibility === "staff" || WORK.has(event?.type);
 }
 
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
@@ -129,19 +140,13 @@ function toolState(item) {
   return item.error === undefined ? took : `failed after ${took}: ${isolate(short(item.error))}`;
 }
 
-function duration(milliseconds) {
-  if (milliseconds < 1000) return `${milliseconds} ms`;
-  if (milliseconds < 60_000) return `${(milliseconds / 1000).toFixed(1)} s`;
-  return `${Math.floor(milliseconds / 60_000)} min ${Math.round(milliseconds / 1000) % 60} s`;
-}
-
 /** The first argument tells most calls apart. */
-function firstArgument(given) {
+export function firstArgument(given) {
   const value = given && typeof given === "object" ? Object.values(given)[0] : given;
   return value === undefined || value === null ? "" : short(typeof value === "string" ? value : JSON.stringify(value));
 }
 
-function short(value) {
+export function short(value) {
   const line = String(typeof value === "string" ? value : pretty(value)).split("\n", 1)[0];
   return line.length > MAX_SUMMARY_CHARACTERS ? `${line.slice(0, MAX_SUMMARY_CHARACTERS)} …` : line;
 }
@@ -209,6 +214,13 @@ function drawData(element, item) {
   element.replaceChildren(h("summary", {}, h("code", {}, event.type), ` ${nameOf(event.actor)}`), h("pre", { tabindex: "0", "aria-label": event.type }, pretty(event.data ?? {})));
 }
 
+/** What staff write to each other: it must not be taken for something that was said to anybody else. */
+function drawNote(element, { event }) {
+  if (element.firstChild) return;
+  element.append(h("header", {}, h("b", {}, nameOf(event.actor)), " noted for staff ", h("time", { datetime: event.time, title: dateTime(event.time) }, time(event.time))),
+    h("p", { class: "value" }, event.data.text));
+}
+
 function drawNotice(element, item, context) {
   const words = noticeText(item.event);
   const { event } = item;
@@ -266,7 +278,7 @@ export function noticeText(event) {
     case "turn.completed":
       return `${isolate(data.answered_by)} answered in the agent's place`;
     case "takeover.started":
-      return `${who} has taken over${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
+      return `${who} has taken over${data.instead_of ? ` from ${isolate(data.instead_of)}` : ""}${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
     case "takeover.released":
       return `${who} handed the session back to the agent`;
     case "note.added":

@@ -1,14 +1,16 @@
-/** A session: its live transcript, who is there, the composer, stop, takeover, timeline. */
+/** A session: its live transcript, who is there, the composer, stop, timeline. */
 
 import { Follow } from "../follow.js";
 import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
-import { itemElement, noticeText } from "./items.js";
+import { isWork, itemElement, noticeText } from "./items.js";
 import { listen, showKeys } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
+import { Starters } from "./starters.js";
+import { ToolGroups } from "./tool-groups.js";
 import { messageToolbar } from "./toolbar.js";
 
 const CONNECTION = {
@@ -33,6 +35,11 @@ const LAID_OUT_ITEMS = 12;
 /** Lines that say nothing that the card before or after them doesn't. */
 const UNANNOUNCED = new Set(["turn.waiting", "turn.resumed"]);
 
+/** What a session is shown in: as its customers see it, with how the agent works, or event by event. */
+const DETAILS = ["chat", "work", "raw"];
+/** Where the browser remembers what somebody has chosen. */
+const DETAIL = "waystation.detail";
+
 export function show(context, sessionId) {
   const view = new SessionView(context, sessionId);
   return {
@@ -41,19 +48,21 @@ export function show(context, sessionId) {
     element: view.element,
     shown: () => view.start(),
     stop: () => view.stop(),
-    moveTo: (query) => view.jumpTo(Number(query.get("at"))),
+    moveTo: (query) => view.moveTo(query),
   };
 }
 
 class SessionView {
-  constructor({ api, query, setBadge, signOut }, sessionId) {
-    Object.assign(this, { api, sessionId, setBadge, signOut });
+  constructor({ api, query, signOut }, sessionId) {
+    Object.assign(this, { api, sessionId, signOut });
     this.wanted = Number(query.get("at")) || null;
+    this.query = query;
     this.model = new SessionModel();
     this.nodes = new Map();
     this.laidOut = [];
     this.listening = new AbortController();
     this.containers = new Map();
+    this.groups = new ToolGroups((key) => this.model.items.get(key), (item) => this.model.mayRun(item));
     this.present = [];
     this.sticks = true;
     this.scrolledTo = 0;
@@ -68,10 +77,14 @@ class SessionView {
       onPresence: (people) => {
         this.present = people;
         this.#drawPeople();
+        this.#drawCompany();
       },
     });
     this.composer = new Composer(api, sessionId, this.model, {
-      onSend: () => this.#toEnd(),
+      onSend: (noting) => {
+        this.#toEnd();
+        if (!noting) this.handover?.dismiss();
+      },
       onProblem: (error) => this.#problem(error),
       onDone: () => (this.problem.hidden = true),
       announce: (words) => this.#announce(words),
@@ -93,12 +106,18 @@ class SessionView {
     this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Transcript", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
     messageToolbar(this.log, {
       find: (key) => this.model.items.get(key),
-      link: (item) => `${location.href.split("#")[0]}#/sessions/${this.sessionId}?at=${item.at}`,
+      link: (item) => `${location.href.split("#")[0]}#/sessions/${this.sessionId}?at=${item.at}${this.chosen ? `&detail=${this.chosen}` : ""}`,
       announce: (words) => this.#announce(words),
     });
+    this.details = h("fieldset", { class: "modes details", onchange: (event) => this.#chooseDetail(event.target.value) }, h("legend", { class: "visually-hidden" }, "Detail"),
+      ...DETAILS.map((value) => h("label", {}, h("input", { type: "radio", name: "detail", value }), h("span", {}, `${value[0].toUpperCase()}${value.slice(1)}`))));
+    this.inspectButton = h("button", { type: "button", "aria-expanded": "false", hidden: !this.api.staff(this.sessionId), onclick: () => this.#inspect(this.inspector ? null : "") }, "Inspect");
     this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
-    this.nothing = h("p", { class: "nothing", hidden: true });
+    this.starters = new Starters(this.api, this.sessionId, (text) => this.composer.begin(text));
+    this.nothingWords = h("p", {});
+    this.nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords, this.starters.element);
     this.asks = h("div", { class: "asks", hidden: true });
+    this.company = h("p", { class: "company", role: "status", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -109,10 +128,11 @@ class SessionView {
       event.preventDefault();
       this.composer.text.focus();
     };
-    this.menu = h("div", { id: "session-actions", class: "actions", onclick: () => this.#toggleMore(false) }, this.timelineButton,
+    this.menu = h("div", { id: "session-actions", class: "actions", onclick: ({ target }) => target.closest("button") && this.#toggleMore(false) }, this.details, this.timelineButton, this.inspectButton,
       h("button", { type: "button", onclick: () => this.#phone() }, "Phone"),
       h("button", { type: "button", class: "with-keys", onclick: () => showKeys() }, "Keys"), this.actions,
       h("button", { type: "button", class: "small-only", onclick: () => this.signOut() }, "Sign out"));
+    this.panes = h("div", { class: "panes" }, h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump));
     return h("div", { class: "session-view" },
       h("a", { class: "skip", href: "#message", onclick: toComposer }, "Skip to the message field"),
       h("header", { class: "session-head" },
@@ -120,8 +140,8 @@ class SessionView {
         h("div", { class: "naming" }, this.title, this.doing, this.connection),
         this.people, this.more, this.menu),
       this.timeline,
-      h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump),
-      this.asks, this.queue.element, this.absence.element, this.problem, this.composer.element, this.announcer);
+      this.panes,
+      this.asks, this.queue.element, this.absence.element, this.company, this.problem, this.composer.element, this.announcer);
   }
 
   start() {
@@ -131,6 +151,9 @@ class SessionView {
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
     this.composer.restore();
+    this.#forStaff();
+    this.#showDetail(this.query.get("detail") ?? localStorage.getItem(DETAIL));
+    this.#inspect(this.query.get("inspect"));
     this.follow.start();
   }
 
@@ -141,6 +164,8 @@ class SessionView {
     this.composer.leave();
     this.sizes.disconnect();
     clearTimeout(this.timelineTimer);
+    this.raw?.stop();
+    this.inspector?.stop();
   }
 
   // Drawing
@@ -167,6 +192,7 @@ class SessionView {
     const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
+    for (const container of this.containers.values()) if (container.changed) this.#group(container);
     this.#layOutNewest();
     this.#drawHead();
     this.absence.update(items);
@@ -175,18 +201,22 @@ class SessionView {
     if (this.sticks) this.#toEnd();
     setClass(this.jump, "fresh", !this.sticks && items.length > 0);
     if (!this.timeline.hidden) this.#drawTimelineSoon();
+    this.raw?.update();
+    this.inspector?.update();
     if (this.wanted) this.jumpTo(this.wanted);
   }
 
   #drawItem(item) {
     let node = this.nodes.get(item.key);
     if (!node) {
-      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key };
+      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key, kind: item.kind };
       node.element.dataset.key = item.key;
       this.nodes.set(item.key, node);
     }
     node.update(item);
+    setClass(node.element, "work", isWork(item));
     if (node.at !== item.at) this.#place(node, item);
+    this.containers.get(item.lane).changed = true;
     if (item.last > this.readyAt) this.#say(item);
   }
 
@@ -208,9 +238,14 @@ class SessionView {
     if (node.element.nextSibling !== next || !node.element.isConnected) container.element.insertBefore(node.element, next);
   }
 
+  #group(container) {
+    container.changed = false;
+    this.groups.update(container);
+  }
+
   #layOutNewest() {
     const newest = [];
-    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) newest.push(one);
+    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (!one.hidden && this.#isShown(one)) newest.push(one);
     for (const one of this.laidOut) if (!newest.includes(one)) one.classList.remove("newest");
     for (const one of newest) one.classList.add("newest");
     this.laidOut = newest;
@@ -225,6 +260,7 @@ class SessionView {
       const at = nodes.indexOf(node);
       if (at >= 0) nodes.splice(at, 1);
     }
+    for (const container of this.containers.values()) container.changed = true;
   }
 
   #drawHead() {
@@ -233,24 +269,39 @@ class SessionView {
     setText(this.title, name);
     this.title.title = this.sessionId;
     this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed;
-    setText(this.nothing, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
-    this.#drawWaiting(name);
+    this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
+    setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
+    setTitle(name);
     const [words, tone] = doing(model);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
     this.#drawAsks();
-    this.#drawActions();
+    this.#drawCompany();
+    this.handover?.update();
   }
 
-  /** Says in the tab's title and in the bar how much waits for whoever looks at this page, and what is first. */
-  #drawWaiting(name) {
-    const { api, model, sessionId } = this;
-    const mine = [
-      ...model.asking.filter((item) => answerer(api, sessionId, item.asked)).map((item) => summary(item.asked)),
-      ...(api.may("approve") ? model.awaiting.map((item) => `${moneyName(item)} is awaiting approval`) : []),
-    ];
-    setTitle(mine.length ? `(${mine.length}) ${mine[0]}` : name);
-    this.setBadge(mine.length);
+  /** Tells who isn't staff that a person looks on, or answers. */
+  #drawCompany() {
+    const { api, model } = this;
+    const with_ = model.takenOverBy;
+    const reads = this.present.find((person) => person.role === "operator" && !api.isMe(person.id));
+    const words = this.staff || model.closed ? "" : with_ ? `${nameOf(with_)} is with you.` : reads ? `${nameOf(reads)} reads this.` : "";
+    setText(this.company, words);
+    this.company.hidden = !words;
+  }
+
+  /** What operators need is loaded for operators. */
+  async #forStaff() {
+    this.staff = this.composer.noter !== null;
+    if (!this.staff) return;
+    const { Handover } = await this.#part(() => import("./handover.js"));
+    if (!Handover || this.listening.signal.aborted) return;
+    const { api, sessionId, model, composer } = this;
+    this.handover = new Handover({ api, sessionId, model, composer, present: () => this.present, onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
+    this.actions.replaceWith(this.handover.actions);
+    this.doing.after(this.handover.assignee);
+    this.queue.element.before(this.handover.element);
+    this.handover.update();
   }
 
   #drawAsks() {
@@ -268,42 +319,6 @@ class SessionView {
     if (item.kind !== "question") return h("p", {}, h("b", {}, moneyName(item)), " is awaiting approval. ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
     const mine = answerer(this.api, this.sessionId, item.asked);
     return h("p", {}, h("b", {}, summary(item.asked)), mine ? " waits for your answer. " : " waits for somebody else's answer. ", show);
-  }
-
-  /** Draws the buttons to join, take over and release for those who may use them. */
-  #drawActions() {
-    const { api, model } = this;
-    const operator = api.person("take over", this.sessionId);
-    const mine = model.takenOverBy && api.isMe(model.takenOverBy.id);
-    const wanted = [];
-    if (operator && !model.closed) {
-      if (!model.participants.has(operator.subject)) wanted.push("Join");
-      else if (!mine) wanted.push("Leave");
-      if (!model.takenOverBy) wanted.push("Take over");
-      if (mine) wanted.push("Release");
-    }
-    if (this.actions.dataset.shows === wanted.join()) return;
-    this.actions.dataset.shows = wanted.join();
-    const calls = {
-      Join: () => ["POST", "participants", {}],
-      Leave: () => ["DELETE", `participants/${encodeURIComponent(operator.subject)}`],
-      "Take over": () => ["POST", "takeover", {}],
-      Release: () => ["POST", "release", {}],
-    };
-    this.actions.replaceChildren(...wanted.map((name) =>
-      h("button", { type: "button", class: ["Take over", "Release"].includes(name) ? "primary" : null, onclick: (event) => this.#act(event.currentTarget, operator, calls[name]()) }, name)));
-  }
-
-  async #act(button, person, [method, path, body]) {
-    button.disabled = true;
-    this.problem.hidden = true;
-    try {
-      await this.api.as(person, method, `/sessions/${this.sessionId}/${path}`, body);
-    } catch (error) {
-      this.#problem(error);
-    } finally {
-      button.disabled = false;
-    }
   }
 
   /** Withdraws a message that waits for its turn, and says it in another way. */
@@ -362,6 +377,7 @@ class SessionView {
       // Presence is known only while connected.
       this.present = [];
       this.#drawPeople();
+      this.#drawCompany();
     }
     if (state === "live") {
       // It can be reached again.
@@ -379,6 +395,7 @@ class SessionView {
   // Announcements to screen readers: whole messages and people's actions, never single words
 
   #say(item) {
+    if (this.detail === "chat" && isWork(item)) return;
     const key = `${item.key}:${item.seq}:${item.message?.status ?? item.status ?? ""}`;
     if (this.said.has(key)) return;
     if (item.kind === "message") {
@@ -418,17 +435,21 @@ class SessionView {
   /** Scrolls to the item with this key, else to the one placed at an event's number or the last one before it. */
   jumpTo(seq, key = null) {
     if (!seq) return;
-    if (this.model.since >= seq) {
+    if (this.model.since >= seq || (this.detail === "raw" && !this.raw)) {
       this.wanted = seq;
       return;
     }
     this.wanted = null;
+    if (this.raw) return this.raw.choose(seq);
     const said = [...this.model.transcript.messages.values()].find((message) => message.order === seq);
     let best = this.nodes.get(key ?? `message:${said?.id}`) ?? null;
     if (!best) for (const node of this.nodes.values()) {
       if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
     }
     if (!best) return;
+    if (best.element.hidden && best.kind === "tool") this.groups.open(best.key, this.containers.get(this.model.items.get(best.key).lane));
+    // Whoever follows a link, or asks for what waits, wants to see it.
+    if (!this.#isShown(best.element)) this.#showDetail("work");
     this.sticks = false;
     best.element.setAttribute("tabindex", "-1");
     const tall = best.element.offsetHeight > this.log.clientHeight;
@@ -443,7 +464,7 @@ class SessionView {
 
   /** Moves the focus to the next message, or the one before; at first to one that is on the screen. */
   #step(by) {
-    const messages = [...this.column.querySelectorAll(":scope > .message")];
+    const messages = [...this.column.querySelectorAll(":scope > .message")].filter((one) => this.#isShown(one));
     const at = messages.indexOf(document.activeElement?.closest(".log > .column > .message"));
     const { top, bottom } = this.log.getBoundingClientRect();
     const seen = (message) => message.getBoundingClientRect().bottom > top && message.getBoundingClientRect().top < bottom;
@@ -452,6 +473,74 @@ class SessionView {
     next.setAttribute("tabindex", "-1");
     next.scrollIntoView({ block: next.offsetHeight > this.log.clientHeight ? "start" : "nearest" });
     next.focus({ preventScroll: true });
+  }
+
+  // Detail and inspector
+
+  /** Follows a link to this session that names a place, a level of detail, or what to inspect. */
+  moveTo(query) {
+    if (query.has("detail")) this.#showDetail(query.get("detail"));
+    if (query.has("inspect")) this.#inspect(query.get("inspect"));
+    this.jumpTo(Number(query.get("at")));
+  }
+
+  #isShown(element) {
+    return this.detail !== "chat" || !element.closest(".work");
+  }
+
+  /** Keeps something in the address, so that a link to this page shows it too. */
+  #noteInAddress(name, value) {
+    const [path, query] = location.hash.split("?");
+    if (path !== `#/sessions/${this.sessionId}`) return;
+    const all = new URLSearchParams(query);
+    if (value === null) all.delete(name);
+    else all.set(name, value);
+    history.replaceState(null, "", `${path}${all.size ? `?${all}` : ""}`);
+  }
+
+  #chooseDetail(detail) {
+    localStorage.setItem(DETAIL, detail);
+    this.#showDetail(detail);
+  }
+
+  /** What was chosen, or is in a link, is in the address too; without it, work is shown. */
+  async #showDetail(wanted) {
+    this.chosen = DETAILS.includes(wanted) ? wanted : null;
+    this.detail = this.chosen ?? "work";
+    this.log.dataset.detail = this.detail;
+    for (const { control } of this.details.querySelectorAll("label")) control.checked = control.value === this.detail;
+    this.#noteInAddress("detail", this.chosen);
+    if (this.detail === "raw" && !this.raw) {
+      const { Events } = await this.#part(() => import("./events.js"));
+      // Meanwhile another level may have been chosen.
+      if (Events && this.detail === "raw") this.raw ??= new Events(this.model, this.sessionId);
+    }
+    if (this.detail !== "raw") {
+      this.raw?.stop();
+      this.raw = null;
+    } else if (this.raw) this.log.before(this.raw.element);
+    this.log.hidden = Boolean(this.raw);
+    this.raw?.update();
+    this.#layOutNewest();
+    if (this.sticks) this.#toEnd();
+    if (this.wanted) this.jumpTo(this.wanted);
+  }
+
+  /** Opens the inspector at a turn, tool call or question, at nothing in particular (""), or closes it (null). */
+  async #inspect(what) {
+    if (what !== null && this.inspectButton.hidden) return;
+    if (what === null) {
+      this.inspector?.stop();
+      this.inspector = null;
+    } else if (!this.inspector) {
+      const { Inspector } = await this.#part(() => import("./inspector.js"));
+      if (!Inspector) return;
+      this.inspector ??= new Inspector(this.api, this.sessionId, this.model, { onChoose: (key) => this.#noteInAddress("inspect", key), onShow: (seq) => this.jumpTo(seq), onClose: () => this.#inspect(null), announce: (words) => this.#announce(words) });
+      this.panes.append(this.inspector.element);
+    }
+    this.inspectButton.setAttribute("aria-expanded", String(Boolean(this.inspector)));
+    this.inspector?.choose(what);
+    this.#noteInAddress("inspect", what);
   }
 
   // Menu, timeline and phone

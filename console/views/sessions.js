@@ -30,6 +30,8 @@ const DOING = {
   idle: ["idle", ""],
   closed: ["closed", ""],
 };
+/** What the address filters by and no chip offers. */
+const FROM_THE_ADDRESS = { agent: "Agent", person: "With", assignee: "Looked after by" };
 const ROLES = { user: "a user", operator: "an operator", approver: "an approver" };
 
 export function show({ api, query }) {
@@ -68,7 +70,7 @@ class SessionsView {
   #read(query) {
     this.filters = new URLSearchParams();
     for (const [name, value] of query) {
-      if (["status", "agent", "person", "q"].includes(name) && value) this.filters.append(name, value);
+      if (["status", "agent", "person", "assignee", "q"].includes(name) && value) this.filters.append(name, value);
     }
     if (query.get("mine")) this.filters.set("mine", "1");
     if (this.search.value.trim() !== (this.filters.get("q") ?? "")) this.search.value = this.filters.get("q") ?? "";
@@ -111,12 +113,19 @@ class SessionsView {
 
   #drawChips() {
     const chip = (name, value, text) => h("button", { type: "button", class: "chip", "data-chip": `${name}=${value}`, "aria-pressed": String(this.filters.has(name, value)), onclick: () => this.#toggle(name, value) }, text);
-    const given = ["agent", "person"].flatMap((name) => this.filters.getAll(name).map((value) => chip(name, value, `${name === "agent" ? "Agent" : "With"}: ${isolate(value)}`)));
+    const me = this.#operator()?.subject;
+    const given = Object.entries(FROM_THE_ADDRESS).flatMap(([name, words]) => this.filters.getAll(name).filter((value) => name !== "assignee" || value !== me).map((value) => chip(name, value, `${words}: ${isolate(value)}`)));
     this.chips.replaceChildren(
       ...(this.#asks() ? [chip("mine", "1", "Waits for me")] : []),
+      ...(me ? [chip("assignee", me, "I look after")] : []),
       ...STATUSES.map(([status, text]) => chip("status", status, text)),
       ...given,
       ...(this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : []));
+  }
+
+  /** The operator at this page, who may look after sessions. */
+  #operator() {
+    return this.api.people.find((one) => one.role === "operator" && one.may.includes("list sessions")) ?? null;
   }
 
   /** Whoever answers in person: a service answers for its users. */
@@ -187,6 +196,7 @@ class SessionsView {
   #person() {
     const lists = (one) => one.sessions || one.may.includes("list sessions");
     const able = this.api.people.filter(lists);
+    if (this.filters.has("assignee")) return this.#operator() ?? able.find((one) => one.role === "service") ?? able[0];
     return (this.filters.has("mine") && able.find((one) => one.role !== "service")) || (this.api.person("list sessions") ?? able[0]);
   }
 
@@ -241,9 +251,10 @@ function rowElement(sessionId) {
   const about = h("small", {});
   const status = h("span", { class: "pill" });
   const people = h("span", { class: "quiet-text" });
-  const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, line, about), people, status));
+  const after = h("span", { class: "quiet-text" });
+  const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, line, about), people, after, status));
   const update = (session) => {
-    const { title: given, agent, started, last_activity: active, last_line: last } = session;
+    const { title: given, agent, started, last_activity: active, last_line: last, assigned_to: assigned } = session;
     setText(title, given ?? agent ?? sessionId);
     setText(line, last ? `${nameOf(last.actor)}: ${isolate(last.text)}` : "");
     setText(about, `${ago(active ?? started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
@@ -253,6 +264,7 @@ function rowElement(sessionId) {
     const names = (session.people ?? []).map(nameOf);
     const others = (session.people_count ?? 0) - names.length;
     setText(people, names.join(", ") + (others > 0 ? ` and ${others} more` : ""));
+    setText(after, assigned ? `${nameOf(assigned)} looks after it` : "");
   };
   return { element, update };
 }

@@ -153,6 +153,9 @@ class Settings(BaseSettings):
     dev_places: dict[str, HttpUrl] = Field(default_factory=dict)
     """What the start page of ``waystation dev`` shows; without it there is no such page."""
 
+    temporal_web_url: HttpUrl | None = None
+    """Where Temporal's web page is: the console links to the workflows of sessions."""
+
     # Payloads
     encryption_keys: tuple[SecretStr, ...] = ()
     """A JSON list of ``<key id>:<base64 of 32 bytes>``: the first encrypts, all of them decrypt."""

@@ -20,6 +20,7 @@ AGENTS = (
 )
 CUSTOMERS_PAGE = "http://shop.localhost"
 """Another origin, whose pages may call the API."""
+TEMPORAL_WEB = "http://temporal.localhost:8233/"
 LIMITS = '{"park_after_seconds": 1}'
 CHROMIUM = shutil.which("chromium")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -51,7 +52,11 @@ async def town(
     folder = tmp_path_factory.mktemp("console")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASKING_BEGUN", str(folder / "begun.txt"))
-        settings = {"limits": LIMITS, "allowed_origins": json.dumps([CUSTOMERS_PAGE])}
+        settings = {
+            "limits": LIMITS,
+            "allowed_origins": json.dumps([CUSTOMERS_PAGE]),
+            "temporal_web_url": TEMPORAL_WEB,
+        }
         async with running_money_stack(folder, temporal_server_of_console, *AGENTS, **settings) as stack:
             yield stack
 

@@ -35,6 +35,10 @@ class Console:
         answer = await self.stack.call("service", "POST", "/tokens", body)
         return str(answer.json()["token"])
 
+    async def people(self, session_id: str) -> list[str]:
+        """Tokens of all three kinds of people, who are concerned by one session alone."""
+        return [await self.token(role, session_id, f"test-{role}") for role in ROLES]
+
     async def context(self, **options: Any) -> BrowserContext:
         """A browser of its own: nothing is shared with others."""
         context = await self.browser.new_context(**options)
@@ -56,7 +60,7 @@ class Console:
         page.on("console", self._listen)
         given = tokens or tuple(KEYS[role] for role in ROLES)
         query = "&".join(f"token={token}" for token in given)
-        await page.goto(f"{url or self.stack.url}/#{path}?{query}")
+        await page.goto(f"{url or self.stack.url}/#{path}{'&' if '?' in path else '?'}{query}")
         return page
 
     def _listen(self, message: ConsoleMessage) -> None:

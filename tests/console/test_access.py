@@ -79,6 +79,7 @@ async def test_axe_finds_nothing_serious(
             await press(page, "Timeline")
             await page.locator(".reasoning summary, .tool summary").first.click()
             await press(page, "Take over")
+            await page.get_by_role("dialog").get_by_role("button", name="Take over").click()
             await expect(page.locator(".session-head .pill")).to_have_text("test-operator speaks")
             await context.set_offline(True)
             await expect(page.locator(".connection")).to_have_text("Offline")
@@ -90,6 +91,7 @@ async def test_axe_finds_nothing_serious(
             assert await violations(page) == [], "phone"
             await page.get_by_role("button", name="Close").click()
             await press(page, "Release")
+            await page.get_by_role("dialog").get_by_role("button", name="Release").click()
             await expect(page.locator(".session-head .pill")).to_have_text("idle")
         else:
             await expect(page.get_by_text("Loading …")).to_have_count(0)

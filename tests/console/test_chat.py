@@ -170,7 +170,7 @@ async def test_a_word_about_the_connection_goes_when_it_is_back(console: Console
         await ready(page)
         wire.cut()
         await expect(page.locator(".connection")).to_have_text("Offline")
-        await page.get_by_role("button", name="Take over").click()
+        await page.get_by_role("button", name="Join").click()
         problem = page.locator(".session-view > .problem")
         await expect(problem).to_contain_text("can't be reached")
         await wire.mend()
@@ -420,6 +420,48 @@ async def test_tools_show_their_first_argument_and_what_went_wrong(console: Cons
     await expect(summary).to_contain_text("search sea charts")
     await expect(summary).to_contain_text("no such index")
     await expect(summary).not_to_contain_text("Traceback")
+
+
+@devices
+async def test_calls_in_a_row_are_folded_and_open_in_place(console: Console, device: dict[str, Any]) -> None:
+    session = await console.session()
+
+    async def report(number: int, kind: str, call: int, **data: object) -> None:
+        item = {"n": number, "type": f"tool.{kind}", "data": {"call_id": f"c{call}", **data}}
+        body = {"writer": "tools", "items": [item]}
+        assert (await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)).is_success
+
+    for call in range(2):
+        await report(2 * call + 1, "called", call, name="search", arguments={"query": f"chart {call}"})
+        await report(2 * call + 2, "returned", call, name="search", result=[])
+    page = await shown(console, session, device)
+    await expect(page.locator(".tool")).to_have_count(2)
+    await expect(page.locator(".tool").first).to_be_visible()
+    line = page.locator(".tool-group")
+    await expect(line).to_have_count(0)
+    await report(5, "called", 2, name="fetch", arguments={"url": "https://x.example"})
+    await expect(line).to_contain_text("3 tool calls · search, fetch")
+    await expect(line).to_contain_text("fetch https://x.example is running …")
+    await expect(page.locator(".tool").first).to_be_hidden()
+    await report(6, "returned", 2, name="fetch", error="no route\nTraceback")
+    await expect(line).to_contain_text("1 failed: no route")
+    await expect(line).not_to_contain_text("running")
+    assert await page.evaluate(TARGETS) == [] or not device.get("has_touch")
+    await line.focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".tool").last).to_contain_text("no route")
+    await expect(line).to_have_attribute("aria-expanded", "true")
+    await report(7, "called", 3, name="fetch")
+    await expect(line).to_contain_text("4 tool calls")
+    await expect(page.locator(".tool").last).to_be_visible()
+    await write(console, session, "There is one.")
+    await expect(page.locator(".from-agent")).to_be_visible()
+    shown_in_order = "[...document.querySelectorAll('.tool-group, .tool, .from-agent')]"
+    order = await page.evaluate(f"{shown_in_order}.map(one => one.className.split(' ')[0])")
+    assert order == ["tool-group", "fold", "fold", "fold", "fold", "message"]
+    await line.click()
+    await expect(page.locator(".tool").last).to_be_hidden()
+    assert await violations(page) == []
 
 
 async def test_reasoning_tells_how_long_it_took(console: Console) -> None:

@@ -39,7 +39,7 @@ async def ask_for_books(console: Console, **terms: Any) -> tuple[Talk, str, dict
 
 def row_of(page: Page, key: str) -> Locator:
     """What waits, in the inbox."""
-    return page.locator(f'.inbox .waiting a[href$="at={quote(key, safe="")}"]')
+    return page.locator(f'.inbox .listing a[href$="at={quote(key, safe="")}"]')
 
 
 async def settled(page: Page, status: str) -> None:

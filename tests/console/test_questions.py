@@ -106,7 +106,8 @@ def card_of(page: Page) -> Locator:
 
 
 async def open_card(console: Console, session: Session, *tokens: str, **options: Any) -> tuple[Page, Locator]:
-    page = await console.page(f"/sessions/{session.id}", *tokens, **options)
+    given = tokens or await console.people(session.id)
+    page = await console.page(f"/sessions/{session.id}", *given, **options)
     await ready(page)
     card = card_of(page)
     await expect(card.locator("header .pill")).to_have_class(re.compile(r"\bask\b"))
@@ -335,7 +336,8 @@ async def test_who_may_not_answer_sees_why(console: Console) -> None:
     await expect(page).to_have_title("asking · Waystation")
     await expect(page.locator("#badge")).to_be_hidden()
     await expect(page.locator(".asks")).to_contain_text("waits for somebody else's answer")
-    staff, theirs = await open_card(console, session, KEYS["client"], KEYS["operator"])
+    tokens = [await console.token(role, session.id, f"test-{role}") for role in ("client", "operator")]
+    staff, theirs = await open_card(console, session, *tokens)
     await expect(staff).to_have_title("(1) Who pays? · Waystation")
     await theirs.get_by_label("Who pays?").fill("me")
     await theirs.get_by_role("button", name="Answer").click()
@@ -475,11 +477,14 @@ async def test_everyone_can_answer(console: Console, scheme: Literal["light", "d
         console, session, order, approval, {"question_id": "q", "prompt": "Why?", "expires_in_seconds": 900}
     )
     page = await console.page(
-        f"/sessions/{session.id}", color_scheme=scheme, viewport={"width": width, "height": 800}
+        f"/sessions/{session.id}",
+        *await console.people(session.id),
+        color_scheme=scheme,
+        viewport={"width": width, "height": 800},
     )
     await ready(page)
     order_card, approval_card, why = (card_of(page).nth(number) for number in range(3))
-    await expect(page).to_have_title("(3) Your order? · Waystation")
+    await expect(page).to_have_title("(3) Why? · Waystation")
     await order_card.get_by_role("button", name="Answer").click()
     await order_card.get_by_role("group", name="Second address").get_by_label("Fill this in").check()
     await approval_card.get_by_role("button", name="Change the arguments").click()

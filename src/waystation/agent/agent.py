@@ -1,7 +1,7 @@
 """An agent: a name, and the function that runs its turns."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
@@ -10,10 +10,12 @@ from waystation.agent.suggestions import NoSuggestions, SuggestionRequest
 from waystation.agent.turn import Turn
 from waystation.errors import StartError
 from waystation.models.events import Identifier
+from waystation.models.ingest import MAX_STARTER_CHARACTERS, MAX_STARTERS, Starters
 
 SuggestionFunction = Callable[[SuggestionRequest], Awaitable[str]]
 TurnFunction = Callable[[Turn], Awaitable[JsonValue | None]]
 _NAME: TypeAdapter[str] = TypeAdapter(Identifier)
+_STARTERS: TypeAdapter[tuple[str, ...]] = TypeAdapter(Starters)
 
 
 class Agent:
@@ -25,11 +27,14 @@ class Agent:
     ...     await turn.write(f"You said: {turn.text}")
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, starters: Sequence[str] = ()) -> None:
         """Names the agent; sessions are started with this name.
 
+        ``starters`` are what people may begin with, at most 6 texts of 200 characters: pages offer them where
+        nothing was said yet.
+
         Raises:
-            StartError: No session could name it so.
+            StartError: No session could name it so, or no page could offer that.
         """
         try:
             self.name = _NAME.validate_python(name)
@@ -37,6 +42,13 @@ class Agent:
             raise StartError(
                 f"{name!r} can't name an agent: a name is 1 to 128 letters, digits and '._:@/|+-', "
                 "and begins with a letter or digit."
+            ) from None
+        try:
+            self.starters = _STARTERS.validate_python(tuple(starters))
+        except ValidationError:
+            raise StartError(
+                f"The starters of the agent {name!r} must be at most {MAX_STARTERS} texts of 1 to "
+                f"{MAX_STARTER_CHARACTERS} characters."
             ) from None
         self._function: TurnFunction | None = None
         self._suggests: SuggestionFunction | None = None

@@ -7,7 +7,7 @@ writing waits.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -20,6 +20,7 @@ from waystation.agent.writer import Control, Writer
 from waystation.api_key import check_api_key
 from waystation.backoff import Backoff
 from waystation.models.ingest import (
+    DescribeFrame,
     OpenFrame,
     ServerFrame,
 )
@@ -38,8 +39,15 @@ _ANY_FRAMES: TypeAdapter[list[JsonValue]] = TypeAdapter(list[JsonValue])
 class IngestConnection:
     """Connects, reconnects, and carries all writers of this process. Use as ``async with``."""
 
-    def __init__(self, url: str, api_key: str, agents: Sequence[str] = ()) -> None:
-        """``agents``: those that this process runs, by name, for whoever lists agents."""
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        agents: Sequence[str] = (),
+        starters: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """``agents``: those that this process runs, by name, for whoever lists agents; and their starters."""
+        self._starters = dict(starters or {})
         scheme, _, rest = url.rstrip("/").partition("://")
         named = urlencode([("agent", agent) for agent in agents])
         self._shown_url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ingest"
@@ -124,6 +132,8 @@ class IngestConnection:
         self._trouble = trouble
 
     async def _talk(self, socket: ClientConnection) -> None:
+        if self._starters:
+            await socket.send(DescribeFrame(starters=self._starters).model_dump_json())
         receiving = asyncio.create_task(self._receive(socket))
         sending = asyncio.create_task(self._send(socket))
         try:

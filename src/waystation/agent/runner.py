@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -71,6 +71,16 @@ class RunsTurns(Protocol):
 
     async def __call__(self, turn: Turn) -> JsonValue | None:
         """Runs one turn, and returns its result."""
+        ...
+
+
+@runtime_checkable
+class OffersStarters(Protocol):
+    """What a runner needs of an agent that offers people something to begin with."""
+
+    @property
+    def starters(self) -> tuple[str, ...]:
+        """The texts, as ``Agent`` checks them."""
         ...
 
 
@@ -415,7 +425,9 @@ async def serve(
         temporal = await connect(settings, resources)
         client = await resources.enter_async_context(Client(settings.url, key))
         names = [agent.name for agent in agents]
-        ingest = await resources.enter_async_context(IngestConnection(settings.url, key, names))
+        starters = {agent.name: agent.starters for agent in agents if isinstance(agent, OffersStarters)}
+        offered = {name: texts for name, texts in starters.items() if texts}
+        ingest = await resources.enter_async_context(IngestConnection(settings.url, key, names, offered))
         runner = Runner(agents, client, ingest, settings)
         while not stop.is_set():
             await _first_of(stop.wait(), ingest.connected())

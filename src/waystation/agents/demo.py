@@ -14,6 +14,7 @@ value}``:
     retries=2       on this many first attempts
     messages=3      this many messages instead of one
     think=10        this many words of reasoning first
+    usage=900       report that this many tokens of a model were read, and a tenth written
     quote=operator  first repeat the last message of someone with this role
 
 Steers are taken between words and mentioned in the answer.
@@ -44,8 +45,9 @@ TEXT = (
     "on every screen, and whoever speaks is heard once."
 )
 WORDS = TEXT.split()
+MICROS_PER_TOKEN = 2
 
-agent = Agent("demo")
+agent = Agent("demo", starters=["tokens=100", "tool=search tokens=30", "delete=notes.txt"])
 researcher = Agent("researcher")
 
 
@@ -91,6 +93,14 @@ async def answer(turn: Turn) -> JsonValue:
         async with turn.tool(name, {"query": turn.text}) as call:
             await pace.wait()
             call.result = {"found": len(turn.text.split())}
+    if tokens := script.number("usage"):
+        await turn.report_usage(
+            requests=1,
+            input_tokens=tokens,
+            output_tokens=tokens // 10,
+            cost_micros={"USD": tokens * MICROS_PER_TOKEN},
+            model="demo",
+        )
     if path := script.text("delete"):
         await _delete(turn, path)
     if role := script.text("quote"):

@@ -173,6 +173,7 @@ class Dev:
             agent_env |= self.sandbox.agent_environment()
             api_env |= self.sandbox.api_environment()
         api_env["WAYSTATION_DEV_PLACES"] = json.dumps(self._places())
+        api_env["WAYSTATION_TEMPORAL_WEB_URL"] = self.temporal_ui_url
         if self._limits:
             api_env["WAYSTATION_LIMITS"] = self._limits.model_dump_json()
         self.state.write_agent_environment(agent_env)

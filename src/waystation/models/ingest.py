@@ -5,7 +5,7 @@ docs/ingest.md describes the conversation.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StringConstraints
 
 from waystation.models.base import Frozen, FrozenOpen
 from waystation.models.events import Actor, Identifier, OrderedItems, SessionId
@@ -44,6 +44,24 @@ class SpawnFrame(Frozen):
     spawn: Spawn
 
 
+MAX_AGENTS_PER_CONNECTION = 50
+MAX_STARTERS = 6
+MAX_STARTER_CHARACTERS = 200
+
+Starters = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=MAX_STARTER_CHARACTERS)], ...],
+    Field(max_length=MAX_STARTERS),
+]
+"""What people may begin a session with, as an agent offers it."""
+
+
+class DescribeFrame(Frozen):
+    """Says what the agents of this process offer, by their names."""
+
+    op: Literal["describe"] = "describe"
+    starters: dict[Identifier, Starters] = Field(default_factory=dict, max_length=MAX_AGENTS_PER_CONNECTION)
+
+
 class CloseFrame(Frozen):
     """The writer is done."""
 
@@ -51,7 +69,9 @@ class CloseFrame(Frozen):
     writer: Identifier
 
 
-AgentFrame = Annotated[OpenFrame | WriteFrame | SpawnFrame | CloseFrame, Field(discriminator="op")]
+AgentFrame = Annotated[
+    OpenFrame | WriteFrame | SpawnFrame | DescribeFrame | CloseFrame, Field(discriminator="op")
+]
 
 
 class OpenedFrame(FrozenOpen):

@@ -78,6 +78,23 @@ class WhoIsHere:
 
 
 @dataclass(frozen=True, slots=True)
+class Offers:
+    """What the agents connected to one process offer to begin with; told where no session is meant."""
+
+    process: str
+    starters: dict[str, tuple[str, ...]]
+    kind: Literal["offers"] = "offers"
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIsOffered:
+    """A process that has just begun asks the others."""
+
+    process: str
+    kind: Literal["what"] = "what"
+
+
+@dataclass(frozen=True, slots=True)
 class Stirred:
     """What waits for people in a session may have changed; told to all who watch over all sessions.
 
@@ -89,7 +106,9 @@ class Stirred:
     kind: Literal["stirred"] = "stirred"
 
 
-LiveMessage = Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere | Stirred
+LiveMessage = (
+    Delta | Tick | Stopping | Stopped | NotStopped | Here | WhoIsHere | Stirred | Offers | WhatIsOffered
+)
 
 ALL_SESSIONS: Final = ""
 """In place of a session's id: what is of interest to those who watch over all of them."""

@@ -217,6 +217,8 @@ class AgentView(FrozenOpen):
     """When one has last asked; Temporal forgets it after five minutes."""
     workflows: int = 0
     """How many workflows take its turns, of those whose sessions are open and among the newest."""
+    starters: tuple[str, ...] = ()
+    """What people may begin a session with, as its processes that are connected offer it."""
 
 
 class AgentList(FrozenOpen):
@@ -265,3 +267,13 @@ class People(FrozenOpen):
     participants: tuple[Actor, ...]
     present: tuple[PresentPerson, ...]
     taken_over_by: Actor | None = None
+
+
+class WorkflowPlace(FrozenOpen):
+    """Where Temporal has a session."""
+
+    workflow_id: str
+    """The session's; the workflow of its turn ``t1`` has ``/t1`` behind it."""
+    namespace: str
+    workflows_url: str | None = None
+    """Where Temporal's web page shows workflows, if the deployment says so: ``/`` and an id lead to one."""

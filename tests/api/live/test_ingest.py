@@ -50,13 +50,17 @@ class Socket:
         self.down.append(text)
 
 
+def ignore(starters: object) -> None:
+    """Takes what agents offer to begin with."""
+
+
 async def test_a_writer_that_is_closed_or_opened_again_while_it_opens_is_not_left_behind() -> None:
     session, socket, bus = SlowSession(), Socket(), MemoryBus()
     gateway: Any = session
     feeds = Feeds(gateway, bus, Settings())
     channels = Channels(feeds, bus, gateway, Settings())
     connection = AgentConnection(
-        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway
+        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway, ignore
     )  # type: ignore[arg-type]
     running = asyncio.create_task(connection.run())
     bot = Actor(id="bot", role=Role.AGENT)
@@ -103,7 +107,7 @@ async def test_a_later_attempt_fences_the_ones_before_it_and_no_other(attempt: i
     feeds = Feeds(gateway, bus, Settings())
     channels = Channels(feeds, bus, gateway, Settings())
     connection = AgentConnection(
-        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway
+        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway, ignore
     )  # type: ignore[arg-type]
     running = asyncio.create_task(connection.run())
     frame = OpenFrame(
@@ -154,7 +158,7 @@ async def test_text_on_a_new_connection_follows_all_that_the_writer_may_have_hea
     shown: list[Delta] = []
     bus.subscribe("s", lambda message: shown.append(message) if isinstance(message, Delta) else None)
     connection = AgentConnection(
-        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway
+        socket, Principal(subject="a", role="agent", agents=frozenset({"*"})), channels, gateway, ignore
     )  # type: ignore[arg-type]
     async with channels.use("s") as channel:
         # Somebody reads a page here; then a sub-agent is spawned, which the writer hears of elsewhere.

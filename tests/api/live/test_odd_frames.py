@@ -1,6 +1,7 @@
 """Whatever an agent sends up its socket: every message is answered or taken, and the connection goes on."""
 
 import asyncio
+import functools
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from api.errors import Conflict
 from api.live.agents import AgentConnection
 from api.live.bus import MemoryBus
 from api.live.channels import Channels
+from api.live.connected import ConnectedAgents
 from api.live.feeds import Feeds
 from tests.api.live.test_ingest import Socket
 from tests.api.live.test_order import Session
@@ -38,6 +40,7 @@ FRAMES: list[dict[str, Any]] = [
     {"op": "write", "writer": "w", "flush": True, "items": ITEMS},
     {"op": "write", "writer": "w", "items": ITEMS[3:]},
     {"op": "spawn", "writer": "w", "session_id": "s", "request": "r1", "spawn": SPAWN},
+    {"op": "describe", "starters": {"bot": ["Hello?"], "other": []}},
     {"op": "close", "writer": "w"},
 ]
 LONG_NUMBER = "9" * 5_000
@@ -82,7 +85,8 @@ async def test_every_message_is_answered_or_taken_and_the_next_one_is_read(messa
     feeds = Feeds(gateway, bus, options)
     channels = Channels(feeds, bus, gateway, options)
     principal = Principal(subject="a", role="agent", agents=frozenset({"*"}))
-    connection = AgentConnection(socket, principal, channels, gateway)  # type: ignore[arg-type]
+    offer = functools.partial(ConnectedAgents(bus).offer, object(), principal)
+    connection = AgentConnection(socket, principal, channels, gateway, offer)  # type: ignore[arg-type]
     running = asyncio.create_task(connection.run())
 
     def heard() -> list[ServerFrame]:

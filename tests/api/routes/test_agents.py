@@ -1,13 +1,19 @@
 """Which agents there are, and whether anybody runs them."""
 
+import json
+
 import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from api.auth import Principal
+from api.live.bus import MemoryBus
+from api.live.connected import ConnectedAgents
 from tests.support import eventually
 from tests.world.stack import KEYS, Stack
+from waystation.agent import Agent
 from waystation.client import Client
-from waystation.errors import NotAllowed, NotFound
+from waystation.errors import NotAllowed, NotFound, StartError
 from waystation.models.requests import AgentList, AgentView
 
 
@@ -50,6 +56,61 @@ async def test_agents_of_connected_processes_are_known(client: Client, stack: St
         await eventually(lambda: is_listed(client, "never-asked-for"), what="it is listed")
         assert "x" * 500 not in await listed(client)
     await eventually(lambda: is_gone(client, "never-asked-for"), what="it is gone")
+
+
+async def test_what_agents_offer_to_begin_with_is_bounded_and_theirs(client: Client, stack: Stack) -> None:
+    """While they are connected, and for whoever reads a session with one of them too."""
+    session = await client.start("offering")
+
+    async def offered() -> tuple[str, ...]:
+        view = await client.request("GET", f"/sessions/{session.id}/agent", AgentView)
+        (listed,) = (await client.request("GET", "/agents?name=offering", AgentList)).agents
+        assert listed.starters == view.starters
+        return view.starters
+
+    async def is_offered(*texts: str) -> bool:
+        return await offered() == texts
+
+    headers = {"Authorization": f"Bearer {KEYS['agent']}"}
+    async with connect(stack.url.replace("http", "ws") + "/ingest", additional_headers=headers) as socket:
+
+        async def describe(*texts: str) -> None:
+            await socket.send(json.dumps({"op": "describe", "starters": {"offering": texts}}))
+
+        await describe("One", "<b>Two</b>")
+        await eventually(lambda: is_offered("One", "<b>Two</b>"), what="it is offered as it was written")
+        for texts in ([""], ["x" * 201], ["x"] * 7):
+            await describe(*texts)
+            (problem,) = json.loads(await socket.recv())
+            assert (problem["op"], problem["code"]) == ("problem", "bad-frame")
+        assert await offered() == ("One", "<b>Two</b>")
+        await describe("Three")
+        await eventually(lambda: is_offered("Three"), what="the last one counts")
+    await eventually(is_offered, what="with the connection it is gone")
+
+
+def test_starters_that_no_page_could_offer_are_refused() -> None:
+    assert Agent("tailor", starters=["A shirt"]).starters == ("A shirt",)
+    for starters in ([""], ["x" * 201], ["x"] * 7):
+        with pytest.raises(StartError, match="at most 6 texts"):
+            Agent("tailor", starters=starters)
+
+
+async def test_api_processes_tell_each_other_what_is_offered() -> None:
+    bus = MemoryBus()
+    service = Principal(subject="s", role="service")
+    agent = Principal(subject="tailor", role="agent")
+    first = ConnectedAgents(bus)
+    with first.counted(agent, ["tailor"]) as connection:
+        first.offer(connection, agent, {"tailor": ("A shirt",), "not-its-own": ("x",)})
+        second = ConnectedAgents(bus)
+        assert second.starters("tailor") == ("A shirt",), "also those that began before it"
+        assert second.starters("not-its-own") == ()
+        with second.counted(service, []) as other:
+            second.offer(other, service, {"tailor": ("A coat",)})
+            assert first.starters("other") == ()
+            assert second.starters("tailor") == ("A coat",)
+    assert first.starters("tailor") == second.starters("tailor") == ()
 
 
 @pytest.mark.parametrize(("role", "may"), [("operator", True), ("client", True), ("agent", False)])

@@ -1,0 +1,105 @@
+// @ts-check
+/** The list of what waits, behind the number in the bar, and notifications for whoever wants them. */
+
+import { keyOf, lineOf } from "../attention.js";
+import { ago, h, isolate, remaining, setText } from "../dom.js";
+import { keyedList } from "../view.js";
+
+/** @typedef {import("../attention.js").Item} Item */
+
+const KINDS = { purchase: "A purchase", payment: "A paid request", tool: "A tool", question: "A question", handover: "Handed over to you", failure: "A failure" };
+const KEPT = "waystation.notify";
+const TICK_MS = 1_000;
+const ASKS = "While the console is open in a tab, your browser tells you when something new waits for you. It shows the first line of it, also where others see your screen.";
+const BLOCKED = "Your browser doesn't let this page notify you. Allow it in the browser's settings for this site.";
+
+/** @param {Item} item */
+function addressOf({ kind, id, session_id: session }) {
+  const route = kind === "purchase" ? "purchases" : kind === "payment" ? "payments" : "sessions";
+  return `#/${route}/${route === "sessions" ? session : id}`;
+}
+
+/** @param {Item} item */
+function about({ kind, agent, since, deadline }) {
+  const left = deadline ? ` · ${remaining(deadline)} left` : "";
+  return `${KINDS[/** @type {keyof typeof KINDS} */ (kind)] ?? isolate(kind)}${agent ? ` · ${isolate(agent)}` : ""} · ${ago(since)}${left}`;
+}
+
+/**
+ * Shows the list until it is closed. Returns what draws it again.
+ * @param {{ now: { count: number, items: Item[] } }} attention
+ */
+export function showWaiting(attention) {
+  const list = h("ul", { class: "rows" });
+  const status = h("p", { class: "quiet-text", role: "status" });
+  const close = h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close");
+  const dialog = h("dialog", { class: "waiting", "aria-labelledby": "waiting-title" }, h("h2", { id: "waiting-title" }, "Waiting for you"), status, list, notifying(), h("p", {}, close));
+  const fill = keyedList(list, keyOf, (/** @type {Item} */ first) => {
+    const line = h("b", {});
+    const small = h("small", {});
+    const element = h("li", {}, h("a", { href: addressOf(first), onclick: () => dialog.close() }, h("span", { class: "naming" }, line, small)));
+    return {
+      element,
+      update(item) {
+        setText(line, lineOf(item));
+        setText(small, about(item));
+      },
+    };
+  });
+  const draw = () => {
+    const { count, items } = attention.now;
+    setText(status, count === 0 ? "Nothing waits for you." : items.length < count ? `${count}, of which these are the newest.` : "");
+    fill(items);
+  };
+  const timer = setInterval(draw, TICK_MS);
+  dialog.addEventListener("close", () => {
+    clearInterval(timer);
+    dialog.remove();
+  });
+  document.body.append(dialog);
+  draw();
+  dialog.showModal();
+}
+
+/** What one gets, and the button for it: nobody is asked who hasn't pressed it. */
+function notifying() {
+  const words = h("p", { class: "quiet-text" });
+  const button = h("button", { type: "button", onclick: () => toggle() });
+  const draw = () => {
+    const blocked = !("Notification" in window) || Notification.permission === "denied";
+    button.hidden = blocked;
+    setText(words, blocked ? BLOCKED : ASKS);
+    setText(button, isOn() ? "Don't notify me" : "Notify me");
+  };
+  const toggle = async () => {
+    if (isOn()) localStorage.removeItem(KEPT);
+    else if ((await Notification.requestPermission()) === "granted") localStorage.setItem(KEPT, "on");
+    draw();
+  };
+  draw();
+  return h("div", { class: "notify" }, words, button);
+}
+
+function isOn() {
+  return localStorage.getItem(KEPT) !== null && Notification.permission === "granted";
+}
+
+/**
+ * Notifies of what is new, unless somebody looks at this page anyway.
+ * @param {Item[]} items
+ */
+export function notify(items) {
+  if (!("Notification" in window) || !isOn() || (document.hasFocus() && !document.hidden)) return;
+  for (const item of items) {
+    try {
+      const notification = new Notification(lineOf(item), { body: about(item), tag: keyOf(item) });
+      notification.onclick = () => {
+        window.focus();
+        location.hash = addressOf(item);
+        notification.close();
+      };
+    } catch {
+      // Some phones let only service workers notify.
+    }
+  }
+}

@@ -79,6 +79,20 @@ def check_nesting(value: Value) -> Value:
     raise ForeignJsonError(_TOO_DEEP)
 
 
+def check_numbers(value: Value) -> Value:
+    """Returns the value, if every number in it is one that JSON can say.
+
+    Raises:
+        ForeignJsonError: There is NaN, or an infinity.
+    """
+    level: Sequence[object] = [value]
+    while level:
+        if any(isinstance(one, float) and not math.isfinite(one) for one in level):
+            raise ForeignJsonError("NaN and infinities are no JSON; give null, or a text")
+        level = [inner for container in level for inner in _inside(container)]
+    return value
+
+
 def _inside(value: object) -> Sequence[object]:
     if isinstance(value, dict):
         return [*value.values()] or [None]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from waystation.buyer.origins import RequestInvalidError, check_transport, origin_of
+from waystation.models.questions import ApprovalAnswer, QuestionAsked
 from waystation.models.times import EARLIEST, LATEST, Instant, clamped
 from waystation.models.urls import Origin, Url
 
@@ -64,3 +65,13 @@ def test_time_that_passes_can_be_reckoned_with(moment: datetime) -> None:
         passed = clamped(moment)
     assert EARLIEST <= passed < LATEST
     assert (passed + A_CENTURY).astimezone(UTC) > (passed - A_CENTURY).astimezone(UTC)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+def test_nobody_decides_on_a_number_that_they_cannot_see(odd: float) -> None:
+    arguments = {"to": [{"amount": odd}]}
+    asked = {"question_id": "q", "kind": "approval", "prompt": "Pay?", "tool": "pay", "arguments": arguments}
+    with pytest.raises(ValidationError, match="NaN and infinities are no JSON"):
+        QuestionAsked.model_validate(asked)
+    with pytest.raises(ValidationError, match="NaN and infinities are no JSON"):
+        ApprovalAnswer.model_validate({"decision": "approve", "arguments": arguments})

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 
-from waystation.foreign_json import check_nesting
+from waystation.foreign_json import check_nesting, check_numbers
 
 JsonObject = dict[str, JsonValue]
 """A JSON object as Python values."""
@@ -12,6 +12,8 @@ JsonObject = dict[str, JsonValue]
 BoundedJson = Annotated[JsonValue, AfterValidator(check_nesting)]
 BoundedObject = Annotated[JsonObject, AfterValidator(check_nesting)]
 """JSON that somebody else made, on its way in: what is taken must survive every envelope on its way out."""
+ExactObject = Annotated[BoundedObject, AfterValidator(check_numbers)]
+"""JSON that people decide on, so that they see what is done: it has no number that JSON can't say."""
 
 
 class Frozen(BaseModel):

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
-from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen, JsonObject
+from waystation.models.base import BoundedJson, BoundedObject, ExactObject, Frozen, FrozenOpen, JsonObject
 from waystation.models.decisions import Digest
 from waystation.models.events import Actor, Identifier
 from waystation.models.proofs import Proof
@@ -82,7 +82,7 @@ class QuestionAsked(Frozen):
     """``None``: users and operators, and approvers of an approval."""
     expires_in_seconds: int | None = Field(default=None, ge=1, le=MAX_EXPIRY_SECONDS, strict=True)
     tool: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
-    arguments: BoundedObject | None = None
+    arguments: ExactObject | None = None
     editable: bool = False
     """Whether whoever approves may change the arguments."""
     reply_to: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = None
@@ -150,7 +150,7 @@ class ApprovalAnswer(Frozen):
 
     decision: Literal["approve", "reject"]
     reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
-    arguments: BoundedObject | None = None
+    arguments: ExactObject | None = None
     """Other arguments with which the tool may run; only where they are editable, and with ``approve``."""
 
     @model_validator(mode="after")
@@ -266,7 +266,7 @@ class QuestionView(FrozenOpen):
 
 
 class OpenApprovals(FrozenOpen):
-    """The approvals of tools for which a session waits, newest first, as many as one answer holds."""
+    """What a session waits for (approvals of tools, or all questions), newest first, as many as fit."""
 
     questions: tuple[QuestionView, ...]
     count: int

@@ -12,8 +12,9 @@ const ROUTES = [
   [/^\/sessions\/(\w[\w.-]*)$/, () => import("./views/session.js")],
   [/^\/sessions$/, () => import("./views/sessions.js")],
   [/^\/(purchases|payments)\/(\w[\w.-]*)$/, () => import("./views/decision.js")],
-  [/^\/approvals$/, () => import("./views/approvals.js")],
-  [/^\/mandates$/, () => import("./views/mandates.js")],
+  [/^\/approvals$/, () => import("./views/inbox.js")],
+  [/^\/mandates$/, () => import("./views/money.js")],
+  [/^\/mandates\/(\w[\w.-]*)$/, () => import("./views/mandate.js")],
   [/^\/start$/, () => import("./views/start.js")],
 ];
 
@@ -90,8 +91,8 @@ function bar(path) {
     h("a", { class: "brand", href: "#/" }, h("img", { src: ICON, alt: "", width: "22", height: "22" }), "Waystation"),
     h("nav", { "aria-label": "Main" },
       link("/sessions", "Sessions"),
-      staff && link("/approvals", "Approvals"),
-      staff && link("/mandates", "Mandates"),
+      staff && link("/approvals", "Inbox"),
+      staff && link("/mandates", "Money"),
       h("button", { class: "quiet bell", type: "button", "aria-haspopup": "dialog", onclick: () => import("./views/waiting.js").then(({ showWaiting }) => showWaiting(attention)) },
         svg("svg", { viewBox: "0 0 20 20", width: "20", height: "20", "aria-hidden": "true" }, svg("path", { d: BELL })),
         h("span", { class: "visually-hidden" }, "What waits: "),

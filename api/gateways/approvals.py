@@ -1,4 +1,4 @@
-"""What waits for a person's approval: tools, carts and paid requests in one list."""
+"""What waits for people: tools, carts, paid requests and questions in one list."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -13,12 +13,13 @@ from api.gateways.visible import sees
 from waystation.models.approvals import ApprovalKind, ApprovalList, WaitingApproval
 from waystation.models.payments import PaidRequestView
 from waystation.models.purchases import PurchaseView
-from waystation.models.questions import OpenApprovals, QuestionView, as_asked
+from waystation.models.questions import OpenApprovals, QuestionKind, QuestionView, as_asked
 from waystation.temporal.messages import PAID_REQUEST
 from waystation.temporal.names import (
     PURCHASE_WORKFLOW,
     SESSION_WORKFLOW,
     WAITS_FOR,
+    WAITS_FOR_ANSWER,
     WAITS_FOR_APPROVAL,
 )
 
@@ -39,42 +40,70 @@ class Approvals:
         self._sessions, self._money = sessions, money
 
     async def find(
-        self, caller: Principal, kinds: Collection[ApprovalKind], session_id: str | None, limit: int
+        self,
+        caller: Principal,
+        kinds: Collection[ApprovalKind],
+        session_id: str | None,
+        limit: int,
+        *,
+        mine: bool = False,
     ) -> ApprovalList:
-        """Returns what waits and the caller may see, newest first."""
+        """Returns what waits and the caller may see, newest first; with ``mine``, what they may decide."""
         ways = {
-            ApprovalKind.TOOL: self._tools,
-            ApprovalKind.PURCHASE: self._purchases,
-            ApprovalKind.PAYMENT: self._payments,
+            self._purchases: ApprovalKind.PURCHASE in kinds,
+            self._payments: ApprovalKind.PAYMENT in kinds,
+            self._tools: ApprovalKind.TOOL in kinds and ApprovalKind.QUESTION not in kinds,
+            self._questions: ApprovalKind.QUESTION in kinds,
         }
-        found = await asyncio.gather(*(ways[kind](caller, session_id) for kind in sorted(kinds)))
-        approvals = [one for some in found for one in some.approvals]
+        looks = [way(caller, session_id) for way, is_wanted in ways.items() if is_wanted]
+        found = await asyncio.gather(*looks)
+        approvals = [
+            one
+            for some in found
+            for one in some.approvals
+            if one.kind in kinds and (one.may_decide or not mine)
+        ]
         approvals.sort(key=lambda one: one.since, reverse=True)
+        further = sum(some.further for some in found)
+        exact = not mine and (ApprovalKind.TOOL in kinds or ApprovalKind.QUESTION not in kinds)
         return ApprovalList(
             approvals=tuple(approvals[:limit]),
-            count=len(approvals) + sum(some.further for some in found),
-            more=any(some.more for some in found),
+            # What did not fit into a session's answer may be of another kind, or not the caller's to decide.
+            count=len(approvals) + (further if exact else 0),
+            more=any(some.more for some in found) or (further > 0 and not exact),
         )
 
     async def _tools(self, caller: Principal, session_id: str | None) -> _Found:
+        return await self._asked(caller, session_id, [WAITS_FOR_APPROVAL])
+
+    async def _questions(self, caller: Principal, session_id: str | None) -> _Found:
+        return await self._asked(caller, session_id, [WAITS_FOR_APPROVAL, WAITS_FOR_ANSWER])
+
+    async def _asked(self, caller: Principal, session_id: str | None, waiting_for: Sequence[str]) -> _Found:
         if session_id is not None:
             ids: Sequence[str] = [session_id]
         elif caller.sessions is not None:
             ids = sorted(caller.sessions)
         else:
-            wanted = {WAITS_FOR: WAITS_FOR_APPROVAL}
-            ids = await self._sessions.lists.listed(SESSION_WORKFLOW, MAX_LISTED, wanted)
-        answers = await self._sessions.lists.readable(self._tools_of(one) for one in ids)
+            lists = (
+                self._sessions.lists.listed(SESSION_WORKFLOW, MAX_LISTED, {WAITS_FOR: one})
+                for one in waiting_for
+            )
+            ids = list(dict.fromkeys(one for found in await asyncio.gather(*lists) for one in found))
+        questions = WAITS_FOR_ANSWER in waiting_for
+        answers = await self._sessions.lists.readable(self._asked_in(one, questions=questions) for one in ids)
         views = [view for answer in answers for view in answer.questions]
-        more = caller.sessions is None and len(ids) == MAX_LISTED
+        more = caller.sessions is None and len(ids) >= MAX_LISTED
         if caller.role == "agent":
-            return _Found([_tool(view, caller) for view in views if caller.speaks_for(view.agent)], more=more)
+            return _Found(
+                [_asked(view, caller) for view in views if caller.speaks_for(view.agent)], more=more
+            )
         unsent = sum(answer.count - len(answer.questions) for answer in answers)
-        return _Found([_tool(view, caller) for view in views], unsent, more)
+        return _Found([_asked(view, caller) for view in views], unsent, more)
 
-    async def _tools_of(self, session_id: str) -> OpenApprovals:
+    async def _asked_in(self, session_id: str, *, questions: bool) -> OpenApprovals:
         try:
-            return await self._sessions.approvals(session_id)
+            return await self._sessions.approvals(session_id, questions=questions)
         except UnknownSession:  # a token may name sessions that don't exist yet
             return OpenApprovals(questions=(), count=0)
 
@@ -97,9 +126,9 @@ class Approvals:
         return _Found(waiting, more=len(ids) == MAX_LISTED)
 
 
-def _tool(view: QuestionView, caller: Principal) -> WaitingApproval:
+def _asked(view: QuestionView, caller: Principal) -> WaitingApproval:
     return WaitingApproval(
-        kind=ApprovalKind.TOOL,
+        kind=ApprovalKind.TOOL if view.kind is QuestionKind.APPROVAL else ApprovalKind.QUESTION,
         id=as_asked(view.asked).question_id,
         session_id=view.session_id,
         agent=view.agent,
@@ -112,9 +141,15 @@ def _tool(view: QuestionView, caller: Principal) -> WaitingApproval:
 
 
 def _may_answer(view: QuestionView, caller: Principal) -> bool:
-    if Action.ANSWER not in caller.may or not decides_in_person(caller):
+    if Action.ANSWER not in caller.may:
+        return False
+    if view.kind is QuestionKind.APPROVAL and not decides_in_person(caller):
         return False
     return as_asked(view.asked).answerers.has(caller.actor, answers_as(caller, caller.actor))
+
+
+def _may_approve(view: PurchaseView | PaidRequestView, caller: Principal) -> bool:
+    return Action.APPROVE in caller.may and (not view.approvers or caller.subject in view.approvers)
 
 
 def _purchase(view: PurchaseView, caller: Principal) -> WaitingApproval:
@@ -127,7 +162,7 @@ def _purchase(view: PurchaseView, caller: Principal) -> WaitingApproval:
         digest=view.digest,
         since=view.updated_at,
         deadline=view.approval_deadline,
-        may_decide=Action.APPROVE in caller.may,
+        may_decide=_may_approve(view, caller),
         purchase=view,
     )
 
@@ -141,6 +176,7 @@ def _payment(view: PaidRequestView, caller: Principal) -> WaitingApproval:
         agent=view.agent,
         digest=view.terms_digest,
         since=view.updated_at,
-        may_decide=Action.APPROVE in caller.may,
+        deadline=view.approval_deadline,
+        may_decide=_may_approve(view, caller),
         payment=view.model_copy(update={"answer": None}),
     )

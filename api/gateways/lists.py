@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 from api.auth import Principal
-from api.errors import Problem, Unavailable
+from api.errors import Invalid, Problem, Unavailable
 from api.gateways.calls import Calls, memo_of
-from api.gateways.index import SearchIndex, is_one_of, waits_for_approvers
+from api.gateways.index import SearchIndex, is_one_of, quoted, waits_for_approvers
 from api.gateways.visible import NotFound
 from waystation.models.listing import ListedStatus
+from waystation.models.mandates import MandateView
 from waystation.temporal.names import SESSION_WORKFLOW, WAITS_FOR, WAITS_FOR_APPROVAL
 from waystation.temporal.search_attributes import AGENT, SESSION, STATUS
 
@@ -84,6 +85,46 @@ class Lists:
             wanted = [{"session_id": one} for one in one_by_one]
         ids = [one for filters in wanted for one in await self.listed(workflow, limit, filters | further)]
         return ids[:limit]
+
+    async def of_mandate(
+        self,
+        mandate: MandateView,
+        workflow: str,
+        look: Callable[[str], Awaitable[T]],
+        keep: Callable[[T], bool],
+        limit: int,
+        before: str | None,
+    ) -> list[T]:
+        """Returns what has held or spent money of a mandate and is of that kind, newest first.
+
+        The mandate itself says which, as far as it remembers; ``before`` is the last id of the page before.
+
+        Raises:
+            Invalid: ``before`` is none of them.
+        """
+        ids = list(dict.fromkeys(one.holder for one in reversed(mandate.reservations) if one.holder))
+        if before is not None:
+            if before not in ids:
+                raise Invalid("'before' is nothing that this mandate has paid for.", code="wrong-cursor")
+            ids = ids[ids.index(before) + 1 :]
+        found: list[T] = []
+        for start in range(0, len(ids), MAX_LISTED):
+            some = ids[start : start + MAX_LISTED]
+            of_kind = await self._of_kind(some, workflow)
+            views = await self.readable(look(one) for one in some if one in of_kind)
+            found += [view for view in views if keep(view)]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def _of_kind(self, ids: Sequence[str], workflow: str) -> set[str]:
+        query = f"WorkflowType='{workflow}' AND WorkflowId IN ({', '.join(map(quoted, ids))})"
+
+        async def call() -> set[str]:
+            found = self._calls.client.list_workflows(query, rpc_timeout=self._calls.timeout)
+            return {execution.id async for execution in found}
+
+        return await self._calls.guarded("", call, within=LIST_TIMEOUT, looks=True)
 
     async def listed(self, workflow: str, limit: int, wanted: dict[str, str]) -> list[str]:
         """Returns ids, newest first, of workflows whose memo holds all of ``wanted``."""

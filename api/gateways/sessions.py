@@ -226,14 +226,16 @@ class Gateway:
         )
         return view
 
-    async def approvals(self, session_id: str) -> OpenApprovals:
-        """Returns the approvals of tools for which the session waits; of one that has ended, none."""
+    async def approvals(self, session_id: str, *, questions: bool = False) -> OpenApprovals:
+        """Returns the approvals of tools for which the session waits, with ``questions`` all that it asks.
+
+        Of one that has ended, nothing.
+        """
         handle = self.handle(session_id)
+        wanted = AgentSession.open_questions if questions else AgentSession.approvals
         waiting, ended = await self._query(
             session_id,
-            lambda reject: handle.query(
-                AgentSession.approvals, reject_condition=reject, rpc_timeout=self._calls.timeout
-            ),
+            lambda reject: handle.query(wanted, reject_condition=reject, rpc_timeout=self._calls.timeout),
         )
         return OpenApprovals(questions=(), count=0) if ended else waiting
 

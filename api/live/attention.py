@@ -6,6 +6,7 @@ nobody tells of. What each person may see is then chosen in memory, once for all
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
@@ -126,7 +127,11 @@ class AttentionBoard:
         self._polling: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
-        self._overdue = asyncio.Event()
+        self._woken = asyncio.Event()
+        """Ends the pause before the next poll."""
+        self._missed = False
+        """Whether news may have been lost of all that is known."""
+        self._retry_seconds = settings.busy_poll_seconds
 
     async def stop(self) -> None:
         """Ends all streams, and forgets everything."""
@@ -240,7 +245,8 @@ class AttentionBoard:
             case Stirred(workflow_id=stirred, settles=settles):
                 self._on_stirred(stirred, settles=settles)
             case Tick():  # the bus was lost, and is back
-                self._overdue.set()
+                self._missed = True
+                self._woken.set()
 
     def _on_stirred(self, workflow_id: str, *, settles: bool) -> None:
         # Also what waits in a session's purchases: these don't tell of themselves.
@@ -265,13 +271,11 @@ class AttentionBoard:
     async def _poll(self) -> None:
         """Finds what nobody tells of, and what the bus has lost."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_seconds()):
-                    await self._overdue.wait()
-            except TimeoutError:
-                pass
-            everything = self._overdue.is_set()
-            self._overdue.clear()
+                    await self._woken.wait()
+            self._woken.clear()
+            missed, self._missed = self._missed, False
             try:
                 if self._over_all:
                     await self._list_once()
@@ -279,11 +283,16 @@ class AttentionBoard:
                 logger.info("Could not list what waits for people (%s); trying again", problem.code)
             except Exception:
                 logger.exception("Listing what waits for people failed; trying again")
-            self._look_again(0 if everything else KNOWN_FOR_SECONDS)
+            self._look_again(0 if missed else KNOWN_FOR_SECONDS)
 
     def _pause_seconds(self) -> float:
-        settings, in_trouble = self._settings, any(map(self._is_unknown, self._known))
-        return settings.busy_poll_seconds if in_trouble else settings.idle_poll_seconds
+        """Returns how long to wait for the next poll: less at first where something could not be read."""
+        if not any(map(self._is_unknown, self._known)):
+            self._retry_seconds = self._settings.busy_poll_seconds
+            return self._settings.idle_poll_seconds
+        pause = min(self._retry_seconds, self._settings.idle_poll_seconds)
+        self._retry_seconds = 2 * pause
+        return pause
 
     def _look_again(self, after_seconds: float) -> None:
         """Looks at what was last looked at so long ago, and at each session that a token names."""
@@ -327,6 +336,8 @@ class AttentionBoard:
                 self._take(place, await self._looks.look(place))
         except Problem as problem:
             logger.info("Could not see what waits in %s (%s); trying again", place.id, problem.code)
+            if not any(map(self._is_unknown, self._known)):
+                self._woken.set()  # not only after a pause of when all was well
             # As it was, and looked at again with the next poll.
             before = self._known.get(place, _Known(Found(), 0.0))
             self._known[place] = before._replace(at=0.0, problem=problem)

@@ -1,4 +1,4 @@
-"""The list of all that waits for a person's approval. Each kind is decided by its own route."""
+"""The list of all that waits for people. Each kind is decided by its own route."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from api.door import DoorRoute
 from api.errors import PROBLEM_RESPONSES
 from api.gateways.approvals import Approvals
 from api.gateways.lists import MAX_LISTED
-from waystation.models.approvals import ApprovalKind, ApprovalList
+from waystation.models.approvals import APPROVALS, ApprovalKind, ApprovalList
 from waystation.models.events import SessionId
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES)
@@ -22,9 +22,13 @@ async def approvals(
     parts: Parts,
     kind: Annotated[list[ApprovalKind], Query(description="Only these kinds; may be repeated.")] = [],  # noqa: B006
     session_id: SessionId | None = None,
+    mine: Annotated[bool, Query(description="Only what the caller may decide.")] = False,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
 ) -> ApprovalList:
-    """Returns tools, carts and paid requests that wait for a person and the caller may see, newest first."""
+    """Returns tools, carts and paid requests that wait for a person and the caller may see, newest first.
+
+    With ``kind=question``, what agents ask beside.
+    """
     caller.require(Action.READ, session_id)
     waiting = Approvals(parts.gateway, parts.money.gateway)
-    return await waiting.find(caller, set(kind) or set(ApprovalKind), session_id, limit)
+    return await waiting.find(caller, set(kind) or APPROVALS, session_id, limit, mine=mine)

@@ -1,5 +1,6 @@
 """Routes of mandates: create, look, list, revoke. An agent can look at its own and do nothing else."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
@@ -8,17 +9,25 @@ from pydantic import Field
 from api.auth import Principal
 from api.dependencies import Caller, Money
 from api.door import DoorRoute
-from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
+from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid
 from api.gateways.lists import MAX_LISTED
 from api.gateways.money import MoneyParts
-from api.gateways.visible import no_mandate
+from api.gateways.visible import no_mandate, sees
 from waystation.models.base import Frozen
 from waystation.models.events import SessionId
 from waystation.models.mandates import GRANT_NOT_PROVEN, MandateTerms, MandateView, RevokeRequest
+from waystation.models.payments import PaidRequestView
+from waystation.models.purchases import PurchaseView
 from waystation.temporal.names import MANDATE_WORKFLOW
 
 router = APIRouter(route_class=DoorRoute, responses=PROBLEM_RESPONSES, tags=["mandates"])
 
+OfMandate = Annotated[
+    SessionId | None, Query(description="Only what has held or spent money of this mandate.")
+]
+Before = Annotated[
+    SessionId | None, Query(description="With ``mandate_id``: the last id of the page before.")
+]
 MandateId = Annotated[SessionId, Path(description="The mandate's id, which is its Temporal workflow id.")]
 
 
@@ -76,7 +85,7 @@ async def list_mandates(
 @router.get("/mandates/{mandate_id}", summary="Look at a mandate")
 async def show(mandate_id: MandateId, caller: Caller, money: Money) -> MandateView:
     """Returns its terms, and what is spent, reserved and left."""
-    return _for(caller, await money.gateway.mandate(mandate_id))
+    return await visible_mandate(mandate_id, caller, money)
 
 
 @router.post("/mandates/{mandate_id}/revoke", status_code=202, summary="Revoke a mandate")
@@ -96,6 +105,43 @@ def _sees(caller: Principal, view: MandateView) -> bool:
     if caller.role == "agent":
         return caller.speaks_for(view.terms.agent)
     return caller.subject in (view.terms.owner, *view.terms.approvers)
+
+
+async def visible_mandate(mandate_id: str, caller: Principal, money: MoneyParts) -> MandateView:
+    """Returns a mandate that the caller may see.
+
+    Raises:
+        NotFound: There is none, or the caller may not see it.
+    """
+    return _for(caller, await money.gateway.mandate(mandate_id))
+
+
+def check_page(mandate_id: str | None, before: str | None) -> None:
+    """Raises ``Invalid`` for a page of no mandate: lists of all have none."""
+    if before is not None and mandate_id is None:
+        raise Invalid(
+            "'before' goes with 'mandate_id': leave it out, or name the mandate.", code="wrong-cursor"
+        )
+
+
+def in_mandate(
+    caller: Principal, mandate_id: str, session_id: str | None, waiting: bool
+) -> Callable[[PurchaseView | PaidRequestView], bool]:
+    """Returns what says of a purchase or paid request that it is of this mandate, and wanted in a list.
+
+    That it is of this mandate its own workflow says, beside the mandate's.
+    """
+
+    def wanted(view: PurchaseView | PaidRequestView) -> bool:
+        request = view.request if isinstance(view, PurchaseView) else view
+        return (
+            request.mandate_id == mandate_id
+            and session_id in (None, request.session_id)
+            and (not waiting or view.status == "awaiting_approval")
+            and sees(caller, view)
+        )
+
+    return wanted
 
 
 async def require_spender(caller: Principal, agent: str, mandate_id: str, money: MoneyParts) -> None:

@@ -14,7 +14,7 @@ from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden
 from api.gateways.lists import MAX_LISTED
 from api.gateways.money import MAX_OUTCOME_WAIT_SECONDS, MoneyParts
 from api.gateways.visible import no_payment, sees
-from api.routes.mandates import require_spender
+from api.routes.mandates import Before, OfMandate, check_page, in_mandate, require_spender, visible_mandate
 from waystation.models.base import Frozen
 from waystation.models.decisions import (
     Approve,
@@ -84,10 +84,19 @@ async def list_payments(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
     session_id: str | None = None,
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
+    mandate_id: OfMandate = None,
+    before: Before = None,
 ) -> list[PaidRequestView]:
     """Returns paid requests, newest first, without answers; session tokens see their own sessions'."""
-    ids = await money.gateway.lists.listed_for(caller, PAID_REQUEST.name, limit, session_id, waiting=waiting)
-    views = await money.gateway.lists.readable(money.gateway.payment(one) for one in ids)
+    check_page(mandate_id, before)
+    lists, look = money.gateway.lists, money.gateway.payment
+    if mandate_id is not None:
+        mandate = await visible_mandate(mandate_id, caller, money)
+        wanted = in_mandate(caller, mandate_id, session_id, waiting)
+        views = await lists.of_mandate(mandate, PAID_REQUEST.name, look, wanted, limit, before)
+    else:
+        ids = await lists.listed_for(caller, PAID_REQUEST.name, limit, session_id, waiting=waiting)
+        views = await lists.readable(look(one) for one in ids)
     return [view.model_copy(update={"answer": None}) for view in views if sees(caller, view)]
 
 

@@ -18,7 +18,7 @@ from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, InvalidEvent, Una
 from api.gateways.lists import MAX_LISTED
 from api.gateways.money import MAX_OUTCOME_WAIT_SECONDS, MoneyParts
 from api.gateways.visible import sees
-from api.routes.mandates import require_spender
+from api.routes.mandates import Before, OfMandate, check_page, in_mandate, require_spender, visible_mandate
 from waystation.buyer.carts import order_facts
 from waystation.models.base import Frozen
 from waystation.models.decisions import (
@@ -131,8 +131,15 @@ async def list_purchases(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 50,
     session_id: str | None = None,
     waiting: Annotated[bool, Query(description="Only what waits for an approver.")] = False,
+    mandate_id: OfMandate = None,
+    before: Before = None,
 ) -> list[PurchaseView]:
     """Returns purchases, newest first; a session token sees those of its own sessions."""
+    check_page(mandate_id, before)
+    if mandate_id is not None:
+        mandate = await visible_mandate(mandate_id, caller, money)
+        look, wanted = money.gateway.purchase, in_mandate(caller, mandate_id, session_id, waiting)
+        return await money.gateway.lists.of_mandate(mandate, PURCHASE_WORKFLOW, look, wanted, limit, before)
     ids = await money.gateway.lists.listed_for(caller, PURCHASE_WORKFLOW, limit, session_id, waiting=waiting)
     found = await money.gateway.lists.readable(money.gateway.purchase(one) for one in ids)
     return [view for view in found if sees(caller, view)]

@@ -48,14 +48,15 @@ export function facts(pairs) {
   return h("dl", { class: "facts" }, ...pairs.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-/** All that a person approves, which is all that the digest covers: the cart exactly as the seller has stated it. */
+/**
+ * All that a person approves, which is all that the digest covers: the cart exactly as the seller has stated it. Ids,
+ * and amounts of nothing, are folded.
+ */
 export function cartStatement(cart) {
   return [
-    facts([
-      ["Seller", cart.seller], ["Paid to", cart.payee], ["Checkout", cart.checkout_id], ["To pay", h("strong", {}, money(cart.total, cart.currency))],
-      ...shipTo(cart.ship_to), ["Discounts", (cart.discount_codes ?? []).map(isolate).join(", ")],
-    ]),
+    facts([["Seller", cart.seller], ["To pay", h("strong", {}, money(cart.total, cart.currency))], ...shipTo(cart.ship_to), ["Discounts", (cart.discount_codes ?? []).map(isolate).join(", ")]]),
     cartTable(cart),
+    h("details", { class: "fold" }, h("summary", {}, "Details"), facts(cartDetails(cart))),
   ];
 }
 
@@ -67,24 +68,46 @@ export function termsStatement({ method, url, price, payee, realm, rail, body })
 /** A table of items, then every total. */
 function cartTable(cart) {
   const { currency } = cart;
-  const names = new Map(cart.lines.map((line) => [line.item_id, line.name ?? line.item_id]));
+  const names = namesOf(cart);
   const delivery = (cart.fulfillment ?? []).map((one) =>
-    h("tr", {}, h("td", { colspan: "3" }, h("bdi", {}, one.title), " ", h("small", {}, `${one.type} ${isolate(one.id)}`), one.item_ids?.length ? h("small", {}, ` for ${one.item_ids.map((id) => isolate(names.get(id) ?? id)).join(", ")}`) : null),
+    h("tr", {}, h("td", { colspan: "3" }, h("bdi", {}, one.title), " ", h("small", {}, one.type), one.item_ids?.length ? h("small", {}, ` for ${one.item_ids.map((id) => isolate(names.get(id) ?? id)).join(", ")}`) : null),
       h("td", { class: "amount" }, money(one.amount, currency))));
   return h("table", { class: "cart" },
     h("caption", { class: "visually-hidden" }, "The cart as the seller states it"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Item"), h("th", { scope: "col", class: "amount" }, "Each"), h("th", { scope: "col", class: "amount" }, "Quantity"), h("th", { scope: "col", class: "amount" }, "Amount"))),
     h("tbody", {},
       ...cart.lines.map((line) => h("tr", {},
-        h("td", {}, h("bdi", {}, line.name ?? line.item_id), " ", h("small", {}, `${line.name ? `${isolate(line.item_id)}, ` : ""}line ${isolate(line.line_id)}`), line.parent_id ? h("small", {}, ` in ${isolate(line.parent_id)}`) : null,
-          saysMoreThanItsTotal(line) ? h("small", { class: "parts" }, line.totals.map((total) => h("span", {}, `${isolate(totalName(total))} ${money(total.amount, currency)}`))) : null),
+        h("td", {}, h("bdi", {}, line.name ?? line.item_id),
+          saysMoreThanItsTotal(line) ? h("small", { class: "parts" }, line.totals.filter(isSomething).map((total) => h("span", {}, `${isolate(totalName(total))} ${money(total.amount, currency)}`))) : null),
         h("td", { class: "amount" }, line.unit_amount == null ? "" : money(line.unit_amount, currency)),
         h("td", { class: "amount" }, String(line.quantity)),
         h("td", { class: "amount" }, money(lineTotal(line), currency)))),
       ...delivery),
-    h("tfoot", {}, ...cart.totals.map((total) =>
+    h("tfoot", {}, ...cart.totals.filter(isSomething).map((total) =>
       h("tr", { class: total.type === "total" ? "total" : null },
         h("th", { scope: "row", colspan: "3" }, totalName(total)), h("td", { class: "amount" }, money(total.amount, currency))))));
+}
+
+function cartDetails(cart) {
+  const names = namesOf(cart);
+  const nothing = (totals, of = "") => (totals ?? []).filter((one) => !isSomething(one)).map((one) => [`${isolate(totalName(one))}${of}`, money(one.amount, cart.currency)]);
+  return [
+    ["Paid to", cart.payee], ["Checkout", cart.checkout_id], ...nothing(cart.totals),
+    ...cart.lines.flatMap((line) => {
+      const name = isolate(names.get(line.item_id));
+      return [[name, `item ${isolate(line.item_id)}, line ${isolate(line.line_id)}${line.parent_id ? ` in ${isolate(line.parent_id)}` : ""}`], ...nothing(line.totals, ` of ${name}`)];
+    }),
+    ...(cart.fulfillment ?? []).map((one) => [one.title, [one.id, ...(one.item_ids ?? [])].map(isolate).join(" for ")]),
+  ];
+}
+
+function namesOf(cart) {
+  return new Map(cart.lines.map((line) => [line.item_id, line.name ?? line.item_id]));
+}
+
+/** What an amount of nothing says is worth a look, not a line. The total is always shown. */
+function isSomething({ type, amount }) {
+  return amount !== 0 || type === "total";
 }
 
 /** The seller's words for a total, with its type where they don't say it. */
@@ -140,7 +163,7 @@ export function decisionText({ outcome, by, auto, reason, time: at }) {
 }
 
 /** Buttons to approve and reject; `decide(verb, body)` returns when the decision counts, else throws. */
-export function decisionButtons(digest, decide) {
+export function decisionButtons(digest, amount, decide) {
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
   const reason = h("input", { type: "text", maxlength: "500", "aria-label": "Reason for a rejection", placeholder: "Reason (for a rejection)" });
   const buttons = [];
@@ -156,7 +179,7 @@ export function decisionButtons(digest, decide) {
     }
   };
   buttons.push(
-    h("button", { type: "button", class: "primary", onclick: press("approve", () => ({ digest })) }, "Approve exactly this"),
+    h("button", { type: "button", class: "primary", onclick: press("approve", () => ({ digest })) }, `Approve ${amount}`),
     h("button", { type: "button", class: "danger", onclick: press("reject", () => ({ digest, reason: reason.value })) }, "Reject"));
   return h("div", { class: "decide" }, h("div", { class: "row" }, ...buttons, reason), problem);
 }
@@ -178,7 +201,7 @@ export function drawCard(element, item, api) {
       waits && !item.cart && termsStatement({ ...item, price: item.amount == null ? null : item, body: item.body_sha256 }),
       waits && item.deadline && deadlineLine(item.deadline),
       waits && item.digest && digestLine(item.digest),
-      waits && api.may("approve") && item.digest && decisionButtons(item.digest, (verb, body) => api.call("approve", "POST", `/${item.route}/${item.id}/${verb}`, body)),
+      waits && api.may("approve") && item.digest && decisionButtons(item.digest, money(total, currency), (verb, body) => api.call("approve", "POST", `/${item.route}/${item.id}/${verb}`, body)),
       item.decision && h("p", { class: "quiet-text" }, decisionText(item.decision)),
       item.refusal && h("p", { class: "problem" }, item.refusal.message),
       ...(item.messages ?? []).map((one) => h("p", { class: "quiet-text" }, one.text)),

@@ -1,26 +1,81 @@
-/** One purchase or paid request: what is to be approved, what is left of the mandate, and the audit trail. */
+// @ts-check
+/** A purchase or paid request: the question to whoever decides, all that the digest covers, and what became of it. */
 
-import { dateTime, h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
-import { Follow } from "../follow.js";
-import { SessionModel } from "../model.js";
+import { h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
 import { cartStatement, deadlineLine, decisionButtons, decisionText, digestLine, facts, statusPill, termsStatement } from "./card.js";
+import { mandateCard } from "./mandate-card.js";
+import { drawReasons, followFor } from "./reasons.js";
 
 const REFRESH_MS = 2_000;
+const NAMED_ITEMS = 3;
 
+/**
+ * @param {{ api: any }} page
+ * @param {string} route `purchases` or `payments`
+ * @param {string} id
+ */
 export function show({ api }, route, id) {
-  const view = new DecisionView(api, route, id);
+  const view = new Decision(api, route, id, { alone: true });
   return { title: id, element: view.element, shown: () => view.start(), stop: () => view.stop() };
 }
 
-class DecisionView {
-  constructor(api, route, id) {
-    Object.assign(this, { api, route, id });
+/**
+ * What is to be decided in words: the question, what it is about, and the amount.
+ * @param {string} route
+ * @param {any} view
+ */
+export function inWords(route, view) {
+  const { cart, request, url, method, offer } = view;
+  if (route === "purchases") {
+    const lines = cart?.lines.filter((/** @type {any} */ line) => !line.parent_id) ?? request.items;
+    const items = lines.slice(0, NAMED_ITEMS).map((/** @type {any} */ line) => `${line.quantity} × ${isolate(line.name ?? line.item_id ?? line.id)}`);
+    if (lines.length > NAMED_ITEMS) items.push(`${lines.length - NAMED_ITEMS} more`);
+    const { first_name: first, last_name: last } = request.buyer ?? {};
+    return { whom: hostOf(request.seller), amount: cart ? money(cart.total, cart.currency) : "", what: items.join(", "), reader: isolate([first, last].filter(Boolean).join(" ")), agent: nameOf(request.agent) };
+  }
+  return { whom: hostOf(url), amount: offer ? money(offer.price.amount, offer.price.currency) : "", what: `${method} ${isolate(url)}`, reader: "", agent: isolate(view.agent ?? "") };
+}
+
+/** @param {string} url */
+function hostOf(url) {
+  return isolate(url.replace(/^https?:\/\//, "").split("/")[0]);
+}
+
+export class Decision {
+  /**
+   * @param {any} api
+   * @param {string} route
+   * @param {string} id
+   * @param {{ alone?: boolean, onDone?: (words: string) => void }} [options] `alone`: with mandate and audit trail.
+   */
+  constructor(api, route, id, { alone = false, onDone = () => {} } = {}) {
+    this.api = api;
+    this.route = route;
+    this.id = id;
+    this.alone = alone;
+    this.onDone = onDone;
     this.reader = api.person("approve") ?? api.person("read");
     this.path = `/${route}/${id}`;
     this.body = h("div", { class: "decision" }, h("p", { class: "quiet-text" }, "Loading …"));
     this.live = h("p", { class: "visually-hidden", role: "status" });
     this.trouble = h("p", { class: "problem", role: "status", hidden: true });
+    this.leaves = h("span", {});
+    this.reasons = h("div", { class: "reasons", hidden: true });
+    this.aside = h("div", {});
     this.element = h("div", {}, this.trouble, this.body, this.live);
+    /** @type {any} */
+    this.view = null;
+    /** @type {any} */
+    this.follow = null;
+    /** @type {{ digest: string, element: HTMLElement } | null} */
+    this.buttons = null;
+    this.notice = "";
+    /** Whether the mandate is nobody's business here. */
+    this.hidden = false;
+    this.shown = false;
+    this.loading = false;
+    this.again = false;
+    this.stopped = false;
   }
 
   start() {
@@ -30,6 +85,7 @@ class DecisionView {
   }
 
   stop() {
+    this.stopped = true;
     clearInterval(this.timer);
     this.follow?.stop();
   }
@@ -43,74 +99,147 @@ class DecisionView {
     this.loading = true;
     try {
       const view = await this.api.as(this.reader, "GET", this.path);
-      if (this.view?.updated_at !== view.updated_at) {
-        const [mandate, audit] = await Promise.all([this.#mandate(view), this.api.as(this.reader, "GET", `${this.path}/audit`)]);
+      const fresh = this.view?.updated_at !== view.updated_at;
+      // What is left of the mandate changes with every other payment from it.
+      const mandate = fresh || this.#waits(view) ? await this.#mandate(view) : null;
+      const audit = fresh && this.alone ? await this.api.as(this.reader, "GET", `${this.path}/audit`) : null;
+      if (this.stopped) return;
+      if (fresh) {
         Object.assign(this, { view, shown: true });
         this.#draw(view, mandate, audit);
       }
-      this.#followSession(view.request?.session_id);
+      if (fresh || this.#waits(view)) this.#drawMandate(view, mandate);
+      this.#followSession(sessionOf(view));
       this.trouble.hidden = true;
     } catch (error) {
-      if (!this.view && !this.shown) this.body.replaceChildren(h("h1", {}, "Not available"), h("p", { class: "problem" }, error.message), h("p", {}, h("a", { href: "#/" }, "Back to the start")));
+      const { message } = /** @type {Error} */ (error);
+      if (!this.view && !this.shown) this.body.replaceChildren(h(this.alone ? "h1" : "h2", {}, "Not available"), h("p", { class: "problem" }, message), h("p", {}, h("a", { href: "#/" }, "Back to the start")));
       else {
-        setText(this.trouble, `This may be out of date. ${error.message}`);
+        setText(this.trouble, `This may be out of date. ${message}`);
         this.trouble.hidden = false;
+        setText(this.leaves, "");
       }
     } finally {
       this.loading = false;
-      if (this.again) {
+      if (this.again && !this.stopped) {
         this.again = false;
         this.#refresh();
       }
     }
   }
 
-  #followSession(sessionId) {
-    if (!sessionId || this.follow || !this.api.person("read", sessionId)) return;
-    const model = new SessionModel();
-    let seen = 0;
-    const onChange = () => {
-      const seq = model.items.get(`card:${this.id}`)?.seq ?? 0;
-      if (seq > seen) this.#refresh();
-      seen = Math.max(seen, seq);
-    };
-    this.follow = new Follow(this.api, sessionId, model, { onState: () => {}, onChange, onPresence: () => {}, whole: false });
-    this.follow.start();
+  /** @param {any} view */
+  #waits(view) {
+    return view.status === "awaiting_approval";
   }
 
-  /** Returns the mandate if one of the person's roles may see it, else null. */
+  /** @param {string | null} sessionId */
+  #followSession(sessionId) {
+    if (!sessionId || this.follow || !this.api.person("read", sessionId)) return;
+    let seen = 0;
+    this.follow = followFor(this.api, sessionId, (model) => {
+      const { seq = 0, at = Infinity } = model.items.get(`card:${this.id}`) ?? {};
+      drawReasons(this.reasons, model, this.view?.request?.turn_id ?? this.view?.turn_id, at);
+      if (seq > seen) this.#refresh();
+      seen = Math.max(seen, seq);
+    });
+  }
+
+  /**
+   * Returns the mandate if one of the person's roles may see it, else null.
+   * @param {any} view
+   */
   async #mandate(view) {
-    const id = view.request?.mandate_id;
-    if (!id) return null;
+    const id = view.request?.mandate_id ?? view.mandate_id;
+    if (!id || this.hidden) return null;
     for (const person of this.api.people) {
       try {
         return await this.api.as(person, "GET", `/mandates/${id}`);
       } catch (error) {
-        if (![403, 404].includes(error.status)) throw error;
+        if (![403, 404].includes(/** @type {any} */ (error).status)) throw error;
       }
     }
+    this.hidden = true;
     return null;
   }
 
+  /**
+   * What the mandate has left is said only of one that holds the amount already: then the server's number is what stays.
+   * @param {any} view
+   * @param {any} mandate
+   */
+  #drawMandate(view, mandate) {
+    const amount = view.cart?.total ?? view.offer?.price.amount;
+    const holds = mandate?.reservations.some((/** @type {any} */ one) => one.holder === this.id && one.state === "held" && one.amount === amount);
+    setText(this.leaves, this.#waits(view) && holds ? ` Leaves ${money(mandate.left.amount, mandate.left.currency)}.` : "");
+    if (!this.alone) return;
+    const now = JSON.stringify(mandate);
+    if (this.aside.dataset.shows === now) return;
+    this.aside.dataset.shows = now;
+    this.aside.replaceChildren(mandate ? mandateCard(mandate) : h("p", { class: "quiet-text" }, "Only the mandate's owner and named approvers can see it."));
+  }
+
+  /**
+   * @param {any} view
+   * @param {any} mandate
+   * @param {any} audit
+   */
   #draw(view, mandate, audit) {
-    const waits = view.status === "awaiting_approval";
+    const waits = this.#waits(view);
     const digest = view.digest ?? view.terms_digest;
-    const session = view.request?.session_id;
+    const session = sessionOf(view);
+    const { whom, amount, what, reader, agent } = inWords(this.route, view);
+    const who = ` for ${reader}`;
+    const approver = this.#approver(view);
     setText(this.live, `Status: ${view.status.replaceAll("_", " ")}`);
+    const card = h("section", { class: "card", "aria-label": "What is bought" },
+      this.reasons,
+      ...(this.route === "purchases" ? purchaseFacts(view) : [termsStatement({ ...view.offer, url: view.url, method: view.method, body: view.body_sha256 })]),
+      h("details", { class: "fold" }, h("summary", {}, "Where it comes from"),
+        facts([
+          ["Agent", agent], ["Session", session && h("a", { href: `#/sessions/${session}` }, session)], ["Mandate", view.request?.mandate_id ?? view.mandate_id],
+          [this.route === "purchases" ? "Purchase" : "Paid request", h("a", { href: `#${this.path}` }, this.id)],
+        ]),
+        digest ? digestLine(digest) : null),
+      waits && view.approval_deadline ? deadlineLine(view.approval_deadline) : null,
+      this.notice ? h("p", { class: "problem", role: "alert" }, this.notice) : null,
+      ...outcome(view),
+      waits && approver ? this.#decideElement(digest, amount, approver, whom) : null,
+      waits && !approver ? h("p", { class: "quiet-text" }, this.#whoDecides(view)) : null);
     this.body.replaceChildren(
-      h("header", { class: "head" }, h("h1", {}, this.route === "purchases" ? "Purchase" : "Paid request"), statusPill(view.status)),
-      h("p", { class: "quiet-text" }, h("code", {}, this.id), session ? [" in ", h("a", { href: `#/sessions/${session}` }, "its session")] : null),
-      h("div", { class: "columns" },
-        h("section", { class: "card", "aria-label": "What is bought" },
-          ...(this.route === "purchases" ? purchaseFacts(view) : paymentFacts(view)),
-          digest ? digestLine(digest) : null,
-          waits && view.approval_deadline ? deadlineLine(view.approval_deadline) : null,
-          waits && this.api.may("approve") ? decisionButtons(digest, (verb, body) => this.#decide(verb, body)) : null,
-          waits && !this.api.may("approve") ? h("p", { class: "quiet-text" }, "Only approvers can decide.") : null,
-          this.notice ? h("p", { class: "problem", role: "alert" }, this.notice) : null,
-          ...outcome(view)),
-        this.route === "purchases" ? (mandate ? mandateFacts(mandate) : h("p", { class: "quiet-text" }, "Only the mandate's owner and named approvers can see it.")) : null),
-      trail(audit, () => this.#save()));
+      h("header", { class: "head" }, h(this.alone ? "h1" : "h2", { tabindex: "-1" }, waits ? `Pay ${amount} to ${whom}?` : amount ? `${amount} to ${whom}` : whom), statusPill(view.status)),
+      h("p", { class: "in-short" }, `${what}${reader ? `,${who}` : ""}, via ${agent}.`, this.leaves),
+      this.alone ? h("div", { class: "columns" }, card, this.aside) : card,
+      ...(audit ? [trail(audit, () => this.#save())] : []));
+  }
+
+  /**
+   * The credential that may decide: whom the mandate names, or any approver.
+   * @param {any} view
+   */
+  #approver({ approvers = [] }) {
+    return this.api.person("approve", null, (/** @type {any} */ one) => !approvers.length || approvers.includes(one.subject));
+  }
+
+  /** @param {any} view */
+  #whoDecides({ approvers = [] }) {
+    if (!this.api.may("approve") || !approvers.length) return "Only approvers can decide.";
+    return `Only ${approvers.map(isolate).join(" or ")} can decide.`;
+  }
+
+  /**
+   * They stay while the same is asked, with the reason that somebody writes.
+   * @param {string} digest
+   * @param {string} amount
+   * @param {any} approver
+   * @param {string} whom
+   */
+  #decideElement(digest, amount, approver, whom) {
+    if (this.buttons?.digest !== digest) {
+      const decide = (/** @type {string} */ verb, /** @type {any} */ body) => this.#decide(verb, body, approver, `${amount} to ${whom}`);
+      this.buttons = { digest, element: decisionButtons(digest, amount, decide) };
+    }
+    return this.buttons.element;
   }
 
   /** Saves the trail exactly as the server sent it: written again, numbers and so the hashes could differ. */
@@ -120,38 +249,49 @@ class DecisionView {
       h("a", { href: url, download: `${this.id}-audit.json` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 1_000);
     } catch (error) {
-      setText(this.trouble, `The audit trail was not saved. ${error.message}`);
+      setText(this.trouble, `The audit trail was not saved. ${/** @type {Error} */ (error).message}`);
       this.trouble.hidden = false;
     }
   }
 
-  async #decide(verb, body) {
-    this.notice = null;
+  /**
+   * @param {string} verb
+   * @param {any} body
+   * @param {any} approver
+   * @param {string} what
+   */
+  async #decide(verb, body, approver, what) {
+    this.notice = "";
     try {
-      await this.api.call("approve", "POST", `${this.path}/${verb}`, body);
+      await this.api.as(approver, "POST", `${this.path}/${verb}`, body);
+      this.onDone(`${verb === "approve" ? "Approved" : "Rejected"}: ${what}`);
     } catch (error) {
-      this.notice = error.message;
+      this.notice = /** @type {Error} */ (error).message;
+      this.buttons = null;
     }
+    if (this.stopped) return;
     // Shows the current state immediately, even if somebody else decided first.
     this.view = null;
     await this.#refresh();
   }
 }
 
+/** @param {any} view */
+function sessionOf(view) {
+  return view.request?.session_id ?? view.session_id ?? null;
+}
+
+/** @param {any} view */
 function purchaseFacts({ cart, request, messages }) {
-  const agent = ["Requested by", nameOf(request.agent)];
-  if (!cart) return [facts([["Seller", request.seller], agent]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
-  return [...cartStatement(cart), facts([agent]), ...messages.map((message) => h("p", { class: "quiet-text" }, message.text))];
+  if (!cart) return [facts([["Seller", request.seller]]), h("p", { class: "quiet-text" }, "The seller has not stated a cart yet.")];
+  return [...cartStatement(cart), ...messages.map((/** @type {any} */ message) => h("p", { class: "quiet-text" }, message.text))];
 }
 
-function paymentFacts({ url, method, offer, body_sha256: body }) {
-  return [termsStatement({ ...offer, url, method, body })];
-}
-
+/** @param {any} view */
 function outcome(view) {
   const { approval, approved_by: approver, refusal, receipt, order, money_moved: moved } = view;
   const lines = [];
-  if (approval) lines.push(decisionText({ outcome: "granted", by: approval.approver, auto: approval.auto, time: approval.at }));
+  if (approval) lines.push(decisionText(/** @type {any} */ ({ outcome: "granted", by: approval.approver, auto: approval.auto, time: approval.at })));
   else if (approver) lines.push(`Approved by ${isolate(approver)}`);
   if (receipt?.paid_at) lines.push(`Paid ${money(receipt.amount, receipt.currency)} at ${time(receipt.paid_at)}`);
   if (order) lines.push(`Order ${isolate(order.number ?? order.id)}${order.status ? `, ${order.status}` : ""}`);
@@ -160,37 +300,18 @@ function outcome(view) {
   return [...lines.map((line) => h("p", { class: "outcome" }, line)), refusal ? h("p", { class: "problem" }, refusal.message) : null];
 }
 
-/** Shows what is spent, reserved and left of a mandate, as a bar and in figures. */
-export function mandateFacts(mandate, extra = null) {
-  const { terms, spent, reserved, left } = mandate;
-  const share = (amount) => `${Math.floor((amount * 100) / terms.cap.amount)}%`;
-  const bar = h("div", { class: "meter", "aria-hidden": "true" }, h("i", { class: "spent" }), h("i", { class: "reserved" }));
-  bar.children[0].style.width = share(spent.amount);
-  bar.children[1].style.width = share(reserved.amount);
-  const amount = (one) => money(one.amount, one.currency);
-  return h("section", { class: "card mandate", "aria-label": `Mandate ${mandate.mandate_id}` },
-    h("header", {}, h("h2", {}, "Mandate"), h("span", { class: `pill ${mandate.status === "active" ? "good" : "bad"}` }, mandate.status)),
-    h("p", { class: "left" }, h("strong", {}, amount(left)), " left of ", amount(terms.cap)),
-    bar,
-    facts([
-      ["Spent", amount(spent)], ["Reserved", amount(reserved)], ["Payments", String(mandate.payments)], ["For", terms.agent], ["Granted by", terms.owner],
-      ["At most", terms.per_payment_cap == null ? null : `${money(terms.per_payment_cap, terms.cap.currency)} a payment`],
-      ["Approval above", money(terms.approval_threshold, terms.cap.currency)],
-      ["Sellers", terms.sellers.includes("*") ? "any" : terms.sellers.map((seller) => seller.replace(/^https?:\/\//, "")).join(", ")],
-      ["Approvers", terms.approvers.join(", ")], ["Until", dateTime(terms.valid_until)], ["Revoked by", mandate.revoked_by],
-      ["Id", h("code", {}, mandate.mandate_id)],
-    ]),
-    extra);
-}
-
+/**
+ * @param {any} audit
+ * @param {() => void} save
+ */
 function trail(audit, save) {
-  const whole = audit.entries.every((entry, index) => index === 0 || entry.previous === audit.entries[index - 1].hash);
+  const whole = audit.entries.every((/** @type {any} */ entry, /** @type {number} */ index) => index === 0 || entry.previous === audit.entries[index - 1].hash);
   return h("section", { class: "trail", "aria-label": "Audit trail" },
     h("header", {}, h("h2", {}, "Audit trail"), h("button", { type: "button", onclick: save }, "Download as JSON")),
     h("p", { class: whole ? "quiet-text" : "problem" }, whole ? "Each entry has the hash of the one before." : "The chain of hashes is broken."),
-    h("ol", {}, ...audit.entries.map((entry) => h("li", {},
+    h("ol", {}, ...audit.entries.map((/** @type {any} */ entry) => h("li", {},
       h("details", { class: "fold" },
         h("summary", {}, h("time", { datetime: entry.time }, time(entry.time)), " ", h("b", {}, entry.action), " ", h("span", { class: "quiet-text" }, entry.actor)),
         h("pre", { tabindex: "0", "aria-label": entry.action }, pretty({ ...entry.detail, hash: entry.hash }))))),
-      ...(audit.repeated ?? []).map((again) => h("li", { class: "quiet-text" }, `${again.action} ${again.actor}: the same ${again.count} times since ${time(again.first)}, last at ${time(again.last)}`))));
+      ...(audit.repeated ?? []).map((/** @type {any} */ again) => h("li", { class: "quiet-text" }, `${again.action} ${again.actor}: the same ${again.count} times since ${time(again.first)}, last at ${time(again.last)}`))));
 }

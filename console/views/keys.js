@@ -1,5 +1,5 @@
 // @ts-check
-/** Keys of a session's page, for those who'd rather not reach for the mouse; they can be turned off. */
+/** Keys of a page, for those who'd rather not reach for the mouse; they can be turned off. */
 
 import { h } from "../dom.js";
 
@@ -24,17 +24,26 @@ export const areOff = () => localStorage.getItem(OFF) !== null;
  * @param {AbortSignal} signal
  */
 export function listen({ write, stop, step, waiting, field }, signal) {
-  /** @type {Record<string, () => void>} */
-  const actions = { "/": write, j: () => step(1), k: () => step(-1), a: waiting, "?": showKeys };
+  const actions = { "/": write, j: () => step(1), k: () => step(-1), a: waiting, "?": () => showKeys() };
+  const onEscape = (/** @type {Element} */ target) => {
+    if (target === field || !target.closest(FIELDS)) stop();
+  };
+  listenTo(actions, signal, onEscape);
+}
+
+/**
+ * Listens to single keys, but for those who write or have turned them off.
+ * @param {Record<string, () => void>} actions
+ * @param {AbortSignal} signal
+ * @param {(target: Element) => void} [onEscape]
+ */
+export function listenTo(actions, signal, onEscape = () => {}) {
   /** @param {KeyboardEvent} event */
   const onKey = (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (document.querySelector("dialog[open]")) return;
     const target = /** @type {Element} */ (event.target);
-    if (event.key === "Escape") {
-      if (target === field || !target.closest(FIELDS)) stop();
-      return;
-    }
+    if (event.key === "Escape") return onEscape(target);
     const action = target.closest(FIELDS) || localStorage.getItem(OFF) ? null : actions[event.key];
     if (!action) return;
     event.preventDefault();
@@ -43,13 +52,13 @@ export function listen({ write, stop, step, waiting, field }, signal) {
   document.addEventListener("keydown", onKey, { signal });
 }
 
-export function showKeys() {
+export function showKeys(keys = KEYS) {
   const on = h("input", { type: "checkbox", checked: !localStorage.getItem(OFF) });
   on.addEventListener("change", () => (on.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1")));
   const dialog = h("dialog", { class: "phone keys", "aria-labelledby": "keys-title" },
     h("div", {},
       h("h2", { id: "keys-title" }, "Keys"),
-      h("dl", { class: "facts" }, ...KEYS.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)])),
+      h("dl", { class: "facts" }, ...keys.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)])),
       h("label", { class: "check" }, on, "Listen to single keys"),
       h("p", {}, h("button", { type: "button", onclick: () => dialog.close() }, "Close"))));
   dialog.addEventListener("close", () => dialog.remove());

@@ -73,8 +73,8 @@ export function questionElement(context) {
 }
 
 class QuestionCard {
-  constructor({ api, sessionId }) {
-    Object.assign(this, { api, sessionId, builds: null, status: null, sending: false });
+  constructor({ api, sessionId, onSent = () => {} }) {
+    Object.assign(this, { api, sessionId, onSent, builds: null, status: null, sending: false });
     this.promptId = `question-${(count += 1)}`;
     this.element = h("article", { class: "card question", "aria-labelledby": this.promptId });
     this.pill = h("span", {});
@@ -228,6 +228,7 @@ class QuestionCard {
       const path = `/sessions/${this.sessionId}/questions/${encodeURIComponent(this.item.id)}/answer`;
       await this.api.as(this.me, "POST", path, { value, digest: this.item.asked.digest });
       // The event that says so closes the form; it may be here already.
+      this.onSent(value);
     } catch (error) {
       this.#busy(false);
       if (!this.#isMine()) this.#refused(error);

@@ -51,6 +51,19 @@ async def test_tools_that_wait_are_listed_with_what_is_decided(asking: Asking) -
         assert one.question.asked["prompt"] == "Allow delete?"
         assert one.question.seq == question.seq
         assert (await approver.approvals(kinds=[ApprovalKind.PURCHASE, ApprovalKind.PAYMENT])).count == 0
+        everything = await approver.approvals(kinds=list(ApprovalKind))
+        assert [(one.kind, one.session_id, one.may_decide) for one in everything.approvals] == [
+            ("tool", second.id, True),
+            ("tool", first.id, True),
+            ("question", other.id, False),
+        ], "a question only where its kind is named; users and operators answer it"
+        mine = await approver.approvals(kinds=list(ApprovalKind), mine=True)
+        assert ([one.kind for one in mine.approvals], mine.count) == (["tool", "tool"], 2)
+        async with asking.stack.client("operator") as operator:
+            (asks,) = (await operator.approvals(kinds=[ApprovalKind.QUESTION], mine=True)).approvals
+            assert (asks.session_id, asks.agent, asks.may_decide) == (other.id, "asking", True)
+            assert asks.question is not None
+            assert asks.question.asked["kind"] == "question"
         assert (await listed(approver, 1, first.id)).approvals[0].session_id == first.id
         limited = await approver.approvals(limit=1)
         assert (len(limited.approvals), limited.count, limited.more) == (1, 2, False)

@@ -61,7 +61,7 @@ async def test_axe_finds_nothing_serious(
     assert await violations(anonymous) == []
     await anonymous.close()
     page = await console.page("/mandates", context=context)
-    await expect(page.get_by_role("heading", name="Mandates")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Money")).to_be_visible()
     for path in (
         "/sessions",
         f"/sessions/{session.id}",
@@ -106,8 +106,8 @@ async def test_a_new_view_has_the_focus(console: Console) -> None:
     """Otherwise a screen reader says nothing, and Tab begins at the top of the page."""
     page = await console.page("/sessions")
     await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
-    await page.get_by_role("link", name="Mandates").press("Enter")
-    await expect(page.get_by_role("heading", name="Mandates")).to_be_visible()
+    await page.get_by_role("link", name="Money").press("Enter")
+    await expect(page.get_by_role("heading", name="Money")).to_be_visible()
     await expect(page.get_by_role("main")).to_be_focused()
 
 

@@ -183,7 +183,7 @@ async def test_a_word_about_the_connection_goes_when_it_is_back(console: Console
 async def test_no_line_crosses_the_page_after_a_change_of_views(console: Console) -> None:
     page = await console.page("/sessions")
     await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
-    await page.get_by_role("link", name="Mandates").press("Enter")
+    await page.get_by_role("link", name="Money").press("Enter")
     await expect(page.get_by_role("main")).to_be_focused()
     assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "none"
 

@@ -464,33 +464,6 @@ async def test_the_end_without_an_answer_is_said(console: Console) -> None:
     await expect(card.locator(".outcome")).to_contain_text("the agent was stopped")
 
 
-COUNTED = """
-() => {
-  const rows = document.querySelector('.approvals > .rows').children.length;
-  const told = document.querySelector('.approvals > [role=status]').textContent;
-  return told.startsWith(`${rows} wait`);
-}
-"""
-
-
-async def test_approvals_of_tools_are_in_the_one_list(console: Console) -> None:
-    session = await asking(console, "approve")
-    page = await console.page("/approvals")
-    row = page.locator(f'a[href^="#/sessions/{session.id}?at="]')
-    await expect(row).to_contain_text('delete {"path":"notes.txt"}')
-    await expect(row).to_contain_text("Allow delete?")
-    await expect(row.locator(".pill")).to_have_text("awaiting approval")
-    await until(page, COUNTED)
-    await row.click()
-    card = card_of(page)
-    await expect(card).to_be_focused()
-    await card.get_by_role("button", name="Approve exactly this").click()
-    await expect(card.locator("header .pill")).to_have_text("approved")
-    await page.get_by_role("link", name="Approvals").click()
-    await expect(page.get_by_role("status")).to_contain_text("for a decision")
-    await expect(row).to_have_count(0)
-
-
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 async def test_everyone_can_answer(console: Console, scheme: Literal["light", "dark"], width: int) -> None:
     """With a keyboard, a screen reader, a phone."""

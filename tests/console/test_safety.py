@@ -345,7 +345,7 @@ async def test_files_beside_the_console_are_not_served(town: MoneyStack) -> None
 async def test_an_address_leads_to_no_other_route(console: Console, path: str) -> None:
     """Ids become parts of the paths that buttons call."""
     page = await console.page("/approvals")
-    await expect(page.get_by_role("heading", name="Approvals")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Inbox")).to_be_visible()
     await page.evaluate("(path) => { location.hash = `#${path}`; }", path)
     await expect(page.get_by_role("heading", level=1)).to_have_text("There is no such page")
 

@@ -8,7 +8,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.console.people import Console, until
 from tests.console.test_access import violations
-from tests.console.test_money import ask_for_books, settled
+from tests.console.test_money import APPROVE, ask_for_books, settled
 from tests.console.test_streaming import ask, ready
 
 SIZES = [
@@ -186,7 +186,7 @@ async def test_an_approver_approves_on_the_phone(console: Console) -> None:
     await phone.get_by_role("button", name="More").click()
     await expect(phone.get_by_role("button", name="Take over")).to_be_visible()
     await phone.evaluate("(id) => { location.hash = `#/purchases/${id}`; }", purchase_id)
-    await phone.get_by_role("button", name="Approve exactly this").click()
+    await phone.get_by_role("button", name=APPROVE).click()
     await settled(phone, "completed")
 
 

@@ -48,7 +48,7 @@ async def long_session(console: Console) -> Session:
 async def test_five_thousand_messages_open_within_a_second_and_scroll(console: Console) -> None:
     session = await long_session(console)
     page = await console.page("/approvals")
-    await expect(page.get_by_role("heading", name="Approvals")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Inbox")).to_be_visible()
     newest = f"Message number {MESSAGES - 1} of the long story."
     begin = time.monotonic()
     await page.evaluate("(id) => { location.hash = `#/sessions/${id}`; }", session.id)
@@ -102,8 +102,8 @@ async def test_the_page_is_small(console: Console) -> None:
     await page.get_by_role("button", name="Close").click()
     views = {
         "/sessions": "Sessions",
-        "/approvals": "Approvals",
-        "/mandates": "Mandates",
+        "/approvals": "Inbox",
+        "/mandates": "Money",
         "/purchases/none": "Not available",
     }
     for path, title in views.items():

@@ -7,6 +7,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.console.people import Console
 from tests.console.test_access import violations
+from tests.console.test_money import APPROVE
 from tests.console.test_sign_in import SIZES
 from tests.console.test_streaming import ready
 
@@ -54,7 +55,7 @@ async def test_it_shows_what_runs_and_starts_a_session(console: Console, options
     [
         ("A customer", "client", "Sessions"),
         ("An operator", "operator", "Sessions"),
-        ("An approver", "approver", "Approvals"),
+        ("An approver", "approver", "Inbox"),
     ],
 )
 async def test_each_link_is_one_person(console: Console, who: str, role: str, heading: str) -> None:
@@ -70,7 +71,7 @@ async def test_an_agent_buys_with_sandbox_money_once_it_is_approved(console: Con
     page = await start_page(console)
     await page.get_by_role("button", name="Buy a book at the shop").click()
     await ready(page)
-    await page.get_by_role("button", name="Approve exactly this").click()
+    await page.get_by_role("button", name=APPROVE).click()
     await expect(page.locator(".log .card .pill")).to_have_text("completed")
 
 

@@ -381,13 +381,13 @@ async def test_a_part_that_can_not_be_loaded_says_so(console: Console) -> None:
     await page.context.route("**/console/*/views/*", lambda route: route.abort())
     await page.get_by_role("button", name="Timeline").click()
     await expect(page.get_by_role("alert")).to_contain_text("could not be loaded")
-    await page.get_by_role("link", name="Mandates").click()
+    await page.get_by_role("link", name="Money").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text(
         "This part of the console could not be loaded"
     )
     await page.context.unroute_all()
     await page.get_by_role("button", name="Try again").click()
-    await expect(page.get_by_role("heading", level=1)).to_have_text("Mandates")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Money")
 
 
 STATES = """

@@ -79,7 +79,8 @@ class PaymentAuthorization:
             return
         if approval.approved_by is not None:
             return  # the same terms under a fresh challenge
-        journal.replace(approval=replace(approval, approvers=reserved.approvers))
+        deadline = workflow.now() + timedelta(seconds=journal.start.approval_timeout_seconds)
+        journal.replace(approval=replace(approval, approvers=reserved.approvers, deadline=deadline))
         journal.advance("awaiting_approval")
         journal.announce("approval.requested", journal.question(terms))
         try:

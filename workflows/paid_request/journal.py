@@ -151,6 +151,7 @@ class PaymentJournal:
     def view(self) -> PaidRequestView:
         """Returns the request as it stands; nothing secret is in it."""
         state, terms, credential = self._state, self._state.terms, self._state.credential.current
+        waits = state.status == "awaiting_approval"
         return PaidRequestView(
             payment_id=self.id,
             status=state.status,
@@ -160,6 +161,7 @@ class PaymentJournal:
             offer=terms.offer if terms else None,
             terms_digest=terms.digest if terms else None,
             body_sha256=rules.body_sha256(state.request) if state.request.body_base64 else None,
+            approval_deadline=state.approval.deadline if waits else None,
             approvers=state.approval.approvers,
             approved_by=state.approval.approved_by,
             credential_fingerprint=credential.fingerprint if credential else None,
@@ -169,19 +171,24 @@ class PaymentJournal:
             refusal=state.result.refusal,
             updated_at=state.updated_at,
             agent=self.start.agent,
+            mandate_id=self.start.mandate_id,
             session_id=self.start.session_id,
+            turn_id=self.start.turn_id,
             start_digest=self.start.earlier_digest(),
         )
 
     def question(self, terms: PinnedTerms) -> dict[str, JsonValue]:
-        """Returns all that the digest of the terms covers, for whoever is asked to approve them."""
-        request = self._state.request
+        """Returns all that the digest of the terms covers, who is asked to approve them, and until when."""
+        request, approval = self._state.request, self._state.approval
         facts: dict[str, JsonValue] = {
             "digest": terms.digest,
             "method": request.method,
             "url": request.url,
             "realm": terms.offer.realm,
             **offer_facts(terms.offer),
+            "turn_id": self.start.turn_id,
+            "approvers": [*approval.approvers],
+            "deadline": approval.deadline.isoformat() if approval.deadline else None,
         }
         return facts | ({"body_sha256": rules.body_sha256(request)} if request.body_base64 else {})
 

@@ -38,6 +38,7 @@ class ApprovalState:
     """Who may decide, and what was decided."""
 
     approvers: tuple[str, ...] = ()
+    deadline: datetime | None = None
     decision: Approve | Reject | None = None
     approved_by: str | None = None
 

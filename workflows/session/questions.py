@@ -4,7 +4,7 @@ Pure, like the log: no Temporal, no clock of its own, no I/O. Each question is s
 or withdrawn. What was asked stays in the log, where it is read again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -330,7 +330,11 @@ class Questions:
 
     def approvals(self) -> OpenApprovals:
         """Returns the approvals that wait, newest first, as many as one answer holds."""
-        waiting = [q.question_id for q in self._open() if q.kind is QuestionKind.APPROVAL]
+        return self.listed({QuestionKind.APPROVAL})
+
+    def listed(self, kinds: Collection[QuestionKind] = frozenset(QuestionKind)) -> OpenApprovals:
+        """Returns what waits of these kinds, newest first, as many as one answer holds."""
+        waiting = [q.question_id for q in self._open() if q.kind in kinds]
         views: list[QuestionView] = []
         size_bytes = 0
         for question_id in reversed(waiting):

@@ -613,6 +613,11 @@ class AgentSession:
         return self._questions.approvals()
 
     @workflow.query
+    def open_questions(self) -> OpenApprovals:
+        """Returns all that is asked and waits, approvals of tools among it, newest first."""
+        return self._questions.listed()
+
+    @workflow.query
     def waiting(self) -> Waiting:
         """Returns what here may wait for a person."""
         said = Waiting(session_id=self._id, agent=self._start.agent, title=self._start.title)

@@ -182,14 +182,24 @@ class Client:
         return await self.request("GET", "/sessions", SessionList, query=query)
 
     async def approvals(
-        self, *, session_id: str | None = None, kinds: Sequence[ApprovalKind] = (), limit: int = 50
+        self,
+        *,
+        session_id: str | None = None,
+        kinds: Sequence[ApprovalKind] = (),
+        mine: bool = False,
+        limit: int = 50,
     ) -> ApprovalList:
         """Returns what waits for a person's approval (tools, carts, paid requests), newest first.
+
+        With ``ApprovalKind.QUESTION`` among ``kinds`` also what agents ask beside; with ``mine`` only what
+        the caller may decide.
 
         >>> for one in (await client.approvals()).approvals:  # doctest: +SKIP
         ...     print(one.kind, one.id, one.may_decide)
         """
         query: dict[str, str | list[str]] = {"limit": str(limit), "kind": [str(kind) for kind in kinds]}
+        if mine:
+            query["mine"] = "true"
         if session_id is not None:
             query["session_id"] = session_id
         return await self.request("GET", "/approvals", ApprovalList, query=query)

@@ -1,7 +1,8 @@
-"""What waits for a person's approval: tools that agents want to run, carts and paid requests."""
+"""What waits for people: tools that agents want to run, carts, paid requests, and questions."""
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from waystation.models.base import FrozenOpen
 from waystation.models.payments import PaidRequestView
@@ -10,12 +11,18 @@ from waystation.models.questions import QuestionView
 
 
 class ApprovalKind(StrEnum):
-    """What is to be approved, and by which route it is decided."""
+    """What is to be decided, and by which route."""
 
     TOOL = "tool"
     """A tool's call; its question is answered."""
     PURCHASE = "purchase"
     PAYMENT = "payment"
+    QUESTION = "question"
+    """What an agent asks beside: answered like a tool's. Listed only where it is asked for by name."""
+
+
+APPROVALS: Final = frozenset(ApprovalKind) - {ApprovalKind.QUESTION}
+"""What is listed where no kind is named."""
 
 
 class WaitingApproval(FrozenOpen):
@@ -31,7 +38,7 @@ class WaitingApproval(FrozenOpen):
     since: datetime
     deadline: datetime | None = None
     may_decide: bool
-    """Whether the caller may: by role, and with a tool also as one of its audience."""
+    """Whether the caller may: by role, as one of the mandate's approvers, or of those who are asked."""
     question: QuestionView | None = None
     purchase: PurchaseView | None = None
     payment: PaidRequestView | None = None

@@ -158,6 +158,8 @@ class PaidRequestView(Frozen):
     """What an approval must name: the digest of price, payee, realm and request."""
     body_sha256: str | None = None
     """SHA-256 of the request's body in base64, as the digest covers it; ``None`` without a body."""
+    approval_deadline: datetime | None = None
+    """Until when somebody may decide, while that is waited for."""
     approvers: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """Who alone may approve, as the mandate says; of the others, anybody with the role may."""
     approved_by: str | None = None
@@ -168,7 +170,9 @@ class PaidRequestView(Frozen):
     refusal: PaymentRefusal | None = None
     updated_at: datetime
     agent: str | None = None
+    mandate_id: str | None = None
     session_id: str | None = None
+    turn_id: str | None = None
     start_digest: str | None = None
     """``PaidRequestStart.earlier_digest``, for processes of earlier releases; see the query ``digest``."""
 

@@ -266,7 +266,7 @@ class QuestionView(FrozenOpen):
 
 
 class OpenApprovals(FrozenOpen):
-    """The approvals of tools for which a session waits, newest first, as many as one answer holds."""
+    """What a session waits for (approvals of tools, or all questions), newest first, as many as fit."""
 
     questions: tuple[QuestionView, ...]
     count: int

@@ -127,6 +127,7 @@ SESSION_REPLAY: Final = QueryName("replay", int, ReplayPage)
 SESSION_READ: Final = QueryName("read", LogPosition, LogReading)
 SESSION_SNAPSHOT: Final = QueryName("snapshot", NoneType, Snapshot)
 SESSION_APPROVALS: Final = QueryName("approvals", NoneType, OpenApprovals)
+SESSION_OPEN_QUESTIONS: Final = QueryName("open_questions", NoneType, OpenApprovals)
 SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", str, Outcome)
 
 SESSION_QUESTION: Final[QueryName[str, QuestionView | None]] = QueryName("question", str, QuestionView)

@@ -1,6 +1,7 @@
 """The board of what waits: asked once for everybody, told to each only what concerns them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -209,6 +210,20 @@ async def test_who_can_not_be_told_is_refused_and_who_was_told_keeps_that() -> N
         await eventually(lambda: looks.asked[-1] == "s")
         known = await made.board.now(OPERATOR)
         assert (known.count, known.more) == (1, True), "it says that not all could be looked at"
+
+
+async def test_what_can_not_be_read_is_tried_again_less_and_less_often() -> None:
+    looks = Looks(s=[entry(AttentionKind.QUESTION)])
+    customer = Principal(subject="ada", role="client", sessions=frozenset({"s"}))
+    async with world(looks, busy_poll_seconds=0.01) as made, made.board.stream(customer, None) as stream:
+        await first(stream)
+        looks.away, looks.asked, begun = True, [], time.monotonic()
+        made.stir("s")
+        await eventually(lambda: len(looks.asked) >= 6)
+        assert time.monotonic() - begun >= 0.01 + 0.02 + 0.04 + 0.08
+        looks.away = False
+        looks.waiting["s"] = []
+        assert said(await first(stream)).count == 0
 
 
 async def test_a_person_has_so_many_pages_at_most() -> None:

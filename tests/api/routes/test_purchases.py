@@ -200,6 +200,41 @@ async def test_what_waits_for_an_approver_is_found_among_the_rest(api: Api) -> N
     await eventually(none_waits)
 
 
+async def test_what_a_mandate_paid_for_is_listed_page_by_page_to_whoever_sees_it(api: Api) -> None:
+    mandate_id, other = await api.mandate(), await api.mandate()
+    bought = [await api.buy(mandate_id, session_id=name) for name in ("one", "two", "three")]
+    of_other = await api.buy(other)
+    first, *_ = [await api.until(one, "awaiting_approval") for one in (*bought, of_other)]
+    await api.call("alice", "POST", f"/purchases/{bought[0]}/approve", {"digest": first["digest"]})
+    await api.until(bought[0], "completed")
+
+    async def listed(who: str = "alice", **params: Any) -> list[str]:
+        answer = await api.call(who, "GET", "/purchases", mandate_id=mandate_id, **params)
+        assert answer.status_code == 200, answer.text
+        return [one["purchase_id"] for one in answer.json()]
+
+    async def all_are_there() -> bool:
+        return len(await listed()) == 3
+
+    await eventually(all_are_there)
+    balance = (await api.call("alice", "GET", f"/mandates/{mandate_id}")).json()
+    newest_first = [one["holder"] for one in reversed(balance["reservations"])]
+    assert sorted(newest_first) == sorted(bought)
+    assert await listed() == newest_first
+    assert await listed(limit=2) == newest_first[:2]
+    assert await listed(limit=2, before=newest_first[1]) == newest_first[2:]
+    assert await listed(before=newest_first[2]) == []
+    assert await listed(waiting=True) == [one for one in newest_first if one != bought[0]]
+    assert await listed(session_id="two", limit=1) == [bought[1]], "whatever a page leaves out"
+    assert await listed("ops") == await listed("agent") == newest_first
+    for who in ("bob", "rival", "carol"):
+        refused = await api.call(who, "GET", "/purchases", mandate_id=mandate_id)
+        assert (refused.status_code, refused.json()["code"]) == (404, "unknown-mandate"), who
+    for params in ({"before": of_other, "mandate_id": mandate_id}, {"before": bought[0]}):
+        wrong = await api.call("alice", "GET", "/purchases", **params)
+        assert (wrong.status_code, wrong.json()["code"]) == (422, "wrong-cursor")
+
+
 async def test_what_was_started_without_search_attributes_is_found_too(
     api: Api, encrypted: TemporalClient, purchase_queue: str
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import ViewportSize, expect
 
 from tests.console.people import Console, until
+from tests.console.test_access import lead
 from tests.console.test_streaming import IDLE, ready
 from tests.support import ROOT
 from waystation.agents.demo import WORDS
@@ -19,6 +20,7 @@ PICTURES = ROOT / "docs"
 SIZES: dict[str, ViewportSize] = {
     "console.png": {"width": 1280, "height": 1400},
     "inspector.png": {"width": 1280, "height": 800},
+    "inbox.png": {"width": 1280, "height": 800},
 }
 KEYWORD = b"waystation-console"
 MAX_BYTES = 200_000
@@ -55,6 +57,7 @@ def lasting(words: str) -> str:
     """Words of the page without what differs each time: times, durations, ports, digests, ids."""
     words = re.sub(r"[\d:]+ [AP]M|[\d.]+ m?s\b", "…", words)
     words = re.sub(r"[A-Z][a-z]{2} \d+, \d{4},", "…", words)
+    words = re.sub(r"\d+ (?:d|h|min|s)(?: \d+ (?:h|min|s))?\b", "…", words)
     words = re.sub(r"(?<=Decide within ).+|(?<=127\.0\.0\.1:)\d+", "…", words)
     words = re.sub(r"(?<=sha256:)[0-9a-f]+|(?<=cs_)[0-9a-f]+", "…", words)
     return " ".join(words.split())
@@ -120,8 +123,15 @@ async def take(console: Console) -> dict[str, tuple[bytes, str]]:
     await page.get_by_role("button", name="Inspect", exact=True).click()
     await page.get_by_role("treeitem", name="t1 demo").click()
     await expect(page.get_by_role("region", name="The chosen part")).to_contain_text("$0.0024")
-    words = await page.locator(".inspector").inner_text()
+    shown = (".sum", ".virtual-rows", ".part-detail h3", ".part-detail .facts")
+    words = "\n".join([await page.locator(f".inspector {part}").inner_text() for part in shown])
     pictures["inspector.png"] = (await page.screenshot(animations="disabled"), words)
+    await lead(page, "/approvals")
+    await page.set_viewport_size(SIZES["inbox.png"])
+    approve = page.get_by_role("button", name=re.compile("^Approve"))
+    await expect(approve).to_be_visible()
+    words = await page.locator("main").inner_text()
+    pictures["inbox.png"] = (await page.screenshot(animations="disabled"), words)
     return pictures
 
 

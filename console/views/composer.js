@@ -94,9 +94,10 @@ export class Composer {
     this.update();
   }
 
-  /** Whoever has just taken over speaks, unless they are in the middle of a note. */
+  /** Writes messages from now on, unless a note is in the field: that must not become one. Returns whether it does. */
   speak() {
     if (this.noting && !this.text.value.trim() && !this.sending) this.#write(false);
+    return !this.noting;
   }
 
   /** What is written as a message and not sent yet. */
@@ -233,14 +234,13 @@ export class Composer {
 
   /** Puts a text in the place of what is in the field. */
   replace(text) {
-    if (this.noting) this.#write(false);
     this.text.value = "";
     this.put(text);
   }
 
   /** Sends a text by the field, unless somebody is writing there: then it is put before that. */
   begin(text) {
-    const empty = !this.text.value.trim();
+    const empty = this.speak() && !this.text.value.trim();
     if (empty) this.replace(text);
     else this.put(text);
     if (empty) this.element.requestSubmit();

@@ -214,8 +214,10 @@ export class Handover {
   }
 
   #use() {
-    const { composer } = this.page;
+    const { composer, onProblem, onDone } = this.page;
     const text = this.suggestion?.text ?? "";
+    if (!composer.speak()) return onProblem({ message: "Add your note first, or clear it; then the suggestion can be used." });
+    onDone();
     if (composer.written === this.wish) composer.replace(text);
     else composer.put(text);
     this.dismiss();

@@ -76,6 +76,12 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     assert await violations(pete) == []
     assert await pete.evaluate(TARGETS) == []
     words = await suggested.inner_text()
+    await pete.get_by_role("button", name="Note", exact=True).click()
+    await pete.locator("#message").fill("Only for Olga")
+    await pete.get_by_role("button", name="Use").click()
+    await expect(pete.locator(".session-view > .problem")).to_contain_text("Add your note first")
+    await expect(pete.locator("#message")).to_have_value("Only for Olga")
+    await pete.locator("#message").fill("")
     await pete.get_by_role("button", name="Use").click()
     await expect(pete.locator("#message")).to_have_value(words)
     await expect(suggested).to_be_hidden()

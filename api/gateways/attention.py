@@ -263,6 +263,7 @@ def _in_payment(view: PaidRequestView) -> Iterable[Entry]:
             line=f"A paid request to {view.offer.realm}",
             amount=view.offer.price,
             since=view.updated_at,
+            deadline=view.approval_deadline,
         ),
         approvers=view.approvers,
     )

@@ -16,6 +16,9 @@ from api.live.bus import MemoryBus
 from tests.support import eventually
 from waystation.models.attention import Attention, AttentionItem, AttentionKind
 from waystation.models.live import ALL_SESSIONS, Stirred, Tick
+from waystation.models.money import Money
+from waystation.models.paid_http import Offer, Rail
+from waystation.models.payments import PaidRequestView
 from waystation.models.questions import Audience
 from waystation.settings import Settings
 
@@ -235,6 +238,41 @@ async def test_a_person_has_so_many_pages_at_most() -> None:
         with pytest.raises(TooMany):
             async with made.board.stream(OPERATOR, None):
                 pass
+
+
+class OnePayment:
+    """A money gateway with one paid request."""
+
+    def __init__(self, view: PaidRequestView) -> None:
+        self.view = view
+
+    async def payment(self, payment_id: str) -> PaidRequestView:
+        return self.view
+
+
+async def test_a_paid_request_is_told_with_its_price_and_until_when_while_it_waits() -> None:
+    offer = Offer(
+        rail=Rail.MPP_STRIPE, challenge_id="c", realm="weather", price=Money(amount=25, currency="usd"),
+        payee="profile_1", expires_at=None, wire="-",
+    )  # fmt: skip
+    view = PaidRequestView(
+        payment_id="payment-1", status="awaiting_approval", final=False, url="https://api.example",
+        method="GET", offer=offer, approvers=("grace",), approval_deadline=NOW + timedelta(hours=1),
+        updated_at=NOW, agent="bot", session_id="s",
+    )  # fmt: skip
+    gateway = AttentionGateway(object(), OnePayment(view))  # type: ignore[arg-type]
+    [told] = (await gateway.look(Place("payment", "payment-1"))).entries
+    assert told.waits_for(APPROVER)
+    assert told.item.model_dump(exclude={"kind", "id"}) == {
+        "session_id": "s",
+        "agent": "bot",
+        "line": "A paid request to weather",
+        "amount": {"amount": 25, "currency": "usd"},
+        "since": NOW,
+        "deadline": NOW + timedelta(hours=1),
+    }
+    paid = view.model_copy(update={"status": "completed"})
+    assert (await AttentionGateway(object(), OnePayment(paid)).look(Place("payment", "p"))).entries == ()  # type: ignore[arg-type]
 
 
 def may(role: str, subject: str = "x", sessions: set[str] | None = None) -> Principal:

@@ -73,7 +73,8 @@ export class Composer {
   get speaker() {
     const { takenOverBy } = this.model;
     const { api, sessionId } = this;
-    const speaking = takenOverBy && api.people.find((person) => person.subject === takenOverBy.id);
+    // A customer may have the same id, or be the same person in another role.
+    const speaking = takenOverBy && api.people.find((person) => person.role === "operator" && person.subject === takenOverBy.id);
     // An operator may speak only after taking over.
     return speaking ?? api.person("send", sessionId, (person) => person.role !== "operator");
   }
@@ -136,7 +137,7 @@ export class Composer {
     if (model.closed) return "This session has ended.";
     if (this.noting) return this.word || "Operators and the agent see notes, nobody else.";
     if (!this.speaker) return model.takenOverBy ? `${nameOf(model.takenOverBy)} speaks in the agent's place.` : this.api.may("take over") ? "Take over to speak here." : "You can only read here.";
-    if (model.takenOverBy && this.api.isMe(model.takenOverBy.id)) return "You speak in the agent's place.";
+    if (model.takenOverBy && this.speaker.role === "operator") return "You speak in the agent's place.";
     if (model.takenOverBy) return `${nameOf(model.takenOverBy)} answers in the agent's place; what nobody answers is kept for the agent.`;
     if (this.word) return this.word;
     if (running && model.waiting) return WHILE_WAITING[this.#mode()];

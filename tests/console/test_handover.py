@@ -110,6 +110,21 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     await expect(ada.get_by_role("button", name="Note", exact=True)).to_have_count(0)
 
 
+async def test_who_is_a_customer_too_speaks_as_the_operator(console: Console) -> None:
+    session = await console.session()
+    tokens = [await console.token(role, session.id, "Olga") for role in ("client", "operator")]
+    olga = await console.page(f"/sessions/{session.id}", *tokens, **DESKTOP)
+    namesake = await console.page(f"/sessions/{session.id}", tokens[0], **DESKTOP)
+    await ready(olga)
+    await ready(namesake)
+    await press(olga, "Take over")
+    await olga.keyboard.press("Enter")
+    await expect(olga.locator(".hint")).to_have_text("You speak in the agent's place.")
+    await expect(namesake.locator(".hint")).to_contain_text("Olga answers in the agent's place")
+    await ask(olga, "A person speaks")
+    await expect(namesake.locator(".from-operator")).to_contain_text("A person speaks")
+
+
 async def test_an_empty_session_offers_what_the_agent_does(console: Console) -> None:
     session = await console.session()
     ada = await at(console, session, "client", "Ada", PHONE)

@@ -106,7 +106,10 @@ async def test_people_are_shown_nothing_of_it(
         await session.add_note(SECRET, actor=OLGA)
     await session.send("marker", data={"marker": True})
     told = await asyncio.gather(*following)
-    for page in (path, f"{path}/replay", f"{path}/transcript", f"{path}/participants", "/sessions"):
+    for page in (
+        path, f"{path}/replay", f"{path}/transcript", f"{path}/participants", f"{path}/agent",
+        "/sessions", "/sessions?live=true", "/attention", "/approvals", "/agents", "/webhooks",
+    ):  # fmt: skip
         answer = await http.get(page, headers=bearer(token))
         assert answer.status_code in (200, 403), page
         told.append(answer.text)

@@ -440,7 +440,7 @@ async def test_five_thousand_events_are_inspected_as_quickly_as_five(console: Co
         answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
         assert answer.status_code == 200, answer.text
     page = await console.page("/mandates")
-    await expect(page.get_by_role("heading", name="Mandates")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Money")).to_be_visible()
     newest = f"tool-{EVENTS // 2 - 1}"
     begin = time.monotonic()
     await page.evaluate("id => { location.hash = `#/sessions/${id}?detail=raw&inspect=`; }", session.id)

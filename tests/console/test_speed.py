@@ -97,9 +97,12 @@ async def test_the_page_is_small(console: Console) -> None:
     first = await bytes_of(console, responses)
     assert first < MAX_FIRST_LOAD_BYTES
     await page.get_by_role("button", name="Timeline").click()
+    await page.get_by_role("button", name="Inspect", exact=True).click()
+    await page.locator(".details").get_by_text("Raw").click()
+    await expect(page.locator(".raw .virtual-row, .inspector .sum").first).to_be_visible()
     await page.get_by_role("button", name="Phone").click()
     await expect(page.get_by_role("img", name="QR code")).to_be_visible()
-    await page.get_by_role("button", name="Close").click()
+    await page.get_by_role("button", name="Close", exact=True).click()
     views = {
         "/sessions": "Sessions",
         "/approvals": "Inbox",
@@ -110,7 +113,15 @@ async def test_the_page_is_small(console: Console) -> None:
         await page.evaluate("(path) => { location.hash = `#${path}`; }", path)
         await expect(page.get_by_role("heading", level=1)).to_have_text(title)
     names = {one.url.rsplit("/", 1)[-1] for one in responses}
-    assert names >= {"console.css", "uqr.js", "timeline.js", "decision.js"}
+    assert names >= {
+        "console.css",
+        "debug.css",
+        "inspector.js",
+        "events.js",
+        "uqr.js",
+        "timeline.js",
+        "decision.js",
+    }
     whole = await bytes_of(console, responses)
     assert whole < MAX_PAGE_BYTES
     print(f"{first} bytes at first, {whole} in all")

@@ -19,6 +19,8 @@ const MAX_WIDTH = 8_000_000;
 const TICK_PIXELS = 96;
 /** A bar is so wide when its duration fits into it. */
 const MIN_WORDS_PIXELS = 58;
+/** Parts of one kind that are closer than this are one. */
+const APART_PIXELS = 4;
 /** So much of the wheel doubles or halves. */
 const WHEEL_PIXELS = 240;
 const LINE_PIXELS = 16;
@@ -48,6 +50,9 @@ export class Timeline {
     /** What somebody has chosen, in pixels per second; null: what fits. @type {number | null} */
     this.scale = null;
     this.shown = FITTING[0];
+    /** Left of the beginning, and the least width: room to keep in place what is zoomed at. */
+    this.margin = MARGIN;
+    this.room = 0;
     this.plan = layout(model);
     /** @type {[number, number]} */
     this.drawn = [0, 0];
@@ -83,14 +88,19 @@ export class Timeline {
       const pixels = event.deltaY * (event.deltaMode ? LINE_PIXELS : 1);
       this.#zoom(2 ** (-pixels / WHEEL_PIXELS), this.#place(event.clientX));
     }, { passive: false });
-    frame.addEventListener("touchstart", ({ touches }) => (this.pinched = touches.length === 2 ? apart(touches) : 0), { passive: true });
-    frame.addEventListener("touchmove", (event) => {
+    /** @param {TouchEvent} event */
+    const pinch = (event) => {
       if (event.touches.length !== 2 || !this.pinched) return;
       event.preventDefault();
       const now = apart(event.touches);
       this.#zoom(now / this.pinched, this.#place((event.touches[0].clientX + event.touches[1].clientX) / 2));
       this.pinched = now;
-    }, { passive: false });
+    };
+    frame.addEventListener("touchstart", ({ touches, target }) => {
+      this.pinched = touches.length === 2 ? apart(touches) : 0;
+      // What was touched gets the rest of the gesture, also when it has been drawn anew and is no longer in the frame.
+      target?.addEventListener("touchmove", /** @type {EventListener} */ (pinch), { passive: false });
+    }, { passive: true });
     frame.addEventListener("keydown", (event) => {
       const by = { "+": 1, "=": 1, "-": -1, "−": -1 }[event.key];
       if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -128,7 +138,7 @@ export class Timeline {
    * @param {number} place
    */
   #drawnAt(place) {
-    return ((this.frame.scrollLeft + place - MARGIN) / this.shown) * 1_000;
+    return ((this.frame.scrollLeft + place - this.margin) / this.shown) * 1_000;
   }
 
   /**
@@ -141,8 +151,11 @@ export class Timeline {
     const fixed = this.#drawnAt(at);
     const seconds = Math.max(this.plan.length / 1_000, 1);
     this.scale = clamp(this.shown * by, [Math.min(1, this.#fitting(seconds)), Math.min(MOST, MAX_WIDTH / seconds)]);
+    const left = MARGIN + (fixed / 1_000) * this.scale - at;
+    this.margin = MARGIN + Math.max(0, -left);
+    this.room = Math.max(0, left) + this.frame.clientWidth;
     this.#resize();
-    this.frame.scrollLeft = MARGIN + (fixed / 1_000) * this.shown - at;
+    this.frame.scrollLeft = Math.max(0, left);
     this.#paint();
   }
 
@@ -165,7 +178,7 @@ export class Timeline {
     const { frame, plan } = this;
     const seconds = Math.max(plan.length / 1_000, 1);
     this.shown = this.scale ?? clamp(this.#fitting(seconds), [FITTING[0], FITTING[1]]);
-    const width = Math.max(MARGIN * 3 + (plan.length / 1_000) * this.shown, frame.clientWidth);
+    const width = Math.max(this.margin + MARGIN * 2 + (plan.length / 1_000) * this.shown, frame.clientWidth, this.room);
     this.height = AXIS_HEIGHT + BELOW + plan.rows.length * ROW_HEIGHT;
     this.chart.setAttribute("width", String(width));
     for (const element of [this.chart, this.labels]) element.setAttribute("height", String(this.height));
@@ -173,26 +186,26 @@ export class Timeline {
 
   /** Draws what is on the screen, and as much on either side: a long session has thousands of parts. */
   #paint() {
-    const { frame, plan, shown, chart } = this;
+    const { frame, plan, shown, chart, margin } = this;
     const focused = chart.contains(document.activeElement) ? /** @type {SVGElement} */ (document.activeElement).dataset.seq : null;
     const { scrollLeft, clientWidth } = frame;
     this.drawn = [scrollLeft - clientWidth, scrollLeft + 2 * clientWidth];
-    const [left, right] = this.drawn.map((pixels) => ((pixels - MARGIN) / shown) * 1_000);
+    const [left, right] = this.drawn.map((pixels) => ((pixels - margin) / shown) * 1_000);
     /** @param {number} milliseconds */
-    const x = (milliseconds) => MARGIN + (milliseconds / 1_000) * shown;
+    const x = (milliseconds) => margin + (milliseconds / 1_000) * shown;
     /** @param {number} row */
     const y = (row) => AXIS_HEIGHT + row * ROW_HEIGHT + ROW_HEIGHT / 2;
     const cuts = plan.cuts.filter(({ at }) => at >= left && at <= right);
     this.labels.replaceChildren(...plan.rows.map((row, index) => svg("text", { x: 0, y: y(index) + 4 }, row.label)));
     chart.replaceChildren(
-      ...plan.rows.map((_, index) => svg("line", { class: "row", x1: x(left), x2: x(right), y1: y(index), y2: y(index) })),
+      ...plan.rows.map((_, index) => svg("line", { class: "row", x1: this.drawn[0], x2: this.drawn[1], y1: y(index), y2: y(index) })),
       svg("g", { class: "axis", "aria-hidden": "true" },
         ...plan.scale.ticks(left, right, (TICK_PIXELS / shown) * 1_000).flatMap(({ at, time: when }) => [
           svg("line", { x1: x(at), x2: x(at), y1: 0, y2: this.height }),
           svg("text", { x: x(at) + 3, y: 12 }, time(new Date(when).toISOString()))])),
       ...cuts.map((cut) => svg("g", { class: "cut" }, svg("line", { x1: x(cut.at), x2: x(cut.at), y1: 0, y2: this.height }), svg("title", {}, `${duration(cut.milliseconds)} without events`))),
-      ...plan.bars.filter(({ from, to }) => to >= left && from <= right).map((bar) => this.#bar(bar, x, y(bar.row))),
-      ...plan.marks.filter(({ at }) => at >= left && at <= right).map((mark) => this.#link({ ...mark, state: "" }, MARKS[mark.kind](x(mark.at), y(mark.row)))));
+      ...thinned(plan.bars.filter(({ from, to }) => to >= left && from <= right), ({ to }) => x(to)).map((bar) => this.#bar(bar, x, y(bar.row))),
+      ...thinned(plan.marks.filter(({ at }) => at >= left && at <= right), ({ at }) => x(at)).map((mark) => this.#link({ ...mark, state: "" }, MARKS[mark.kind](x(mark.at), y(mark.row)))));
     if (focused) /** @type {SVGElement | null} */ (chart.querySelector(`[data-seq="${focused}"]`))?.focus();
   }
 
@@ -221,6 +234,32 @@ export class Timeline {
         this.onPick(seq);
       } }, svg("title", {}, label), ...shapes);
   }
+}
+
+/**
+ * Leaves out what would lie over one of its kind that ends at the same place, and lets that one say so.
+ * @template {{ row: number, kind: string, state?: string, label: string }} T
+ * @param {T[]} parts
+ * @param {(part: T) => number} endOf
+ * @returns {T[]}
+ */
+function thinned(parts, endOf) {
+  /** @type {Map<string, { part: T, end: number, more: number }>} */
+  const last = new Map();
+  const kept = [];
+  for (const part of parts) {
+    const key = `${part.row} ${part.kind} ${part.state}`;
+    const before = last.get(key);
+    const end = endOf(part);
+    if (before && end < before.end + APART_PIXELS) {
+      before.more += 1;
+      continue;
+    }
+    const one = { part, end, more: 0 };
+    last.set(key, one);
+    kept.push(one);
+  }
+  return kept.map(({ part, more }) => (more ? { ...part, label: `${part.label}, and ${more} more here` } : part));
 }
 
 /** @param {TouchList} touches */

@@ -5,17 +5,20 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
+from pydantic import JsonValue
 
 from tests.api.routes.test_staff import ITEMS, OLGA, SECRET
 from tests.console.conftest import TEMPORAL_WEB
 from tests.console.people import Console, until
-from tests.console.test_access import violations
+from tests.console.test_access import press, violations
 from tests.console.test_streaming import IDLE, ready
 from tests.docs.support import blocks
 from tests.docs.support import page as docs_page
@@ -186,7 +189,14 @@ async def test_the_inspector_says_what_happened_how_long_and_for_how_much(consol
     session = await console.session(title="Inspected")
     page = await console.page(f"/sessions/{session.id}")
     await inspect(page, session)
-    data = {"tokens": 3, "rate": 0, "spawn": 1, "tool": "search", "retry": 2, "usage": 1200}
+    data: dict[str, JsonValue] = {
+        "tokens": 3,
+        "rate": 0,
+        "spawn": 1,
+        "tool": "search",
+        "retry": 2,
+        "usage": 1200,
+    }
     await session.send("look", data=data)
     await until(page, IDLE)
     await page.get_by_role("treeitem", name="t1 demo completed").click()
@@ -256,7 +266,15 @@ async def export(page: Page, kind: str, folder: Path) -> Path:
 
 async def test_a_session_is_exported_to_be_loaded_and_to_be_read(console: Console, tmp_path: Path) -> None:
     session = await console.session(title="<i>Exported</i> *all*")
-    data = {"tokens": 3, "rate": 0, "spawn": 1, "tool": "```\n<b>", "retry": 2, "think": 2, "usage": 100}
+    data: dict[str, JsonValue] = {
+        "tokens": 3,
+        "rate": 0,
+        "spawn": 1,
+        "tool": "```\n<b>",
+        "retry": 2,
+        "think": 2,
+        "usage": 100,
+    }
     await session.send(HOSTILE, data=data)
     page = await console.page(f"/sessions/{session.id}")
     await ready(page)
@@ -302,3 +320,140 @@ def flat(tokens: Sequence[Token]) -> Iterator[Token]:
     for token in tokens:
         yield token
         yield from flat(token.children or ())
+
+
+WIDTH = "document.querySelector('.chart-frame a.turn rect').getBoundingClientRect().width"
+
+
+async def timeline(page: Page) -> Locator:
+    await press(page, "Timeline")
+    frame = page.locator(".timeline .chart-frame")
+    await expect(frame).to_be_visible()
+    return frame
+
+
+@pytest.mark.parametrize("touches", [False, True], ids=["mouse", "fingers"])
+async def test_the_timeline_zooms_where_one_points_and_says_what_is_there(
+    console: Console, touches: bool
+) -> None:
+    session = await console.session()
+    data: dict[str, JsonValue] = {"tokens": 30, "rate": 30, "tool": "search", "spawn": 1}
+    await session.send("look", data=data)
+    size = {"width": 390, "height": 800} if touches else {"width": 1280, "height": 800}
+    page = await console.page(
+        f"/sessions/{session.id}", viewport=size, has_touch=touches, color_scheme="dark"
+    )
+    await ready(page)
+    await until(page, IDLE)
+    frame = await timeline(page)
+    # The axis has times, and each part says how long it took.
+    assert await frame.locator(".axis text").count() > 0
+    tool = frame.locator("a.tool")
+    label = str(await tool.get_attribute("aria-label"))
+    assert re.fullmatch(r"Tool search of t1, [\d.]+ m?s", label)
+    assert re.fullmatch(r"[\d.]+ s", str(await frame.locator("a.turn text").first.text_content()))
+    under = page.locator(".under")
+    place = "bar => bar.getBoundingClientRect().left + bar.getBoundingClientRect().width / 2"
+    shape = frame.locator("a.turn rect").first
+    await shape.scroll_into_view_if_needed()
+    # The middle of the chart, at the height of the agent's row.
+    box = await frame.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + 67
+    at = "([x, rect]) => (x - rect.getBoundingClientRect().left) / rect.getBoundingClientRect().width"
+    rect = await shape.element_handle()
+    before, width = await page.evaluate(at, [x, rect]), await page.evaluate(WIDTH)
+    if touches:
+        wire = await page.context.new_cdp_session(page)
+
+        async def fingers(kind: str, *xs: float) -> None:
+            points = [{"x": one, "y": y, "id": number} for number, one in enumerate(xs)]
+            await wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        await fingers("touchStart", x - 20, x + 20)
+        await fingers("touchMove", x - 30, x + 30)
+        await fingers("touchMove", x - 40, x + 40)
+        await fingers("touchEnd")
+    else:
+        await page.mouse.move(x, y)
+        await page.mouse.wheel(0, -240)
+    shape = frame.locator("a.turn rect").first
+    await until(page, f"(before) => {WIDTH} > 1.9 * before", width)
+    after = await page.evaluate(at, [x, await shape.element_handle()])
+    assert after == pytest.approx(before, abs=0.02), "what is under the pointer stays there"
+    # With keys, and what has the focus is said too.
+    await frame.press("-")
+    await until(page, f"(before) => {WIDTH} < 1.2 * before", width)
+    await tool.focus()
+    await expect(under).to_contain_text(label)
+    if not touches:
+        await page.mouse.move(await shape.evaluate(place), y)
+        await expect(under).to_have_text(re.compile(r"^[\d:]+ [AP]M · Turn t1 of demo: completed, [\d.]+ s$"))
+    assert await violations(page) == []
+    if touches:
+        for name in ("Inspect", "Timeline"):
+            await press(page, name)
+        await expect(page.get_by_role("tree")).to_be_visible()
+        await page.get_by_role("treeitem").first.tap()
+        await expect(page.get_by_role("region", name="The chosen part")).to_be_visible()
+        assert await violations(page) == []
+        low = await page.locator(".inspector :is(button, .virtual-row)").evaluate_all(
+            "all => all.filter(one => one.getBoundingClientRect().height < 44).map(one => one.outerHTML)"
+        )
+        assert low == []
+
+
+EVENTS = 5_000
+MAX_OPENING_SECONDS = 1.0
+MAX_ELEMENTS = 200
+FRAMES = """
+selector => new Promise((resolve) => {
+  const list = document.querySelector(selector);
+  const times = [];
+  const step = (now) => {
+    times.push(now);
+    list.scrollTop += list.clientHeight;
+    if (times.length <= 60) requestAnimationFrame(step);
+    else resolve(times.slice(1).map((time, at) => time - times[at]).sort((a, b) => a - b)[30]);
+  };
+  list.scrollTop = 0;
+  requestAnimationFrame(step);
+})
+"""
+"""The median of how long a frame takes while a list is scrolled by a screen in each."""
+
+
+@pytest.mark.alone
+async def test_five_thousand_events_are_inspected_as_quickly_as_five(console: Console) -> None:
+    session = await console.session(title="A long trace")
+    for start in range(0, EVENTS, 500):
+        items = [
+            {
+                "n": number + 1,
+                "type": kind,
+                "data": {"call_id": f"c{number // 2}", "name": f"tool-{number // 2}"},
+            }
+            for number in range(start, start + 500)
+            for kind in [("tool.called", "tool.returned")[number % 2]]
+        ]
+        body = {"writer": "tracer", "items": items}
+        answer = await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)
+        assert answer.status_code == 200, answer.text
+    page = await console.page("/mandates")
+    await expect(page.get_by_role("heading", name="Mandates")).to_be_visible()
+    newest = f"tool-{EVENTS // 2 - 1}"
+    begin = time.monotonic()
+    await page.evaluate("id => { location.hash = `#/sessions/${id}?detail=raw&inspect=`; }", session.id)
+    await page.locator(".raw .virtual-row", has_text=newest).first.wait_for()
+    await page.locator(".inspector .virtual-row").first.wait_for()
+    took = time.monotonic() - begin
+    assert took < MAX_OPENING_SECONDS
+    await expect(page.locator(".raw-list > p")).to_have_text(f"{EVENTS + 1} events")
+    await expect(page.locator(".inspector .virtual-row[aria-setsize='2500']").first).to_be_visible()
+    frames = [await page.evaluate(FRAMES, f"{pane} .virtual-rows") for pane in (".raw", ".inspector")]
+    await press(page, "Timeline")
+    await expect(page.locator(".chart-frame a.tool").first).to_be_attached()
+    for part in (".raw .virtual-row", ".inspector .virtual-row", ".chart-frame a"):
+        assert 0 < await page.locator(part).count() < MAX_ELEMENTS
+    print(f"opened in {took:.2f} s, frames of {frames} ms")
+    assert max(frames) < 50

@@ -1,4 +1,4 @@
-"""The README's picture is of this console: a test makes it, and another finds it stale."""
+"""The README's pictures are of this console: a test makes them, and finds those that are stale."""
 
 import hashlib
 import json
@@ -8,15 +8,20 @@ import struct
 import zlib
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import ViewportSize, expect
 
 from tests.console.people import Console, until
+from tests.console.test_access import lead
 from tests.console.test_streaming import IDLE, ready
 from tests.support import ROOT
 from waystation.agents.demo import WORDS
 
-PICTURE = ROOT / "docs" / "console.png"
-SIZE = {"width": 1280, "height": 1400}
+PICTURES = ROOT / "docs"
+SIZES: dict[str, ViewportSize] = {
+    "console.png": {"width": 1280, "height": 1400},
+    "inspector.png": {"width": 1280, "height": 800},
+    "inbox.png": {"width": 1280, "height": 800},
+}
 KEYWORD = b"waystation-console"
 MAX_BYTES = 200_000
 WANTED = "WAYSTATION_CONSOLE_PICTURE"
@@ -51,25 +56,28 @@ def note_in(png: bytes) -> str | None:
 def lasting(words: str) -> str:
     """Words of the page without what differs each time: times, durations, ports, digests, ids."""
     words = re.sub(r"[\d:]+ [AP]M|[\d.]+ m?s\b", "…", words)
+    words = re.sub(r"[A-Z][a-z]{2} \d+, \d{4},", "…", words)
+    words = re.sub(r"\d+ (?:d|h|min|s)(?: \d+ (?:h|min|s))?\b", "…", words)
     words = re.sub(r"(?<=Decide within ).+|(?<=127\.0\.0\.1:)\d+", "…", words)
     words = re.sub(r"(?<=sha256:)[0-9a-f]+|(?<=cs_)[0-9a-f]+", "…", words)
     return " ".join(words.split())
 
 
-async def test_the_picture_is_of_this_console(console: Console) -> None:
-    """It is taken each time: what is kept is stale when the files differ, or what the page says."""
-    png, words = await take(console)
-    note = json.dumps({"files": digest_of_console(), "words": lasting(words)})
-    if os.environ.get(WANTED):
-        PICTURE.write_bytes(with_note(png, note))
-    picture = PICTURE.read_bytes()
-    assert json.loads(note_in(picture) or "{}") == json.loads(note), f"stale; run this test with {WANTED}=1"
-    assert len(picture) < MAX_BYTES
-    assert struct.unpack(">II", picture[16:24]) == (SIZE["width"], SIZE["height"])
+async def test_the_pictures_are_of_this_console(console: Console) -> None:
+    """They are taken each time: what is kept is stale when the files differ, or what the page says."""
+    for name, (png, words) in (await take(console)).items():
+        note = json.dumps({"files": digest_of_console(), "words": lasting(words)})
+        if os.environ.get(WANTED):
+            (PICTURES / name).write_bytes(with_note(png, note))
+        picture = (PICTURES / name).read_bytes()
+        kept = json.loads(note_in(picture) or "{}")
+        assert kept == json.loads(note), f"{name} is stale; run this test with {WANTED}=1"
+        assert len(picture) < MAX_BYTES
+        assert struct.unpack(">II", picture[16:24]) == (SIZES[name]["width"], SIZES[name]["height"])
 
 
-async def take(console: Console) -> tuple[bytes, str]:
-    """The picture, and the words in it."""
+async def take(console: Console) -> dict[str, tuple[bytes, str]]:
+    """The pictures by name, each with the words in it."""
     stack = console.stack
     session = await console.session(title="A gift for a sailor")
     names = (("client", "Ada"), ("operator", "Grace"))
@@ -77,12 +85,16 @@ async def take(console: Console) -> tuple[bytes, str]:
     approver = {"role": "approver", "sessions": [session.id], "subject": "test-approver", "name": "Ada"}
     tokens.append(str((await stack.call("service", "POST", "/tokens", approver)).json()["token"]))
     page = await console.page(
-        f"/sessions/{session.id}", *tokens, viewport=SIZE, color_scheme="light", locale="en-US"
+        f"/sessions/{session.id}",
+        *tokens,
+        viewport=SIZES["console.png"],
+        color_scheme="light",
+        locale="en-US",
     )
     await ready(page)
     body = {
         "text": "What keeps an answer whole when my connection breaks?",
-        "data": {"tokens": len(WORDS), "rate": 60, "spawn": 2, "tool": "search", "think": 20},
+        "data": {"tokens": len(WORDS), "rate": 60, "spawn": 2, "tool": "search", "think": 20, "usage": 1200},
     }
     headers = {"Authorization": f"Bearer {tokens[0]}"}
     await console.client.http.post(f"{stack.url}/sessions/{session.id}/messages", json=body, headers=headers)
@@ -105,7 +117,22 @@ async def take(console: Console) -> tuple[bytes, str]:
     parts = [
         await page.locator(part).inner_text() for part in (".session-head", ".log", ".asks", ".composer")
     ]
-    return await page.screenshot(animations="disabled"), "\n".join(parts)
+    pictures = {"console.png": (await page.screenshot(animations="disabled"), "\n".join(parts))}
+    await page.set_viewport_size(SIZES["inspector.png"])
+    await page.get_by_role("button", name="Timeline").click()
+    await page.get_by_role("button", name="Inspect", exact=True).click()
+    await page.get_by_role("treeitem", name="t1 demo").click()
+    await expect(page.get_by_role("region", name="The chosen part")).to_contain_text("$0.0024")
+    shown = (".sum", ".virtual-rows", ".part-detail h3", ".part-detail .facts")
+    words = "\n".join([await page.locator(f".inspector {part}").inner_text() for part in shown])
+    pictures["inspector.png"] = (await page.screenshot(animations="disabled"), words)
+    await lead(page, "/approvals")
+    await page.set_viewport_size(SIZES["inbox.png"])
+    approve = page.get_by_role("button", name=re.compile("^Approve"))
+    await expect(approve).to_be_visible()
+    words = await page.locator("main").inner_text()
+    pictures["inbox.png"] = (await page.screenshot(animations="disabled"), words)
+    return pictures
 
 
 def test_only_what_lasts_is_compared() -> None:
@@ -121,5 +148,6 @@ def test_a_note_is_found_again() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/console.md"])
-def test_the_picture_is_shown(page: str) -> None:
-    assert "console.png)" in (ROOT / page).read_text()
+def test_the_pictures_are_shown(page: str) -> None:
+    for name in SIZES:
+        assert f"{name})" in (ROOT / page).read_text()

@@ -20,6 +20,7 @@ from waystation.temporal.connect import CLEAR_DATA_CONVERTER, open_client
 LONGEST_FIRST = (
     "tests/console",
     "tests/cli",
+    "tests/conformance",
     "tests/workflows",
     "tests/api",
     "tests/seller",

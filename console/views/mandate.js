@@ -18,7 +18,7 @@ const DAY_MS = 86_400_000;
 /** A bar is a day; of more days than this, it has as many of them as it must. */
 const MAX_BARS = 31;
 const STATES = { held: "held", committed: "paid", released: "given back" };
-const CHART = { width: 620, height: 140, left: 4, bottom: 22, gap: 2 };
+const CHART = { width: 620, height: 140, left: 4, bottom: 22, gap: 2, widest: 44 };
 const SHORT_DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
 /**
@@ -203,13 +203,13 @@ class MandateView {
     const bars = barsOf(paid);
     const most = Math.max(...bars.map((bar) => bar.amount));
     const sum = bars.reduce((all, bar) => all + bar.amount, 0);
-    const { width, height, left, bottom, gap } = CHART;
+    const { width, height, left, bottom, gap, widest } = CHART;
     const room = (width - left) / bars.length;
     const tall = height - bottom;
     const label = `Spent from ${bars[0].name} to ${bars[bars.length - 1].name}: ${amount(sum)}, at most ${amount(most)} in one bar.`;
     const drawn = bars.map((bar, index) => {
       const size = bar.amount ? Math.max(Math.round((bar.amount / most) * (tall - 4)), 2) : 0;
-      return svg("rect", { x: String(left + index * room), y: String(tall - size), width: String(Math.max(room - gap, 1)), height: String(size) }, svg("title", {}, `${bar.name}: ${amount(bar.amount)}`));
+      return svg("rect", { x: String(left + index * room), y: String(tall - size), width: String(Math.min(Math.max(room - gap, 1), widest)), height: String(size) }, svg("title", {}, `${bar.name}: ${amount(bar.amount)}`));
     });
     // The mandate forgets its oldest payments, not their sum.
     const before = spent.amount + refunded.amount - sum;

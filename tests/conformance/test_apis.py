@@ -26,7 +26,9 @@ from waystation.conformance.scenarios import run_scenarios
 from waystation.settings import Settings
 from waystation.temporal.connect import data_converter, open_client
 
-AT_THE_SAME_TIME = 8
+AT_THE_SAME_TIME = 6
+A_STORM = "S-35"
+"""A thousand refusals of one writer, beside which others aren't served in time on a busy machine."""
 ENOUGH = 3
 """Of the scenarios that decide one requirement: three of them are decided by each of twenty refusals."""
 REPRESENTATIVE = ("S-10", "S-30", "S-41", "S-60")
@@ -94,7 +96,8 @@ async def reports(stack: Stack) -> dict[str, Report]:
         async with room:
             return number, await tried(number, stack)
 
-    return dict(await asyncio.gather(*map(one, API_SIDE)))
+    storm = await one(A_STORM)
+    return dict([storm, *await asyncio.gather(*(one(number) for number in API_SIDE if number != A_STORM))])
 
 
 @pytest.mark.parametrize("number", API_SIDE)

@@ -8,6 +8,7 @@ it and its types with the token. Where a result may be missing, the token's decl
 from types import NoneType
 from typing import Final
 
+from waystation.models.attention import Waiting
 from waystation.models.decisions import Approve, Cancel, Decision, Reject
 from waystation.models.events import Publish
 from waystation.models.mandates import (
@@ -128,6 +129,7 @@ SESSION_READ: Final = QueryName("read", LogPosition, LogReading)
 SESSION_SNAPSHOT: Final = QueryName("snapshot", NoneType, Snapshot)
 SESSION_APPROVALS: Final = QueryName("approvals", NoneType, OpenApprovals)
 SESSION_OPEN_QUESTIONS: Final = QueryName("open_questions", NoneType, OpenApprovals)
+SESSION_WAITING: Final = QueryName("waiting", NoneType, Waiting)
 SESSION_OUTCOME: Final[QueryName[str, Outcome | None]] = QueryName("outcome", str, Outcome)
 
 SESSION_QUESTION: Final[QueryName[str, QuestionView | None]] = QueryName("question", str, QuestionView)

@@ -130,7 +130,9 @@ async def take(console: Console) -> dict[str, tuple[bytes, str]]:
     await page.set_viewport_size(SIZES["inbox.png"])
     approve = page.get_by_role("button", name=re.compile("^Approve"))
     await expect(approve).to_be_visible()
-    words = await page.locator("main").inner_text()
+    # The list beside it counts the minutes.
+    await expect(page.locator(".chosen .in-short")).to_contain_text("Leaves")
+    words = await page.locator(".chosen").inner_text()
     pictures["inbox.png"] = (await page.screenshot(animations="disabled"), words)
     return pictures
 

@@ -22,6 +22,8 @@ export class SignIn {
   constructor(api, { show, onDone }) {
     Object.assign(this, { api, show, onDone });
     this.attempt = 0;
+    /** Whether other tabs were asked for their tokens and no answer has come: a busy one may answer yet. */
+    this.unanswered = false;
     this.wake = () => {};
     this.dialog = null;
     api.renew = () => this.#ofOtherTabs();
@@ -35,12 +37,15 @@ export class SignIn {
   async begin() {
     const kept = sessionStorage.getItem(ARRIVING) ?? sessionStorage.getItem(STORED);
     const tokens = kept ? JSON.parse(kept) : await this.#ofOtherTabs();
-    return tokens.length ? this.enter(tokens) : this.showForm();
+    if (tokens.length) return this.enter(tokens);
+    this.unanswered = true;
+    return this.showForm();
   }
 
   /** Signs in with these tokens. Until the server has said yes or no they are kept, and it is asked again. */
   async enter(tokens) {
     const attempt = ++this.attempt;
+    this.unanswered = false;
     sessionStorage.setItem(ARRIVING, JSON.stringify(tokens));
     for (let pause = MIN_PAUSE_MS; ; pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
       try {
@@ -90,6 +95,7 @@ export class SignIn {
     const { api } = this;
     const good = api.people.filter((person) => !person.expired).map((person) => person.token);
     if (data === "who" && good.length) this.channel.postMessage(good);
+    if (Array.isArray(data) && data.length && this.unanswered && !document.getElementById("token")?.value) this.enter(data);
     if (data === "out" && (api.people.length || sessionStorage.getItem(ARRIVING))) this.#forget();
     if (!Array.isArray(data?.renewed) || !api.expired) return;
     try {

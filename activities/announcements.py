@@ -87,7 +87,9 @@ def over_redis(url: str) -> tuple[Announce, Callable[[], Awaitable[None]]]:
     )
 
     async def announce(session_id: str) -> None:
-        await redis.publish(CHANNEL_PREFIX + session_id, encode(Tick()))
-        await redis.publish(CHANNEL_PREFIX + ALL_SESSIONS, encode(Stirred(session_id)))
+        both = redis.pipeline(transaction=False)  # one round trip: a turn waits for it
+        both.publish(CHANNEL_PREFIX + session_id, encode(Tick()))
+        both.publish(CHANNEL_PREFIX + ALL_SESSIONS, encode(Stirred(session_id)))
+        await both.execute()
 
     return announce, redis.aclose

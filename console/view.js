@@ -94,3 +94,29 @@ export function keyedList(container, keyOf, make) {
     }
   };
 }
+
+/**
+ * Returns what reads, one reading at a time: who asks meanwhile has it read once more, for the first may have missed why.
+ * @param {() => Promise<void>} read
+ * @param {() => boolean} isOver whether nobody wants to know any more
+ */
+export function oneAtATime(read, isOver) {
+  let reading = false;
+  let again = false;
+  return async function ask() {
+    if (reading) {
+      again = true;
+      return;
+    }
+    reading = true;
+    try {
+      await read();
+    } finally {
+      reading = false;
+      if (again && !isOver()) {
+        again = false;
+        ask();
+      }
+    }
+  };
+}

@@ -2,6 +2,7 @@
 /** A purchase or paid request: the question to whoever decides, all that the digest covers, and what became of it. */
 
 import { h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
+import { oneAtATime } from "../view.js";
 import { cartStatement, deadlineLine, decisionButtons, decisionText, digestLine, facts, statusPill, termsStatement } from "./card.js";
 import { mandateCard } from "./mandate-card.js";
 import { drawReasons, followFor } from "./reasons.js";
@@ -73,15 +74,15 @@ export class Decision {
     /** Whether the mandate is nobody's business here. */
     this.hidden = false;
     this.shown = false;
-    this.loading = false;
-    this.again = false;
+    // A step may happen during a reading.
+    this.refresh = oneAtATime(() => this.#read(), () => this.stopped);
     this.stopped = false;
   }
 
   start() {
-    this.#refresh();
+    this.refresh();
     // The session announces every step immediately. This is for purchases without one, and when it can't be reached.
-    this.timer = setInterval(() => document.hidden || this.view?.final || this.#refresh(), REFRESH_MS);
+    this.timer = setInterval(() => document.hidden || this.view?.final || this.refresh(), REFRESH_MS);
   }
 
   stop() {
@@ -90,13 +91,7 @@ export class Decision {
     this.follow?.stop();
   }
 
-  async #refresh() {
-    // If a step happens during a read, everything is read once more.
-    if (this.loading) {
-      this.again = true;
-      return;
-    }
-    this.loading = true;
+  async #read() {
     try {
       const view = await this.api.as(this.reader, "GET", this.path);
       const fresh = this.view?.updated_at !== view.updated_at;
@@ -119,12 +114,6 @@ export class Decision {
         this.trouble.hidden = false;
         setText(this.leaves, "");
       }
-    } finally {
-      this.loading = false;
-      if (this.again && !this.stopped) {
-        this.again = false;
-        this.#refresh();
-      }
     }
   }
 
@@ -140,7 +129,7 @@ export class Decision {
     this.follow = followFor(this.api, sessionId, (model) => {
       const { seq = 0, at = Infinity } = model.items.get(`card:${this.id}`) ?? {};
       drawReasons(this.reasons, model, this.view?.request?.turn_id ?? this.view?.turn_id, at);
-      if (seq > seen) this.#refresh();
+      if (seq > seen) this.refresh();
       seen = Math.max(seen, seq);
     });
   }
@@ -272,7 +261,7 @@ export class Decision {
     if (this.stopped) return;
     // Shows the current state immediately, even if somebody else decided first.
     this.view = null;
-    await this.#refresh();
+    await this.refresh();
   }
 }
 

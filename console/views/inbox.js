@@ -7,7 +7,7 @@
 import { keyOf } from "../attention.js";
 import { ago, h, isolate, remaining, setClass, setText, visible } from "../dom.js";
 import { serverNow } from "../clock.js";
-import { keyedList } from "../view.js";
+import { keyedList, oneAtATime } from "../view.js";
 import { statusPill } from "./card.js";
 import { Decision, inWords } from "./decision.js";
 import { listenTo, showKeys } from "./keys.js";
@@ -55,7 +55,8 @@ class Inbox {
     this.pane = null;
     /** @type {string | null} */
     this.paneFor = null;
-    this.loading = false;
+    this.stopped = false;
+    this.refresh = oneAtATime(() => this.#read(), () => this.stopped);
     this.others = false;
     this.keys = new AbortController();
     this.list = h("ul", { class: "rows" });
@@ -74,15 +75,15 @@ class Inbox {
 
   start() {
     listenTo({ j: () => this.#step(1), k: () => this.#step(-1), a: () => this.#reach(".decide .primary, form :is(input, textarea, select), .primary"), r: () => this.#reach(".decide input[type=text]"), "?": () => showKeys(KEYS) }, this.keys.signal);
-    this.#refresh();
-    this.timer = setInterval(() => document.hidden || this.#refresh(), REFRESH_MS);
+    this.refresh();
+    this.timer = setInterval(() => document.hidden || this.refresh(), REFRESH_MS);
     this.ticking = setInterval(() => this.#tick(), TICK_MS);
   }
 
   /** Deadlines come nearer; and what the server tells of what waits is looked at at once. */
   #tick() {
     const told = this.attention.now.items.map(keyOf).join();
-    if (told !== this.told) this.#refresh();
+    if (told !== this.told) this.refresh();
     this.told = told;
     this.draw(this.entries);
   }
@@ -102,7 +103,7 @@ class Inbox {
     const at = query.get("at");
     this.at = at && CHOSEN.test(at) ? at : null;
     this.#choose();
-    if (this.timer) this.#refresh();
+    if (this.timer) this.refresh();
   }
 
   /** @param {string | null} at */
@@ -118,12 +119,7 @@ class Inbox {
 
   // What waits
 
-  async #refresh() {
-    if (this.loading) {
-      this.again = true;
-      return;
-    }
-    this.loading = true;
+  async #read() {
     try {
       const people = this.#people();
       const query = new URLSearchParams([...KINDS.map((kind) => ["kind", kind]), ["limit", String(LISTED)], ["mine", String(!this.others)]]);
@@ -134,12 +130,6 @@ class Inbox {
       this.#take(lists);
     } catch (error) {
       setText(this.status, /** @type {Error} */ (error).message);
-    } finally {
-      this.loading = false;
-      if (this.again && !this.stopped) {
-        this.again = false;
-        this.#refresh();
-      }
     }
   }
 
@@ -233,7 +223,7 @@ class Inbox {
     this.place.tabIndex = -1;
     this.place.focus({ preventScroll: true });
     this.element.parentElement?.scrollTo(0, 0);
-    this.#refresh();
+    this.refresh();
   }
 
   // Keys

@@ -6,8 +6,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.update.v1 import UpdateRef
+from temporalio.api.workflowservice.v1 import PollWorkflowExecutionUpdateRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from api.gateways.calls import execute_update
@@ -33,6 +37,26 @@ UPDATE_TIMEOUT = timedelta(seconds=10)
 MESSAGE_CHARACTERS = 20_000
 MESSAGES_PER_TURN = 10
 BIG_CHARACTERS = 200_000
+
+
+async def until_admitted(temporal: Client, workflow_id: str, update_id: str) -> None:
+    """Waits until Temporal has an update, of which no history says anything before a worker has taken it."""
+    execution = WorkflowExecution(workflow_id=workflow_id)
+    request = PollWorkflowExecutionUpdateRequest(
+        namespace=temporal.namespace,
+        update_ref=UpdateRef(workflow_execution=execution, update_id=update_id),
+    )
+
+    async def is_there() -> bool:
+        try:
+            await temporal.workflow_service.poll_workflow_execution_update(request)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    await eventually(is_there, what="the update has come to Temporal")
 
 
 class Session:

@@ -23,6 +23,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from tests.temporal.support import until_admitted
 from waystation.temporal import asking, names
 from waystation.temporal.asking import AskAgain
 
@@ -110,7 +111,7 @@ async def test_an_update_that_comes_with_the_last_task_is_told_that_the_workflow
         await handle.signal(Ending.end)
         assert await asyncio.to_thread(LAST_TASK["begun"].wait, 30)
         late = asyncio.create_task(handle.execute_update(Ending.touch, id="late"))
-        await asyncio.sleep(0.5)  # nobody can see that an update has come to Temporal
+        await until_admitted(temporal, queue, "late")
         LAST_TASK["may end"].set()
         with pytest.raises(RPCError, match="already completed") as told:
             await late

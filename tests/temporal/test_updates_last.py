@@ -32,6 +32,7 @@ from temporalio.worker import (
 from temporalio.workflow import Info
 
 from tests.support import eventually
+from tests.temporal.support import until_admitted
 from tests.torture.proxy import Proxy
 from waystation.temporal.connect import open_client
 from waystation.temporal.names import RUN_HAS_ENDED
@@ -78,22 +79,28 @@ class Waking:
         return self.updated
 
 
-async def _history(temporal: Client, began: WorkflowRunner, went_on: WorkflowRunner) -> WorkflowHistory:
-    """Returns the history of a workflow that was given a signal and an update in one task."""
+def _working(temporal: Client, queue: str, runner: WorkflowRunner) -> Worker:
+    return Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=runner)
+
+
+async def _signaled(temporal: Client, runner: WorkflowRunner) -> WorkflowHandle[Waking, None]:
+    """Returns a workflow that has begun, with a signal that nobody has taken; its id names its task queue."""
     queue = f"waking-{uuid.uuid4().hex}"
-
-    def working(runner: WorkflowRunner) -> Worker:
-        return Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=runner)
-
-    async with working(began):
+    async with _working(temporal, queue, runner):
         handle: WorkflowHandle[Waking, None] = await temporal.start_workflow(
             Waking.run, id=queue, task_queue=queue
         )
         assert await handle.query(Waking.counted) == 0
     await handle.signal(Waking.wake)
-    update = asyncio.create_task(handle.execute_update(Waking.count))
-    await asyncio.sleep(0.5)  # nobody can see that an update has come to Temporal
-    async with working(went_on):
+    return handle
+
+
+async def _history(temporal: Client, began: WorkflowRunner, went_on: WorkflowRunner) -> WorkflowHistory:
+    """Returns the history of a workflow that was given a signal and an update in one task."""
+    handle = await _signaled(temporal, began)
+    update = asyncio.create_task(handle.execute_update(Waking.count, id="counted"))
+    await until_admitted(temporal, handle.id, "counted")
+    async with _working(temporal, handle.id, went_on):
         assert await update == 1
         await handle.signal(Waking.end)
         await handle.result()
@@ -383,15 +390,9 @@ def test_a_query_of_a_run_that_has_ended_before_its_next_task_is_answered() -> N
 
 
 async def test_who_was_terminated_before_its_next_task_can_be_asked(temporal: Client) -> None:
-    queue = f"waking-{uuid.uuid4().hex}"
-    async with Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=ORDERED):
-        handle: WorkflowHandle[Waking, None] = await temporal.start_workflow(
-            Waking.run, id=queue, task_queue=queue
-        )
-        assert await handle.query(Waking.counted) == 0
-    await handle.signal(Waking.wake)
+    handle = await _signaled(temporal, ORDERED)
     await handle.terminate()
-    async with Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=ORDERED):
+    async with _working(temporal, handle.id, ORDERED):
         for _ in range(2):
             assert await handle.query(Waking.counted) == 0
 
@@ -413,12 +414,6 @@ def test_what_belongs_to_a_task_that_has_begun_is_carried_out() -> None:
 
 
 async def test_a_history_whose_last_events_have_no_task_yet_replays(temporal: Client) -> None:
-    queue = f"waking-{uuid.uuid4().hex}"
-    async with Worker(temporal, task_queue=queue, workflows=[Waking], workflow_runner=ORDERED):
-        handle: WorkflowHandle[Waking, None] = await temporal.start_workflow(
-            Waking.run, id=queue, task_queue=queue
-        )
-        assert await handle.query(Waking.counted) == 0
-    await handle.signal(Waking.wake)
+    handle = await _signaled(temporal, ORDERED)
     assert await _failure(await handle.fetch_history(), ORDERED) is None
     await handle.terminate()

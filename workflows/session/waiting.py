@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from waystation.models.attention import MAX_ASKED, MAX_AWAITED, Asked, FailedTurn, Waiting
-from waystation.models.events import Event, EventType
+from waystation.models.events import Actor, Event, EventType
 from waystation.models.listing import ListedStatus, one_line
 from waystation.models.questions import as_asked
 from workflows.session.listing import Listing
@@ -34,9 +34,9 @@ def waiting_of(
             "purchases": tuple(awaited.purchases[-MAX_AWAITED:]),
             "payments": tuple(awaited.payments[-MAX_AWAITED:]),
             "taken_over_by": people.taken_over_by,
-            "taken_over_at": _time_of(_last(log, EventType.TAKEOVER_STARTED)),
+            "taken_over_at": _since(log, EventType.TAKEOVER_STARTED, people.taken_over_by),
             "assigned_to": people.assigned_to,
-            "assigned_at": _time_of(_last(log, EventType.SESSION_ASSIGNED)),
+            "assigned_at": _since(log, EventType.SESSION_ASSIGNED, people.assigned_to),
             "failed": _failed(_last(log, EventType.TURN_FAILED)) if status is ListedStatus.FAILED else None,
         }
     )
@@ -68,5 +68,7 @@ def _last(log: SessionLog, event_type: EventType) -> Event | None:
     return next((event for event in reversed(log.state.events) if event.type == event_type), None)
 
 
-def _time_of(event: Event | None) -> datetime | None:
+def _since(log: SessionLog, event_type: EventType, who: Actor | None) -> datetime | None:
+    # The log is read through to its beginning only for what it has.
+    event = _last(log, event_type) if who else None
     return event.time if event else None

@@ -93,9 +93,10 @@ class Waiting(FrozenOpen):
     payments: tuple[str, ...] = ()
     taken_over_by: Actor | None = None
     taken_over_at: datetime | None = None
-    """When somebody last took over."""
+    """When they took over."""
     assigned_to: Actor | None = None
     assigned_at: datetime | None = None
+    """When it was assigned to them."""
     failed: FailedTurn | None = None
     """If nothing has happened since."""
 

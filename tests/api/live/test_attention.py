@@ -11,10 +11,10 @@ import pytest
 from api.auth import Principal
 from api.errors import CarriedOut, Problem, TooMany, Unavailable
 from api.gateways.attention import AttentionGateway, Candidates, Entry, Found, Place
-from api.live.attention import AttentionBoard, AttentionStream
+from api.live.attention import AttentionBoard, AttentionStream, attention
 from api.live.bus import MemoryBus
 from tests.support import eventually
-from waystation.models.attention import Attention, AttentionItem, AttentionKind
+from waystation.models.attention import MAX_ITEMS, Attention, AttentionItem, AttentionKind
 from waystation.models.live import ALL_SESSIONS, Stirred, Tick
 from waystation.models.money import Money
 from waystation.models.paid_http import Offer, Rail
@@ -196,6 +196,13 @@ async def test_a_token_for_some_sessions_asks_those_alone() -> None:
         made.stir("none")
         assert said(await first(stream)).count == 2
         assert "b" not in looks.asked
+
+
+def test_the_newest_are_told_and_all_are_counted() -> None:
+    entries = [entry(AttentionKind.QUESTION, f"s{number}", number) for number in range(MAX_ITEMS + 1)]
+    told = attention(entries, more=False)
+    assert (told.count, told.counts) == (MAX_ITEMS + 1, {AttentionKind.QUESTION: MAX_ITEMS + 1})
+    assert [item.session_id for item in told.items] == [f"s{number}" for number in range(MAX_ITEMS, 0, -1)]
 
 
 async def test_who_can_not_be_told_is_refused_and_who_was_told_keeps_that() -> None:

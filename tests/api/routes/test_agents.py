@@ -8,12 +8,13 @@ from websockets.asyncio.client import connect
 
 from api.auth import Principal
 from api.live.bus import MemoryBus
-from api.live.connected import ConnectedAgents
+from api.live.connected import MAX_OTHER_PROCESSES, ConnectedAgents
 from tests.support import eventually
 from tests.world.stack import KEYS, Stack
 from waystation.agent import Agent
 from waystation.client import Client
 from waystation.errors import NotAllowed, NotFound, StartError
+from waystation.models.live import ALL_SESSIONS, Offers
 from waystation.models.requests import AgentList, AgentView
 
 
@@ -136,3 +137,12 @@ async def test_whoever_reads_a_session_may_ask_for_its_agent(stack: Stack, clien
         with pytest.raises(NotFound):
             await ada.request("GET", f"/sessions/{other.id}/agent", AgentView)
     assert (await client.request("GET", f"/sessions/{other.id}/agent", AgentView)).processes >= 1
+
+
+def test_of_very_many_api_processes_the_latest_are_known() -> None:
+    bus = MemoryBus()
+    agents = ConnectedAgents(bus)
+    for number in range(MAX_OTHER_PROCESSES + 1):
+        bus.publish(ALL_SESSIONS, Offers(f"process-{number}", {f"agent-{number}": ("Hello",)}))
+    assert agents.starters("agent-0") == ()
+    assert agents.starters("agent-1") == agents.starters(f"agent-{MAX_OTHER_PROCESSES}") == ("Hello",)

@@ -3,7 +3,8 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import JsonValue
 
 from waystation.answers import MAX_SCHEMA_NODES, AnswerError, SchemaError, check_answer, check_schema
+from waystation.models.attention import MAX_ASKED, MAX_AWAITED, Waiting
 from waystation.models.events import Actor, Event, EventType, Item, Role, Write
+from waystation.models.listing import ListedStatus
 from waystation.models.questions import (
     MAX_ANSWER_BYTES,
     MAX_QUESTIONS,
@@ -24,8 +27,12 @@ from waystation.models.questions import (
 )
 from waystation.models.refusals import RefusalCode
 from waystation.temporal import names
+from workflows.session.listing import Listing
 from workflows.session.log import SessionLog
+from workflows.session.people import PeopleState
+from workflows.session.purchases import Purchases, PurchasesState
 from workflows.session.questions import MAX_LISTED_BYTES, MAX_SETTLED, Question, Questions, QuestionsState
+from workflows.session.waiting import waiting_of
 
 BOT = Actor(id="bot", role=Role.AGENT)
 ANN = Actor(id="ann", role=Role.USER)
@@ -398,3 +405,16 @@ def test_whatever_an_agent_asks_is_taken_or_refused(asked: Any) -> None:
     asking = Asking()
     codes = asking.write(EventType.INPUT_REQUESTED, data)
     assert bool(codes) == (not asking.log.state.events)
+
+
+def test_of_what_waits_in_a_session_the_newest_is_told_and_all_that_is_asked_is_counted() -> None:
+    asking = Asking()
+    for number in range(MAX_ASKED + 1):
+        assert asking.ask(f"q{number}", prompt="Who?") == []
+    purchases = Purchases(PurchasesState(awaiting=[f"p{number}" for number in range(MAX_AWAITED + 1)]))
+    listing = cast(Listing, SimpleNamespace(status=ListedStatus.WAITING))
+    said = Waiting(session_id="s", agent="bot")
+    waiting = waiting_of(said, asking.log, listing, PeopleState(), purchases, asking.questions)
+    assert waiting.asked_count == MAX_ASKED + 1
+    assert [one.question_id for one in waiting.asked] == [f"q{number}" for number in range(MAX_ASKED, 0, -1)]
+    assert waiting.payments == tuple(f"p{number}" for number in range(1, MAX_AWAITED + 1))

@@ -102,6 +102,7 @@ def encrypted(
 
 
 def to_base64(value: bytes) -> str:
+    """Returns base64url without padding."""
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 

@@ -1,4 +1,4 @@
-"""A browser with a push subscription: reads what it was pushed with the reference library, and checks who sent it."""
+"""A browser with a push subscription: it reads with the reference library, and checks who sends."""
 
 import base64
 import json

@@ -1,9 +1,9 @@
 """``PushSubscriber``: a person who is told, in browsers of theirs, that something waits for them.
 
 The API knows what waits for whom, and says it by signal: all of it, each time that it has changed, each of
-its processes for itself. So it may say the same twice, and what it says late is corrected by what it says next. This
-workflow knows what each browser was told, and tells the rest: each attempt is an activity, the pauses between
-attempts are timers. It ends with the last browser.
+its processes for itself. So it may say the same twice, and what it says late is corrected by what it says
+next. This workflow knows what each browser was told, and tells the rest: each attempt is an activity, the
+pauses between attempts are timers. It ends with the last browser.
 """
 
 import asyncio

@@ -25,6 +25,12 @@ export const keyOf = ({ kind, session_id: session, id }) => `${kind} ${session ?
 /** @param {Item} item */
 export const lineOf = ({ amount, line }) => (amount ? `Approve ${money(amount.amount, amount.currency)}` : isolate(line.replace(/\*\*|`|^#+ /g, "")));
 
+/**
+ * Those for whom anything waits in person.
+ * @param {Person[]} people
+ */
+export const told = (people) => people.filter(({ role }) => !["service", "agent"].includes(role));
+
 /** @param {Person} person */
 const nameOf = ({ role, subject, sessions }) => JSON.stringify([role, subject, sessions]);
 
@@ -50,14 +56,14 @@ export class Attention {
    * @param {Person[]} people
    */
   follow(people) {
-    const told = people.filter(({ role }) => !["service", "agent"].includes(role));
-    const names = told.map(nameOf).join();
+    const followed = told(people);
+    const names = followed.map(nameOf).join();
     if (names === this.followed) return;
     this.followed = names;
     this.ended.abort();
     this.ended = new AbortController();
     this.said.clear();
-    for (const person of told) this.#share(person, this.ended.signal);
+    for (const person of followed) this.#share(person, this.ended.signal);
     this.onChange();
   }
 

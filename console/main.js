@@ -22,6 +22,9 @@ const ICON = new URL("icon.svg", import.meta.url).href;
 const ICON_WITH_DOT = new URL("icon-dot.svg", import.meta.url).href;
 const BELL = "M10 2a5 5 0 0 0-5 5v4l-2 3h14l-2-3V7a5 5 0 0 0-5-5Zm-2 13a2 2 0 0 0 4 0Z";
 const NOTIFY = "waystation.notify";
+/** How long signing out waits for the server to know that this browser isn't told any more. */
+const LEAVE_MS = 2_000;
+const PUSHED = "waystation.push";
 const api = new Api();
 const attention = new Attention(api, drawAttention, (items) => {
   if (items.length && localStorage.getItem(NOTIFY)) import("./views/waiting.js").then(({ notify }) => notify(items));
@@ -31,11 +34,21 @@ let shown = null;
 const signing = new SignIn(api, { show: replace, onDone: (same) => {
   offerSignIn();
   attention.follow(api.people);
+  if (localStorage.getItem(PUSHED)) import("./push.js").then(({ renew }) => renew(api));
   if (same && shown?.path === address().path) return;
   if (!same) shown = null;
   route();
 } });
 signing.onAsked = offerSignIn;
+
+/** Signs out. Whoever uses this browser next is not told what waits for somebody else. */
+async function leave() {
+  if (localStorage.getItem(PUSHED)) {
+    const off = import("./push.js").then(({ turnOff }) => turnOff(api));
+    await Promise.race([off.catch(() => {}), new Promise((resolve) => setTimeout(resolve, LEAVE_MS))]);
+  }
+  signing.leave();
+}
 
 /** Splits `#/sessions/a?at=7` or `#token=…` into path and query. */
 function address() {
@@ -66,7 +79,7 @@ async function route() {
   if (shown?.path === path) return shown.view.moveTo?.(query);
   try {
     const { show } = await load();
-    if (address().path === path) display(show({ api, query, attention, signOut: () => signing.leave() }, ...match.slice(1)), path);
+    if (address().path === path) display(show({ api, query, attention, signOut: leave }, ...match.slice(1)), path);
   } catch {
     display({ title: "Not loaded", element: notLoaded() });
   }
@@ -100,7 +113,7 @@ function bar(path) {
     h("div", { class: "who-am-i" },
       h("button", { id: "sign-in-again", class: "primary", type: "button", hidden: !api.expired, onclick: () => signing.ask() }, "Sign in again"),
       h("span", { title: api.people.map((one) => `${one.subject} (${one.role})`).join(", ") }, people()),
-      h("button", { class: "quiet", type: "button", onclick: () => signing.leave() }, "Sign out")));
+      h("button", { class: "quiet", type: "button", onclick: leave }, "Sign out")));
 }
 
 /** Says in the bar, in the tab's title and by its icon how much waits; first of it what waits on this page. */
@@ -147,6 +160,8 @@ function offerSignIn() {
 }
 
 addEventListener("hashchange", route);
+// From a notification that was clicked.
+navigator.serviceWorker?.addEventListener("message", ({ data }) => data.open && (location.hash = data.open));
 document.querySelector(".skip").addEventListener("click", (event) => {
   // The fragment is the address of a view; the link must not change it.
   event.preventDefault();

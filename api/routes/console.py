@@ -33,7 +33,7 @@ HEADERS = {
             "form-action 'none'",
             "frame-ancestors 'none'",
             "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
+            "trusted-types push-worker",
         )
     ),
     "X-Content-Type-Options": "nosniff",

@@ -3,6 +3,7 @@
 
 import { keyOf, lineOf } from "../attention.js";
 import { ago, h, isolate, remaining, setText } from "../dom.js";
+import { isPushed, registration, turnOff, turnOn } from "../push.js";
 import { keyedList } from "../view.js";
 
 /** @typedef {import("../attention.js").Item} Item */
@@ -10,30 +11,33 @@ import { keyedList } from "../view.js";
 const KINDS = { purchase: "A purchase", payment: "A paid request", tool: "A tool", question: "A question", handover: "Handed over to you", failure: "A failure" };
 const KEPT = "waystation.notify";
 const TICK_MS = 1_000;
-const ASKS = "While the console is open in a tab, your browser tells you when something new waits for you. It shows the first line of it, also where others see your screen.";
+const SHOWS = "It shows the first line of it, also where others see your screen.";
+const ASKS = `Your browser tells you when something new waits for you: while the console is open in a tab and, where this server and the browser can, while it is closed, until your sign-in ends. ${SHOWS}`;
+const OPEN = `While the console is open in a tab, your browser tells you when something new waits for you; not while it is closed: this server or the browser can't. ${SHOWS}`;
+const CLOSED = `Your browser tells you when something new waits for you, also while the console is closed, until your sign-in ends. ${SHOWS}`;
 const BLOCKED = "Your browser doesn't let this page notify you. Allow it in the browser's settings for this site.";
 
 /** @param {Item} item */
-function addressOf({ kind, id, session_id: session }) {
+export function addressOf({ kind, id, session_id: session }) {
   const route = kind === "purchase" ? "purchases" : kind === "payment" ? "payments" : "sessions";
   return `#/${route}/${route === "sessions" ? session : id}`;
 }
 
 /** @param {Item} item */
-function about({ kind, agent, since, deadline }) {
+export function about({ kind, agent, since, deadline }) {
   const left = deadline ? ` · ${remaining(deadline)} left` : "";
   return `${KINDS[/** @type {keyof typeof KINDS} */ (kind)] ?? isolate(kind)}${agent ? ` · ${isolate(agent)}` : ""} · ${ago(since)}${left}`;
 }
 
 /**
  * Shows the list until it is closed. Returns what draws it again.
- * @param {{ now: { count: number, items: Item[] } }} attention
+ * @param {{ now: { count: number, items: Item[] }, api: any }} attention
  */
 export function showWaiting(attention) {
   const list = h("ul", { class: "rows" });
   const status = h("p", { class: "quiet-text", role: "status" });
   const close = h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close");
-  const dialog = h("dialog", { class: "waiting", "aria-labelledby": "waiting-title" }, h("h2", { id: "waiting-title" }, "Waiting for you"), status, list, notifying(), h("p", {}, close));
+  const dialog = h("dialog", { class: "waiting", "aria-labelledby": "waiting-title" }, h("h2", { id: "waiting-title" }, "Waiting for you"), status, list, notifying(attention.api), h("p", {}, close));
   const fill = keyedList(list, keyOf, (/** @type {Item} */ first) => {
     const line = h("b", {});
     const small = h("small", {});
@@ -61,19 +65,33 @@ export function showWaiting(attention) {
   dialog.showModal();
 }
 
-/** What one gets, and the button for it: nobody is asked who hasn't pressed it. */
-function notifying() {
+/**
+ * What one gets, and the button for it: nobody is asked who hasn't pressed it.
+ * @param {any} api
+ */
+function notifying(api) {
   const words = h("p", { class: "quiet-text" });
   const button = h("button", { type: "button", onclick: () => toggle() });
   const draw = () => {
     const blocked = !("Notification" in window) || Notification.permission === "denied";
     button.hidden = blocked;
-    setText(words, blocked ? BLOCKED : ASKS);
+    setText(words, blocked ? BLOCKED : !isOn() ? ASKS : isPushed() ? CLOSED : OPEN);
     setText(button, isOn() ? "Don't notify me" : "Notify me");
   };
   const toggle = async () => {
-    if (isOn()) localStorage.removeItem(KEPT);
-    else if ((await Notification.requestPermission()) === "granted") localStorage.setItem(KEPT, "on");
+    button.disabled = true;
+    try {
+      if (isOn()) {
+        localStorage.removeItem(KEPT);
+        await turnOff(api);
+      } else if ((await Notification.requestPermission()) === "granted") {
+        localStorage.setItem(KEPT, "on");
+        await turnOn(api);
+      }
+    } catch {
+      // The browser reaches no push service, or the server can't be asked: what is on is said.
+    }
+    button.disabled = false;
     draw();
   };
   draw();
@@ -88,10 +106,16 @@ function isOn() {
  * Notifies of what is new, unless somebody looks at this page anyway.
  * @param {Item[]} items
  */
-export function notify(items) {
+export async function notify(items) {
   if (!("Notification" in window) || !isOn() || (document.hasFocus() && !document.hidden)) return;
+  // With the tag that a push has: what comes both ways is shown once.
+  const worker = isPushed() ? await registration() : null;
   for (const item of items) {
     try {
+      if (worker) {
+        await worker.showNotification(lineOf(item), { body: about(item), tag: keyOf(item), data: addressOf(item) });
+        continue;
+      }
       const notification = new Notification(lineOf(item), { body: about(item), tag: keyOf(item) });
       notification.onclick = () => {
         window.focus();

@@ -25,8 +25,9 @@ class Noted extends EventTarget {
 }
 window.Notification = Noted;
 document.hasFocus = () => false;
+delete window.PushManager;
 """
-"""Chromium without a head shows no notifications."""
+"""Chromium without a head shows no notifications, and has no push service."""
 SECONDS_UNTIL = """
 ([words, begun]) => new Promise(resolve => {
   const counts = () => !document.getElementById('badge').hidden;
@@ -172,6 +173,7 @@ async def test_nobody_is_notified_who_has_not_asked_for_it(console: Console) -> 
     await expect(page.get_by_role("dialog")).to_contain_text("tells you when something new waits for you")
     await page.get_by_role("button", name="Notify me").click()
     await expect(page.get_by_role("button", name="Don't notify me")).to_be_visible()
+    await expect(page.get_by_role("dialog")).to_contain_text("not while it is closed")
     await page.get_by_role("button", name="Close", exact=True).click()
     await ask_again(console, session, 2)
     await until(page, "() => window.noted.length")

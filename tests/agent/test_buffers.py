@@ -144,7 +144,7 @@ async def test_what_is_waited_for_hears_of_its_own_refusal_and_others_of_theirs(
         await asyncio.wait_for(others, 1)
     assert await asyncio.wait_for(asking[0], 1) is None
     for one in asking[1:]:
-        with pytest.raises(WriteRefused, match="1 of the things .* too-many-questions"):
+        with pytest.raises(WriteRefused, match=r"1 of the things .* too-many-questions"):
             await asyncio.wait_for(one, 1)
     await asyncio.wait_for(writer.flush(), 1)
 

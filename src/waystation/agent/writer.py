@@ -350,7 +350,9 @@ def _write_refused(refused: Sequence[_Refusal]) -> WriteRefused:
     count = sum(one.count for one in refused)
     reasons = " ".join(dict.fromkeys(one.frame.detail for one in refused))
     return WriteRefused(
-        409, refused[0].frame.code, f"{count} of the things this turn has written were not recorded. {reasons}"
+        409,
+        refused[0].frame.code,
+        f"{count} of the things this turn has written were not recorded. {reasons}",
     )
 
 

@@ -341,13 +341,13 @@ class _Sealed(NamedTuple):
 class _Refusal(NamedTuple):
     """So many items were refused, for this reason."""
 
-    count: int
+    items: int
     frame: RefusedFrame
 
 
 def _write_refused(refused: Sequence[_Refusal]) -> WriteRefused:
     """Returns what a turn is told of its items that were refused."""
-    count = sum(one.count for one in refused)
+    count = sum(one.items for one in refused)
     reasons = " ".join(dict.fromkeys(one.frame.detail for one in refused))
     return WriteRefused(
         409,

@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.announcements import Announce, Announcements, over_http, over_redis
+from activities.push import open_pushes
 from activities.registration import Activities, open_paid_request_activities, open_purchase_activities
 from activities.search import SearchKeys
 from activities.sessions import SessionWrites
@@ -32,6 +33,7 @@ from workflows.mandate import Mandate
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
+from workflows.push import PushSubscriber
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
 from workflows.webhooks import WebhookEndpoint, Webhooks
@@ -40,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 PURCHASE_WORKFLOWS = (Mandate, Purchase, Buy, OrderEvents)
 PAID_REQUEST_WORKFLOWS = (PaidRequest, Allowance)
-WEBHOOK_WORKFLOWS = (WebhookEndpoint, Webhooks)
-WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS, *WEBHOOK_WORKFLOWS]
+NEWS_WORKFLOWS = (WebhookEndpoint, Webhooks, PushSubscriber)
+WORKFLOWS = [AgentSession, AgentTurn, *PURCHASE_WORKFLOWS, *PAID_REQUEST_WORKFLOWS, *NEWS_WORKFLOWS]
 GRACEFUL_SHUTDOWN = timedelta(seconds=4)
 END_WITHIN_SECONDS = 5.0
 """What docs/operations.md promises, whether Temporal answers or not."""
@@ -119,7 +121,12 @@ async def run(settings: Settings) -> None:
         vault = Vault([key.get_secret_value() for key in settings.token_keys])
         news = Announcements(announce)
         deliveries = await open_webhook_deliveries(settings.webhook_networks, resources, vault=vault)
-        webhooks: Activities = [deliveries.make_webhook_secret, deliveries.deliver_webhook]
+        pushes = await open_pushes(settings, resources)
+        webhooks: Activities = [
+            deliveries.make_webhook_secret,
+            deliveries.deliver_webhook,
+            pushes.deliver_push,
+        ]
         money = [
             *await open_purchase_activities(
                 client, settings.money, resources, verifier=verifier, vault=vault, news=news

@@ -426,6 +426,39 @@ class WebhookOutcome(Frozen):
     retry_after: timedelta | None = None
 
 
+class PushCall(Frozen):
+    """One attempt at telling a browser something."""
+
+    endpoint: str = Field(repr=False)
+    p256dh: str
+    auth: str = Field(repr=False)
+    body: str
+    topic: str
+    keep_seconds: int
+    """For how long the push service keeps it for a browser that is away."""
+
+
+class PushOutcome(Frozen):
+    """What came of it."""
+
+    attempt: WebhookAttempt
+    delivered: bool
+    gone: bool = False
+    """There is no such browser any more (404, 410)."""
+    final: bool = False
+    """It is no use to try again."""
+    retry_after: timedelta | None = None
+
+
+class PushCalls(Protocol):
+    """What is asked of push services."""
+
+    @activity.defn
+    async def deliver_push(self, call: PushCall) -> PushOutcome:
+        """Sends a message once. A push service that fails is an outcome, and no failure."""
+        ...
+
+
 class SecretCall(Frozen):
     """A secret to make, and for whom."""
 

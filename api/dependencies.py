@@ -17,6 +17,7 @@ from api.live.channels import Channels
 from api.live.connected import ConnectedAgents
 from api.live.control import Control
 from api.live.feeds import Feeds
+from api.live.push import PushDesk
 from waystation.settings import Settings
 
 
@@ -28,6 +29,7 @@ class ApiParts:
     gateway: Gateway
     money: MoneyParts
     webhooks: WebhookGateway
+    push: PushDesk
     bus: LiveBus
     feeds: Feeds
     channels: Channels
@@ -56,9 +58,14 @@ def _webhooks(connection: HTTPConnection) -> WebhookGateway:
     return _parts(connection).webhooks
 
 
+def _push(connection: HTTPConnection) -> PushDesk:
+    return _parts(connection).push
+
+
 Parts = Annotated[ApiParts, Depends(_parts)]
 Money = Annotated[MoneyParts, Depends(_money)]
 WebhooksPart = Annotated[WebhookGateway, Depends(_webhooks)]
+Push = Annotated[PushDesk, Depends(_push)]
 SessionPath = Annotated[str, Depends(_session_id)]
 
 

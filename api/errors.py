@@ -177,6 +177,7 @@ _REFUSALS: dict[str, tuple[type[Problem], str]] = {
     names.UNKNOWN_DELIVERY: (UnknownDelivery, "unknown-delivery"),
     names.DELIVERY_WAITS: (Conflict, "delivery-waits"),
     names.TOO_MANY_WEBHOOKS: (Conflict, "too-many-webhooks"),
+    names.TOO_MANY_BROWSERS: (Conflict, "too-many-subscriptions"),
     names.WEBHOOK_DISABLED: (Conflict, "webhook-disabled"),
     names.WEBHOOKS_NEED_KEYS: (Conflict, "webhooks-need-keys"),
     names.INVALID_ROLE: (Invalid, "invalid"),

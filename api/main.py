@@ -22,6 +22,7 @@ from api.dependencies import ApiParts
 from api.gateways.attention import AttentionGateway
 from api.gateways.index import SearchIndex
 from api.gateways.money import MoneyGateway, MoneyParts
+from api.gateways.push import PushGateway
 from api.gateways.sessions import Gateway
 from api.gateways.webhooks import WebhookGateway
 from api.live.attention import AttentionBoard
@@ -30,6 +31,7 @@ from api.live.channels import Channels
 from api.live.connected import ConnectedAgents
 from api.live.control import Control
 from api.live.feeds import Feeds
+from api.live.push import PushDesk
 from api.routes import (
     agents,
     allowances,
@@ -43,6 +45,7 @@ from api.routes import (
     operations,
     paid_requests,
     purchases,
+    push,
     questions,
     sessions,
     streams,
@@ -108,6 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allowances,
         approvals,
         attention,
+        push,
         webhooks,
         codec,
         operations,
@@ -203,11 +207,15 @@ async def _build(settings: Settings, resources: AsyncExitStack) -> ApiParts:
     resources.push_async_callback(feeds.stop)
     board = AttentionBoard(AttentionGateway(gateway, money), bus, settings)
     resources.push_async_callback(board.stop)
+    desk = PushDesk(board, PushGateway(client, settings.temporal_timeout_seconds), settings)
+    desk.start()
+    resources.push_async_callback(desk.stop)
     return ApiParts(
         settings=settings,
         gateway=gateway,
         money=MoneyParts(gateway=money, settings=settings.money),
         webhooks=WebhookGateway(client, settings.temporal_timeout_seconds),
+        push=desk,
         bus=bus,
         feeds=feeds,
         channels=Channels(feeds, bus, gateway, settings),

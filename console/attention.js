@@ -65,7 +65,8 @@ export class Attention {
   get now() {
     const items = new Map();
     let beyond = 0;
-    for (const said of this.said.values()) {
+    // What has begun at the same moment keeps the order of the fullest list, for whichever answers first.
+    for (const said of [...this.said.values()].sort((a, b) => b.items.length - a.items.length)) {
       for (const item of said.items) items.set(keyOf(item), item);
       beyond = Math.max(beyond, said.count - said.items.length);
     }

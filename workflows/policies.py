@@ -261,6 +261,25 @@ WEBHOOK_HOUSE_TIMEOUT: Final = timedelta(seconds=10)
 WEBHOOK_HOUSE_RETRY: Final = MANDATE_CALL_RETRY
 """No end: what the registry is told or asked is our own, and comes back."""
 
+# Web Push
+
+PUSH_RETRY_DELAYS: Final = (
+    timedelta(seconds=5),
+    timedelta(seconds=30),
+    timedelta(minutes=2),
+    timedelta(minutes=10),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=6),
+)
+"""Between the attempts at telling a browser something: it is told only while that still waits."""
+
+PUSH_KEPT_FOR: Final = timedelta(days=1)
+"""For how long a push service keeps a message for a browser that is away."""
+
+PUSH_OPENING_TIMEOUT: Final = timedelta(minutes=10)
+"""A person's workflow that was started without a browser ends after that."""
+
 SHORTEST_RUN: Final = timedelta(seconds=1.5)
 """No session continues as new before. Temporal puts off the first task of a run that follows one of less than
 a second, and adds to that pause with each such run; updates and queries fail in the meantime."""

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -110,6 +110,13 @@ class _Viewer:
                 stream.show(identity, self.frame)
 
 
+class _Watch(NamedTuple):
+    """Somebody who wants to know of all sessions though no page is open."""
+
+    operators: frozenset[str]
+    on_change: Callable[[], None]
+
+
 class AttentionBoard:
     """Knows what waits for whom while anybody wants to know."""
 
@@ -118,6 +125,7 @@ class AttentionBoard:
         self._known: dict[Place, _Known] = {}
         self._more = False
         self._viewers: dict[_Who, _Viewer] = {}
+        self._watch: _Watch | None = None
         self._looking: dict[Place, asyncio.Task[None]] = {}
         self._again: set[Place] = set()
         self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
@@ -175,6 +183,29 @@ class AttentionBoard:
                 viewer.streams.discard(stream)
                 metrics.ATTENTION_STREAMS.dec()
 
+    async def watch(self, operators: frozenset[str], on_change: Callable[[], None]) -> None:
+        """Knows of all sessions from now on, without any page, and calls when something has changed.
+
+        Of sessions that only somebody looks after, those of ``operators``.
+
+        Raises:
+            Problem: Temporal can't be asked; it is tried again.
+        """
+        self._watch = _Watch(operators, on_change)
+        self._begin()
+        while self._listed is None or not operators <= self._listed:
+            await self._list_once()
+
+    def unwatch(self) -> None:
+        """Ends it."""
+        if self._watch is not None:
+            self._watch = None
+            self._linger()
+
+    def told(self, caller: Principal) -> Attention:
+        """Returns what waits for the caller, as far as it is known to whoever watches."""
+        return self._of(caller)
+
     @asynccontextmanager
     async def _use(self, caller: Principal) -> AsyncIterator[_Viewer]:
         """Yields the caller's own part once all is known that concerns them."""
@@ -189,9 +220,12 @@ class AttentionBoard:
             viewer.users -= 1
             if not viewer.users:
                 del self._viewers[who]
-            if not self._viewers:
-                loop = asyncio.get_running_loop()
-                self._lingering = loop.call_later(LINGER_SECONDS, self._forget)
+            self._linger()
+
+    def _linger(self) -> None:
+        if not self._viewers and self._watch is None and self._polling and not self._lingering:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(LINGER_SECONDS, self._forget)
 
     def _begin(self) -> None:
         if self._lingering:
@@ -310,6 +344,8 @@ class AttentionBoard:
     async def _list(self) -> None:
         metrics.ATTENTION_LISTS.inc()
         operators = frozenset(who.subject for who in self._viewers if who.role == "operator")
+        if self._watch:
+            operators |= self._watch.operators
         found = await self._looks.candidates(operators)
         listed = set(found.places)
         # What is on the list no more may only be missing there yet: it says so itself.
@@ -372,6 +408,8 @@ class AttentionBoard:
         for viewer in self._viewers.values():
             if viewer.streams:
                 viewer.show(self._of(viewer.caller))
+        if self._watch:
+            self._watch.on_change()
 
     def _of(self, caller: Principal) -> Attention:
         mine = [

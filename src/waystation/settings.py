@@ -72,6 +72,18 @@ def _check_network(text: str) -> str:
     return text
 
 
+def _check_vapid_public_key(text: str) -> str:
+    if not re.fullmatch(r"B[A-Za-z0-9_-]{86}", text):
+        raise ValueError("a public key of VAPID is an uncompressed point of P-256, 65 bytes in base64url")
+    return text
+
+
+def _check_contact(text: str) -> str:
+    if not text.startswith(("mailto:", "https://")):
+        raise ValueError("it begins with mailto: or https://")
+    return text
+
+
 HttpUrl = Annotated[str, AfterValidator(check_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -180,6 +192,16 @@ class Settings(BaseSettings):
     # Webhooks
     webhook_networks: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ()
     """For workers: private networks that webhooks may go to anyway, as a JSON list: ``["10.1.0.0/16"]``."""
+
+    # Web Push
+    vapid_public_key: Annotated[str, AfterValidator(_check_vapid_public_key)] | None = None
+    """For the API: with which browsers subscribe. Without it nothing is pushed."""
+    vapid_private_key: SecretStr | None = None
+    """For workers: the other half, 32 bytes in base64url. It signs to push services who sends."""
+    vapid_subject: Annotated[str, AfterValidator(_check_contact)] | None = None
+    """For workers: where push services find whoever runs this, ``mailto:…`` or ``https://…``."""
+    push_networks: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ()
+    """For workers: private networks that a push service may be in, as a JSON list; none in most cases."""
 
     # Money
     money: MoneySettings = Field(default_factory=MoneySettings)

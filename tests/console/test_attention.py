@@ -125,6 +125,26 @@ async def test_the_approver_whom_a_mandate_names_is_told_the_amount_and_no_other
     await icon_is(other, "icon.svg")
 
 
+ORDER_FOR_TWO_ROLES = """
+async () => {
+  const { Attention } = await import('/console/attention.js');
+  const asked = (kind, id) => ({ kind, id, session_id: 's', since: '2026-01-01T00:00:00Z' });
+  const all = [asked('question', 'why'), asked('tool', 'send'), asked('question', 'order')];
+  return [[all, [all[1]]], [[all[1]], all]].map((lists) => {
+    const attention = new Attention(null, () => {}, () => {});
+    lists.forEach((items, n) => attention.said.set({ n }, { items, count: items.length }));
+    return attention.now.items.map(({ id }) => id);
+  });
+}
+"""
+
+
+async def test_the_order_is_the_servers_whichever_role_is_told_first(console: Console) -> None:
+    page = await console.page("/sessions")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert await page.evaluate(ORDER_FOR_TWO_ROLES) == [["why", "send", "order"]] * 2
+
+
 async def test_tabs_of_one_person_share_a_stream_and_one_takes_over(console: Console) -> None:
     session = await console.session(title="Order 17")
     token = await console.token("client", session.id, "Ada")

@@ -24,6 +24,7 @@ from workflows.mandate import Mandate
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Buy, Purchase
 from workflows.purchase.order_events import OrderEvents
+from workflows.push import PushSubscriber
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn
 from workflows.webhooks import WebhookEndpoint, Webhooks
@@ -42,6 +43,7 @@ TAKES: dict[type, tuple[str, ...]] = {
     Allowance: ("ALLOWANCE_", "HOLDER_"),
     WebhookEndpoint: ("WEBHOOK_",),
     Webhooks: ("WEBHOOKS_",),
+    PushSubscriber: ("PUSH_",),
 }
 """Which tokens are for which workflow, by how their names begin."""
 
@@ -59,6 +61,7 @@ STARTED_BY_NAME: dict[WorkflowName[Any, Any], type] = {
     messages.ALLOWANCE: Allowance,
     messages.WEBHOOK: WebhookEndpoint,
     messages.WEBHOOKS: Webhooks,
+    messages.PUSH: PushSubscriber,
 }
 ACTIVITIES: dict[ActivityName[Any, Any], Callable[..., object]] = {
     messages.RUN_TURN: Runner.run_turn,

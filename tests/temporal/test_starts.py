@@ -15,6 +15,7 @@ from waystation.temporal.payload_converter import SharedPydanticPayloadConverter
 from workflows.allowance.workflow import AllowanceRun
 from workflows.mandate import MandateStart
 from workflows.purchase.workflow import PurchaseStart
+from workflows.push.subscriber import SubscriberStart
 from workflows.session import SessionInput
 from workflows.webhooks.endpoint import EndpointStart
 
@@ -26,6 +27,7 @@ STARTS: tuple[type[WorkflowStart], ...] = (
     OrderEventsStart,
     EndpointStart,
     RegistryStart,
+    SubscriberStart,
 )
 
 

@@ -25,6 +25,7 @@ from waystation.models.mandates import MandateTerms, MandateView
 from waystation.models.money import Money
 from waystation.models.payments import AllowanceOpening, AllowanceStart, PaidHttpRequest, PaidRequestStart
 from waystation.models.purchases import BuyStart, OrderEventsStart, PurchaseRequest
+from waystation.models.push import PushOpening, PushPerson
 from waystation.models.sessions import StartSession, TurnInput
 from waystation.models.webhooks import RegistryStart, WebhookOpening, WebhookSettings
 from waystation.temporal.tokens import SignalName, UpdateName
@@ -34,6 +35,7 @@ from workflows.mandate import Mandate, MandateStart
 from workflows.paid_request import PaidRequest
 from workflows.purchase import Buy, Purchase, PurchaseStart
 from workflows.purchase.order_events import OrderEvents
+from workflows.push import PushSubscriber
 from workflows.session import AgentSession
 from workflows.session.turn import AgentTurn, TurnPlan
 from workflows.webhooks import WebhookEndpoint, Webhooks
@@ -67,6 +69,7 @@ BUDGET = AllowanceStart(
     mandate_id="m", agent="shopper", seller="https://api.example", budget=MONEY, max_price=MONEY
 )
 
+PUSHED = PushPerson(subject="olga", role="operator", sessions=None, by_key=True)
 RECEIVER = WebhookSettings(url="https://receiver.example/", events=("*",))
 
 TURN = TurnInput(session_id="s", turn_id="t1", attempt=1, agent="nobody", text="hello")
@@ -96,6 +99,7 @@ SUBJECTS: dict[type, Subject] = {
     OrderEvents: Subject(OrderEventsStart(), ("ORDER_EVENTS_",), None),
     WebhookEndpoint: Subject(WebhookOpening(settings=RECEIVER), ("WEBHOOK_",), "status"),
     Webhooks: Subject(RegistryStart(), ("WEBHOOKS_",), "subscriptions"),
+    PushSubscriber: Subject(PushOpening(person=PUSHED), ("PUSH_",), "status"),
 }
 
 Message = SignalName[Any] | UpdateName[Any, Any]

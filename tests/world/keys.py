@@ -5,6 +5,7 @@ from typing import Final
 
 from waystation.proofs import Signer, Verifier
 from waystation.temporal.sealing import Vault
+from waystation.web_push import VapidSigner
 
 DECISION_KEY: Final = "tests:" + "A" * 43
 SIGNER: Final = Signer.of(DECISION_KEY)
@@ -15,9 +16,17 @@ TRUSTING: Final = Verifier([SIGNER.public_key], unsigned=True)
 STRICT: Final = Verifier([SIGNER.public_key])
 
 
+VAPID_PRIVATE_KEY: Final = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw"
+"""That of the standard's own example (RFC 8291, 5)."""
+VAPID: Final = VapidSigner(VAPID_PRIVATE_KEY, "mailto:tests@waystation.example")
+
+
 def api_keys() -> dict[str, str]:
     """Returns the settings of an API that signs."""
-    return {"WAYSTATION_DECISION_KEYS": json.dumps([DECISION_KEY])}
+    return {
+        "WAYSTATION_DECISION_KEYS": json.dumps([DECISION_KEY]),
+        "WAYSTATION_VAPID_PUBLIC_KEY": VAPID.public_key,
+    }
 
 
 def worker_keys() -> dict[str, str]:
@@ -25,4 +34,6 @@ def worker_keys() -> dict[str, str]:
     return {
         "WAYSTATION_DECISION_PUBLIC_KEYS": json.dumps([SIGNER.public_key]),
         "WAYSTATION_TOKEN_KEYS": json.dumps([TOKEN_KEY]),
+        "WAYSTATION_VAPID_PRIVATE_KEY": VAPID_PRIVATE_KEY,
+        "WAYSTATION_VAPID_SUBJECT": "mailto:tests@waystation.example",
     }

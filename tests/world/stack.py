@@ -56,6 +56,7 @@ class Stack:
             "WAYSTATION_TOKEN_SECRETS": json.dumps(["a secret of thirty-two bytes or more"]),
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
             "WAYSTATION_ALLOWED_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
+            "WAYSTATION_PUSH_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
             "WAYSTATION_WEBHOOK_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
             "WAYSTATION_ALLOWANCE_JOURNAL": str(self.folder / "allowances.sqlite3"),
             "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self.encryption_key]),

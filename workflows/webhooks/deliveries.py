@@ -86,8 +86,12 @@ class Deliveries:
         delivered: bool,
         wait: timedelta | None,
         now: datetime,
+        final: bool = False,
     ) -> WebhookDelivery | None:
-        """Records an attempt; returns the delivery as it stands, or ``None`` if it was dropped meanwhile."""
+        """Records an attempt; returns the delivery as it stands, or ``None`` if it was dropped meanwhile.
+
+        After a ``final`` one there is no other.
+        """
         waiting = self.state.waiting
         index = next((at for at, one in enumerate(waiting) if one.delivery_id == delivery_id), None)
         if index is None:
@@ -95,7 +99,7 @@ class Deliveries:
         before = waiting[index]
         tried = before.tried + 1
         attempts = (*before.attempts, attempt)[-MAX_ATTEMPTS_LOGGED:]
-        if not delivered and tried <= len(self._delays):
+        if not delivered and not final and tried <= len(self._delays):
             pause = max(self._delays[tried - 1], wait or timedelta(0))
             waiting[index] = replaced(before, attempts=attempts, tried=tried, next_attempt=now + pause)
             return waiting[index]
@@ -110,6 +114,10 @@ class Deliveries:
         self.state.logged.append(after)
         self._forget_surplus()
         return after
+
+    def withdraw(self, unwanted: Callable[[WebhookDelivery], bool]) -> None:
+        """Leaves undone what waits and isn't wanted any more."""
+        self.state.waiting = [one for one in self.state.waiting if not unwanted(one)]
 
     def again(self, delivery_id: str, now: datetime) -> WebhookDelivery | None:
         """Begins a delivery anew that has ended; returns ``None`` if none with this id has."""

@@ -25,10 +25,13 @@ from waystation.folders import made_folder
 from waystation.proofs import Signer, new_signing_key
 from waystation.settings import hash_api_key
 from waystation.temporal.encryption import generate_key
+from waystation.web_push import VapidSigner, new_vapid_keys
 
 LOCK_TIMEOUT_SECONDS = 5.0
 """How long to wait for a killed predecessor's processes to exit."""
 ROLES = ("service", "agent", "operator", "approver", "client")
+VAPID_SUBJECT = "mailto:dev@waystation.example"
+"""Nobody: push services ask for an address to complain to."""
 Part = Literal["worker", "agent", "api"]
 PARTS: tuple[Part, ...] = ("worker", "agent", "api")
 
@@ -55,6 +58,7 @@ class DevState:
             "encryption_key": lambda: f"dev:{generate_key()}",
             "token_key": lambda: f"dev:{generate_key()}",
             DECISION_KEY: lambda: new_signing_key("dev"),
+            "vapid_key": lambda: new_vapid_keys()[0],
         }
         if missing := [name for name in fresh if name not in made]:
             made |= {name: fresh[name]() for name in missing}
@@ -108,6 +112,7 @@ class DevState:
             "WAYSTATION_ENCRYPTION_KEYS": json.dumps([self._secrets["encryption_key"]]),
             "WAYSTATION_STORAGE_DIR": str(self.folder / "payloads"),
             "WAYSTATION_ALLOWED_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
+            "WAYSTATION_PUSH_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
             "WAYSTATION_WEBHOOK_NETWORKS": json.dumps(["127.0.0.0/8", "::1/128"]),
             "WAYSTATION_ALLOWANCE_JOURNAL": str(self.folder / "allowances.sqlite3"),
             "PYTHONUNBUFFERED": "1",
@@ -122,6 +127,8 @@ class DevState:
                     "WAYSTATION_DECISION_PUBLIC_KEYS": json.dumps(
                         [Signer.of(self._secrets[DECISION_KEY]).public_key]
                     ),
+                    "WAYSTATION_VAPID_PRIVATE_KEY": self._secrets["vapid_key"],
+                    "WAYSTATION_VAPID_SUBJECT": VAPID_SUBJECT,
                     # For trying Temporal's command line; whoever is on this machine has every key anyway.
                     "WAYSTATION_UNSIGNED_DECISIONS": "true",
                 }
@@ -142,6 +149,9 @@ class DevState:
                     "WAYSTATION_API_KEYS": json.dumps(keys),
                     "WAYSTATION_TOKEN_SECRETS": json.dumps([self._secrets["token_secret"]]),
                     "WAYSTATION_DECISION_KEYS": json.dumps([self._secrets[DECISION_KEY]]),
+                    "WAYSTATION_VAPID_PUBLIC_KEY": VapidSigner(
+                        self._secrets["vapid_key"], VAPID_SUBJECT
+                    ).public_key,
                 }
 
     def write_client_environment(self, url: str) -> None:

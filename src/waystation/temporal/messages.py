@@ -45,6 +45,7 @@ from waystation.models.purchases import (
     RetryPayment,
     Revise,
 )
+from waystation.models.push import PushOpening, PushRemoval, PushTarget, PushView, PushWaiting
 from waystation.models.questions import Answered, AnswerQuestion, OpenApprovals, QuestionOutcome, QuestionView
 from waystation.models.sessions import (
     AddNote,
@@ -243,6 +244,14 @@ WEBHOOK_REDELIVER: Final = UpdateName("redeliver", DeliveryWanted, WebhookDelive
 WEBHOOK_STATUS: Final = QueryName("status", NoneType, WebhookView)
 WEBHOOK_DELIVERIES: Final = QueryName("deliveries", DeliveriesWanted, WebhookDeliveries)
 WEBHOOK_DELIVERY: Final[QueryName[str, WebhookDelivery | None]] = QueryName("delivery", str, WebhookDelivery)
+
+# Web Push
+
+PUSH: Final = WorkflowName("PushSubscriber", PushOpening, NoneType)
+PUSH_SUBSCRIBE: Final = UpdateName("subscribe", PushTarget, PushView)
+PUSH_UNSUBSCRIBE: Final = UpdateName("unsubscribe", PushRemoval, PushView)
+PUSH_ATTENTION: Final = SignalName("attention", PushWaiting)
+PUSH_STATUS: Final = QueryName("status", NoneType, PushView)
 
 WEBHOOKS: Final = WorkflowName("Webhooks", RegistryStart, NoneType)
 WEBHOOKS_SUBSCRIBE: Final = UpdateName("subscribe", Subscription, SubscriptionList)

@@ -31,6 +31,9 @@ def turn_workflow_id(session_id: str, turn_id: str) -> str:
 # What the registry of webhooks says in its memo, where it is read without asking a worker.
 SUBSCRIPTIONS = "subscriptions"
 
+# Whom a workflow tells by Web Push, in its memo.
+PUSH_PERSON = "push_person"
+
 # What a workflow's memo says of people: lists are filtered by it.
 WAITS_FOR = "waits_for"
 WAITS_FOR_APPROVAL = "approval"
@@ -86,6 +89,8 @@ DELIVERY_WAITS = "DeliveryWaits"
 """Of a redelivery of what is still to be delivered."""
 TOO_MANY_WEBHOOKS = "TooManyWebhooks"
 WEBHOOK_DISABLED = "WebhookDisabled"
+TOO_MANY_BROWSERS = "TooManyBrowsers"
+"""A person has as many push subscriptions as they may."""
 WEBHOOKS_NEED_KEYS = "WebhooksNeedKeys"
 """Workers have no key that seals a webhook's secret."""
 INVALID_ARGUMENT = "InvalidArgument"

@@ -73,13 +73,15 @@ def build_worker(
     ``search_key`` is that of an installation without encryption keys where it is left out.
     """
     news, registry = Announcements(announce), WebhookRegistry(client)
+    writes = SessionWrites(client, news)
     return Worker(
         _reading_on(client),
         task_queue=task_queue,
         workflows=WORKFLOWS,
         activities=[
             news.announce,
-            SessionWrites(client, news).write_to_session,
+            writes.write_to_session,
+            writes.read_outcome,
             SearchKeys(client, search_key or keys_of(())[0]).search_key,
             registry.webhook_subscribers,
             registry.register_webhook,

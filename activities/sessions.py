@@ -1,4 +1,4 @@
-"""Writes into sessions what other people's workflows want written, and says whether it was recorded."""
+"""Writes into sessions what other people's workflows want written, and tells them what is recorded."""
 
 from typing import Final
 
@@ -9,11 +9,18 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.announcements import Announcements
 from waystation.models.events import Publish, Write
-from waystation.models.owners import SessionWrite
+from waystation.models.owners import QuestionRef, SessionWrite
+from waystation.models.questions import QuestionOutcome
 from waystation.models.refusals import REASONS, RefusalCode
 from waystation.models.sessions import LogPosition, LogReading
 from waystation.temporal.calls import Handle, ask, tell
-from waystation.temporal.messages import SESSION_PUBLISH, SESSION_READ, WRITE_TO_SESSION
+from waystation.temporal.messages import (
+    READ_OUTCOME,
+    SESSION_PUBLISH,
+    SESSION_QUESTION,
+    SESSION_READ,
+    WRITE_TO_SESSION,
+)
 from waystation.temporal.names import WRITE_REFUSED
 
 _PAST_EVERYTHING: Final = 2**53
@@ -41,6 +48,24 @@ class SessionWrites:
         if code := _why_not(call.write, reading, ended=ended):
             raise _refused(code, REASONS[code])
 
+    @activity.defn(name=READ_OUTCOME.name)
+    async def read_outcome(self, of: QuestionRef) -> QuestionOutcome | None:
+        """Returns what has become of a question; a session that doesn't know it will never settle it.
+
+        Raises:
+            ApplicationError: ``WriteRefused``: there is no such session. Anything else is worth trying again.
+        """
+        try:
+            view = await ask(
+                self._client.get_workflow_handle(of.session_id), SESSION_QUESTION, of.question_id
+            )
+        except RPCError as error:
+            raise _without_session(error) from None
+        if view is None:
+            gone = "its session does not know it"
+            return QuestionOutcome(question_id=of.question_id, outcome="withdrawn", seq=0, reason=gone)
+        return view.outcome
+
 
 async def _publish(handle: Handle, write: Write) -> bool:
     """Returns whether there is a session that takes it; one that has ended may have taken it before."""
@@ -58,9 +83,14 @@ async def _read(handle: Handle, write: Write) -> LogReading:
     try:
         return await ask(handle, SESSION_READ, position)
     except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            raise _refused("unknown-session", "There is no such session; check its id.") from None
-        raise
+        raise _without_session(error) from None
+
+
+def _without_session(error: RPCError) -> Exception:
+    """Returns what is raised where a session can't be asked."""
+    if error.status == RPCStatusCode.NOT_FOUND:
+        return _refused("unknown-session", "There is no such session; check its id.")
+    return error
 
 
 def _why_not(write: Write, reading: LogReading, *, ended: bool) -> RefusalCode | None:

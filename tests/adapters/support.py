@@ -82,7 +82,7 @@ class LoggedWriter(Writer):
         *,
         flush: bool = False,
         visibility: Visibility | None = None,
-    ) -> None:
+    ) -> int:
         item = Item(
             n=len(self.written) + 1, type=kind, message_id=message_id, data=data, visibility=visibility
         )
@@ -96,9 +96,10 @@ class LoggedWriter(Writer):
         )
         check_item(item)
         if kind.startswith("input."):
-            return  # questions are the course's, which a log alone doesn't have
+            return item.n  # questions are the course's, which a log alone doesn't have
         accepted = self.log.accept(write, datetime.now(UTC))
         assert accepted.refused == 0, f"the session refused {item}"
+        return item.n
 
     async def flush(self) -> None:
         return

@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field, JsonValue
 
 from waystation.agent import Agent, ApprovalRejected, ApprovalTerms, Audience, QuestionExpired, Turn
+from waystation.errors import WriteRefused
+from waystation.models.questions import MAX_QUESTIONS
 
 agent = Agent("asking")
 helper = Agent("asking-helper")
@@ -47,6 +49,14 @@ async def answer(turn: Turn) -> JsonValue:
                 turn.ask("First?", answer=int, key="a"), turn.ask("Second?", answer=int, key="b")
             )
             return sum(both)
+        case "too many":
+            asking = [asyncio.create_task(turn.ask("?", key=f"k{n}")) for n in range(MAX_QUESTIONS + 2)]
+            refused = 0
+            while refused < 2:
+                done, open_ones = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                refused, asking = refused + len(done), list(open_ones)
+                assert all(isinstance(one.exception(), WriteRefused) for one in done)
+            return [refused, len(asking)]
         case "operators":
             return await turn.ask("Who pays?", audience=Audience(roles=("operator",)), key="who")
         case "expires":

@@ -235,6 +235,11 @@ async def test_too_many_and_nobody(asking: Asking) -> None:
     assert "nobody may answer" in str((await events(nobody))[-1].data["detail"])
 
 
+async def test_each_question_too_many_is_refused_where_it_is_asked(asking: Asking) -> None:
+    """A question that was not asked is never answered: whoever waited for it would be parked for ever."""
+    assert await result(await asking.start("too many")) == [2, 200]
+
+
 async def test_rules_of_the_session_decide_first(asking: Asking) -> None:
     async def started(policy: str) -> Session:
         rule = {"tool": "del*", "arguments": {"path": "*.txt"}, "policy": policy}

@@ -128,6 +128,36 @@ async def test_a_refusal_is_raised_by_the_next_write_and_that_item_is_not_writte
     assert [json.loads(sealed.json)["data"]["offset"] for sealed in writer._unacknowledged] == [0, 4]
 
 
+async def test_what_is_waited_for_hears_of_its_own_refusal_and_others_of_theirs(writer: Writer) -> None:
+    writer.due()
+    writer.take(OpenedFrame(writer=writer.key))
+    await writer.write("data.x", {})
+    asking = [asyncio.create_task(writer.record("input.requested", {"n": n})) for n in range(3)]
+    await asyncio.sleep(0)
+    await writer.write("data.x", {})
+    others = asyncio.create_task(writer.flush())
+    await asyncio.sleep(0)
+    writer.take(refused(writer, 1, 1))
+    writer.take(AckFrame(writer=writer.key, n=2))
+    writer.take(refused(writer, 3, 5, "too-many-questions"))
+    with pytest.raises(WriteRefused, match=r"2 of the things .* gap\. It is a too-many-questions\."):
+        await asyncio.wait_for(others, 1)
+    assert await asyncio.wait_for(asking[0], 1) is None
+    for one in asking[1:]:
+        with pytest.raises(WriteRefused, match=r"1 of the things .* too-many-questions"):
+            await asyncio.wait_for(one, 1)
+    await asyncio.wait_for(writer.flush(), 1)
+
+
+async def test_who_only_waits_takes_no_refusal_from_whom_it_concerns(writer: Writer) -> None:
+    await writer.write("data.x", {})
+    writer.take(refused(writer, 1, 1))
+    assert await asyncio.wait_for(writer.settle(), 1) is False
+    with pytest.raises(WriteRefused):
+        await writer.write("data.x", {})
+    assert await asyncio.wait_for(writer.settle(), 1) is True
+
+
 async def test_what_does_not_count_after_a_stop_is_no_error(writer: Writer) -> None:
     await writer.write("tool.called", {})
     writer.take(refused(writer, 1, 1, "turn-stopped"))

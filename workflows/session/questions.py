@@ -18,6 +18,7 @@ from waystation.models.questions import (
     MAX_QUESTIONS,
     Answered,
     AnswerQuestion,
+    AnswersAs,
     ApprovalRule,
     Audience,
     OpenApprovals,
@@ -28,6 +29,7 @@ from waystation.models.questions import (
     QuestionView,
     as_asked,
     digest_of,
+    read_decision,
 )
 from waystation.models.refusals import RefusalCode
 from waystation.temporal import names
@@ -65,12 +67,22 @@ class Reply(BaseModel):
     outcome: QuestionOutcome
 
 
+class Grant(BaseModel):
+    """Somebody has approved under a rule of the policy ``ask_once``."""
+
+    rule: int
+    by: Actor
+    answers_as: AnswersAs
+
+
 class QuestionsState(BaseModel):
     """What a session carries of its questions across continue-as-new."""
 
     questions: dict[str, Question] = Field(default_factory=dict)
     granted_once: list[int] = Field(default_factory=list)
     """Rules of the policy ``ask_once`` under which a person has approved."""
+    grants: list[Grant] = Field(default_factory=list)
+    """Who approved under them what the rule fits."""
     replies: list[Reply] = Field(default_factory=list)
     marked: str | None = None
     """What the session's memo says that it waits for."""
@@ -86,9 +98,12 @@ class Questions:
         rules: tuple[ApprovalRule, ...],
         log: SessionLog,
         now: Callable[[], datetime],
+        grants_are_personal: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``grants_are_personal``: whether it matters who has approved under a rule; asked where it may."""
         self.state = state
         self._id, self._rules, self._log, self._now = session_id, rules, log, now
+        self._grants_are_personal = grants_are_personal
         self.settled: Callable[[str], None] = lambda turn_id: None
         """Told of each turn of which a question was settled."""
         self._audiences: dict[str, tuple[int, Audience]] = {}
@@ -155,10 +170,10 @@ class Questions:
 
     def _decide_by_rule(self, question: Question, asked: QuestionAsked) -> None:
         """Answers an approval on which a rule of the session decides."""
-        number, rule = self._rule_for(asked)
+        number, rule = self._rule_for(asked.tool, asked.arguments)
         if rule is None or rule.policy == "ask":
             return
-        if rule.policy == "ask_once" and number not in self.state.granted_once:
+        if rule.policy == "ask_once" and not self._is_granted(number, asked):
             return
         denied = rule.policy == "deny"
         value: JsonObject = {"decision": "reject" if denied else "approve"}
@@ -166,11 +181,20 @@ class Questions:
             value["reason"] = "A rule of this session forbids it."
         self._settle(question, "answered", SYSTEM, {"value": value, "rule": number})
 
-    def _rule_for(self, asked: QuestionAsked) -> tuple[int, ApprovalRule | None]:
+    def _is_granted(self, number: int, asked: QuestionAsked) -> bool:
+        """Whether somebody has approved under this rule who may decide on this, too."""
+        if number not in self.state.granted_once:
+            return False
+        return not self._grants_are_personal() or any(
+            grant.rule == number and asked.answerers.has(grant.by, grant.answers_as)
+            for grant in self.state.grants
+        )
+
+    def _rule_for(self, tool: str | None, arguments: JsonObject | None) -> tuple[int, ApprovalRule | None]:
         """Returns the first rule that fits, with its number from 0."""
-        if asked.tool is not None and asked.arguments is not None:
+        if tool is not None and arguments is not None:
             for number, rule in enumerate(self._rules):
-                if rule.fits(asked.tool, asked.arguments):
+                if rule.fits(tool, arguments):
                     return number, rule
         return -1, None
 
@@ -194,13 +218,20 @@ class Questions:
         value = check_answer(asked, answer.value)
         seen: JsonObject = {} if answer.digest is None else {"digest": answer.digest}
         seq = self._settle(question, "answered", answer.actor, {"value": value, **seen})
-        self._grant_once(asked, value)
+        self._grant_once(asked, value, answer)
         return Answered(question_id=question.question_id, seq=seq)
 
-    def _grant_once(self, asked: QuestionAsked, value: JsonValue) -> None:
-        number, rule = self._rule_for(asked)
-        if rule and rule.policy == "ask_once" and _approves(value) and number not in self.state.granted_once:
+    def _grant_once(self, asked: QuestionAsked, value: JsonValue, answer: AnswerQuestion) -> None:
+        number, rule = self._rule_for(asked.tool, asked.arguments)
+        if rule is None or rule.policy != "ask_once" or not _approves(value):
+            return
+        if number not in self.state.granted_once:
             self.state.granted_once.append(number)
+        approved = read_decision(value, asked.arguments or {}).arguments
+        grant = Grant(rule=number, by=answer.actor, answers_as=answer.answers_as)
+        # Who has changed the arguments to others than the rule is about has approved nothing under it.
+        if self._rule_for(asked.tool, approved)[0] == number and grant not in self.state.grants:
+            self.state.grants.append(grant)
 
     def is_approval(self, question_id: str) -> bool:
         """Whether the question is one on which only a proven decision may count."""
@@ -232,6 +263,20 @@ class Questions:
         if answer.digest is None and question.kind is QuestionKind.APPROVAL and _approves(value):
             return Refused(names.STALE_DIGEST, "Give the question's digest: it says what you have seen.")
         return None
+
+    def why_not_edit(self, answer: AnswerQuestion) -> Refused | None:
+        """Returns why arguments that a person has changed don't count, though their answer would."""
+        question = self.state.questions.get(answer.question_id)
+        if question is None or question.outcome is not None or question.tool is None:
+            return None
+        asked = self._asked(question)
+        decided = read_decision(answer.value, asked.arguments or {})
+        if not decided.edited:
+            return None
+        _, rule = self._rule_for(asked.tool, decided.arguments)
+        if rule is None or rule.policy != "deny":
+            return None
+        return Refused(names.INVALID_ANSWER, "A rule of this session forbids these arguments.")
 
     def _is_same_answer(self, question: Question, answer: AnswerQuestion) -> bool:
         first = self._event(question.settled_seq)

@@ -87,7 +87,10 @@ SHORTEST_RUNS = "session-shortest-runs"
 OPENED_ONCE = "session-opened-once"
 """Runs that have recorded a tool call again while it was open are replayed so: numbers must not shift."""
 
-
+GRANTS_ARE_PERSONAL = "session-grants-are-personal"
+"""Runs in which one person's approval under a rule decided what others are asked are replayed so."""
+RULES_BIND_EDITS = "session-rules-bind-edits"
+"""Runs in which a person has changed arguments to what a rule denies are replayed so."""
 ASKS_FOR_A_KEY = "session-asks-for-a-search-key"
 """Runs that began before sessions had search attributes go on without them."""
 LISTS_ASSIGNEES = "session-lists-assignees"
@@ -115,7 +118,12 @@ class AgentSession:
         self._people = People(self._state.people, self._log, workflow.now)
         self._purchases = Purchases(self._state.purchases)
         self._questions = Questions(
-            self._state.questions, self._id, start.approval_rules, self._log, workflow.now
+            self._state.questions,
+            self._id,
+            start.approval_rules,
+            self._log,
+            workflow.now,
+            lambda: workflow.patched(GRANTS_ARE_PERSONAL),
         )
         self._ripe = False
         self._turns = Turns(
@@ -432,7 +440,7 @@ class AgentSession:
     @answer_question.validator
     def _validate_answer_question(self, answer: AnswerQuestion) -> None:
         require(answer, AnswerQuestion)
-        _refuse_if(self._questions.why_not_answer(answer))
+        _refuse_if(self._questions.why_not_answer(answer) or self._questions.why_not_edit(answer))
 
     @workflow.signal
     @drop_unless(AnswerQuestion)
@@ -450,6 +458,8 @@ class AgentSession:
                 raise refusal(names.NOT_PROVEN, f"This decision does not count: {verdict.why}.")
         # From here on nothing waits: what is checked is what is answered.
         _refuse_if(self._questions.why_not_answer(answer))
+        if (forbidden := self._questions.why_not_edit(answer)) and workflow.patched(RULES_BIND_EDITS):
+            _refuse_if(forbidden)
         return self._questions.answer(answer)
 
     # People

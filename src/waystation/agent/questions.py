@@ -162,13 +162,11 @@ class Questions:
         self._retelling.asks(asked.question_id, asked.prompt)
         asked = self._as_first_asked(asked)
         settled = self._answer_of(asked.question_id)
-        asks = not settled.done()
-        if asks:
-            data = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-            await self._writer.write(EventType.INPUT_REQUESTED, data, flush=True)
         try:
-            if asks:
-                await self._writer.flush()
+            if not settled.done():
+                # Of its refusal it hears itself: nobody ever answers what was not asked.
+                data = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+                await self._writer.record(EventType.INPUT_REQUESTED, data)
             return await self._waits.wait(asked.question_id, settled)
         except asyncio.CancelledError:
             self._withdraw(asked.question_id)

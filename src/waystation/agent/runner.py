@@ -274,9 +274,10 @@ class _Attempt:
     async def _park(self, waiting_for: tuple[str, ...]) -> None:
         """Ends the attempt, unless there is an answer in the meantime: all it wrote is durable by then."""
         try:
-            await self._writer.flush()
+            if not await self._writer.settle():
+                return  # its code is told of what was refused when it goes on
         except WaystationError:
-            return  # its code is told of what was refused when it goes on
+            return
         if self._waits.waiting_for != waiting_for or self._stopped or self._task is None:
             return
         self._waits.close()

@@ -73,8 +73,10 @@ class Writer:
         self._requests_sent: set[str] = set()
         self._asked = 0
         self._error: WaystationError | None = None
-        self._refused: list[RefusedFrame] = []
+        self._refused: list[_Refusal] = []
         """What was refused and nobody has been told of."""
+        self._awaited: dict[int, RefusedFrame | None] = {}
+        """Items whose own writer waits to hear of them, with why they were refused."""
         self.closing = self.closed = False
 
     # For the turn
@@ -88,8 +90,8 @@ class Writer:
         flush: bool = False,
         closes: bool = False,
         visibility: Visibility | None = None,
-    ) -> None:
-        """Writes one item; waits while too much is unacknowledged.
+    ) -> int:
+        """Writes one item and returns its number; waits while too much is unacknowledged.
 
         Where the data depends on what was written before (an offset), a function gives it: it is called once
         there is room, when everything that was written earlier has its number. What ``closes`` something is
@@ -108,7 +110,7 @@ class Writer:
             if not closes:
                 self.raise_refused()
             given = data() if callable(data) else data
-            self.put(kind, given, message_id, flush=flush, visibility=visibility)
+            return self.put(kind, given, message_id, flush=flush, visibility=visibility)
 
     def put(
         self,
@@ -118,7 +120,7 @@ class Writer:
         *,
         flush: bool = False,
         visibility: Visibility | None = None,
-    ) -> None:
+    ) -> int:
         """Writes one item at once, room or not: for what closes something while its turn is being cut off.
 
         Raises:
@@ -137,12 +139,41 @@ class Writer:
         self._bytes += sealed.size_bytes
         self._flush_due |= flush
         self._connection.wake()
+        return sealed.n
+
+    async def record(self, kind: str, data: dict[str, Any]) -> None:
+        """Writes one item and waits until it is durable: for what somebody waits for afterwards.
+
+        Raises:
+            WriteRefused: It was refused, whoever else was told of other refusals meanwhile; or something
+                earlier was, and this isn't written.
+            WaystationError: The turn is over.
+        """
+        n = await self.write(kind, data, flush=True)
+        self._awaited[n] = None
+        try:
+            await self.settle()
+            if frame := self._awaited[n]:
+                raise _write_refused([_Refusal(1, frame)])
+        finally:
+            del self._awaited[n]
 
     async def flush(self) -> None:
         """Waits until everything written so far is durable.
 
         Raises:
             WriteRefused: Something of it was refused.
+            WaystationError: The turn is over.
+        """
+        await self.settle()
+        self.raise_refused()
+
+    async def settle(self) -> bool:
+        """Waits until everything written so far is durable or refused; returns whether nothing is to be told.
+
+        What was refused is still raised by whatever the turn does next.
+
+        Raises:
             WaystationError: The turn is over.
         """
         # Others may keep writing in the meantime: what they write is not waited for.
@@ -153,7 +184,7 @@ class Writer:
             await self._wait()
         if self._error:
             raise self._error
-        self.raise_refused()
+        return not self._refused
 
     def _flush_now(self) -> None:
         self._flush_due = True
@@ -262,10 +293,13 @@ class Writer:
     def _take_refusal(self, frame: RefusedFrame) -> None:
         """Gives up on what was refused. That nothing more counts after a stop is no news to the turn."""
         kept = deque(s for s in self._unacknowledged if not frame.first <= s.n <= frame.last)
-        is_news = len(kept) < len(self._unacknowledged)
+        news = {sealed.n for sealed in self._unacknowledged} - {sealed.n for sealed in kept}
         self._unacknowledged, self._bytes = kept, sum(sealed.size_bytes for sealed in kept)
-        if is_news and frame.code != RefusalCode.TURN_STOPPED:
-            self._refused.append(frame)
+        if frame.code != RefusalCode.TURN_STOPPED:
+            awaited = news & self._awaited.keys()
+            self._awaited.update(dict.fromkeys(awaited, frame))
+            if others := len(news - awaited):
+                self._refused.append(_Refusal(others, frame))
         self._changed.set()
 
     def _resolve(self, request: str, turn_id: str) -> None:
@@ -304,12 +338,21 @@ class _Sealed(NamedTuple):
     size_bytes: int
 
 
-def _write_refused(refused: Sequence[RefusedFrame]) -> WriteRefused:
+class _Refusal(NamedTuple):
+    """So many items were refused, for this reason."""
+
+    items: int
+    frame: RefusedFrame
+
+
+def _write_refused(refused: Sequence[_Refusal]) -> WriteRefused:
     """Returns what a turn is told of its items that were refused."""
-    count = sum(frame.last - frame.first + 1 for frame in refused)
-    reasons = " ".join(dict.fromkeys(frame.detail for frame in refused))
+    count = sum(one.items for one in refused)
+    reasons = " ".join(dict.fromkeys(one.frame.detail for one in refused))
     return WriteRefused(
-        409, refused[0].code, f"{count} of the things this turn has written were not recorded. {reasons}"
+        409,
+        refused[0].frame.code,
+        f"{count} of the things this turn has written were not recorded. {reasons}",
     )
 
 

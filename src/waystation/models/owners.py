@@ -58,6 +58,13 @@ class SessionWrite(Frozen):
     write: Write
 
 
+class QuestionRef(Frozen):
+    """A question of a session."""
+
+    session_id: SessionId
+    question_id: Identifier
+
+
 class WriterRef(Frozen):
     """In whose name, and into what, a workflow writes."""
 

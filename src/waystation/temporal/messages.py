@@ -21,7 +21,7 @@ from waystation.models.mandates import (
     ReserveRequest,
     RevokeRequest,
 )
-from waystation.models.owners import SessionNews, SessionWrite
+from waystation.models.owners import QuestionRef, SessionNews, SessionWrite
 from waystation.models.payments import (
     AllowanceAnswer,
     AllowanceLease,
@@ -159,6 +159,10 @@ ANNOUNCE: Final = ActivityName("announce", str, NoneType)
 
 WRITE_TO_SESSION: Final = ActivityName("write_to_session", SessionWrite, NoneType)
 """What a workflow writes into a session: done once it is recorded, failed as ``WriteRefused`` if it isn't."""
+READ_OUTCOME: Final[ActivityName[QuestionRef, QuestionOutcome | None]] = ActivityName(
+    "read_outcome", QuestionRef, QuestionOutcome
+)
+"""What has become of a question, as its session has recorded it; nothing while it waits."""
 
 OWNER_NEWS: Final = SignalName("waystation_session", SessionNews)
 """What a session tells its owner, a workflow of somebody else's; ``waystation.workflow`` takes it there."""

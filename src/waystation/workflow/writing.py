@@ -29,13 +29,13 @@ from waystation.models.events import (
     Role,
     Write,
 )
-from waystation.models.owners import SessionWrite, WriterRef
+from waystation.models.owners import QuestionRef, SessionWrite, WriterRef
 from waystation.models.questions import Audience, Choice, QuestionKind, QuestionOutcome
 from waystation.models.refusals import RefusalCode
 from waystation.redaction import redact
 from waystation.surrogates import mend, mend_json
 from waystation.temporal.calls import start_activity
-from waystation.temporal.messages import WRITE_TO_SESSION
+from waystation.temporal.messages import READ_OUTCOME, WRITE_TO_SESSION
 from waystation.temporal.names import SESSION_TASK_QUEUE
 from waystation.workflow.errors import SessionError, as_refusal, refused
 from waystation.workflow.inbox import SessionInbox, inbox
@@ -56,6 +56,8 @@ from waystation.workflow.questions import (
 T = TypeVar("T")
 
 MAX_ERROR_CHARACTERS = 2_000
+LOOKS_AT_APPROVALS = "waystation-looks-at-approvals"
+"""Runs that took an approval from the signal alone are replayed so."""
 _TURN_IS_OVER = frozenset({RefusalCode.TURN_OVER, RefusalCode.TURN_STOPPED})
 """Codes by which a workflow may learn that a turn has ended before the session's own news of it."""
 
@@ -196,14 +198,35 @@ class Writing:
         told, heard = inbox().settled, self._inbox
         try:
             await self._write(EventType.INPUT_REQUESTED, {}, asked)
-            await workflow.wait_condition(lambda: question_id in told or heard.closed)
+            while True:
+                await workflow.wait_condition(lambda: question_id in told or heard.closed)
+                if question_id not in told:
+                    raise QuestionWithdrawn("session_closed")
+                outcome = told.pop(question_id)
+                if details["kind"] is not QuestionKind.APPROVAL or not workflow.patched(LOOKS_AT_APPROVALS):
+                    return outcome
+                # Anybody who reaches the namespace may send the signal. What counts is in the session.
+                if recorded := await self._outcome_of(question_id):
+                    return recorded
         except asyncio.CancelledError:
             with contextlib.suppress(SessionError):
                 await self._write(EventType.INPUT_WITHDRAWN, {}, {"question_id": question_id})
             raise
-        if question_id not in told:
-            raise QuestionWithdrawn("session_closed")
-        return told.pop(question_id)
+
+    async def _outcome_of(self, question_id: str) -> QuestionOutcome | None:
+        """Returns what the session has recorded of a question; nothing while it waits there."""
+        reading = start_activity(
+            READ_OUTCOME,
+            QuestionRef(session_id=self.ref.session_id, question_id=question_id),
+            task_queue=SESSION_TASK_QUEUE,
+            start_to_close_timeout=WRITE_TIMEOUT,
+            retry_policy=WRITE_RETRY,
+        )
+        reading.add_done_callback(_retrieve)
+        try:
+            return await asyncio.shield(reading)
+        except ActivityError as error:
+            raise as_refusal(error) or error from None
 
     def _new_id(self) -> str:
         """Returns a new id of a message or call, which is the same in a replay, after a reset too."""
@@ -273,8 +296,8 @@ def _check_size(data: dict[str, JsonValue]) -> None:
         raise refused(RefusalCode.DATA_TOO_LARGE)
 
 
-def _retrieve(recording: "asyncio.Future[None]") -> None:
-    """Looks at how the recording has ended: after a cancellation nobody else does, and the SDK logs that."""
+def _retrieve(recording: "asyncio.Future[Any]") -> None:
+    """Looks at how an activity has ended: after a cancellation nobody else does, and the SDK logs that."""
     if not recording.cancelled():
         recording.exception()
 

@@ -387,6 +387,58 @@ def test_asking_once_grants_for_what_its_rule_fits(tools: list[str], pattern: st
             granted = granted or fits
 
 
+def decide(asking: Asking, question_id: str, who: Actor, role: AnswersAs, **value: JsonValue) -> str | None:
+    """Answers as a session does; returns why it doesn't count."""
+    answer = AnswerQuestion(
+        question_id=question_id, value={"decision": "approve", **value}, actor=who, answers_as=role,
+        digest=asking.question(question_id).digest,
+    )  # fmt: skip
+    refused = asking.questions.why_not_answer(answer) or asking.questions.why_not_edit(answer)
+    if refused:
+        return refused.message
+    asking.questions.answer(answer)
+    return None
+
+
+def test_an_approval_under_a_rule_decides_only_what_its_giver_may_decide() -> None:
+    asking = Asking((ApprovalRule(tool="rm", policy="ask_once"),))
+    rm: dict[str, Any] = {"kind": "approval", "prompt": "?", "tool": "rm", "arguments": {}}
+    staff = {"roles": ["approver"], "ids": []}
+    asking.ask("all-1", **rm)
+    assert decide(asking, "all-1", ANN, "user") is None
+    asking.ask("all-2", **rm)
+    assert asking.question("all-2").outcome == "answered"
+    for number in range(2):
+        asking.ask(f"approvers-{number}", **rm, audience=staff)
+    assert asking.question("approvers-0").outcome is None, "a user's word decides nothing for approvers"
+    assert decide(asking, "approvers-0", GRACE, "approver") is None
+    assert asking.question("approvers-1").outcome is None, "what was asked before waits for its own answer"
+    asking.bind(QuestionsState.model_validate_json(asking.questions.state.model_dump_json()))
+    asking.ask("approvers-2", **rm, audience=staff)
+    assert asking.question("approvers-2").outcome == "answered"
+    asking.ask("olga", **rm, audience={"roles": [], "ids": ["olga"]})
+    assert asking.question("olga").outcome is None
+
+
+def test_a_person_edits_nothing_into_what_a_rule_denies_or_has_not_asked_about() -> None:
+    asking = Asking((
+        ApprovalRule(tool="mv", arguments={"to": "/etc/*"}, policy="deny"),
+        ApprovalRule(tool="mv", arguments={"to": "/tmp/*"}, policy="ask_once"),
+    ))  # fmt: skip
+    mv: dict[str, Any] = {"kind": "approval", "prompt": "?", "tool": "mv", "editable": True}
+    asking.ask("q0", **mv, arguments={"to": "/tmp/a"})
+    assert decide(asking, "q0", OLGA, "operator", arguments={"to": "/etc/a"}) == (
+        "A rule of this session forbids these arguments."
+    )
+    assert asking.question("q0").outcome is None, "it stays open"
+    assert decide(asking, "q0", OLGA, "operator", arguments={"to": "/home/a"}) is None
+    asking.ask("q1", **mv, arguments={"to": "/tmp/a"})
+    assert asking.question("q1").outcome is None, "nothing in /tmp was approved"
+    assert decide(asking, "q1", OLGA, "operator", arguments={"to": "/tmp/b"}) is None
+    asking.ask("q2", **mv, arguments={"to": "/tmp/c"})
+    assert asking.question("q2").outcome == "answered"
+
+
 def test_nobody_is_asked_in_vain() -> None:
     with pytest.raises(ValueError, match="nobody may answer"):
         QuestionAsked(question_id="q", prompt="?", audience=Audience())

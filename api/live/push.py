@@ -24,6 +24,8 @@ from waystation.settings import Settings
 LISTED_WITHIN_SECONDS: Final = 60.0
 """Temporal's lists know somebody new within this time."""
 TOLD_AT_ONCE: Final = 16
+ROUND_PAUSE_SECONDS: Final = 1.0
+"""Nobody's workflow is told more often, however much changes."""
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,7 @@ class PushDesk:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.idle_poll_seconds):
                     await self._woken.wait()
+            await asyncio.sleep(ROUND_PAUSE_SECONDS)
 
     async def _list(self) -> None:
         now = time.monotonic()

@@ -19,6 +19,7 @@ from waystation.errors import WaystationError
 from waystation.surrogates import mend_json
 
 MAX_QUOTED_CHARACTERS: Final = 120
+MAX_NAMED: Final = 3
 _HINT: Final = "What differs from run to run (a model's answer, the time) belongs into turn.step."
 
 
@@ -221,7 +222,9 @@ class Retelling:
         """
         if not self._is_strict:
             return
-        waited_for = ", ".join(sorted(self._waited_for))
+        named = sorted(self._waited_for)
+        beyond = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+        waited_for = ", ".join(named[:MAX_NAMED]) + beyond
         diverged = TurnDiverged(
             f"The turn waited for {waited_for}, and on its way back there now comes {now}; "
             f"{self._expected()}. {_HINT}"
@@ -234,7 +237,7 @@ class Retelling:
         left += [f"a call of {told.name!r}" for told in self._calls]
         left += [f"the event {name!r}" for name, _ in self._events]
         return (
-            f"what was told before and not yet again: {'; '.join(left[:3])}"
+            f"what was told before and not yet again: {'; '.join(left[:MAX_NAMED])}"
             if left
             else ("all that was told before has come already")
         )

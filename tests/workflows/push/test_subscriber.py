@@ -1,14 +1,17 @@
 """A person's workflow: it ends with its last browser, and goes on over retries, tokens and runs."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -17,13 +20,22 @@ from activities.contract import PushCall, PushOutcome
 from tests.support import eventually
 from tests.world.time_skipping import running_time_skipping
 from waystation.models.attention import AttentionItem, AttentionKind
-from waystation.models.push import MAX_BROWSERS, PushPerson, PushRemoval, PushTarget, PushView, PushWaiting
+from waystation.models.push import (
+    MAX_BROWSERS,
+    PushPerson,
+    PushRemoval,
+    PushTarget,
+    PushView,
+    PushWaiting,
+)
 from waystation.models.webhooks import WebhookAttempt
 from worker import WORKFLOW_RUNNER
 from workflows.policies import PUSH_OPENING_TIMEOUT, PUSH_RETRY_DELAYS
 from workflows.push import PushSubscriber
 from workflows.push.subscriber import SubscriberStart
 
+A_TASK_LOST = timedelta(seconds=10)
+"""A worker without a cache may lose a task, which its server gives out again after this time."""
 OLGA = PushPerson(subject="olga", role="operator", sessions=None, by_key=True)
 
 
@@ -39,11 +51,13 @@ class Service:
     def __init__(self) -> None:
         self.status = 201
         self.sent: list[PushCall] = []
+        self.times: list[datetime] = []
 
     @activity.defn(name="deliver_push")
     async def deliver(self, call: PushCall) -> PushOutcome:
         self.sent.append(call)
-        attempt = WebhookAttempt(time=activity.info().started_time, milliseconds=1, status=self.status)
+        self.times.append(activity.info().started_time)
+        attempt = WebhookAttempt(time=self.times[-1], milliseconds=1, status=self.status)
         return PushOutcome(attempt=attempt, delivered=self.status < 300, gone=self.status == 410)
 
 
@@ -94,7 +108,12 @@ async def running(environment: WorkflowEnvironment) -> AsyncIterator[Subscriber]
         handle = await environment.client.start_workflow(
             PushSubscriber.run, SubscriberStart(person=OLGA), id=queue, task_queue=queue
         )
-        yield Subscriber(environment, handle, service)
+        try:
+            yield Subscriber(environment, handle, service)
+        finally:
+            # One that is left behind keeps the time of the others' server from being skipped.
+            with contextlib.suppress(RPCError):
+                await handle.terminate()
 
 
 async def test_it_tries_again_and_ends_with_the_token(skipping: WorkflowEnvironment) -> None:
@@ -102,16 +121,15 @@ async def test_it_tries_again_and_ends_with_the_token(skipping: WorkflowEnvironm
         await olga.subscribe("a", ends_in=timedelta(hours=1))
         olga.service.status = 503
         await olga.waits("x")
-        await eventually(lambda: len(olga.service.sent) == 1)
-        [before] = (await olga.view()).deliveries
-        assert before.next_attempt is not None
-        assert before.next_attempt - before.attempts[-1].time <= PUSH_RETRY_DELAYS[0] + timedelta(seconds=1)
         await olga.ends()
     in_an_hour = sum(
         sum(PUSH_RETRY_DELAYS[:n], timedelta()) < timedelta(hours=1)
         for n in range(len(PUSH_RETRY_DELAYS) + 1)
     )
     assert len(olga.service.sent) == in_an_hour
+    gaps = [later - earlier for earlier, later in pairwise(olga.service.times)]
+    for gap, delay in zip(gaps, PUSH_RETRY_DELAYS, strict=False):
+        assert delay <= gap <= delay + A_TASK_LOST + timedelta(seconds=2)
     assert len({one.topic for one in olga.service.sent}) == 1
     assert "auth" not in repr(olga.service.sent[0])
 
@@ -146,9 +164,13 @@ async def test_nobody_is_told_twice_over_many_runs(
             assert len(olga.service.sent) == len(names)
             first = olga.handle.first_execution_run_id
             assert (await olga.handle.describe()).run_id != first
-            monkeypatch.undo()
-            others = await asyncio.gather(
-                *(olga.subscribe(f"b{n}") for n in range(MAX_BROWSERS)), return_exceptions=True
-            )
-            [refused] = [one for one in others if isinstance(one, WorkflowUpdateFailedError)]
-            assert "remove one first" in str(refused.cause)
+
+
+async def test_one_browser_too_many_is_refused(skipping: WorkflowEnvironment) -> None:
+    async with running(skipping) as olga:
+        told = await asyncio.gather(
+            *(olga.subscribe(f"b{n}") for n in range(MAX_BROWSERS + 1)), return_exceptions=True
+        )
+        [refused] = [one for one in told if isinstance(one, WorkflowUpdateFailedError)]
+        assert "remove one first" in str(refused.cause)
+        assert len((await olga.view()).subscriptions) == MAX_BROWSERS

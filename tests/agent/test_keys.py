@@ -90,6 +90,9 @@ class Pen:
         self.count += 1
         self.session.take(Item(n=self.count, type=kind, data=data))
 
+    async def record(self, kind: str, data: dict[str, Any]) -> None:
+        self.put(kind, data)
+
     async def flush(self) -> None:
         return
 

@@ -1,9 +1,7 @@
 """One order of a task's commands, however it is handed over; see ``waystation.temporal.updates_last``."""
 
 import asyncio
-import threading
 import uuid
-from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import permutations
 from typing import Any, cast
@@ -11,7 +9,6 @@ from typing import Any, cast
 import pytest
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.bridge.proto.workflow_activation import (
     DoUpdate,
@@ -45,7 +42,6 @@ PLAIN = UnsandboxedWorkflowRunner()
 ORDERED = UpdatesLast(PLAIN)
 ACCEPTED = "EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED"
 STARTED = "EVENT_TYPE_TIMER_STARTED"
-TASK_FAILED = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 
 
 @workflow.defn
@@ -353,121 +349,6 @@ async def test_an_update_and_a_local_activity_that_a_late_answer_brings_at_once_
     for one in histories:
         replayed = await replayer.replay_workflow(one, raise_on_replay_failure=False)
         assert replayed.replay_failure is None
-
-
-@dataclass
-class _Gate:
-    """Holds what a test wants to happen at its own time."""
-
-    looking: asyncio.Event = field(default_factory=asyncio.Event)
-    looked: asyncio.Event = field(default_factory=asyncio.Event)
-    answers: threading.Event = field(default_factory=threading.Event)
-
-
-_GATES: dict[str, _Gate] = {}
-
-
-@activity.defn
-async def look_at_gate(name: str) -> None:
-    _GATES[name].looking.set()
-    await _GATES[name].looked.wait()
-
-
-@workflow.defn
-class Told:
-    """Looks within a task once it may; keeps what it was told, in order."""
-
-    def __init__(self) -> None:
-        self.may_look = False
-        self.told: list[str] = []
-
-    @workflow.run
-    async def run(self, gate: str) -> None:
-        await workflow.wait_condition(lambda: self.may_look)
-        await workflow.execute_local_activity(
-            look_at_gate, gate, start_to_close_timeout=timedelta(seconds=30)
-        )
-        self.told.append("looked")
-        await workflow.execute_activity(look, 0.0, start_to_close_timeout=timedelta(seconds=30))
-        await workflow.wait_condition(lambda: "end" in self.told)
-
-    @workflow.signal
-    def may(self) -> None:
-        self.may_look = True
-
-    @workflow.signal
-    def tell(self, what: str) -> None:
-        self.told.append(what)
-        workflow.upsert_memo({"told": what})
-
-    @workflow.update
-    def hear(self, what: str) -> None:
-        self.told.append(what)
-
-    @workflow.query
-    def heard(self, gate: str | None = None) -> list[str]:
-        if gate is not None:
-            assert _GATES[gate].answers.wait(1.5)
-        return self.told
-
-
-def _tellers(client: Client, queue: str, cached: int) -> Worker:
-    return Worker(
-        client,
-        task_queue=queue,
-        workflows=[Told],
-        activities=[look, look_at_gate],
-        workflow_runner=ORDERED,
-        max_cached_workflows=cached,
-    )
-
-
-@pytest.mark.parametrize("more", [(), ("signal",), ("update",), ("signal", "update")])
-@pytest.mark.parametrize("first", ["result", "answer"])
-async def test_what_is_looked_at_while_a_query_is_answered_replays(
-    temporal: Client, first: str, more: tuple[str, ...]
-) -> None:
-    """What the history says came first depends on which was there first: the result or the query's answer."""
-    queue, gate = f"told-{uuid.uuid4().hex}", _Gate()
-    _GATES[queue] = gate
-    handle = await temporal.start_workflow(Told.run, queue, id=queue, task_queue=queue)
-    async with _tellers(temporal, queue, cached=0):
-        assert await handle.query(Told.heard) == []
-    await handle.signal(Told.may)
-    # There is a task now that waits for a worker; the query will come with it.
-    asked = asyncio.create_task(handle.query(Told.heard, queue))
-    await asyncio.sleep(0.3)
-    async with _tellers(temporal, queue, cached=10):
-        await gate.looking.wait()
-        updates = []
-        if "signal" in more:
-            await handle.signal(Told.tell, "signal")
-        if "update" in more:
-            updates.append(asyncio.create_task(handle.execute_update(Told.hear, "update", id="u")))
-            await until_admitted(temporal, queue, "u")
-        assert not asked.done()
-        for opens in (gate.looked.set, gate.answers.set)[:: 1 if first == "result" else -1]:
-            opens()
-            await asyncio.sleep(0.2)
-        assert await asked == []
-        await asyncio.gather(*updates)
-
-        async def all_told() -> bool:
-            return set(await handle.query(Told.heard)) == {"looked", *more}
-
-        await eventually(all_told, what="it has gone on")
-        told = await handle.query(Told.heard)
-    async with _tellers(temporal, queue, cached=0):
-        assert await handle.query(Told.heard) == told
-        await handle.signal(Told.tell, "end")
-        await handle.result()
-    history = await handle.fetch_history()
-    given_back = [
-        one for one in history.events if one.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
-    ]
-    assert bool(given_back) == (first == "result" and bool(more))
-    replayer = Replayer(workflows=[Told], workflow_runner=ORDERED)
-    assert (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure is None
 
 
 # Tasks that have not begun

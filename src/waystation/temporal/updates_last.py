@@ -10,12 +10,6 @@ What local activities came to is the exception: it comes after the updates. When
 handed over by itself, after everything else of its task; a worker to which Temporal answered late, while it
 kept a task alive for a local activity, is given both at once.
 
-Where a query came with the task, nobody can tell. If a local activity ends before the query is answered,
-Temporal is sent its result with the answer, but the workflow is told of it in the next task only, with what
-else that brings. When the history is replayed, the result comes before all that. So such a task is given
-back: the worker that then takes over replays the history, which says what was first. A local activity without
-a result in the history runs again.
-
 After a reset, updates and signals are taken again in one task, in the order of their coming: a message before
 what its turn reported. When such a history is replayed, the SDK gives the updates after the signals there,
 too. So the place of each of them is kept in the history, among the SDK's flags, and restored.
@@ -41,9 +35,6 @@ UPDATES_LAST: Final = 1591
 """In the histories of workflows that began in this order, among the SDK's flags; its own are small."""
 AMONG_SIGNALS: Final = 1 << 30
 """With the place of an update that a reset has taken again, a flag of such a history: see ``_place``."""
-_LEGACY_QUERY: Final = "legacy_query"
-"""What the SDK calls a query that came without a task."""
-_GIVEN_BACK: Final = "The history must say first which of this came first; the task is taken again."
 _NO_EVENTS: Final = frozenset({"query_workflow", "remove_from_cache"})
 _ENDS: Final = frozenset(
     {
@@ -84,40 +75,19 @@ class _Instance(WorkflowInstance):
         self._task: tuple[int, int, int] | None = None
         self._events = 0
         self._ahead = False
-        self._running: set[int] = set()
-        self._unclear: set[int] = set()
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         if self._goes_wrong(act):
-            return _refused(act, NOT_BEGUN)
-        if self._is_unclear(act):
-            return _refused(act, _GIVEN_BACK)
+            refused = WorkflowActivationCompletion(run_id=act.run_id)
+            refused.failed.failure.message = NOT_BEGUN
+            return refused
         begins = any(job.HasField("initialize_workflow") for job in act.jobs)
         if begins:
             self._updates_last = not act.is_replaying or UPDATES_LAST in act.available_internal_flags
         done = self._activate(act)
         if begins and not act.is_replaying and done.HasField("successful"):
             done.successful.used_internal_flags.append(UPDATES_LAST)
-        self._note_local_activities(act, done)
         return done
-
-    def _is_unclear(self, act: WorkflowActivation) -> bool:
-        """Returns whether only the history says which came first: a local activity's result or the rest."""
-        unclear = [job for job in act.jobs if _is_local(job) and job.resolve_activity.seq in self._unclear]
-        return 0 < len(unclear) < len(act.jobs)
-
-    def _note_local_activities(self, act: WorkflowActivation, done: WorkflowActivationCompletion) -> None:
-        """Notes which run, and which of them while a query is answered that came with their task."""
-        if any(job.HasField("query_workflow") for job in act.jobs):
-            if all(job.query_workflow.query_id != _LEGACY_QUERY for job in act.jobs):
-                self._unclear |= self._running
-            return
-        self._running -= {job.resolve_activity.seq for job in act.jobs if _is_local(job)}
-        # What comes without them begins another task, in which they will be.
-        self._unclear &= self._running if any(_is_local(job) for job in act.jobs) else set()
-        for command in done.successful.commands:
-            if command.HasField("schedule_local_activity"):
-                self._running.add(command.schedule_local_activity.seq)
 
     def _goes_wrong(self, act: WorkflowActivation) -> bool:
         """Returns whether it builds upon events beyond the last task, with no task that began after them."""
@@ -177,19 +147,9 @@ class _Instance(WorkflowInstance):
 def _in_order(act: WorkflowActivation) -> tuple[list[WorkflowActivationJob], ...]:
     """Returns the activation's jobs in three parts, which are run one after the other."""
     updates = [job for job in act.jobs if job.HasField("do_update")]
-    local = [job for job in act.jobs if _is_local(job)]
+    local = [job for job in act.jobs if job.HasField("resolve_activity") and job.resolve_activity.is_local]
     others = [job for job in act.jobs if job not in updates and job not in local]
     return others, updates, local
-
-
-def _refused(act: WorkflowActivation, why: str) -> WorkflowActivationCompletion:
-    refused = WorkflowActivationCompletion(run_id=act.run_id)
-    refused.failed.failure.message = why
-    return refused
-
-
-def _is_local(job: WorkflowActivationJob) -> bool:
-    return job.HasField("resolve_activity") and job.resolve_activity.is_local
 
 
 def _with(act: WorkflowActivation, jobs: Sequence[WorkflowActivationJob]) -> WorkflowActivation:

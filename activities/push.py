@@ -1,6 +1,5 @@
 """One attempt at telling a browser that something waits."""
 
-import asyncio
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from temporalio import activity
 
 from activities.contract import PushCall, PushOutcome
 from activities.heartbeats import heartbeating
+from activities.posting import out_of_time, post
 from waystation import __version__
 from waystation.buyer.networks import checked_client, read_networks
 from waystation.buyer.origins import RequestInvalidError
@@ -20,10 +20,6 @@ from waystation.retry_after import retry_after
 from waystation.settings import Settings
 from waystation.web_push import VapidSigner, encrypted
 
-PUSH_TIMEOUT_SECONDS: Final = 15.0
-"""For a whole attempt, from the look-up of the name on."""
-MAX_ANSWER_BYTES: Final = 64 * 1024
-"""Of an answer's body as much is read, so that the connection can be used again; none of it is kept."""
 _GONE: Final = frozenset({404, 410})
 _PASSING: Final = frozenset({408, 425, 429})
 _FIRST_SERVER_ERROR: Final = 500
@@ -56,7 +52,7 @@ class Pushes:
         except RequestInvalidError as refused:
             error, final = str(refused), True
         except TimeoutError:
-            error = f"no answer within {PUSH_TIMEOUT_SECONDS:.0f} seconds"
+            error = out_of_time()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failed:
             error = f"no answer ({type(failed).__name__})"
         spent = round((time.monotonic() - began) * 1_000)
@@ -76,16 +72,7 @@ class Pushes:
             "user-agent": f"Waystation/{__version__}",
         }
         content = encrypted(call.body.encode(), call.p256dh, call.auth)
-        async with (
-            asyncio.timeout(PUSH_TIMEOUT_SECONDS),
-            self._http.stream("POST", call.endpoint, content=content, headers=headers) as response,
-        ):
-            read = 0
-            async for chunk in response.aiter_raw():
-                read += len(chunk)
-                if read > MAX_ANSWER_BYTES:
-                    break
-        return response
+        return await post(self._http, call.endpoint, content, headers)
 
 
 async def open_pushes(settings: Settings, resources: AsyncExitStack) -> Pushes:

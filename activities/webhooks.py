@@ -1,6 +1,5 @@
 """What webhooks need of the world: who wants news, a secret, one attempt at a delivery."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -16,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract import NewSecret, SecretCall, WebhookCall, WebhookOutcome
 from activities.heartbeats import heartbeating
+from activities.posting import out_of_time, post
 from activities.secrets import check_open, opened, sealed
 from waystation import __version__
 from waystation.buyer.networks import checked_client, read_networks
@@ -37,10 +37,6 @@ from waystation.temporal.one_reader import make_out_to
 from waystation.temporal.sealing import Vault
 from waystation.webhook_signatures import new_webhook_secret, signed_headers
 
-WEBHOOK_TIMEOUT_SECONDS: Final = 15.0
-"""For a whole attempt, from the look-up of the name on."""
-MAX_ANSWER_BYTES: Final = 64 * 1024
-"""Of an answer's body as much is read, so that the connection can be used again; none of it is kept."""
 _GONE: Final = 410
 
 
@@ -138,7 +134,7 @@ class WebhookDeliveries:
         except RequestInvalidError as refused:
             error = str(refused)
         except TimeoutError:
-            error = f"no answer within {WEBHOOK_TIMEOUT_SECONDS:.0f} seconds"
+            error = out_of_time()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failed:
             error = f"no answer ({type(failed).__name__})"
         spent = round((time.monotonic() - began) * 1_000)
@@ -154,16 +150,7 @@ class WebhookDeliveries:
             "user-agent": f"Waystation/{__version__}",
             **signed_headers(call.delivery_id, int(at.timestamp()), body, secrets),
         }
-        async with (
-            asyncio.timeout(WEBHOOK_TIMEOUT_SECONDS),
-            self._http.stream("POST", call.url, content=body, headers=headers) as response,
-        ):
-            read = 0
-            async for chunk in response.aiter_raw():
-                read += len(chunk)
-                if read > MAX_ANSWER_BYTES:
-                    break
-        return response
+        return await post(self._http, call.url, body, headers)
 
 
 async def open_webhook_deliveries(

@@ -11,9 +11,10 @@ from pydantic import SecretStr, ValidationError
 from starlette.responses import RedirectResponse, Response
 from temporalio.testing import ActivityEnvironment
 
-import activities.push
+import activities.posting
 from activities.contract import PushCall, PushOutcome
-from activities.push import MAX_ANSWER_BYTES, Pushes, open_pushes
+from activities.posting import MAX_ANSWER_BYTES
+from activities.push import Pushes, open_pushes
 from tests.world.browser import Browser
 from tests.world.keys import VAPID
 from tests.world.receiver import Receiver, endless, running_receiver
@@ -89,8 +90,8 @@ async def test_nobody_waits_for_a_slow_or_endless_one(
     service.answers["endless"].append(endless())
     began = time.monotonic()
     assert (await push(call_of(endless_one))).delivered
-    assert time.monotonic() - began < activities.push.PUSH_TIMEOUT_SECONDS, f"more than {MAX_ANSWER_BYTES}"
-    monkeypatch.setattr(activities.push, "PUSH_TIMEOUT_SECONDS", 0.2)
+    assert time.monotonic() - began < activities.posting.POST_TIMEOUT_SECONDS, f"more than {MAX_ANSWER_BYTES}"
+    monkeypatch.setattr(activities.posting, "POST_TIMEOUT_SECONDS", 0.2)
     service.hanging["slow"] = asyncio.Event()
     slow = await push(call_of(Browser(service, "slow")))
     assert (slow.delivered, slow.final, slow.attempt.status) == (False, False, None)

@@ -9,9 +9,10 @@ import pytest
 from starlette.responses import RedirectResponse, Response
 from temporalio.testing import ActivityEnvironment
 
-import activities.webhooks
+import activities.posting
 from activities.contract import SecretCall, WebhookCall, WebhookOutcome
-from activities.webhooks import MAX_ANSWER_BYTES, WebhookDeliveries
+from activities.posting import MAX_ANSWER_BYTES
+from activities.webhooks import WebhookDeliveries
 from tests.world.keys import VAULT
 from tests.world.receiver import Heard, Receiver, endless, running_receiver
 from waystation.buyer.networks import checked_client, read_networks
@@ -127,12 +128,12 @@ async def test_an_answer_is_read_to_a_bound(receiver: Receiver) -> None:
     began = time.monotonic()
     outcome = await deliver(f"{receiver.url}/endless", (await made())[1])
     assert outcome.delivered, "its status says so"
-    assert time.monotonic() - began < activities.webhooks.WEBHOOK_TIMEOUT_SECONDS
+    assert time.monotonic() - began < activities.posting.POST_TIMEOUT_SECONDS
     assert MAX_ANSWER_BYTES < 1_000_000
 
 
 async def test_a_receiver_that_hangs_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activities.webhooks, "WEBHOOK_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(activities.posting, "POST_TIMEOUT_SECONDS", 0.3)
     receiver.hanging["hangs"] = asyncio.Event()
     outcome = await deliver(f"{receiver.url}/hangs", (await made())[1])
     assert not outcome.delivered

@@ -159,7 +159,11 @@ function offerSignIn() {
   if (button) button.hidden = !api.expired;
 }
 
-addEventListener("hashchange", route);
+addEventListener("hashchange", () => {
+  // A step back leaves a dialog with the view that it was for; a sign-in that has ended belongs to all of them.
+  for (const dialog of document.querySelectorAll("dialog[open]:not(.expired)")) dialog.close();
+  route();
+});
 // From a notification that was clicked.
 navigator.serviceWorker?.addEventListener("message", ({ data }) => data.open && (location.hash = data.open));
 document.querySelector(".skip").addEventListener("click", (event) => {

@@ -9,6 +9,8 @@ const MODES = [
   ["interrupt", "Interrupt", "Stops the agent; this message is next"],
   ["steer", "Steer", "Offered to the agent while it keeps running"],
 ];
+/** Their keyboards have no Shift with Enter: there Enter starts a new line, and the button sends. */
+const FINGERS = matchMedia("(hover: none) and (pointer: coarse)");
 const STOP_WAIT_SECONDS = 10;
 /** What did not arrive is sent again so often, after pauses that double. */
 const MAX_SENT_AGAIN = 6;
@@ -111,7 +113,7 @@ export class Composer {
     if (this.messageId && !this.sending && model.transcript.messages.has(this.messageId)) this.#arrived();
     const running = model.running.length > 0;
     const stopping = model.running.some((turn) => turn.status === "stopping");
-    this.modes.hidden = !running || model.takenOverBy !== null || this.noting;
+    this.modes.hidden = !running || model.takenOverBy !== null || this.noting || !this.speaker;
     this.note.hidden = !this.noter && !this.noting;
     // What could not be sent comes back into the field, and must find it as it was.
     this.note.disabled = this.sending;
@@ -135,13 +137,14 @@ export class Composer {
     const { model } = this;
     if (this.refused) return "";
     if (model.closed) return "This session has ended.";
-    if (this.noting) return this.word || "Operators and the agent see notes, nobody else.";
+    const word = this.told?.holds() ? this.told.word : "";
+    if (this.noting) return word || "Operators and the agent see notes, nobody else.";
     if (!this.speaker) return model.takenOverBy ? `${nameOf(model.takenOverBy)} speaks in the agent's place.` : this.api.may("take over") ? "Take over to speak here." : "You can only read here.";
     if (model.takenOverBy && this.speaker.role === "operator") return "You speak in the agent's place.";
     if (model.takenOverBy) return `${nameOf(model.takenOverBy)} answers in the agent's place; what nobody answers is kept for the agent.`;
-    if (this.word) return this.word;
+    if (word) return word;
     if (running && model.waiting) return WHILE_WAITING[this.#mode()];
-    return running ? "" : "Enter sends, Shift+Enter starts a new line.";
+    return running || FINGERS.matches ? "" : "Enter sends, Shift+Enter starts a new line.";
   }
 
   #mode() {
@@ -150,14 +153,14 @@ export class Composer {
 
   #grow() {
     this.messageId = null;
-    this.word = "";
+    this.told = null;
     this.#keep();
     this.text.style.height = "auto";
     this.text.style.height = `${this.text.scrollHeight}px`;
   }
 
   #onKey(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === COMPOSING_KEY_CODE) return;
+    if (event.key !== "Enter" || event.shiftKey || (FINGERS.matches && !event.ctrlKey && !event.metaKey) || event.isComposing || event.keyCode === COMPOSING_KEY_CODE) return;
     event.preventDefault();
     this.element.requestSubmit();
   }
@@ -189,7 +192,8 @@ export class Composer {
       // What is chosen counts for one message.
       this.modes.querySelector("input").checked = true;
       this.again = null;
-      this.#tell(noting ? "Noted" : sent.status === "queued" && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[sent.status] ?? "Sent");
+      const waits = sent.status === "queued";
+      this.#tell(noting ? "Noted" : waits && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[sent.status] ?? "Sent", () => noting || this.#isFresh(messageId, waits));
     } catch (error) {
       const more = this.text.value;
       this.text.value = more ? `${text}\n${more}` : text;
@@ -207,6 +211,12 @@ export class Composer {
       if (document.activeElement === document.body) this.text.focus();
     }
     if (this.next) this.element.requestSubmit();
+  }
+
+  /** Whether a message that was sent has not been answered yet, or begun to be. */
+  #isFresh(messageId, waits) {
+    const turn = this.model.turnAnswering(messageId);
+    return !turn || turn.status === "queued" || (!waits && turn.status === "running" && !this.model.waiting);
   }
 
   #sendAgainLater(messageId) {
@@ -273,8 +283,9 @@ export class Composer {
     }
   }
 
-  #tell(word) {
-    this.word = word;
+  /** Says something below the field, as long as it is true. */
+  #tell(word, holds = () => true) {
+    this.told = { word, holds };
     this.announce(word);
     this.update();
   }

@@ -40,7 +40,7 @@ export class Handover {
     this.drop = h("button", { type: "button", onclick: () => this.#drop() }, "Dismiss");
     this.suggest = h("button", { type: "button", onclick: () => this.#suggest() }, "Suggest a reply");
     this.element = h("section", { class: "suggestion", "aria-label": "Suggested reply", hidden: true },
-      this.text, h("div", { class: "row" }, this.use, this.drop, this.suggest, this.words));
+      h("div", {}, this.text, h("div", { class: "row" }, this.use, this.drop, this.suggest, this.words)));
   }
 
   /** The operator at this page. */

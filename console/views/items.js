@@ -24,7 +24,7 @@ export function itemElement(item, context) {
     case "question":
       return questionElement(context);
     case "steer":
-      return simple(h("div", { class: "notice steer" }), drawSteer);
+      return simple(h("div", { class: "notice steer" }), (element, now) => drawSteer(element, now, context.api));
     case "data":
       return simple(h("details", { class: "fold data" }), drawData);
     case "note":
@@ -37,12 +37,12 @@ export function itemElement(item, context) {
 }
 
 /** Notices that say how the agent works, and not what becomes of what was said. */
-const WORK = new Set(["turn.retried", "turn.waiting", "turn.resumed"]);
+const WORK = new Set(["turn.retried", "turn.waiting", "turn.resumed", "turn.completed"]);
 
 /** Whether an item is of how an agent works, or for staff: not what a customer reads. */
 export function isWork({ kind, message, event }) {
   if (["tool", "lanes", "data"].includes(kind) || message?.kind === "reasoning") return true;
-  return event?.visibility === "staff" || WORK.has(event?.type);
+  return event?.visibility === "staff" || WORK.has(event?.type) || message?.status === "withdrawn";
 }
 
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: "long", year: "numeric", month: "long", day: "numeric" });
@@ -204,9 +204,9 @@ function laneElement(turnId, { containers }) {
 
 // Notices
 
-function drawSteer(element, item) {
+function drawSteer(element, item, api) {
   const became = { received: "offered to the agent", consumed: "taken by the agent", expired: "became the next message" }[item.status];
-  element.replaceChildren(h("b", {}, `${nameOf(item.actor)} steers`), h("span", { class: "said" }, item.text ?? ""), h("span", { class: "state" }, became ?? ""));
+  element.replaceChildren(h("b", {}, api.isMe(item.actor.id) ? "You steer" : `${nameOf(item.actor)} steers`), h("span", { class: "said" }, item.text ?? ""), h("span", { class: "state" }, became ?? ""));
 }
 
 function drawData(element, item) {
@@ -222,7 +222,7 @@ function drawNote(element, { event }) {
 }
 
 function drawNotice(element, item, context) {
-  const words = noticeText(item.event);
+  const words = noticeText(item.event, context.model.participants);
   const { event } = item;
   const { code, detail } = event.data ?? {};
   const message = event.type === "turn.failed" && context.composer?.speaker ? context.model.mayTryAgain(event.turn_id) : null;
@@ -252,8 +252,8 @@ const FAILURES = {
 };
 const STOP_REASONS = { interrupted: "interrupted by a new message", takeover: "a person has taken over", parent_ended: "the agent that asked has ended", session_closed: "the session was closed", withdrawn: "its message was withdrawn" };
 
-/** Returns one sentence for an event, which is shown and also announced to screen readers. */
-export function noticeText(event) {
+/** Returns one sentence for an event, which is shown and also announced to screen readers. `people` are known by their ids. */
+export function noticeText(event, people = new Map()) {
   const who = nameOf(event.actor);
   const { data = {} } = event;
   switch (event.type) {
@@ -276,9 +276,9 @@ export function noticeText(event) {
     case "turn.resumed":
       return "The agent goes on";
     case "turn.completed":
-      return `${isolate(data.answered_by)} answered in the agent's place`;
+      return `${who} answered in the agent's place`;
     case "takeover.started":
-      return `${who} has taken over${data.instead_of ? ` from ${isolate(data.instead_of)}` : ""}${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
+      return `${who} has taken over${data.instead_of ? ` from ${nameOf(people.get(data.instead_of) ?? { id: data.instead_of })}` : ""}${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
     case "takeover.released":
       return `${who} handed the session back to the agent`;
     case "note.added":

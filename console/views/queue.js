@@ -1,11 +1,12 @@
 // @ts-check
 /** What waits for its turn, above the composer: to be read, changed, withdrawn, or said now. */
 
-import { h, setText } from "../dom.js";
+import { h, nameOf, setText } from "../dom.js";
 import { effect, keyedList, signal } from "../view.js";
 
 /**
- * @typedef {{ id: string, text: string, data: Record<string, any> }} Message
+ * @typedef {{ id: string, name?: string | null }} Person
+ * @typedef {{ id: string, text: string, data: Record<string, any>, actor: Person }} Message
  * @typedef {{ message: Message, turnId: string }} Waiting
  */
 
@@ -13,9 +14,11 @@ export class Queue {
   /**
    * `act` withdraws a message, and then does with it what it says; it tells what has gone wrong itself.
    * @param {(waiting: Waiting, how: "edit" | "interrupt" | "steer" | "withdraw") => Promise<void>} act
+   * @param {(person: Person) => boolean} isMe
    */
-  constructor(act) {
+  constructor(act, isMe) {
     this.act = act;
+    this.isMe = isMe;
     /** Whether the agent runs, so that something can be said to it now. */
     this.running = signal(false);
     this.list = h("ul", {});
@@ -49,12 +52,14 @@ export class Queue {
       busy.value = false;
     } }, words);
     const now = [button("Send now", "interrupt"), button("Steer", "steer")];
-    const buttons = [button("Edit", "edit"), ...now, button("Withdraw", "withdraw")];
+    // Said in another way it would be said by whoever presses: that is for those who have written it.
+    const mine = this.isMe(waiting.message.actor);
+    const buttons = [...(mine ? [button("Edit", "edit"), ...now] : []), button("Withdraw", "withdraw")];
     effect(() => {
       for (const one of buttons) one.disabled = busy.value;
       for (const one of now) one.hidden = !this.running.value;
     });
     const element = h("li", {}, text, h("div", { class: "row" }, ...buttons));
-    return { element, update: (/** @type {Waiting} */ { message }) => setText(text, message.text) };
+    return { element, update: (/** @type {Waiting} */ { message }) => setText(text, mine ? message.text : `${nameOf(message.actor)}: ${message.text}`) };
   }
 }

@@ -89,7 +89,7 @@ class SessionView {
       onDone: () => (this.problem.hidden = true),
       announce: (words) => this.#announce(words),
     });
-    this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how));
+    this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how), (person) => api.isMe(person.id));
     this.absence = new Absence(api, sessionId, this.model);
     this.element = this.#build();
   }
@@ -137,7 +137,7 @@ class SessionView {
       h("a", { class: "skip", href: "#message", onclick: toComposer }, "Skip to the message field"),
       h("header", { class: "session-head" },
         h("a", { class: "back small-only", href: "#/sessions", "aria-label": "Sessions" }, "‹"),
-        h("div", { class: "naming" }, this.title, this.doing, this.connection),
+        h("div", { class: "naming" }, this.title, h("div", { class: "state" }, this.doing, this.connection)),
         this.people, this.more, this.menu),
       this.timeline,
       this.panes,
@@ -196,7 +196,9 @@ class SessionView {
     this.#layOutNewest();
     this.#drawHead();
     this.absence.update(items);
-    this.queue.update(this.composer.speaker ? this.model.waitingMessages : [], this.model.running.some((turn) => turn.status === "running"));
+    // Whoever speaks in the agent's place answers it.
+    const listed = this.composer.speaker && this.composer.speaker.role !== "operator";
+    this.queue.update(listed ? this.model.waitingMessages : [], this.model.running.some((turn) => turn.status === "running"));
     this.composer.update();
     if (this.sticks) this.#toEnd();
     setClass(this.jump, "fresh", !this.sticks && items.length > 0);
@@ -268,7 +270,7 @@ class SessionView {
     const name = model.title ?? model.agent ?? this.sessionId;
     setText(this.title, name);
     this.title.title = this.sessionId;
-    this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed;
+    this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed || [...model.items.values()].some(isMore);
     this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
     setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
     setTitle(name);
@@ -591,12 +593,18 @@ function moneyName({ route }) {
   return route === "purchases" ? "A purchase" : "A paid request";
 }
 
+/** Whether an item says more than that the session has begun, and who is there. */
+function isMore({ kind, event }) {
+  return kind !== "day" && !["session.started", "participant.joined", "participant.left"].includes(event?.type);
+}
+
 function doing(model) {
   if (model.closed) return ["closed", ""];
   if (model.takenOverBy) return [`${nameOf(model.takenOverBy)} speaks`, "ask"];
   const waiting = model.queued.length ? `, ${model.queued.length} queued` : "";
   if (model.running.some((turn) => turn.status === "stopping")) return ["stopping", "busy"];
   if (model.waiting) return [`waits for an answer${waiting}`, "ask"];
+  if (model.awaiting.length) return [`waits for approval${waiting}`, "ask"];
   if (model.running.length) return [`running${waiting}`, "busy"];
   return [`idle${waiting}`, ""];
 }

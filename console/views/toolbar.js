@@ -19,14 +19,13 @@ export function messageToolbar(log, { find, link, announce }) {
    * @param {string} label
    * @param {() => string} text
    */
-  const button = (words, label, text) => h("button", { type: "button", "aria-label": label, onclick: (/** @type {Event} */ event) => take(event, text()) }, words);
+  const button = (words, label, text) => h("button", { type: "button", "aria-label": label, onclick: (/** @type {Event} */ event) => take(/** @type {HTMLElement} */ (event.currentTarget), words, text()) }, words);
   /**
-   * @param {Event} event
+   * @param {HTMLElement} pressed
+   * @param {string} words
    * @param {string} text
    */
-  const take = async (event, text) => {
-    const pressed = /** @type {HTMLElement} */ (event.currentTarget);
-    const words = pressed.textContent;
+  const take = async (pressed, words, text) => {
     const told = (await copy(text)) ? "Copied" : "Not copied";
     setText(pressed, told);
     announce(told);

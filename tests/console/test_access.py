@@ -11,6 +11,16 @@ from tests.console.test_money import ask_for_books
 from tests.console.test_streaming import IDLE, ask, ready
 
 SERIOUS = ("serious", "critical")
+BESIDE = """
+() => [...document.querySelectorAll('button, a, input, select, textarea, summary')]
+  .filter(one => one.checkVisibility({ visibilityProperty: true }) && !one.closest('.visually-hidden, .skip, pre, table'))
+  .filter(one => {
+    const { left, right } = one.getBoundingClientRect();
+    return left < -1 || right > innerWidth + 1;
+  })
+  .map(one => one.outerHTML.slice(0, 160))
+"""
+"""What can be pressed and lies beside the page, where nobody finds it."""
 FOCUSED = "document.activeElement.textContent || document.activeElement.id"
 
 
@@ -18,7 +28,8 @@ async def violations(page: Page) -> list[tuple[str, Any]]:
     if not await page.evaluate("'axe' in window"):  # loading it takes longer than running it
         await page.evaluate(Axe().axe_script)
     found = await page.evaluate("axe.run({resultTypes: ['violations']})")
-    return [
+    beside = await page.evaluate(BESIDE)
+    return [("beside the page", beside)] * bool(beside) + [
         (one["id"], [node["html"][:160] for node in one["nodes"]])
         for one in found["violations"]
         if one["impact"] in SERIOUS

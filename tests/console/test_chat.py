@@ -8,7 +8,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Route, expect
 
 from tests.console.people import Console, until
-from tests.console.test_access import violations
+from tests.console.test_access import BESIDE, violations
 from tests.console.test_streaming import IDLE, LONGER, ask, ready
 from waystation.client import Session
 from waystation.demo.wire import Wire
@@ -37,6 +37,10 @@ AT_END = """
 LAID_OUT = """
 () => [...document.querySelectorAll('.log > .column > *')].slice(-12)
   .every(one => getComputedStyle(one).contentVisibility === 'visible')
+"""
+SAID = """
+() => [...document.querySelectorAll('.message')].map(one =>
+  [one.dataset.key, ...['.who', 'time', '.text', '.state'].map(part => one.querySelector(part).textContent)])
 """
 TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TARGETS = """
@@ -216,6 +220,19 @@ async def test_a_phone_has_one_row_of_header_and_targets_for_fingers(
     assert log
     assert head["y"] == 0
     assert head["height"] < 60
+    name = await page.get_by_role("heading", level=1).bounding_box()
+    assert name
+    assert name["width"] > 0.4 * device["viewport"]["width"], "whatever is said beside it"
+    tool = page.locator(".tool > summary")
+    assert await tool.evaluate("one => getComputedStyle(one).display") == "list-item", "with its triangle"
+    await expect(tool).to_contain_text("Tool search ")
+    field = page.get_by_label("Message", exact=True)
+    await field.fill("One")
+    await field.press("Enter")
+    await expect(field).to_have_value("One\n")
+    await field.press("Control+Enter")
+    await expect(page.locator(".from-user").last).to_contain_text("One")
+    await until(page, IDLE)
     assert log["height"] > 0.5 * device["viewport"]["height"]
     assert await page.evaluate(TARGETS) == []
     await page.get_by_role("button", name="More", exact=True).click()
@@ -332,7 +349,10 @@ async def test_messages_code_and_links_are_copied(console: Console) -> None:
     await message.get_by_role("button", name="Copy python code").click()
     assert await page.evaluate(clipboard) == "print('one')"
     await message.get_by_role("button", name="Copy message").click()
-    await expect(message.get_by_role("button", name="Copy message")).to_have_text("Copied")
+    copy = message.get_by_role("button", name="Copy message")
+    await expect(copy).to_have_text("Copied")
+    await copy.click()
+    await expect(copy).to_have_text("Copy")
     assert await page.evaluate(clipboard) == "Look:\n\n```python\nprint('one')\n```\n\nDone."
     await page.locator(".message").first.hover()
     await page.locator(".message").first.get_by_role("button", name="Copy link").click()
@@ -545,28 +565,30 @@ async def test_what_waits_its_turn_is_seen_changed_and_withdrawn(
     rows = page.locator(".queue li")
     await expect(page.get_by_role("heading", name="3 messages wait their turn")).to_be_visible()
     assert await page.evaluate(TARGETS) == [] or device is DESKTOP
+    assert await page.evaluate(BESIDE) == []
     await rows.nth(0).get_by_role("button", name="Withdraw").click()
     await expect(rows).to_have_count(2)
     withdrawn = page.locator(".message.withdrawn")
     await expect(withdrawn).to_contain_text("never mind")
     await expect(withdrawn).to_contain_text("Withdrawn before its turn")
+    assert await withdrawn.evaluate("one => one.matches('.work')"), "among what was said it isn't"
     await rows.nth(0).get_by_role("button", name="Edit").click()
     field = page.get_by_label("Message", exact=True)
     await expect(field).to_have_value("tokens=3 rate=0 typo")
     await expect(field).to_be_focused()
-    await field.fill("tokens=3 rate=0")
-    await page.keyboard.press("Enter")
+    await ask(page, "tokens=3 rate=0")
+    await expect(page.locator(".hint")).to_have_text("Sent; waiting its turn")
     await expect(rows).to_contain_text(["tokens=4 rate=0", "tokens=3 rate=0"])
     await page.get_by_role("button", name="Stop").click()
     await until(page, IDLE)
     await expect(page.locator(".queue")).to_be_hidden()
+    await expect(page.locator(".hint")).not_to_contain_text("waiting")
     # After a reload it is the same, and each question stands beside its answer.
-    script = "() => [...document.querySelectorAll('.message')].map(one => [one.dataset.key, one.innerText])"
-    before = await page.evaluate(script)
+    before = await page.evaluate(SAID)
     await page.reload()
     await ready(page)
-    assert await page.evaluate(script) == before
-    who = [text.split("\n")[0] for _, text in before][-4:]
+    assert await page.evaluate(SAID) == before
+    who = [parts[1] for parts in before][-4:]
     assert who == ["You", "demo", "You", "demo"]
 
 

@@ -57,6 +57,12 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     await expect(olga.get_by_role("button", name="Send", exact=True)).to_be_enabled()
     await expect(ada.locator(".company")).to_have_text("Olga is with you.")
     await ask(ada, "Where is my order?")
+    await expect(ada.locator(".queue").get_by_role("button")).to_have_text(["Edit", "Withdraw"])
+    bob = await at(console, session, "client", "Bob", DESKTOP)
+    await expect(bob.locator(".queue li p")).to_have_text("Ada: Where is my order?")
+    await expect(bob.locator(".queue").get_by_role("button")).to_have_text(["Withdraw"])
+    await expect(olga.locator(".from-user").last).to_contain_text("Where is my order?")
+    await expect(olga.locator(".queue")).to_be_hidden()
 
     pete = await at(console, session, "operator", "Pete", {**PHONE, "color_scheme": "dark"})
     await press(pete, "Take over")
@@ -65,6 +71,7 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     assert await pete.evaluate(TARGETS) == []
     await pete.get_by_role("button", name="Take over from Olga").click()
     await expect(olga.locator(".session-head .pill")).to_have_text("Pete speaks")
+    await expect(olga.get_by_role("log").get_by_text("Pete has taken over from Olga")).to_be_visible()
     await expect(olga.locator("#message")).to_be_disabled()
     await expect(ada.locator(".company")).to_have_text("Pete is with you.")
 
@@ -93,6 +100,7 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     await expect(pete.locator("#message")).to_have_value(words)
     await pete.get_by_role("button", name="Send", exact=True).click()
     await expect(ada.locator(".from-operator")).to_contain_text(words)
+    await expect(ada.get_by_role("log").get_by_text("Pete answered in the agent's")).to_be_visible()
 
     await press(pete, "Release")
     await pete.get_by_label("Let the agent answer now").check()

@@ -50,7 +50,11 @@ async def answer(page: Page) -> str:
 
 async def ask(page: Page, text: str) -> None:
     await page.get_by_label("Message", exact=True).fill(text)
-    await page.keyboard.press("Enter")
+    # With fingers Enter starts a new line.
+    if await page.evaluate("matchMedia('(hover: none)').matches"):
+        await page.get_by_role("button", name="Send", exact=True).tap()
+    else:
+        await page.keyboard.press("Enter")
 
 
 async def tabs(console: Console, session: Session, count: int = 2) -> tuple[BrowserContext, list[Page]]:

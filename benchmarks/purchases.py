@@ -53,7 +53,7 @@ BATCHES = {Size.QUICK: 1, Size.DEFAULT: 2, Size.LONG: 6}
 _COUNTED = {
     EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: "workflow_tasks",
     EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: "activities",
-    EventType.EVENT_TYPE_MARKER_RECORDED: "local_activities",
+    EventType.EVENT_TYPE_MARKER_RECORDED: "markers",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: "updates",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: "signals",
 }

@@ -1,14 +1,13 @@
-"""Calls of activities from workflows that move money: within the task or durably; their contract.
+"""Calls of activities from workflows that move money; their contract.
 
 A call that leaves the house, for a seller or a processor, is a ``PeerCall``: the only way out, and it writes
-into the trail what came back. The functions below take calls within the house only.
+into the trail what came back. ``durable`` takes calls within the house only.
 
-- ``durable`` is an activity of its own: what led to it is in the history before it begins. For what moves
-  money or room.
-- ``quick`` tries the activity once within the workflow task, which saves two round trips to Temporal. Only
-  for calls that may be made twice, and made for nothing if this worker dies. What takes longer or fails for
-  the moment becomes an ordinary activity with the same key: a mandate's own workflow may be waiting for the
-  very slot that this task takes up.
+Each call is an activity of its own: what led to it is in the history before it begins. None is a local
+activity. Where a query comes with a workflow task and a local activity ends before the query is answered,
+Temporal's SDK tells the workflow of the result after the next task's signals and updates, and in a replay
+before them; the workflow then stands still. Workflows that began with local activities (``once_local``) go on
+with them, as their histories say, until they end or continue as new.
 """
 
 import asyncio
@@ -30,6 +29,9 @@ Self = TypeVar("Self")
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
+
+NO_LOCAL_ACTIVITIES: Final = "no-local-activities"
+"""The patch by which workflows that began with local activities go on with them."""
 
 Detail = Mapping[str, JsonValue]
 House = Literal["MandateUnavailable", "HouseUnavailable"]
@@ -123,8 +125,8 @@ class PeerCall(Generic[Self, Argument, Result]):
 
     method: Callable[[Self, Argument], Awaitable[Result]]
     options: PeerOptions
-    is_quick: bool = False
-    """Whether it is tried within the task first (``quick``)."""
+    once_local: bool = False
+    """Whether histories of earlier releases hold it as a local activity (``once_local``)."""
     asked: str | None = None
     """The entry before it is sent, for what moves money there and then."""
     answered: str
@@ -154,7 +156,7 @@ class PeerCall(Generic[Self, Argument, Result]):
         if self.asked is not None:
             witness.note_call(self.asked, "waystation", about)
         try:
-            answer = await (_quick if self.is_quick else _durable)(self.method, call, options)
+            answer = await (_once_local if self.once_local else _durable)(self.method, call, options)
         except CallFailure as failure:
             why = {"kind": failure.kind, "code": failure.code, "message": str(failure)}
             witness.note_call(self.failed, peer, {**about, **why})
@@ -178,16 +180,16 @@ async def durable(
     return await _durable(method, call, options)
 
 
-async def quick(
+async def once_local(
     method: Callable[[Self, Argument], Awaitable[Result]], call: Argument, options: CallOptions
 ) -> Result:
-    """Returns the result of an activity, within the house and, if that works immediately, within this task.
+    """As ``durable``, for calls that histories of earlier releases hold as local activities.
 
     Raises:
         CallFailure: it failed for good, or gave no answer in time.
         asyncio.CancelledError: the workflow was canceled.
     """
-    return await _quick(method, call, options)
+    return await _once_local(method, call, options)
 
 
 async def _durable(
@@ -204,14 +206,16 @@ async def _durable(
     return await settle(asked, silence=options["silence"])
 
 
-async def _quick(
+async def _once_local(
     method: Callable[[Self, Argument], Awaitable[Result]], call: Argument, options: CallOptions
 ) -> Result:
+    if workflow.patched(NO_LOCAL_ACTIVITIES):
+        return await _durable(method, call, options)
     try:
         return await workflow.execute_local_activity_method(
             method,
             call,
-            schedule_to_close_timeout=policies.QUICK_CALL_TIMEOUT,
+            schedule_to_close_timeout=policies.LOCAL_CALL_TIMEOUT,
             retry_policy=policies.ONE_ATTEMPT,
         )
     except FailureError as error:

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     from activities.contract import HOUSE_UNAVAILABLE, AnnouncementCalls, PurchaseNote, Told
     from waystation.models.trail import NoteEvents
-    from workflows.calls import CallFailure, call_options, quick
+    from workflows.calls import CallFailure, call_options, once_local
     from workflows.keys import note_key
 
 MAX_EVENTS_IN_NOTE: Final = 100
@@ -83,7 +83,7 @@ class Outbox:
         call = PurchaseNote(session_id=session_id, note=note)
         self._sending = True
         try:
-            told: Told = await quick(AnnouncementCalls.announce_purchase, call, _ANNOUNCE)
+            told: Told = await once_local(AnnouncementCalls.announce_purchase, call, _ANNOUNCE)
         except CallFailure:
             workflow.logger.warning("a session was not told of %d events", len(events))
             return

@@ -36,9 +36,9 @@ ACTIVITY_STEP = timedelta(minutes=1)
 
 # Mandates and purchases
 
-QUICK_CALL_TIMEOUT: Final = timedelta(seconds=2)
-"""Calls within a workflow task: most answer in milliseconds, a distant processor in hundreds of them.
-Far shorter than a task may last; what takes longer becomes an activity of its own."""
+LOCAL_CALL_TIMEOUT: Final = timedelta(seconds=2)
+"""Local activities of workflows that began with them. Far shorter than a task may last; what takes longer
+becomes an activity of its own."""
 
 MANDATE_CALL_TIMEOUT: Final = timedelta(seconds=10)
 """One update of a mandate answers in milliseconds; a worker restart takes seconds."""

@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     from activities.contract import HOUSE_UNAVAILABLE, ProofCalls
     from waystation.models.proofs import DecisionKind, Proof, ProofQuestion, ProofVerdict, facts
-    from workflows.calls import CallFailure, call_options, quick
+    from workflows.calls import CallFailure, call_options, once_local
 
 DECISIONS_ARE_PROVEN: Final = "decisions-are-proven"
 """The patch by which workflows that began before proofs existed replay what they heard without any."""
@@ -33,6 +33,6 @@ async def verdict_on(
     at = int(workflow.info().start_time.timestamp()) if at_start else None
     question = ProofQuestion(kind=kind, said=facts(said), proof=proof, at=at)
     try:
-        return await quick(ProofCalls.check_proof, question, _CHECK)
+        return await once_local(ProofCalls.check_proof, question, _CHECK)
     except CallFailure as failure:
         return ProofVerdict(valid=False, why=str(failure))

@@ -101,6 +101,18 @@ def test_timeouts_and_retries_are_in_policies_alone(path: Path) -> None:
     assert list(inline_policies(path)) == []
 
 
+def test_no_workflow_makes_a_local_activity_but_those_that_began_with_them() -> None:
+    """Where a query came with the task, a replay has their results in another order: docs/decisions/0010."""
+    makers = [
+        f"{name_of(path)}: {function.name}"
+        for path in WORKFLOWS
+        for function in ast.walk(tree(path))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        if any("local_activity" in (called(node) or "") for node in ast.walk(function))
+    ]
+    assert makers == ["workflows/calls.py: _once_local"]
+
+
 @pytest.mark.parametrize("path", POLICIES, ids=name_of)
 def test_every_policy_says_why(path: Path) -> None:
     """A string follows each, or the last of several that stand together."""

@@ -105,7 +105,6 @@ class Bench:
         converter = dataclasses.replace(temporal.data_converter, external_storage=storage)
         self.temporal = Client(**{**temporal.config(), "data_converter": converter})
         self.task_queue = f"paid-{uuid.uuid4().hex[:8]}"
-        self.mandate_queue = f"{self.task_queue}-mandates"
         self.network = HostRouter()
         processor = create_processor(folder / "processor")
         self.network.add("processor.test", processor)
@@ -128,15 +127,14 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def working(self, *, max_cached_workflows: int = 1_000) -> AsyncIterator["Bench"]:
-        """With both workers. Mandates have their own: a local activity that asks a mandate keeps its task
-        open, and with no cache at all a task of another workflow would end it."""
+        """With a worker."""
         http = PaidHttp(answers=AnswerStore(self.temporal.data_converter), transport=self.network)
         paying = paid_request_activities(http, self.credentials, VAULT)
         mandates = MandateActivities(self.temporal)
         proofs = ProofActivities(TRUSTING)
-        keeping = [mandates.holder_is_running, proofs.check_proof]
         asking = [
             proofs.check_proof,
+            mandates.holder_is_running,
             mandates.read_mandate,
             mandates.reserve_from_mandate,
             mandates.commit_to_mandate,
@@ -145,22 +143,13 @@ class Bench:
             WebhookRegistry(self.temporal).webhook_subscribers,
         ]
         try:
-            async with (
-                Worker(
-                    self.temporal,
-                    task_queue=self.mandate_queue,
-                    workflows=[Mandate],
-                    activities=keeping,
-                    workflow_runner=WORKFLOW_RUNNER,
-                ),
-                Worker(
-                    self.temporal,
-                    task_queue=self.task_queue,
-                    workflows=[*PAID_REQUEST_WORKFLOWS],
-                    activities=[*asking, *paying],
-                    workflow_runner=WORKFLOW_RUNNER,
-                    max_cached_workflows=max_cached_workflows,
-                ),
+            async with Worker(
+                self.temporal,
+                task_queue=self.task_queue,
+                workflows=[Mandate, *PAID_REQUEST_WORKFLOWS],
+                activities=[*asking, *paying],
+                workflow_runner=WORKFLOW_RUNNER,
+                max_cached_workflows=max_cached_workflows,
             ):
                 yield self
         finally:
@@ -182,7 +171,7 @@ class Bench:
         } | terms
         mandate_id = f"mandate-{uuid.uuid4().hex[:8]}"
         start = MandateStart(terms=MandateTerms(**values))
-        await self.temporal.start_workflow(Mandate.run, start, id=mandate_id, task_queue=self.mandate_queue)
+        await self.temporal.start_workflow(Mandate.run, start, id=mandate_id, task_queue=self.task_queue)
         return mandate_id
 
     async def balance(self, mandate_id: str) -> tuple[int, int]:

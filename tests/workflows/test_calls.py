@@ -130,9 +130,9 @@ class Entries:
     ],
     ids=["answered", "failed", "canceled"],
 )
-@pytest.mark.parametrize("is_quick", [False, True])
+@pytest.mark.parametrize("once_local", [False, True])
 async def test_however_a_call_ends_there_is_an_entry(
-    monkeypatch: pytest.MonkeyPatch, outcome: Any, entry: tuple[str, str, dict[str, Any]], is_quick: bool
+    monkeypatch: pytest.MonkeyPatch, outcome: Any, entry: tuple[str, str, dict[str, Any]], once_local: bool
 ) -> None:
     async def activity(method: object, call: object, options: object) -> int:
         if isinstance(outcome, BaseException):
@@ -142,11 +142,11 @@ async def test_however_a_call_ends_there_is_an_entry(
     async def method(self: object, argument: str) -> int:
         raise NotImplementedError
 
-    monkeypatch.setattr(workflow_calls, "_quick" if is_quick else "_durable", activity)
+    monkeypatch.setattr(workflow_calls, "_once_local" if once_local else "_durable", activity)
     call = PeerCall(
         method=method,
         options=peer_options(policies.SELLER_CALL_TIMEOUT, policies.SELLER_CALL_RETRY, peer="seller"),
-        is_quick=is_quick,
+        once_local=once_local,
         asked="thing.asked",
         answered="thing.answered",
         failed="thing.failed",

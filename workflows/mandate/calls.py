@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
         ReserveFor,
     )
     from waystation.models.mandates import MandateView, Reservation, ReserveAnswer
-    from workflows.calls import call_options, durable, quick
+    from workflows.calls import call_options, durable, once_local
 
 _MANDATE: Final = call_options(
     policies.MANDATE_CALL_TIMEOUT, policies.MANDATE_CALL_RETRY, silence=MANDATE_UNAVAILABLE
@@ -25,42 +25,37 @@ _MANDATE: Final = call_options(
 
 async def read(mandate_id: str) -> MandateView:
     """Returns the mandate as it stands."""
-    return await quick(MandateCalls.read_mandate, MandateQuestion(mandate_id=mandate_id), _MANDATE)
+    return await once_local(MandateCalls.read_mandate, MandateQuestion(mandate_id=mandate_id), _MANDATE)
 
 
 async def reserve(call: ReserveFor) -> ReserveAnswer:
-    """Sets an amount aside. Durable: the key must be in the history before any room is taken under it."""
+    """Sets an amount aside. The key is in the history before any room is taken under it."""
     return await durable(MandateCalls.reserve_from_mandate, call, _MANDATE)
 
 
 async def reserve_for_moments(call: ReserveFor) -> ReserveAnswer:
-    """Sets an amount aside, within the task where that is possible.
+    """As ``reserve``, where earlier releases reserved within the task.
 
-    For keys that are the same in every replay of this task: should the worker die, the next one asks with the
-    same key again.
+    There the call may be made twice: its key must be the same in every replay of this task.
     """
-    return await quick(MandateCalls.reserve_from_mandate, call, _MANDATE)
+    return await once_local(MandateCalls.reserve_from_mandate, call, _MANDATE)
 
 
 async def confirm(call: ReserveFor) -> ReserveAnswer:
     """Sends the same request once more, to see that the reservation still stands."""
-    return await quick(MandateCalls.reserve_from_mandate, call, _MANDATE)
+    return await once_local(MandateCalls.reserve_from_mandate, call, _MANDATE)
 
 
 async def commit(call: CommitFor) -> Reservation:
-    """Records what was spent. Quick: that it was spent is durable, and the same key commits once."""
-    return await quick(MandateCalls.commit_to_mandate, call, _MANDATE)
+    """Records what was spent. The same key commits once."""
+    return await once_local(MandateCalls.commit_to_mandate, call, _MANDATE)
 
 
 async def release(call: ReleaseFor) -> Reservation | None:
-    """Gives room back; ``None`` if the mandate has ended.
-
-    Durable: should the worker die before this task is, what comes next may want the room after all, and a
-    released key reserves nothing any more.
-    """
+    """Gives room back; ``None`` if the mandate has ended. A released key reserves nothing any more."""
     return await durable(MandateCalls.release_to_mandate, call, _MANDATE)
 
 
 async def refund(call: RefundFor) -> Reservation | None:
     """Tells the mandate what has come back; ``None`` if it has ended."""
-    return await quick(MandateCalls.refund_to_mandate, call, _MANDATE)
+    return await once_local(MandateCalls.refund_to_mandate, call, _MANDATE)

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
         RedeemAnswer,
         SealedCredential,
     )
-    from workflows.calls import Detail, PeerCall, peer_options, settle
+    from workflows.calls import Detail, PeerCall, call_options, once_local, peer_options
     from workflows.minting import PATIENTLY
     from workflows.paid_request.journal import PaymentJournal, offer_facts
 
@@ -31,6 +31,9 @@ CLOSE: Final = peer_options(
     peer="processor",
     heartbeat=_HEARTBEAT,
     give_up=policies.CLOSE_GIVE_UP,
+)
+_READ: Final = call_options(
+    policies.READ_OFFERS_TIMEOUT, policies.READ_OFFERS_RETRY, silence=contract.HOUSE_UNAVAILABLE
 )
 _PROBE: Final = PeerCall(
     method=PaidRequestCalls.probe_paid_resource,
@@ -48,7 +51,7 @@ _MINT: Final = PeerCall(
     answered="credential.minted",
     failed="credential.mint_failed",
 )
-_MINT_AT_ONCE: Final = replace(_MINT, is_quick=True)
+_MINT_ONCE_LOCAL: Final = replace(_MINT, once_local=True)
 _FIND_MINTED: Final = replace(
     _MINT,
     options=PATIENTLY,
@@ -80,15 +83,7 @@ _CLOSE: Final = PeerCall(
 
 async def read_offers(call: ReadOffers) -> ProbeAnswer:
     """Returns the offers in an answer that the caller already has."""
-    return await settle(
-        workflow.execute_local_activity_method(
-            PaidRequestCalls.read_payment_offers,
-            call,
-            start_to_close_timeout=policies.READ_OFFERS_TIMEOUT,
-            retry_policy=policies.READ_OFFERS_RETRY,
-        ),
-        silence=contract.HOUSE_UNAVAILABLE,
-    )
+    return await once_local(PaidRequestCalls.read_payment_offers, call, _READ)
 
 
 async def probe(journal: PaymentJournal, request: PaidHttpRequest) -> ProbeAnswer:
@@ -101,13 +96,12 @@ async def mint(journal: PaymentJournal, call: MintCall) -> SealedCredential:
     return await _MINT.make(journal, call, heard=_minted, about=offer_facts(call.offer))
 
 
-async def mint_at_once(journal: PaymentJournal, call: MintCall) -> SealedCredential:
-    """Mints a credential within the task where that is possible, which spares a round trip.
+async def mint_once_local(journal: PaymentJournal, call: MintCall) -> SealedCredential:
+    """As ``mint``, where earlier releases minted within the task.
 
-    What it made is in the history before the next step begins. It may run twice, so nothing in the call may
-    come from the clock of the task.
+    There the call may be made twice, so nothing in it may come from the clock of the task.
     """
-    return await _MINT_AT_ONCE.make(journal, call, heard=_minted, about=offer_facts(call.offer))
+    return await _MINT_ONCE_LOCAL.make(journal, call, heard=_minted, about=offer_facts(call.offer))
 
 
 async def find_minted(journal: PaymentJournal, call: MintCall) -> SealedCredential:

@@ -133,7 +133,7 @@ class PaymentCredential:
             expires_at=min(at + policies.CREDENTIAL_LIFETIME, reserved.valid_until),
             payment_method=method or next(iter(reserved.payment_methods), None),
         )
-        make = calls.mint_at_once if at_once else calls.mint
+        make = calls.mint_once_local if at_once else calls.mint
         credential = await minting.mint(call, partial(make, journal), self._note_minting)
         self._keep(credential)
         return credential

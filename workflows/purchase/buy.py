@@ -24,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from waystation.temporal.calls import tell_workflow
     from waystation.temporal.messages import BUY, PURCHASE_CANCEL
     from waystation.temporal.names import PURCHASE_ID_TAKEN
-    from workflows.calls import call_options, quick
+    from workflows.calls import call_options, once_local
     from workflows.guards import drop_unless, ending, starting
     from workflows.purchase.memo import memo_of_purchase
     from workflows.purchase.workflow import Purchase, PurchaseStart
@@ -83,7 +83,7 @@ class Buy:
             self._reported = False
             if purchase.done():
                 return await purchase
-            asked = asyncio.create_task(quick(PurchaseReadingCalls.read_purchase, question, _LOOK))
+            asked = asyncio.create_task(once_local(PurchaseReadingCalls.read_purchase, question, _LOOK))
             await workflow.wait([asked, purchase], return_when=asyncio.FIRST_COMPLETED)
             if purchase.done():
                 return await purchase

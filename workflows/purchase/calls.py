@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         TokenRef,
     )
     from waystation.models.purchases import CheckoutAnswer, IssueToken, OrderPlaced, PaymentToken
-    from workflows.calls import CallFailure, Detail, PeerCall, call_options, peer_options, quick
+    from workflows.calls import CallFailure, Detail, PeerCall, call_options, once_local, peer_options
     from workflows.minting import PATIENTLY
     from workflows.purchase.facts import checkout_facts, token_facts
     from workflows.purchase.journal import PurchaseJournal
@@ -69,14 +69,14 @@ _OPEN_CHECKOUT: Final = PeerCall(
 _UPDATE_CHECKOUT: Final = PeerCall(
     method=CheckoutCalls.update_checkout,
     options=_SELLER,
-    is_quick=True,
+    once_local=True,
     answered="checkout.updated",
     failed="checkout.update_failed",
 )
 _READ_CHECKOUT: Final = PeerCall(
     method=CheckoutCalls.read_checkout,
     options=_SELLER,
-    is_quick=True,
+    once_local=True,
     answered="checkout.read",
     failed="checkout.unreadable",
 )
@@ -104,7 +104,7 @@ _FIND_TOKEN: Final = replace(_ISSUE_TOKEN, options=PATIENTLY, answered="token.fo
 _READ_TOKEN: Final = PeerCall(
     method=PaymentTokenCalls.read_payment_token,
     options=_TOKEN,
-    is_quick=True,
+    once_local=True,
     answered="token.read",
     failed="token.unreadable",
 )
@@ -189,7 +189,7 @@ async def revoke_token(journal: PurchaseJournal, call: RevokeToken, *, why: str)
 async def route_order_events(route_id: str, purchase_id: str) -> None:
     """Binds the order's webhooks to this purchase."""
     call = OrderRoute(route_id=route_id, purchase_id=purchase_id, lasts=policies.FOLLOW_ORDER)
-    await quick(OrderRoutingCalls.route_order_events, call, _ROUTE)
+    await once_local(OrderRoutingCalls.route_order_events, call, _ROUTE)
 
 
 def _facts(journal: PurchaseJournal) -> Callable[[CheckoutAnswer | OrderPlaced | None], Detail]:

@@ -53,9 +53,11 @@ async def encrypted(temporal_server: TemporalServer) -> Client:
 
 
 @asynccontextmanager
-async def working(client: Client, processor: Processor, verifier: Verifier) -> AsyncIterator[str]:
-    """Runs a worker for purchases on a queue of its own, and yields the queue."""
-    queue = f"purchases-{uuid.uuid4()}"
+async def working(
+    client: Client, processor: Processor, verifier: Verifier, *, queue: str | None = None
+) -> AsyncIterator[str]:
+    """Runs a worker for purchases, on a queue of its own unless one is given, and yields the queue."""
+    queue = queue or f"purchases-{uuid.uuid4()}"
     settings = MoneySettings(
         allowed_networks=("127.0.0.0/8",),
         stripe_key=SecretStr("sk_test_agent"),

@@ -34,20 +34,17 @@ class Call:
     end: str = "completed"
 
 
-DURABLE = {
+CALLED = {
     "create": Call("shop", "POST /checkout_sessions$"),
     "issue": Call("processor", "POST /v1/shared_payment/issued_tokens$"),
     "complete": Call("shop", "POST .*/complete$"),
     "revoke": Call("processor", "POST .*/revoke$", end="failed"),
     "cancel": Call("shop", "POST .*/cancel$", end="failed"),
-}
-"""Activities of the worker."""
-QUICK = {
     "select": Call("shop", "POST /checkout_sessions/[^/]+$"),
     "read": Call("shop", "GET /checkout_sessions/[^/]+$"),
     "settle": Call("processor", "GET .*/issued_tokens/[^/]+$"),
 }
-"""Calls of the worker within a workflow task."""
+"""Activities of the worker."""
 CHARGING = {
     "facts": Call("processor", "GET .*/granted_tokens/[^/]+$"),
     "intent": Call("processor", "POST /v1/payment_intents$"),
@@ -55,13 +52,13 @@ CHARGING = {
 }
 """Calls of the shop, while the worker waits for its completion."""
 
-CALLS = {**DURABLE, **QUICK, **CHARGING}
+CALLS = {**CALLED, **CHARGING}
 VICTIMS = {
-    "worker": {**DURABLE, **CHARGING},
+    "worker": CALLS,
     "shop": {name: call for name, call in CALLS.items() if call.callee == "shop" or name in CHARGING},
     "processor": {name: call for name, call in CALLS.items() if call.callee == "processor"},
 }
-"""Which calls are under way when each is killed; the worker's quick ones have a test of their own."""
+"""Which calls are under way when each is killed."""
 
 
 class Parking:
@@ -89,7 +86,6 @@ class Parking:
             server.trouble(**trouble)
             await bought.approve()
 
-        # Not by how many stand still: a call within a task is given up after a second.
         await eventually(lambda: not server.armed(), what=f"a purchase stands still in {name}")
 
     async def check(self) -> None:
@@ -128,19 +124,6 @@ async def test_kill_9_in_every_call(stocked: Town, victim: str, moment: Moment) 
     process = {"worker": stocked.worker, "shop": stocked.shop, "processor": stocked.processor}[victim]
     process.kill()
     process.start()
-    await parking.check()
-
-
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", QUICK)
-async def test_kill_9_of_the_worker_in_a_call_within_its_task(
-    stocked: Town, name: str, moment: Moment
-) -> None:
-    parking = Parking(stocked, moment)
-    await parking.park(name, QUICK[name])
-    stocked.worker.kill()  # at once: such a call is given up, and made otherwise, after a second
-    stocked.worker.start()
     await parking.check()
 
 

@@ -13,7 +13,8 @@ from tests.console.test_streaming import IDLE, ask, ready
 SERIOUS = ("serious", "critical")
 BESIDE = """
 () => [...document.querySelectorAll('button, a, input, select, textarea, summary')]
-  .filter(one => one.checkVisibility({ visibilityProperty: true }) && !one.closest('.visually-hidden, .skip, pre, table'))
+  .filter(one => one.checkVisibility({ visibilityProperty: true }))
+  .filter(one => !one.closest('.visually-hidden, .skip, pre, table'))
   .filter(one => {
     const { left, right } = one.getBoundingClientRect();
     return left < -1 || right > innerWidth + 1;

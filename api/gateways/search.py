@@ -24,7 +24,7 @@ from waystation.models.requests import ListedSession
 from waystation.temporal.names import LISTED, SESSION_WORKFLOW, TURNS_TAKEN_BY, WAITS_FOR
 from waystation.temporal.search_attributes import AGENT, LAST_ACTIVITY, STATUS, TERMS, how_to_register
 from waystation.temporal.search_attributes import WAITS_FOR as WAITS_FOR_WHOM
-from waystation.temporal.terms import OTHERS, Terms, role_term, words_of
+from waystation.temporal.terms import ASSIGNED, OTHERS, Terms, role_term, words_of
 
 MAX_SEARCHED_WORDS: Final = 8
 READ_AT_ONCE: Final = 400
@@ -51,6 +51,8 @@ class Filters:
     """The id of somebody who has written, taken part, or is asked."""
     assignees: tuple[str, ...] = ()
     """The ids of operators of whom one looks after it."""
+    unassigned: bool = False
+    """Whether nobody does."""
     asked_roles: tuple[str, ...] = ()
     asked_ids: tuple[str, ...] = ()
     """What waits for an answer of somebody with one of the roles, or of one of the people."""
@@ -65,8 +67,8 @@ class Filters:
         """Whether it can't be answered by what Temporal knows of every workflow."""
         return bool(
             set(self.statuses) - {ListedStatus.CLOSED}
-            or self.agent or self.person or self.assignees or self.asked_roles or self.asked_ids
-            or self.text.split()
+            or self.agent or self.person or self.assignees or self.unassigned
+            or self.asked_roles or self.asked_ids or self.text.split()
         )  # fmt: skip
 
 
@@ -248,6 +250,9 @@ def clauses(filters: Filters, terms: tuple[Terms, ...]) -> Iterator[str]:
         yield is_one_of(TERMS, [one.person(filters.person) for one in terms])
     if filters.assignees:
         yield is_one_of(TERMS, [one.assignee(operator) for one in terms for operator in filters.assignees])
+    if filters.unassigned:
+        # Stores differ in whether what has no attribute differs from a value of it.
+        yield f"({TERMS.name} IS NULL OR {TERMS.name} NOT IN ({quoted(ASSIGNED)}))"
     if filters.asked_roles or filters.asked_ids:
         asked = [one.person(person) for one in terms for person in filters.asked_ids]
         yield f"ExecutionStatus='Running' AND {STATUS.name}='{ListedStatus.WAITING}'"

@@ -133,14 +133,15 @@ async def list_sessions(
 def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
     if filters.mine and caller.role == "service":
         raise Invalid("A service answers for its users; leave 'mine' out, and name one with 'waiting_for'.")
-    if filters.assignee and not caller.is_staff:
-        raise Forbidden("Who looks after a session is for staff; leave 'assignee' out.")
+    if (filters.assignee or filters.unassigned) and not caller.is_staff:
+        raise Forbidden("Who looks after a session is for staff; leave 'assignee' and 'unassigned' out.")
     asked = (filters.waiting_for, caller.subject if filters.mine else None)
     return Filters(
         statuses=tuple(dict.fromkeys(filters.status)),
         agent=filters.agent,
         person=filters.person,
         assignees=(filters.assignee,) if filters.assignee else (),
+        unassigned=filters.unassigned,
         asked_roles=(answers_as(caller, caller.actor),) if filters.mine else (),
         asked_ids=tuple(one for one in asked if one),
         text=filters.q,

@@ -32,6 +32,9 @@ const DOING = {
 };
 /** What the address filters by and no chip offers. */
 const FROM_THE_ADDRESS = { agent: "Agent", person: "With", assignee: "Looked after by" };
+/** Filters that are on or off. */
+const YES = ["mine", "unassigned"];
+const MAX_ASKED = 3;
 const ROLES = { user: "a user", operator: "an operator", approver: "an approver" };
 
 export function show({ api, query }) {
@@ -72,7 +75,7 @@ class SessionsView {
     for (const [name, value] of query) {
       if (["status", "agent", "person", "assignee", "q"].includes(name) && value) this.filters.append(name, value);
     }
-    if (query.get("mine")) this.filters.set("mine", "1");
+    for (const name of YES) if (query.get(name)) this.filters.set(name, "1");
     if (this.search.value.trim() !== (this.filters.get("q") ?? "")) this.search.value = this.filters.get("q") ?? "";
     this.#drawChips();
   }
@@ -117,7 +120,7 @@ class SessionsView {
     const given = Object.entries(FROM_THE_ADDRESS).flatMap(([name, words]) => this.filters.getAll(name).filter((value) => name !== "assignee" || value !== me).map((value) => chip(name, value, `${words}: ${isolate(value)}`)));
     this.chips.replaceChildren(
       ...(this.#asks() ? [chip("mine", "1", "Waits for me")] : []),
-      ...(me ? [chip("assignee", me, "I look after")] : []),
+      ...(me ? [chip("assignee", me, "I look after"), chip("unassigned", "1", "Nobody looks after")] : []),
       ...STATUSES.map(([status, text]) => chip("status", status, text)),
       ...given,
       ...(this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : []));
@@ -186,7 +189,7 @@ class SessionsView {
       return null;
     }
     const query = new URLSearchParams(this.filters);
-    if (query.has("mine")) query.set("mine", "true");
+    for (const name of YES) if (query.has(name)) query.set(name, "true");
     query.set("limit", limit);
     if (cursor) query.set("cursor", cursor);
     return this.api.as(person, "GET", `/sessions?${query}`);
@@ -196,7 +199,7 @@ class SessionsView {
   #person() {
     const lists = (one) => one.sessions || one.may.includes("list sessions");
     const able = this.api.people.filter(lists);
-    if (this.filters.has("assignee")) return this.#operator() ?? able.find((one) => one.role === "service") ?? able[0];
+    if (this.filters.has("assignee") || this.filters.has("unassigned")) return this.#operator() ?? able.find((one) => one.role === "service") ?? able[0];
     return (this.filters.has("mine") && able.find((one) => one.role !== "service")) || (this.api.person("list sessions") ?? able[0]);
   }
 
@@ -222,7 +225,7 @@ class SessionsView {
     const first = new Set(answer.sessions.map((one) => one.session_id));
     const sessions = [...answer.sessions, ...this.rest.filter((one) => !first.has(one.session_id))];
     const wanted = sessions.map((session) => {
-      const row = this.rows.get(session.session_id) ?? rowElement(session.session_id);
+      const row = this.rows.get(session.session_id) ?? rowElement(session.session_id, this.api);
       this.rows.set(session.session_id, row);
       row.update(session);
       return row.element;
@@ -245,7 +248,7 @@ class SessionsView {
   }
 }
 
-function rowElement(sessionId) {
+function rowElement(sessionId, api) {
   const title = h("b", {});
   const line = h("span", { class: "last-line" });
   const about = h("small", {});
@@ -258,7 +261,7 @@ function rowElement(sessionId) {
     setText(title, given ?? agent ?? sessionId);
     setText(line, last ? `${nameOf(last.actor)}: ${isolate(last.text)}` : "");
     setText(about, `${ago(active ?? started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
-    const [words, tone] = doing(session);
+    const [words, tone] = doing(session, api.people);
     setText(status, words);
     status.className = `pill ${tone}`;
     const names = (session.people ?? []).map(nameOf);
@@ -270,10 +273,10 @@ function rowElement(sessionId) {
 }
 
 /** What a session is doing, in words: "waits for Grace". */
-function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, snapshot }) {
+function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, snapshot }, people) {
   if (!open) return DOING.closed;
   if (status === "paused" && by) return [`${nameOf(by)} speaks`, "ask"];
-  if (status === "waiting" && awaited) return [waitsForWhom(awaited), "ask"];
+  if (status === "waiting" && awaited) return [people.some((one) => asks(awaited, one)) ? "waits for you" : waitsForWhom(awaited), "ask"];
   if (status) return DOING[status] ?? [status, ""];
   return fromSnapshot(snapshot, waitsFor);
 }
@@ -281,8 +284,15 @@ function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, 
 function waitsForWhom({ roles, people }) {
   const asked = [...people.map(nameOf), ...roles.map((role) => ROLES[role] ?? isolate(role))];
   if (!asked.length) return DOING.waiting[0];
-  const [first, second] = asked;
-  return `waits for ${first}${asked.length === 2 ? ` or ${second}` : asked.length > 2 ? ` or ${asked.length - 1} others` : ""}`;
+  const more = asked.length - MAX_ASKED;
+  if (more > 0) asked.splice(MAX_ASKED - 1, Infinity, `${more + 1} others`);
+  const last = asked.pop();
+  return `waits for ${asked.length ? `${asked.join(", ")} or ` : ""}${last}`;
+}
+
+/** Whether somebody at this page may answer; a service answers for others. */
+function asks({ roles, people }, { role, subject }) {
+  return roles.includes(role === "client" ? "user" : role) || (role !== "service" && people.some(({ id }) => id === subject));
 }
 
 /** Of a session without search attributes, which a token for it lists. */

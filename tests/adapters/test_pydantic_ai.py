@@ -15,6 +15,7 @@ from pydantic_ai.messages import (
     ModelResponse,
     NativeToolCallPart,
     NativeToolReturnPart,
+    TextPart,
 )
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
@@ -28,7 +29,7 @@ from waystation.adapters.pydantic_ai import (
     llm_agent,
     shown_json,
 )
-from waystation.agent import RetryTurn, Turn
+from waystation.agent import RetryTurn, SuggestionRequest, Turn
 from waystation.client.transcript import ToolUse
 from waystation.models.events import MAX_MESSAGE_CHARACTERS
 
@@ -47,6 +48,55 @@ async def test_text_streams_as_deltas_of_one_message() -> None:
     assert result["usage"]["requests"] == 1
     assert result["usage"]["output_tokens"] > 0
     assert "output" not in result
+
+
+async def test_a_model_drafts_a_reply_for_an_operator_and_runs_no_tool() -> None:
+    given: list[tuple[list[ModelMessage], AgentInfo]] = []
+
+    def draft(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        given.append((messages, info))
+        if len(given) > 1:
+            raise ModelHTTPError(status_code=400, model_name="m", body="key sk-1 is wrong")
+        return ModelResponse(parts=[TextPart("It comes on Monday.")])
+
+    model_agent = pydantic_ai.Agent(FunctionModel(draft), deps_type=str, output_type=list[int])
+
+    @model_agent.tool_plain
+    def cancel() -> None:
+        raise AssertionError("nobody has asked for that")
+
+    @model_agent.instructions
+    def manner(ctx: RunContext[str]) -> str:
+        return f"Be brief. {ctx.deps}"
+
+    use = ToolUse("c1", "track", BOT, 3, "t1", {"order": 7}, "lost", returned=True)
+    talk = (
+        said("m1", ADA, "Where is it?"),
+        said("m2", BOT, "I look."),
+        use,
+        said("m3", OLGA, "It is lost"),
+        said("m4", ADA, "And now?"),
+    )
+    agent = llm_agent("bot", model_agent, suggestion_deps=lambda asked: f"For {asked.session_id}.")
+    asked = SuggestionRequest("s", OLGA, "on Monday", talk)
+    assert await agent.suggest(asked) == "It comes on Monday."
+    messages, info = given[0]
+    assert (info.function_tools, info.output_tools) == ([], [])
+    assert messages[-1].instructions == "Be brief. For s."  # type: ignore[union-attr]
+    *earlier, (_, wanted) = texts(messages)
+    assert earlier == [
+        ("user-prompt", "Where is it?"),
+        ("text", "I look."),
+        ("tool-call", texts(messages)[2][1]),
+        ("tool-return", "lost"),
+        ("user-prompt", "[Olga, a person who works here, told the user:] It is lost"),
+        ("user-prompt", "And now?"),
+    ]
+    assert "Olga" in wanted
+    assert "It should say: on Monday" in wanted
+    with pytest.raises(ModelFailed) as failed:
+        await agent.suggest(asked)
+    assert "sk-1" not in str(failed.value)
 
 
 async def test_reasoning_is_a_message_of_its_own_kind() -> None:

@@ -158,6 +158,9 @@ async def test_who_looks_after_a_session_is_in_its_header_and_in_the_list(consol
     row = page.locator(".rows li", has_text="A lost parcel")
     await expect(row).to_contain_text("test-operator looks after it")
     assert "assignee=test-operator" in page.url
+    await page.get_by_role("button", name="Nobody looks after").click()
+    await expect(page.get_by_role("status")).to_have_text("Nothing found.")
+    await page.get_by_role("button", name="Nobody looks after").click()
     await row.get_by_role("link").click()
     await ready(page)
     await press(page, "Assign")
@@ -169,3 +172,8 @@ async def test_who_looks_after_a_session_is_in_its_header_and_in_the_list(consol
     await page.get_by_label("Operator", exact=True).select_option("Nobody")
     await page.get_by_role("dialog").get_by_role("button", name="Assign").click()
     await expect(page.get_by_text("zoe looks after it")).to_have_count(0)
+    await page.goto(f"{console.stack.url}/#/sessions?assignee=zoe")
+    await page.get_by_role("button", name="Looked after by: zoe").click()
+    await page.get_by_role("button", name="Nobody looks after").click()
+    await expect(row).to_be_visible()
+    assert page.url.endswith("#/sessions?unassigned=1")

@@ -267,9 +267,9 @@ async def test_a_parked_agent_goes_on_and_an_answer_elsewhere_appears_at_once(co
     one, card = await open_card(console, session)
     other, other_card = await open_card(console, session)
     listing = await console.page("/sessions")
-    await expect(listing.locator(f'a[href="#/sessions/{session.id}"] .pill')).to_have_text(
-        "waits for a user or an operator"
-    )
+    await expect(listing.locator(f'a[href="#/sessions/{session.id}"] .pill')).to_have_text("waits for you")
+    approver = await console.page("/sessions", await console.token("approver", session.id, "Alan"))
+    await expect(approver.locator(".rows .pill")).to_have_text("waits for a user or an operator")
     await expect(one).to_have_title("(1) Which? · Waystation")
     await expect(one.locator("#badge")).to_have_text("1 waiting for you")
     await expect(one.locator(".session-head .pill")).to_have_text("waits for an answer")

@@ -70,7 +70,7 @@ async def test_filters_are_in_the_address_and_a_step_back_undoes_one(console: Co
     await expect(rows).to_have_count(2)
     await page.get_by_role("button", name="Waits for me").click()
     await expect(rows).to_have_count(1)
-    await expect(row_of(page, waits).locator(".pill")).to_have_text("waits for an operator")
+    await expect(row_of(page, waits).locator(".pill")).to_have_text("waits for you")
     assert page.url.endswith(f"#/sessions?q={word}&mine=1")
     await expect(page.get_by_role("button", name="Waits for me")).to_be_focused()
     await expect(page.get_by_role("button", name="Waits for me")).to_have_attribute("aria-pressed", "true")

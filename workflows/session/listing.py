@@ -20,7 +20,7 @@ from waystation.models.listing import (
     in_odd_milliseconds,
     one_line,
 )
-from waystation.temporal.terms import MAX_TERMS, OTHERS, Terms, role_term
+from waystation.temporal.terms import ASSIGNED, MAX_TERMS, OTHERS, Terms, role_term
 from workflows.policies import ACTIVITY_STEP
 from workflows.session.log import SessionLog
 from workflows.session.people import PeopleState
@@ -54,6 +54,8 @@ class ListingState(BaseModel):
     marked: Marked | None = None
     assigned_to: Actor | None = None
     """Who looks after the session. Not from ``PeopleState``: earlier runs said nothing of it here."""
+    says_assigned: bool = False
+    """Whether the attributes say that somebody does: earlier runs named them only."""
 
 
 class Listing:
@@ -109,9 +111,10 @@ class Listing:
         while len(people) > MAX_KNOWN_PEOPLE:
             del people[next(iter(people))]
 
-    def assign(self, operator: Actor | None) -> None:
-        """Learns who looks after the session."""
+    def assign(self, operator: Actor | None, *, says_so: bool) -> None:
+        """Learns who looks after the session, and whether the attributes may say that somebody does."""
         self.state.assigned_to = operator
+        self.state.says_assigned = says_so
 
     # What is so now
 
@@ -190,7 +193,8 @@ class Listing:
             people = [(one.id, one.name) for one in reversed(self.state.people.values())]
             self._digested = terms.of_session(self._title, people)
         if operator := self.state.assigned_to:
-            return [terms.assignee(operator.id), *self._digested][:MAX_TERMS]
+            said = [ASSIGNED] if self.state.says_assigned else []
+            return [terms.assignee(operator.id), *said, *self._digested][:MAX_TERMS]
         return self._digested
 
     def _known(self, person_id: str) -> Actor | None:
@@ -198,10 +202,10 @@ class Listing:
 
 
 def _line_of(event: Event) -> str:
-    """Returns what was said in one line; nothing of a sub-agent's words, which are said to no person."""
+    """Returns what was said in one line; reasoning and what sub-agents say is said to nobody."""
     text = event.data.get("text")
-    by_a_sub_agent = "." in (event.turn_id or "")
-    said = event.type == EventType.MESSAGE_COMPLETED and not by_a_sub_agent and isinstance(text, str)
+    to_nobody = "." in (event.turn_id or "") or event.data.get("kind") == "reasoning"
+    said = event.type == EventType.MESSAGE_COMPLETED and not to_nobody and isinstance(text, str)
     return one_line(str(text)) if said else ""
 
 

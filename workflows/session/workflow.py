@@ -95,6 +95,8 @@ ASKS_FOR_A_KEY = "session-asks-for-a-search-key"
 """Runs that began before sessions had search attributes go on without them."""
 LISTS_ASSIGNEES = "session-lists-assignees"
 """Runs whose assignments were told to no list are replayed so."""
+LISTS_UNASSIGNED = "session-lists-unassigned"
+"""Runs whose lists knew who looks after a session, but not which nobody looks after, are replayed so."""
 
 
 def _refuse_if(refused: Refused | None) -> None:
@@ -537,7 +539,7 @@ class AgentSession:
     def assign(self, assign: Assign) -> Recorded:
         """Records which operator looks after the session; staff alone see it."""
         if workflow.patched(LISTS_ASSIGNEES):
-            self._listing.assign(assign.operator)
+            self._listing.assign(assign.operator, says_so=workflow.patched(LISTS_UNASSIGNED))
         return Recorded(seq=self._people.assign(assign))
 
     @assign.validator

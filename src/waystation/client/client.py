@@ -79,6 +79,8 @@ class ListFilters(TypedDict, total=False):
     """Whether it waits for an answer of the caller's."""
     assignee: str
     """The id of the operator who looks after it; for staff."""
+    unassigned: bool
+    """Whether nobody looks after it; for staff."""
     waiting_for: str
     text: str
     """Words of titles and names, or their beginnings."""
@@ -176,6 +178,7 @@ class Client:
             "limit": str(limit),
             "only_open": str(only_open).lower(),
             "mine": str(filters.get("mine", False)).lower(),
+            "unassigned": str(filters.get("unassigned", False)).lower(),
             "status": list(filters.get("status", ())),
             **{name: text for name, text in texts.items() if text},
         }

@@ -162,6 +162,8 @@ class SessionFilters(Frozen):
     """Whether it waits for an answer of the caller's, by their id or role."""
     assignee: Identifier | None = None
     """The operator who looks after it, by their id; only for staff."""
+    unassigned: bool = False
+    """Whether nobody looks after it; only for staff."""
     waiting_for: Identifier | None = None
     """Somebody by whose id it waits for an answer."""
     q: str = Field(default="", max_length=MAX_NAME_CHARACTERS)

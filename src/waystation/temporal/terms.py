@@ -18,6 +18,8 @@ MAX_PREFIX_CHARACTERS: Final = 12
 """A longer word is found by its first twelve characters."""
 MAX_TERMS: Final = 160
 """Of one session. Eight characters each, quoted, with a comma: within Temporal's 2,048 bytes."""
+ASSIGNED: Final = "assigned"
+"""Of sessions that somebody looks after, whoever it is: no digest is this long."""
 OTHERS: Final = "others"
 """Instead of people where more may answer than an attribute holds: each who looks is shown the session."""
 _DIGEST_BYTES: Final = 5

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -227,10 +228,15 @@ async def test_an_agent_that_isn_t_there_or_suggests_nothing_is_said_to(stack: S
         assert (failed.type, failed.data["code"], failed.visibility) == ("suggestion.failed", code, "staff")
 
 
+async def _holds(asked: Awaitable[object], wanted: object) -> bool:
+    return await asked == wanted
+
+
 async def test_sessions_are_found_by_who_looks_after_them(
     stack: Stack, http: httpx.AsyncClient, client: Client
 ) -> None:
-    session, other = await client.start("demo"), await client.start("demo")
+    word = uuid.uuid4().hex
+    session, other = await client.start("demo", title=word), await client.start("demo", title=word)
     olga = OLGA.model_copy(update={"id": f"olga-{session.id}"})
     await session.assign(olga, actor=olga)
     await other.add_note("not hers", actor=olga)
@@ -243,10 +249,15 @@ async def test_sessions_are_found_by_who_looks_after_them(
         return [(row.session_id, row.assigned_to) for row in rows] == [(session.id, olga)]
 
     await eventually(is_found)
+
+    async def nobodys() -> set[str]:
+        return {row.session_id for row in (await client.list(unassigned=True, text=word)).sessions}
+
+    await eventually(lambda: _holds(nobodys(), {other.id}))
     for role in ("client", "approver"):
         headers = bearer(await token_for(http, session.id, role=role))
-        refused = await http.get("/sessions", params={"assignee": olga.id}, headers=headers)
-        assert refused.status_code == 403
+        for asked in ({"assignee": olga.id}, {"unassigned": "true"}):
+            assert (await http.get("/sessions", params=asked, headers=headers)).status_code == 403
         own = (await http.get("/sessions", headers=headers)).text
         assert session.id in own
         assert "olga" not in own
@@ -260,6 +271,7 @@ async def test_sessions_are_found_by_who_looks_after_them(
         return not await found()
 
     await eventually(is_gone)
+    await eventually(lambda: _holds(nobodys(), {session.id, other.id}))
 
 
 @pytest.mark.parametrize(

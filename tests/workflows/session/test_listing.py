@@ -99,12 +99,15 @@ async def events(handle: WorkflowHandle[Any, Any]) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def answering(client: Client, *says: str, fails: bool = False) -> AsyncIterator[str]:
+async def answering(client: Client, *says: str, fails: bool = False, thinks: str = "") -> AsyncIterator[str]:
     async def run(turn: TurnInput) -> TurnResult:
         session = client.get_workflow_handle(turn.session_id)
         for number, text in enumerate(says):
             item = ("message.completed", f"{turn.turn_id}-{number}", {"text": text})
             await session.signal(AgentSession.publish, written(turn, item))
+        if thinks:
+            thought = ("message.completed", f"{turn.turn_id}-thought", {"text": thinks, "kind": "reasoning"})
+            await session.signal(AgentSession.publish, written(turn, thought))
         if fails:
             raise RuntimeError("it can't")
         return TurnResult(outcome="completed")
@@ -118,7 +121,7 @@ async def replays(handle: WorkflowHandle[Any, Any]) -> None:
 
 
 async def test_a_session_is_found_by_what_it_does_and_shows_the_last_line(bench: Bench) -> None:
-    async with answering(bench.client, "It is on its\n way.") as agent:
+    async with answering(bench.client, "It is on its\n way.", thinks="Was that right?") as agent:
         session = await bench.start(agent, "Order 17")
         assert await says(session, attributes.STATUS) == "idle"
         assert await says(session, attributes.AGENT) == agent

@@ -19,12 +19,17 @@ from pydantic_ai.exceptions import (
     ModelUnavailableError,
 )
 
-from waystation.adapters.pydantic_ai.history import MAX_HISTORY_MESSAGES, conversation_of, said_by
+from waystation.adapters.pydantic_ai.history import (
+    MAX_HISTORY_MESSAGES,
+    conversation_for_a_draft,
+    conversation_of,
+    said_by,
+)
 from waystation.adapters.pydantic_ai.memory import Memory
 from waystation.adapters.pydantic_ai.people import People
 from waystation.adapters.pydantic_ai.screen import Screen, shown_json
 from waystation.adapters.pydantic_ai.session import InSession
-from waystation.agent import Agent, ApprovalTerms, RetryTurn, Turn
+from waystation.agent import Agent, ApprovalTerms, RetryTurn, SuggestionRequest, Turn
 from waystation.errors import WaystationError
 
 Prompt: TypeAlias = str | Sequence[ai.UserContent]
@@ -52,6 +57,7 @@ def llm_agent(
     deps: Callable[[Turn], Any] | None = None,
     prompt: Callable[[Turn], Prompt] | None = None,
     approval: ApprovalTerms | None = None,
+    suggestion_deps: Callable[[SuggestionRequest], Any] | None = None,
     max_history_messages: int = MAX_HISTORY_MESSAGES,
 ) -> Agent:
     """Returns a session agent that runs a pydantic-ai agent.
@@ -66,6 +72,9 @@ def llm_agent(
     sub-agent's answer to its parent. Each response of the model and what comes of each tool is a step: a
     later attempt of the turn gets it back. A provider's transient failure (rate limit, outage) retries the
     turn, unless a tool has run whose result was no JSON or too large for a step: it would run twice.
+
+    An operator who has taken over may have the model draft a reply. No tool runs for that, and there is no
+    turn: ``suggestion_deps`` makes the dependencies, for instructions that need some; by default ``None``.
 
     >>> agent = llm_agent("helper", pydantic_ai.Agent("test", instructions="Be brief."))
     >>> agent.name
@@ -100,7 +109,34 @@ def llm_agent(
             await screen.close()
         return _result(run, turn)
 
+    @agent.suggestion
+    async def suggest(asked: SuggestionRequest) -> str:
+        history = conversation_for_a_draft(name, asked.conversation, limit=max_history_messages)
+        try:
+            with model_agent.override(tools=[], toolsets=[]):
+                drafted = await model_agent.run(
+                    _wanted(asked),
+                    output_type=str,
+                    message_history=history,
+                    deps=suggestion_deps(asked) if suggestion_deps else None,
+                    capabilities=[ReinjectSystemPrompt()],
+                    infer_name=False,
+                )
+        except ModelAPIError as error:
+            raise ModelFailed(_failure(error)) from error
+        return drafted.output
+
     return agent
+
+
+def _wanted(asked: SuggestionRequest) -> str:
+    """Returns what the model is asked for by an operator."""
+    who = asked.operator.name or asked.operator.id
+    wish = f" It should say: {asked.text}" if asked.text else ""
+    return (
+        f"[{who}, a person who works here, answers the user in your place, and asks you for a draft of that. "
+        f"Write the message to the user and nothing else.{wish}]"
+    )
 
 
 def _may_pass(error: ModelAPIError) -> bool:

@@ -1,5 +1,6 @@
 """What a model is given of the session so far."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic_ai import messages as ai
@@ -32,16 +33,28 @@ def conversation_of(
                 steers[said.id] = _spoken(said, many=many)
         elif said.id != turn.message_id:
             earlier.append(said)
+    return _history(earlier[-limit:] if limit else [], turn.agent, many=many), steers
+
+
+def conversation_for_a_draft(
+    agent: str, conversation: Sequence[Message | ToolUse], *, limit: int = MAX_HISTORY_MESSAGES
+) -> list[ai.ModelMessage]:
+    """Returns what was said and done as pydantic-ai's history, for a draft that an operator wants."""
+    users = {one.actor.id for one in conversation if isinstance(one, Message) and one.actor.role == Role.USER}
+    return _history(conversation[-limit:] if limit else [], agent, many=len(users) > 1)
+
+
+def _history(conversation: Sequence[Message | ToolUse], agent: str, *, many: bool) -> list[ai.ModelMessage]:
     history: list[ai.ModelMessage] = []
-    for said in earlier[-limit:] if limit else []:
-        own = said.actor.role == Role.AGENT and said.actor.id == turn.agent
+    for said in conversation:
+        own = said.actor.role == Role.AGENT and said.actor.id == agent
         if isinstance(said, ToolUse):
             history += _tool_messages(said) if own else []
         elif own:
             history.append(ai.ModelResponse(parts=[ai.TextPart(said.text)]))
         else:
             history.append(ai.ModelRequest(parts=[ai.UserPromptPart(_spoken(said, many=many))]))
-    return history, steers
+    return history
 
 
 def _tool_messages(use: ToolUse) -> list[ai.ModelMessage]:

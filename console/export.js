@@ -32,7 +32,7 @@ export function escaped(text) {
       // Addresses become links by themselves.
       .replace(/:(?=\/\/)/g, "\\:").replace(/\b(mailto|xmpp|tel):/gi, "$1\\:").replace(/\bwww\./gi, (found) => `${found.slice(0, 3)}\\.`).replace(/@/g, "\\@")
       .replace(/^\s+/, (spaces) => "\u00a0".repeat(spaces.length)).replace(/\s+$/, "")
-      .replace(/^(\u00a0*)([#+=-])/, "$1\\$2").replace(/^(\u00a0*\d+)([.)])/, "$1\\$2"));
+      .replace(/^(\u00a0*)([#+=:-])/, "$1\\$2").replace(/^(\u00a0*\d+)([.)])/, "$1\\$2"));
   return lines.map((line, at) => (line && lines[at + 1] ? `${line}\\` : line)).join("\n");
 }
 

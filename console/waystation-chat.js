@@ -22,6 +22,7 @@ const MIN_PAUSE_MS = 1_000;
 const MAX_PAUSE_MS = 30_000;
 const NEAR_END_PIXELS = 60;
 const MAX_ANNOUNCED_CHARACTERS = 600;
+const CONSOLE_REM_PIXELS = 16;
 const SHEETS = ["console.css", "waystation-chat.css"];
 const CONNECTION = { loading: "Connecting …", "catching-up": "Connecting …", offline: "No connection; trying again", refused: "Not available", closed: "This conversation has ended" };
 /** What a customer is told of what happens beside the messages. */
@@ -35,8 +36,8 @@ function styles() {
     const response = await fetch(new URL(name, import.meta.url));
     if (!response.ok) throw new Error(`${name}: ${response.status}`);
     const sheet = new CSSStyleSheet();
-    // What the console says of its page is said of the element here.
-    sheet.replaceSync((await response.text()).replaceAll(":root", ":host"));
+    // What the console says of its page is said of the element here; a rem of the page's may be of any size.
+    sheet.replaceSync((await response.text()).replaceAll(":root", ".chat").replace(/([\d.]+)rem\b/g, (_, rems) => `${rems * CONSOLE_REM_PIXELS}px`));
     return sheet;
   })).catch((error) => {
     sheets = null;
@@ -50,10 +51,11 @@ export class WaystationChat extends HTMLElement {
   #token = null;
   #chat = null;
   #begins = false;
+  #frame = h("div", { class: "chat" });
 
   constructor() {
     super();
-    this.attachShadow({ mode: "open" });
+    this.attachShadow({ mode: "open" }).append(this.#frame);
   }
 
   get token() {
@@ -61,6 +63,7 @@ export class WaystationChat extends HTMLElement {
   }
 
   set token(token) {
+    if (token != null && typeof token !== "function") throw new TypeError("The token of <waystation-chat> is a function that returns a session token");
     this.#token = token;
     this.#beginSoon();
   }
@@ -70,7 +73,7 @@ export class WaystationChat extends HTMLElement {
     if (Object.hasOwn(this, "token")) {
       const { token } = this;
       delete this.token;
-      this.#token = token;
+      this.token = token;
     }
     this.#beginSoon();
   }
@@ -100,10 +103,10 @@ export class WaystationChat extends HTMLElement {
     if (!this.isConnected || !session || !this.#token) return;
     const base = addressOf(this.getAttribute("api") ?? new URL(import.meta.url).origin);
     if (!SESSION.test(session) || base === null) {
-      this.shadowRoot.replaceChildren(h("p", { role: "alert" }, "This chat has no valid session or API address."));
+      this.#frame.replaceChildren(h("p", { role: "alert" }, "This chat has no valid session or API address."));
       return;
     }
-    this.#chat = new Chat(this.shadowRoot, { session, base, token: (renew) => this.#token(renew) });
+    this.#chat = new Chat(this.#frame, { session, base, token: (renew) => this.#token(renew) });
     this.#chat.start();
   }
 }
@@ -119,8 +122,8 @@ function addressOf(text) {
 
 /** One session in the element, from signing in until it is taken away. */
 class Chat {
-  constructor(root, { session, base, token }) {
-    Object.assign(this, { root, session, token });
+  constructor(frame, { session, base, token }) {
+    Object.assign(this, { frame, session, token });
     this.api = new Api({ base, renew: async () => [await token(true)].filter(Boolean), onExpired: () => this.#onExpired() });
     this.stopped = new AbortController();
     this.model = new SessionModel();
@@ -142,11 +145,11 @@ class Chat {
   }
 
   async start() {
-    const { root } = this;
-    root.replaceChildren(this.connection, this.expired);
+    const { frame } = this;
+    frame.replaceChildren(this.connection, this.expired);
     addEventListener("online", () => this.wake(), { signal: this.stopped.signal });
     try {
-      root.adoptedStyleSheets = await styles();
+      frame.getRootNode().adoptedStyleSheets = await styles();
     } catch {
       // A chat without its styles is better than none.
     }
@@ -157,7 +160,7 @@ class Chat {
     });
     this.absence = new Absence(api, session, model);
     this.starters = new Starters(api, session, (text) => this.composer.begin(text));
-    root.replaceChildren(this.connection, this.log, this.starters.element, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
+    frame.replaceChildren(this.connection, this.log, this.starters.element, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
     this.composer.restore();
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);

@@ -33,6 +33,7 @@ from waystation.temporal.messages import (
 from waystation.temporal.names import PUSH_PERSON, SESSION_TASK_QUEUE
 
 LIST_TIMEOUT: Final = timedelta(seconds=20)
+NO_BROWSERS: Final = "No browser of this person's is told anything (any more)."
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class PushGateway:
     ) -> None:
         self._client, self._queue = client, task_queue
         wording = wording_of("person's list of browsers", no_subscription)
+        # It ends with the last browser: whose workflow has ended has none.
+        wording = wording._replace(ended=lambda: NotFound(NO_BROWSERS, code="unknown-subscription"))
         self._calls = Calls(client, timeout_seconds, PUSH.name, wording)
 
     async def people(self) -> list[PushPerson]:

@@ -5,9 +5,9 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import QueryRejectCondition, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from api.errors import Conflict, Problem
 from api.gateways.calls import Calls, Wording, ask_unless_ended
@@ -41,12 +41,19 @@ from waystation.temporal.messages import (
     WEBHOOKS_SUBSCRIBE,
     WEBHOOKS_SUBSCRIPTIONS,
 )
-from waystation.temporal.names import SESSION_TASK_QUEUE, webhook_registry_id
+from waystation.temporal.names import (
+    SESSION_TASK_QUEUE,
+    TOO_MANY_WEBHOOKS,
+    WEBHOOKS_NEED_KEYS,
+    webhook_registry_id,
+)
 from waystation.temporal.one_reader import OneReader
 from workflows.webhooks import WebhookEndpoint
 
 SECRET_TIMEOUT: Final = timedelta(seconds=20)
 """For a secret to be made and the registry to know; whoever doesn't wait for it loses the secret."""
+REFUSALS: Final = frozenset({TOO_MANY_WEBHOOKS, WEBHOOKS_NEED_KEYS})
+"""With which an endpoint ends that was never opened."""
 
 
 class Opened(NamedTuple):
@@ -79,7 +86,7 @@ class WebhookGateway:
             raise Conflict(f"'{wanted}' names something else; choose another id.", code="id-taken")
         reader = OneReader()
 
-        async def call() -> SecretMade:
+        async def begin(reuse: WorkflowIDReusePolicy) -> SecretMade:
             try:
                 return await start_and_update(
                     self._client,
@@ -91,16 +98,33 @@ class WebhookGateway:
                     id=wanted,
                     task_queue=self._queue,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_reuse_policy=reuse,
                 )
             except WorkflowAlreadyStartedError:
                 raise Conflict(f"'{wanted}' was deleted; choose another id.", code="id-taken") from None
+
+        async def call() -> SecretMade:
+            try:
+                return await begin(WorkflowIDReusePolicy.REJECT_DUPLICATE)
+            except Conflict:
+                if not await self._was_refused(wanted):
+                    raise
+                return await begin(WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY)
 
         made = await self._calls.guarded(wanted, call, within=SECRET_TIMEOUT)
         view = await self.webhook(wanted)
         if made.box is None and not _is_as_wanted(view, settings):
             raise Conflict(f"'{wanted}' exists with other settings; choose another id.", code="id-taken")
         return Opened(view, None if made.box is None else reader.open(made.box))
+
+    async def _was_refused(self, webhook_id: str) -> bool:
+        """Returns whether what had this id never was an endpoint: what refused it may be mended by now."""
+        handle = self._client.get_workflow_handle(webhook_id)
+        try:
+            await handle.result(rpc_timeout=self._timeout)
+        except WorkflowFailureError as failure:
+            return isinstance(failure.cause, ApplicationError) and failure.cause.type in REFUSALS
+        return False
 
     async def webhook(self, webhook_id: str) -> WebhookView:
         """Returns the endpoint as it stands; one that was deleted is unknown."""

@@ -97,9 +97,7 @@ class PushDesk:
         """Tells a browser of the caller's nothing more."""
         try:
             view = await self._gateway.unsubscribe(person_of(caller), subscription_id)
-        except Problem as problem:
-            if problem.status not in _GONE:
-                raise
+        except NotFound:
             view = PushView(public_key=None)
         return self._with_key(view)
 
@@ -173,9 +171,6 @@ class PushDesk:
     def _waiting_for(self, person: PushPerson) -> Items:
         caller = principal_of(person, self._keys)
         return () if caller is None else self._board.told(caller).items
-
-
-_GONE: Final = frozenset({404, 409})
 
 
 def person_of(caller: Principal) -> PushPerson:

@@ -214,6 +214,23 @@ async def test_a_budget_above_the_mandate_pays_nothing(bench: Bench) -> None:
     assert await bench.balance(mandate) == (0, 0)
 
 
+async def test_a_budget_that_a_person_would_have_to_approve_is_refused_and_held_by_nobody(
+    bench: Bench,
+) -> None:
+    mandate = await bench.mandate(usd(1_000), approval_threshold=100)
+    agent = payer(bench, mandate)
+    async with agent.allowance(API, budget=usd(101), max_price=usd(50)) as allowance:
+        with pytest.raises(PaymentRefusedError, match="at most the mandate's approval_threshold"):
+            await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50))
+        assert await bench.balance(mandate) == (0, 0)
+    view = await agent.settled(allowance)
+    assert view.refusal is not None
+    assert view.refusal.rule == "approval_required"
+    async with agent.allowance(API, budget=usd(100), max_price=usd(50)):
+        await agent.fetch(f"{API}/v1/reports/r", max_price=usd(50))
+    assert await bench.charges() == [50]
+
+
 async def test_an_allowance_that_nobody_settles_settles_itself(bench: Bench) -> None:
 
     mandate = await bench.mandate(usd(1_000))

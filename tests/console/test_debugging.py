@@ -247,6 +247,8 @@ https://evil.example www.evil.example ada@example.com mailto:ada@example.com
 2) two
     indented
 > quoted
+a table
+:-
 ```
 fence
 ---

@@ -1,9 +1,10 @@
 """`<waystation-chat>` in a customer's page of another origin, embedded as in docs/browsers.md."""
 
+import re
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, Locator, Page, Route, expect
+from playwright.async_api import BrowserContext, Error, Locator, Page, Route, expect
 
 from tests.console.conftest import CUSTOMERS_PAGE
 from tests.console.people import Console, until
@@ -23,6 +24,7 @@ class CustomersPage:
         self.asked: list[bool] = []
         self.broken = False
         self.seconds = 600
+        self.styles = ""
 
     async def context(self, **options: Any) -> BrowserContext:
         context = await self.console.context(**options)
@@ -64,7 +66,10 @@ class CustomersPage:
         example = EXAMPLE.replace("https://api.example.com", self.console.stack.url)
         example = example.replace("order-17", self.session.id)
         example = example.replace("<script", '<script nonce="n"').replace("<style", '<style nonce="n"')
-        return f'<!doctype html><html lang="en"><title>Shop</title><main><h1>Shop</h1>{example}</main></html>'
+        return (
+            f'<!doctype html><html lang="en"><title>Shop</title><style nonce="n">{self.styles}</style>'
+            f"<main><h1>Shop</h1>{example}</main></html>"
+        )
 
     def _policy(self) -> str:
         api = self.console.stack.url
@@ -125,7 +130,7 @@ async def test_a_question_is_answered_there(console: Console) -> None:
     await say(view, "text")
     card = chat(view).locator(".card.question")
     await expect(card).to_contain_text("What is your name?")
-    await expect(view.get_by_text("Waits for an answer.")).to_be_visible()
+    await expect(view.get_by_text("Waits for an answer.", exact=True)).to_be_visible()
     assert await violations(view) == []
     await card.get_by_role("textbox").fill("Ada")
     await card.get_by_role("button", name="Answer").click()
@@ -198,8 +203,48 @@ async def test_it_goes_with_what_the_page_says(console: Console) -> None:
     await expect(chat(view).get_by_role("alert")).to_have_text(
         "This chat has no valid session or API address."
     )
+    with pytest.raises(Error, match="a function that returns a session token"):
+        await chat(view).evaluate("(chat) => (chat.token = 'a token')")
     await chat(view).evaluate("(chat) => chat.remove()")
     await until(view, "() => !document.querySelector('waystation-chat')")
+
+
+STYLES_OF_A_PAGE = """
+* { color: rgb(1, 2, 3); font: italic 900 40px/3 serif; }
+body {
+  text-transform: uppercase; letter-spacing: 5px; word-spacing: 9px; white-space: nowrap; text-align: right;
+  text-indent: 50px; text-shadow: 1px 1px red; font-variant: small-caps; word-break: break-all; cursor: wait;
+  list-style: none; caret-color: red; user-select: none; writing-mode: vertical-lr; --ink: red; --soft: red;
+}
+"""
+
+
+async def test_the_pages_styles_do_not_reach_into_it(console: Console) -> None:
+    """Neither what it says of every element, nor what is inherited."""
+    shop = CustomersPage(console, await console.session(title="Styled"))
+    await shop.session.send("tokens=5 rate=0")
+
+    async def looks() -> Any:
+        view = await shop.open()
+        await live(view)
+        await expect(chat(view).locator(".bubble")).to_have_count(2)
+        await expect(chat(view).locator(".streaming")).to_have_count(0)
+        said = await chat(view).evaluate(
+            """(chat, names) => [...chat.shadowRoot.querySelectorAll("*")].map((one) => {
+                 const style = getComputedStyle(one);
+                 return [one.className || one.localName, ...names.map((name) => style[name])].join(" | ");
+               })""",
+            re.findall(r"([a-z-]+):", STYLES_OF_A_PAGE),
+        )
+        # But it is hidden with what it stands in.
+        await view.evaluate("document.querySelector('main').style.visibility = 'hidden'")
+        await expect(field(view)).to_be_hidden()
+        return said
+
+    plain = await looks()
+    shop.styles = STYLES_OF_A_PAGE
+    assert await looks() == plain
+    assert len(plain) > 10
 
 
 async def test_the_element_has_one_address_and_its_parts_have_the_current_version(console: Console) -> None:

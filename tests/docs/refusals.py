@@ -129,6 +129,8 @@ def _stated(call: ast.Call, takers: set[str]) -> ast.expr | None:
         return by_name or (call.args[0] if call.args else None)
     if name == "ApplicationError" and len(call.args) > 1:  # the code, which workflows pass on
         return call.args[1]
+    if name == "CallFailure" and ast.unparse(call.args[0]).endswith("_REFUSED"):  # kinds passed on by code
+        return call.args[1]
     if name == "refusal" and call.args:  # the type of a refused update, which is an allowance's rule
         return call.args[0]
     return None

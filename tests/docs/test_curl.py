@@ -111,6 +111,7 @@ async def prepare_money(client: Client, session_id: str) -> None:
         "valid_until": "2099-01-01T00:00:00Z",
         "sellers": ["*"],
         "payment_methods": ["pm_card_visa"],
+        "approval_threshold": 500,
     }
     common = {"mandate_id": mandate_id, "session_id": session_id}
     purchase = {

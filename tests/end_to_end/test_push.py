@@ -7,13 +7,17 @@ from typing import Any
 
 import httpx
 import pytest
+from temporalio.client import Client as Temporal
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.support import eventually, free_port
 from tests.world.browser import Browser
 from tests.world.receiver import Receiver, running_receiver
 from tests.world.stack import KEYS, Stack, running_stack
 from tests.world.temporal import running_temporal
-from waystation.client import Client
+from waystation.models.events import Actor, Item, Publish, Role, Write
+from waystation.temporal.calls import tell
+from waystation.temporal.messages import SESSION_PUBLISH
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +61,16 @@ async def test_processes_die_and_each_thing_is_told_once(house: Stack, service: 
         one, two = service.heard[browser.name]
         assert one.headers["topic"] == two.headers["topic"], "a double takes the first one's place"
 
-        # No API process that knows of the subscription lives; what waits is told by one that begins.
+        # What begins to wait while no API process runs is told by one that begins.
         house.apis[port].kill()
+    temporal = await Temporal.connect(house.temporal.address, data_converter=pydantic_data_converter)
+    asked = Item(n=1, type="input.requested", data={"question_id": "second", "prompt": "Which?"})
+    writer = Write(writer="alone", actor=Actor(id="demo", role=Role.AGENT), items=(asked,))
+    await tell(temporal.get_workflow_handle(session.id), SESSION_PUBLISH, Publish(writes=(writer,)))
     other = free_port()
     house.run_api(other)
     await house.ready(other)
-    async with Client(f"http://127.0.0.1:{other}", KEYS["service"]) as client:
-        await ask(house, session.id, "second", other)
-        await _told(browser, "first", "first", "second")
+    await _told(browser, "first", "first", "second")
 
     # Two say it.
     house.run_api(port)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from starlette.responses import Response
+from temporalio.client import WorkflowUpdateFailedError
 from typer.testing import CliRunner
 
 from tests.support import eventually
@@ -19,7 +20,12 @@ from waystation.cli.main import app
 from waystation.client import Client
 from waystation.client.webhooks import Webhooks
 from waystation.errors import ApiError
-from waystation.models.webhooks import CreatedWebhook
+from waystation.models.webhooks import MAX_WEBHOOKS, CreatedWebhook, Subscription
+from waystation.temporal.calls import update
+from waystation.temporal.connect import open_client
+from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
+from waystation.temporal.messages import WEBHOOKS_SUBSCRIBE
+from waystation.temporal.names import SESSION_TASK_QUEUE, webhook_registry_id
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +250,37 @@ async def test_creating_again_is_harmless_and_shows_no_secret(service: Client, r
     await session.close()
 
 
+async def test_one_too_many_is_none_and_its_id_is_free(
+    service: Client, house: Stack, receiver: Receiver
+) -> None:
+    webhooks, webhook_id = Webhooks(service), f"webhook-{uuid.uuid4()}"
+    async with webhook(service, receiver, "known", "turn.*"):  # so that there is a registry
+        converter = encrypting_data_converter(encryption_codec([house.encryption_key]))
+        temporal = await open_client(house.temporal.address, data_converter=converter)
+        registry = temporal.get_workflow_handle(webhook_registry_id(SESSION_TASK_QUEUE))
+
+        async def say(**known: Any) -> None:
+            for number in range(MAX_WEBHOOKS):
+                one = Subscription(webhook_id=f"many-{number}", events=("turn.*",), details=False, **known)
+                await update(registry, WEBHOOKS_SUBSCRIBE, one)
+
+        with pytest.raises(WorkflowUpdateFailedError):
+            await say(enabled=False, revision=1)
+        for _ in range(2):
+            with pytest.raises(ApiError) as refused:
+                await webhooks.create(f"{receiver.url}/late", events=["turn.*"], webhook_id=webhook_id)
+            assert refused.value.code == "too-many-webhooks"
+        for call in (webhooks.webhook, webhooks.test, webhooks.delete):
+            with pytest.raises(ApiError) as unknown:
+                await call(webhook_id)
+            assert unknown.value.code == "unknown-webhook"
+        await say(enabled=False, deleted=True, revision=2)
+        async with webhook(service, receiver, "late", "turn.*", webhook_id=webhook_id) as created:
+            await webhooks.test(webhook_id)
+            [heard] = await receiver.hears("late")
+            heard.checked(secret_of(created))
+
+
 async def test_one_that_is_disabled_hears_nothing(service: Client, receiver: Receiver) -> None:
     webhooks = Webhooks(service)
     async with webhook(service, receiver, "off", "session.closed") as created:
@@ -337,9 +374,6 @@ async def test_the_commands(
 
 
 async def test_no_secret_is_in_a_log_or_a_history(service: Client, house: Stack, receiver: Receiver) -> None:
-    from waystation.temporal.connect import open_client
-    from waystation.temporal.encryption import encrypting_data_converter, encryption_codec
-
     async with webhook(service, receiver, "sealed") as created:
         secret = secret_of(created)
         await Webhooks(service).test(created.webhook.webhook_id)

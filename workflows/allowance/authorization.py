@@ -1,6 +1,7 @@
 """What an allowance and its mandate say to each other: the budget is reserved once, and settled once."""
 
 from datetime import timedelta
+from typing import Final
 
 from temporalio import workflow
 
@@ -13,6 +14,20 @@ with workflow.unsafe.imports_passed_through():
     from workflows.allowance.journal import AllowanceJournal
     from workflows.calls import CallFailure
     from workflows.keys import step_key
+
+
+REFUSES_WHAT_NEEDS_APPROVAL: Final = "allowances-refuse-what-needs-approval"
+"""The patch by which allowances that hold such a budget already go on holding it, and pay nothing."""
+NEEDS_APPROVAL: Final = (
+    "the mandate wants a person to approve this much, and nobody approves the payments of an allowance: "
+    "ask for a budget of at most the mandate's approval_threshold, or pay without an allowance"
+)
+
+
+def refusal_of(failure: CallFailure) -> PaymentRefusal:
+    """Returns what a call to the mandate that failed for good is refused by."""
+    rule = failure.code if failure.kind == MANDATE_REFUSED else "mandate_unavailable"
+    return PaymentRefusal(rule=rule, message=str(failure))
 
 
 class AllowanceAuthorization:
@@ -32,7 +47,7 @@ class AllowanceAuthorization:
             return
         journal.end_at(int(workflow.now().timestamp()) + start.lifetime_seconds)
         if start.max_price.currency != start.budget.currency or not start.max_price <= start.budget:
-            raise CallFailure("AllowanceInvalid", "allowance_invalid", "max_price must fit into the budget")
+            raise CallFailure(MANDATE_REFUSED, "allowance_invalid", "max_price must fit into the budget")
         hold = timedelta(seconds=start.lifetime_seconds) + policies.HOLD_MARGIN
         reserved = await mandates.reserve(
             ReserveFor(
@@ -54,6 +69,8 @@ class AllowanceAuthorization:
             raise CallFailure(
                 MANDATE_REFUSED, "payment_method_not_allowed", "the mandate doesn't name this payment method"
             )
+        if reserved.approval_required and workflow.patched(REFUSES_WHAT_NEEDS_APPROVAL):
+            raise CallFailure(MANDATE_REFUSED, "approval_required", NEEDS_APPROVAL)
         journal.open(reserved)
         budget = start.budget
         journal.note("mandate.reserved", "mandate", {"amount": budget.amount, "currency": budget.currency})
@@ -72,7 +89,7 @@ class AllowanceAuthorization:
                 await mandates.release(ReleaseFor(mandate_id=mandate_id, request=release))
                 journal.note("mandate.released", "mandate", {})
         except CallFailure as failure:
-            journal.refuse(PaymentRefusal(rule=failure.code, message=str(failure)))
+            journal.refuse(refusal_of(failure))
             journal.note("mandate.settle_failed", "mandate", {"code": failure.code})
 
     @property

@@ -89,7 +89,7 @@ class AllowanceJournal:
         if state.closing or state.reserved is None:
             why = state.refusal.message if state.refusal else "it was settled or has ended"
             raise refusal(ALLOWANCE_CLOSED, f"the allowance takes no more payments: {why}")
-        if state.reserved.approval_required:
+        if state.reserved.approval_required:  # by a release that reserved it all the same
             raise refusal(ALLOWANCE_CLOSED, "the mandate wants a person to approve payments of this size")
         if state.ledger.payments >= allowance_rules.MAX_PAYMENTS:
             raise refusal(ALLOWANCE_EXHAUSTED, "it has made its last payment; open a new allowance")

@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from waystation.models.trail import AuditTrail
     from waystation.temporal.messages import ALLOWANCE
-    from workflows.allowance.authorization import AllowanceAuthorization
+    from workflows.allowance.authorization import AllowanceAuthorization, refusal_of
     from workflows.allowance.journal import AllowanceJournal
     from workflows.allowance.leases import ALLOWANCE_LEASED, AllowanceLeases
     from workflows.allowance.payments import AllowancePayments
@@ -85,8 +85,9 @@ class Allowance:
             await self._authorization.open()
             await self._serve(run)
         except CallFailure as failure:
-            journal.refuse(PaymentRefusal(rule=failure.code, message=str(failure)))
-            journal.note("allowance.refused", "mandate", {"rule": failure.code})
+            why = refusal_of(failure)
+            journal.refuse(why)
+            journal.note("allowance.refused", "mandate", {"rule": why.rule})
         except asyncio.CancelledError:
             journal.note("workflow.cancel", "operator", {})
         except Exception:

@@ -55,6 +55,8 @@ MAX_AT_ONCE: Final = 4
 MAX_EVENTS_BEFORE_ROLLOVER: Final = 4_000
 """History events after which the endpoint continues as new."""
 GONE: Final = "the receiver answered 410 (Gone)"
+REFUSED_ENDS_AS_FAILED: Final = "refused-webhook-ends-as-failed"
+"""Endpoints that were refused before ended as those do that were deleted."""
 
 _DELIVER = call_options(policies.WEBHOOK_CALL_TIMEOUT, policies.WEBHOOK_CALL_RETRY, silence=HOUSE_UNAVAILABLE)
 _HOUSE = call_options(policies.WEBHOOK_HOUSE_TIMEOUT, policies.WEBHOOK_HOUSE_RETRY, silence=HOUSE_UNAVAILABLE)
@@ -81,8 +83,8 @@ class WebhookEndpoint:
         self._deliveries = Deliveries(self._state.deliveries, policies.WEBHOOK_RETRY_DELAYS)
         self._outbox = WebhookOutbox()
         self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._refused = False
-        """Whether it was never opened: no secret could be made, or there are too many."""
+        self._refused: ApplicationError | None = None
+        """Why it was never opened: no secret could be made, or there are too many."""
         self._moved = False
         """Whether something has changed what is due next."""
 
@@ -104,11 +106,13 @@ class WebhookEndpoint:
             lambda: not self._under_way and self._outbox.empty and workflow.all_handlers_finished()
         )
         telling.cancel()
+        if self._refused is not None and workflow.patched(REFUSED_ENDS_AS_FAILED):
+            raise self._refused  # an id is used up by what was opened, and by nothing else
 
     # The loop
 
     def _is_over(self) -> bool:
-        return self._state.status == "deleted" or self._refused
+        return self._state.status == "deleted"
 
     async def _wait(self) -> None:
         """Waits until something is due, or has changed."""
@@ -249,9 +253,11 @@ class WebhookEndpoint:
             if is_first:
                 await self._register()
         except CallFailure as failure:
-            self._refused = is_first and not self._state.secrets
             kind = names.WEBHOOKS_NEED_KEYS if failure.kind == SEALING_FAILED else failure.kind
-            raise refusal(kind, str(failure)) from None
+            refused = refusal(kind, str(failure))
+            if is_first and not self._state.secrets:
+                self._refused, self._state.status = refused, "deleted"
+            raise refused from None
         if wanted.first and self._state.secrets:
             return SecretMade(box=None)
         overlap = timedelta(seconds=wanted.overlap_seconds)

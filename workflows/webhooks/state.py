@@ -16,7 +16,7 @@ from waystation.models.webhooks import (
 )
 from workflows.webhooks.deliveries import DeliveriesState
 
-MAX_SECRETS: Final = 3
+MAX_SECRETS: Final = 10
 """Which sign at the same time: with more rotations within one overlap, the oldest ends early."""
 
 

@@ -8,7 +8,11 @@ from typing import Any
 import httpx
 import pytest
 from starlette.responses import Response
+from temporalio.client import Client as Temporal
+from temporalio.contrib.pydantic import pydantic_data_converter
 
+from api.gateways.push import PushGateway
+from api.gateways.visible import NotFound
 from tests.api.routes.test_attention import staff_token
 from tests.api.routes.test_sessions import bearer, token_for
 from tests.support import eventually
@@ -17,7 +21,7 @@ from tests.world.keys import VAPID
 from tests.world.receiver import Receiver, running_receiver
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client
-from waystation.models.push import MAX_BROWSERS
+from waystation.models.push import MAX_BROWSERS, PushPerson
 
 
 @pytest.fixture
@@ -145,7 +149,7 @@ async def test_what_a_push_service_answers(
 
 
 async def test_subscriptions_are_checked_and_counted(
-    http: httpx.AsyncClient, client: Client, service: Receiver
+    stack: Stack, http: httpx.AsyncClient, client: Client, service: Receiver
 ) -> None:
     session = await client.start("demo")
     ada = Person(http, await token_for(http, session.id), service, "checked")
@@ -181,3 +185,11 @@ async def test_subscriptions_are_checked_and_counted(
     assert sorted(one.status_code for one in answers) == [200] * (MAX_BROWSERS - 1) + [409]
     [last] = [one for one in answers if one.status_code == 409]
     assert last.json()["code"] == "too-many-subscriptions"
+    # Whoever has something to say learns at once that nobody is there any more.
+    for one in (await ada.view())["subscriptions"]:
+        await ada.unsubscribe(one["subscription_id"])
+    temporal = await Temporal.connect(stack.temporal.address, data_converter=pydantic_data_converter)
+    person = PushPerson(subject="ada", role="client", sessions=(session.id,), by_key=False)
+    with pytest.raises(NotFound) as nobody:
+        await PushGateway(temporal, 10.0).tell(person, ())
+    assert nobody.value.code == "unknown-subscription"

@@ -1,4 +1,4 @@
-"""People who answer what agents ask: at once or late, twice, both ways, with what doesn't fit, too late."""
+"""People who answer what agents ask: at once, late, twice, both ways, with what doesn't fit, or by a stop."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from tests.torture.actors.deciders import NO_DIGEST
 STAYS_SECONDS: Final = 120.0
 """How long somebody goes on answering after the last fault, if the session isn't closed before."""
 MANNERS: Final = (
-    ("once", 50), ("not now", 20), ("twice", 8), ("both", 10), ("misfit", 8), ("stale", 6),
+    ("once", 50), ("not now", 20), ("twice", 8), ("both", 10), ("misfit", 8), ("stale", 6), ("stop", 6),
 )  # fmt: skip
 WRONG: Final[dict[str, Any]] = {
     "string": 7, "integer": "seven", "choice": "none of these", "form": {"size": "x"},
@@ -55,7 +55,12 @@ class Answerer(Acting):
             return
         asked = view.body["asked"]
         self._dealt_with.append(question)
-        if manner == "misfit":
+        if manner == "stop":
+            self._count += 1
+            id_ = f"{self.name}-{self._count}"
+            body = {"request_id": id_, "reason": f"stop {id_}", "wait_seconds": self.chance.choice([0, 5])}
+            await self.insist("stop", "POST", self.of_session("stop"), body, key=key, id=id_)
+        elif manner == "misfit":
             await self._answer(question, WRONG[_type_of(asked)], key, asked["digest"])
         elif manner == "stale":
             await self._answer(question, self._value(asked), key, NO_DIGEST)

@@ -9,7 +9,7 @@ import { Transcript } from "./transcript.js";
  * @typedef {{ session_id: string, title: string | null, agent: string | null }} About
  */
 
-export const FORMAT = "waystation-session/1";
+const FORMAT = "waystation-session/1";
 
 /**
  * All events, as `GET /sessions/{id}/replay` returns them; docs/console.md has the format.

@@ -34,7 +34,7 @@ const COUNTS = /** @type {const} */ (["requests", "input_tokens", "cached_input_
 const OVER = new Set(["completed", "stopped", "failed"]);
 
 /** @returns {Usage} */
-export function nothingUsed() {
+function nothingUsed() {
   return { requests: 0, input_tokens: 0, cached_input_tokens: 0, output_tokens: 0, cost_micros: {} };
 }
 
@@ -43,7 +43,7 @@ export function nothingUsed() {
  * @param {Usage} sum
  * @param {Partial<Usage>} report
  */
-export function addUsage(sum, report) {
+function addUsage(sum, report) {
   for (const name of COUNTS) sum[name] += report[name] ?? 0;
   for (const [currency, micros] of Object.entries(report.cost_micros ?? {})) sum.cost_micros[currency] = (sum.cost_micros[currency] ?? 0) + micros;
 }

@@ -1,3 +1,4 @@
+// @ts-check
 /** Says that nobody runs a session's agent, when a turn has shown nothing for a while and no process or workflow takes it. */
 
 import { h, isolate } from "../dom.js";
@@ -6,18 +7,36 @@ const SILENT_MS = 3_000;
 const ASK_AGAIN_MS = 3_000;
 /** While a process runs the agent, and the turn still shows nothing. */
 const ASK_AGAIN_LATER_MS = 15_000;
+/** What agents show of themselves. */
 const SHOWN_BY_AGENTS = new Set(["message", "tool", "question", "data", "lanes"]);
 
+/**
+ * @typedef {{ running: { status: string }[], closed: boolean }} Model
+ * @typedef {{ kind: string, turnId?: string | null }} Item
+ * @typedef {{ name: string, processes: number | null, workflows: number }} Agent
+ * @typedef {{ get: (path: string, signal: AbortSignal) => Promise<Agent>, may: (action: string) => boolean }} Api
+ */
+
 export class Absence {
+  /**
+   * @param {Api} api
+   * @param {string} sessionId
+   * @param {Model} model
+   */
   constructor(api, sessionId, model) {
-    Object.assign(this, { api, model });
+    this.api = api;
+    this.model = model;
     this.path = `/sessions/${sessionId}/agent`;
     this.element = h("p", { class: "absent", role: "status", hidden: true });
-    this.timer = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
     this.stopped = new AbortController();
   }
 
-  /** `items` are those that have just changed. */
+  /**
+   * `items` are those that have just changed.
+   * @param {Item[]} items
+   */
   update(items) {
     const runs = this.model.running.some((turn) => turn.status === "running") && !this.model.closed;
     if (!runs || items.some((item) => item.turnId && SHOWN_BY_AGENTS.has(item.kind))) this.#rest();
@@ -31,7 +50,7 @@ export class Absence {
 
   #rest() {
     clearTimeout(this.timer);
-    this.timer = null;
+    this.timer = undefined;
     this.element.hidden = true;
   }
 
@@ -52,7 +71,10 @@ export class Absence {
     if (!this.stopped.signal.aborted) this.timer = setTimeout(() => this.#ask(), pause);
   }
 
-  /** How to start one is said to those who work on agents: whoever sees only some sessions is a customer. */
+  /**
+   * How to start one is said to those who work on agents: whoever sees only some sessions is a customer.
+   * @param {string} name
+   */
   #show(name) {
     if (!this.element.hidden) return;
     const known = this.api.may("start sessions") || this.api.may("list sessions");

@@ -11,7 +11,7 @@ import { copy } from "./copy.js";
  * @param {string} sessionId
  * @param {SessionEvent} event
  */
-export function curlOf(sessionId, { seq }) {
+function curlOf(sessionId, { seq }) {
   // Ids of sessions have only letters, digits and "._-", so nothing needs to be quoted.
   return `curl -s -H "Authorization: Bearer $WAYSTATION_TOKEN" '${location.origin}/sessions/${sessionId}/replay?after=${seq - 1}&limit=1'`;
 }

@@ -1,3 +1,4 @@
+// @ts-check
 /** "Continue on your phone": a QR code with short-lived tokens of the same person, one for each role. */
 
 import { h, dateTime, svg } from "../dom.js";
@@ -5,6 +6,7 @@ import { encode } from "../vendor/uqr.js";
 
 /** The margin in modules that the QR code standard requires. */
 const QUIET_MODULES = 4;
+/** @type {[action: string, can: string][]} */
 const MAY = [
   ["read", "follow this session"],
   ["send", "write to the agent, and stop it"],
@@ -14,6 +16,16 @@ const MAY = [
   ["close sessions", "close the session"],
 ];
 
+/**
+ * @typedef {{ role: string, may: string[] }} Person
+ * @typedef {{ token: string, expires_at: number }} Minted
+ * @typedef {{ peopleIn: (sessionId: string) => Iterable<Person>, as: (person: Person, method: string, path: string) => Promise<Minted> }} Api
+ */
+
+/**
+ * @param {Api} api
+ * @param {string} sessionId
+ */
 export async function showPhone(api, sessionId) {
   const dialog = h("dialog", { class: "phone", "aria-label": "Continue on your phone" });
   dialog.addEventListener("close", () => dialog.remove());
@@ -30,16 +42,23 @@ export async function showPhone(api, sessionId) {
       h("h2", {}, "Continue on your phone"),
       h("figure", {}, picture(address), h("figcaption", {}, `Until ${ends}, whoever has this code may act for you, in this session only:`, h("ul", {}, words), "Don't show it to anyone else.")),
       isLocal() && h("p", { class: "quiet-text" }, `Another device can't reach ${location.hostname}. Open the console by this machine's name in your network first.`),
-      h("label", {}, "Or use this link ", h("input", { type: "text", readonly: true, value: address, onfocus: (event) => event.target.select() })),
+      h("label", {}, "Or use this link ", h("input", { type: "text", readonly: true, value: address, onfocus: (/** @type {FocusEvent} */ event) => /** @type {HTMLInputElement} */ (event.currentTarget).select() })),
       h("p", {}, close)));
   } catch (error) {
-    dialog.append(h("p", { class: "problem" }, error.message), close);
+    dialog.append(h("p", { class: "problem" }, /** @type {Error} */ (error).message), close);
   }
   dialog.showModal();
+  // The focus is at its end; it is read from its beginning.
+  dialog.scrollTop = 0;
 }
 
-/** One credential for each role that the person has in this session. The rights of a service stay where they are. */
+/**
+ * One credential for each role that the person has in this session. The rights of a service stay where they are.
+ * @param {Api} api
+ * @param {string} sessionId
+ */
 function roles(api, sessionId) {
+  /** @type {Map<string, Person>} */
   const found = new Map();
   for (const person of api.peopleIn(sessionId)) {
     if (person.role !== "service" && person.may.includes("read") && !found.has(person.role)) found.set(person.role, person);
@@ -51,11 +70,14 @@ function isLocal() {
   return ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 }
 
-/** One path of all dark modules, on white in both themes, because cameras need the contrast. */
+/**
+ * One path of all dark modules, on white in both themes, because cameras need the contrast.
+ * @param {string} text
+ */
 function picture(text) {
   const { data, size } = encode(text, { ecc: "L", border: 0 });
   let path = "";
-  data.forEach((row, y) => row.forEach((dark, x) => {
+  data.forEach((/** @type {boolean[]} */ row, /** @type {number} */ y) => row.forEach((dark, x) => {
     if (dark) path += `M${x + QUIET_MODULES} ${y + QUIET_MODULES}h1v1h-1z`;
   }));
   const side = size + 2 * QUIET_MODULES;

@@ -120,7 +120,7 @@ class SessionsView {
     const given = Object.entries(FROM_THE_ADDRESS).flatMap(([name, words]) => this.filters.getAll(name).filter((value) => name !== "assignee" || value !== me).map((value) => chip(name, value, `${words}: ${isolate(value)}`)));
     this.chips.replaceChildren(
       ...(this.#asks() ? [chip("mine", "1", "Waits for me")] : []),
-      ...(me ? [chip("assignee", me, "I look after"), chip("unassigned", "1", "Nobody looks after")] : []),
+      ...(me ? [chip("assignee", me, "I look after"), chip("unassigned", "1", "Unassigned")] : []),
       ...STATUSES.map(([status, text]) => chip("status", status, text)),
       ...given,
       ...(this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : []));

@@ -1,3 +1,4 @@
+// @ts-check
 /** Where one begins with `waystation dev`: agents that run, something to try, what else is here, and who to be. */
 
 import { h, setText, uuid } from "../dom.js";
@@ -5,6 +6,7 @@ import { starter } from "./starter.js";
 
 const REFRESH_MS = 5_000;
 const DAY_MS = 86_400_000;
+/** @type {[name: string, words: string, path: string][]} */
 const PLACES = [
   ["api", "API", "/openapi.json"],
   ["temporal_ui", "Temporal's web page", ""],
@@ -18,12 +20,25 @@ const PEOPLE = [
   ["approver", "An approver", "/approvals", "decides what agents may buy and do, grants mandates"],
 ];
 
+/**
+ * @typedef {{ role: string, subject: string, token: string }} Person
+ * @typedef {Record<string, string>} Places
+ * @typedef {{ seller: string, search: string, details: object } | { fetch: string, max_amount: number }} Errand
+ * @typedef {{
+ *   people: Person[], may: (action: string) => boolean, person: (action: string) => Person | null,
+ *   as: (person: Person, method: string, path: string, body?: object, options?: { signal: AbortSignal }) => Promise<any>,
+ *   call: (action: string, method: string, path: string, body?: object) => Promise<any>,
+ * }} Api
+ */
+
+/** @param {{ api: Api }} context */
 export function show({ api }) {
   const view = new StartView(api);
   return { title: "Start", element: view.element, shown: () => view.start(), stop: () => view.stop() };
 }
 
 class StartView {
+  /** @param {Api} api */
   constructor(api) {
     this.api = api;
     this.stopped = new AbortController();
@@ -41,7 +56,8 @@ class StartView {
       this.#refresh();
       this.timer = setInterval(() => document.hidden || this.#refresh(), REFRESH_MS);
     } catch (error) {
-      this.#say(error.status === 404 ? new Error("This page is only there with waystation dev.") : error);
+      const refused = /** @type {Error & { status?: number }} */ (error);
+      this.#say(refused.status === 404 ? new Error("This page is only there with waystation dev.") : refused);
     }
   }
 
@@ -50,6 +66,7 @@ class StartView {
     clearInterval(this.timer);
   }
 
+  /** @param {Places} places */
   #parts(places) {
     const { api } = this;
     const buys = api.may("start sessions") && api.may("approve") && places.shop && places.paid_api;
@@ -70,13 +87,14 @@ class StartView {
         h("dl", { class: "facts" }, PLACES.filter(([name]) => places[name]).flatMap(([name, words, path]) => [h("dt", {}, words), h("dd", {}, h("a", { href: places[name] + path, target: "_blank", rel: "noopener" }, places[name]))]))),
       h("section", {}, h("h2", {}, "From a terminal in the same folder"),
         h("pre", { tabindex: "0", "aria-label": "Commands" }, "waystation session start demo --id hello --message \"tokens=100\"\nwaystation session tail hello\nwaystation agent my_agent:agent")),
-    ].filter(Boolean);
+    ].filter((part) => part instanceof Node);
   }
 
   async #refresh() {
     try {
       const { agents } = await this.api.call(this.api.may("start sessions") ? "start sessions" : "list sessions", "GET", "/agents");
-      const running = agents.filter((one) => one.processes > 0);
+      /** @type {{ name: string, processes: number }[]} */
+      const running = agents.filter((/** @type {{ processes: number }} */ one) => one.processes > 0);
       const lines = running.map((one) => `${one.name}: ${one.processes} ${one.processes === 1 ? "process" : "processes"}`);
       if (this.lines === lines.join()) return;
       this.lines = lines.join();
@@ -86,13 +104,18 @@ class StartView {
     }
   }
 
+  /**
+   * @param {string} words
+   * @param {Places} places
+   * @param {Errand} data
+   */
   #payButton(words, places, data) {
     const sessionId = `s-${uuid()}`;
-    return h("button", { type: "button", onclick: async (event) => {
-      const button = event.currentTarget;
+    return h("button", { type: "button", onclick: async (/** @type {Event} */ event) => {
+      const button = /** @type {HTMLButtonElement} */ (event.currentTarget);
       button.disabled = true;
       try {
-        const owner = this.api.person("approve").subject;
+        const owner = this.api.person("approve")?.subject;
         const terms = {
           owner, agent: "shopper", cap: { amount: 10_000, currency: "usd" }, valid_until: new Date(Date.now() + DAY_MS).toISOString(),
           sellers: [places.shop, places.paid_api], payment_methods: ["pm_card_visa"],
@@ -102,18 +125,20 @@ class StartView {
         await this.api.call("send", "POST", `/sessions/${sessionId}/messages`, { text: words, message_id: `m-${sessionId}`, data: { ...data, mandate } });
         open(sessionId);
       } catch (error) {
-        this.#say(error);
+        this.#say(/** @type {Error} */ (error));
         button.disabled = false;
       }
     } }, words);
   }
 
+  /** @param {Error} error */
   #say(error) {
     setText(this.problem, error.message);
     this.problem.hidden = false;
   }
 }
 
+/** @param {string} sessionId */
 function open(sessionId) {
   location.hash = `#/sessions/${sessionId}`;
 }

@@ -1,3 +1,4 @@
+// @ts-check
 /** A form that starts a session: which agent, and the first message. */
 
 import { ago, h, setText, uuid } from "../dom.js";
@@ -5,7 +6,16 @@ import { ago, h, setText, uuid } from "../dom.js";
 const LAST = "waystation.agent";
 const OTHER = "";
 
-/** Calls `onStarted(sessionId)`. The form is there at once; the agents that are known arrive a moment later. */
+/**
+ * @typedef {{ name: string, processes?: number | null, workflows?: number, last_seen?: string | null }} Agent
+ * @typedef {{ call: (action: string, method: string, path: string, body?: object) => Promise<any> }} Api
+ */
+
+/**
+ * Calls `onStarted(sessionId)`. The form is there at once; the agents that are known arrive a moment later.
+ * @param {Api} api
+ * @param {{ onStarted: (sessionId: string) => void, label?: string, rows?: number }} wanted
+ */
 export function starter(api, { onStarted, label = "New session", rows = 1 }) {
   const named = h("input", { id: "agent-name", "aria-label": "Name of the agent", placeholder: "Its name", autocomplete: "off", spellcheck: "false", hidden: true });
   let touched = false;
@@ -23,7 +33,9 @@ export function starter(api, { onStarted, label = "New session", rows = 1 }) {
     named.hidden = agent.value !== OTHER;
     named.required = !named.hidden;
   };
+  /** @param {Agent[]} agents */
   const offer = (agents) => {
+    /** @param {string} name */
     const has = (name) => agents.some((one) => one.name === name);
     // What somebody has chosen meanwhile stays.
     const chosen = touched ? agent.value : has(last()) ? last() : agents[0]?.name ?? last();
@@ -33,6 +45,7 @@ export function starter(api, { onStarted, label = "New session", rows = 1 }) {
       h("option", { value: OTHER, selected: chosen === OTHER }, "Another …"));
     choose();
   };
+  /** @param {Event} event */
   const onsubmit = async (event) => {
     event.preventDefault();
     start.disabled = true;
@@ -43,7 +56,7 @@ export function starter(api, { onStarted, label = "New session", rows = 1 }) {
       localStorage.setItem(LAST, body.agent);
       onStarted(started.session_id);
     } catch (error) {
-      setText(problem, error.message);
+      setText(problem, /** @type {Error} */ (error).message);
       problem.hidden = false;
       start.disabled = false;
     }
@@ -60,15 +73,20 @@ function last() {
   return localStorage.getItem(LAST) ?? "demo";
 }
 
-/** Those that run, before those that don't. */
+/**
+ * Those that run, before those that don't.
+ * @param {Agent[]} agents
+ */
 function inOrder(agents) {
   return [...agents].sort((a, b) => Number(runs(b)) - Number(runs(a)));
 }
 
-function runs({ processes, workflows }) {
-  return processes === undefined || processes > 0 || workflows > 0;
+/** @param {Agent} agent */
+function runs({ processes, workflows = 0 }) {
+  return processes === undefined || (processes ?? 0) > 0 || workflows > 0;
 }
 
+/** @param {Agent} agent */
 function state(agent) {
   const { last_seen: seen } = agent;
   if (runs(agent)) return "";

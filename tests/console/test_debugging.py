@@ -19,6 +19,7 @@ from tests.api.routes.test_staff import ITEMS, OLGA, SECRET
 from tests.console.conftest import TEMPORAL_WEB
 from tests.console.people import Console, until
 from tests.console.test_access import press, violations
+from tests.console.test_chat import PHONE, TARGETS
 from tests.console.test_streaming import IDLE, ready
 from tests.docs.support import blocks
 from tests.docs.support import page as docs_page
@@ -137,6 +138,30 @@ async def test_a_level_of_detail_is_kept_in_the_address_and_by_the_browser(conso
     await other.evaluate("(link) => { location.href = link; }", f"{link.split('?')[0]}?at={tool.seq}")
     await expect(other.locator(".tool.found")).to_be_visible()
     assert await shown(page) == chat, "what a link shows is not remembered"
+
+
+async def test_on_a_phone_raw_keeps_to_its_place_and_the_newest_event_is_in_sight(console: Console) -> None:
+    session = await console.session()
+    await session.send("hello", data={"tokens": 30, "rate": 0, "tool": "search"})
+    path = f"/sessions/{session.id}?detail=raw"
+    page = await console.page(path, **PHONE, color_scheme="dark")
+    last = page.locator(".virtual-row", has_text="turn.completed")
+    await expect(last).to_be_in_viewport()
+    tool = page.locator(".virtual-row", has_text="tool.called")
+    await expect(tool.locator(".words")).to_have_text("search")
+    rows, composer = [await page.locator(part).bounding_box() for part in (".virtual-rows", ".composer")]
+    assert rows
+    assert composer
+    assert rows["y"] + rows["height"] <= composer["y"]
+    assert await violations(page) == []
+    await tool.tap()
+    detail = page.get_by_role("region", name="The chosen event")
+    await expect(detail).to_contain_text('"search"')
+    box = await detail.bounding_box()
+    assert box
+    assert box["y"] + box["height"] <= composer["y"]
+    assert await page.evaluate(TARGETS) == []
+    assert await violations(page) == []
 
 
 async def test_every_event_is_in_the_level_raw(console: Console) -> None:

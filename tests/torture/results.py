@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 LATEST_RUNS: Final = 8
-SUMS: Final = "| version | profile | runs | minutes | operations | faults | violations |"
+SUMS: Final = (
+    "| version | profile | runs | minutes | operations | faults | violations "
+    "| runs without a violation | their faults |"
+)
 LATEST: Final = "| date | version | profile | seed | minutes | operations | faults | violations |"
 
 
@@ -35,9 +38,10 @@ class Result:
         """Returns the rows of sums, with this run in the one of its version and profile."""
         sums = {(version, profile): counts for version, profile, *counts in map(_cells, rows)}
         before = [
-            float(count.replace(",", "")) for count in sums.get((self.version, self.profile), ["0"] * 5)
+            float(count.replace(",", "")) for count in sums.get((self.version, self.profile), ["0"] * 7)
         ]
-        after = [one + more for one, more in zip(before, [1, *self.counts], strict=True)]
+        without = [0, 0] if self.violations else [1, self.faults]
+        after = [one + more for one, more in zip(before, [1, *self.counts, *without], strict=True)]
         sums[self.version, self.profile] = [_number(count) for count in after]
         return [_row([*name, *counts]) for name, counts in sums.items()]
 

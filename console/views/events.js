@@ -64,7 +64,7 @@ export class Events {
     this.known = known;
     setText(this.count, `${events.length} events${model.since > 0 ? "; earlier ones are being read" : ""}`);
     rows.show(events);
-    if (!this.begun && events.length) rows.element.scrollTop = rows.element.scrollHeight;
+    if (!this.begun && events.length) rows.toEnd();
     this.begun ||= events.length > 0;
   }
 

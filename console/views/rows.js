@@ -34,11 +34,16 @@ export class Rows {
     /** @type {Map<string, { element: HTMLElement, item: T }>} */
     this.drawn = new Map();
     this.scheduled = false;
+    /** Whether somebody looks at the end: they go on looking at it. */
+    this.atEnd = false;
     this.whole = h("div", { class: "whole", role: "presentation" });
     this.element = h("div", { class: "virtual-rows", role: kind.role, tabindex: "0", "aria-label": kind.label,
-      onscroll: () => this.#soon(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
+      onscroll: () => this.#onScroll(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
       onclick: (/** @type {MouseEvent} */ event) => this.#onClick(event) }, this.whole);
-    this.sizes = new ResizeObserver(() => this.#soon());
+    this.sizes = new ResizeObserver(() => {
+      if (this.atEnd) this.toEnd();
+      this.#soon();
+    });
     this.sizes.observe(this.element);
   }
 
@@ -46,17 +51,23 @@ export class Rows {
     this.sizes.disconnect();
   }
 
-  /**
-   * Shows these items. Whoever looks at the end goes on looking at it.
-   * @param {T[]} items
-   */
+  /** @param {T[]} items */
   show(items) {
-    const { element } = this;
-    const atEnd = element.scrollTop > 0 && element.scrollTop + element.clientHeight >= this.items.length * ROW_PIXELS - ROW_PIXELS;
     this.items = items;
     this.whole.style.height = `${items.length * ROW_PIXELS}px`;
-    if (atEnd) element.scrollTop = element.scrollHeight;
+    if (this.atEnd) this.toEnd();
     this.#draw();
+  }
+
+  toEnd() {
+    this.atEnd = true;
+    this.element.scrollTop = this.element.scrollHeight;
+  }
+
+  #onScroll() {
+    const { scrollTop, clientHeight } = this.element;
+    this.atEnd = scrollTop > 0 && scrollTop + clientHeight >= (this.items.length - 1) * ROW_PIXELS;
+    this.#soon();
   }
 
   /**
@@ -69,7 +80,10 @@ export class Rows {
     this.chosen = this.kind.keyOf(item);
     const { scrollTop, clientHeight } = this.element;
     const top = index * ROW_PIXELS;
-    if (top < scrollTop || top + ROW_PIXELS > scrollTop + clientHeight) this.element.scrollTop = top - (clientHeight - ROW_PIXELS) / 2;
+    if (top < scrollTop || top + ROW_PIXELS > scrollTop + clientHeight) {
+      this.atEnd = false;
+      this.element.scrollTop = top - (clientHeight - ROW_PIXELS) / 2;
+    }
     this.#draw();
     this.kind.onChoose(item);
   }

@@ -89,7 +89,7 @@ class SessionView {
       onDone: () => (this.problem.hidden = true),
       announce: (words) => this.#announce(words),
     });
-    this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how), (person) => api.isMe(person.id));
+    this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how), (person) => api.isMe(person.id), () => this.log.focus({ preventScroll: true }));
     this.absence = new Absence(api, sessionId, this.model);
     this.element = this.#build();
   }
@@ -346,6 +346,8 @@ class SessionView {
     button.disabled = true;
     try {
       await this.composer.sendOnce(`again-${turnId}`, message.text, message.data);
+      // The button goes, and no keyboard comes up on a phone.
+      this.log.focus({ preventScroll: true });
     } catch (error) {
       this.#problem(error);
       button.disabled = false;

@@ -321,7 +321,8 @@ async def test_what_fails_says_so_in_words_and_may_be_tried_again(console: Conso
     await notice.get_by_text("Details").click()
     await expect(notice.locator("pre")).to_contain_text("agent_error\nRuntimeError: failed as told")
     again = page.get_by_role("button", name="Try again")
-    await again.click()
+    await again.press("Enter")
+    await expect(page.locator(".log")).to_be_focused()
     await expect(page.locator(".from-user")).to_have_count(2)
     await expect(page.locator(".notice.bad")).to_have_count(2)
     await expect(again).to_have_count(1)
@@ -559,15 +560,16 @@ async def test_what_waits_its_turn_is_seen_changed_and_withdrawn(
     page = await shown(console, session, device)
     await ask(page, "tokens=2000 rate=30")
     await until(page, LONGER, 60)
-    for text in ("never mind", "tokens=3 rate=0 typo", "tokens=4 rate=0"):
+    for text in (f"never mind{' what I said' * 20}", "tokens=3 rate=0 typo", "tokens=4 rate=0"):
         await ask(page, text)
         await expect(page.locator(".queue li").last).to_contain_text(text)
     rows = page.locator(".queue li")
     await expect(page.get_by_role("heading", name="3 messages wait their turn")).to_be_visible()
     assert await page.evaluate(TARGETS) == [] or device is DESKTOP
     assert await page.evaluate(BESIDE) == []
-    await rows.nth(0).get_by_role("button", name="Withdraw").click()
+    await rows.nth(0).get_by_role("button", name="Withdraw").press("Enter")
     await expect(rows).to_have_count(2)
+    await expect(rows.nth(0).get_by_role("button", name="Edit")).to_be_focused()
     withdrawn = page.locator(".message.withdrawn")
     await expect(withdrawn).to_contain_text("never mind")
     await expect(withdrawn).to_contain_text("Withdrawn before its turn")

@@ -9,15 +9,24 @@
 const PREFIX = "waystation.draft.";
 
 /**
+ * A browser may keep nothing, as for a page within another one, or have no room left: what is written stays on the page.
+ * @template T
+ * @param {(storage: Storage) => T} use
+ */
+function stored(use) {
+  try {
+    return use(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
+/**
  * Returns a draft, or null. What can't be read was written by another release.
  * @param {string} key
  */
 export function readDraft(key) {
-  try {
-    return JSON.parse(sessionStorage.getItem(PREFIX + key) ?? "null");
-  } catch {
-    return null;
-  }
+  return stored((storage) => JSON.parse(storage.getItem(PREFIX + key) ?? "null"));
 }
 
 /**
@@ -25,23 +34,17 @@ export function readDraft(key) {
  * @param {unknown} draft
  */
 export function keepDraft(key, draft) {
-  try {
-    sessionStorage.setItem(PREFIX + key, JSON.stringify(draft));
-  } catch {
-    // There is no room left: what is written stays on the page.
-  }
+  stored((storage) => storage.setItem(PREFIX + key, JSON.stringify(draft)));
 }
 
 /** @param {string} key */
 export function dropDraft(key) {
-  sessionStorage.removeItem(PREFIX + key);
+  stored((storage) => storage.removeItem(PREFIX + key));
 }
 
 /** Whoever signs out leaves nothing that they have written to the next one. */
 export function dropDrafts() {
-  for (const key of Object.keys(sessionStorage)) {
-    if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
-  }
+  stored((storage) => Object.keys(storage).filter((key) => key.startsWith(PREFIX)).forEach((key) => storage.removeItem(key)));
 }
 
 /** A message: what is in the field, and what has left it. */

@@ -73,7 +73,7 @@ export class SessionModel {
 
   /** The turns of the session's own agent that are under way, those that wait for people included. */
   get running() {
-    return [...this.turns.values()].filter((turn) => !turn.parent && UNDER_WAY.has(turn.status));
+    return this.closed ? [] : [...this.turns.values()].filter((turn) => !turn.parent && UNDER_WAY.has(turn.status));
   }
 
   /** Whether the agent does nothing but wait for people, or something else waits for them while no agent runs. */
@@ -89,7 +89,7 @@ export class SessionModel {
   }
 
   get queued() {
-    return [...this.turns.values()].filter((turn) => !turn.parent && turn.status === "queued");
+    return this.closed ? [] : [...this.turns.values()].filter((turn) => !turn.parent && turn.status === "queued");
   }
 
   /** What people have said and no agent has begun to answer. */
@@ -120,7 +120,7 @@ export class SessionModel {
   takeSnapshot(snapshot) {
     this.title = snapshot.title ?? null;
     this.agent = snapshot.agent;
-    this.closed = snapshot.status === "closed";
+    if (snapshot.status === "closed") this.#close();
     for (const turn of [...snapshot.running, ...snapshot.queued]) {
       const known = this.#turn(turn.turn_id);
       if (known.seq > snapshot.tip || TERMINAL[`turn.${known.status}`]) continue;
@@ -348,6 +348,19 @@ export class SessionModel {
     }
   }
 
+  /** Nothing goes on in a session that is over: one that was terminated in Temporal had no time to say so of each thing. */
+  #close() {
+    this.closed = true;
+    this.#endTools(() => true);
+    for (const item of this.questions.values()) this.#settleIfClosed(item);
+  }
+
+  #settleIfClosed(item) {
+    if (!this.closed || item.status !== "open") return;
+    Object.assign(item, { status: "withdrawn", outcome: { type: "input.withdrawn", data: { reason: "session_closed" } } });
+    this.changed.add(item.key);
+  }
+
   /** Whether a call may still run: outside turns, whoever has reported it may have died, and nobody is told. */
   mayRun(item) {
     const turn = this.turns.get(item.turnId);
@@ -397,6 +410,7 @@ export class SessionModel {
     if (became === "requested" && seq > (item.askedSeq ?? 0)) Object.assign(item, { asked: data, askedSeq: seq, agent: event.actor });
     if (seq <= item.seq) return;
     Object.assign(item, { seq, status: SETTLED.includes(became) ? became : "open", outcome: SETTLED.includes(became) ? event : null });
+    this.#settleIfClosed(item);
   }
 
   #noteMoney(event) {
@@ -448,10 +462,7 @@ export class SessionModel {
     if (type === "usage.reported") return;
     if (type === "session.assigned" && seq > this.assignedSeq) Object.assign(this, { assignedSeq: seq, assignedTo: event.data?.operator ?? null });
     if (type === "participant.joined") this.participants.set(event.actor.id, event.actor);
-    if (type === "session.closed") {
-      this.closed = true;
-      this.#endTools(() => true);
-    }
+    if (type === "session.closed") this.#close();
     if (type === "session.started") this.since = 0;
     const kind = type === "note.added" ? "note" : type.startsWith("data.") ? "data" : "notice";
     Object.assign(this.#item(`event:${seq}`, kind, event, event.turn_id), { event });

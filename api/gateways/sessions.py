@@ -177,7 +177,7 @@ class Gateway:
         )
         if not ended:
             return snapshot
-        return replaced(snapshot, status=SessionStatus.CLOSED, running=(), queued=())
+        return replaced(snapshot, status=SessionStatus.CLOSED, running=(), queued=(), questions=())
 
     async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
         """Returns one page of the log."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import datetime
 from typing import Annotated, TypeVar
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from api.cursors import read_cursor
 from api.dependencies import ApiParts, Caller, Parts, SessionPath
 from api.door import MAX_TEXT_BODY_BYTES, DoorRoute, takes_body_of
 from api.errors import PROBLEM_RESPONSES, Conflict, Forbidden, Invalid, Problem
-from api.gateways.search import Filters
+from api.gateways.search import Filters, Place, read_place, write_place, wrong_cursor
 from api.live.bus import tell_news
 from waystation.client.transcript import Transcript
 from waystation.models.events import Actor, Role
@@ -122,7 +123,7 @@ async def list_sessions(
     caller.require(Action.READ if own else Action.LIST)
     wanted = _wanted(filters, caller)
     if own and not wanted.needs_attributes and not wanted.statuses:
-        return await _list_own(caller, parts, wanted)
+        return await _list_own(caller, parts, wanted, filters)
     found = await parts.gateway.search.find(wanted, filters.limit, filters.cursor)
     listed = [_shown_row(caller, row) for row in found.sessions]
     if filters.live:
@@ -150,8 +151,13 @@ def _wanted(filters: SessionFilters, caller: Principal) -> Filters:
     )
 
 
-async def _list_own(caller: Principal, parts: ApiParts, wanted: Filters) -> SessionList:
+async def _list_own(
+    caller: Principal, parts: ApiParts, wanted: Filters, filters: SessionFilters
+) -> SessionList:
     """Asks each of them: a list of Temporal's may be a moment behind."""
+    before = read_place(filters.cursor)
+    if before.token is not None:
+        raise wrong_cursor()
     try:
         rows = (await parts.gateway.search.find(wanted, MAX_LISTED_SESSIONS, None)).sessions
     except Problem:  # then they are listed with what they say themselves
@@ -178,8 +184,15 @@ async def _list_own(caller: Principal, parts: ApiParts, wanted: Filters) -> Sess
 
     found = await asyncio.gather(*(look(session_id) for session_id in caller.sessions or ()))
     known = [entry for entry in found if entry and (entry.open or not wanted.only_open)]
-    known.sort(key=lambda entry: entry.last_activity or entry.started, reverse=True)
-    return SessionList(sessions=tuple(known), count=len(known))
+    known.sort(key=_place_of, reverse=True)
+    rest = known if before.last_activity is None else [one for one in known if _place_of(one) < before[:2]]
+    page = rest[: filters.limit]
+    following = write_place(Place(*_place_of(page[-1]))) if len(rest) > len(page) else None
+    return SessionList(sessions=tuple(page), next_cursor=following, count=len(known))
+
+
+def _place_of(entry: ListedSession) -> tuple[datetime, str]:
+    return entry.last_activity or entry.started, entry.session_id
 
 
 def _shown_row(caller: Principal, row: ListedSession) -> ListedSession:

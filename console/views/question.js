@@ -36,7 +36,7 @@ function audienceText({ roles = [], ids = [] } = {}) {
 /** Returns what became of a question as one sentence, which is also announced. */
 export function outcomeText({ asked, outcome }) {
   const { type, actor, data, time: at } = outcome;
-  const when = ` at ${time(at)}`;
+  const when = at ? ` at ${time(at)}` : "";
   if (type === "input.expired") return `Nobody answered in time; the question expired${when}.`;
   if (type === "input.withdrawn") return `Withdrawn${when}: ${WITHDRAWN[data.reason] ?? (data.reason ? isolate(data.reason) : "the agent no longer asks")}.`;
   const who = data.rule == null ? nameOf(actor) : "A rule of this session";

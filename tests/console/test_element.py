@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import BrowserContext, Error, Locator, Page, Route, expect
+from temporalio.client import Client as Temporal
 
 from tests.console.conftest import CUSTOMERS_PAGE
 from tests.console.people import Console, until
@@ -32,8 +33,8 @@ class CustomersPage:
         await context.grant_permissions(["local-network-access"])
         return context
 
-    async def open(self, **options: Any) -> Page:
-        view = await (await self.context(**options)).new_page()
+    async def open(self, context: BrowserContext | None = None, **options: Any) -> Page:
+        view = await (context or await self.context(**options)).new_page()
         view.on("pageerror", lambda error: self.console.faults.append(str(error)))
         view.on("console", self.console._listen)
         await view.route(f"{CUSTOMERS_PAGE}/**", self._serve)
@@ -207,6 +208,29 @@ async def test_it_goes_with_what_the_page_says(console: Console) -> None:
         await chat(view).evaluate("(chat) => (chat.token = 'a token')")
     await chat(view).evaluate("(chat) => chat.remove()")
     await until(view, "() => !document.querySelector('waystation-chat')")
+
+
+async def test_a_session_that_was_terminated_waits_for_nothing(console: Console) -> None:
+    """Nor does a browser that lets the page keep nothing stop it."""
+    shop = CustomersPage(console, await console.session("asking"))
+    context = await shop.context()
+    denied = "{ get() { throw new DOMException('denied'); } }"
+    await context.add_init_script(f"Object.defineProperty(window, 'sessionStorage', {denied})")
+    view = await shop.open(context)
+    await live(view)
+    await say(view, "text")
+    card = chat(view).locator(".card.question")
+    await expect(card.get_by_role("textbox")).to_be_visible()
+    await expect(field(view)).to_have_value("")
+    temporal = await Temporal.connect(console.stack.temporal.address)
+    await temporal.get_workflow_handle(shop.session.id).terminate()
+    await expect(view.get_by_text("This session has ended.")).to_be_visible()
+    await expect(card).to_contain_text("Withdrawn: the session was closed.")
+    for role in ("textbox", "button"):
+        await expect(card.get_by_role(role)).to_have_count(0)
+    await expect(view.get_by_role("button", name="Stop")).to_be_hidden()
+    await expect(chat(view).locator(".doing")).to_be_hidden()
+    assert (await shop.session.snapshot()).questions == ()
 
 
 STYLES_OF_A_PAGE = """

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from api.gateways.search import Place, write_place
 from tests.support import eventually
 from tests.world.stack import KEYS, Stack
 from waystation.client import Client, Session
@@ -889,6 +890,25 @@ async def test_sessions_are_found_by_what_they_do_and_who_is_in_them(
     other = bearer(await token_for(http, "another"))
     assert (await http.get("/sessions", params={"q": word}, headers=other)).json()["count"] == 0
     await session.close()
+
+
+async def test_the_sessions_of_a_token_come_in_pages(http: httpx.AsyncClient, client: Client) -> None:
+    started = [(await client.start("demo")).id for _ in range(3)]
+    body = {"role": "client", "sessions": [*started, "none"], "subject": "ada"}
+    token = bearer((await http.post("/tokens", json=body)).json()["token"])
+
+    async def page(**query: Any) -> Any:
+        return (await http.get("/sessions", params={"limit": 2, **query}, headers=token)).json()
+
+    first = await page()
+    second = await page(cursor=first["next_cursor"])
+    assert [len(first["sessions"]), len(second["sessions"])] == [2, 1]
+    found = {one["session_id"] for one in first["sessions"] + second["sessions"]}
+    assert found == set(started)
+    assert (first["count"], second["count"], second["next_cursor"]) == (3, 3, None)
+    of_temporals = write_place(Place(token=b"t"))
+    for wrong in ("x", of_temporals):
+        assert (await page(cursor=wrong))["code"] == "wrong-cursor"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from api import metrics
@@ -33,6 +34,10 @@ LINGER_SECONDS: Final = 30.0
 """How long it is kept up to date after the last page has closed: whoever comes back asks nothing anew."""
 TELL_PAUSE_SECONDS: Final = 0.1
 """Changes that come in quick succession are told together."""
+SETTLED_WITHIN_SECONDS: Final = 0.5
+"""So long after a deadline it is looked whether something has expired: a workflow's clock tells nobody."""
+OVERDUE_SECONDS: Final = 10.0
+"""What is still there after this, whose worker is away perhaps, is left to the polls."""
 KNOWN_FOR_SECONDS: Final = 60.0
 """After this, what is on the list still is looked at again, should news of it have been lost."""
 
@@ -128,6 +133,8 @@ class AttentionBoard:
         self._watch: _Watch | None = None
         self._looking: dict[Place, asyncio.Task[None]] = {}
         self._again: set[Place] = set()
+        self._expiring: dict[Place, asyncio.TimerHandle] = {}
+        """When it is looked again because something there expires."""
         self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._listing: asyncio.Task[None] | None = None
         self._listed: frozenset[str] | None = None
@@ -242,13 +249,14 @@ class AttentionBoard:
         for task in (self._polling, self._listing, *self._looking.values()):
             if task:
                 task.cancel()
-        for handle in (self._telling, self._lingering):
+        for handle in (self._telling, self._lingering, *self._expiring.values()):
             if handle:
                 handle.cancel()
         self._polling = self._listing = self._telling = self._lingering = None
         self._known.clear()
         self._looking.clear()
         self._again.clear()
+        self._expiring.clear()
         self._listed, self._more = None, False
 
     async def _know(self, caller: Principal) -> None:
@@ -386,6 +394,7 @@ class AttentionBoard:
                     self._look_soon(place)
 
     def _take(self, place: Place, found: Found) -> None:
+        self._look_when_it_expires(place, found)
         before = self._known.pop(place, None)
         named = any(place.id in (who.sessions or ()) for who in self._viewers)
         if found.entries or found.further or named:
@@ -395,6 +404,15 @@ class AttentionBoard:
                 self._look_soon(further)
         if found.entries or (before and before.found.entries):
             self._tell_soon()
+
+    def _look_when_it_expires(self, place: Place, found: Found) -> None:
+        if (handle := self._expiring.pop(place, None)) is not None:
+            handle.cancel()
+        now = datetime.now(UTC)
+        left = [(one.item.deadline - now).total_seconds() for one in found.entries if one.item.deadline]
+        if coming := [seconds for seconds in left if seconds > -OVERDUE_SECONDS]:
+            pause = max(min(coming), 0.0) + SETTLED_WITHIN_SECONDS
+            self._expiring[place] = asyncio.get_running_loop().call_later(pause, self._look_soon, place)
 
     # Telling
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -164,6 +165,21 @@ async def test_news_during_a_look_is_looked_at_again() -> None:
         looks.may_answer.set()
         assert said(await first(stream)).count == 1
         assert len(looks.asked) == 3
+
+
+async def test_what_expires_is_gone_though_nobody_tells_of_it() -> None:
+    """Also where the workflow is late by a moment."""
+    deadline = datetime.now(UTC) + timedelta(seconds=0.2)
+    expires = entry(AttentionKind.QUESTION)
+    expires = replace(expires, item=expires.item.model_copy(update={"deadline": deadline}))
+    looks = Looks(s=[expires], t=[entry(AttentionKind.QUESTION, "t", minutes=1)])
+    async with world(looks) as made, made.board.stream(OPERATOR, None) as stream:
+        assert said(await first(stream)).count == 2
+        await eventually(lambda: looks.asked.count("s") >= 2, what="it was looked at after the deadline")
+        looks.waiting["s"] = []
+        assert said(await asyncio.wait_for(first(stream), 10)).count == 1
+        assert (looks.asked.count("t"), looks.lists) == (1, 1)
+        assert not made.board._expiring
 
 
 async def test_what_the_bus_has_lost_is_found_by_the_next_list() -> None:

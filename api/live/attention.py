@@ -7,6 +7,7 @@ nobody tells of. What each person may see is then chosen in memory, once for all
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 import time
@@ -14,7 +15,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from api import metrics
@@ -23,6 +23,7 @@ from api.errors import Problem, TooMany
 from api.gateways.attention import AttentionGateway, Entry, Found, Place
 from api.live.bus import LiveBus
 from api.live.delivery import Frame
+from api.live.expiry import look_after
 from waystation.models.attention import MAX_ITEMS, Attention
 from waystation.models.live import ALL_SESSIONS, LiveMessage, Stirred, Tick
 from waystation.settings import Settings
@@ -34,10 +35,6 @@ LINGER_SECONDS: Final = 30.0
 """How long it is kept up to date after the last page has closed: whoever comes back asks nothing anew."""
 TELL_PAUSE_SECONDS: Final = 0.1
 """Changes that come in quick succession are told together."""
-SETTLED_WITHIN_SECONDS: Final = 0.5
-"""So long after a deadline it is looked whether something has expired: a workflow's clock tells nobody."""
-OVERDUE_SECONDS: Final = 10.0
-"""What is still there after this, whose worker is away perhaps, is left to the polls."""
 KNOWN_FOR_SECONDS: Final = 60.0
 """After this, what is on the list still is looked at again, should news of it have been lost."""
 
@@ -408,11 +405,9 @@ class AttentionBoard:
     def _look_when_it_expires(self, place: Place, found: Found) -> None:
         if (handle := self._expiring.pop(place, None)) is not None:
             handle.cancel()
-        now = datetime.now(UTC)
-        left = [(one.item.deadline - now).total_seconds() for one in found.entries if one.item.deadline]
-        if coming := [seconds for seconds in left if seconds > -OVERDUE_SECONDS]:
-            pause = max(min(coming), 0.0) + SETTLED_WITHIN_SECONDS
-            self._expiring[place] = asyncio.get_running_loop().call_later(pause, self._look_soon, place)
+        deadlines = [one.item.deadline for one in found.entries if one.item.deadline]
+        if looking := look_after(deadlines, functools.partial(self._look_soon, place)):
+            self._expiring[place] = looking
 
     # Telling
 

@@ -10,6 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from api import metrics
 from api.errors import Invalid, Problem, TooMany
@@ -17,13 +18,20 @@ from api.gateways.sessions import Gateway
 from api.live.audience import Audience, LiveText
 from api.live.bus import LiveBus
 from api.live.delivery import Frame, Gate
+from api.live.expiry import look_after
 from api.live.holds import Holds
 from api.live.presence import Presence
 from api.live.receipts import Handed, Receipts
 from api.live.recent import Recent
 from api.live.subscription import Subscription
 from waystation.models.attention import attention_of
-from waystation.models.events import FOLDED_TYPES, TERMINAL_TURN_TYPES, Event, EventType
+from waystation.models.events import (
+    FOLDED_TYPES,
+    SETTLED_QUESTION_TYPES,
+    TERMINAL_TURN_TYPES,
+    Event,
+    EventType,
+)
 from waystation.models.live import (
     ALL_SESSIONS,
     Delta,
@@ -78,6 +86,9 @@ class Feed:
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._changed = asyncio.Event()
+        self._deadlines: dict[str, datetime] = {}
+        """Of the questions that wait for an answer."""
+        self._expiring: asyncio.TimerHandle | None = None
         self._watchers: list[Watcher] = []
         self._reader: asyncio.Task[None] | None = None
         self._stopped = False
@@ -106,14 +117,17 @@ class Feed:
         }
         self.gate.lengths = {message.message_id: message.characters for message in snapshot.open_messages}
         self.gate.owners = {message.message_id: message.turn_id for message in snapshot.open_messages}
+        self._deadlines = {one.question_id: one.deadline for one in snapshot.questions if one.deadline}
+        self._read_when_it_expires()
 
     async def stop(self) -> None:
         """Ends the reading and every client's stream."""
         self._stopped = True
         self.presence.stop()
         self.holds.stop()
-        if self._showing:
-            self._showing.cancel()
+        for handle in (self._showing, self._expiring):
+            if handle:
+                handle.cancel()
         self._bus.unsubscribe(self.session_id, self._on_message)
         for subscription in self._open:
             subscription.end()
@@ -351,6 +365,7 @@ class Feed:
             if not page.more:
                 break
         self.closed = page.closed
+        self._read_when_it_expires()
         news = self.holds.read(stops) or page.events or self.closed
         self._release_held()
         self._receipts.read(asked, reading)
@@ -359,6 +374,11 @@ class Feed:
         if news:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+
+    def _read_when_it_expires(self) -> None:
+        if self._expiring:
+            self._expiring.cancel()
+        self._expiring = look_after(self._deadlines.values(), self._urgent.set)
 
     async def _start_over(self, tip: int) -> None:
         """The log ends before what was read of it: somebody has reset its workflow (docs/operations.md)."""
@@ -379,10 +399,17 @@ class Feed:
             self.heading = event.seq
         self._recent.add(event, frame)
         self.audience.tell(event, frame)
+        self._note_deadline(event)
         if (more_waits := attention_of(event.type)) is not None:
             self._bus.publish(ALL_SESSIONS, Stirred(self.session_id, settles=not more_waits))
         for watcher in self._watchers:
             watcher(event)
+
+    def _note_deadline(self, event: Event) -> None:
+        if event.type == EventType.INPUT_REQUESTED and (at := event.data.get("deadline")):
+            self._deadlines[str(event.data["question_id"])] = datetime.fromisoformat(str(at))
+        elif event.type in SETTLED_QUESTION_TYPES:
+            self._deadlines.pop(str(event.data["question_id"]), None)
 
     def _release_held(self) -> None:
         for delta, judged in self.holds.release(after_reading=True):

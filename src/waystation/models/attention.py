@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import Field
 
 from waystation.models.base import Frozen, FrozenOpen
-from waystation.models.events import TERMINAL_TURN_TYPES, Actor, EventType
+from waystation.models.events import SETTLED_QUESTION_TYPES, TERMINAL_TURN_TYPES, Actor, EventType
 from waystation.models.money import Money
 from waystation.models.questions import Audience, QuestionKind
 
@@ -30,17 +30,18 @@ _RAISES: Final = frozenset(
         EventType.PAYMENT_UPDATED,
     }
 )
-_SETTLES: Final = (TERMINAL_TURN_TYPES - {EventType.TURN_FAILED}) | {
-    EventType.INPUT_ANSWERED,
-    EventType.INPUT_EXPIRED,
-    EventType.INPUT_WITHDRAWN,
-    EventType.TAKEOVER_RELEASED,
-    EventType.TURN_STARTED,
-    EventType.SESSION_CLOSED,
-    EventType.APPROVAL_GRANTED,
-    EventType.APPROVAL_DENIED,
-    EventType.APPROVAL_EXPIRED,
-}
+_SETTLES: Final = (
+    (TERMINAL_TURN_TYPES - {EventType.TURN_FAILED})
+    | SETTLED_QUESTION_TYPES
+    | {
+        EventType.TAKEOVER_RELEASED,
+        EventType.TURN_STARTED,
+        EventType.SESSION_CLOSED,
+        EventType.APPROVAL_GRANTED,
+        EventType.APPROVAL_DENIED,
+        EventType.APPROVAL_EXPIRED,
+    }
+)
 
 
 def attention_of(event_type: str) -> bool | None:

@@ -114,6 +114,11 @@ DATA_TYPE = re.compile(r"data\.[a-z0-9][a-z0-9_.-]{0,63}")
 TERMINAL_TURN_TYPES = frozenset({EventType.TURN_COMPLETED, EventType.TURN_STOPPED, EventType.TURN_FAILED})
 """Every turn ends with exactly one of these."""
 
+SETTLED_QUESTION_TYPES = frozenset(
+    {EventType.INPUT_ANSWERED, EventType.INPUT_EXPIRED, EventType.INPUT_WITHDRAWN}
+)
+"""Every question ends with exactly one of these."""
+
 FOLDED_TYPES = frozenset({EventType.MESSAGE_STARTED, EventType.MESSAGE_DELTA})
 """A message's parts: once it is complete, the log holds the whole in their place."""
 

@@ -5,18 +5,20 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from api.errors import Invalid
 from api.live.bus import MemoryBus
+from api.live.expiry import SETTLED_WITHIN_SECONDS
 from api.live.feed import MAX_CACHED_PAGES, Feed
 from api.live.subscription import Subscription
 from tests.support import eventually
 from waystation.models.events import Actor, EventType, Role
 from waystation.models.live import Delta, NotStopped, Stopped, Stopping, Tick
+from waystation.models.questions import OpenQuestion, QuestionKind
 from waystation.models.sessions import LogPosition, LogReading, ReplayPage, SessionStatus, Snapshot
 from waystation.settings import Settings
 from workflows.session.log import SessionLog
@@ -31,13 +33,15 @@ class Workflow:
     def __init__(self, log: SessionLog) -> None:
         self.log = log
         self.asked = 0
+        self.questions: tuple[OpenQuestion, ...] = ()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def snapshot(self, session_id: str) -> Snapshot:
         return Snapshot(
-            session_id=session_id, agent="bot", status=SessionStatus.IDLE, tip=self.log.tip, created=NOW
-        )
+            session_id=session_id, agent="bot", status=SessionStatus.IDLE, tip=self.log.tip, created=NOW,
+            questions=self.questions,
+        )  # fmt: skip
 
     async def replay(self, session_id: str, after: int, limit: int) -> ReplayPage:
         return (await self.read(session_id, LogPosition(after=after, limit=limit))).page
@@ -112,6 +116,32 @@ async def test_after_a_reset_a_feed_reads_the_log_as_it_is_and_clients_start_ove
         bus.publish("s", Tick())
         await eventually(lambda: any('"t9"' in text for text in shown))
         following.cancel()
+
+
+@pytest.mark.parametrize("asked_before", [True, False])
+async def test_what_expires_is_read_though_nobody_tells_of_it(log: SessionLog, asked_before: bool) -> None:
+    """Also where the workflow is late by a moment."""
+    deadline = datetime.now(UTC) + timedelta(seconds=0.3)
+    workflow = Workflow(log)
+    if asked_before:
+        asked = OpenQuestion(
+            question_id="q", kind=QuestionKind.QUESTION, seq=1, digest="d", deadline=deadline
+        )
+        workflow.questions = (asked,)
+    feed, bus = await open_feed(workflow)
+    if not asked_before:
+        data = {"question_id": "q", "deadline": deadline.isoformat()}
+        log.append(EventType.INPUT_REQUESTED, BOT, NOW, data=data)
+        bus.publish("s", Tick())
+    await eventually(lambda: feed.tip == log.tip)
+    read = workflow.asked
+    await eventually(lambda: workflow.asked > read, what="it was read after the deadline")
+    log.append(EventType.INPUT_EXPIRED, BOT, NOW, data={"question_id": "q"})
+    await eventually(lambda: feed.tip == log.tip, within=10, what="it has expired")
+    read = workflow.asked
+    await asyncio.sleep(2 * SETTLED_WITHIN_SECONDS)
+    assert workflow.asked == read, "nothing else is looked for"
+    await feed.stop()
 
 
 async def test_a_read_that_began_before_the_stop_lets_nothing_through_after_it(log: SessionLog) -> None:

@@ -204,7 +204,9 @@ async def test_with_the_keyboard_alone(console: Console) -> None:
     await expect(page.locator(".inbox .outcome").first).to_contain_text("Approved: send.")
     assert await answered(tool) == {"decision": "approve", "arguments": {"text": "Dear Ada"}}
     await chosen(page, f"sessions/{question.id}/t1:who")
+    await expect(pane).to_contain_text("Who pays?")
     await page.keyboard.press("a")
+    await expect(pane.get_by_role("textbox").first).to_be_focused()
     await page.keyboard.type("Ada")
     await pane.get_by_role("button", name="Answer").press("Enter")
     await expect(page.locator(".inbox .outcome").first).to_contain_text("Answered: asking.")

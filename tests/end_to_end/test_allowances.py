@@ -16,7 +16,7 @@ from waystation.temporal.names import SESSION_TASK_QUEUE
 
 @pytest.fixture
 async def mandate(money: MoneyStack) -> str:
-    return await money.mandate(cap={"amount": 1_000, "currency": "usd"})
+    return await money.mandate(cap={"amount": 1_000, "currency": "usd"}, approval_threshold=1_000)
 
 
 @pytest.fixture

@@ -33,7 +33,9 @@ from worker import build_worker
 from workflows.session import AgentSession, SessionInput
 
 ADA = Actor(id="ada", role=Role.USER)
-UPDATE_TIMEOUT = timedelta(seconds=10)
+UPDATE_TIMEOUT = timedelta(seconds=25)
+"""Longer than a workflow task lasts, ten seconds: these workers keep no workflow in memory, and Temporal's
+SDK may drop a task that comes while it lets go of one. Temporal then repeats it."""
 MESSAGE_CHARACTERS = 20_000
 MESSAGES_PER_TURN = 10
 BIG_CHARACTERS = 200_000

@@ -13,6 +13,7 @@ import { render } from "./markdown.js";
 import { SessionModel } from "./model.js";
 import { Absence } from "./views/absence.js";
 import { Composer } from "./views/composer.js";
+import { copiesCode } from "./views/copy.js";
 import { noticeText } from "./views/items.js";
 import { questionElement } from "./views/question.js";
 import { Starters } from "./views/starters.js";
@@ -136,6 +137,7 @@ class Chat {
     this.connection = h("p", { class: "connection-line", role: "status" }, CONNECTION.loading);
     this.column = h("div", { class: "column" });
     this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
+    copiesCode(this.log, (words) => this.#announce(words));
     this.doing = h("p", { class: "doing", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -269,7 +271,7 @@ class Chat {
   #drawItem(item) {
     let node = this.nodes.get(item.key);
     if (!node) {
-      node = { ...(item.kind === "question" ? questionElement({ api: this.api, sessionId: this.session }) : item.kind === "message" ? messageElement(this.api) : noticeElement()), at: null, born: item.born };
+      node = { ...(item.kind === "question" ? questionElement({ api: this.api, sessionId: this.session }) : item.kind === "message" ? messageElement(this.api) : noticeElement(this.api)), at: null, born: item.born };
       this.nodes.set(item.key, node);
     }
     node.update(item);
@@ -365,9 +367,9 @@ function messageElement(api) {
   return { element, update };
 }
 
-function noticeElement() {
+function noticeElement(api) {
   const element = h("p", { class: "told" });
-  return { element, update: (item) => setText(element, isolate(noticeText(item.event))) };
+  return { element, update: (item) => setText(element, isolate(noticeText(item.event, (id) => api.isMe(id)))) };
 }
 
 if (!customElements.get("waystation-chat")) customElements.define("waystation-chat", WaystationChat);

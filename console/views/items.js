@@ -28,7 +28,7 @@ export function itemElement(item, context) {
     case "data":
       return simple(h("details", { class: "fold data" }), drawData);
     case "note":
-      return simple(h("article", { class: "staff-note", "aria-label": "Note for staff" }), drawNote);
+      return simple(h("article", { class: "staff-note", "aria-label": "Note for staff" }), (element, now) => drawNote(element, now, context.api));
     case "day":
       return simple(h("h3", { class: "day" }), (element, now) => drawDay(element, now, context.model));
     default:
@@ -215,14 +215,14 @@ function drawData(element, item) {
 }
 
 /** What staff write to each other: it must not be taken for something that was said to anybody else. */
-function drawNote(element, { event }) {
+function drawNote(element, { event }, api) {
   if (element.firstChild) return;
-  element.append(h("header", {}, h("b", {}, nameOf(event.actor)), " noted for staff ", h("time", { datetime: event.time, title: dateTime(event.time) }, time(event.time))),
+  element.append(h("header", {}, h("b", {}, api.isMe(event.actor.id) ? "You" : nameOf(event.actor)), " noted for staff ", h("time", { datetime: event.time, title: dateTime(event.time) }, time(event.time))),
     h("p", { class: "value" }, event.data.text));
 }
 
 function drawNotice(element, item, context) {
-  const words = noticeText(item.event, context.model.participants);
+  const words = noticeText(item.event, (id) => context.api.isMe(id), context.model.participants);
   const { event } = item;
   const { code, detail } = event.data ?? {};
   const message = event.type === "turn.failed" && context.composer?.speaker ? context.model.mayTryAgain(event.turn_id) : null;
@@ -252,9 +252,14 @@ const FAILURES = {
 };
 const STOP_REASONS = { interrupted: "interrupted by a new message", takeover: "a person has taken over", parent_ended: "the agent that asked has ended", session_closed: "the session was closed", withdrawn: "its message was withdrawn" };
 
-/** Returns one sentence for an event, which is shown and also announced to screen readers. `people` are known by their ids. */
-export function noticeText(event, people = new Map()) {
-  const who = nameOf(event.actor);
+/**
+ * Returns one sentence for an event, which is shown and also announced to screen readers. `isMe` tells by the id whether
+ * it is about whoever reads it; `people` are known by their ids.
+ */
+export function noticeText(event, isMe, people = new Map()) {
+  const mine = isMe(event.actor?.id);
+  const who = mine ? "You" : nameOf(event.actor);
+  const named = (person) => (isMe(person.id) ? "you" : nameOf(person));
   const { data = {} } = event;
   switch (event.type) {
     case "session.started":
@@ -264,7 +269,7 @@ export function noticeText(event, people = new Map()) {
     case "stop.requested":
       return `${who} pressed stop …`;
     case "turn.stopped": {
-      const by = event.asked?.type === "stop.requested" ? ` by ${nameOf(event.asked.actor)}` : "";
+      const by = event.asked?.type === "stop.requested" ? ` by ${named(event.asked.actor)}` : "";
       return `Stopped${by}${data.reason ? `: ${STOP_REASONS[data.reason] ?? isolate(data.reason)}` : ""}`;
     }
     case "turn.failed":
@@ -278,13 +283,13 @@ export function noticeText(event, people = new Map()) {
     case "turn.completed":
       return `${who} answered in the agent's place`;
     case "takeover.started":
-      return `${who} has taken over${data.instead_of ? ` from ${nameOf(people.get(data.instead_of) ?? { id: data.instead_of })}` : ""}${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
+      return `${who} ${mine ? "have" : "has"} taken over${data.instead_of ? ` from ${named(people.get(data.instead_of) ?? { id: data.instead_of })}` : ""}${data.reason ? `: ${isolate(data.reason)}` : ""}. The agent's turns wait.`;
     case "takeover.released":
       return `${who} handed the session back to the agent`;
     case "note.added":
       return `${who} noted for staff: ${isolate(data.text)}`;
     case "session.assigned":
-      return data.operator ? `${nameOf(data.operator)} looks after this session` : "Nobody looks after this session any more";
+      return data.operator ? (isMe(data.operator.id) ? "You look after this session" : `${nameOf(data.operator)} looks after this session`) : "Nobody looks after this session any more";
     case "participant.joined":
       return `${who} joined`;
     case "participant.left":

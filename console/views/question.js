@@ -4,6 +4,7 @@ import { clean, h, isolate, nameOf, setText, time, visible } from "../dom.js";
 import { dropDraft, keepDraft, readDraft } from "../drafts.js";
 import { isExact, isObject, shown } from "../fields.js";
 import { render } from "../markdown.js";
+import { answerElement, valueElement } from "./answer.js";
 import { deadlineLine, digestLine, facts, statusPill } from "./card.js";
 import { Form } from "./form.js";
 
@@ -33,23 +34,17 @@ function audienceText({ roles = [], ids = [] } = {}) {
   return who.length ? `${who.join(", ")} and ${last}` : last;
 }
 
-/** Returns what became of a question as one sentence, which is also announced. */
-export function outcomeText({ asked, outcome }) {
+/** Returns what became of a question as one sentence, which is also announced. `isMe` tells who reads it by the id. */
+export function outcomeText({ asked, outcome }, isMe) {
   const { type, actor, data, time: at } = outcome;
   const when = at ? ` at ${time(at)}` : "";
   if (type === "input.expired") return `Nobody answered in time; the question expired${when}.`;
   if (type === "input.withdrawn") return `Withdrawn${when}: ${WITHDRAWN[data.reason] ?? (data.reason ? isolate(data.reason) : "the agent no longer asks")}.`;
-  const who = data.rule == null ? nameOf(actor) : "A rule of this session";
+  const who = data.rule == null ? (isMe(actor.id) ? "You" : nameOf(actor)) : "A rule of this session";
   if (asked && asked.kind !== "approval") return `${who} answered${when}.`;
   const { decision, reason, arguments: edited } = data.value ?? {};
   const verb = decision === "approve" ? (edited ? "approved with other arguments" : "approved") : "rejected";
   return `${who} ${verb}${when}${reason ? `: ${isolate(reason)}` : "."}`;
-}
-
-/** A value of an answer, or of an argument: exactly what it is, and readable. */
-function valueElement(value) {
-  if (typeof value === "string" && value.includes("\n")) return h("pre", { class: "value" }, visible(value));
-  return h("code", { class: "value" }, visible(JSON.stringify(value, null, 2)));
 }
 
 function argumentFacts(given) {
@@ -57,14 +52,12 @@ function argumentFacts(given) {
   return names.length ? facts(names.map((name) => [h("code", {}, visible(name)), valueElement(given[name])])) : h("p", { class: "quiet-text" }, "No arguments.");
 }
 
-function answerElement({ asked, outcome }) {
+/** What was answered, if anything was. Arguments are shown exactly: somebody is held to them. */
+function answered({ asked, outcome }) {
   const { value } = outcome.data;
   if (outcome.type !== "input.answered") return null;
   if (asked?.kind === "approval") return value?.arguments ? argumentFacts(value.arguments) : null;
-  const choice = asked?.choices?.find((one) => one.value === value);
-  if (choice?.label) return h("p", { class: "said" }, choice.label);
-  if (typeof value === "string") return h("p", { class: "said" }, value);
-  return isObject(value) ? argumentFacts(value) : h("p", {}, valueElement(value));
+  return answerElement(asked ?? {}, value);
 }
 
 export function questionElement(context) {
@@ -74,7 +67,7 @@ export function questionElement(context) {
 
 class QuestionCard {
   constructor({ api, sessionId, onSent = () => {} }) {
-    Object.assign(this, { api, sessionId, onSent, builds: null, status: null, sending: false });
+    Object.assign(this, { api, sessionId, onSent, isMe: (id) => api.isMe(id), builds: null, status: null, sending: false });
     this.promptId = `question-${(count += 1)}`;
     this.element = h("article", { class: "card question", "aria-labelledby": this.promptId });
     this.pill = h("span", {});
@@ -278,7 +271,7 @@ class QuestionCard {
     if (open) return;
     dropDraft(this.#draftKey);
     if (mine) this.problem.hidden = true;
-    this.outcome.replaceChildren(...[h("p", {}, outcomeText(item)), answerElement(item)].filter(Boolean));
+    this.outcome.replaceChildren(...[h("p", {}, outcomeText(item, this.isMe)), answered(item)].filter(Boolean));
     if (draft) this.kept.replaceChildren(h("summary", {}, "What you had written was not sent"), h("pre", { tabindex: "0", "aria-label": "What you had written" }, draft));
     if (!focused) return;
     element.setAttribute("tabindex", "-1");

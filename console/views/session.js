@@ -95,7 +95,8 @@ class SessionView {
   }
 
   #build() {
-    this.title = h("h1", {}, this.sessionId);
+    // Focused, it shows the whole of a title that is cut.
+    this.title = h("h1", { tabindex: "0" }, this.sessionId);
     this.doing = h("span", { class: "pill" });
     this.connection = h("span", { class: "connection", "data-state": "loading", role: "status" }, "Loading");
     this.people = h("ul", { class: "people", "aria-label": "Connected now" });
@@ -117,8 +118,10 @@ class SessionView {
     this.nothingWords = h("p", {});
     this.nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords, this.starters.element);
     this.asks = h("div", { class: "asks", hidden: true });
-    this.company = h("p", { class: "company", role: "status", hidden: true });
-    this.problem = h("p", { class: "problem", role: "alert", hidden: true });
+    this.companyWords = h("p", {});
+    this.company = h("div", { class: "company", role: "status", hidden: true }, this.companyWords);
+    this.problemWords = h("p", {});
+    this.problem = h("div", { class: "problem", role: "alert", hidden: true }, this.problemWords);
     this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
     this.containers.set(null, { element: this.column, nodes: [] });
@@ -269,12 +272,12 @@ class SessionView {
     const { model } = this;
     const name = model.title ?? model.agent ?? this.sessionId;
     setText(this.title, name);
-    this.title.title = this.sessionId;
+    this.title.title = name === this.sessionId ? name : `${name} (${this.sessionId})`;
     this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed || [...model.items.values()].some(isMore);
     this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
     setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
     setTitle(name);
-    const [words, tone] = doing(model);
+    const [words, tone] = doing(model, this.api);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
     this.#drawAsks();
@@ -288,7 +291,7 @@ class SessionView {
     const with_ = model.takenOverBy;
     const reads = this.present.find((person) => person.role === "operator" && !api.isMe(person.id));
     const words = this.staff || model.closed ? "" : with_ ? `${nameOf(with_)} is with you.` : reads ? `${nameOf(reads)} reads this.` : "";
-    setText(this.company, words);
+    setText(this.companyWords, words);
     this.company.hidden = !words;
   }
 
@@ -314,13 +317,15 @@ class SessionView {
     this.asks.dataset.shows = words;
     const more = waiting.length - MAX_ASKS;
     this.asks.replaceChildren(...waiting.slice(0, MAX_ASKS).map((item) => this.#askLine(item)), ...(more > 0 ? [h("p", {}, `And ${more} more.`)] : []));
+    // Where there is room for one line only, it says how many there are.
+    if (waiting.length > 1) this.asks.firstChild.prepend(h("small", { class: "of-several" }, `1 of ${waiting.length}`));
   }
 
   #askLine(item) {
     const show = h("button", { type: "button", onclick: () => this.jumpTo(item.at, item.key) }, "Show");
-    if (item.kind !== "question") return h("p", {}, h("b", {}, moneyName(item)), " is awaiting approval. ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
+    if (item.kind !== "question") return h("p", {}, h("span", {}, h("b", {}, moneyName(item)), " is awaiting approval."), " ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
     const mine = answerer(this.api, this.sessionId, item.asked);
-    return h("p", {}, h("b", {}, summary(item.asked)), mine ? " waits for your answer. " : " waits for somebody else's answer. ", show);
+    return h("p", {}, h("span", {}, h("b", {}, summary(item.asked)), mine ? " waits for your answer." : " waits for somebody else's answer."), " ", show);
   }
 
   /** Withdraws a message that waits for its turn, and says it in another way. */
@@ -356,7 +361,7 @@ class SessionView {
 
   #problem(error) {
     this.unreachable = error.status === 0;
-    setText(this.problem, error.message);
+    setText(this.problemWords, error.message);
     this.problem.hidden = false;
   }
 
@@ -368,7 +373,7 @@ class SessionView {
       return h("li", { class: `role-${person.role}`, title: `${nameOf(person)} (${person.role})${places}` },
         h("span", { "aria-hidden": "true" }, initials), person.connections > 1 ? h("sup", { "aria-hidden": "true" }, String(person.connections)) : null,
         h("span", { class: "visually-hidden" }, `${name}${places}`));
-    }));
+    }), ...(this.present.length > 1 ? [h("li", { class: "all", "aria-hidden": "true", title: this.present.map(nameOf).join(", ") }, String(this.present.length))] : []));
   }
 
   #onState(state, detail) {
@@ -405,8 +410,8 @@ class SessionView {
     if (item.kind === "message") {
       if (item.message.status !== "completed" || item.message.kind !== "message" || this.api.isMe(item.message.actor.id)) return;
       this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
-    } else if (item.kind === "notice" && !UNANNOUNCED.has(item.event.type)) this.#announce(noticeText(item.event));
-    else if (item.kind === "question" && item.asked) this.#announce(item.outcome ? outcomeText(item) : `${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
+    } else if (item.kind === "notice" && !UNANNOUNCED.has(item.event.type)) this.#announce(noticeText(item.event, (id) => this.api.isMe(id), this.model.participants));
+    else if (item.kind === "question" && item.asked) this.#announce(item.outcome ? outcomeText(item, (id) => this.api.isMe(id)) : `${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or paid request is awaiting approval.");
     else return;
     this.said.add(key);
@@ -600,9 +605,9 @@ function isMore({ kind, event }) {
   return kind !== "day" && !["session.started", "participant.joined", "participant.left"].includes(event?.type);
 }
 
-function doing(model) {
+function doing(model, api) {
   if (model.closed) return ["closed", ""];
-  if (model.takenOverBy) return [`${nameOf(model.takenOverBy)} speaks`, "ask"];
+  if (model.takenOverBy) return [api.isMe(model.takenOverBy.id) ? "you speak" : `${nameOf(model.takenOverBy)} speaks`, "ask"];
   const waiting = model.queued.length ? `, ${model.queued.length} queued` : "";
   if (model.running.some((turn) => turn.status === "stopping")) return ["stopping", "busy"];
   if (model.waiting) return [`waits for an answer${waiting}`, "ask"];

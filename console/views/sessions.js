@@ -255,11 +255,12 @@ function rowElement(sessionId, api) {
   const status = h("span", { class: "pill" });
   const people = h("span", { class: "quiet-text" });
   const after = h("span", { class: "quiet-text" });
+  const isMe = ({ id }) => api.isMe(id);
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, line, about), people, after, status));
   const update = (session) => {
     const { title: given, agent, started, last_activity: active, last_line: last, assigned_to: assigned } = session;
     setText(title, given ?? agent ?? sessionId);
-    setText(line, last ? `${nameOf(last.actor)}: ${isolate(last.text)}` : "");
+    setText(line, last ? `${isMe(last.actor) ? "You" : nameOf(last.actor)}: ${isolate(last.text)}` : "");
     setText(about, `${ago(active ?? started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
     const [words, tone] = doing(session, api.people);
     setText(status, words);
@@ -267,7 +268,7 @@ function rowElement(sessionId, api) {
     const names = (session.people ?? []).map(nameOf);
     const others = (session.people_count ?? 0) - names.length;
     setText(people, names.join(", ") + (others > 0 ? ` and ${others} more` : ""));
-    setText(after, assigned ? `${nameOf(assigned)} looks after it` : "");
+    setText(after, assigned ? (isMe(assigned) ? "you look after it" : `${nameOf(assigned)} looks after it`) : "");
   };
   return { element, update };
 }
@@ -275,10 +276,14 @@ function rowElement(sessionId, api) {
 /** What a session is doing, in words: "waits for Grace". */
 function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, snapshot }, people) {
   if (!open) return DOING.closed;
-  if (status === "paused" && by) return [`${nameOf(by)} speaks`, "ask"];
+  if (status === "paused" && by) return speaks(by, people);
   if (status === "waiting" && awaited) return [people.some((one) => asks(awaited, one)) ? "waits for you" : waitsForWhom(awaited), "ask"];
   if (status) return DOING[status] ?? [status, ""];
-  return fromSnapshot(snapshot, waitsFor);
+  return fromSnapshot(snapshot, waitsFor, people);
+}
+
+function speaks(by, people) {
+  return [people.some(({ subject }) => subject === by.id) ? "you speak" : `${nameOf(by)} speaks`, "ask"];
 }
 
 function waitsForWhom({ roles, people }) {
@@ -296,9 +301,9 @@ function asks({ roles, people }, { role, subject }) {
 }
 
 /** Of a session without search attributes, which a token for it lists. */
-function fromSnapshot(snapshot, waitsFor) {
+function fromSnapshot(snapshot, waitsFor, people) {
   if (!snapshot) return waitsFor ? DOING.waiting : ["open", ""];
-  if (snapshot.taken_over_by) return [`${nameOf(snapshot.taken_over_by)} speaks`, "ask"];
+  if (snapshot.taken_over_by) return speaks(snapshot.taken_over_by, people);
   if (snapshot.status === "waiting" || (snapshot.status === "idle" && snapshot.questions.length)) return DOING.waiting;
   return DOING[snapshot.status] ?? [snapshot.status, ""];
 }

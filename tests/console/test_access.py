@@ -92,7 +92,7 @@ async def test_axe_finds_nothing_serious(
             await page.locator(".reasoning summary, .tool summary").first.click()
             await press(page, "Take over")
             await page.get_by_role("dialog").get_by_role("button", name="Take over").click()
-            await expect(page.locator(".session-head .pill")).to_have_text("test-operator speaks")
+            await expect(page.locator(".session-head .pill")).to_have_text("you speak")
             await context.set_offline(True)
             await expect(page.locator(".connection")).to_have_text("Offline")
             assert await violations(page) == [], "offline"

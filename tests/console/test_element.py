@@ -135,7 +135,7 @@ async def test_a_question_is_answered_there(console: Console) -> None:
     assert await violations(view) == []
     await card.get_by_role("textbox").fill("Ada")
     await card.get_by_role("button", name="Answer").click()
-    await expect(card).to_contain_text("ada answered")
+    await expect(card).to_contain_text("You answered")
     await expect(chat(view).locator(".bubble").last).to_contain_text("Hello Ada.")
 
 

@@ -32,6 +32,7 @@ const DOING = {
 };
 /** What the address filters by and no chip offers. */
 const FROM_THE_ADDRESS = { agent: "Agent", person: "With", assignee: "Looked after by" };
+const NARROW = matchMedia("(max-width: 52rem)");
 /** Filters that are on or off. */
 const YES = ["mine", "unassigned"];
 const MAX_ASKED = 3;
@@ -118,12 +119,17 @@ class SessionsView {
     const chip = (name, value, text) => h("button", { type: "button", class: "chip", "data-chip": `${name}=${value}`, "aria-pressed": String(this.filters.has(name, value)), onclick: () => this.#toggle(name, value) }, text);
     const me = this.#operator()?.subject;
     const given = Object.entries(FROM_THE_ADDRESS).flatMap(([name, words]) => this.filters.getAll(name).filter((value) => name !== "assignee" || value !== me).map((value) => chip(name, value, `${words}: ${isolate(value)}`)));
-    this.chips.replaceChildren(
+    const chips = [
       ...(this.#asks() ? [chip("mine", "1", "Waits for me")] : []),
       ...(me ? [chip("assignee", me, "I look after"), chip("unassigned", "1", "Unassigned")] : []),
       ...STATUSES.map(([status, text]) => chip("status", status, text)),
       ...given,
-      ...(this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : []));
+    ];
+    const clear = this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : [];
+    // In the one row of a phone, what is chosen is not to be looked for.
+    const isOn = (one) => one.getAttribute("aria-pressed") === "true";
+    this.chips.replaceChildren(...(NARROW.matches ? [...chips.filter(isOn), ...clear, ...chips.filter((one) => !isOn(one))] : [...chips, ...clear]));
+    this.chips.scrollLeft = 0;
   }
 
   /** The operator at this page, who may look after sessions. */

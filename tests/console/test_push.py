@@ -114,7 +114,7 @@ async def test_a_closed_console_is_told_and_opened(
     await context.service_workers[-1].evaluate(CLICKED)
     # A customer has no inbox, and answers in the session.
     await expect(page).to_have_url(f"{console.stack.url}/#/sessions/{session.id}")
-    olga = await console.page("/sessions", await console.token("operator", session.id, "Olga"))
+    olga = await console.page("/sessions", KEYS["operator"])
     await expect(olga.get_by_role("navigation")).to_be_visible()
     await olga.evaluate("(asked) => { location.hash = asked; }", asked)
     await expect(olga.locator(".chosen").get_by_label("Which size?")).to_be_visible()

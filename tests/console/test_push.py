@@ -14,6 +14,7 @@ from tests.console.test_questions import pose
 from tests.support import eventually
 from tests.world.browser import Browser
 from tests.world.receiver import Receiver, running_receiver
+from tests.world.stack import KEYS
 
 SUBSCRIBED = """
 ([subscription]) => {

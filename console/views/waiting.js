@@ -40,8 +40,9 @@ export function about({ kind, agent, since, deadline }) {
 export function showWaiting(attention) {
   const list = h("ul", { class: "rows" });
   const status = h("p", { class: "quiet-text", role: "status" });
+  // First, so that a long list is open at its beginning: what has the focus is scrolled to.
   const close = h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close");
-  const dialog = h("dialog", { class: "waiting", "aria-labelledby": "waiting-title" }, h("h2", { id: "waiting-title" }, "Waiting for you"), status, list, notifying(attention.api), h("p", {}, close));
+  const dialog = h("dialog", { class: "waiting", "aria-labelledby": "waiting-title" }, h("header", {}, h("h2", { id: "waiting-title" }, "Waiting for you"), close), status, list, notifying(attention.api));
   const fill = keyedList(list, keyOf, (/** @type {Item} */ first) => {
     const line = h("b", {});
     const small = h("small", {});

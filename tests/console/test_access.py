@@ -14,14 +14,14 @@ SERIOUS = ("serious", "critical")
 BESIDE = """
 () => [...document.querySelectorAll('button, a, input, select, textarea, summary')]
   .filter(one => one.checkVisibility({ visibilityProperty: true }))
-  .filter(one => !one.closest('.visually-hidden, .skip, pre, table'))
+  .filter(one => !one.closest('.visually-hidden, .skip, pre, table, .filter-chips'))
   .filter(one => {
     const { left, right } = one.getBoundingClientRect();
     return left < -1 || right > innerWidth + 1;
   })
   .map(one => one.outerHTML.slice(0, 160))
 """
-"""What can be pressed and lies beside the page, where nobody finds it."""
+"""What can be pressed and lies beside the page, where nobody finds it; a row that scrolls is found."""
 FOCUSED = "document.activeElement.textContent || document.activeElement.id"
 
 

@@ -118,7 +118,7 @@ async def test_a_closed_console_is_told_and_opened(
     olga = await console.page("/sessions", KEYS["operator"])
     await expect(olga.get_by_role("navigation")).to_be_visible()
     await olga.evaluate("(asked) => { location.hash = asked; }", asked)
-    await expect(olga.locator(".chosen").get_by_label("Which size?")).to_be_visible()
+    await expect(olga.locator(".chosen").get_by_role("textbox", name="Which size?")).to_be_visible()
     await context.service_workers[-1].evaluate(COUNTED)
     await push({**pushed, "id": "other"})
     await eventually(lambda: context.service_workers[-1].evaluate("self.count"))

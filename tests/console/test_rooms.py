@@ -6,6 +6,7 @@ from playwright.async_api import Page, ViewportSize, expect
 
 from tests.console.people import Console
 from tests.console.test_access import violations
+from tests.console.test_attention import bell
 from tests.console.test_chat import PHONE, TARGETS
 from tests.console.test_questions import card_of, pose
 from tests.console.test_streaming import ready
@@ -86,6 +87,16 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
     assert await ada.evaluate(TARGETS) == []
     await asks.get_by_role("button", name="Show").first.click()
     await expect(card_of(ada).first).to_be_focused()
+
+    # What waits in all sessions is read from its beginning.
+    await ada.evaluate("location.hash = '#/sessions'")
+    await bell(ada)
+    await expect(ada.get_by_role("heading", name="Waiting for you")).to_be_in_viewport()
+    await expect(ada.get_by_role("button", name="Close", exact=True)).to_be_focused()
+    await expect(ada.get_by_role("dialog").get_by_role("link").first).to_be_in_viewport()
+    assert await ada.evaluate(TARGETS) == []
+    await ada.go_back()
+    await ready(ada)
 
     # The lines below the transcript begin where what is said begins.
     await ada.set_viewport_size(WIDE)

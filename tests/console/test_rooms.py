@@ -100,6 +100,7 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
 
     # The lines below the transcript begin where what is said begins.
     await ada.set_viewport_size(WIDE)
+    await expect(ada.locator(".company")).to_have_text("Olga reads this.")
     begin = await ada.evaluate(TEXT_LEFT, ".asks > p > span")
     assert await ada.evaluate(TEXT_LEFT, ".company > p") == begin
     assert await ada.evaluate(TEXT_LEFT, ".from-agent > .text") == begin

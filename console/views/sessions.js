@@ -32,7 +32,8 @@ const DOING = {
 };
 /** What the address filters by and no chip offers. */
 const FROM_THE_ADDRESS = { agent: "Agent", person: "With", assignee: "Looked after by" };
-const NARROW = matchMedia("(max-width: 52rem)");
+/** As in console.css: there the filters are one row. */
+const NARROW = matchMedia("(max-width: 52rem), (max-height: 30rem)");
 /** Filters that are on or off. */
 const YES = ["mine", "unassigned"];
 const MAX_ASKED = 3;

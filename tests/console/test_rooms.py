@@ -10,6 +10,7 @@ from tests.console.test_attention import bell
 from tests.console.test_chat import PHONE, TARGETS
 from tests.console.test_questions import card_of, pose
 from tests.console.test_streaming import ready
+from tests.world.stack import KEYS
 
 TITLE = "Where is my parcel from the shop in Bristol? It should have come on Monday, and nobody answers"
 NARROW: ViewportSize = {"width": 320, "height": 640}
@@ -122,3 +123,10 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
     await expect(olga.locator("#message")).to_have_attribute("placeholder", "Write a note for staff")
     assert await olga.locator("#message").evaluate(HEIGHT) < 45
     await apart(olga, ".composer :is(textarea, button)", 3)
+
+    # The bar is one row, with everything that an operator of all sessions has in it.
+    grace = await console.page("/sessions", KEYS["operator"], **{**PHONE, "viewport": NARROW})
+    await expect(grace.get_by_role("heading", name="Sessions")).to_be_visible()
+    await apart(grace, ".bar :is(nav a, button)", 5)
+    assert await grace.locator(".bar").evaluate(HEIGHT) < 60
+    assert await grace.evaluate(TARGETS) == []

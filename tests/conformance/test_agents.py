@@ -51,6 +51,7 @@ async def reports(temporal_server: TemporalServer) -> dict[str, Report]:
     return reports
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", AGENT_SIDE)
 def test_an_agent_that_breaks_one_requirement_fails_that_one_alone(
     number: str, reports: dict[str, Report]

@@ -105,6 +105,7 @@ async def reports(stack: Stack) -> dict[str, Report]:
     return reports
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", API_SIDE)
 def test_an_api_that_breaks_one_requirement_fails_that_one_alone(
     number: str, reports: dict[str, Report]

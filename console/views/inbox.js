@@ -169,6 +169,7 @@ class Inbox {
       if (entry.key === this.#shownKey()) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
       setText(what, entry.what);
+      what.title = what.textContent ?? "";
       setText(whom, `${entry.whom} · ${ago(entry.since)}${entry.mine ? "" : " · others decide"}`);
       setText(deadline, entry.deadline ? remaining(entry.deadline) : "");
       setClass(deadline, "soon", entry.deadline && new Date(entry.deadline).getTime() - serverNow() < SOON_MS);

@@ -95,8 +95,9 @@ class SessionView {
   }
 
   #build() {
-    // Focused, it shows the whole of a title that is cut.
-    this.title = h("h1", { tabindex: "0" }, this.sessionId);
+    this.title = h("h1", { tabindex: "-1" }, this.sessionId);
+    // Focused, it shows the whole of a title that is cut; the keyboard stops only there.
+    this.cut = new ResizeObserver(() => (this.title.tabIndex = this.title.scrollWidth > this.title.clientWidth ? 0 : -1));
     this.doing = h("span", { class: "pill" });
     this.connection = h("span", { class: "connection", "data-state": "loading", role: "status" }, "Loading");
     this.people = h("ul", { class: "people", "aria-label": "Connected now" });
@@ -152,6 +153,7 @@ class SessionView {
     const waiting = () => this.asks.querySelector("button")?.click();
     listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, field: composer.text }, this.listening.signal);
     this.sizes.observe(this.column);
+    this.cut.observe(this.title);
     this.sizes.observe(this.log);
     this.composer.restore();
     this.#forStaff();
@@ -166,6 +168,7 @@ class SessionView {
     this.absence.stop();
     this.composer.leave();
     this.sizes.disconnect();
+    this.cut.disconnect();
     clearTimeout(this.timelineTimer);
     this.raw?.stop();
     this.inspector?.stop();

@@ -267,6 +267,7 @@ function rowElement(sessionId, api) {
   const update = (session) => {
     const { title: given, agent, started, last_activity: active, last_line: last, assigned_to: assigned } = session;
     setText(title, given ?? agent ?? sessionId);
+    title.title = title.textContent;
     setText(line, last ? `${isMe(last.actor) ? "You" : nameOf(last.actor)}: ${isolate(last.text)}` : "");
     setText(about, `${ago(active ?? started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
     const [words, tone] = doing(session, api.people);

@@ -73,6 +73,7 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
     await apart(olga, ".session-head :is(h1, .state > *, .people, .actions button, fieldset)", 9)
     assert await title.evaluate("one => one.scrollWidth > one.clientWidth && one.clientHeight < 30")
     assert TITLE in str(await title.get_attribute("title"))
+    await expect(title).to_have_attribute("tabindex", "0")
     await title.focus()
     assert await title.evaluate("one => one.scrollWidth <= one.clientWidth")
     await apart(olga, ".session-head :is(h1, .state > *, .people, .actions button, fieldset)", 9)
@@ -130,3 +131,7 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
     await apart(grace, ".bar :is(nav a, button)", 5)
     assert await grace.locator(".bar").evaluate(HEIGHT) < 60
     assert await grace.evaluate(TARGETS) == []
+    # A title that is whole is no stop of the keyboard.
+    short = await console.session()
+    await grace.evaluate("(id) => { location.hash = `#/sessions/${id}`; }", short.id)
+    await expect(grace.get_by_role("heading", name="demo", level=1)).to_have_attribute("tabindex", "-1")

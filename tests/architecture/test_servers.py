@@ -1,4 +1,4 @@
-"""Servers are started in ``tests/world`` alone: how each is started, awaited and ended stands in one place.
+"""Servers are started, and histories replayed, by ``tests/world`` alone: each is done in one place.
 
 Those of ``http.server`` that a test answers by hand are no servers of this kind.
 """
@@ -11,7 +11,7 @@ from tests.architecture.support import breaches, called, tree
 from tests.support import ROOT
 
 WORLD = ROOT / "tests" / "world"
-STARTERS = {"Popen", "start_time_skipping", "start_local", "ThreadedMotoServer", "start_server"}
+STARTERS = {"Popen", "start_time_skipping", "start_local", "ThreadedMotoServer", "start_server", "Replayer"}
 UVICORN = {"Server", "run"}
 COMMANDS = {"redis-server", "start-dev", "temporal-test-server"}
 EXCEPTIONS = {

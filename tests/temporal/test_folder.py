@@ -17,12 +17,11 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
-from temporalio.worker import Replayer
 
 from tests.support import eventually
 from tests.temporal.support import BIG_CHARACTERS, running
+from tests.world.replays import replayer_of
 from tests.world.temporal import TemporalServer
-from tests.world.workflow_sandbox import SANDBOX
 from waystation.errors import StartError
 from waystation.settings import Settings
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER, data_converter, open_client
@@ -69,7 +68,7 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
     # The state (over 1.5 MB) went from run to run outside the history.
     assert description.raw_description.workflow_execution_info.history_size_bytes < 1_000_000
     assert (folder / session.handle.id).is_dir()
-    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=SANDBOX, data_converter=converter)
+    replayer = replayer_of(WORKFLOWS, converter)
     await replayer.replay_workflow(history)
 
 

@@ -21,9 +21,8 @@ from temporalio.bridge.proto.workflow_activation import (
 )
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.converter import StorageDriverStoreContext
+from temporalio.converter import DataConverter, StorageDriverStoreContext
 from temporalio.worker import (
-    Replayer,
     UnsandboxedWorkflowRunner,
     Worker,
     WorkflowInstance,
@@ -34,6 +33,7 @@ from temporalio.workflow import Info
 from tests.support import eventually
 from tests.temporal.support import until_admitted
 from tests.torture.proxy import Proxy
+from tests.world.replays import replayer_of
 from waystation.temporal.connect import open_client
 from waystation.temporal.names import RUN_HAS_ENDED
 from waystation.temporal.updates_last import UpdatesLast
@@ -113,7 +113,7 @@ def _order(history: WorkflowHistory) -> list[str]:
 
 
 async def _failure(history: WorkflowHistory, runner: WorkflowRunner) -> Exception | None:
-    replayer = Replayer(workflows=[Waking], workflow_runner=runner)
+    replayer = replayer_of([Waking], DataConverter.default, runner)
     return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
 
 
@@ -216,7 +216,7 @@ async def test_what_a_reset_takes_again_keeps_its_order_also_when_it_is_replayed
 
 
 async def _listing_fails(history: WorkflowHistory) -> Exception | None:
-    replayer = Replayer(workflows=[Listing], workflow_runner=ORDERED)
+    replayer = replayer_of([Listing], DataConverter.default, ORDERED)
     return (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
 
 
@@ -345,7 +345,7 @@ async def test_an_update_and_a_local_activity_that_a_late_answer_brings_at_once_
             wire.delay_seconds = 0.0
     finally:
         await wire.stop()
-    replayer = Replayer(workflows=[Looking], workflow_runner=ORDERED)
+    replayer = replayer_of([Looking], DataConverter.default, ORDERED)
     for one in histories:
         replayed = await replayer.replay_workflow(one, raise_on_replay_failure=False)
         assert replayed.replay_failure is None

@@ -14,8 +14,8 @@ from typing import Final
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
-from temporalio.worker import Replayer
 
+from tests.world.replays import replayer_of
 from waystation.temporal.messages import ALLOWANCE, BUY, ORDER_EVENTS, PAID_REQUEST
 from waystation.temporal.names import MANDATE_WORKFLOW, PURCHASE_WORKFLOW, SESSION_WORKFLOW, TURN_WORKFLOW
 from worker import WORKFLOW_RUNNER, WORKFLOWS
@@ -82,7 +82,7 @@ def _replay_all(
 
 
 async def _failure(converter: DataConverter, history: WorkflowHistory) -> str | None:
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=converter, workflow_runner=WORKFLOW_RUNNER)
+    replayer = replayer_of(WORKFLOWS, converter, WORKFLOW_RUNNER)
     try:
         outcome = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     except Exception as error:  # whatever it is, it is what came of this history

@@ -4,12 +4,12 @@ import uuid
 from pathlib import Path
 
 import pytest
-from temporalio.worker import Replayer
 
 import examples.claims
 from tests.support import eventually
 from tests.workflow.test_sessions import asked, encrypted, events, has, last, texts
 from tests.world.claims import running_claims
+from tests.world.replays import AS_IT_IS, replayer_of
 from tests.world.stack import Stack
 from waystation.client import Client
 
@@ -60,5 +60,5 @@ async def test_a_claim_is_settled(
     async with encrypted(stack) as temporal:
         whole = temporal.get_workflow_handle(f"claims/{claim}")
         assert await whole.result() == "paid 400"
-        replayer = Replayer(workflows=[examples.claims.Claim], data_converter=temporal.data_converter)
+        replayer = replayer_of([examples.claims.Claim], temporal.data_converter, AS_IT_IS)
         await replayer.replay_workflow(await whole.fetch_history())

@@ -14,13 +14,13 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import CancelledError
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 import worker
 from tests.support import eventually
 from tests.workflow.somebodys import Echo, Job, Visitor, look_up
+from tests.world.replays import AS_IT_IS, replayer_of
 from tests.world.stack import Stack
-from tests.world.workflow_sandbox import SANDBOX
 from waystation.client import Client, Session
 from waystation.errors import InvalidRequest, NotFound
 from waystation.models.events import Event
@@ -107,8 +107,8 @@ async def somebody(stack: Stack, client: Client) -> AsyncIterator[Somebody]:
 async def replay(somebody: Somebody) -> None:
     """Replays what a test has run: their workflows in Temporal's sandbox as it is, and ours."""
     converter = somebody.temporal.data_converter
-    theirs = Replayer(workflows=WORKFLOWS, data_converter=converter)
-    ours = Replayer(workflows=worker.WORKFLOWS, data_converter=converter, workflow_runner=SANDBOX)
+    theirs = replayer_of(WORKFLOWS, converter, AS_IT_IS)
+    ours = replayer_of(worker.WORKFLOWS, converter)
     at = somebody.temporal.get_workflow_handle
     runs = [
         at(handle.id, run_id=run)

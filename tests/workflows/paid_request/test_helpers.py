@@ -5,10 +5,11 @@ import uuid
 
 import pytest
 from temporalio.client import WorkflowFailureError
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 from tests.buyer.bench import AGENT, API, Bench, usd
 from tests.workflow.buying import Research
+from tests.world.replays import AS_IT_IS, replayer_of
 from waystation.models.paid_http import PaidHttpRequest
 from waystation.models.payments import PaidRequestStart
 from waystation.workflow import money
@@ -36,5 +37,5 @@ async def test_it_returns_once_the_request_is_final_and_pays_once(
     assert await bench.charges() == [50]
     memo = await (await bench.temporal.get_workflow_handle(payment_id).describe()).memo()
     assert memo["agent"] == AGENT
-    replayer = Replayer(workflows=[Research], data_converter=bench.temporal.data_converter)
+    replayer = replayer_of([Research], bench.temporal.data_converter, AS_IT_IS)
     await replayer.replay_workflow(await parent.fetch_history())

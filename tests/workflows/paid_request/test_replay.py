@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Replayer
 
 from tests.buyer.bench import AGENT, API, USDC, Bench, has_credential, times, usd
 from tests.workflows.paid_request.record_histories import SCENES
-from tests.world.workflow_sandbox import SANDBOX
+from tests.world.replays import replayer_of
 from waystation.buyer.payer import Payer
 from waystation.models.decisions import Approve
 from waystation.models.money import Money
@@ -29,11 +28,7 @@ def history_in(path: Path) -> WorkflowHistory:
 
 @pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
 async def test_recorded_histories_replay(path: Path) -> None:
-    replayer = Replayer(
-        workflows=[PaidRequest, Allowance],
-        data_converter=CLEAR_DATA_CONVERTER,
-        workflow_runner=SANDBOX,
-    )
+    replayer = replayer_of([PaidRequest, Allowance], CLEAR_DATA_CONVERTER)
     await replayer.replay_workflow(history_in(path))
 
 
@@ -50,11 +45,7 @@ async def test_histories_replay(tmp_path: Path, temporal: Client, cached: int) -
     async with Bench(tmp_path, temporal).working(max_cached_workflows=cached) as bench:
         ids += await plain_approved_and_refused(bench)
         ids.append(await an_allowance(bench))
-    replayer = Replayer(
-        workflows=[PaidRequest, Allowance],
-        data_converter=bench.temporal.data_converter,
-        workflow_runner=SANDBOX,
-    )
+    replayer = replayer_of([PaidRequest, Allowance], bench.temporal.data_converter)
     for workflow_id in ids:
         history: Any = await temporal.get_workflow_handle(workflow_id).fetch_history()
         await replayer.replay_workflow(history)

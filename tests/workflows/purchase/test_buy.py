@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from temporalio import workflow
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, ChildWorkflowError
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 from temporalio.workflow import ParentClosePolicy
 
 from tests.docs.support import blocks, page
@@ -21,8 +21,8 @@ from tests.workflows.purchase.support import Bought, Buyer
 from tests.workflows.purchase.test_loop import AUTO, TOTAL, nothing_happened, paid_once
 from tests.workflows.purchase.test_time import working
 from tests.workflows.purchase.town import Town
+from tests.world.replays import replayer_of
 from tests.world.sandbox import Processor
-from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.base import Frozen
 from waystation.models.purchases import BuyStart, Charge, PurchaseView, Revise
 from waystation.temporal.messages import BUY, BUY_ENDED
@@ -274,11 +274,7 @@ async def test_a_purchase_that_was_renewed_reports_too_and_only_once(
 async def test_what_was_just_bought_replays(buyer: Buyer, parents: str, encrypted: Client) -> None:
     parent, bought = await send_out(buyer, parents, terms=AUTO)
     await asyncio.wait_for(parent.result(), 30)
-    replayer = Replayer(
-        workflows=[Buy, Purchase],
-        data_converter=encrypted.data_converter,
-        workflow_runner=SANDBOX,
-    )
+    replayer = replayer_of([Buy, Purchase], encrypted.data_converter)
     for workflow_id in (bought.id, f"{bought.id}-buy"):
         await replayer.replay_workflow(await encrypted.get_workflow_handle(workflow_id).fetch_history())
 

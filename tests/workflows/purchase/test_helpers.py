@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ApplicationError, CancelledError, ChildWorkflowError
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 from tests.support import eventually
 from tests.workflow.buying import Restock
 from tests.workflows.purchase.support import Bought, Buyer
 from tests.workflows.purchase.test_buy import is_known, status_of
 from tests.workflows.purchase.test_loop import TOTAL, nothing_happened, paid_once
+from tests.world.replays import AS_IT_IS, replayer_of
 from tests.world.sandbox import Processor
 from waystation.temporal.names import PURCHASE_ID_TAKEN
 from waystation.workflow import money
@@ -44,7 +45,7 @@ async def test_it_returns_once_the_purchase_is_final(
     bought.mandate = buyer.client.get_workflow_handle(request.mandate_id)
     await paid_once(bought, processor, TOTAL)
     assert await status_of(bought.handle) == WorkflowExecutionStatus.RUNNING, "it follows its order"
-    replayer = Replayer(workflows=[Restock], data_converter=encrypted.data_converter)
+    replayer = replayer_of([Restock], encrypted.data_converter, AS_IT_IS)
     await replayer.replay_workflow(await parent.fetch_history())
 
     again = await encrypted.start_workflow(

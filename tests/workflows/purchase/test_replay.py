@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 from temporalio import workflow
 from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Replayer
 
 from tests.workflows.purchase.conftest import working
 from tests.workflows.purchase.scripted_seller import ScriptedSeller
 from tests.workflows.purchase.support import Bought, Buyer
 from tests.world.keys import TRUSTING
+from tests.world.replays import replayer_of
 from tests.world.sandbox import Processor
-from tests.world.workflow_sandbox import SANDBOX
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from workflows.calls import NO_LOCAL_ACTIVITIES
 from workflows.mandate import Mandate
@@ -28,11 +27,7 @@ def history_in(path: Path) -> WorkflowHistory:
 
 @pytest.mark.parametrize("path", RECORDED, ids=[path.stem for path in RECORDED])
 async def test_recorded_histories_replay(path: Path) -> None:
-    replayer = Replayer(
-        workflows=[Mandate, Purchase, Buy],
-        data_converter=CLEAR_DATA_CONVERTER,
-        workflow_runner=SANDBOX,
-    )
+    replayer = replayer_of([Mandate, Purchase, Buy], CLEAR_DATA_CONVERTER)
     await replayer.replay_workflow(history_in(path))
 
 
@@ -41,11 +36,7 @@ def test_there_is_something_to_replay() -> None:
 
 
 async def replays(bought: Bought, encrypted: Client) -> None:
-    replayer = Replayer(
-        workflows=[Mandate, Purchase],
-        data_converter=encrypted.data_converter,
-        workflow_runner=SANDBOX,
-    )
+    replayer = replayer_of([Mandate, Purchase], encrypted.data_converter)
     for handle in (bought.handle, bought.mandate):
         await replayer.replay_workflow(await handle.fetch_history())
 

@@ -23,8 +23,8 @@ from temporalio.service import RPCError
 from temporalio.worker import Replayer, Worker
 
 from tests.support import anonymous, eventually
+from tests.world.replays import replayer_of
 from tests.world.temporal import TEMPORAL, TemporalServer
-from tests.world.workflow_sandbox import SANDBOX
 from waystation.models.events import Actor, Item, Publish, Role, Write
 from waystation.models.sessions import (
     MAX_PARTICIPANTS,
@@ -128,7 +128,7 @@ async def _each(histories: list[WorkflowHistory]) -> AsyncIterator[WorkflowHisto
 
 
 def replayer() -> Replayer:
-    return Replayer(workflows=WORKFLOWS, data_converter=CLEAR_DATA_CONVERTER, workflow_runner=SANDBOX)
+    return replayer_of(WORKFLOWS, CLEAR_DATA_CONVERTER)
 
 
 @asynccontextmanager

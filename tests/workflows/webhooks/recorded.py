@@ -9,7 +9,7 @@ from temporalio.client import WorkflowHandle, WorkflowHistory
 from temporalio.worker import Replayer
 
 from tests.support import anonymous
-from tests.world.workflow_sandbox import SANDBOX
+from tests.world.replays import replayer_of
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from worker import WORKFLOWS
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).with_name("histories")
 
 
 def replayer() -> Replayer:
-    return Replayer(workflows=WORKFLOWS, data_converter=CLEAR_DATA_CONVERTER, workflow_runner=SANDBOX)
+    return replayer_of(WORKFLOWS, CLEAR_DATA_CONVERTER)
 
 
 async def keep(request: pytest.FixtureRequest, *handles: WorkflowHandle[Any, Any]) -> None:

@@ -51,7 +51,13 @@ export function isolate(text) {
 /**
  * What may stand in an element: nodes, text, and nothing.
  * @typedef {Node | string | number | boolean | null | undefined} Child
- * @typedef {Record<string, any>} Attributes
+ * @typedef {Record<string, unknown>} Attributes
+ */
+
+/**
+ * `onclick` and the like.
+ * @template {Element} E
+ * @typedef {{ [N in keyof HTMLElementEventMap as `on${N}`]?: (event: HTMLElementEventMap[N] & { currentTarget: E }) => void }} Listeners
  */
 
 /**
@@ -63,8 +69,8 @@ export function isolate(text) {
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : TEXT_ATTRIBUTES.has(name) ? clean(String(value)) : value);
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    else element.setAttribute(name, value === true ? "" : TEXT_ATTRIBUTES.has(name) ? clean(String(value)) : String(value));
   }
   for (const child of children.flat()) {
     if (child === null || child === undefined || child === false) continue;
@@ -77,7 +83,7 @@ function fill(element, attributes, children) {
  * An HTML element: attributes, `onclick` and the like, children as nodes or text.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
- * @param {Attributes} [attributes]
+ * @param {Attributes & Listeners<HTMLElementTagNameMap[T]>} [attributes]
  * @param {(Child | Child[])[]} children
  */
 export function h(tag, attributes = {}, ...children) {

@@ -37,16 +37,16 @@ import { Transcript, isOf } from "./transcript.js";
 /**
  * Items by their kinds.
  * @typedef {object} Items
- * @property {Placed & { kind: "message" } & { message: Message, ended?: string }} message
- * @property {Placed & { kind: "tool" } & { name?: string, arguments?: unknown, returned?: string, result?: unknown, error?: unknown }} tool
- * @property {Placed & { kind: "lanes" } & { lanes: string[] }} lanes
- * @property {Placed & { kind: "card" } & { id: string, route: "purchases" | "payments", status?: string, deadline?: string | null, decision?: Decision | null } & { [N in keyof MoneyFacts]?: MoneyFacts[N] | null }} card
- * @property {Placed & { kind: "question" } & { id: string, status: string, outcome: import("./transcript.js").EventOfSettling | Closed | null, asked?: import("./transcript.js").Asked, askedSeq?: number, agent?: Actor }} question
- * @property {Placed & { kind: "steer" } & { text?: string, status?: string }} steer
- * @property {Placed & { kind: "data" } & { event: import("./transcript.js").EventOfData }} data
- * @property {Placed & { kind: "note" } & { event: import("./transcript.js").EventOfNote }} note
- * @property {Placed & { kind: "notice" } & { event: NoticeEvent }} notice
- * @property {Placed & { kind: "day" } & { time: string }} day
+ * @property {Placed & { kind: "message", message: Message, ended?: string }} message
+ * @property {Placed & { kind: "tool", name?: string, arguments?: unknown, returned?: string, result?: unknown, error?: unknown }} tool
+ * @property {Placed & { kind: "lanes", lanes: string[], turnId: string }} lanes
+ * @property {Placed & { kind: "card", id: string, route: "purchases" | "payments", status?: string, deadline?: string | null, decision?: Decision | null } & { [N in keyof MoneyFacts]?: MoneyFacts[N] | null }} card
+ * @property {Placed & { kind: "question", id: string, status: string, outcome: import("./transcript.js").EventOfSettling | Closed | null, asked?: import("./transcript.js").Asked, askedSeq?: number, agent?: Actor }} question
+ * @property {Placed & { kind: "steer", text?: string, status?: string }} steer
+ * @property {Placed & { kind: "data", event: import("./transcript.js").EventOfData }} data
+ * @property {Placed & { kind: "note", event: import("./transcript.js").EventOfNote }} note
+ * @property {Placed & { kind: "notice", event: NoticeEvent }} notice
+ * @property {Placed & { kind: "day", time: string }} day
  */
 
 /**
@@ -518,7 +518,7 @@ export class SessionModel {
   #lane(turnId, seq) {
     const parent = parentOf(turnId);
     if (parent === null) return;
-    const group = this.#item(`lanes:${parent}`, "lanes", (placed) => ({ ...placed, kind: "lanes", lanes: [] }), parent);
+    const group = this.#item(`lanes:${parent}`, "lanes", (placed) => ({ ...placed, kind: "lanes", lanes: [], turnId: parent }), parent);
     group.at = Math.min(group.at, seq);
     if (!group.lanes.includes(turnId)) {
       group.lanes.push(turnId);

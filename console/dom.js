@@ -61,6 +61,11 @@ export function isolate(text) {
  */
 
 /**
+ * @template {keyof HTMLElementTagNameMap} T
+ * @typedef {Attributes & Listeners<HTMLElementTagNameMap[T]>} AttributesOf
+ */
+
+/**
  * @template {Element} E
  * @param {E} element
  * @param {Attributes} attributes
@@ -83,7 +88,7 @@ function fill(element, attributes, children) {
  * An HTML element: attributes, `onclick` and the like, children as nodes or text.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
- * @param {Attributes & Listeners<HTMLElementTagNameMap[T]>} [attributes]
+ * @param {AttributesOf<T>} [attributes]
  * @param {(Child | Child[])[]} children
  */
 export function h(tag, attributes = {}, ...children) {

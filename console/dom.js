@@ -236,6 +236,14 @@ export function pretty(value) {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }
 
+/**
+ * What went wrong, for people.
+ * @param {unknown} error
+ */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
 export function uuid() {
   // crypto.randomUUID exists only on https and localhost, and a console in a local network may have neither.
   const bytes = crypto.getRandomValues(new Uint8Array(16));

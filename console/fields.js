@@ -7,13 +7,15 @@
  * patterns are left to it, because a pattern of somebody else can keep a browser busy for ever.
  */
 
+import { messageOf } from "./dom.js";
+
 /**
  * A JSON Schema as somebody wrote it: nothing in it is certain.
  * @typedef {Record<string, unknown>} Schema
  * @typedef {{ minimum?: number, maximum?: number, exclusiveMinimum?: number, exclusiveMaximum?: number, multipleOf?: number, minLength?: number, maxLength?: number,
  *   minItems?: number, maxItems?: number, uniqueItems?: boolean }} Limits
  * @typedef {{ path: string, name: string | null, required: boolean, nullable: boolean, label: string | null, hint: string, initial?: unknown } & Limits} Base
- * @typedef {{ value: unknown, label: string, note?: string | null }} Option
+ * @typedef {{ value?: unknown, label: string, note?: string | null }} Option
  * @typedef {{ kind: "json" } | { kind: "integer" | "number" } | { kind: "text", input: string | null }} Typed
  * @typedef {{ kind: "choice", options: Option[] } | { kind: "several", options: Option[] }} Chosen
  * @typedef {{ kind: "list", item: Base & (Typed | Chosen) }} Listed
@@ -197,7 +199,7 @@ function parsed(typed) {
   try {
     value = JSON.parse(typed);
   } catch (error) {
-    throw new Unfit(`This is no JSON: ${error instanceof Error ? error.message : error}.`);
+    throw new Unfit(`This is no JSON: ${messageOf(error)}.`);
   }
   if (!isExact(value)) throw new Unfit("A number in it is too large for a browser to send exactly.");
   return value;

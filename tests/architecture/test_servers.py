@@ -1,6 +1,6 @@
 """Servers are started in ``tests/world`` alone: how each is started, awaited and ended stands in one place.
 
-Listeners that a test answers by hand (``asyncio.start_server``, ``http.server``) are no servers of this kind.
+Those of ``http.server`` that a test answers by hand are no servers of this kind.
 """
 
 import ast
@@ -13,7 +13,7 @@ from tests.architecture.support import called, name_of, tree
 from tests.support import ROOT
 
 WORLD = ROOT / "tests" / "world"
-STARTERS = {"Popen", "start_time_skipping", "start_local", "ThreadedMotoServer"}
+STARTERS = {"Popen", "start_time_skipping", "start_local", "ThreadedMotoServer", "start_server"}
 UVICORN = {"Server", "run"}
 COMMANDS = {"redis-server", "start-dev", "temporal-test-server"}
 EXCEPTIONS = {
@@ -22,6 +22,7 @@ EXCEPTIONS = {
     "benchmarks/peers/plain_sse_server.py": "the same server, which is that process",
     "benchmarks/peers/workflow_streams.py": "another product's worker",
     "benchmarks/recording.py": "asks Redis for its version",
+    "tests/torture/proxy.py": "a wire of the torture's own, to which everything happens",
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.readers import Readings, Subscription, reading, stamp
 from benchmarks.streaming import WARM_UP_TOKENS, BrokenSystem, Load, alternate, warm_up
+from tests.world.listener import listening
 
 END = "end of stream"
 
@@ -22,12 +23,9 @@ async def test_a_reader_sees_each_token_once_when_it_first_comes() -> None:
             writer.write(part.encode())
             await writer.drain()
             await asyncio.sleep(0)
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        subscription = Subscription(port, "GET / HTTP/1.1\r\n\r\n", END)
+    async with listening(serve) as there:
+        subscription = Subscription(there.port, "GET / HTTP/1.1\r\n\r\n", END)
         async with reading([subscription, subscription], deadline_seconds=20) as readers:
             readings = await readers.finished()
     assert len(readings.latencies_ms) == 4
@@ -41,13 +39,12 @@ async def test_a_stream_that_never_ends_is_given_up() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        async with reading([Subscription(port, "x", END)], deadline_seconds=0.1) as readers:
-            readings = await readers.finished()
+    async with (
+        listening(serve) as there,
+        reading([Subscription(there.port, "x", END)], deadline_seconds=0.1) as readers,
+    ):
+        readings = await readers.finished()
     assert readings.ended_ns == [0]
     assert list(readings.latencies_ms) == []
 

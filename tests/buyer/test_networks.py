@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tests.buyer.bench import AGENT, Bench, usd
+from tests.world.listener import listening
 from waystation.buyer.answers import AnswerStore
 from waystation.buyer.http import PaidHttp
 from waystation.buyer.networks import METADATA, CheckedTransport, Network, is_public, read_networks
@@ -45,17 +46,14 @@ class Listener:
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(self.answer)
         await writer.drain()
-        writer.close()
 
 
 @pytest.fixture
 async def listener() -> AsyncIterator[Listener]:
     made = Listener()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
-    server.close()
-    await server.wait_closed()
+    async with listening(made.serve) as server:
+        made.port = server.port
+        yield made
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from playwright.async_api import BrowserContext, Page, Route, expect
 
 from tests.console.people import Console, until
 from tests.support import eventually
+from tests.world.listener import listening
 from waystation.agents.demo import WORDS
 from waystation.client import Session
 from waystation.demo.chapters import spoken
@@ -119,7 +120,12 @@ async def test_a_network_that_swallows_everything_is_left_for_one_that_works(con
     session = await console.session()
     wire = Wire(console.stack.ports[0])
     await wire.mend()
-    kept: list[asyncio.StreamWriter] = []
+    swallowing = asyncio.Event()
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        swallowing.set()
+        await asyncio.Event().wait()
+
     try:
         context = await console.context()
         await context.clock.install()
@@ -127,24 +133,21 @@ async def test_a_network_that_swallows_everything_is_left_for_one_that_works(con
         await ready(page)
         wire.cut()
         await expect(page.locator(".connection")).to_have_text("Offline")
-        port = int(wire.url.rpartition(":")[2])
-        hole = await asyncio.start_server(lambda _, writer: kept.append(writer), "127.0.0.1", port)
 
         async def swallowed() -> bool:
             await page.clock.fast_forward(10_000)
-            return bool(kept)
+            return swallowing.is_set()
 
-        await eventually(swallowed, what="a try to connect")
-        hole.close()
-        await wire.mend()
-        await session.send("tokens=20 rate=0")
-        await page.clock.fast_forward(36_000)
-        await page.clock.fast_forward(11_000)
-        await ready(page)
-        await until(page, LONGER, len(spoken(20)) - 1)
+        async with listening(swallow, int(wire.url.rpartition(":")[2])) as hole:
+            await eventually(swallowed, what="a try to connect")
+            hole.refuse()
+            await wire.mend()
+            await session.send("tokens=20 rate=0")
+            await page.clock.fast_forward(36_000)
+            await page.clock.fast_forward(11_000)
+            await ready(page)
+            await until(page, LONGER, len(spoken(20)) - 1)
     finally:
-        for writer in kept:
-            writer.close()
         await wire.close()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import free_port
 from tests.torture.proxy import PROXY_HEADER, Harm, Mishap, Proxy
+from tests.world.listener import listening
 
 
 @asynccontextmanager
@@ -19,17 +20,14 @@ async def echoing() -> AsyncIterator[Proxy]:
         while chunk := await reader.read(1_000):
             writer.write(chunk)
             await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     away = free_port()
-    proxy = await Proxy("wire", lambda: (away, port)).start()
-    try:
-        yield proxy
-    finally:
-        await proxy.stop()
-        server.close()
+    async with listening(echo) as there:
+        proxy = await Proxy("wire", lambda: (away, there.port)).start()
+        try:
+            yield proxy
+        finally:
+            await proxy.stop()
 
 
 async def say(proxy: Proxy, words: bytes) -> bytes:

@@ -1,7 +1,6 @@
 """A network between a client and the API that can be cut: a TCP proxy in this process."""
 
 import asyncio
-import contextlib
 
 CHUNK_BYTES = 65_536
 
@@ -14,7 +13,6 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._links: set[asyncio.Task[None]] = set()
-        self._transports: set[asyncio.WriteTransport] = set()
         self.connections = 0
         """How many connections were ever made over it."""
 
@@ -30,7 +28,7 @@ class Wire:
 
     async def mend(self) -> None:
         """Accepts connections (again), on the same port as before."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._link, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
@@ -38,30 +36,43 @@ class Wire:
         if self._server:
             self._server.close()
             self._server = None
-        for transport in self._transports:
-            transport.abort()
-        self._transports.clear()
+        for link in self._links:
+            link.cancel()
 
     async def close(self) -> None:
-        """Cuts it and waits until all its tasks have ended."""
+        """Cuts it and waits until every connection has ended."""
         self.cut()
-        for task in self._links:
-            task.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
+        await asyncio.gather(*self._links)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        self._transports |= {writer.transport, there_writer.transport}
-        for source, sink in ((reader, there_writer), (there_reader, writer)):
-            task = asyncio.create_task(self._forward(source, sink))
-            self._links.add(task)
-            task.add_done_callback(self._links.discard)
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves a connection from its first moment on, so that no cut can come too early for it."""
+        task = asyncio.current_task()
+        assert task is not None, "asyncio serves connections in tasks"
+        self._links.add(task)
+        ends = [writer]
+        try:
+            if not self.whole:  # it was cut between the connection and this
+                return
+            self.connections += 1
+            there, back = await asyncio.open_connection("127.0.0.1", self._target_port)
+            ends.append(back)
+            await asyncio.gather(_forward(reader, back), _forward(there, writer))
+            for end in ends:
+                end.close()
+                await end.wait_closed()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._links.discard(task)
+            for end in ends:
+                end.transport.abort()
 
-    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await source.read(CHUNK_BYTES):
-                sink.write(data)
-                await sink.drain()
-        self._transports.discard(sink.transport)
+
+async def _forward(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(CHUNK_BYTES):
+            sink.write(data)
+            await sink.drain()
+        sink.write_eof()
+    except OSError:
         sink.close()

@@ -28,6 +28,7 @@ from api.gateways.money import MoneyGateway
 from api.gateways.sessions import WORDING as SESSION_WORDING
 from api.gateways.sessions import Gateway
 from tests.support import ROOT, eventually
+from tests.world.listener import listening
 from waystation.models.events import Actor, Role
 from waystation.models.sessions import SendMessage
 from waystation.temporal import names
@@ -54,13 +55,10 @@ async def test_those_who_wait_for_one_session_wait_no_longer_together() -> None:
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
     # A Temporal that takes connections and never answers.
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server:
-        gateway = Gateway(await open_client(f"127.0.0.1:{port}", lazy=True), TIMEOUT_SECONDS)
+    async with listening(swallow) as there:
+        gateway = Gateway(await open_client(f"127.0.0.1:{there.port}", lazy=True), TIMEOUT_SECONDS)
         begin = time.monotonic()
         codes = await asyncio.gather(*(ask(gateway) for _ in range(WAITING)))
     assert set(codes) == {"temporal-unavailable"}

@@ -31,6 +31,8 @@ import { noteServerTime } from "./clock.js";
  * @typedef {P extends "/me" ? Me
  *   : P extends "/agents" ? { agents: Agent[] }
  *   : P extends "/sessions" ? { session_id: string }
+ *   : P extends "/mandates" ? { mandate_id: string }
+ *   : P extends "/dev/places" ? { places: Record<string, string> }
  *   : P extends `/sessions?${string}` ? SessionList
  *   : P extends `/sessions/${string}/replay?${string}` ? Replay
  *   : P extends `/sessions/${string}/messages` ? { status: "started" | "queued" | "steered" | "recorded", seq: number }

@@ -13,8 +13,7 @@ const SHOWN_BY_AGENTS = new Set(["message", "tool", "question", "data", "lanes"]
 /**
  * @typedef {{ running: { status: string }[], closed: boolean }} Model
  * @typedef {{ kind: string, turnId?: string | null }} Item
- * @typedef {{ name: string, processes: number | null, workflows: number }} Agent
- * @typedef {{ get: (path: string, signal: AbortSignal) => Promise<Agent>, may: (action: string) => boolean }} Api
+ * @typedef {import("../api.js").Api} Api
  */
 
 export class Absence {
@@ -26,7 +25,7 @@ export class Absence {
   constructor(api, sessionId, model) {
     this.api = api;
     this.model = model;
-    this.path = `/sessions/${sessionId}/agent`;
+    this.path = /** @type {const} */ (`/sessions/${sessionId}/agent`);
     this.element = h("p", { class: "absent", role: "status", hidden: true });
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;

@@ -17,9 +17,8 @@ const MAY = [
 ];
 
 /**
- * @typedef {{ role: string, may: string[] }} Person
- * @typedef {{ token: string, expires_at: number }} Minted
- * @typedef {{ peopleIn: (sessionId: string) => Iterable<Person>, as: (person: Person, method: string, path: string) => Promise<Minted> }} Api
+ * @typedef {import("../api.js").Api} Api
+ * @typedef {import("../api.js").Person} Person
  */
 
 /**

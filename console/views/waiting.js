@@ -35,7 +35,7 @@ export function about({ kind, agent, since, deadline }) {
 
 /**
  * Shows the list until it is closed. Returns what draws it again.
- * @param {{ now: { count: number, items: Item[] }, api: any }} attention
+ * @param {import("../attention.js").Attention} attention
  */
 export function showWaiting(attention) {
   const staff = attention.api.may("approve") || attention.api.may("list sessions");
@@ -72,7 +72,7 @@ export function showWaiting(attention) {
 
 /**
  * What one gets, and the button for it: nobody is asked who hasn't pressed it.
- * @param {any} api
+ * @param {import("../api.js").Api} api
  */
 function notifying(api) {
   const words = h("p", { class: "quiet-text" });

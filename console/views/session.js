@@ -1,7 +1,8 @@
+// @ts-check
 /** A session: its live transcript, who is there, the composer, stop, timeline. */
 
 import { Follow } from "../follow.js";
-import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
+import { h, messageOf, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
@@ -12,6 +13,15 @@ import { answerer, outcomeText, summary } from "./question.js";
 import { Starters } from "./starters.js";
 import { ToolGroups } from "./tool-groups.js";
 import { messageToolbar } from "./toolbar.js";
+
+/**
+ * @typedef {import("./items.js").Item} Item
+ * @typedef {import("./items.js").Placed} Placed
+ * @typedef {import("./items.js").Container} Container
+ * @typedef {import("../transcript.js").Message} Message
+ * @typedef {import("../api.js").Api} Api
+ * @typedef {"edit" | "interrupt" | "steer" | "withdraw"} How
+ */
 
 const CONNECTION = {
   loading: "Loading",
@@ -40,6 +50,10 @@ const DETAILS = ["chat", "work", "raw"];
 /** Where the browser remembers what somebody has chosen. */
 const DETAIL = "waystation.detail";
 
+/**
+ * @param {{ api: Api, query: URLSearchParams, signOut: () => void }} context
+ * @param {string} sessionId
+ */
 export function show(context, sessionId) {
   const view = new SessionView(context, sessionId);
   return {
@@ -48,21 +62,32 @@ export function show(context, sessionId) {
     element: view.element,
     shown: () => view.start(),
     stop: () => view.stop(),
-    moveTo: (query) => view.moveTo(query),
+    moveTo: (/** @type {URLSearchParams} */ query) => view.moveTo(query),
   };
 }
 
 class SessionView {
+  /**
+   * @param {{ api: Api, query: URLSearchParams, signOut: () => void }} context
+   * @param {string} sessionId
+   */
   constructor({ api, query, signOut }, sessionId) {
-    Object.assign(this, { api, sessionId, signOut });
+    this.api = api;
+    this.sessionId = sessionId;
+    this.signOut = signOut;
+    /** The number of the event to go to once it is there. @type {number | null} */
     this.wanted = Number(query.get("at")) || null;
     this.query = query;
     this.model = new SessionModel();
+    /** @type {Map<string, Placed>} */
     this.nodes = new Map();
+    /** @type {Element[]} */
     this.laidOut = [];
     this.listening = new AbortController();
+    /** @type {Map<string | null, Container>} */
     this.containers = new Map();
-    this.groups = new ToolGroups((key) => this.model.items.get(key), (item) => this.model.mayRun(item));
+    this.groups = new ToolGroups(this.model);
+    /** @type {import("../api.js").Present[]} */
     this.present = [];
     this.sticks = true;
     this.scrolledTo = 0;
@@ -70,7 +95,25 @@ class SessionView {
     this.drawingTook = 0;
     this.timelinePause = TIMELINE_EVERY_MS;
     this.readyAt = Infinity;
+    /** @type {Set<string>} */
     this.said = new Set();
+    this.staff = false;
+    /** Whether what went wrong last was that the server could not be reached. */
+    this.unreachable = false;
+    /** What is shown, and what was chosen of it. */
+    this.detail = "work";
+    /** @type {string | null} */
+    this.chosen = null;
+    /** @type {import("./events.js").Events | null} */
+    this.raw = null;
+    /** @type {import("./inspector.js").Inspector | null} */
+    this.inspector = null;
+    /** @type {import("./timeline.js").Timeline | null} */
+    this.chart = null;
+    /** @type {import("./handover.js").Handover | null} */
+    this.handover = null;
+    /** @type {ReturnType<typeof setTimeout> | null} */
+    this.timelineTimer = null;
     this.follow = new Follow(api, sessionId, this.model, {
       onState: (state, detail) => this.#onState(state, detail),
       onChange: () => this.#schedule(),

@@ -18,7 +18,7 @@ const MAX_ID_CHARACTERS = 128;
  * @typedef {{ asked: number, became: string, text: string, code: string | null, actor: Person }} Suggestion
  * @typedef {{ takenOverBy: Person | null, takeoverSeq: number, assignedTo: Person | null, participants: Map<string, Person>,
  *   suggestion: Suggestion | null, closed: boolean, agent: string | null }} Model
- * @typedef {{ api: any, sessionId: string, model: Model, composer: any, present: () => Person[], onProblem: (error: any) => void,
+ * @typedef {{ api: any, sessionId: string, model: Model, composer: any, present: () => Person[], onProblem: (error: unknown) => void,
  *   onDone: () => void, announce: (words: string) => void }} Page
  */
 
@@ -216,7 +216,7 @@ export class Handover {
   #use() {
     const { composer, onProblem, onDone } = this.page;
     const text = this.suggestion?.text ?? "";
-    if (!composer.speak()) return onProblem({ message: "Add your note first, or clear it; then the suggestion can be used." });
+    if (!composer.speak()) return onProblem(new Error("Add your note first, or clear it; then the suggestion can be used."));
     onDone();
     if (composer.written === this.wish) composer.replace(text);
     else composer.put(text);

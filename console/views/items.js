@@ -23,7 +23,7 @@ const ROLE_TAG = { operator: "operator", system: "system" };
  * @typedef {import("../model.js").NoticeEvent} NoticeEvent
  * @typedef {import("../transcript.js").Message} Message
  * @typedef {{ element: HTMLElement, update: () => void }} Drawn
- * @typedef {Drawn & { key: string, kind: Item["kind"], at: number | null, born: number }} Placed What is on the page of an item.
+ * @typedef {Drawn & { key: string, kind: Item["kind"], at: number, born: number }} Placed What is on the page of an item; `at` is NaN until it has its place.
  * @typedef {{ element: HTMLElement, nodes: Placed[], changed: boolean }} Container
  * @typedef {object} Context
  * @property {Api} api

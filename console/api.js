@@ -1,4 +1,3 @@
-// @ts-check
 /** The API as a page calls it: credentials and their renewal, requests, and the event stream. */
 
 import { noteServerTime } from "./clock.js";

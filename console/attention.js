@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * What waits for whoever has signed in, as the server streams it for each of their roles. Tabs of one person share a
  * stream: a browser opens few connections to a server, and a hidden tab needs to know too.

@@ -1,4 +1,3 @@
-// @ts-check
 /** Small helpers to build pages and to write values for people. */
 
 import { serverNow } from "./clock.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** A session as a file: all its events as JSON, or what was said and done as Markdown. */
 
 import { clean, nameOf, visible } from "./dom.js";

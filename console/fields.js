@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Forms made from a JSON Schema: which kind of field each part gets, and whether what was typed fits.
  *

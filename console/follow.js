@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Follows one session: reads its end, then streams, reconnects and reads what is older.
  *

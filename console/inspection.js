@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * What a session's events say of its turns: a tree of turns, sub-agents, tools, steps and questions, with their times,
  * attempts and what they used. No DOM.

@@ -1,4 +1,3 @@
-// @ts-check
 /** The page: shows the view that the address names, to whoever has signed in. */
 
 import { Api } from "./api.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The part of Markdown that people and models use, as DOM nodes.
  *

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Formulas in TeX as MathML: what people and models write most, and nothing that could run or load anything.
  *

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Turns a session's events into the items that its page shows. No DOM, no network.
  *

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Web Push in this browser: whether it is on, on and off for all roles of whoever has signed in, and its renewal with
  * each new token. `localStorage` has the server's id of the subscription while it is on.

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Signing in: with the tokens of the address, of this tab or of another one; what is shown until the server has
  * answered, where there is no token, and over the page when one has expired.

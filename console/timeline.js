@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Lays out a session over time: positions only, no DOM.
  *

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * A session's messages, correct however events are lost, repeated or reordered.
  *

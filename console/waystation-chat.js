@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * `<waystation-chat session="order-17">`: a session as a chat, for customers' pages.
  *

@@ -1,4 +1,3 @@
-// @ts-check
 /** Says that nobody runs a session's agent, when a turn has shown nothing for a while and no process or workflow takes it. */
 
 import { h, isolate } from "../dom.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Purchases and paid requests as cards: the seller's own statement, and the outcome. */
 
 import { serverNow } from "../clock.js";

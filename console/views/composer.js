@@ -1,4 +1,3 @@
-// @ts-check
 /** Where people write, even while the agent runs, and where they stop it. */
 
 import { Refusal } from "../api.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** A purchase or paid request: the question to whoever decides, all that the digest covers, and what became of it. */
 
 import { h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";

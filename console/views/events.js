@@ -1,4 +1,3 @@
-// @ts-check
 /** A session event by event: a list of any length, and one of them as JSON. */
 
 import { dateTime, h, isolate, nameOf, setText, time } from "../dom.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Forms on the page, from what `plan` in fields.js makes of a schema: each field with its label and its own error. */
 
 import { clean, h, isolate, messageOf, setText, visible } from "../dom.js";

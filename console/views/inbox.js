@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The inbox: left what waits for a decision or an answer, right the one that is chosen. The list is asked for again
  * every few seconds, and at once when something has been decided here; the chosen one follows its session.

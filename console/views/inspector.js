@@ -1,4 +1,3 @@
-// @ts-check
 /** For developers and staff: what a session has done, how long it took, what it cost, and why it failed. */
 
 import { serverNow } from "../clock.js";

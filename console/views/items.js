@@ -1,4 +1,3 @@
-// @ts-check
 /** How the items of a session are drawn: one function for each kind. */
 
 import { dateTime, duration, h, isolate, nameOf, pretty, setClass, setText, time } from "../dom.js";

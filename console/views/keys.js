@@ -1,4 +1,3 @@
-// @ts-check
 /** Keys of a page, for those who'd rather not reach for the mouse; they can be turned off. */
 
 import { h } from "../dom.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** One mandate: what it allows in a sentence, what was spent over time and for what, a table to take along, its end. */
 
 import { csv } from "../csv.js";

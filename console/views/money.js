@@ -1,4 +1,3 @@
-// @ts-check
 /** Money: what agents may spend, what they have spent, and a form to grant more. */
 
 import { h, setText } from "../dom.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** "Continue on your phone": a QR code with short-lived tokens of the same person, one for each role. */
 
 import { h, dateTime, svg } from "../dom.js";
@@ -76,7 +75,7 @@ function isLocal() {
 function picture(text) {
   const { data, size } = encode(text, { ecc: "L", border: 0 });
   let path = "";
-  data.forEach((/** @type {boolean[]} */ row, /** @type {number} */ y) => row.forEach((dark, x) => {
+  data.forEach((row, y) => row.forEach((dark, x) => {
     if (dark) path += `M${x + QUIET_MODULES} ${y + QUIET_MODULES}h1v1h-1z`;
   }));
   const side = size + 2 * QUIET_MODULES;

@@ -1,4 +1,3 @@
-// @ts-check
 /** A question of an agent outside its session: what is asked, who asked for it and why, and the form. */
 
 import { h, isolate, setText, visible } from "../dom.js";

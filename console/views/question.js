@@ -1,4 +1,3 @@
-// @ts-check
 /** Questions and approvals as cards: what is asked, who may answer, the form, and what became of it. */
 
 import { Refusal } from "../api.js";

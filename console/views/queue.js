@@ -1,4 +1,3 @@
-// @ts-check
 /** What waits for its turn, above the composer: to be read, changed, withdrawn, or said now. */
 
 import { h, nameOf, setText } from "../dom.js";

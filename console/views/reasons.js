@@ -1,4 +1,3 @@
-// @ts-check
 /** Who asked for what waits, and why: in the words of the person whose turn it is, and of the agent. */
 
 import { h, nameOf } from "../dom.js";

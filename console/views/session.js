@@ -1,4 +1,3 @@
-// @ts-check
 /** A session: its live transcript, who is there, the composer, stop, timeline. */
 
 import { Refusal } from "../api.js";

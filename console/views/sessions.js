@@ -1,4 +1,3 @@
-// @ts-check
 /** The list of sessions: what each is doing, whom it waits for, filters and a search, and a form to start one.
  *
  * The server filters, sorts and counts. Temporal's lists tell nobody when they change, so the page asks again: the first

@@ -1,4 +1,3 @@
-// @ts-check
 /** Where one begins with `waystation dev`: agents that run, something to try, what else is here, and who to be. */
 
 import { Refusal } from "../api.js";

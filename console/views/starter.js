@@ -1,4 +1,3 @@
-// @ts-check
 /** A form that starts a session: which agent, and the first message. */
 
 import { ago, h, messageOf, setText, uuid } from "../dom.js";

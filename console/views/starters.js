@@ -1,4 +1,3 @@
-// @ts-check
 /** What an agent offers people to begin with, where nothing was said yet. */
 
 import { h } from "../dom.js";

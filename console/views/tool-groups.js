@@ -1,4 +1,3 @@
-// @ts-check
 /** Calls of tools that follow one another are folded into one line, which opens in place. */
 
 import { h, isolate, setClass, setText } from "../dom.js";

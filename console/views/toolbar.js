@@ -1,4 +1,3 @@
-// @ts-check
 /** What can be done with one message: one row of buttons, which comes to the message that is pointed at or focused. */
 
 import { h, setText } from "../dom.js";

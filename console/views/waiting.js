@@ -1,4 +1,3 @@
-// @ts-check
 /** The list of what waits, behind the number in the bar, and notifications for whoever wants them. */
 
 import { keyOf, lineOf } from "../attention.js";

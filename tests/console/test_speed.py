@@ -167,7 +167,7 @@ def test_a_version_is_of_names_and_contents() -> None:
 
 
 def test_comments_are_left_out_and_lines_keep_their_numbers() -> None:
-    module = """// @ts-check
+    module = """// Alone.
 /** One line. */
 import { a } from "https://example.com//a.js";
 

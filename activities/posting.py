@@ -34,6 +34,15 @@ async def post(
     return response
 
 
+def no_answer(error: Exception) -> str:
+    """Returns what a log says of one that isn't a ``TimeoutError``."""
+    kind = type(error).__name__
+    if isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError):
+        # The peer has ended amid it, and may have taken what was sent.
+        return f"the connection ended without a whole answer ({kind})"
+    return f"no answer ({kind})"
+
+
 def out_of_time() -> str:
     """Returns what a log says of a ``TimeoutError``."""
     return f"no answer within {POST_TIMEOUT_SECONDS:.0f} seconds"

@@ -10,7 +10,7 @@ from temporalio import activity
 
 from activities.contract import PushCall, PushOutcome
 from activities.heartbeats import heartbeating
-from activities.posting import out_of_time, post
+from activities.posting import no_answer, out_of_time, post
 from waystation import __version__
 from waystation.buyer.networks import checked_client, read_networks
 from waystation.buyer.origins import RequestInvalidError
@@ -54,7 +54,7 @@ class Pushes:
         except TimeoutError:
             error = out_of_time()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failed:
-            error = f"no answer ({type(failed).__name__})"
+            error = no_answer(failed)
         spent = round((time.monotonic() - began) * 1_000)
         attempt = WebhookAttempt(time=at, milliseconds=spent, status=status, error=error and error[:300])
         return PushOutcome(

@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract import NewSecret, SecretCall, WebhookCall, WebhookOutcome
 from activities.heartbeats import heartbeating
-from activities.posting import out_of_time, post
+from activities.posting import no_answer, out_of_time, post
 from activities.secrets import check_open, opened, sealed
 from waystation import __version__
 from waystation.buyer.networks import checked_client, read_networks
@@ -136,7 +136,7 @@ class WebhookDeliveries:
         except TimeoutError:
             error = out_of_time()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failed:
-            error = f"no answer ({type(failed).__name__})"
+            error = no_answer(failed)
         spent = round((time.monotonic() - began) * 1_000)
         attempt = WebhookAttempt(time=at, milliseconds=spent, status=status, error=error and error[:300])
         return WebhookOutcome(

@@ -30,6 +30,9 @@ const ROUTES = [
   [/^\/start$/, () => import("./views/start.js")],
 ];
 
+/** The session of what the inbox would show. */
+const IN_SESSION = /^sessions\/(\w[\w.-]*)\//;
+
 const ICON = new URL("icon.svg", import.meta.url).href;
 const ICON_WITH_DOT = new URL("icon-dot.svg", import.meta.url).href;
 const BELL = "M10 2a5 5 0 0 0-5 5v4l-2 3h14l-2-3V7a5 5 0 0 0-5-5Zm-2 13a2 2 0 0 0 4 0Z";
@@ -97,6 +100,10 @@ async function route() {
   }
   if (!api.people.length) return signing.showForm();
   if (path === "" || path === "/") return location.replace(`#${home()}`);
+  if (path === "/approvals" && !hasInbox()) {
+    const [, session] = IN_SESSION.exec(query.get("at") ?? "") ?? [];
+    return location.replace(`#${session ? `/sessions/${session}` : home()}`);
+  }
   const [pattern, load] = ROUTES.find(([one]) => one.test(path)) ?? [];
   if (!pattern || !load) return display({ title: "Not found", element: notFound() });
   if (shown?.path === path) return shown.view.moveTo?.(query);
@@ -124,6 +131,11 @@ function display(view, path = null) {
   view.shown?.();
 }
 
+/** Customers have none: what is asked of them they answer in its session. */
+function hasInbox() {
+  return api.may("approve") || api.may("list sessions");
+}
+
 /** @param {string | null} path */
 function bar(path) {
   /**
@@ -131,7 +143,7 @@ function bar(path) {
    * @param {string} text
    */
   const link = (to, text) => h("a", { href: `#${to}`, "aria-current": path?.startsWith(to) ? "page" : null }, text);
-  const staff = api.may("approve") || api.may("list sessions");
+  const staff = hasInbox();
   return h("header", { class: "bar" },
     h("a", { class: "brand", href: "#/" }, h("img", { src: ICON, alt: "", width: "22", height: "22" }), "Waystation"),
     h("nav", { "aria-label": "Main" },

@@ -13,6 +13,7 @@ import { render } from "./markdown.js";
 import { SessionModel } from "./model.js";
 import { Absence } from "./views/absence.js";
 import { Composer } from "./views/composer.js";
+import { copiesCode } from "./views/copy.js";
 import { noticeText } from "./views/items.js";
 import { questionElement } from "./views/question.js";
 import { Starters } from "./views/starters.js";
@@ -170,6 +171,7 @@ class Chat {
     this.connection = h("p", { class: "connection-line", role: "status" }, CONNECTION.loading);
     this.column = h("div", { class: "column" });
     this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
+    copiesCode(this.log, (words) => this.#announce(words));
     this.doing = h("p", { class: "doing", hidden: true });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
@@ -328,7 +330,7 @@ class Chat {
   /** @param {Item} item */
   #elementOf(item) {
     if (item.kind === "message") return messageElement(item, this.api);
-    if (item.kind !== "question") return noticeElement(item);
+    if (item.kind !== "question") return noticeElement(item, this.api);
     const { element, update } = questionElement({ api: this.api, sessionId: this.session });
     return { element, update: () => update(item) };
   }
@@ -439,10 +441,13 @@ function messageElement(item, api) {
   return { element, update };
 }
 
-/** @param {Item} item */
-function noticeElement(item) {
+/**
+ * @param {Item} item
+ * @param {Api} api
+ */
+function noticeElement(item, api) {
   const element = h("p", { class: "told" });
-  return { element, update: () => setText(element, item.kind === "notice" ? isolate(noticeText(item.event)) : "") };
+  return { element, update: () => setText(element, item.kind === "notice" ? isolate(noticeText(item.event, (id) => api.isMe(id))) : "") };
 }
 
 if (!customElements.get("waystation-chat")) customElements.define("waystation-chat", WaystationChat);

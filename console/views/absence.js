@@ -25,7 +25,8 @@ export class Absence {
     this.api = api;
     this.model = model;
     this.path = /** @type {const} */ (`/sessions/${sessionId}/agent`);
-    this.element = h("p", { class: "absent", role: "status", hidden: true });
+    this.words = h("p", {});
+    this.element = h("div", { class: "absent", role: "status", hidden: true }, this.words);
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.stopped = new AbortController();
@@ -76,7 +77,7 @@ export class Absence {
   #show(name) {
     if (!this.element.hidden) return;
     const known = this.api.may("start sessions") || this.api.may("list sessions");
-    this.element.replaceChildren(...(known
+    this.words.replaceChildren(...(known
       ? [h("span", {}, "No process runs the agent "), h("code", {}, name), h("span", {}, ". Start one: "), h("code", {}, "waystation agent my_module:agent"), h("span", {}, ". Your message is kept.")]
       : [h("span", {}, `${isolate(name)} is not available right now. Your message is kept, and answered later.`)]));
     this.element.hidden = false;

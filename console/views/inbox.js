@@ -282,5 +282,5 @@ function entryOf(one) {
   }
   const { tool, arguments: given } = question.asked;
   const what = kind === "tool" ? `${isolate(visible(tool))} ${visible(JSON.stringify(given)).slice(0, SHOWN_CHARACTERS)}` : summary(question.asked);
-  return { key: `sessions/${session}/${id}`, what, whom: isolate(question.agent), amount: "", since, deadline, mine };
+  return { key: `sessions/${session}/${id}`, what, whom: `${isolate(question.agent)} · ${isolate(session)}`, amount: "", since, deadline, mine };
 }

@@ -59,7 +59,7 @@ export function itemElement(item, context) {
     case "data":
       return simple(h("details", { class: "fold data" }), (element) => drawData(element, item));
     case "note":
-      return simple(h("article", { class: "staff-note", "aria-label": "Note for staff" }), (element) => drawNote(element, item));
+      return simple(h("article", { class: "staff-note", "aria-label": "Note for staff" }), (element) => drawNote(element, item, api));
     case "day":
       return simple(h("h3", { class: "day" }), (element) => drawDay(element, item, model));
     case "notice":
@@ -348,10 +348,11 @@ function drawData(element, item) {
  * What staff write to each other: it must not be taken for something that was said to anybody else.
  * @param {HTMLElement} element
  * @param {Item<"note">} item
+ * @param {Api} api
  */
-function drawNote(element, { event }) {
+function drawNote(element, { event }, api) {
   if (element.firstChild) return;
-  element.append(h("header", {}, h("b", {}, nameOf(event.actor)), " noted for staff ", h("time", { datetime: event.time, title: dateTime(event.time) }, time(event.time))),
+  element.append(h("header", {}, h("b", {}, api.isMe(event.actor.id) ? "You" : nameOf(event.actor)), " noted for staff ", h("time", { datetime: event.time, title: dateTime(event.time) }, time(event.time))),
     h("p", { class: "value" }, event.data.text));
 }
 
@@ -371,8 +372,8 @@ function faultOf(event) {
  */
 function drawNotice(element, item, context) {
   const { event } = item;
-  const { model } = context;
-  const words = noticeText(event, model.participants);
+  const { api, model } = context;
+  const words = noticeText(event, (id) => api.isMe(id), model.participants);
   const { code, detail } = faultOf(event);
   const turnId = event.turn_id ?? "";
   const message = event.type === "turn.failed" && context.composer.speaker ? model.mayTryAgain(turnId) : null;
@@ -403,12 +404,16 @@ const FAILURES = {
 const STOP_REASONS = { interrupted: "interrupted by a new message", takeover: "a person has taken over", parent_ended: "the agent that asked has ended", session_closed: "the session was closed", withdrawn: "its message was withdrawn" };
 
 /**
- * Returns one sentence for an event, which is shown and also announced to screen readers. `people` are known by their ids.
- * @param {NoticeEvent | import("../transcript.js").EventOfNote} event
+ * Returns one sentence for an event, which is shown and also announced to screen readers. `isMe` tells by the id whether
+ * it is about whoever reads it; `people` are known by their ids.
+ * @param {NoticeEvent} event
+ * @param {(id: string) => boolean} isMe
  * @param {Map<string, import("../transcript.js").Actor>} [people]
  */
-export function noticeText(event, people = new Map()) {
-  const who = nameOf(event.actor);
+export function noticeText(event, isMe, people = new Map()) {
+  const mine = isMe(event.actor.id);
+  const who = mine ? "You" : nameOf(event.actor);
+  const named = (/** @type {{ id: string, name?: string | null }} */ person) => (isMe(person.id) ? "you" : nameOf(person));
   switch (event.type) {
     case "session.started":
       return `${who} started the session`;
@@ -417,7 +422,7 @@ export function noticeText(event, people = new Map()) {
     case "stop.requested":
       return `${who} pressed stop …`;
     case "turn.stopped": {
-      const by = event.asked?.type === "stop.requested" ? ` by ${nameOf(event.asked.actor)}` : "";
+      const by = event.asked?.type === "stop.requested" ? ` by ${named(event.asked.actor)}` : "";
       const known = STOP_REASONS[event.data?.reason ?? ""];
       return `Stopped${by}${known ? `: ${known}` : because(event)}`;
     }
@@ -433,14 +438,14 @@ export function noticeText(event, people = new Map()) {
       return `${who} answered in the agent's place`;
     case "takeover.started": {
       const before = event.data?.instead_of;
-      return `${who} has taken over${before ? ` from ${nameOf(people.get(before) ?? { id: before })}` : ""}${because(event)}. The agent's turns wait.`;
+      return `${who} ${mine ? "have" : "has"} taken over${before ? ` from ${named(people.get(before) ?? { id: before })}` : ""}${because(event)}. The agent's turns wait.`;
     }
     case "takeover.released":
       return `${who} handed the session back to the agent`;
     case "note.added":
       return `${who} noted for staff: ${isolate(event.data.text)}`;
     case "session.assigned":
-      return event.data?.operator ? `${nameOf(event.data.operator)} looks after this session` : "Nobody looks after this session any more";
+      return event.data?.operator ? (isMe(event.data.operator.id) ? "You look after this session" : `${nameOf(event.data.operator)} looks after this session`) : "Nobody looks after this session any more";
     case "participant.joined":
       return `${who} joined`;
     case "participant.left":

@@ -56,7 +56,7 @@ class MandateView {
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.#older() }, "Older");
     this.none = h("p", { class: "quiet-text" }, "Nothing has been paid yet.");
     this.export = h("button", { type: "button", onclick: () => this.#save() }, "Download as CSV");
-    this.table = h("table", { class: "cart" }, h("caption", { class: "visually-hidden" }, "What it paid for, newest first"),
+    this.table = h("table", { class: "cart paid-for" }, h("caption", { class: "visually-hidden" }, "What it paid for, newest first"),
       h("thead", {}, h("tr", {}, ...["When", "What", "State"].map((one) => h("th", { scope: "col" }, one)), h("th", { scope: "col", class: "amount" }, "Amount"))), this.rows);
     this.revoking = h("div", {});
     this.element = h("div", { class: "mandate-page" }, h("p", {}, h("a", { href: "#/mandates" }, "All mandates")), this.heading, this.sentence, this.trouble,
@@ -135,18 +135,21 @@ class MandateView {
   /** @param {any} made */
   #row(made) {
     const when = h("td", {});
+    /** Where there is no room for a column. */
+    const again = h("time", {});
     const what = h("td", {});
     const state = h("td", {});
     const amount = h("td", { class: "amount" });
     const update = (/** @type {any} */ one) => {
       const { link, words, status } = this.#about(one);
-      setText(when, dateTime(one.settled_at ?? one.held_until));
-      if (!one.settled_at) setText(when, `held until ${dateTime(one.held_until)}`);
+      const at = one.settled_at ? dateTime(one.settled_at) : `held until ${dateTime(one.held_until)}`;
+      setText(when, at);
       const key = `${link} ${words}`;
       if (what.dataset.shows !== key) {
         what.dataset.shows = key;
-        what.replaceChildren(link ? h("a", { href: link }, words) : h("span", {}, words), " ", h("small", {}, isolate(one.seller.replace(/^https?:\/\//, ""))));
+        what.replaceChildren(link ? h("a", { href: link }, words) : h("span", {}, words), " ", h("small", {}, isolate(one.seller.replace(/^https?:\/\//, ""))), again);
       }
+      setText(again, at);
       setText(state, [STATES[/** @type {keyof typeof STATES} */ (one.state)] ?? one.state, status && status !== "completed" && status !== "delivered" ? STATUS[/** @type {keyof typeof STATUS} */ (status)] ?? status : "", one.refunded ? `${money(one.refunded, this.mandate.terms.cap.currency)} refunded` : ""].filter(Boolean).join(", "));
       setText(amount, money(one.state === "committed" ? one.spent : one.amount, this.mandate.terms.cap.currency));
     };

@@ -5,6 +5,7 @@ import { clean, h, isolate, messageOf, nameOf, setText, time, visible } from "..
 import { dropDraft, keepDraft, readDraft } from "../drafts.js";
 import { isExact, isObject, shown } from "../fields.js";
 import { render } from "../markdown.js";
+import { answerElement, valueElement } from "./answer.js";
 import { deadlineLine, digestLine, facts, statusPill } from "./card.js";
 import { Form } from "./form.js";
 
@@ -66,31 +67,23 @@ function decided(outcome) {
 }
 
 /**
- * Returns what became of a question as one sentence, which is also announced.
+ * Returns what became of a question as one sentence, which is also announced. `isMe` tells who reads it by the id.
  * @param {NonNullable<Item["outcome"]>} outcome
- * @param {Asked} [asked]
+ * @param {Asked | undefined} asked
+ * @param {(id: string) => boolean} isMe
  */
-export function outcomeText(outcome, asked) {
+export function outcomeText(outcome, asked, isMe) {
   const when = outcome.time ? ` at ${time(outcome.time)}` : "";
   if (outcome.type === "input.expired") return `Nobody answered in time; the question expired${when}.`;
   if (outcome.type === "input.withdrawn") {
     const why = outcome.data.reason ?? "";
     return `Withdrawn${when}: ${WITHDRAWN[why] ?? (isolate(why) || "the agent no longer asks")}.`;
   }
-  const who = outcome.data.rule == null ? nameOf(outcome.actor) : "A rule of this session";
+  const who = outcome.data.rule == null ? (isMe(outcome.actor.id) ? "You" : nameOf(outcome.actor)) : "A rule of this session";
   if (asked && asked.kind !== "approval") return `${who} answered${when}.`;
   const { decision, reason, arguments: edited } = decided(outcome);
   const verb = decision === "approve" ? (edited ? "approved with other arguments" : "approved") : "rejected";
   return `${who} ${verb}${when}${reason ? `: ${isolate(reason)}` : "."}`;
-}
-
-/**
- * A value of an answer, or of an argument: exactly what it is, and readable.
- * @param {unknown} value
- */
-function valueElement(value) {
-  if (typeof value === "string" && value.includes("\n")) return h("pre", { class: "value" }, visible(value));
-  return h("code", { class: "value" }, visible(JSON.stringify(value, null, 2)));
 }
 
 /** @param {Record<string, unknown>} given */
@@ -100,20 +93,18 @@ function argumentFacts(given) {
 }
 
 /**
+ * What was answered, if anything was. Arguments are shown exactly: somebody is held to them.
  * @param {NonNullable<Item["outcome"]>} outcome
  * @param {Asked} [asked]
  */
-function answerElement(outcome, asked) {
+function answered(outcome, asked) {
   if (outcome.type !== "input.answered") return null;
   const { value } = outcome.data;
   if (asked?.kind === "approval") {
     const edited = decided(outcome).arguments;
     return edited ? argumentFacts(edited) : null;
   }
-  const choice = asked?.choices?.find((one) => one.value === value);
-  if (choice?.label) return h("p", { class: "said" }, choice.label);
-  if (typeof value === "string") return h("p", { class: "said" }, value);
-  return isObject(value) ? argumentFacts(value) : h("p", {}, valueElement(value));
+  return answerElement(asked ?? {}, value);
 }
 
 /**
@@ -383,7 +374,7 @@ class QuestionCard {
     dropDraft(this.#draftKey);
     if (mine) this.problem.hidden = true;
     const { outcome, asked } = item;
-    if (outcome) this.outcome.replaceChildren(h("p", {}, outcomeText(outcome, asked)), answerElement(outcome, asked) ?? "");
+    if (outcome) this.outcome.replaceChildren(h("p", {}, outcomeText(outcome, asked, (id) => this.api.isMe(id))), answered(outcome, asked) ?? "");
     if (draft) this.kept.replaceChildren(h("summary", {}, "What you had written was not sent"), h("pre", { tabindex: "0", "aria-label": "What you had written" }, draft));
     if (!focused) return;
     element.setAttribute("tabindex", "-1");

@@ -81,8 +81,10 @@ class SessionView {
   nothingWords = h("p", {});
   nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords);
   asks = h("div", { class: "asks", hidden: true });
-  company = h("p", { class: "company", role: "status", hidden: true });
-  problem = h("p", { class: "problem", role: "alert", hidden: true });
+  companyWords = h("p", {});
+  company = h("div", { class: "company", role: "status", hidden: true }, this.companyWords);
+  problemWords = h("p", {});
+  problem = h("div", { class: "problem", role: "alert", hidden: true }, this.problemWords);
   more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
   menu = h("div", { id: "session-actions", class: "actions", onclick: ({ target }) => target instanceof Element && target.closest("button") && this.#toggleMore(false) });
   panes = h("div", { class: "panes" }, h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump));
@@ -158,7 +160,8 @@ class SessionView {
     });
     this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how), (person) => api.isMe(person.id), () => this.log.focus({ preventScroll: true }));
     this.absence = new Absence(api, sessionId, this.model);
-    this.title = h("h1", {}, sessionId);
+    // Focused, it shows the whole of a title that is cut.
+    this.title = h("h1", { tabindex: "0" }, sessionId);
     this.inspectButton.hidden = !api.staff(sessionId);
     this.starters = new Starters(api, sessionId, (text) => this.composer.begin(text));
     this.element = this.#build();
@@ -331,12 +334,12 @@ class SessionView {
     const { model } = this;
     const name = model.title ?? model.agent ?? this.sessionId;
     setText(this.title, name);
-    this.title.title = this.sessionId;
+    this.title.title = name === this.sessionId ? name : `${name} (${this.sessionId})`;
     this.nothing.hidden = model.transcript.messages.size > 0 || model.since > 0 || model.closed || [...model.items.values()].some(isMore);
     this.starters.update(!this.nothing.hidden && this.composer.speaker !== null);
     setText(this.nothingWords, `Nothing has been said yet. ${model.agent ?? "The agent"} answers what you write.`);
     setTitle(name);
-    const [words, tone] = doing(model);
+    const [words, tone] = doing(model, this.api);
     setText(this.doing, words);
     this.doing.className = `pill ${tone}`;
     this.#drawAsks();
@@ -350,7 +353,7 @@ class SessionView {
     const with_ = model.takenOverBy;
     const reads = this.present.find((person) => person.role === "operator" && !api.isMe(person.id));
     const words = this.staff || model.closed ? "" : with_ ? `${nameOf(with_)} is with you.` : reads ? `${nameOf(reads)} reads this.` : "";
-    setText(this.company, words);
+    setText(this.companyWords, words);
     this.company.hidden = !words;
   }
 
@@ -376,16 +379,19 @@ class SessionView {
     if (this.asks.dataset.shows === words) return;
     this.asks.dataset.shows = words;
     const more = waiting.length - MAX_ASKS;
-    this.asks.replaceChildren(...waiting.slice(0, MAX_ASKS).map((item) => this.#askLine(item)), ...(more > 0 ? [h("p", {}, `And ${more} more.`)] : []));
+    const lines = waiting.slice(0, MAX_ASKS).map((item) => this.#askLine(item));
+    // Where there is room for one line only, it says how many there are.
+    if (waiting.length > 1) lines[0].prepend(h("small", { class: "of-several" }, `1 of ${waiting.length}`));
+    this.asks.replaceChildren(...lines, ...(more > 0 ? [h("p", {}, `And ${more} more.`)] : []));
   }
 
   /** @param {import("../model.js").Item<"question"> | import("../model.js").Item<"card">} item */
   #askLine(item) {
     const show = h("button", { type: "button", onclick: () => this.jumpTo(item.at, item.key) }, "Show");
-    if (item.kind === "card") return h("p", {}, h("b", {}, moneyName(item)), " is awaiting approval. ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
+    if (item.kind === "card") return h("p", {}, h("span", {}, h("b", {}, moneyName(item)), " is awaiting approval."), " ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
     const { asked } = item;
     const mine = asked && answerer(this.api, this.sessionId, asked);
-    return h("p", {}, h("b", {}, asked ? summary(asked) : "A question"), mine ? " waits for your answer. " : " waits for somebody else's answer. ", show);
+    return h("p", {}, h("span", {}, h("b", {}, asked ? summary(asked) : "A question"), mine ? " waits for your answer." : " waits for somebody else's answer."), " ", show);
   }
 
   /**
@@ -431,7 +437,7 @@ class SessionView {
   /** @param {unknown} error */
   #problem(error) {
     this.unreachable = error instanceof Refusal && error.status === 0;
-    setText(this.problem, messageOf(error));
+    setText(this.problemWords, messageOf(error));
     this.problem.hidden = false;
   }
 
@@ -443,7 +449,7 @@ class SessionView {
       return h("li", { class: `role-${person.role}`, title: `${nameOf(person)} (${person.role})${places}` },
         h("span", { "aria-hidden": "true" }, initials), person.connections > 1 ? h("sup", { "aria-hidden": "true" }, String(person.connections)) : null,
         h("span", { class: "visually-hidden" }, `${name}${places}`));
-    }));
+    }), ...(this.present.length > 1 ? [h("li", { class: "all", "aria-hidden": "true", title: this.present.map(nameOf).join(", ") }, String(this.present.length))] : []));
   }
 
   /**
@@ -485,8 +491,8 @@ class SessionView {
     if (item.kind === "message") {
       if (item.message.status !== "completed" || item.message.kind !== "message" || this.api.isMe(item.message.actor.id)) return;
       this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
-    } else if (item.kind === "notice" && !UNANNOUNCED.has(item.event.type)) this.#announce(noticeText(item.event));
-    else if (item.kind === "question" && item.asked) this.#announce(item.outcome ? outcomeText(item.outcome, item.asked) : `${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
+    } else if (item.kind === "notice" && !UNANNOUNCED.has(item.event.type)) this.#announce(noticeText(item.event, (id) => this.api.isMe(id), this.model.participants));
+    else if (item.kind === "question" && item.asked) this.#announce(item.outcome ? outcomeText(item.outcome, item.asked, (id) => this.api.isMe(id)) : `${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or paid request is awaiting approval.");
     else return;
     this.said.add(key);
@@ -728,10 +734,13 @@ function isMore(item) {
   return item.kind !== "day" && !(item.kind === "notice" && ["session.started", "participant.joined", "participant.left"].includes(item.event.type));
 }
 
-/** @param {SessionModel} model */
-function doing(model) {
+/**
+ * @param {SessionModel} model
+ * @param {Api} api
+ */
+function doing(model, api) {
   if (model.closed) return ["closed", ""];
-  if (model.takenOverBy) return [`${nameOf(model.takenOverBy)} speaks`, "ask"];
+  if (model.takenOverBy) return [api.isMe(model.takenOverBy.id) ? "you speak" : `${nameOf(model.takenOverBy)} speaks`, "ask"];
   const waiting = model.queued.length ? `, ${model.queued.length} queued` : "";
   if (model.running.some((turn) => turn.status === "stopping")) return ["stopping", "busy"];
   if (model.waiting) return [`waits for an answer${waiting}`, "ask"];

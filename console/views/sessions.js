@@ -42,6 +42,7 @@ const DOING = {
 };
 /** What the address filters by and no chip offers. */
 const FROM_THE_ADDRESS = { agent: "Agent", person: "With", assignee: "Looked after by" };
+const NARROW = matchMedia("(max-width: 52rem)");
 /** Filters that are on or off. */
 const YES = ["mine", "unassigned"];
 const MAX_ASKED = 3;
@@ -158,12 +159,17 @@ class SessionsView {
     const chip = (name, value, text) => h("button", { type: "button", class: "chip", "data-chip": `${name}=${value}`, "aria-pressed": String(this.filters.has(name, value)), onclick: () => this.#toggle(name, value) }, text);
     const me = this.#operator()?.subject;
     const given = Object.entries(FROM_THE_ADDRESS).flatMap(([name, words]) => this.filters.getAll(name).filter((value) => name !== "assignee" || value !== me).map((value) => chip(name, value, `${words}: ${isolate(value)}`)));
-    this.chips.replaceChildren(
+    const chips = [
       ...(this.#asks() ? [chip("mine", "1", "Waits for me")] : []),
       ...(me ? [chip("assignee", me, "I look after"), chip("unassigned", "1", "Unassigned")] : []),
       ...STATUSES.map(([status, text]) => chip("status", status, text)),
       ...given,
-      ...(this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : []));
+    ];
+    const clear = this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : [];
+    // In the one row of a phone, what is chosen is not to be looked for.
+    const isOn = (/** @type {Element} */ one) => one.getAttribute("aria-pressed") === "true";
+    this.chips.replaceChildren(...(NARROW.matches ? [...chips.filter(isOn), ...clear, ...chips.filter((one) => !isOn(one))] : [...chips, ...clear]));
+    this.chips.scrollLeft = 0;
   }
 
   /** The operator at this page, who may look after sessions. */
@@ -309,11 +315,12 @@ function rowElement(sessionId, api) {
   const status = h("span", { class: "pill" });
   const people = h("span", { class: "quiet-text" });
   const after = h("span", { class: "quiet-text" });
+  const isMe = (/** @type {import("../transcript.js").Actor} */ { id }) => api.isMe(id);
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, line, about), people, after, status));
   const update = (/** @type {ListedSession} */ session) => {
     const { title: given, agent, started, last_activity: active, last_line: last, assigned_to: assigned } = session;
     setText(title, given ?? agent ?? sessionId);
-    setText(line, last ? `${nameOf(last.actor)}: ${isolate(last.text)}` : "");
+    setText(line, last ? `${isMe(last.actor) ? "You" : nameOf(last.actor)}: ${isolate(last.text)}` : "");
     setText(about, `${ago(active ?? started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
     const [words, tone] = doing(session, api.people);
     setText(status, words);
@@ -321,7 +328,7 @@ function rowElement(sessionId, api) {
     const names = (session.people ?? []).map(nameOf);
     const others = (session.people_count ?? 0) - names.length;
     setText(people, names.join(", ") + (others > 0 ? ` and ${others} more` : ""));
-    setText(after, assigned ? `${nameOf(assigned)} looks after it` : "");
+    setText(after, assigned ? (isMe(assigned) ? "you look after it" : `${nameOf(assigned)} looks after it`) : "");
   };
   return { element, update };
 }
@@ -334,10 +341,19 @@ function rowElement(sessionId, api) {
  */
 function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, snapshot }, people) {
   if (!open) return DOING.closed;
-  if (status === "paused" && by) return [`${nameOf(by)} speaks`, "ask"];
+  if (status === "paused" && by) return speaks(by, people);
   if (status === "waiting" && awaited) return [people.some((one) => asks(awaited, one)) ? "waits for you" : waitsForWhom(awaited), "ask"];
   if (status) return DOING[status] ?? [status, ""];
-  return fromSnapshot(snapshot, waitsFor);
+  return fromSnapshot(snapshot, waitsFor, people);
+}
+
+/**
+ * @param {import("../transcript.js").Actor} by
+ * @param {Person[]} people
+ * @returns {Doing}
+ */
+function speaks(by, people) {
+  return [people.some(({ subject }) => subject === by.id) ? "you speak" : `${nameOf(by)} speaks`, "ask"];
 }
 
 /** @param {Awaited} awaited */
@@ -363,11 +379,12 @@ function asks({ roles, people }, { role, subject }) {
  * Of a session without search attributes, which a token for it lists.
  * @param {import("../api.js").Snapshot | null | undefined} snapshot
  * @param {string | null | undefined} waitsFor
+ * @param {Person[]} people
  * @returns {Doing}
  */
-function fromSnapshot(snapshot, waitsFor) {
+function fromSnapshot(snapshot, waitsFor, people) {
   if (!snapshot) return waitsFor ? DOING.waiting : ["open", ""];
-  if (snapshot.taken_over_by) return [`${nameOf(snapshot.taken_over_by)} speaks`, "ask"];
+  if (snapshot.taken_over_by) return speaks(snapshot.taken_over_by, people);
   if (snapshot.status === "waiting" || (snapshot.status === "idle" && snapshot.questions.length)) return DOING.waiting;
   return DOING[snapshot.status] ?? [snapshot.status, ""];
 }

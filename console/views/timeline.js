@@ -1,6 +1,6 @@
 /** A session over time, as an SVG that scrolls and zooms; each part links to its place in the transcript. */
 
-import { duration, h, setText, svg, time } from "../dom.js";
+import { duration, h, setClass, setText, svg, time } from "../dom.js";
 import { layout } from "../timeline.js";
 import "./debug-styles.js";
 
@@ -16,6 +16,8 @@ const MOST = 512;
 /** Browsers lay nothing out that is much wider. */
 const MAX_WIDTH = 8_000_000;
 const TICK_PIXELS = 96;
+/** A time is at most so wide. */
+const TIME_PIXELS = 84;
 /** A bar is so wide when its duration fits into it. */
 const MIN_WORDS_PIXELS = 58;
 /** Parts of one kind that are closer than this are one. */
@@ -79,6 +81,7 @@ export class Timeline {
     frame.addEventListener("scroll", () => {
       const { scrollLeft, clientWidth } = frame;
       if (scrollLeft < this.drawn[0] || scrollLeft + clientWidth > this.drawn[1]) this.#paint();
+      else this.#hideCut();
     });
     frame.addEventListener("wheel", (event) => {
       // Sideways, it scrolls.
@@ -205,7 +208,17 @@ export class Timeline {
       ...cuts.map((cut) => svg("g", { class: "cut" }, svg("line", { x1: x(cut.at), x2: x(cut.at), y1: 0, y2: this.height }), svg("title", {}, `${duration(cut.milliseconds)} without events`))),
       ...thinned(plan.bars.filter(({ from, to }) => to >= left && from <= right), ({ to }) => x(to)).map((bar) => this.#bar(bar, x, y(bar.row))),
       ...thinned(plan.marks.filter(({ at }) => at >= left && at <= right), ({ at }) => x(at)).map((mark) => this.#link({ ...mark, state: "" }, MARKS[mark.kind](x(mark.at), y(mark.row)))));
+    this.#hideCut();
     if (focused) /** @type {SVGElement | null} */ (chart.querySelector(`[data-seq="${focused}"]`))?.focus();
+  }
+
+  /** Of a time that begins left of what is shown only the end would be read. */
+  #hideCut() {
+    const { scrollLeft } = this.frame;
+    for (const text of this.chart.querySelectorAll(".axis text")) {
+      const left = Number(text.getAttribute("x"));
+      setClass(text, "cut-off", left < scrollLeft && left + TIME_PIXELS > scrollLeft);
+    }
   }
 
   /**

@@ -1,7 +1,7 @@
 /** What can be done with one message: one row of buttons, which comes to the message that is pointed at or focused. */
 
 import { h, setText } from "../dom.js";
-import { copy } from "./copy.js";
+import { copiesCode, copy } from "./copy.js";
 
 /** @typedef {import("../model.js").Item} Item */
 
@@ -45,12 +45,5 @@ export function messageToolbar(log, { find, link, announce }) {
   };
   log.addEventListener("pointerover", come);
   log.addEventListener("focusin", come);
-  log.addEventListener("click", async (event) => {
-    const pressed = /** @type {Element} */ (event.target).closest(".code > .copy");
-    if (!pressed) return;
-    const done = await copy(pressed.parentElement?.querySelector("code")?.textContent ?? "");
-    pressed.classList.toggle("done", done);
-    announce(done ? "Copied" : "Not copied");
-    setTimeout(() => pressed.classList.remove("done"), SAID_MS);
-  });
+  copiesCode(log, announce);
 }

@@ -17,13 +17,13 @@ const CLOSED = `Your browser tells you when something new waits for you, also wh
 const BLOCKED = "Your browser doesn't let this page notify you. Allow it in the browser's settings for this site.";
 
 /**
- * Where it is decided: in the inbox, after which the next one comes. What is asked of a customer is answered in its
- * session, for they have no inbox; whether these are `staff` isn't known where a push arrives.
+ * Where it is decided: in the inbox, after which the next one comes. Whether somebody has one isn't known where a push
+ * arrives; the page leads whoever has none to the session.
  * @param {Item} item
  */
-export function addressOf({ kind, id, session_id: session }, staff = false) {
-  if (kind === "purchase" || kind === "payment") return `#/approvals?${new URLSearchParams({ at: `${kind}s/${id}` })}`;
-  return staff && (kind === "tool" || kind === "question") ? `#/approvals?${new URLSearchParams({ at: `sessions/${session}/${id}` })}` : `#/sessions/${session}`;
+export function addressOf({ kind, id, session_id: session }) {
+  const at = { purchase: `purchases/${id}`, payment: `payments/${id}`, tool: `sessions/${session}/${id}`, question: `sessions/${session}/${id}` }[kind];
+  return at ? `#/approvals?${new URLSearchParams({ at })}` : `#/sessions/${session}`;
 }
 
 /** @param {Item} item */
@@ -37,15 +37,15 @@ export function about({ kind, agent, since, deadline }) {
  * @param {import("../attention.js").Attention} attention
  */
 export function showWaiting(attention) {
-  const staff = attention.api.may("approve") || attention.api.may("list sessions");
   const list = h("ul", { class: "rows" });
   const status = h("p", { class: "quiet-text", role: "status" });
+  // First, so that a long list is open at its beginning: what has the focus is scrolled to.
   const close = h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close");
-  const dialog = h("dialog", { class: "waiting", "aria-labelledby": "waiting-title" }, h("h2", { id: "waiting-title" }, "Waiting for you"), status, list, notifying(attention.api), h("p", {}, close));
+  const dialog = h("dialog", { class: "waiting", "aria-labelledby": "waiting-title" }, h("header", {}, h("h2", { id: "waiting-title" }, "Waiting for you"), close), status, list, notifying(attention.api));
   const fill = keyedList(list, keyOf, (/** @type {Item} */ first) => {
     const line = h("b", {});
     const small = h("small", {});
-    const element = h("li", {}, h("a", { href: addressOf(first, staff), onclick: () => dialog.close() }, h("span", { class: "naming" }, line, small)));
+    const element = h("li", {}, h("a", { href: addressOf(first), onclick: () => dialog.close() }, h("span", { class: "naming" }, line, small)));
     return {
       element,
       update(item) {

@@ -14,7 +14,7 @@ from activities.contract import SecretCall, WebhookCall, WebhookOutcome
 from activities.posting import MAX_ANSWER_BYTES
 from activities.webhooks import WebhookDeliveries
 from tests.world.keys import VAULT
-from tests.world.receiver import Heard, Receiver, endless, running_receiver
+from tests.world.receiver import Heard, Receiver, endless, running_breaking, running_receiver
 from waystation.buyer.networks import checked_client, read_networks
 from waystation.temporal.one_reader import NotForUsError, OneReader
 from waystation.temporal.sealing import Vault
@@ -144,6 +144,20 @@ async def test_a_receiver_that_is_down_is_a_failed_attempt() -> None:
     outcome = await deliver("http://127.0.0.1:9/", (await made())[1])
     assert (outcome.delivered, outcome.attempt.status) == (False, None)
     assert outcome.attempt.error == "no answer (ConnectError)"
+
+
+async def test_a_receiver_that_is_killed_in_mid_request_is_a_failed_attempt() -> None:
+    """It may have taken what was sent; nobody knows, so it is sent again, under the same id."""
+    _, sealed = await made()
+    async with running_breaking() as breaking:
+        breaking.breaks = ["reset", "closed", "cut"]
+        for error in ("ReadError", "RemoteProtocolError", "RemoteProtocolError"):
+            outcome = await deliver(breaking.url, sealed)
+            assert (outcome.delivered, outcome.gone, outcome.attempt.status) == (False, False, None)
+            assert outcome.attempt.error == f"the connection ended without a whole answer ({error})"
+        assert (await deliver(breaking.url, sealed)).delivered
+        assert len(breaking.heard) == 4
+        assert len(set(breaking.heard)) == 1
 
 
 @pytest.mark.parametrize(

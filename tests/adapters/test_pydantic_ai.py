@@ -65,6 +65,10 @@ async def test_a_model_drafts_a_reply_for_an_operator_and_runs_no_tool() -> None
     def cancel() -> None:
         raise AssertionError("nobody has asked for that")
 
+    @model_agent.output_validator
+    def small(output: list[int]) -> list[int]:
+        raise AssertionError("a draft is no output of a turn")
+
     @model_agent.instructions
     def manner(ctx: RunContext[str]) -> str:
         return f"Be brief. {ctx.deps}"

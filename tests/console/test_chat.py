@@ -272,7 +272,7 @@ async def test_keys_write_stop_and_move(console: Console) -> None:
     await expect(page.get_by_role("button", name="Stop")).to_be_visible()
     await page.keyboard.press("Escape")
     await until(page, IDLE)
-    await expect(page.locator(".notice.strong")).to_contain_text("Stopped by test-client")
+    await expect(page.locator(".notice.strong")).to_contain_text("Stopped by you")
     await page.locator(".log").focus()
     await page.keyboard.press("k")
     at = "document.activeElement.dataset.key"

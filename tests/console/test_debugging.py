@@ -349,6 +349,16 @@ def flat(tokens: Sequence[Token]) -> Iterator[Token]:
         yield from flat(token.children or ())
 
 
+CUT_TIMES = """
+async (frame, left) => {
+  frame.scrollLeft = left;
+  await new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  return [...frame.querySelectorAll('.axis text')].filter(one => {
+    const [box, edge] = [one.getBoundingClientRect(), frame.getBoundingClientRect().left];
+    return getComputedStyle(one).visibility === 'visible' && box.left < edge - 1 && box.right > edge;
+  }).map(one => one.textContent);
+}
+"""
 WIDTH = "document.querySelector('.chart-frame a.turn rect').getBoundingClientRect().width"
 
 
@@ -408,6 +418,9 @@ async def test_the_timeline_zooms_where_one_points_and_says_what_is_there(
     await until(page, f"(before) => {WIDTH} > 1.9 * before", width)
     after = await page.evaluate(at, [x, await shape.element_handle()])
     assert after == pytest.approx(before, abs=0.02), "what is under the pointer stays there"
+    # No time is read from its middle on.
+    for left in (0, 20, 60, 100, 140):
+        assert await frame.evaluate(CUT_TIMES, left) == []
     # With keys, and what has the focus is said too.
     await frame.press("-")
     await until(page, f"(before) => {WIDTH} < 1.2 * before", width)

@@ -10,6 +10,7 @@ from temporalio.client import Client as Temporal
 from tests.console.conftest import CUSTOMERS_PAGE
 from tests.console.people import Console, until
 from tests.console.test_access import violations
+from tests.console.test_chat import PHONE, write
 from tests.console.test_sign_in import SHORT_SECONDS, SIZES, field
 from tests.docs.support import blocks, page
 from waystation.client import Session
@@ -122,20 +123,28 @@ async def test_a_customer_chats_in_a_page_of_another_origin(
     assert await view.evaluate("document.title + document.head.querySelectorAll('link').length") == "Shop0"
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert await view.evaluate(wide) <= 0
+    await write(console, shop.session, "```python\nprint(1)\n```")
+    copying = chat(view).get_by_role("button", name="Copy python code")
+    await copying.click()
+    await expect(copying).to_have_class("copy done")
 
 
-async def test_a_question_is_answered_there(console: Console) -> None:
+async def test_a_question_is_answered_there_with_fingers(console: Console) -> None:
     shop = CustomersPage(console, await console.session("asking"))
-    view = await shop.open()
+    view = await shop.open(**PHONE)
     await live(view)
+    # Their keyboards have no Shift with Enter: it starts a new line, and the button sends.
     await say(view, "text")
+    await expect(field(view)).to_have_value("text\n")
+    await expect(chat(view).locator(".bubble")).to_have_count(0)
+    await chat(view).get_by_role("button", name="Send").tap()
     card = chat(view).locator(".card.question")
     await expect(card).to_contain_text("What is your name?")
     await expect(view.get_by_text("Waits for an answer.", exact=True)).to_be_visible()
     assert await violations(view) == []
     await card.get_by_role("textbox").fill("Ada")
     await card.get_by_role("button", name="Answer").click()
-    await expect(card).to_contain_text("ada answered")
+    await expect(card).to_contain_text("You answered")
     await expect(chat(view).locator(".bubble").last).to_contain_text("Hello Ada.")
 
 

@@ -52,7 +52,7 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     await olga.get_by_label("Reason").fill(SECRET)
     assert await violations(olga) == []
     await olga.keyboard.press("Enter")
-    await expect(olga.locator(".session-head .pill")).to_have_text("Olga speaks")
+    await expect(olga.locator(".session-head .pill")).to_have_text("you speak")
     await expect(olga.locator(".notice", has_text=SECRET)).to_be_visible()
     await expect(olga.get_by_role("button", name="Send", exact=True)).to_be_enabled()
     await expect(ada.locator(".company")).to_have_text("Olga is with you.")
@@ -71,7 +71,7 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     assert await pete.evaluate(TARGETS) == []
     await pete.get_by_role("button", name="Take over from Olga").click()
     await expect(olga.locator(".session-head .pill")).to_have_text("Pete speaks")
-    await expect(olga.get_by_role("log").get_by_text("Pete has taken over from Olga")).to_be_visible()
+    await expect(olga.get_by_role("log").get_by_text("Pete has taken over from you")).to_be_visible()
     await expect(olga.locator("#message")).to_be_disabled()
     await expect(ada.locator(".company")).to_have_text("Pete is with you.")
 
@@ -156,7 +156,7 @@ async def test_who_looks_after_a_session_is_in_its_header_and_in_the_list(consol
     await page.goto(f"{console.stack.url}/#/sessions")
     await page.get_by_role("button", name="I look after").click()
     row = page.locator(".rows li", has_text="A lost parcel")
-    await expect(row).to_contain_text("test-operator looks after it")
+    await expect(row).to_contain_text("you look after it")
     assert "assignee=test-operator" in page.url
     await page.get_by_role("button", name="Unassigned").click()
     await expect(page.get_by_role("status")).to_have_text("Nothing found.")

@@ -70,6 +70,13 @@ async def test_a_mandate_is_granted_with_a_form_that_says_what_it_grants(console
         "Paid with": "pm_card_visa",
     }.items():
         await form.get_by_label(label).fill(value)
+    # Those side by side are in line, whatever is said of them.
+    for names in (
+        ("cap-currency", "per_payment_cap", "approval_threshold"),
+        ("approvers", "valid_until", "sellers"),
+    ):
+        boxes = [await form.locator(f"#term-{name}").bounding_box() for name in names]
+        assert len({box["y"] for box in boxes if box}) == 1
     wrong = form.locator("#term-cap-amount-error")
     await expect(wrong).to_have_text("Write an amount like 500.00.")
     await expect(form.get_by_label("At most, in all")).to_have_attribute("aria-invalid", "true")
@@ -177,7 +184,15 @@ async def test_money_on_a_phone(console: Console, scheme: Literal["light", "dark
     await fits(page)
     await page.get_by_role("button", name="Grant a mandate").tap()
     await page.get_by_label(f"Mandate {mandate}").get_by_role("link").tap()
-    await expect(page.locator('[aria-label="What it paid for"] tbody tr')).to_have_count(1)
+    row = page.locator('[aria-label="What it paid for"] tbody tr')
+    await expect(row).to_have_count(1)
+    # When it was stands below what it was, in no column of its own.
+    when = row.locator("td > time")
+    await expect(when).to_contain_text(str(datetime.now(UTC).year))
+    assert await when.evaluate("one => one.clientHeight") < 50, "until when it is held: two lines"
+    assert await row.locator("td").first.is_hidden()
+    table = "one => one.scrollWidth - one.clientWidth"
+    assert await page.locator(".paid-for").evaluate(table) <= 0
     await page.get_by_role("button", name="Revoke", exact=True).tap()
     await fits(page)
     for button in await page.locator(".mandate-page button:visible").all():

@@ -14,6 +14,7 @@ from tests.console.test_questions import pose
 from tests.support import eventually
 from tests.world.browser import Browser
 from tests.world.receiver import Receiver, running_receiver
+from tests.world.stack import KEYS
 
 SUBSCRIBED = """
 ([subscription]) => {
@@ -103,7 +104,8 @@ async def test_a_closed_console_is_told_and_opened(
     [pushed] = await browser.hears(1)
     await push(pushed)
     [[title, body, address]] = await eventually(shown)
-    assert (title, address) == ("Which size?", f"#/sessions/{session.id}")
+    asked = f"#/approvals?at=sessions%2F{session.id}%2Fsize"
+    assert (title, address) == ("Which size?", asked)
     assert body.startswith("A question · test-agent")
     await push({**pushed, "amount": {"amount": 2500, "currency": "usd"}})
     await eventually(lambda: _titles(shown, ["Approve $25.00"]), what="of one thing the latest is shown")
@@ -111,7 +113,12 @@ async def test_a_closed_console_is_told_and_opened(
     await page.goto(f"{console.stack.url}/#/mandates")
     await expect(page.get_by_role("button", name="What waits")).to_be_visible()
     await context.service_workers[-1].evaluate(CLICKED)
+    # A customer has no inbox, and answers in the session.
     await expect(page).to_have_url(f"{console.stack.url}/#/sessions/{session.id}")
+    olga = await console.page("/sessions", KEYS["operator"])
+    await expect(olga.get_by_role("navigation")).to_be_visible()
+    await olga.evaluate("(asked) => { location.hash = asked; }", asked)
+    await expect(olga.locator(".chosen").get_by_role("textbox", name="Which size?")).to_be_visible()
     await context.service_workers[-1].evaluate(COUNTED)
     await push({**pushed, "id": "other"})
     await eventually(lambda: context.service_workers[-1].evaluate("self.count"))

@@ -190,7 +190,18 @@ async def test_a_form_has_a_field_for_everything(console: Console) -> None:
         "note": "Hello\nAda",
         "more": {"a": 1},
     }
-    await expect(card.locator(".outcome")).to_contain_text(re.compile("test-(client|operator) answered"))
+    await expect(card.locator(".outcome")).to_contain_text(re.compile("^You answered at "))
+    # It is read as it was asked: by titles, and with the words that were chosen.
+    titles = {name: str(part.get("title", "Address")) for name, part in EVERYTHING["properties"].items()}
+    del titles["nickname"]
+    await expect(card.locator(".outcome > dl > dt")).to_have_text(list(titles.values()))
+    read = card.locator(".outcome > dl > dd")
+    await expect(read.nth(3)).to_have_text("No")
+    await expect(read.nth(6).get_by_role("listitem")).to_have_text(["soft", "warm"])
+    await expect(read.nth(8)).to_have_text("StreetQuay 1")
+    await expect(read.nth(9)).to_have_text("nothing")
+    assert await read.nth(10).inner_text() == "Hello\nAda"
+    await expect(card.locator(".outcome")).not_to_contain_text(re.compile('[{}"]'))
     await expect(card.get_by_role("button")).to_have_count(0)
     await expect(page).to_have_title("demo · Waystation")
 
@@ -342,6 +353,7 @@ async def test_who_may_not_answer_sees_why(console: Console) -> None:
     await theirs.get_by_label("Who pays?").fill("me")
     await theirs.get_by_role("button", name="Answer").click()
     await expect(card.locator(".outcome")).to_contain_text("test-operator answered")
+    await expect(theirs.locator(".outcome")).to_contain_text("You answered")
     await expect(card.locator(".outcome .said")).to_have_text("me")
 
 

@@ -58,6 +58,14 @@ async def test_whom_a_session_waits_for_and_what_was_said_last(
             "(all) => all.map((one) => one.getBoundingClientRect().height)"
         )
         assert min(heights) >= 44
+        # One row, in which what is chosen comes first.
+        chips = page.locator(".filter-chips")
+        await chips.get_by_role("button", name="Closed").tap()
+        await expect(chips.get_by_role("button").first).to_have_text("Closed")
+        await expect(page.get_by_role("status")).to_have_text("1 session")
+        assert await chips.evaluate("one => one.clientHeight") < 60
+        assert await violations(page) == []
+        assert await page.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 async def test_filters_are_in_the_address_and_a_step_back_undoes_one(console: Console) -> None:

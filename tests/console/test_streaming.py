@@ -241,7 +241,7 @@ async def test_a_stop_in_one_tab_is_seen_in_the_other(console: Console) -> None:
     await until(other, LONGER, 100)
     await one.get_by_role("button", name="Stop").click()
     for page in (one, other):
-        await expect(page.locator(".notice.strong")).to_contain_text("Stopped by test-client")
+        await expect(page.locator(".notice.strong")).to_contain_text("Stopped by you")
         await until(page, IDLE)
         await expect(page.locator(".message .state").last).to_have_text("Stopped here")
     assert await answer(one) == await answer(other) == (await session.load()).messages[-1].text

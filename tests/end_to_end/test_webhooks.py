@@ -13,7 +13,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from typer.testing import CliRunner
 
 from tests.support import eventually
-from tests.world.receiver import Receiver, running_receiver
+from tests.world.receiver import Receiver, running_breaking, running_receiver
 from tests.world.stack import KEYS, Stack, running_stack
 from tests.world.temporal import TemporalServer, running_temporal
 from waystation.cli.main import app
@@ -281,10 +281,35 @@ async def test_one_too_many_is_none_and_its_id_is_free(
             heard.checked(secret_of(created))
 
 
-async def test_one_that_is_disabled_hears_nothing(service: Client, receiver: Receiver) -> None:
+async def test_a_receiver_that_is_killed_in_mid_request_hears_it_again(service: Client) -> None:
+    webhooks = Webhooks(service)
+    async with running_breaking() as breaking:
+        breaking.breaks = ["reset"]
+        created = await webhooks.create(breaking.url, events=["session.closed"])
+        webhook_id = created.webhook.webhook_id
+        test = await webhooks.test(webhook_id)
+
+        async def delivered() -> bool:
+            return (await webhooks.delivery(webhook_id, test.delivery_id)).status == "delivered"
+
+        await eventually(delivered, within=60, what="it is delivered after all")
+        attempts = (await webhooks.delivery(webhook_id, test.delivery_id)).attempts
+        assert [one.status for one in attempts] == [None, 204]
+        assert attempts[0].error == "the connection ended without a whole answer (ReadError)"
+        first, second = breaking.heard
+        assert first == second
+        await deleted(webhooks, webhook_id)
+
+
+async def test_one_that_is_disabled_hears_nothing(service: Client, house: Stack, receiver: Receiver) -> None:
     webhooks = Webhooks(service)
     async with webhook(service, receiver, "off", "session.closed") as created:
         webhook_id = created.webhook.webhook_id
+        url, headers = f"{house.url}/webhooks/{webhook_id}", {"authorization": f"Bearer {KEYS['service']}"}
+        for given in ({"enabled": "no"}, {"details": 1}):
+            refused = await service.http.patch(url, json=given, headers=headers)
+            assert refused.status_code == 422
+            assert "should be a valid boolean" in refused.text
         off = await webhooks.change(webhook_id, enabled=False, description="off for now")
         assert (off.status, off.description) == ("disabled", "off for now")
         with pytest.raises(ApiError, match="enable it first"):

@@ -1,6 +1,9 @@
 """A receiver of webhooks: keeps what it hears, checked by the reference library; misbehaves when told."""
 
 import asyncio
+import re
+import socket
+import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,6 +62,39 @@ class Receiver:
 
         found: list[Heard] = await eventually(enough, within=60, what=f"{path} has heard {count} {kind}")
         return found
+
+
+class Breaking:
+    """A receiver that is killed amid requests: it has read the whole of one, and its connection ends."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.breaks: list[str] = []
+        """How the next requests end: ``reset``, ``closed``, ``cut`` in the answer; then it answers 204."""
+        self.heard: list[bytes] = []
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        [length] = re.findall(rb"content-length: (\d+)", head.lower())
+        self.heard.append(await reader.readexactly(int(length)))
+        how = self.breaks.pop(0) if self.breaks else None
+        if how is None:
+            writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        elif how == "cut":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
+        elif how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+
+@asynccontextmanager
+async def running_breaking() -> AsyncIterator[Breaking]:
+    """Serves one in this process."""
+    breaking = Breaking()
+    async with await asyncio.start_server(breaking.take, "127.0.0.1", 0) as server:
+        breaking.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield breaking
 
 
 def endless() -> Response:

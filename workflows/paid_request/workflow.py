@@ -50,7 +50,7 @@ class PaidRequest:
     @starting
     def __init__(self, start: PaidRequestStart) -> None:
         self._outbox = Outbox(start.session_id)
-        self._webhooks = WebhookOutbox()
+        self._webhooks = WebhookOutbox(gathers=True)
         journal = PaymentJournal(start, self._outbox, self._webhooks)
         inbox = PaymentInbox(journal)
         authorization = PaymentAuthorization(journal, inbox)
@@ -77,6 +77,7 @@ class PaidRequest:
         except Exception:
             workflow.logger.exception("The payment can't go on; it is undone")
             await self._undo(PaymentRefused("internal_error", INTERNAL_ERROR, "failed"))
+        self._webhooks.hurry()
         await workflow.wait_condition(self._is_quiet)
         self._journal.sum_up_calls()
         telling.cancel()

@@ -89,7 +89,7 @@ class Purchase:
     def __init__(self, start: PurchaseStart) -> None:
         state = start.state or opening_state(start.request, at=workflow.now())
         outbox = Outbox(start.request.session_id, numbered=start.notes, on_closed=self._session_is_closed)
-        self._webhooks = WebhookOutbox()
+        self._webhooks = WebhookOutbox(gathers=True)
         journal = PurchaseJournal(workflow.info().workflow_id, state, outbox, self._webhooks)
         inbox = PurchaseInbox(journal)
         approval = PurchaseApproval(journal)
@@ -117,6 +117,7 @@ class Purchase:
             await self._renew_if_long(start)
             await self._guarded_step()
         reporting = asyncio.create_task(self._report_end())
+        self._webhooks.hurry()
         if journal.state.status == "completed":
             await self._follow_order(start)
         await workflow.wait_condition(self._is_quiet)
@@ -328,6 +329,7 @@ class Purchase:
         if not self._is_long():
             return
         self._rolling_over = True  # lets callers of ``outcome`` go, to ask again
+        self._webhooks.hurry()
         await workflow.wait_condition(self._is_quiet)
         workflow.continue_as_new(
             PurchaseStart(

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     import workflows.policies as policies
     from activities.contract import HOUSE_UNAVAILABLE, WebhookCalls
     from waystation.models.base import replaced
+    from waystation.models.events import EventType
     from waystation.models.webhooks import (
         MAX_EVENTS_IN_NEWS,
         NewsTypes,
@@ -33,6 +34,10 @@ with workflow.unsafe.imports_passed_through():
 
 WEBHOOKS: Final = "webhooks"
 """Runs that began before there were webhooks go on without them."""
+GATHERED: Final = "webhooks-gathered"
+"""Runs of money that began before this ask for each piece of news."""
+URGENT: Final = frozenset({EventType.APPROVAL_REQUESTED})
+"""What people are waited for is told at once."""
 MAX_EVENTS_WAITING: Final = 1_000
 """The most that waits to be told, while Temporal doesn't answer; the oldest are dropped first."""
 
@@ -42,12 +47,18 @@ _ASK: Final = call_options(
 
 
 class WebhookOutbox:
-    """What endpoints are still to be told."""
+    """What endpoints are still to be told.
 
-    def __init__(self) -> None:
+    Args:
+        gathers: whether news waits a moment for more, so that endpoints are asked for once: of a workflow
+            that takes one step after another. ``hurry`` ends that.
+    """
+
+    def __init__(self, *, gathers: bool = False) -> None:
         self._waiting: list[WebhookEvent] = []
         self._telling = False
         self._taken: bool | None = None
+        self._gathers = gathers
 
     @property
     def empty(self) -> bool:
@@ -59,13 +70,18 @@ class WebhookOutbox:
         if event is None:
             return
         if self._taken is None:
-            self._taken = workflow.patched(WEBHOOKS)
+            self._gathers = self._gathers and workflow.patched(GATHERED)
+            self._taken = self._gathers or workflow.patched(WEBHOOKS)
         if not self._taken:
             return
         self._waiting.append(event)
         if (surplus := len(self._waiting) - MAX_EVENTS_WAITING) > 0:
             workflow.logger.warning("webhooks are not told of %d events", surplus)
             del self._waiting[:surplus]
+
+    def hurry(self) -> None:
+        """Tells from now on without waiting for more: nothing else comes soon."""
+        self._gathers = False
 
     def start(self) -> "asyncio.Task[None]":
         """Starts telling alongside the workflow's own work; the caller cancels the task in the end."""
@@ -74,6 +90,7 @@ class WebhookOutbox:
     async def _pump(self) -> None:
         while True:
             await workflow.wait_condition(lambda: bool(self._waiting))
+            await self._gather()
             batch, self._waiting = (
                 self._waiting[:MAX_EVENTS_IN_NEWS],
                 self._waiting[MAX_EVENTS_IN_NEWS:],
@@ -83,6 +100,16 @@ class WebhookOutbox:
                 await self._tell(batch)
             finally:
                 self._telling = False
+
+    async def _gather(self) -> None:
+        if not self._gathers:
+            return
+        with contextlib.suppress(asyncio.TimeoutError):
+            await workflow.wait_condition(self._is_due, timeout=policies.WEBHOOK_GATHERING)
+
+    def _is_due(self) -> bool:
+        enough = len(self._waiting) >= MAX_EVENTS_IN_NEWS
+        return enough or not self._gathers or any(event.type in URGENT for event in self._waiting)
 
     async def _tell(self, batch: list[WebhookEvent]) -> None:
         types = tuple(sorted({event.type for event in batch}))

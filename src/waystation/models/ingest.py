@@ -31,7 +31,7 @@ class WriteFrame(Frozen):
     op: Literal["write"] = "write"
     writer: Identifier
     items: OrderedItems = Field(default=(), max_length=20_000)
-    flush: bool = False
+    flush: bool = Field(default=False, strict=True)
 
 
 class SpawnFrame(Frozen):

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     Field,
+    StrictBool,
     StrictInt,
     StringConstraints,
     WithJsonSchema,
@@ -111,7 +112,7 @@ class MandateTerms(Frozen):
     payment_methods: tuple[PaymentMethodId, ...] = Field(default=(), max_length=MAX_PAYMENT_METHODS)
     approvers: tuple[Name, ...] = Field(default=(), max_length=50)
     constraints: tuple[Constraint, ...] = Field(default=(), max_length=MAX_CONSTRAINTS)
-    refunds_give_room: bool = True
+    refunds_give_room: StrictBool = True
     """Whether what a seller says it refunded may be spent again. Nobody but the seller vouches for it."""
 
     @field_validator("cap")

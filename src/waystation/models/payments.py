@@ -10,7 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictInt, StringConstraints
 
 from waystation.models.base import Frozen, WorkflowStart
 from waystation.models.digests import Digested
@@ -130,7 +130,7 @@ class PaidRequestStart(WorkflowStart, Digested):
     first_answer: tuple[HeaderPair, ...] | None = None
     session_id: str | None = None
     turn_id: str | None = None
-    approval_timeout_seconds: Annotated[int, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
+    approval_timeout_seconds: Annotated[StrictInt, Field(ge=1, le=MAX_APPROVAL_SECONDS)] = 3600
 
     def earlier_digest(self) -> str:
         """Returns the digest of who pays, from which mandate, for which request, without any limit."""

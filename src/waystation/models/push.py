@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Annotated, ClassVar, Final
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StrictFloat, StringConstraints
 
 from waystation.models.attention import MAX_ITEMS, AttentionItem, AttentionKind
 from waystation.models.base import Frozen, WorkflowStart, replaced
@@ -77,7 +77,7 @@ class BrowserSubscription(Frozen):
     endpoint: PushEndpoint = Field(repr=False)
     """Whoever knows it can send there."""
     keys: BrowserKeys
-    expiration_time: float | None = Field(default=None, alias="expirationTime")
+    expiration_time: StrictFloat | None = Field(default=None, alias="expirationTime")
     """When the push service ends it, if it says so; it answers 410 then."""
 
     @property

@@ -11,7 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Final, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StrictBool, StringConstraints, model_validator
 
 from waystation.models.base import BoundedJson, BoundedObject, ExactObject, Frozen, FrozenOpen, JsonObject
 from waystation.models.decisions import Digest
@@ -83,7 +83,7 @@ class QuestionAsked(Frozen):
     expires_in_seconds: int | None = Field(default=None, ge=1, le=MAX_EXPIRY_SECONDS, strict=True)
     tool: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     arguments: ExactObject | None = None
-    editable: bool = False
+    editable: StrictBool = False
     """Whether whoever approves may change the arguments."""
     reply_to: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = None
     """A workflow that gets the signal ``waystation_answer`` with what became of the question."""

@@ -4,7 +4,7 @@ import operator
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StrictFloat
 
 from waystation.models.base import Frozen, FrozenOpen
 from waystation.models.events import (
@@ -74,7 +74,7 @@ class StopRequest(Frozen):
     turn_id: Identifier | None = None
     request_id: Identifier | None = None
     reason: str | None = Field(default=None, max_length=1_000)
-    wait_seconds: float = Field(default=DEFAULT_WAIT_SECONDS, ge=0, le=MAX_WAIT_SECONDS)
+    wait_seconds: StrictFloat = Field(default=DEFAULT_WAIT_SECONDS, ge=0, le=MAX_WAIT_SECONDS)
 
 
 class SteerRequest(Frozen):
@@ -82,7 +82,7 @@ class SteerRequest(Frozen):
 
     text: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARACTERS)
     request_id: Identifier | None = None
-    wait_seconds: float = Field(default=DEFAULT_WAIT_SECONDS, ge=0, le=MAX_WAIT_SECONDS)
+    wait_seconds: StrictFloat = Field(default=DEFAULT_WAIT_SECONDS, ge=0, le=MAX_WAIT_SECONDS)
 
 
 class ControlAnswer(FrozenOpen):

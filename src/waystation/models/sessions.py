@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StrictBool, StringConstraints, model_validator
 from pydantic_core import to_json
 
 from waystation.models.base import BoundedJson, BoundedObject, Frozen, FrozenOpen, WorkflowStart
@@ -251,7 +251,7 @@ class Handover(Frozen):
 
     note: NoteText | None = Field(default=None, exclude_if=operator.not_)
     """For staff and the agent, not for people."""
-    answer: bool = Field(default=False, exclude_if=operator.not_)
+    answer: StrictBool = Field(default=False, exclude_if=operator.not_)
     """Whether the agent begins a turn at once, of which the note is the text."""
 
     @model_validator(mode="after")
@@ -321,7 +321,7 @@ class Spawn(Frozen):
     """
 
     parent_turn_id: Identifier
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, strict=True)
     key: Identifier
     agent: Identifier
     text: str = Field(max_length=MAX_MESSAGE_CHARACTERS)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, StrictInt, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StrictBool, StrictInt, StringConstraints
 
 from waystation.models.base import Frozen, WorkflowStart
 from waystation.models.events import Event, EventType, SessionId
@@ -207,7 +207,7 @@ class WebhookSettings(Frozen):
     url: WebhookUrl
     events: tuple[WebhookPattern, ...] = Field(min_length=1, max_length=len(WEBHOOK_TYPES))
     description: str = Field(default="", max_length=MAX_DESCRIPTION_CHARACTERS)
-    details: bool = False
+    details: StrictBool = False
     """Whether messages carry what agents and users wrote: prompts, arguments, answers, results."""
 
 
@@ -219,8 +219,8 @@ class WebhookChange(Frozen):
         default=None, min_length=1, max_length=len(WEBHOOK_TYPES)
     )
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_CHARACTERS)
-    details: bool | None = None
-    enabled: bool | None = None
+    details: StrictBool | None = None
+    enabled: StrictBool | None = None
 
 
 class WebhookSecret(Frozen):

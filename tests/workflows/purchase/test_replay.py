@@ -37,7 +37,7 @@ async def test_recorded_histories_replay(path: Path) -> None:
 
 
 def test_there_is_something_to_replay() -> None:
-    assert len(RECORDED) >= 18
+    assert len(RECORDED) >= 20
 
 
 async def replays(bought: Bought, encrypted: Client) -> None:

@@ -383,7 +383,8 @@ async def test_clients_that_go_on_sending_keep_no_session_from_going_on(own: Sta
                 await asyncio.wait_for(enough.wait(), refused.retry_after_seconds)
 
     async with api_settings(own, WAYSTATION_LIMITS__EVENTS_PER_RUN="80"), own.client() as client:
-        session, watchers = await begin(client, "tokens=2 rate=0")
+        # Until the queue is full; turns that go on meanwhile may keep pace with what a busy machine sends.
+        session, watchers = await begin(client, "tokens=100000 rate=10")
         sending = [asyncio.create_task(send_on(client.attach(session.id))) for _ in range(senders)]
 
         def ended() -> int:
@@ -393,6 +394,7 @@ async def test_clients_that_go_on_sending_keep_no_session_from_going_on(own: Sta
             return any(task.done() for task in sending) or any(watcher.task.done() for watcher in watchers)
 
         await eventually(lambda: full.is_set() or failed(), within=120, what="the queue is full")
+        await patiently(session.stop)
         before = ended()
         runs = (await patiently(session.snapshot)).runs
         await eventually(

@@ -1,11 +1,12 @@
 """Who has news tells those that want it, and nobody else. Nothing is lost, and nobody waits for it."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from temporalio import activity
+from temporalio import activity, workflow
 from temporalio.api.enums.v1 import EventType as HistoryType
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
@@ -16,13 +17,47 @@ from tests.workflows.webhooks.recorded import FOLDER, keep, replay
 from tests.workflows.webhooks.test_endpoint import OPENING, Endpoint, Outside
 from waystation.models.events import Actor, Role
 from waystation.models.sessions import Close, Membership, SessionLimits, TakeOver
-from waystation.models.webhooks import NewsTypes, Subscription, SubscriptionList
+from waystation.models.webhooks import NewsTypes, Subscription, SubscriptionList, news_of_money
 from waystation.temporal.messages import ANNOUNCE
 from worker import WORKFLOW_RUNNER
 from workflows.session import AgentSession
 from workflows.session.state import SessionInput
 from workflows.session.turn import AgentTurn
 from workflows.webhooks import WebhookEndpoint
+from workflows.webhooks.news import WebhookOutbox
+
+UPDATED, REQUESTED = "purchase.updated", "approval.requested"
+
+
+@workflow.defn
+class Steps:
+    """Takes one step after another, as a purchase does; those that come with a signal come at some time."""
+
+    def __init__(self) -> None:
+        self._webhooks = WebhookOutbox(gathers=True)
+        self._ended = False
+        self._taken = 0
+
+    @workflow.run
+    async def run(self, kinds: list[str]) -> None:
+        telling = self._webhooks.start()
+        for kind in kinds:
+            self.step(kind)
+            await asyncio.sleep(0)
+        await workflow.wait_condition(lambda: self._ended)
+        self._webhooks.hurry()
+        await workflow.wait_condition(lambda: self._webhooks.empty)
+        telling.cancel()
+
+    @workflow.signal
+    def step(self, kind: str) -> None:
+        self._taken += 1
+        self._webhooks.put(news_of_money("p", kind, workflow.now(), {"amount": self._taken}))
+
+    @workflow.signal
+    def end(self) -> None:
+        self._ended = True
+
 
 OLGA = Actor(id="olga", role=Role.OPERATOR)
 SIGNALS = HistoryType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED
@@ -79,7 +114,7 @@ async def working(client: Client) -> AsyncIterator[House]:
     async with Worker(
         client,
         task_queue=house.queue,
-        workflows=[AgentSession, AgentTurn, WebhookEndpoint],
+        workflows=[AgentSession, AgentTurn, WebhookEndpoint, Steps],
         activities=[announce, house.deliver, house.make_secret, house.register, house.subscribers],
         workflow_runner=WORKFLOW_RUNNER,
     ):
@@ -174,6 +209,36 @@ async def test_a_session_that_continues_as_new_has_told_everything(house: House)
     await latest.execute_update(AgentSession.take_over, TakeOver(operator=OLGA))
     await eventually(told_again, what="its next run tells too")
     await latest.signal(AgentSession.close)
+
+
+async def steps(house: House, *kinds: str) -> WorkflowHandle[Steps, None]:
+    return await house.client.start_workflow(
+        Steps.run, [*kinds], id=f"steps-{uuid.uuid4()}", task_queue=house.queue
+    )
+
+
+async def test_steps_that_follow_each_other_are_asked_about_once(house: House) -> None:
+    endpoint = await house.endpoint("*")
+    handle = await steps(house, UPDATED, "approval.granted", UPDATED)
+    # Nothing else comes: what there is isn't kept for the end.
+    await eventually(lambda: house.asked, what="it is asked a moment later")
+    assert house.asked == [("approval.granted", UPDATED)]
+    await handle.signal(Steps.step, UPDATED)
+    await handle.signal(Steps.end)
+    await handle.result()
+    assert house.asked[1:] == [(UPDATED,)]
+    assert sorted(await told(endpoint)) == ["approval.granted", UPDATED, UPDATED, UPDATED]
+
+
+async def test_what_people_are_waited_for_is_told_at_once(house: House) -> None:
+    handle = await steps(house, UPDATED, REQUESTED)
+    await eventually(lambda: house.asked)
+    assert house.asked == [(REQUESTED, UPDATED)]
+    fired = HistoryType.EVENT_TYPE_TIMER_FIRED
+    assert not any(event.event_type == fired for event in (await handle.fetch_history()).events)
+    await handle.signal(Steps.end)
+    await handle.result()
+    assert len(house.asked) == 1
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))

@@ -31,6 +31,7 @@ import { noteServerTime } from "./clock.js";
  *   : P extends "/agents" ? { agents: Agent[] }
  *   : P extends "/sessions" ? { session_id: string }
  *   : P extends "/mandates" ? { mandate_id: string }
+ *   : P extends "/push" ? { public_key: string | null }
  *   : P extends "/dev/places" ? { places: Record<string, string> }
  *   : P extends `/sessions?${string}` ? SessionList
  *   : P extends `/sessions/${string}/replay?${string}` ? Replay

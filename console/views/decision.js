@@ -1,5 +1,6 @@
 /** A purchase or paid request: the question to whoever decides, all that the digest covers, and what became of it. */
 
+import { Refusal } from "../api.js";
 import { h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
 import { oneAtATime } from "../view.js";
 import { cartStatement, deadlineLine, decisionButtons, decisionText, digestLine, facts, statusPill, termsStatement } from "./card.js";
@@ -144,7 +145,7 @@ export class Decision {
       try {
         return await this.api.as(person, "GET", `/mandates/${id}`);
       } catch (error) {
-        if (![403, 404].includes(/** @type {any} */ (error).status)) throw error;
+        if (!(error instanceof Refusal && [403, 404].includes(error.status))) throw error;
       }
     }
     this.hidden = true;

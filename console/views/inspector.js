@@ -30,7 +30,7 @@ function pill(state) {
 
 export class Inspector {
   /**
-   * @param {any} api
+   * @param {import("../api.js").Api} api
    * @param {string} sessionId
    * @param {{ events: SessionEvent[], since: number, cursor: number, title: string | null, agent: string | null }} model
    * @param {Page} page
@@ -252,7 +252,7 @@ export class Inspector {
 
   async #readAll() {
     const { signal } = this.stopped;
-    const path = `/sessions/${this.sessionId}`;
+    const path = /** @type {const} */ (`/sessions/${this.sessionId}`);
     const { title, agent } = await this.api.get(path, signal);
     /** @type {SessionEvent[]} */
     const events = [];

@@ -1,5 +1,6 @@
 /** One mandate: what it allows in a sentence, what was spent over time and for what, a table to take along, its end. */
 
+import { Refusal } from "../api.js";
 import { csv } from "../csv.js";
 import { dateTime, h, isolate, money, setText, svg } from "../dom.js";
 import { inOneSentence } from "../mandate-terms.js";
@@ -102,7 +103,7 @@ class MandateView {
         this.person = person;
         return mandate;
       } catch (error) {
-        if (![403, 404].includes(/** @type {any} */ (error).status)) throw error;
+        if (!(error instanceof Refusal && [403, 404].includes(error.status))) throw error;
         refusal = error;
       }
     }

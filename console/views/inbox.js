@@ -168,6 +168,7 @@ class Inbox {
       if (entry.key === this.#shownKey()) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
       setText(what, entry.what);
+      what.title = what.textContent ?? "";
       setText(whom, `${entry.whom} · ${ago(entry.since)}${entry.mine ? "" : " · others decide"}`);
       setText(deadline, entry.deadline ? remaining(entry.deadline) : "");
       setClass(deadline, "soon", entry.deadline && new Date(entry.deadline).getTime() - serverNow() < SOON_MS);
@@ -270,6 +271,16 @@ class Inbox {
 }
 
 /**
+ * One text is shown as it is; what is approved is shown exactly beside the list.
+ * @param {any} given
+ */
+function shownArguments(given) {
+  const values = Object.values(given);
+  const [only] = values;
+  return visible(values.length === 1 && typeof only === "string" ? only : JSON.stringify(given)).slice(0, SHOWN_CHARACTERS);
+}
+
+/**
  * @param {any} one of the list that the API gives
  * @returns {Entry}
  */
@@ -281,6 +292,6 @@ function entryOf(one) {
     return { key: `${route}/${id}`, what, whom, amount, since, deadline, mine };
   }
   const { tool, arguments: given } = question.asked;
-  const what = kind === "tool" ? `${isolate(visible(tool))} ${visible(JSON.stringify(given)).slice(0, SHOWN_CHARACTERS)}` : summary(question.asked);
+  const what = kind === "tool" ? `${isolate(visible(tool))} ${shownArguments(given)}` : summary(question.asked);
   return { key: `sessions/${session}/${id}`, what, whom: `${isolate(question.agent)} · ${isolate(session)}`, amount: "", since, deadline, mine };
 }

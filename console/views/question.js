@@ -346,7 +346,9 @@ class QuestionCard {
       words = this.form.refuse(error.errors.map(({ at, problem }) => ({ at: inForm(at), problem })));
     } else if (error.settled) {
       const { outcome, value } = error.settled;
-      words = `Your answer came too late. ${error.message}${outcome === "answered" ? ` What counts is: ${isolate(shown(isObject(value) ? value.decision ?? value : value))}` : ""}`;
+      // A form that was filled in is read on the card, which says by whom.
+      const counts = isObject(value) ? value.decision ?? value : value;
+      words = `Your answer came too late. ${error.message}${outcome === "answered" && !isObject(counts) ? ` What counts is: ${isolate(shown(counts))}` : ""}`;
     }
     this.#say(words);
   }

@@ -160,8 +160,9 @@ class SessionView {
     });
     this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how), (person) => api.isMe(person.id), () => this.log.focus({ preventScroll: true }));
     this.absence = new Absence(api, sessionId, this.model);
-    // Focused, it shows the whole of a title that is cut.
-    this.title = h("h1", { tabindex: "0" }, sessionId);
+    this.title = h("h1", { tabindex: "-1" }, sessionId);
+    // Focused, it shows the whole of a title that is cut; the keyboard stops only there.
+    this.cut = new ResizeObserver(() => (this.title.tabIndex = this.title.scrollWidth > this.title.clientWidth ? 0 : -1));
     this.inspectButton.hidden = !api.staff(sessionId);
     this.starters = new Starters(api, sessionId, (text) => this.composer.begin(text));
     this.element = this.#build();
@@ -201,6 +202,7 @@ class SessionView {
     const waiting = () => this.asks.querySelector("button")?.click();
     listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, field: composer.text }, this.listening.signal);
     this.sizes.observe(this.column);
+    this.cut.observe(this.title);
     this.sizes.observe(this.log);
     this.composer.restore();
     this.#forStaff();
@@ -215,6 +217,7 @@ class SessionView {
     this.absence.stop();
     this.composer.leave();
     this.sizes.disconnect();
+    this.cut.disconnect();
     clearTimeout(this.timelineTimer ?? undefined);
     this.raw?.stop();
     this.inspector?.stop();

@@ -42,7 +42,8 @@ const DOING = {
 };
 /** What the address filters by and no chip offers. */
 const FROM_THE_ADDRESS = { agent: "Agent", person: "With", assignee: "Looked after by" };
-const NARROW = matchMedia("(max-width: 52rem)");
+/** As in console.css: there the filters are one row. */
+const NARROW = matchMedia("(max-width: 52rem), (max-height: 30rem)");
 /** Filters that are on or off. */
 const YES = ["mine", "unassigned"];
 const MAX_ASKED = 3;
@@ -320,6 +321,7 @@ function rowElement(sessionId, api) {
   const update = (/** @type {ListedSession} */ session) => {
     const { title: given, agent, started, last_activity: active, last_line: last, assigned_to: assigned } = session;
     setText(title, given ?? agent ?? sessionId);
+    title.title = title.textContent;
     setText(line, last ? `${isMe(last.actor) ? "You" : nameOf(last.actor)}: ${isolate(last.text)}` : "");
     setText(about, `${ago(active ?? started)} · ${given && agent ? `${isolate(agent)} · ` : ""}${sessionId}`);
     const [words, tone] = doing(session, api.people);

@@ -10,6 +10,7 @@ from tests.console.test_attention import bell
 from tests.console.test_chat import PHONE, TARGETS
 from tests.console.test_questions import card_of, pose
 from tests.console.test_streaming import ready
+from tests.world.stack import KEYS
 
 TITLE = "Where is my parcel from the shop in Bristol? It should have come on Monday, and nobody answers"
 NARROW: ViewportSize = {"width": 320, "height": 640}
@@ -72,6 +73,7 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
     await apart(olga, ".session-head :is(h1, .state > *, .people, .actions button, fieldset)", 9)
     assert await title.evaluate("one => one.scrollWidth > one.clientWidth && one.clientHeight < 30")
     assert TITLE in str(await title.get_attribute("title"))
+    await expect(title).to_have_attribute("tabindex", "0")
     await title.focus()
     assert await title.evaluate("one => one.scrollWidth <= one.clientWidth")
     await apart(olga, ".session-head :is(h1, .state > *, .people, .actions button, fieldset)", 9)
@@ -122,3 +124,14 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
     await expect(olga.locator("#message")).to_have_attribute("placeholder", "Write a note for staff")
     assert await olga.locator("#message").evaluate(HEIGHT) < 45
     await apart(olga, ".composer :is(textarea, button)", 3)
+
+    # The bar is one row, with everything that an operator of all sessions has in it.
+    grace = await console.page("/sessions", KEYS["operator"], **{**PHONE, "viewport": NARROW})
+    await expect(grace.get_by_role("heading", name="Sessions")).to_be_visible()
+    await apart(grace, ".bar :is(nav a, button)", 5)
+    assert await grace.locator(".bar").evaluate(HEIGHT) < 60
+    assert await grace.evaluate(TARGETS) == []
+    # A title that is whole is no stop of the keyboard.
+    short = await console.session()
+    await grace.evaluate("(id) => { location.hash = `#/sessions/${id}`; }", short.id)
+    await expect(grace.get_by_role("heading", name="demo", level=1)).to_have_attribute("tabindex", "-1")

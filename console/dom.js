@@ -3,7 +3,6 @@
 import { serverNow } from "./clock.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const MATHML = "http://www.w3.org/1998/Math/MathML";
 
 // The same characters as in src/waystation/plain_text.py, and a carriage return: controls, whatever changes the
 // writing direction of what follows, and what has no width and only hides. Joiners stay where they shape letters or
@@ -70,7 +69,7 @@ export function isolate(text) {
  * @param {Attributes} attributes
  * @param {(Child | Child[])[]} children
  */
-function fill(element, attributes, children) {
+export function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
@@ -102,16 +101,6 @@ export function h(tag, attributes = {}, ...children) {
  */
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
-}
-
-/**
- * The same for MathML.
- * @param {string} tag
- * @param {Attributes} [attributes]
- * @param {(Child | Child[])[]} children
- */
-export function math(tag, attributes = {}, ...children) {
-  return fill(document.createElementNS(MATHML, tag), attributes, children);
 }
 
 /**

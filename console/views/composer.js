@@ -222,7 +222,9 @@ export class Composer {
     this.#grow();
     this.onSend(noting);
     try {
-      const status = noting ? await this.#sendNote(person, messageId, text) : await this.#sendMessage(person, messageId, text, mode);
+      const status = noting
+        ? await this.api.as(person, "POST", `${this.path}/notes`, { text, note_id: messageId }).then(() => "noted")
+        : await this.#sendMessage(person, messageId, text, mode);
       this.leaving = null;
       this.#keep();
       this.onDone();
@@ -248,16 +250,6 @@ export class Composer {
       if (document.activeElement === document.body) this.text.focus();
     }
     if (this.next) this.element.requestSubmit();
-  }
-
-  /**
-   * @param {import("../api.js").Person} person
-   * @param {string} messageId
-   * @param {string} text
-   */
-  async #sendNote(person, messageId, text) {
-    await this.api.as(person, "POST", `${this.path}/notes`, { text, note_id: messageId });
-    return "noted";
   }
 
   /**

@@ -9,7 +9,8 @@ import { serverNow } from "../clock.js";
 import { keyedList, oneAtATime } from "../view.js";
 import { statusPill } from "./card.js";
 import { Decision, inWords } from "./decision.js";
-import { listenTo, showKeys } from "./keys.js";
+import { showKeys } from "./keys-dialog.js";
+import { listenTo } from "./keys.js";
 import { QuestionPane } from "./question-pane.js";
 import { summary } from "./question.js";
 

@@ -15,7 +15,6 @@ import { Form } from "./form.js";
  * @typedef {import("../transcript.js").ToolApproval} ToolApproval
  * @typedef {import("../transcript.js").Asked} Asked
  * @typedef {Pick<import("../model.js").Item<"question">, "id" | "asked" | "agent" | "status" | "outcome">} Item A question and what became of it.
- * @typedef {{ decision?: string, reason?: string, arguments?: Record<string, unknown> }} Decision
  */
 
 /** What somebody answers as, by the role of the credential. @type {Record<string, string>} */
@@ -57,13 +56,10 @@ function audienceText({ roles = [], ids = [] } = {}) {
 /**
  * What was decided on an approval.
  * @param {Item["outcome"]} outcome
- * @returns {Decision}
  */
 function decided(outcome) {
   const value = outcome?.type === "input.answered" ? outcome.data.value : null;
-  if (!isObject(value)) return {};
-  const { decision, reason, arguments: edited } = value;
-  return { ...(typeof decision === "string" ? { decision } : {}), ...(typeof reason === "string" ? { reason } : {}), ...(isObject(edited) ? { arguments: edited } : {}) };
+  return isObject(value) ? value : {};
 }
 
 /**
@@ -83,7 +79,7 @@ export function outcomeText(outcome, asked, isMe) {
   if (asked && asked.kind !== "approval") return `${who} answered${when}.`;
   const { decision, reason, arguments: edited } = decided(outcome);
   const verb = decision === "approve" ? (edited ? "approved with other arguments" : "approved") : "rejected";
-  return `${who} ${verb}${when}${reason ? `: ${isolate(reason)}` : "."}`;
+  return `${who} ${verb}${when}${typeof reason === "string" && reason ? `: ${isolate(reason)}` : "."}`;
 }
 
 /** @param {Record<string, unknown>} given */
@@ -102,7 +98,7 @@ function answered(outcome, asked) {
   const { value } = outcome.data;
   if (asked?.kind === "approval") {
     const edited = decided(outcome).arguments;
-    return edited ? argumentFacts(edited) : null;
+    return isObject(edited) ? argumentFacts(edited) : null;
   }
   return answerElement(asked ?? {}, value);
 }

@@ -7,7 +7,7 @@ import { SessionModel } from "../model.js";
 import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
 import { isWork, itemElement, noticeText } from "./items.js";
-import { listen, showKeys } from "./keys.js";
+import { listen } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
 import { Starters } from "./starters.js";
@@ -183,7 +183,7 @@ class SessionView {
     };
     this.menu.append(details, this.timelineButton, this.inspectButton,
       h("button", { type: "button", onclick: () => this.#phone() }, "Phone"),
-      h("button", { type: "button", class: "with-keys", onclick: () => showKeys() }, "Keys"), this.actions,
+      h("button", { type: "button", class: "with-keys", onclick: () => this.#showKeys() }, "Keys"), this.actions,
       h("button", { type: "button", class: "small-only", onclick: () => this.signOut() }, "Sign out"));
     this.nothing.append(this.starters.element);
     return h("div", { class: "session-view" },
@@ -200,7 +200,7 @@ class SessionView {
   start() {
     const { composer } = this;
     const waiting = () => this.asks.querySelector("button")?.click();
-    listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, field: composer.text }, this.listening.signal);
+    listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, keys: () => this.#showKeys(), field: composer.text }, this.listening.signal);
     this.sizes.observe(this.column);
     this.cut.observe(this.title);
     this.sizes.observe(this.log);
@@ -710,6 +710,11 @@ class SessionView {
       this.chart?.draw();
       this.timelinePause = Math.max(TIMELINE_EVERY_MS, TIMELINE_REST * (performance.now() - begin));
     }, this.timelinePause);
+  }
+
+  async #showKeys() {
+    const part = await this.#part(() => import("./keys-dialog.js"));
+    part?.showKeys();
   }
 
   async #phone() {

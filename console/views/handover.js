@@ -1,6 +1,6 @@
 /** What operators do with a session: take it over, look after it, have the agent suggest a reply, and hand it back. */
 
-import { h, isolate, nameOf, setText } from "../dom.js";
+import { h, isolate, messageOf, nameOf, setText } from "../dom.js";
 
 const NO_SUGGESTION = {
   no_suggestions: "This agent suggests no replies.",
@@ -269,7 +269,7 @@ function ask({ title, words, fields, confirm, check = () => "", act }) {
       await act();
       dialog.close();
     } catch (error) {
-      say(/** @type {Error} */ (error).message);
+      say(messageOf(error));
     } finally {
       button.disabled = false;
     }

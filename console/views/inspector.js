@@ -1,7 +1,7 @@
 /** For developers and staff: what a session has done, how long it took, what it cost, and why it failed. */
 
 import { serverNow } from "../clock.js";
-import { dateTime, duration, h, isolate, setText, time } from "../dom.js";
+import { dateTime, duration, h, isolate, messageOf, setText, time } from "../dom.js";
 import { inspect, took, usageWords } from "../inspection.js";
 import { copyButton, eventElement, json } from "./event.js";
 import { Rows } from "./rows.js";
@@ -245,7 +245,7 @@ export class Inspector {
       h("a", { href: url, download: `${this.sessionId}.${kind}` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 1_000);
     } catch (error) {
-      setText(this.problem, `The session was not exported. ${/** @type {Error} */ (error).message}`);
+      setText(this.problem, `The session was not exported. ${messageOf(error)}`);
       this.problem.hidden = false;
     }
   }

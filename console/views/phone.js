@@ -1,6 +1,6 @@
 /** "Continue on your phone": a QR code with short-lived tokens of the same person, one for each role. */
 
-import { h, dateTime, svg } from "../dom.js";
+import { dateTime, h, messageOf, svg } from "../dom.js";
 import { encode } from "../vendor/uqr.js";
 
 /** The margin in modules that the QR code standard requires. */
@@ -43,7 +43,7 @@ export async function showPhone(api, sessionId) {
       h("label", {}, "Or use this link ", h("input", { type: "text", readonly: true, value: address, onfocus: (/** @type {FocusEvent} */ event) => /** @type {HTMLInputElement} */ (event.currentTarget).select() })),
       h("p", {}, close)));
   } catch (error) {
-    dialog.append(h("p", { class: "problem" }, /** @type {Error} */ (error).message), close);
+    dialog.append(h("p", { class: "problem" }, messageOf(error)), close);
   }
   dialog.showModal();
   // The focus is at its end; it is read from its beginning.

@@ -11,7 +11,6 @@ import { listen } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
 import { Starters } from "./starters.js";
-import { ToolGroups } from "./tool-groups.js";
 import { messageToolbar } from "./toolbar.js";
 
 /**
@@ -112,7 +111,9 @@ class SessionView {
     this.main = { element: this.column, nodes: [], changed: false };
     /** Where items are, by their lane. @type {Map<string | null, Container>} */
     this.containers = new Map([[null, this.main]]);
-    this.groups = new ToolGroups(this.model);
+    /** What folds calls of tools, once there is one. @type {import("./tool-groups.js").ToolGroups | null} */
+    this.groups = null;
+    this.loadsGroups = false;
     /** @type {import("../api.js").Present[]} */
     this.present = [];
     this.sticks = true;
@@ -308,7 +309,22 @@ class SessionView {
   /** @param {Container} container */
   #group(container) {
     container.changed = false;
-    this.groups.update(container);
+    if (this.groups) this.groups.update(container);
+    else if (container.nodes.some((one) => one.kind === "tool")) this.#loadGroups();
+  }
+
+  /** Until it is there each call is shown, and so they are if it can't be loaded. */
+  async #loadGroups() {
+    if (this.loadsGroups) return;
+    this.loadsGroups = true;
+    try {
+      const { ToolGroups } = await import("./tool-groups.js");
+      this.groups = new ToolGroups(this.model);
+      for (const container of this.containers.values()) this.groups.update(container);
+    } catch {
+      // The next event asks again.
+    }
+    this.loadsGroups = false;
   }
 
   #layOutNewest() {
@@ -543,7 +559,7 @@ class SessionView {
     const found = this.nodes.get(key ?? `message:${said?.id}`) ?? this.#lastBefore(seq);
     if (!found) return;
     const { element } = found;
-    if (element.hidden && found.kind === "tool") this.groups.open(found.key, this.#containerOf(this.model.items.get(found.key)));
+    if (element.hidden && found.kind === "tool") this.groups?.open(found.key, this.#containerOf(this.model.items.get(found.key)));
     // Whoever follows a link, or asks for what waits, wants to see it.
     if (!this.#isShown(element)) this.#showDetail("work");
     this.sticks = false;

@@ -7,6 +7,7 @@ import { keyedList } from "../view.js";
 
 /** @typedef {import("../attention.js").Item} Item */
 
+/** @type {Record<string, string>} */
 const KINDS = { purchase: "A purchase", payment: "A paid request", tool: "A tool", question: "A question", handover: "Handed over to you", failure: "A failure" };
 const KEPT = "waystation.notify";
 const TICK_MS = 1_000;
@@ -29,7 +30,7 @@ export function addressOf({ kind, id, session_id: session }) {
 /** @param {Item} item */
 export function about({ kind, agent, since, deadline }) {
   const left = deadline ? ` · ${remaining(deadline)} left` : "";
-  return `${KINDS[/** @type {keyof typeof KINDS} */ (kind)] ?? isolate(kind)}${agent ? ` · ${isolate(agent)}` : ""} · ${ago(since)}${left}`;
+  return `${KINDS[kind] ?? isolate(kind)}${agent ? ` · ${isolate(agent)}` : ""} · ${ago(since)}${left}`;
 }
 
 /**

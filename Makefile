@@ -2,7 +2,7 @@
 # neither pyproject.toml nor constraints.txt has changed.
 #
 #   make demo    sessions and payments on real parts, in about a minute
-#   make test    the tests
+#   make test    the tests of every day, in minutes    make test-thorough   those that show the same once more
 #   make dev     everything on this machine, until Ctrl-C
 #   make torture a world that tries to break it: SEED=1 MINUTES=5 PROFILE=sessions PLAN=file SHRINK=20 RECORD=1
 #   make lint    style, borders make types   type checkers          make bench   benchmarks
@@ -17,7 +17,7 @@ TYPESCRIPT := typescript@5.9.3
 # A virtual environment breaks when its folder is moved or its Python is removed.
 CHECKED := $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(RUN) -c pass 2>/dev/null || rm -f $(READY))
 
-.PHONY: demo test torture dev lint types mypy pyright tsc bench setup clean
+.PHONY: demo test test-thorough torture dev lint types mypy pyright tsc bench setup clean
 .DEFAULT_GOAL := help
 .PHONY: help
 
@@ -59,13 +59,17 @@ dev: $(READY)
 
 # Tests of one file share servers, so a file stays on one process (tests/conftest.py). Four processes keep two cores
 # busy, for tests wait half of their time. Tests that assert speed run afterwards, alone on the machine, also when
-# others have failed; 5 is pytest's exit code for "no tests".
+# others have failed; 5 is pytest's exit code for "no tests". What ARGS names is run whole, the thorough tests too.
 test: ALONE = $(shell grep -rl --include='*.py' 'mark\.alone' tests)
 test: $(READY)
 	@failed=0; \
-	$(RUN) -m pytest -n 4 --durations=10 -m "not slow and not alone" $(ARGS) || [ $$? -eq 5 ] || failed=1; \
+	$(RUN) -m pytest -n 4 --durations=10 -m "not slow and not alone$(if $(ARGS),, and not thorough)" $(ARGS) || [ $$? -eq 5 ] || failed=1; \
 	$(RUN) -m pytest -m "alone and not slow" $(or $(ARGS),$(ALONE)) || [ $$? -eq 5 ] || failed=1; \
 	exit $$failed
+
+# The rest, but for the slow ones: .ci/run runs both.
+test-thorough: $(READY)
+	@$(RUN) -m pytest -n 4 --durations=10 -m "thorough and not slow and not alone" $(ARGS)
 
 torture: $(READY)
 	@$(RUN) -m tests.torture $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \

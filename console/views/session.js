@@ -37,6 +37,8 @@ const TIMELINE_EVERY_MS = 400;
 /** Drawing a long session's timeline is slow; it may take at most a tenth of the page's time. */
 const TIMELINE_REST = 10;
 const MAX_ANNOUNCED_CHARACTERS = 600;
+/** Of a crowd so many are shown, and how many there are. */
+const MAX_FACES = 4;
 /** What waits for people is listed up to this many; the rest is counted. */
 const MAX_ASKS = 3;
 /** So many of the newest items are always laid out: a jump to the end would land on estimates of their heights. */
@@ -461,14 +463,17 @@ class SessionView {
   }
 
   #drawPeople() {
-    this.people.replaceChildren(...this.present.map((person) => {
+    const count = this.present.length;
+    setClass(this.people, "several", count > 1);
+    setClass(this.people, "crowd", count > MAX_FACES + 2);
+    this.people.replaceChildren(...this.present.map((person, at) => {
       const name = this.api.isMe(person.id) ? "You" : nameOf(person);
       const places = person.connections > 1 ? ` in ${person.connections} places` : "";
       const initials = (person.name ?? person.id).split(/[\s._-]+/).map((word) => word[0]).join("").slice(0, 2).toUpperCase();
-      return h("li", { class: `role-${person.role}`, title: `${nameOf(person)} (${person.role})${places}` },
+      return h("li", { class: `role-${person.role}${at < MAX_FACES ? "" : " further"}`, title: `${nameOf(person)} (${person.role})${places}` },
         h("span", { "aria-hidden": "true" }, initials), person.connections > 1 ? h("sup", { "aria-hidden": "true" }, String(person.connections)) : null,
         h("span", { class: "visually-hidden" }, `${name}${places}`));
-    }), ...(this.present.length > 1 ? [h("li", { class: "all", "aria-hidden": "true", title: this.present.map(nameOf).join(", ") }, String(this.present.length))] : []));
+    }), ...(count > 1 ? [h("li", { class: "all", "aria-hidden": "true", title: this.present.map(nameOf).join(", ") }, String(count))] : []));
   }
 
   /**

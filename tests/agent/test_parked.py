@@ -342,6 +342,7 @@ async def survives(asking: Asking, approver: Client, killer: Killer, seed: int) 
     return victim
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300 * EXAMPLES_FACTOR)
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(SLOW_KILLS, marks=pytest.mark.slow)])
 async def test_an_answer_survives_kill_9_of_any_process(asking: Asking, kills: int) -> None:

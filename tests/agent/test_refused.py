@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support import eventually
 from tests.world.stack import KEYS, Part, Stack
 from tests.world.temporal import running_temporal
@@ -35,6 +37,7 @@ async def events(session: Session, kind: str) -> list[Event]:
     return [event for event in (await session.replay()).events if event.type == kind]
 
 
+@pytest.mark.thorough
 async def test_a_key_that_is_refused_for_a_while_costs_no_turn(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"limits__agent_start_timeout_seconds": 3}
     # A server of its own: a worker with other keys would take this stack's tasks.

@@ -133,6 +133,7 @@ def check_what_is_shown(events: list[Event]) -> None:
     assert done == [f"Step {n}" for n in range(1, STEPS + 1)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "kills",
     [["in 7", "after 20"], pytest.param(["after 1", "in 7", "after 10", "after 20"], marks=pytest.mark.slow)],

@@ -45,12 +45,17 @@ async def ended(session: Session) -> tuple[Event, list[Event]]:
     "text",
     [
         "exit the process",
-        "exit in a task",
-        "exit in a group",
-        "exit in a thread",
-        "interrupt",
-        "close a generator",
-        "group of the worst",
+        *(
+            pytest.param(text, marks=pytest.mark.thorough)
+            for text in (
+                "exit in a task",
+                "exit in a group",
+                "exit in a thread",
+                "interrupt",
+                "close a generator",
+                "group of the worst",
+            )
+        ),
     ],
 )
 async def test_what_would_end_the_process_ends_the_turn_alone(running: Running, text: str) -> None:

@@ -91,6 +91,7 @@ async def said_in_the_end(session: Session) -> str:
     return (await session.load()).messages[-1].text
 
 
+@pytest.mark.thorough
 async def test_killed_in_the_middle_of_ten_calls(remembering: Remembering) -> None:
     session = await remembering.start("add")
 
@@ -157,6 +158,7 @@ async def test_killed_before_it_is_decided_and_before_it_is_parked(remembering: 
     assert len(remembering.lines("delete killed: request")) == 2
 
 
+@pytest.mark.thorough
 async def test_two_deferred_calls_are_answered_two_restarts_later(remembering: Remembering) -> None:
     session = await remembering.start("weigh")
     first, second = await asked(session, 2)

@@ -7,9 +7,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.architecture.support import called, name_of, tree
+from tests.architecture.support import breaches, called, tree
 from tests.support import ROOT
 
 WORLD = ROOT / "tests" / "world"
@@ -58,9 +56,9 @@ def files() -> list[Path]:
     return [path for path in found if WORLD not in path.parents and path != Path(__file__)]
 
 
-@pytest.mark.parametrize("path", files(), ids=name_of)
-def test_servers_are_started_in_the_world_alone(path: Path) -> None:
-    assert bool(list(started(path))) == (name_of(path) in EXCEPTIONS), list(started(path))
+def test_servers_are_started_in_the_world_alone() -> None:
+    found = breaches(started, files())
+    assert found.keys() == EXCEPTIONS.keys(), found
 
 
 def test_the_starts_are_recognized() -> None:

@@ -27,6 +27,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.thorough
 async def test_an_agent_in_the_folder_of_a_dev_takes_turns(dev: DevProcess) -> None:
     (dev.folder / "my_parrot.py").write_text(PARROT)
     with dev.agents_beside("my_parrot:agent"):
@@ -34,6 +35,7 @@ async def test_an_agent_in_the_folder_of_a_dev_takes_turns(dev: DevProcess) -> N
         await eventually(lambda: dev.count("beside", "turn.completed"), within=40, what="the agent answers")
 
 
+@pytest.mark.thorough
 def test_it_gets_the_keys_that_agents_hold_and_no_others(dev: DevProcess) -> None:
     left = json.loads((dev.folder / ".waystation" / AGENT_FILE).read_text())
     assert {name for name in left if "KEY" in name or "SECRET" in name or "CREDENTIAL" in name} == {

@@ -33,6 +33,7 @@ async def mid_answer(dev: DevProcess, session_id: str) -> None:
     await eventually(lambda: dev.count(session_id, "message.delta"), what="the agent writes")
 
 
+@pytest.mark.thorough
 async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(bare: DevProcess) -> None:
     await mid_answer(bare, "survivor")
     children = descendants(bare.process.popen.pid)
@@ -55,6 +56,7 @@ async def test_kill_9_leaves_nothing_behind_and_a_new_start_continues(bare: DevP
     assert answer == "".join(word + " " for word in islice(cycle(WORDS), 100))
 
 
+@pytest.mark.thorough
 async def test_a_killed_child_is_started_again_and_takes_its_command_along(bare: DevProcess) -> None:
     before = bare.pid("agents")
     assert before is not None

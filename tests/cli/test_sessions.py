@@ -103,6 +103,7 @@ async def test_tail_shows_a_live_answer_and_ctrl_c_leaves_the_agent_running(dev:
     assert json.loads(dev.session("stop", session_id))["outcome"] == "stopped"
 
 
+@pytest.mark.thorough
 async def test_tail_resumes_when_the_api_is_killed(dev: DevProcess) -> None:
     words = 250
     session_id = dev.session("start", "demo", "-m", f"tokens={words} rate=25").strip()

@@ -44,9 +44,14 @@ async def reports(temporal_server: TemporalServer) -> dict[str, Report]:
         async with room:
             return number, await tried(number, MUTANTS[number], temporal_server.address)
 
-    return dict(await asyncio.gather(*map(one, MUTANTS)))
+    reports = dict(await asyncio.gather(*map(one, MUTANTS)))
+    # The kit's bounds are for one agent: where twelve are too many at a time, it says what it sees of one.
+    for number in [number for number, report in reports.items() if report.failed != {number}]:
+        reports[number] = (await one(number))[1]
+    return reports
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", AGENT_SIDE)
 def test_an_agent_that_breaks_one_requirement_fails_that_one_alone(
     number: str, reports: dict[str, Report]

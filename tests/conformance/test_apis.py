@@ -97,9 +97,15 @@ async def reports(stack: Stack) -> dict[str, Report]:
             return number, await tried(number, stack)
 
     storm = await one(A_STORM)
-    return dict([storm, *await asyncio.gather(*(one(number) for number in API_SIDE if number != A_STORM))])
+    others = await asyncio.gather(*(one(number) for number in API_SIDE if number != A_STORM))
+    reports = dict([storm, *others])
+    # The kit's bounds are for one API: where several are too many at a time, it says what it sees of one.
+    for number in [number for number, report in reports.items() if report.failed != {number}]:
+        reports[number] = (await one(number))[1]
+    return reports
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", API_SIDE)
 def test_an_api_that_breaks_one_requirement_fails_that_one_alone(
     number: str, reports: dict[str, Report]

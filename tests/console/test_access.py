@@ -114,6 +114,7 @@ async def test_axe_finds_nothing_serious(
         assert wide <= 0, f"{path} scrolls sideways"
 
 
+@pytest.mark.thorough
 async def test_a_new_view_has_the_focus(console: Console) -> None:
     """Otherwise a screen reader says nothing, and Tab begins at the top of the page."""
     page = await console.page("/sessions")
@@ -155,6 +156,7 @@ async def test_everything_is_done_by_keyboard(console: Console) -> None:
     await until(page, IDLE)
 
 
+@pytest.mark.thorough
 async def test_whole_messages_are_announced_and_no_tokens(console: Console) -> None:
     session = await console.session()
     page = await console.page(f"/sessions/{session.id}")

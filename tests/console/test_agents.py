@@ -59,6 +59,7 @@ async def test_an_agent_that_nobody_runs_is_said_to_be_absent(
     await expect(absent).to_be_hidden()
 
 
+@pytest.mark.thorough
 async def test_an_agent_that_works_quietly_is_not_said_to_be_absent(console: Console) -> None:
     nobody = f"nobody-{uuid.uuid4().hex[:8]}"
     session = await console.session(nobody)

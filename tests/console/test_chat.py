@@ -17,7 +17,10 @@ from waystation.demo.wire import Wire
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
 LANDSCAPE: dict[str, Any] = {**PHONE, "viewport": {"width": 800, "height": 360}}
-devices = pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+devices = pytest.mark.parametrize(
+    "device",
+    [pytest.param(DESKTOP, id="desktop"), pytest.param(PHONE, id="phone", marks=pytest.mark.thorough)],
+)
 
 NOT_DRAWN = """
 () => {
@@ -166,6 +169,7 @@ async def test_what_did_not_arrive_is_sent_again_by_itself_once(
         await wire.close()
 
 
+@pytest.mark.thorough
 async def test_a_word_about_the_connection_goes_when_it_is_back(console: Console) -> None:
     session = await console.session()
     wire = Wire(console.stack.ports[0])
@@ -185,6 +189,7 @@ async def test_a_word_about_the_connection_goes_when_it_is_back(console: Console
         await wire.close()
 
 
+@pytest.mark.thorough
 async def test_no_line_crosses_the_page_after_a_change_of_views(console: Console) -> None:
     page = await console.page("/sessions")
     await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
@@ -207,7 +212,13 @@ async def test_an_answer_shows_the_same_time_live_and_after_a_reload(console: Co
     assert len(set(live)) == len(live) == 2
 
 
-@pytest.mark.parametrize("device", [PHONE, LANDSCAPE], ids=["upright", "on its side"])
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param(PHONE, id="upright"),
+        pytest.param(LANDSCAPE, id="on its side", marks=pytest.mark.thorough),
+    ],
+)
 async def test_a_phone_has_one_row_of_header_and_targets_for_fingers(
     console: Console, device: dict[str, Any]
 ) -> None:
@@ -249,6 +260,7 @@ async def test_a_phone_has_one_row_of_header_and_targets_for_fingers(
     assert await page.evaluate(TARGETS) == []
 
 
+@pytest.mark.thorough
 async def test_headings_are_in_order(console: Console) -> None:
     session = await console.session()
     await write(console, session, "# One\n\n## Two\n\n### Three\n\n- [ ] a\n- [x] b")
@@ -301,6 +313,7 @@ async def test_keys_write_stop_and_move(console: Console) -> None:
     await expect(field).to_be_focused()
 
 
+@pytest.mark.thorough
 async def test_a_link_skips_to_the_message_field(console: Console) -> None:
     session = await console.session()
     page = await shown(console, session, DESKTOP)
@@ -365,6 +378,7 @@ async def test_messages_code_and_links_are_copied(console: Console) -> None:
     await expect(other.locator(".message.found")).to_contain_text("First")
 
 
+@pytest.mark.thorough
 async def test_code_is_coloured_without_elements(console: Console) -> None:
     session = await console.session()
     code = "# a comment\ndef f():\n    return 'x' + 1"
@@ -389,6 +403,7 @@ async def test_code_is_coloured_without_elements(console: Console) -> None:
     assert await page.locator("pre code *").count() == 0
 
 
+@pytest.mark.thorough
 async def test_days_are_told_apart_and_times_are_whole_on_hover(console: Console) -> None:
     page = await console.page("/sessions")
     drawn = await page.evaluate(
@@ -497,6 +512,7 @@ async def test_reasoning_tells_how_long_it_took(console: Console) -> None:
     await expect(page.locator(".reasoning summary")).to_have_text(live)
 
 
+@pytest.mark.thorough
 async def test_many_sub_agents_have_a_strip(console: Console) -> None:
     session = await console.session()
     page = await shown(console, session, DESKTOP)
@@ -545,6 +561,7 @@ async def test_a_long_message_grows_as_fast_as_a_short_one(console: Console) -> 
     assert long["same"]
 
 
+@pytest.mark.thorough
 async def test_code_grows_within_its_element(console: Console) -> None:
     page = await console.page("/sessions")
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -594,6 +611,7 @@ async def test_what_waits_its_turn_is_seen_changed_and_withdrawn(
     assert who == ["You", "demo", "You", "demo"]
 
 
+@pytest.mark.thorough
 async def test_what_waits_its_turn_is_said_now_or_steers(console: Console) -> None:
     session = await console.session()
     page = await shown(console, session, DESKTOP)
@@ -613,6 +631,7 @@ async def test_what_waits_its_turn_is_said_now_or_steers(console: Console) -> No
     assert await page.locator(".message.withdrawn").count() == 2
 
 
+@pytest.mark.thorough
 async def test_what_has_begun_meanwhile_is_not_withdrawn(console: Console) -> None:
     session = await console.session()
     page = await shown(console, session, DESKTOP)
@@ -674,6 +693,7 @@ async def test_lists_keep_their_elements_and_effects_run_for_what_they_read(cons
     assert await page.evaluate(VIEW) == [[2, 3, 5], True, 5, "dba"]
 
 
+@pytest.mark.thorough
 async def test_a_session_in_which_nothing_was_said_says_so(console: Console) -> None:
     session = await console.session()
     page = await shown(console, session, DESKTOP)
@@ -683,7 +703,13 @@ async def test_a_session_in_which_nothing_was_said_says_so(console: Console) -> 
     await expect(nothing).to_be_hidden()
 
 
-@pytest.mark.parametrize(("scheme", "device"), [("light", DESKTOP), ("dark", PHONE)], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "device"),
+    [
+        pytest.param("light", DESKTOP, id="light"),
+        pytest.param("dark", PHONE, id="dark", marks=pytest.mark.thorough),
+    ],
+)
 async def test_axe_finds_nothing_serious_in_a_busy_chat(
     console: Console, scheme: str, device: dict[str, Any]
 ) -> None:
@@ -735,6 +761,7 @@ async (texts) => {
 """
 
 
+@pytest.mark.thorough
 async def test_formulas_are_drawn_and_what_is_not_known_stays_as_written(console: Console) -> None:
     page = await console.page("/sessions")
     await expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -140,6 +140,7 @@ async def test_a_level_of_detail_is_kept_in_the_address_and_by_the_browser(conso
     assert await shown(page) == chat, "what a link shows is not remembered"
 
 
+@pytest.mark.thorough
 async def test_on_a_phone_raw_keeps_to_its_place_and_the_newest_event_is_in_sight(console: Console) -> None:
     session = await console.session()
     many = [{"n": n, "type": "data.step", "data": {"text": f"Step {n} of many."}} for n in range(1, 41)]
@@ -164,6 +165,7 @@ async def test_on_a_phone_raw_keeps_to_its_place_and_the_newest_event_is_in_sigh
     assert await violations(page) == []
 
 
+@pytest.mark.thorough
 async def test_every_event_is_in_the_level_raw(console: Console) -> None:
     session = await console.session()
     context = await console.context(permissions=["clipboard-read", "clipboard-write"])
@@ -291,6 +293,7 @@ async def export(page: Page, kind: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.thorough
 async def test_a_session_is_exported_to_be_loaded_and_to_be_read(console: Console, tmp_path: Path) -> None:
     session = await console.session(title="<i>Exported</i> *all*")
     data: dict[str, JsonValue] = {
@@ -369,7 +372,9 @@ async def timeline(page: Page) -> Locator:
     return frame
 
 
-@pytest.mark.parametrize("touches", [False, True], ids=["mouse", "fingers"])
+@pytest.mark.parametrize(
+    "touches", [pytest.param(False, id="mouse"), pytest.param(True, id="fingers", marks=pytest.mark.thorough)]
+)
 async def test_the_timeline_zooms_where_one_points_and_says_what_is_there(
     console: Console, touches: bool
 ) -> None:

@@ -189,6 +189,7 @@ async def test_where_the_page_has_no_token_the_draft_is_kept(
     await expect(field(view)).to_have_value("")
 
 
+@pytest.mark.thorough
 async def test_it_waits_for_a_page_and_an_api_that_are_away_at_first(console: Console) -> None:
     shop = CustomersPage(console, await console.session())
     shop.broken = True
@@ -199,6 +200,7 @@ async def test_it_waits_for_a_page_and_an_api_that_are_away_at_first(console: Co
     await live(view)
 
 
+@pytest.mark.thorough
 async def test_it_goes_with_what_the_page_says(console: Console) -> None:
     """Another session, and none: nothing of the first stays, and no connection."""
     shop = CustomersPage(console, await console.session())
@@ -219,6 +221,7 @@ async def test_it_goes_with_what_the_page_says(console: Console) -> None:
     await until(view, "() => !document.querySelector('waystation-chat')")
 
 
+@pytest.mark.thorough
 async def test_a_session_that_was_terminated_waits_for_nothing(console: Console) -> None:
     """Nor does a browser that lets the page keep nothing stop it."""
     shop = CustomersPage(console, await console.session("asking"))
@@ -280,6 +283,7 @@ async def test_the_pages_styles_do_not_reach_into_it(console: Console) -> None:
     assert len(plain) > 10
 
 
+@pytest.mark.thorough
 async def test_the_element_has_one_address_and_its_parts_have_the_current_version(console: Console) -> None:
     shop = CustomersPage(console, await console.session())
     context = await shop.context()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, expect
 
 from tests.console.people import Console, until
@@ -118,6 +119,7 @@ async def test_two_operators_a_customer_and_an_agent(console: Console) -> None:
     await expect(ada.get_by_role("button", name="Note", exact=True)).to_have_count(0)
 
 
+@pytest.mark.thorough
 async def test_who_is_a_customer_too_speaks_as_the_operator(console: Console) -> None:
     session = await console.session()
     tokens = [await console.token(role, session.id, "Olga") for role in ("client", "operator")]
@@ -133,6 +135,7 @@ async def test_who_is_a_customer_too_speaks_as_the_operator(console: Console) ->
     await expect(namesake.locator(".from-operator")).to_contain_text("A person speaks")
 
 
+@pytest.mark.thorough
 async def test_an_empty_session_offers_what_the_agent_does(console: Console) -> None:
     session = await console.session()
     ada = await at(console, session, "client", "Ada", PHONE)
@@ -146,6 +149,7 @@ async def test_an_empty_session_offers_what_the_agent_does(console: Console) -> 
     await until(ada, IDLE)
 
 
+@pytest.mark.thorough
 async def test_who_looks_after_a_session_is_in_its_header_and_in_the_list(console: Console) -> None:
     session = await console.session(title="A lost parcel")
     page = await console.page(f"/sessions/{session.id}", **DESKTOP)

@@ -115,6 +115,7 @@ async def test_a_mandate_is_granted_with_a_form_that_says_what_it_grants(console
     assert datetime.fromisoformat(terms["valid_until"]) > datetime(year, 3, 1, tzinfo=UTC)
 
 
+@pytest.mark.thorough
 async def test_what_a_mandate_paid_for_over_time_and_as_a_table(console: Console, tmp_path: Path) -> None:
     stack = console.stack
     mandate = await stack.mandate(cap={"amount": 20_000, "currency": "usd"})
@@ -174,6 +175,7 @@ async def test_what_a_mandate_paid_for_over_time_and_as_a_table(console: Console
     await expect(stranger.locator(".problem[role=status]")).to_contain_text("you may not see it")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 async def test_money_on_a_phone(console: Console, scheme: Literal["light", "dark"]) -> None:
     mandate = await console.stack.mandate(sellers=["*"])

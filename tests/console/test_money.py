@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from tests.cli.test_statements import CART, leaves
@@ -91,6 +92,7 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
     assert saved.read_bytes() == served.content, "byte for byte: hashes are of what is written"
 
 
+@pytest.mark.thorough
 async def test_answers_that_are_only_counted_yet_are_shown_behind_the_trail(console: Console) -> None:
     _, purchase_id, _ = await ask_for_books(console)
     path = f"/purchases/{purchase_id}/audit"
@@ -137,6 +139,7 @@ def as_shown(path: str, value: object) -> str:
     return f"{value / 100:.2f}" if is_money and isinstance(value, int) else str(value)
 
 
+@pytest.mark.thorough
 async def test_the_card_shows_all_that_an_approval_binds(console: Console) -> None:
     page = await console.page("/sessions")
     digest = "sha256:" + "0" * 64
@@ -157,6 +160,7 @@ async def test_the_card_shows_all_that_an_approval_binds(console: Console) -> No
         assert str(term) in shown, term
 
 
+@pytest.mark.thorough
 async def test_a_rejection_in_the_session_is_told_to_everyone(console: Console) -> None:
     talk, purchase_id, _ = await ask_for_books(console)
     other = await console.page(f"/purchases/{purchase_id}")
@@ -208,6 +212,7 @@ async def want_books(
     return str(answer.json()["purchase_id"])
 
 
+@pytest.mark.thorough
 async def test_the_time_to_decide_runs_by_the_server_and_out(console: Console) -> None:
     purchase_id = await want_books(console, approval_timeout_seconds=20)
     context = await console.context()
@@ -224,6 +229,7 @@ async def test_the_time_to_decide_runs_by_the_server_and_out(console: Console) -
     await expect(page.get_by_role("button", name=APPROVE)).to_have_count(0)
 
 
+@pytest.mark.thorough
 async def test_a_deadline_that_has_passed_says_so(console: Console) -> None:
     purchase_id = await want_books(console, approval_timeout_seconds=3600)
     context = await console.context()
@@ -255,6 +261,7 @@ async def test_a_paid_request_is_approved(console: Console) -> None:
     await expect(page.locator(".outcome").first).to_have_text("Approved by test-approver")
 
 
+@pytest.mark.thorough
 async def test_others_see_and_do_not_decide(console: Console) -> None:
     talk, purchase_id, _ = await ask_for_books(console)
     token = await console.token("client", talk.session.id, "Ada")

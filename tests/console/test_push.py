@@ -137,6 +137,7 @@ async def _titles(shown: Callable[[], Awaitable[list[list[str]]]], wanted: list[
     return [title for title, *_ in await shown()] == wanted
 
 
+@pytest.mark.thorough
 async def test_it_can_be_turned_off_and_ends_with_signing_out(console: Console, service: Receiver) -> None:
     session, browser = await console.session(), Browser(service, "console-off")
     context = await console.context()

@@ -206,6 +206,7 @@ async def test_a_form_has_a_field_for_everything(console: Console) -> None:
     await expect(page).to_have_title("demo · Waystation")
 
 
+@pytest.mark.thorough
 async def test_what_is_typed_survives_a_reload(console: Console) -> None:
     session = await console.session()
     order = {"question_id": "order", "kind": "form", "prompt": "Your order?", "schema": EVERYTHING}
@@ -311,6 +312,7 @@ async def test_a_parked_agent_goes_on_and_an_answer_elsewhere_appears_at_once(co
         await expect(one.get_by_role("link", name=mark)).to_have_count(1)
 
 
+@pytest.mark.thorough
 async def test_a_later_answer_is_told_what_counts(console: Console) -> None:
     session = await console.session()
     await pose(console, session, {"question_id": "q", "prompt": "Your name?"})
@@ -337,6 +339,7 @@ async def test_a_later_answer_is_told_what_counts(console: Console) -> None:
     assert await answered(session) == "Grace"
 
 
+@pytest.mark.thorough
 async def test_who_may_not_answer_sees_why(console: Console) -> None:
     session = await asking(console, "operators")
     token = await console.token("client", session.id, "Ada")
@@ -357,6 +360,7 @@ async def test_who_may_not_answer_sees_why(console: Console) -> None:
     await expect(card.locator(".outcome .said")).to_have_text("me")
 
 
+@pytest.mark.thorough
 async def test_a_person_is_named_by_an_id(console: Console) -> None:
     session = await console.session()
     question = {
@@ -402,6 +406,7 @@ async def test_an_approval_binds_what_is_shown(console: Console) -> None:
     await expect(page.locator(".log .tool")).to_contain_text("delete")
 
 
+@pytest.mark.thorough
 async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -> None:
     session = await console.session()
     schema = {
@@ -444,6 +449,7 @@ async def test_arguments_with_a_schema_are_changed_in_a_form(console: Console) -
     await expect(card.get_by_role("button", name="Approve with these arguments")).to_be_hidden()
 
 
+@pytest.mark.thorough
 async def test_a_rejection_says_why_and_a_service_does_not_decide(console: Console) -> None:
     session = await asking(console, "approve")
     _, served = await open_card(console, session, KEYS["service"])
@@ -458,6 +464,7 @@ async def test_a_rejection_says_why_and_a_service_does_not_decide(console: Conso
     await expect(card).not_to_contain_text("was not sent")
 
 
+@pytest.mark.thorough
 async def test_the_end_without_an_answer_is_said(console: Console) -> None:
     session = await console.session()
     await pose(console, session, {"question_id": "q", "prompt": "Quick?", "expires_in_seconds": 5})
@@ -476,7 +483,9 @@ async def test_the_end_without_an_answer_is_said(console: Console) -> None:
     await expect(card.locator(".outcome")).to_contain_text("the agent was stopped")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1280), pytest.param("dark", 390, marks=pytest.mark.thorough)]
+)
 async def test_everyone_can_answer(console: Console, scheme: Literal["light", "dark"], width: int) -> None:
     """With a keyboard, a screen reader, a phone."""
     session = await console.session()

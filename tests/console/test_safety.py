@@ -96,6 +96,7 @@ async ([before, part, after, lengths]) => {
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("parts", [REPEATED[::5], pytest.param(REPEATED, marks=pytest.mark.slow)])
 async def test_the_time_to_draw_a_text_grows_with_its_length_alone(
     console: Console, parts: tuple[str, ...]
@@ -136,6 +137,7 @@ async ([text, growing, broken]) => {
 """
 
 
+@pytest.mark.thorough
 async def test_a_block_that_can_not_be_drawn_shows_its_source(console: Console) -> None:
     page = await console.page("/sessions")
     source = "| a |\n|---|\n| *b* |"
@@ -143,6 +145,7 @@ async def test_a_block_that_can_not_be_drawn_shows_its_source(console: Console) 
     assert shown == [["p", "One."], ["as-written", source], ["p", "Two."]]
 
 
+@pytest.mark.thorough
 async def test_what_is_more_than_a_page_can_hold_is_shown_as_it_is_written(console: Console) -> None:
     page = await console.page("/sessions")
     much = "*a* " * 10_001
@@ -184,6 +187,7 @@ async def test_marks_within_a_line(console: Console) -> None:
     assert await page.evaluate(script, list(MARKS)) == list(MARKS.values())
 
 
+@pytest.mark.thorough
 async def test_lists_nested_too_deep_lose_no_words(console: Console) -> None:
     page = await console.page("/sessions")
     text = "\n".join("  " * depth + f"- word{depth}" for depth in range(20))
@@ -351,6 +355,7 @@ async def test_an_address_leads_to_no_other_route(console: Console, path: str) -
     await expect(page.get_by_role("heading", level=1)).to_have_text("There is no such page")
 
 
+@pytest.mark.thorough
 async def test_signing_out_leaves_no_tab_that_would_sign_in_again(console: Console) -> None:
     context = await console.context()
     pages = [await console.page("/sessions", context=context) for _ in range(2)]

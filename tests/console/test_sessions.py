@@ -33,7 +33,10 @@ async def asked(console: Console, title: str, audience: dict[str, object]) -> Se
     return session
 
 
-@pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    "screen",
+    [pytest.param(DESKTOP, id="desktop"), pytest.param(PHONE, id="phone", marks=pytest.mark.thorough)],
+)
 async def test_whom_a_session_waits_for_and_what_was_said_last(
     console: Console, screen: dict[str, Any]
 ) -> None:
@@ -94,6 +97,7 @@ async def test_filters_are_in_the_address_and_a_step_back_undoes_one(console: Co
     assert page.url.endswith("#/sessions")
 
 
+@pytest.mark.thorough
 async def test_with_the_keyboard_alone(console: Console) -> None:
     word = f"w{uuid.uuid4().hex[:9]}"
     first = await console.session(title=f"First {word}")
@@ -111,6 +115,7 @@ async def test_with_the_keyboard_alone(console: Console) -> None:
     await expect(page).to_have_url(re.compile(f"#/sessions/{first.id}$"))
 
 
+@pytest.mark.thorough
 async def test_a_store_that_can_not_search_says_what_to_do(console: Console) -> None:
     page = await console.page("/sessions", KEYS["operator"])
     problem = {"code": "search-unavailable", "status": 501, "title": "", "detail": "Register those: …"}

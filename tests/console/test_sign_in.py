@@ -13,7 +13,11 @@ from tests.console.test_streaming import ask, ready
 
 SIZES = [
     pytest.param({"viewport": {"width": 1280, "height": 800}}, id="desktop"),
-    pytest.param({"viewport": {"width": 390, "height": 800}, "color_scheme": "dark"}, id="phone"),
+    pytest.param(
+        {"viewport": {"width": 390, "height": 800}, "color_scheme": "dark"},
+        id="phone",
+        marks=pytest.mark.thorough,
+    ),
 ]
 SHORT_SECONDS = 8
 
@@ -62,6 +66,7 @@ async def test_a_token_that_expires_in_mid_draft_leaves_page_and_draft(
     await expect(field(page)).to_have_value("")
 
 
+@pytest.mark.thorough
 async def test_a_tab_whose_token_has_expired_takes_the_one_of_another_tab(console: Console) -> None:
     session = await console.session()
     context = await console.context()
@@ -85,6 +90,7 @@ async def test_a_tab_whose_token_has_expired_takes_the_one_of_another_tab(consol
     await ready(page)
 
 
+@pytest.mark.thorough
 async def test_somebody_else_who_signs_in_sees_no_draft(console: Console) -> None:
     session = await console.session()
     page = await console.page(f"/sessions/{session.id}", await short_token(console, session.id))
@@ -115,6 +121,7 @@ async def test_drafts_survive_reload_and_back_and_end_with_the_sign_in(console: 
     assert await page.evaluate("sessionStorage.length") == 0
 
 
+@pytest.mark.thorough
 async def test_a_message_on_its_way_at_a_reload_is_kept_and_counts_once(console: Console) -> None:
     session = await console.session()
     page = await console.page(f"/sessions/{session.id}")
@@ -137,6 +144,7 @@ async def test_a_message_on_its_way_at_a_reload_is_kept_and_counts_once(console:
     await expect(page.locator(".from-user")).to_have_count(1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fails", [503, None], ids=["503", "no connection"])
 async def test_a_link_that_opens_while_the_server_is_away_signs_in_once_it_is_back(
     console: Console, fails: int | None
@@ -190,6 +198,7 @@ async def test_an_approver_approves_on_the_phone(console: Console) -> None:
     await settled(phone, "completed")
 
 
+@pytest.mark.thorough
 async def test_a_phone_may_do_no_more_than_its_person(console: Console) -> None:
     session = await console.session()
     page = await console.page(f"/sessions/{session.id}", await console.token("client", session.id, "Ada"))

@@ -41,6 +41,7 @@ async def ask(house: Stack, session_id: str, name: str, port: int | None = None)
         await agents.attach(session_id).write(f"asker-{uuid.uuid4().hex[:8]}", [item])
 
 
+@pytest.mark.thorough
 async def test_processes_die_and_each_thing_is_told_once(house: Stack, service: Receiver) -> None:
     browser, port = Browser(service, "olga"), house.ports[0]
     headers = {"Authorization": f"Bearer {KEYS['operator']}"}

@@ -132,6 +132,7 @@ async def test_a_turn_is_told_of_with_details_where_they_are_wanted(
     await session.close()
 
 
+@pytest.mark.thorough
 async def test_the_worker_dies_and_nothing_is_lost(service: Client, house: Stack, receiver: Receiver) -> None:
     """The worker is killed while one message is under way, and more happens while there is none."""
     receiver.hanging["killed"] = asyncio.Event()
@@ -158,6 +159,7 @@ async def house_close(service: Client, session_id: str) -> None:
     await service.attach(session_id).close()
 
 
+@pytest.mark.thorough
 async def test_the_api_is_not_needed_for_it(service: Client, house: Stack, receiver: Receiver) -> None:
     async with webhook(service, receiver, "no-api", "session.closed"):
         session = await service.start("demo")
@@ -172,6 +174,7 @@ async def test_the_api_is_not_needed_for_it(service: Client, house: Stack, recei
         await house.ready()
 
 
+@pytest.mark.thorough
 async def test_a_dead_receiver_slows_nobody_down(service: Client, receiver: Receiver) -> None:
     receiver.hanging["dead"] = asyncio.Event()
     async with webhook(service, receiver, "dead"), webhook(service, receiver, "alive", "session.closed"):
@@ -250,6 +253,7 @@ async def test_creating_again_is_harmless_and_shows_no_secret(service: Client, r
     await session.close()
 
 
+@pytest.mark.thorough
 async def test_one_too_many_is_none_and_its_id_is_free(
     service: Client, house: Stack, receiver: Receiver
 ) -> None:
@@ -281,6 +285,7 @@ async def test_one_too_many_is_none_and_its_id_is_free(
             heard.checked(secret_of(created))
 
 
+@pytest.mark.thorough
 async def test_a_receiver_that_is_killed_in_mid_request_hears_it_again(service: Client) -> None:
     webhooks = Webhooks(service)
     async with running_breaking() as breaking:

@@ -5,6 +5,8 @@ import base64
 import re
 import subprocess
 
+import pytest
+
 from tests.end_to_end.talk import Talk
 from tests.support import eventually
 from tests.world.keys import SIGNER
@@ -63,6 +65,7 @@ async def test_histories_are_encrypted_and_operators_can_read_them(money: MoneyS
         assert refused.status_code == 403, role
 
 
+@pytest.mark.thorough
 async def test_signed_json_from_temporals_command_line_approves(money: MoneyStack) -> None:
     mandate = await money.mandate()
     async with money.client() as client, money.buying() as person:

@@ -19,6 +19,7 @@ OPINION = "I see: a pipe has burst. That is covered. "
 EVERY_MOMENT = ("started", "streaming", "asked", "approving")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("killed", [("streaming",), pytest.param(EVERY_MOMENT, marks=pytest.mark.slow)])
 async def test_a_claim_is_settled(
     stack: Stack, client: Client, tmp_path: Path, killed: tuple[str, ...]

@@ -70,6 +70,7 @@ async def test_sigterm_ends_an_api_that_has_served_streams(tmp_path: Path, with_
             await stack.ready()
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
 async def test_sigterm_ends_an_api_in_time_though_all_that_it_needs_hangs(tmp_path: Path) -> None:
     """Temporal, Redis, a client that reads nothing, one that has sent half a request, and one that waits."""
@@ -112,6 +113,7 @@ async def test_sigterm_ends_an_api_in_time_though_all_that_it_needs_hangs(tmp_pa
         assert "Traceback" not in api.output
 
 
+@pytest.mark.thorough
 async def test_sigterm_ends_workers_and_agents_in_time_though_temporal_hangs(tmp_path: Path) -> None:
     async with AsyncExitStack() as resources:
         temporal = await resources.enter_async_context(running_temporal(tmp_path))

@@ -135,6 +135,7 @@ async def test_the_api_keeps_to_its_document(stack: Stack, role: str | None) -> 
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "mode", [pytest.param(GenerationMode.POSITIVE, marks=pytest.mark.slow), GenerationMode.NEGATIVE]
 )

@@ -39,6 +39,7 @@ SHOP_DEATHS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "death", SHOP_DEATHS, ids=["before charge", "after charge", "on arrival", "on answer"]
 )
@@ -66,6 +67,7 @@ async def test_kill_9_of_the_shop_then_the_same_key(
         assert shop.state()["stock"]["print_last"] == 0
 
 
+@pytest.mark.thorough
 async def test_kill_9_of_the_shop_after_the_charge_and_nobody_asks_again(
     pair: tuple[Processor, Shop],
 ) -> None:
@@ -81,6 +83,7 @@ async def test_kill_9_of_the_shop_after_the_charge_and_nobody_asks_again(
         assert len(shop.entries_of(session["id"])) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", ["POST /v1/payment_intents$", "POST .*/confirm", "GET /v1/shared_payment"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_kill_9_of_the_processor(pair: tuple[Processor, Shop], call: str, moment: str) -> None:
@@ -101,6 +104,7 @@ async def test_kill_9_of_the_processor(pair: tuple[Processor, Shop], call: str, 
         assert len(shop.sales_of(session["id"])) == 1
 
 
+@pytest.mark.thorough
 async def test_a_payment_that_never_reached_the_processor_is_undone(pair: tuple[Processor, Shop]) -> None:
     processor, shop = pair
     async with Agent(shop.url, processor.url) as agent:
@@ -121,6 +125,7 @@ async def test_a_payment_that_never_reached_the_processor_is_undone(pair: tuple[
         assert len(shop.entries_of(session["id"])) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("token", ["another", "none"])
 async def test_a_charge_that_arrives_late_finds_its_intent_canceled(
     pair: tuple[Processor, Shop], token: str
@@ -171,6 +176,7 @@ async def _until_over(agent: Agent, checkout_id: str, token: str, key: str) -> s
     raise AssertionError("not over within 60 s")
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(60 + 10 * ROUNDS)
 async def test_kill_9_at_random_moments(pair: tuple[Processor, Shop]) -> None:
     """Shop, processor or both die at any moment of a payment, sometimes twice.

@@ -142,6 +142,7 @@ async def test_kill_9_at_random_points_charges_once_and_delivers(
     assert hits >= RUNS // 2
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
@@ -171,6 +172,7 @@ async def test_a_server_that_dies_in_the_middle_of_a_call(
     assert (await balance(temporal, mandate)).spent.amount == 50
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120 + RUNS * OUTCOME_SECONDS)
 async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(
     temporal: Client, parts: PaymentProcesses
@@ -212,6 +214,7 @@ async def test_kill_9_within_an_allowance_keeps_the_budget_and_the_sums(
     await agent.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(180 + RUNS * OUTCOME_SECONDS)
 @pytest.mark.parametrize("card", [True, False], ids=["card", "tokens"])
 async def test_kill_9_of_the_holder_of_an_allowance(

@@ -68,6 +68,7 @@ async def settled(purchases: list[Bought]) -> bool:
     return True
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120 + 15 * int(WANTED or 12))
 @pytest.mark.parametrize("usual", [4, pytest.param(12, marks=pytest.mark.slow)])
 async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town, usual: int) -> None:
@@ -113,6 +114,7 @@ async def test_nothing_is_lost_or_paid_twice_whatever_dies(town: Town, usual: in
     assert tally.get("completed", 0) > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["reserve", "place_order"])
 async def test_a_shop_that_dies_before_or_after_the_charge(town: Town, moment: str) -> None:
     mandate = await town.buyer.mandate(approval_threshold=50_000)

@@ -108,6 +108,7 @@ QUICK_ENOUGH = {("worker", "after"), ("shop", "before"), ("processor", "after")}
 """What isn't slow: each process once, and each moment."""
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("victim", "moment"),
@@ -127,6 +128,7 @@ async def test_kill_9_in_every_call(stocked: Town, victim: str, moment: Moment) 
     await parking.check()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 async def test_kill_9_of_the_api_before_and_after_each_call(stocked: Town) -> None:
     """The answer of each call is lost with the API, and the same call is made again."""

@@ -197,6 +197,7 @@ async def test_the_agents_process_is_killed(own: Stack) -> None:
             await watcher.stop()
 
 
+@pytest.mark.thorough
 async def test_the_agent_dies_for_good(own: Stack) -> None:
     """No process ever comes back: the turn fails within its bound and says how to start one."""
     agent = own.processes[2]
@@ -216,6 +217,7 @@ async def test_the_agent_dies_for_good(own: Stack) -> None:
         await watchers[0].stop()
 
 
+@pytest.mark.thorough
 async def test_the_worker_is_killed(own: Stack) -> None:
     async with own.client() as client:
         session, watchers = await begin(client, "tokens=500 rate=100")
@@ -234,6 +236,7 @@ async def test_the_worker_is_killed(own: Stack) -> None:
             await watcher.stop()
 
 
+@pytest.mark.thorough
 async def test_the_api_is_killed(own: Stack) -> None:
     async with own.client() as client:
         session, watchers = await begin(client, "tokens=400 rate=100")
@@ -282,6 +285,7 @@ async def test_a_turn_that_begins_while_the_api_is_away_waits_for_it(own: Stack)
         await watcher.stop()
 
 
+@pytest.mark.thorough
 async def test_temporal_is_killed(own: Stack) -> None:
     """Requests fail with 503, agents keep what they write, and all of it arrives."""
     async with own.client() as client:
@@ -350,6 +354,7 @@ async def test_more_is_written_than_is_buffered_while_temporal_is_away(own: Stac
         await watcher.stop()
 
 
+@pytest.mark.thorough
 async def test_continue_as_new_under_load_without_a_client_noticing(own: Stack) -> None:
     settings = {"WAYSTATION_LIMITS__EVENTS_PER_RUN": "15", "WAYSTATION_DURABLE_INTERVAL_MS": "20"}
     async with api_settings(own, **settings), own.client() as client:
@@ -410,6 +415,7 @@ async def test_clients_that_go_on_sending_keep_no_session_from_going_on(own: Sta
         await check(watchers, session)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
 async def test_two_apis_with_redis_which_is_killed_and_comes_back(tmp_path: Path) -> None:
     # Of its own: two stacks on one server would share the workers' task queue, and not the keys.

@@ -437,7 +437,7 @@ async def test_days_are_told_apart_and_times_are_whole_on_hover(console: Console
 
 
 async def test_a_call_outside_turns_is_one_however_it_is_read(console: Console) -> None:
-    """It says its first argument and what went wrong. Pages of a replay say null where the stream says nothing."""
+    """It says its first argument and what went wrong. A replay says null where the stream says nothing."""
     session = await console.session()
 
     async def report(number: int, kind: str, **data: object) -> None:

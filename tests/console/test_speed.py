@@ -214,5 +214,9 @@ def test_no_text_of_the_console_looks_like_a_type() -> None:
     text = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`""")
     assert text.findall('a("/** @type {b} */ ")') == ['"/** @type {b} */ "']
     for path in FOLDER.rglob("*.js"):
-        lines = [line for line in path.read_text().splitlines() if not line.strip().startswith(("*", "/*", "//"))]
-        assert [one for line in lines for one in text.findall(line) if TYPE_IN_LINE.search(one)] == [], path.name
+        lines = [
+            line for line in path.read_text().splitlines() if not line.strip().startswith(("*", "/*", "//"))
+        ]
+        assert [one for line in lines for one in text.findall(line) if TYPE_IN_LINE.search(one)] == [], (
+            path.name
+        )

@@ -109,8 +109,8 @@ def _served(path: Path) -> bytes:
 def without_comments(module: str) -> str:
     """Returns a module with empty lines in place of those that are only a comment, and without its types.
 
-    It knows nothing of JavaScript but how lines and types begin and end: that is enough where no text has several
-    lines or looks like a type.
+    It knows nothing of JavaScript but how lines and types begin and end: that is enough where no text has
+    several lines or looks like a type.
     """
     lines = []
     within = False

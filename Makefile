@@ -89,7 +89,7 @@ mypy: $(READY)
 pyright: $(READY)
 	@$(RUN) -m pyright --pythonpath $(RUN)
 
-# The types in the console's comments, of modules that begin with @ts-check.
+# The types in the comments of the console's modules.
 tsc:
 	@if command -v npm >/dev/null; then npm exec --yes --package=$(TYPESCRIPT) -- tsc; \
 	else echo "The console's types are NOT checked: npm is missing (Debian: apt install npm)."; fi

@@ -1,16 +1,16 @@
-// @ts-check
 /**
  * What waits for whoever has signed in, as the server streams it for each of their roles. Tabs of one person share a
  * stream: a browser opens few connections to a server, and a hidden tab needs to know too.
  */
 
+import { Refusal } from "./api.js";
 import { isolate, money } from "./dom.js";
 
 /**
  * @typedef {{ kind: string, id: string, session_id: string | null, agent: string | null, line: string,
  *   amount?: { amount: number, currency: string }, since: string, deadline?: string }} Item
  * @typedef {{ count: number, items: Item[] }} Said
- * @typedef {{ role: string, subject: string, sessions: string[] | null }} Person
+ * @typedef {import("./api.js").Person} Person
  */
 
 const MIN_PAUSE_MS = 500;
@@ -37,7 +37,7 @@ const nameOf = ({ role, subject, sessions }) => JSON.stringify([role, subject, s
 export class Attention {
   /**
    * `onNew` is called in one tab of those that share a stream.
-   * @param {any} api
+   * @param {import("./api.js").Api} api
    * @param {() => void} onChange
    * @param {(items: Item[]) => void} onNew
    */
@@ -131,10 +131,10 @@ export class Attention {
             heard = Date.now();
             pause = MIN_PAUSE_MS;
           },
-          onBlock: (/** @type {{ data: Said | null }} */ { data }) => data && take(data),
+          onBlock: (/** @type {import("./api.js").Block<Said>} */ { data }) => data && take(data),
         });
       } catch (error) {
-        const status = /** @type {any} */ (error).status;
+        const status = error instanceof Refusal ? error.status : 0;
         if (status === 403) return;
         if (status === 401) await this.api.renewed(signal);
       }

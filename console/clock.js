@@ -1,4 +1,3 @@
-// @ts-check
 /** The server's clock. Deadlines follow it, because a device's clock may be wrong. */
 
 /** `Date` has whole seconds and arrives with a delay, so smaller differences are ignored. */

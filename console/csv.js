@@ -1,4 +1,3 @@
-// @ts-check
 /** Tables as CSV, for spreadsheets: what somebody else wrote is never a formula there. */
 
 /** A cell that begins so is a formula to some program, whatever quotes are around it. */

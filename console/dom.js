@@ -1,10 +1,8 @@
-// @ts-check
 /** Small helpers to build pages and to write values for people. */
 
 import { serverNow } from "./clock.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const MATHML = "http://www.w3.org/1998/Math/MathML";
 
 // The same characters as in src/waystation/plain_text.py, and a carriage return: controls, whatever changes the
 // writing direction of what follows, and what has no width and only hides. Joiners stay where they shape letters or
@@ -51,7 +49,18 @@ export function isolate(text) {
 /**
  * What may stand in an element: nodes, text, and nothing.
  * @typedef {Node | string | number | boolean | null | undefined} Child
- * @typedef {Record<string, any>} Attributes
+ * @typedef {Record<string, unknown>} Attributes
+ */
+
+/**
+ * `onclick` and the like.
+ * @template {Element} E
+ * @typedef {{ [N in keyof HTMLElementEventMap as `on${N}`]?: (event: HTMLElementEventMap[N] & { currentTarget: E }) => void }} Listeners
+ */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} T
+ * @typedef {Attributes & Listeners<HTMLElementTagNameMap[T]>} AttributesOf
  */
 
 /**
@@ -60,11 +69,11 @@ export function isolate(text) {
  * @param {Attributes} attributes
  * @param {(Child | Child[])[]} children
  */
-function fill(element, attributes, children) {
+export function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : TEXT_ATTRIBUTES.has(name) ? clean(String(value)) : value);
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    else element.setAttribute(name, value === true ? "" : TEXT_ATTRIBUTES.has(name) ? clean(String(value)) : String(value));
   }
   for (const child of children.flat()) {
     if (child === null || child === undefined || child === false) continue;
@@ -77,7 +86,7 @@ function fill(element, attributes, children) {
  * An HTML element: attributes, `onclick` and the like, children as nodes or text.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
- * @param {Attributes} [attributes]
+ * @param {AttributesOf<T>} [attributes]
  * @param {(Child | Child[])[]} children
  */
 export function h(tag, attributes = {}, ...children) {
@@ -92,16 +101,6 @@ export function h(tag, attributes = {}, ...children) {
  */
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
-}
-
-/**
- * The same for MathML.
- * @param {string} tag
- * @param {Attributes} [attributes]
- * @param {(Child | Child[])[]} children
- */
-export function math(tag, attributes = {}, ...children) {
-  return fill(document.createElementNS(MATHML, tag), attributes, children);
 }
 
 /**
@@ -223,6 +222,14 @@ export function ago(iso, now = serverNow()) {
  */
 export function pretty(value) {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+/**
+ * What went wrong, for people.
+ * @param {unknown} error
+ */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }
 
 export function uuid() {

@@ -1,4 +1,3 @@
-// @ts-check
 /** What somebody has written and not sent, kept in the tab: through a reload, Back, and the end of a sign-in. */
 
 /**

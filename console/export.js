@@ -1,4 +1,3 @@
-// @ts-check
 /** A session as a file: all its events as JSON, or what was said and done as Markdown. */
 
 import { clean, nameOf, visible } from "./dom.js";
@@ -59,11 +58,11 @@ function at(time) {
 
 const LEFT_OUT = new Set(["turn.started", "turn.queued", "turn.completed", "usage.reported", "steer.consumed", "message.superseded", "message.withdrawn"]);
 
-/** @param {SessionEvent} event */
+/** @param {Omit<SessionEvent, "type" | "data"> & { type: string, data?: Record<string, unknown> }} event */
 function sentence({ type, actor, turn_id: turnId, data = {}, time }) {
   const who = `**${inline(nameOf(actor))}**`;
   const where = turnId ? ` in ${inline(turnId)}` : "";
-  const words = {
+  const words = /** @type {Record<string, string>} */ ({
     "tool.called": `${who} calls ${data.kind === "step" ? "the step" : "the tool"} **${inline(String(data.name))}**${where}`,
     "tool.returned": `**${inline(String(data.name))}** has ${data.error === undefined || data.error === null ? "returned" : "failed"}${where}`,
     "input.requested": `${who} asks${where}`,
@@ -76,7 +75,7 @@ function sentence({ type, actor, turn_id: turnId, data = {}, time }) {
     "stop.requested": `${who} stops the agent`,
     "participant.joined": `${who} joins`,
     "participant.left": `${who} leaves`,
-  }[type] ?? `${inline(type)}${where}, ${who}`;
+  })[type] ?? `${inline(type)}${where}, ${who}`;
   const said = typeof data.text === "string" ? data.text : typeof data.prompt === "string" ? data.prompt : null;
   const value = type === "tool.called" ? data.arguments : type === "tool.returned" ? data.error ?? data.result : type === "input.answered" ? data.value : said === null && Object.keys(data).length ? data : undefined;
   return [`*${at(time)}* · ${words}`, said === null ? "" : quoted(escaped(said)), value === undefined || value === null ? "" : block(value, "json")].filter(Boolean).join("\n\n");

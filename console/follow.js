@@ -19,17 +19,41 @@ const WATCH_MS = 1_000;
 /** Browsers open at most six connections to a server, so hidden tabs close theirs. */
 const HIDDEN_MS = 60_000;
 
+/** @typedef {"loading" | "live" | "catching-up" | "offline" | "paused" | "closed" | "refused"} State */
+
 export class Follow {
-  /** `whole` is false if only the newest events are needed. */
+  /**
+   * `whole` is false if only the newest events are needed.
+   * @param {import("./api.js").Api} api
+   * @param {string} sessionId
+   * @param {import("./model.js").SessionModel} model
+   * @param {{ onState: (state: State, detail: string) => void, onChange: () => void, onPresence: (people: import("./api.js").Present[]) => void, whole?: boolean }} page
+   */
   constructor(api, sessionId, model, { onState, onChange, onPresence, whole = true }) {
-    Object.assign(this, { api, sessionId, model, onState, onChange, onPresence, whole });
-    this.path = `/sessions/${sessionId}`;
+    this.api = api;
+    this.sessionId = sessionId;
+    this.model = model;
+    this.onState = onState;
+    this.onChange = onChange;
+    this.onPresence = onPresence;
+    this.whole = whole;
+    this.path = /** @type {const} */ (`/sessions/${sessionId}`);
+    /** @type {State} */
     this.state = "loading";
     this.detail = "";
     this.stopped = new AbortController();
+    /** @type {AbortController | null} */
     this.connection = null;
+    /** Why the connection was given up. @type {string | null} */
+    this.dropped = null;
     this.hurried = false;
+    this.heard = 0;
+    this.reading = false;
     this.wake = () => {};
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    this.watch = undefined;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.hiding = undefined;
   }
 
   start() {
@@ -61,7 +85,7 @@ export class Follow {
         if (!this.stopped.signal.aborted && this.state !== "paused") this.#set("catching-up");
       } catch (error) {
         if (this.stopped.signal.aborted) return;
-        if (error.status === 401 && this.api.expired) {
+        if (error instanceof Refusal && error.status === 401 && this.api.expired) {
           this.#set("offline", "Your sign-in has ended.");
           await this.api.renewed(this.stopped.signal);
           pause = MIN_PAUSE_MS;
@@ -75,6 +99,7 @@ export class Follow {
     }
   }
 
+  /** @param {unknown} error */
   #why(error) {
     if (this.dropped) return this.dropped;
     return error instanceof Refusal && error.status ? error.message : "The connection is lost; reconnecting.";
@@ -91,6 +116,7 @@ export class Follow {
     }
   }
 
+  /** @param {AbortSignal} signal */
   async #followOn(signal) {
     const snapshot = await this.#get(this.path);
     this.model.takeSnapshot(snapshot);
@@ -117,15 +143,19 @@ export class Follow {
     return streaming;
   }
 
+  /** @param {import("./api.js").Block<import("./api.js").Wire>} block */
   #take({ id, data }) {
-    if (!data) this.model.advance(id);
+    if (!data) this.model.advance(id ?? 0);
     else if (data.type === "presence") this.onPresence(data.data.people);
-    else if (id === null) this.model.place(data);
-    else this.model.apply(data);
+    else if ("seq" in data) this.model.apply(data);
+    else this.model.place(data);
     this.onChange();
   }
 
-  /** Reads the newest events first, so that a long session opens as fast as a short one. */
+  /**
+   * Reads the newest events first, so that a long session opens as fast as a short one.
+   * @param {number} tip
+   */
   async #readEnd(tip) {
     let after = Math.max(0, tip - FIRST_EVENTS);
     this.model.since = after;
@@ -148,6 +178,7 @@ export class Follow {
       while (this.model.since > 0 && !this.stopped.signal.aborted) {
         const end = this.model.since;
         const begin = Math.max(0, end - OLDER_EVENTS);
+        /** @type {import("./transcript.js").SessionEvent[]} */
         const events = [];
         for (let after = begin; after < end; ) {
           const page = await this.#page(after, end - after);
@@ -165,29 +196,39 @@ export class Follow {
     }
   }
 
+  /** @param {number} after */
   #page(after, limit = PAGE_EVENTS) {
     return this.#get(`${this.path}/replay?after=${after}&limit=${limit}`);
   }
 
+  /**
+   * @template {string} P
+   * @param {P} path
+   */
   async #get(path) {
     const answer = await this.api.get(path, this.connection?.signal, { waits: false });
     this.heard = Date.now();
     return answer;
   }
 
+  /** @param {State} state */
   #set(state, detail = "") {
     if (this.state === state && this.detail === detail) return;
-    Object.assign(this, { state, detail });
+    this.state = state;
+    this.detail = detail;
     this.onState(state, detail);
   }
 
-  /** Waits that long, or until woken. */
+  /**
+   * Waits that long, or until woken.
+   * @param {number | null} milliseconds
+   */
   #rest(milliseconds) {
     return new Promise((resolve) => {
-      const timer = milliseconds === null ? null : setTimeout(resolve, milliseconds);
+      const timer = milliseconds === null ? undefined : setTimeout(resolve, milliseconds);
       this.wake = () => {
         clearTimeout(timer);
-        resolve();
+        resolve(null);
       };
     });
   }
@@ -200,6 +241,7 @@ export class Follow {
     this.wake();
   }
 
+  /** @param {string} why */
   #drop(why) {
     this.dropped = why;
     this.connection?.abort();

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Colours code with the browser's own highlights: ranges of the text, and no element.
  *

@@ -1,10 +1,10 @@
-// @ts-check
 /**
  * What a session's events say of its turns: a tree of turns, sub-agents, tools, steps and questions, with their times,
  * attempts and what they used. No DOM.
  */
 
 import { parentOf } from "./model.js";
+import { isOf } from "./transcript.js";
 
 /**
  * @typedef {import("./transcript.js").SessionEvent} SessionEvent
@@ -112,40 +112,40 @@ class Reading {
 
   /** @param {SessionEvent} event */
   read(event) {
-    const { type, data = {}, turn_id: turnId, message_id: messageId } = event;
+    const { turn_id: turnId, message_id: messageId } = event;
     const turn = turnId ? this.part("turn", turnId, event) : null;
-    const [family] = type.split(".");
-    if (type === "message.completed" && messageId && !turnId) this.said.set(messageId, data.text);
-    if (type === "usage.reported") {
+    if (event.type === "message.completed" && messageId && !turnId) this.said.set(messageId, event.data.text);
+    if (event.type === "usage.reported") {
       this.reports += 1;
-      addUsage(this.usage, data);
-      if (turn) addUsage((turn.usage ??= nothingUsed()), data);
+      addUsage(this.usage, event.data);
+      if (turn) addUsage((turn.usage ??= nothingUsed()), event.data);
     }
-    if (family === "tool") return this.#tool(event);
-    if (family === "input") return this.#question(event);
+    if (isOf(event, "tool")) return this.#tool(event);
+    if (isOf(event, "input")) return this.#question(event);
     turn?.events.push(event);
     if (!turn) return;
-    if (family === "turn") this.#turn(turn, event);
-    else if (type === "agent.spawned") {
-      Object.assign(turn, { name: data.agent, began: event.time });
-      turn.payloads.push(["Asked", data.text]);
-    } else if (type === "agent.finished") {
-      Object.assign(turn, { state: data.outcome, ended: event.time });
-      this.#endAttempt(turn, event, data.outcome, data);
-      if (data.result !== undefined) turn.payloads.push(["Result", data.result]);
-    } else if (type === "stop.requested" && !OVER.has(turn.state)) turn.state = "stopping";
+    if (isOf(event, "turn")) this.#turn(turn, event);
+    else if (event.type === "agent.spawned") {
+      Object.assign(turn, { name: event.data.agent, began: event.time });
+      turn.payloads.push(["Asked", event.data.text]);
+    } else if (event.type === "agent.finished") {
+      const { outcome, result } = event.data;
+      Object.assign(turn, { state: outcome, ended: event.time });
+      this.#endAttempt(turn, event, outcome, event.data);
+      if (result !== undefined) turn.payloads.push(["Result", result]);
+    } else if (event.type === "stop.requested" && !OVER.has(turn.state)) turn.state = "stopping";
   }
 
   /**
    * @param {Part} turn
-   * @param {SessionEvent} event
+   * @param {import("./transcript.js").EventOfTurn} event
    */
   #turn(turn, event) {
     const { type, time, data = {} } = event;
-    const said = this.said.get(data.message_id);
+    const said = this.said.get(data.message_id ?? "");
     if (said !== undefined) {
       turn.payloads.push(["Message", said]);
-      this.said.delete(data.message_id);
+      this.said.delete(data.message_id ?? "");
     }
     if (type === "turn.queued") {
       Object.assign(turn, { queued: time, state: "queued" });
@@ -156,7 +156,7 @@ class Reading {
       this.#attempt(turn, data.attempt ?? 1, time);
     } else if (type === "turn.retried") {
       this.#endAttempt(turn, event, "failed", data);
-      this.#attempt(turn, data.attempt, time);
+      this.#attempt(turn, data.attempt ?? turn.attempts.length + 1, time);
       turn.state = "running";
     } else if (type === "turn.waiting") {
       turn.waits.push({ from: time, to: null });
@@ -183,16 +183,16 @@ class Reading {
    * @param {Part} turn
    * @param {SessionEvent} event
    * @param {string} outcome
-   * @param {Record<string, any>} why
+   * @param {{ code?: string, detail?: string, reason?: string | null }} why
    */
   #endAttempt(turn, { time }, outcome, { code, detail, reason }) {
     const attempt = turn.attempts.at(-1);
     if (attempt && !attempt.ended) Object.assign(attempt, { ended: time, outcome, code: code ?? null, detail: detail ?? reason ?? null });
   }
 
-  /** @param {SessionEvent} event */
+  /** @param {import("./transcript.js").EventOfTool} event */
   #tool(event) {
-    const { type, time, data = {} } = event;
+    const { type, time, data } = event;
     const tool = this.part("tool", data.call_id, event);
     tool.events.push(event);
     if (type === "tool.called") {
@@ -206,17 +206,16 @@ class Reading {
     else if (data.result !== undefined) tool.payloads.push(["Result", data.result]);
   }
 
-  /** @param {SessionEvent} event */
+  /** @param {import("./transcript.js").EventOfAsking | import("./transcript.js").EventOfSettling} event */
   #question(event) {
-    const { type, time, data = {} } = event;
+    const { type, time, data } = event;
     const question = this.part("question", data.question_id, event);
     question.events.push(event);
-    const became = type.split(".")[1];
-    if (became === "requested") {
-      Object.assign(question, { name: data.prompt ?? data.tool ?? data.question_id, state: "waiting", ended: null });
+    if (type === "input.requested") {
+      Object.assign(question, { name: data.prompt, state: "waiting", ended: null });
       question.payloads.push(["Question", data]);
     } else {
-      Object.assign(question, { state: became, ended: time });
+      Object.assign(question, { state: type.split(".")[1], ended: time });
       question.payloads.push(["Outcome", data]);
     }
   }

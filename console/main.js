@@ -5,8 +5,20 @@ import { Attention, lineOf } from "./attention.js";
 import { h, setText, setTitle, setWaiting, svg } from "./dom.js";
 import { SignIn } from "./sign-in.js";
 
+/**
+ * @typedef {object} View
+ * @property {string} title
+ * @property {HTMLElement} element
+ * @property {string} [class]
+ * @property {() => void} [shown]
+ * @property {() => void} [stop]
+ * @property {(query: URLSearchParams) => void} [moveTo]
+ * @typedef {{ api: Api, query: URLSearchParams, attention: Attention, signOut: () => void }} Page What views are given, with the ids of their address.
+ */
+
 /** Views are loaded on first use. Ids become parts of the paths that buttons call, so only the characters of
  * ids are accepted: otherwise an address sent by somebody else could make a click call another route.
+ * @type {[pattern: RegExp, load: () => Promise<{ show: (page: Page, ...ids: string[]) => View }>][]}
  */
 const ROUTES = [
   [/^\/sessions\/(\w[\w.-]*)$/, () => import("./views/session.js")],
@@ -32,7 +44,8 @@ const api = new Api();
 const attention = new Attention(api, drawAttention, (items) => {
   if (items.length && localStorage.getItem(NOTIFY)) import("./views/waiting.js").then(({ notify }) => notify(items));
 });
-const app = document.getElementById("app");
+const app = element("app");
+/** @type {{ path: string | null, view: View } | null} */
 let shown = null;
 const signing = new SignIn(api, { show: replace, onDone: (same) => {
   offerSignIn();
@@ -43,6 +56,16 @@ const signing = new SignIn(api, { show: replace, onDone: (same) => {
   route();
 } });
 signing.onAsked = offerSignIn;
+
+/**
+ * What the page always has.
+ * @param {string} id
+ */
+function element(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`The page has no #${id}.`);
+  return found;
+}
 
 /** Signs out. Whoever uses this browser next is not told what waits for somebody else. */
 async function leave() {
@@ -81,17 +104,21 @@ async function route() {
     const [, session] = IN_SESSION.exec(query.get("at") ?? "") ?? [];
     return location.replace(`#${session ? `/sessions/${session}` : home()}`);
   }
-  const [match, load] = ROUTES.map(([pattern, module]) => [pattern.exec(path), module]).find(([found]) => found) ?? [];
-  if (!match) return display({ title: "Not found", element: notFound() });
+  const [pattern, load] = ROUTES.find(([one]) => one.test(path)) ?? [];
+  if (!pattern || !load) return display({ title: "Not found", element: notFound() });
   if (shown?.path === path) return shown.view.moveTo?.(query);
   try {
     const { show } = await load();
-    if (address().path === path) display(show({ api, query, attention, signOut: leave }, ...match.slice(1)), path);
+    if (address().path === path) display(show({ api, query, attention, signOut: leave }, ...(pattern.exec(path)?.slice(1) ?? [])), path);
   } catch {
     display({ title: "Not loaded", element: notLoaded() });
   }
 }
 
+/**
+ * @param {View} view
+ * @param {string | null} [path]
+ */
 function display(view, path = null) {
   const moves = shown !== null;
   shown?.view.stop?.();
@@ -100,7 +127,7 @@ function display(view, path = null) {
   app.replaceChildren(bar(path), h("main", { id: "main", tabindex: "-1", class: view.class ?? "page" }, view.element));
   drawAttention();
   // The focused element is gone; a screen reader continues with the new view.
-  if (moves) document.getElementById("main").focus({ preventScroll: true });
+  if (moves) element("main").focus({ preventScroll: true });
   view.shown?.();
 }
 
@@ -109,7 +136,12 @@ function hasInbox() {
   return api.may("approve") || api.may("list sessions");
 }
 
+/** @param {string | null} path */
 function bar(path) {
+  /**
+   * @param {string} to
+   * @param {string} text
+   */
   const link = (to, text) => h("a", { href: `#${to}`, "aria-current": path?.startsWith(to) ? "page" : null }, text);
   const staff = hasInbox();
   return h("header", { class: "bar" },
@@ -132,7 +164,7 @@ function bar(path) {
 function drawAttention() {
   const { count, items } = attention.now;
   const badge = document.getElementById("badge");
-  if (badge) {
+  if (badge?.firstChild) {
     badge.hidden = count === 0;
     setText(badge.firstChild, count);
   }
@@ -140,7 +172,7 @@ function drawAttention() {
   setWaiting(first ? `(${count}) ${lineOf(first)}` : "");
   const icon = document.querySelector("link[rel=icon]");
   const wanted = count ? ICON_WITH_DOT : ICON;
-  if (icon.href !== wanted) icon.href = wanted;
+  if (icon instanceof HTMLLinkElement && icon.href !== wanted) icon.href = wanted;
 }
 
 function people() {
@@ -157,12 +189,15 @@ function notLoaded() {
     h("p", {}, "The server can't be reached. "), h("p", {}, h("button", { type: "button", onclick: () => location.reload() }, "Try again")));
 }
 
-/** Shows an element alone, in place of the page. */
-function replace(element) {
+/**
+ * Shows an element alone, in place of the page.
+ * @param {HTMLElement} alone
+ */
+function replace(alone) {
   shown?.view.stop?.();
   shown = null;
   attention.follow(api.people);
-  app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, element));
+  app.replaceChildren(h("main", { id: "main", class: "page", tabindex: "-1" }, alone));
 }
 
 /** Whoever has closed the dialog, to read on, can open it again. */
@@ -173,12 +208,12 @@ function offerSignIn() {
 
 addEventListener("hashchange", () => {
   // A step back leaves a dialog with the view that it was for; a sign-in that has ended belongs to all of them.
-  for (const dialog of document.querySelectorAll("dialog[open]:not(.expired)")) dialog.close();
+  for (const dialog of document.querySelectorAll("dialog")) if (dialog.open && !dialog.classList.contains("expired")) dialog.close();
   route();
 });
 // From a notification that was clicked.
 navigator.serviceWorker?.addEventListener("message", ({ data }) => data.open && (location.hash = data.open));
-document.querySelector(".skip").addEventListener("click", (event) => {
+document.querySelector(".skip")?.addEventListener("click", (event) => {
   // The fragment is the address of a view; the link must not change it.
   event.preventDefault();
   document.getElementById("main")?.focus();

@@ -1,4 +1,3 @@
-// @ts-check
 /** A mandate's terms: what people write of them, read into what the API takes, and said in one sentence. No page. */
 
 import { Unfit } from "./fields.js";

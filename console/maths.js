@@ -1,12 +1,12 @@
-// @ts-check
 /**
  * Formulas in TeX as MathML: what people and models write most, and nothing that could run or load anything.
  *
  * What it doesn't know stays as it is written: `mathml` then returns null.
  */
 
-import { math } from "./dom.js";
+import { fill } from "./dom.js";
 
+const MATHML = "http://www.w3.org/1998/Math/MathML";
 const MAX_CHARACTERS = 4_000;
 const MAX_DEPTH = 40;
 const TOKEN = /\\(?:[a-zA-Z]+|[^])|\d+(?:\.\d+)?|\s+|[^]/gu;
@@ -26,6 +26,15 @@ const LIMITS = new Set(["sum", "prod", "bigcup", "bigcap", "lim", "max", "min", 
 const ACCENTS = table("hat=^ bar=¯ overline=¯ vec=→ dot=˙ ddot=¨ tilde=~");
 const SPACES = table(",=0.17em :=0.22em ;=0.28em quad=1em qquad=2em !=0em");
 const WORDS = new Set(["text", "mathrm", "operatorname", "mathbf", "textbf", "mathit", "mathsf"]);
+
+/**
+ * @param {string} tag
+ * @param {import("./dom.js").Attributes} [attributes]
+ * @param {(import("./dom.js").Child | import("./dom.js").Child[])[]} children
+ */
+function math(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(MATHML, tag), attributes, children);
+}
 
 class NotKnown extends Error {}
 

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The service worker: shows what the server pushes, and opens it. It is for nothing else: no request passes through it,
  * and no page is within its scope.

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Web Push in this browser: whether it is on, on and off for all roles of whoever has signed in, and its renewal with
  * each new token. `localStorage` has the server's id of the subscription while it is on.
@@ -17,12 +16,12 @@ export const isPushed = () => localStorage.getItem(ON) !== null;
 
 export const registration = () => navigator.serviceWorker?.getRegistration(SCOPE);
 
-/** @param {any} api @returns {Person[]} */
+/** @param {import("./api.js").Api} api @returns {Person[]} */
 const people = (api) => told(api.people);
 
 /**
  * Subscribes this browser, after the person has allowed notifications. Returns whether the server pushes.
- * @param {any} api
+ * @param {import("./api.js").Api} api
  */
 export async function turnOn(api) {
   if (!("PushManager" in window) || !navigator.serviceWorker) return false;
@@ -43,7 +42,7 @@ export async function turnOn(api) {
 
 /**
  * Tells the server of this browser, for every role: with a token, it is told until that ends.
- * @param {any} api
+ * @param {import("./api.js").Api} api
  * @param {PushSubscription} subscription
  */
 async function put(api, subscription) {
@@ -60,7 +59,7 @@ async function idOf(endpoint) {
 
 /**
  * Renews it after a sign-in, unless the person has taken the permission back.
- * @param {any} api
+ * @param {import("./api.js").Api} api
  */
 export async function renew(api) {
   try {
@@ -73,7 +72,7 @@ export async function renew(api) {
 
 /**
  * Tells this browser nothing more. The server is told first, with what is here now: tokens may be forgotten meanwhile.
- * @param {any} api
+ * @param {import("./api.js").Api} api
  */
 export async function turnOff(api) {
   const id = localStorage.getItem(ON);

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Lays out a session over time: positions only, no DOM.
  *
@@ -9,10 +8,11 @@
 import { serverNow } from "./clock.js";
 import { duration, isolate, nameOf } from "./dom.js";
 import { parentOf } from "./model.js";
+import { isOf } from "./transcript.js";
 
 /**
  * @typedef {import("./transcript.js").SessionEvent} SessionEvent
- * @typedef {{ id: string, agent?: string, status: string, began?: string, beganSeq: number, ended?: string }} Turn
+ * @typedef {import("./model.js").Turn} Turn
  * @typedef {{ turns: Map<string, Turn>, log: SessionEvent[] }} Model
  * @typedef {{ row: number, from: number, to: number, kind: string, state: string, seq: number, label: string, took: string }} Bar
  * @typedef {{ row: number, at: number, kind: string, seq: number, label: string }} Mark
@@ -177,10 +177,10 @@ function bar({ began, ended, label, ...rest }, { scale, now }) {
 function turnBars(turns, drawing) {
   /** @type {Map<string, number[]>} */
   const busy = new Map();
-  return turns.sort((a, b) => a.beganSeq - b.beganSeq).map((turn) => {
+  return turns.sort((a, b) => (a.beganSeq ?? 0) - (b.beganSeq ?? 0)).map((turn) => {
     const agent = turn.agent ?? "agent";
     const state = turn.ended && ENDS.has(turn.status) ? turn.status : turn.ended ? "completed" : "running";
-    const made = bar({ began: turn.began ?? "", ended: turn.ended ?? null, row: 0, kind: "turn", state, seq: turn.beganSeq, label: `Turn ${turn.id} of ${isolate(agent)}: ${state}` }, drawing);
+    const made = bar({ began: turn.began ?? "", ended: turn.ended ?? null, row: 0, kind: "turn", state, seq: turn.beganSeq ?? 0, label: `Turn ${turn.id} of ${isolate(agent)}: ${state}` }, drawing);
     // Agents with the same name that run at the same time get a row each.
     const name = parentOf(turn.id) ? `sub:${agent}` : agent;
     const slots = busy.get(name) ?? [];
@@ -197,7 +197,7 @@ function turnBars(turns, drawing) {
 /**
  * Spans of events that begin and end something, by what they are about.
  * @param {Drawing} drawing
- * @param {(event: SessionEvent) => string | undefined} keyOf
+ * @param {(event: SessionEvent) => string | null | undefined} keyOf
  * @param {(event: SessionEvent) => Omit<Span, "began" | "ended" | "seq"> | null} begins
  * @param {(event: SessionEvent) => { state: string, label?: string } | null} ends
  */
@@ -208,7 +208,7 @@ function spans(drawing, keyOf, begins, ends) {
   const found = [];
   for (const event of drawing.log) {
     const key = keyOf(event);
-    if (key === undefined) continue;
+    if (key === undefined || key === null) continue;
     const end = open.has(key) ? ends(event) : null;
     if (end) {
       Object.assign(open.get(key) ?? {}, { ended: event.time, ...end });
@@ -238,15 +238,15 @@ function waits(drawing) {
  * @param {Drawing} drawing
  */
 function tools(drawing) {
-  const calls = spans(drawing, ({ type, turn_id: turnId, data }) => (type.startsWith("tool.") ? `${turnId} ${data?.call_id}` : undefined),
-    (event) => (event.type === "tool.called" ? { row: agentRow(event, drawing), kind: "tool", state: "running", label: `${event.data?.kind === "step" ? "Step" : "Tool"} ${isolate(String(event.data?.name))} of ${event.turn_id ?? nameOf(event.actor)}` } : null),
-    ({ data }) => ({ state: data?.error === undefined || data.error === null ? "completed" : "failed" }));
+  const calls = spans(drawing, (event) => (isOf(event, "tool") ? `${event.turn_id ?? ""} ${event.data.call_id}` : undefined),
+    (event) => (event.type === "tool.called" ? { row: agentRow(event, drawing), kind: "tool", state: "running", label: `${event.data.kind === "step" ? "Step" : "Tool"} ${isolate(String(event.data.name))} of ${event.turn_id ?? nameOf(event.actor)}` } : null),
+    (event) => ({ state: isOf(event, "tool") && event.data.error !== undefined && event.data.error !== null ? "failed" : "completed" }));
   return calls;
 }
 
 /** @param {Drawing} drawing */
 function approvals(drawing) {
-  return spans(drawing, ({ type, data }) => (type.startsWith("approval.") ? data?.purchase_id ?? data?.payment_id : undefined),
+  return spans(drawing, (event) => (isOf(event, "approval") ? event.data.purchase_id ?? event.data.payment_id : undefined),
     (event) => (event.type === "approval.requested" ? { row: drawing.rows.of("money", "Money"), kind: "approval", state: "waiting", label: "Approval: waiting" } : null),
     ({ type }) => ({ state: type.split(".")[1], label: `Approval: ${type.split(".")[1]}` }));
 }
@@ -279,7 +279,6 @@ const STEPS = new Set(["completed", "delivered", "failed", "refused", "rejected"
 function mark(event, drawing) {
   const { rows, scale } = drawing;
   const who = nameOf(event.actor);
-  const { data = {} } = event;
   /**
    * @param {string} kind
    * @param {number} row
@@ -287,24 +286,28 @@ function mark(event, drawing) {
    */
   const one = (kind, row, label) => [{ at: scale.at(event.time), seq: event.seq, kind, row, label }];
   const people = () => rows.of("people", "People");
+  /**
+   * @param {string} status
+   * @param {string} what
+   */
+  const step = (status, what) => (STEPS.has(status) ? one(["completed", "delivered"].includes(status) ? "paid" : "refused", rows.of("money", "Money"), `${what} ${status.replace("_", " ")}`) : []);
   switch (event.type) {
     case "message.completed":
-      if (!["user", "operator"].includes(event.actor.role) || data.kind === "steer") return [];
-      return one("message", people(), `${who}: ${data.text.slice(0, 80)}`);
+      if (!["user", "operator"].includes(event.actor.role) || event.data.kind === "steer") return [];
+      return one("message", people(), `${who}: ${event.data.text.slice(0, 80)}`);
     case "stop.requested":
       return one("stop", people(), `${who} pressed stop`);
     case "steer.received":
-      return one("steer", people(), `${who} steers: ${data.text.slice(0, 80)}`);
+      return one("steer", people(), `${who} steers: ${event.data.text.slice(0, 80)}`);
     case "turn.retried":
-      return one("retry", agentRow(event, drawing), `Attempt ${data.attempt} of ${event.turn_id}`);
+      return one("retry", agentRow(event, drawing), `Attempt ${event.data?.attempt} of ${event.turn_id}`);
     case "input.requested":
-      return one("input", agentRow(event, drawing), `${who} asks: ${data.prompt.slice(0, 80)}`);
+      return one("input", agentRow(event, drawing), `${who} asks: ${event.data.prompt.slice(0, 80)}`);
     case "input.answered":
-      return one("answer", people(), data.rule == null ? `${who} answers` : "A rule answers");
+      return one("answer", people(), event.data.rule == null ? `${who} answers` : "A rule answers");
     case "purchase.updated":
     case "payment.updated":
-      if (!STEPS.has(data.status)) return [];
-      return one(["completed", "delivered"].includes(data.status) ? "paid" : "refused", rows.of("money", "Money"), `${event.type === "purchase.updated" ? "purchase" : "paid request"} ${data.status.replace("_", " ")}`);
+      return step(event.data.status ?? "", event.type === "purchase.updated" ? "purchase" : "paid request");
     default:
       return [];
   }

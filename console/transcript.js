@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * A session's messages, correct however events are lost, repeated or reordered.
  *
@@ -9,8 +8,53 @@
 
 /**
  * @typedef {{ id: string, name?: string | null, role: string }} Actor
- * @typedef {{ seq: number, type: string, time: string, actor: Actor, message_id?: string, turn_id?: string, data?: Record<string, any> }} SessionEvent
- * @typedef {{ message_id: string, actor: Actor, turn_id?: string, data: { offset: number, text: string } }} Delta
+ */
+
+/**
+ * What is recorded, as docs/events.md lists it. Pages of a replay have null for a turn or message that there is none of.
+ * @template {string} T
+ * @template D
+ * @typedef {{ type: T, seq: number, time: string, actor: Actor, turn_id?: string | null, message_id?: string | null, visibility?: string, data: D }} Recorded
+ */
+
+/**
+ * @typedef {{ kind?: string, finish?: string, [given: string]: unknown }} MessageData
+ * @typedef {{ offset: number, text: string }} Piece
+ * @typedef {Recorded<"message.started", MessageData | undefined> | Recorded<"message.delta", Piece> | Recorded<"message.withdrawn", Record<string, unknown> | undefined>
+ *   | Recorded<"message.completed", MessageData & { text: string, started?: number | null }> | Recorded<"message.superseded", { started?: number | null } | undefined>} EventOfMessage
+ * @typedef {{ message_id?: string | null, attempt?: number, code?: string, detail?: string, reason?: string | null, result?: unknown, answered_by?: string, waiting_for?: string[] }} TurnData
+ * @typedef {Recorded<"turn.queued" | "turn.started" | "turn.retried" | "turn.waiting" | "turn.resumed" | "turn.completed" | "turn.stopped" | "turn.failed", TurnData | undefined> & { turn_id: string }} EventOfTurn
+ * @typedef {Recorded<"tool.called" | "tool.returned", { call_id: string, name?: string, arguments?: unknown, kind?: string, result?: unknown, error?: unknown }>} EventOfTool
+ * @typedef {(Recorded<"agent.spawned", { agent: string, parent_turn_id: string, key: string, text: string }>
+ *   | Recorded<"agent.finished", { parent_turn_id: string, outcome: string, attempt?: number, result?: unknown, code?: string, detail?: string, reason?: string | null }>) & { turn_id: string }} EventOfAgent
+ * @typedef {Recorded<"steer.received", { steer_id: string, text: string }> | Recorded<"steer.consumed" | "steer.expired", { steer_id: string }>} EventOfSteer
+ * @typedef {{ value: string, label?: string | null }} Choice
+ * @typedef {{ roles?: string[], ids?: string[] }} Audience
+ * @typedef {{ question_id: string, kind: "question" | "choice" | "form", prompt: string, digest: string, deadline?: string, audience?: Audience, schema?: object, choices?: Choice[] }} Question
+ * @typedef {Omit<Question, "kind" | "choices"> & { kind: "approval", tool: string, arguments: Record<string, unknown>, editable?: boolean }} ToolApproval
+ * @typedef {Question | ToolApproval} Asked
+ * @typedef {Recorded<"input.requested", Asked>} EventOfAsking
+ * @typedef {Recorded<"input.answered", { question_id: string, value: unknown, digest?: string, rule?: number | null }>
+ *   | Recorded<"input.expired", { question_id: string }> | Recorded<"input.withdrawn", { question_id: string, reason?: string | null }>} EventOfSettling
+ * @typedef {{ amount: number, type: string, label: string }} Total
+ * @typedef {{ line_id: string, item_id: string, name?: string | null, quantity: number, unit_amount?: number | null, totals?: Total[], parent_id?: string | null }} CartLine
+ * @typedef {{ type: string, id: string, title: string, amount?: number | null, item_ids?: string[] }} Fulfillment
+ * @typedef {{ name?: string | null, phone_number?: string | null, email?: string | null, address?: Partial<Record<string, string | null>> | null }} ShipTo
+ * @typedef {{ checkout_id: string, seller: string, payee?: string | null, currency: string, lines: CartLine[], totals: Total[], total?: number | null,
+ *   fulfillment?: Fulfillment[], ship_to?: ShipTo | null, discount_codes?: string[] }} Cart
+ * @typedef {{ cart: Cart, digest: string, refusal: { message: string }, order: { id: string, status?: string | null }, total: number, amount: number, currency: string, seller: string,
+ *   payee: string, method: string, url: string, realm: string, rail: string, body_sha256: string, messages: { text: string }[] }} MoneyFacts
+ * @typedef {{ [N in keyof MoneyFacts]?: MoneyFacts[N] | null } & { purchase_id?: string, payment_id?: string, turn_id?: string | null, status?: string, deadline?: string | null,
+ *   approver?: string, auto?: boolean, reason?: string | null }} MoneyData
+ * @typedef {Recorded<"approval.requested" | "approval.granted" | "approval.denied" | "approval.expired", MoneyData> | Recorded<"purchase.updated", MoneyData> | Recorded<"payment.updated", MoneyData>} EventOfMoney
+ * @typedef {Recorded<"suggestion.requested" | "suggestion.made" | "suggestion.failed", { requested?: number, text?: string | null, code?: string, detail?: string } | undefined>} EventOfSuggestion
+ * @typedef {Recorded<"note.added", { text: string, note_id?: string }>} EventOfNote
+ * @typedef {Recorded<`data.${string}`, Record<string, unknown> | undefined>} EventOfData
+ * @typedef {Recorded<"session.started", { agent: string, title?: string | null }> | Recorded<"session.closed", { reason?: string | null } | undefined> | Recorded<"stop.requested", { reason?: string | null } | undefined>
+ *   | Recorded<"participant.joined" | "participant.left", Record<string, unknown> | undefined> | Recorded<"takeover.started" | "takeover.released", { reason?: string | null, instead_of?: string | null } | undefined>
+ *   | Recorded<"session.assigned", { operator?: Actor | null } | undefined> | Recorded<"usage.reported", Partial<import("./inspection.js").Usage>>} EventOfSession
+ * @typedef {EventOfMessage | EventOfTurn | EventOfTool | EventOfAgent | EventOfSteer | EventOfAsking | EventOfSettling | EventOfMoney | EventOfSuggestion | EventOfNote | EventOfData | EventOfSession} SessionEvent
+ * @typedef {{ type: "message.delta", message_id: string, actor: Actor, turn_id?: string | null, data: Piece }} Delta
  */
 
 const ENDS_TURN = new Set(["turn.completed", "turn.stopped", "turn.failed", "agent.finished"]);
@@ -31,12 +75,23 @@ function dropCodePoints(text, count) {
   return count <= 0 ? text : Array.from(text).slice(count).join("");
 }
 
+/**
+ * Whether an event is of a family, like "turn".
+ * @template {string} F
+ * @param {SessionEvent} event
+ * @param {F} family
+ * @returns {event is Extract<SessionEvent, { type: `${F}.${string}` }>}
+ */
+export function isOf(event, family) {
+  return event.type.startsWith(`${family}.`);
+}
+
 export class Message {
   /**
    * `order` is the number of the event that began the message; null while only live text is known.
    * @param {string} id
    * @param {Actor} actor
-   * @param {string | undefined} turnId
+   * @param {string | null} [turnId]
    */
   constructor(id, actor, turnId) {
     this.id = id;
@@ -45,7 +100,7 @@ export class Message {
     this.text = "";
     this.length = 0;
     this.status = "streaming";
-    /** @type {Record<string, any>} */
+    /** @type {MessageData} */
     this.data = {};
     /** @type {number | null} */
     this.order = null;
@@ -95,14 +150,14 @@ export class Message {
 
   /**
    * Takes in a durable event about this message, in any order, because older pages may arrive later.
-   * @param {SessionEvent} event
+   * @param {EventOfMessage} event
    */
   take(event) {
-    const data = event.data ?? {};
-    const began = data.started ?? event.seq;
+    const replaces = event.type === "message.completed" || event.type === "message.superseded" ? event.data : null;
+    const began = replaces?.started ?? event.seq;
     this.order = this.order === null ? began : Math.min(this.order, began);
     if (event.type === "message.completed") {
-      const { text, started, ...rest } = data;
+      const { text, started, ...rest } = event.data;
       this.text = text;
       this.length = codePoints(text);
       this.data = rest;
@@ -117,8 +172,8 @@ export class Message {
     } else if (event.type === "message.withdrawn") {
       this.status = "withdrawn";
     } else if (this.status === "streaming") {
-      if (event.type === "message.started") this.data = { ...data };
-      if (event.type === "message.delta") this.place(data.offset, data.text);
+      if (event.type === "message.started") this.data = { ...event.data };
+      if (event.type === "message.delta") this.place(event.data.offset, event.data.text);
     }
   }
 }
@@ -180,11 +235,11 @@ export class Transcript {
    * @param {SessionEvent} event
    */
   older(event) {
-    const { message_id, type } = event;
-    if (message_id && type.startsWith("message.")) this.#message({ ...event, message_id }).take(event);
+    const { message_id } = event;
+    if (message_id && isOf(event, "message")) this.#message({ ...event, message_id }).take(event);
   }
 
-  /** @param {{ message_id: string, actor: Actor, turn_id?: string }} about */
+  /** @param {{ message_id: string, actor: Actor, turn_id?: string | null }} about */
   #message({ message_id, actor, turn_id }) {
     const message = this.messages.get(message_id) ?? new Message(message_id, actor, turn_id);
     this.messages.set(message_id, message);

@@ -1,4 +1,3 @@
-// @ts-check
 /** What panes, lists and forms are made of: values that tell who has read them, and lists whose elements stay. */
 
 /** @type {Effect | null} */

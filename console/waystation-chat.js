@@ -7,7 +7,7 @@
  */
 
 import { Api, Refusal } from "./api.js";
-import { h, isolate, nameOf, setClass, setText, time } from "./dom.js";
+import { h, isolate, messageOf, nameOf, setClass, setText, time } from "./dom.js";
 import { Follow } from "./follow.js";
 import { render } from "./markdown.js";
 import { SessionModel } from "./model.js";
@@ -25,10 +25,18 @@ const NEAR_END_PIXELS = 60;
 const MAX_ANNOUNCED_CHARACTERS = 600;
 const CONSOLE_REM_PIXELS = 16;
 const SHEETS = ["console.css", "waystation-chat.css"];
+/** @type {Partial<Record<import("./follow.js").State, string>>} */
 const CONNECTION = { loading: "Connecting …", "catching-up": "Connecting …", offline: "No connection; trying again", refused: "Not available", closed: "This conversation has ended" };
 /** What a customer is told of what happens beside the messages. */
 const TOLD = new Set(["turn.failed", "turn.stopped", "takeover.started", "takeover.released"]);
 
+/**
+ * @typedef {import("./model.js").Item} Item
+ * @typedef {(renew: boolean) => string | null | undefined | Promise<string | null | undefined>} Token
+ * @typedef {{ element: HTMLElement, update: () => void, at: number, born: number }} Placed `at` is NaN until it has its place.
+ */
+
+/** @type {Promise<CSSStyleSheet[]> | null} */
 let sheets = null;
 
 /** The styles are fetched, not linked: a page's policy for styles then need not name the API. */
@@ -38,7 +46,7 @@ function styles() {
     if (!response.ok) throw new Error(`${name}: ${response.status}`);
     const sheet = new CSSStyleSheet();
     // What the console says of its page is said of the element here; a rem of the page's may be of any size.
-    sheet.replaceSync((await response.text()).replaceAll(":root", ".chat").replace(/([\d.]+)rem\b/g, (_, rems) => `${rems * CONSOLE_REM_PIXELS}px`));
+    sheet.replaceSync((await response.text()).replaceAll(":root", ".chat").replace(/([\d.]+)rem\b/g, (_, rems) => `${Number(rems) * CONSOLE_REM_PIXELS}px`));
     return sheet;
   })).catch((error) => {
     sheets = null;
@@ -49,7 +57,9 @@ function styles() {
 
 export class WaystationChat extends HTMLElement {
   static observedAttributes = ["session", "api"];
+  /** @type {Token | null} */
   #token = null;
+  /** @type {Chat | null} */
   #chat = null;
   #begins = false;
   #frame = h("div", { class: "chat" });
@@ -59,13 +69,15 @@ export class WaystationChat extends HTMLElement {
     this.attachShadow({ mode: "open" }).append(this.#frame);
   }
 
+  /** @returns {Token | null} */
   get token() {
     return this.#token;
   }
 
+  /** @param {Token | null | undefined} token */
   set token(token) {
-    if (token != null && typeof token !== "function") throw new TypeError("The token of <waystation-chat> is a function that returns a session token");
-    this.#token = token;
+    if (token !== null && token !== undefined && typeof token !== "function") throw new TypeError("The token of <waystation-chat> is a function that returns a session token");
+    this.#token = token ?? null;
     this.#beginSoon();
   }
 
@@ -73,7 +85,7 @@ export class WaystationChat extends HTMLElement {
     // The page may have set it before this module had arrived.
     if (Object.hasOwn(this, "token")) {
       const { token } = this;
-      delete this.token;
+      Reflect.deleteProperty(this, "token");
       this.token = token;
     }
     this.#beginSoon();
@@ -101,17 +113,19 @@ export class WaystationChat extends HTMLElement {
     this.#chat?.stop();
     this.#chat = null;
     const session = this.getAttribute("session");
-    if (!this.isConnected || !session || !this.#token) return;
+    const token = this.#token;
+    if (!this.isConnected || !session || !token) return;
     const base = addressOf(this.getAttribute("api") ?? new URL(import.meta.url).origin);
     if (!SESSION.test(session) || base === null) {
       this.#frame.replaceChildren(h("p", { role: "alert" }, "This chat has no valid session or API address."));
       return;
     }
-    this.#chat = new Chat(this.#frame, { session, base, token: (renew) => this.#token(renew) });
+    this.#chat = new Chat(this.#frame, { session, base, token });
     this.#chat.start();
   }
 }
 
+/** @param {string} text */
 function addressOf(text) {
   try {
     const { protocol, href } = new URL(text, document.baseURI);
@@ -121,19 +135,39 @@ function addressOf(text) {
   }
 }
 
+/** @typedef {{ composer: Composer, follow: Follow, absence: Absence, starters: Starters }} Parts */
+
 /** One session in the element, from signing in until it is taken away. */
 class Chat {
+  /**
+   * @param {HTMLElement} frame
+   * @param {{ session: string, base: string, token: Token }} page
+   */
   constructor(frame, { session, base, token }) {
-    Object.assign(this, { frame, session, token });
-    this.api = new Api({ base, renew: async () => [await token(true)].filter(Boolean), onExpired: () => this.#onExpired() });
+    this.frame = frame;
+    this.session = session;
+    this.token = token;
+    this.api = new Api({ base, renew: async () => {
+      const renewed = await token(true);
+      return renewed ? [renewed] : [];
+    }, onExpired: () => this.#onExpired() });
     this.stopped = new AbortController();
     this.model = new SessionModel();
+    /** @type {Map<string, Placed>} */
     this.nodes = new Map();
+    /** What is in the column, by its element. @type {WeakMap<ChildNode, Placed>} */
+    this.places = new WeakMap();
+    /** @type {Set<string>} */
     this.said = new Set();
     this.readyAt = Infinity;
     this.sticks = true;
+    this.scrolledTo = 0;
+    this.scheduled = false;
+    /** @type {import("./api.js").Present[]} */
     this.present = [];
     this.wake = () => {};
+    /** What there is once somebody has signed in. @type {Parts | null} */
+    this.parts = null;
     this.connection = h("p", { class: "connection-line", role: "status" }, CONNECTION.loading);
     this.column = h("div", { class: "column" });
     this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
@@ -150,34 +184,39 @@ class Chat {
     const { frame } = this;
     frame.replaceChildren(this.connection, this.expired);
     addEventListener("online", () => this.wake(), { signal: this.stopped.signal });
+    const root = frame.getRootNode();
     try {
-      frame.getRootNode().adoptedStyleSheets = await styles();
+      if (root instanceof ShadowRoot) root.adoptedStyleSheets = await styles();
     } catch {
       // A chat without its styles is better than none.
     }
     if (!(await this.#signIn())) return;
-    const { api, session, model } = this;
-    this.composer = new Composer(api, session, model, {
-      onSend: () => this.#toEnd(), onProblem: (error) => this.#say(error.message), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words),
-    });
-    this.absence = new Absence(api, session, model);
-    this.starters = new Starters(api, session, (text) => this.composer.begin(text));
-    frame.replaceChildren(this.connection, this.log, this.starters.element, this.doing, this.absence.element, this.problem, this.expired, this.composer.element, this.announcer);
-    this.composer.restore();
+    const { composer, absence, starters, follow } = (this.parts = this.#makeParts());
+    frame.replaceChildren(this.connection, this.log, starters.element, this.doing, absence.element, this.problem, this.expired, composer.element, this.announcer);
+    composer.restore();
     this.sizes.observe(this.column);
     this.sizes.observe(this.log);
-    this.follow = new Follow(api, session, model, { onState: (state, detail) => this.#onState(state, detail), onChange: () => this.#schedule(), onPresence: (people) => {
+    follow.start();
+  }
+
+  /** @returns {Parts} */
+  #makeParts() {
+    const { api, session, model } = this;
+    const composer = new Composer(api, session, model, {
+      onSend: () => this.#toEnd(), onProblem: (error) => this.#say(messageOf(error)), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words),
+    });
+    const follow = new Follow(api, session, model, { onState: (state, detail) => this.#onState(state, detail), onChange: () => this.#schedule(), onPresence: (people) => {
       this.present = people;
       this.#drawDoing();
     } });
-    this.follow.start();
+    return { composer, follow, absence: new Absence(api, session, model), starters: new Starters(api, session, (text) => composer.begin(text)) };
   }
 
   stop() {
     this.stopped.abort();
-    this.follow?.stop();
-    this.absence?.stop();
-    this.composer?.leave();
+    this.parts?.follow.stop();
+    this.parts?.absence.stop();
+    this.parts?.composer.leave();
     this.sizes.disconnect();
     this.wake();
   }
@@ -219,26 +258,33 @@ class Chat {
     this.expired.hidden = true;
   }
 
-  /** Waits that long, or until somebody wants to try. */
+  /**
+   * Waits that long, or until somebody wants to try.
+   * @param {number} milliseconds
+   */
   #rest(milliseconds) {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, milliseconds);
       this.wake = () => {
         clearTimeout(timer);
-        resolve();
+        resolve(null);
       };
     });
   }
 
+  /**
+   * @param {import("./follow.js").State} state
+   * @param {string} detail
+   */
   #onState(state, detail) {
     setText(this.connection, CONNECTION[state] ?? "");
-    this.composer.refused = state === "refused";
+    if (this.parts) this.parts.composer.refused = state === "refused";
     if (state === "refused") this.#say(detail);
     if (state === "live" || state === "closed") {
       this.#draw();
       this.readyAt = Math.min(this.readyAt, this.model.cursor);
     }
-    this.composer.update();
+    this.parts?.composer.update();
   }
 
   // Drawing
@@ -258,40 +304,58 @@ class Chat {
       this.nodes.get(key)?.element.remove();
       this.nodes.delete(key);
     }
-    const items = [...changed].map((key) => this.model.items.get(key)).sort((a, b) => a.at - b.at || a.born - b.born);
+    const items = [...changed].flatMap((key) => this.model.items.get(key) ?? []).sort((a, b) => a.at - b.at || a.born - b.born);
     for (const item of items) if (isTold(item)) this.#drawItem(item);
     this.#drawDoing();
-    const { model } = this;
-    this.starters.update(model.transcript.messages.size === 0 && model.since === 0 && !model.closed && this.composer.speaker !== null);
-    this.absence.update(items);
-    this.composer.update();
+    const { model, parts } = this;
+    parts?.starters.update(model.transcript.messages.size === 0 && model.since === 0 && !model.closed && parts.composer.speaker !== null);
+    parts?.absence.update(items);
+    parts?.composer.update();
     if (this.sticks) this.#toEnd();
   }
 
+  /** @param {Item} item */
   #drawItem(item) {
     let node = this.nodes.get(item.key);
     if (!node) {
-      node = { ...(item.kind === "question" ? questionElement({ api: this.api, sessionId: this.session }) : item.kind === "message" ? messageElement(this.api) : noticeElement(this.api)), at: null, born: item.born };
+      node = { ...this.#elementOf(item), at: NaN, born: item.born };
       this.nodes.set(item.key, node);
+      this.places.set(node.element, node);
     }
-    node.update(item);
+    node.update();
     if (node.at !== item.at) this.#place(node, item);
     if (item.last > this.readyAt) this.#tell(item);
   }
 
+  /** @param {Item} item */
+  #elementOf(item) {
+    if (item.kind === "message") return messageElement(item, this.api);
+    if (item.kind !== "question") return noticeElement(item, this.api);
+    const { element, update } = questionElement({ api: this.api, sessionId: this.session });
+    return { element, update: () => update(item) };
+  }
+
+  /**
+   * @param {Placed} node
+   * @param {Item} item
+   */
   #place(node, item) {
     node.at = item.at;
-    node.element.at = item.at;
-    node.element.born = item.born;
+    const isAfter = (/** @type {ChildNode} */ one) => {
+      const other = this.places.get(one);
+      return other !== undefined && (other.at > item.at || (other.at === item.at && other.born > item.born));
+    };
+    const { element } = node;
     // Nearly always the end, so it is looked for from there.
+    /** @type {ChildNode | null} */
     let next = null;
-    let before = this.column.lastChild === node.element ? node.element.previousSibling : this.column.lastChild;
-    while (before && before !== node.element && (before.at > item.at || (before.at === item.at && before.born > item.born))) {
+    let before = this.column.lastChild === element ? element.previousSibling : this.column.lastChild;
+    while (before && before !== element && isAfter(before)) {
       next = before;
       before = before.previousSibling;
-      if (before === node.element) before = before.previousSibling;
+      if (before === element) before = before.previousSibling;
     }
-    if (node.element.nextSibling !== next || !node.element.isConnected) this.column.insertBefore(node.element, next);
+    if (element.nextSibling !== next || !element.isConnected) this.column.insertBefore(element, next);
   }
 
   #drawDoing() {
@@ -304,23 +368,25 @@ class Chat {
     this.doing.hidden = !words;
   }
 
+  /** @param {string} words */
   #say(words) {
     setText(this.problem, words);
     this.problem.hidden = false;
   }
 
+  /** @param {Item} item */
   #tell(item) {
-    const { message } = item;
     if (this.said.has(item.key)) return;
-    if (item.kind === "message" && message.status === "completed" && !this.api.isMe(message.actor.id)) this.#announce(`${nameOf(message.actor)}: ${message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
+    if (item.kind === "message" && item.message.status === "completed" && !this.api.isMe(item.message.actor.id)) this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     else if (item.kind === "question" && item.asked) this.#announce(`${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     else return;
     this.said.add(item.key);
   }
 
+  /** @param {string} words */
   #announce(words) {
     this.announcer.append(h("p", {}, words));
-    while (this.announcer.childNodes.length > 5) this.announcer.firstChild.remove();
+    while (this.announcer.childNodes.length > 5) this.announcer.firstChild?.remove();
   }
 
   #onScroll() {
@@ -338,7 +404,10 @@ class Chat {
   }
 }
 
-/** What people said, what the agent said to them, its questions, and what they must know of its turns. */
+/**
+ * What people said, what the agent said to them, its questions, and what they must know of its turns.
+ * @param {Item} item
+ */
 function isTold(item) {
   if (item.lane) return false;
   // Live text comes before it is known whether it is an answer or a thought.
@@ -346,12 +415,17 @@ function isTold(item) {
   return item.kind === "question" || (item.kind === "notice" && TOLD.has(item.event.type));
 }
 
-function messageElement(api) {
+/**
+ * @param {import("./model.js").Item<"message">} item
+ * @param {Api} api
+ */
+function messageElement(item, api) {
   const who = h("b", {});
   const stamp = h("time", {});
   const text = h("div", { class: "text" });
   const element = h("article", { class: "bubble" }, h("header", {}, who, " ", stamp), text);
-  const update = ({ message, time: at }) => {
+  const update = () => {
+    const { message, time: at } = item;
     const mine = api.isMe(message.actor.id);
     setClass(element, "mine", mine);
     setClass(element, "streaming", message.status === "streaming");
@@ -367,9 +441,13 @@ function messageElement(api) {
   return { element, update };
 }
 
-function noticeElement(api) {
+/**
+ * @param {Item} item
+ * @param {Api} api
+ */
+function noticeElement(item, api) {
   const element = h("p", { class: "told" });
-  return { element, update: (item) => setText(element, isolate(noticeText(item.event, (id) => api.isMe(id)))) };
+  return { element, update: () => setText(element, item.kind === "notice" ? isolate(noticeText(item.event, (id) => api.isMe(id))) : "") };
 }
 
 if (!customElements.get("waystation-chat")) customElements.define("waystation-chat", WaystationChat);

@@ -6,11 +6,12 @@ The page asks for its parts below ``/console/<version>/``, where the version is 
 browsers keep a part for good, and no page mixes two versions: parts of another version are not there.
 
 Comments are for those who read the source: modules are served without those that have lines of
-their own. The lines stay, empty, so that their numbers are those of the source.
+their own, and without types. The lines stay, empty, so that their numbers are those of the source.
 """
 
 import hashlib
 import mimetypes
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,6 +57,8 @@ CURRENT = {"Cache-Control": "no-cache"}
 """Of the page, and of parts at an address without a version: browsers ask for them each time."""
 
 FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+TYPE_IN_LINE = re.compile(r"/\*\* @[^*]*\*/ ?")
 
 PAGE = "index.html"
 ELEMENT = "waystation-chat.js"
@@ -104,9 +107,10 @@ def _served(path: Path) -> bytes:
 
 
 def without_comments(module: str) -> str:
-    """Returns a module with empty lines in place of those that are only a comment.
+    """Returns a module with empty lines in place of those that are only a comment, and without its types.
 
-    It knows nothing of JavaScript but how lines begin and end: that is enough where no text has several.
+    It knows nothing of JavaScript but how lines and types begin and end: that is enough where no text has
+    several lines or looks like a type.
     """
     lines = []
     within = False
@@ -119,7 +123,7 @@ def without_comments(module: str) -> str:
         )
         comment = within or begins or words.startswith("//")
         within = (within or begins) and not words.endswith("*/")
-        lines.append("" if comment else line)
+        lines.append("" if comment else TYPE_IN_LINE.sub("", line))
     return "\n".join(lines)
 
 

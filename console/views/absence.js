@@ -1,4 +1,3 @@
-// @ts-check
 /** Says that nobody runs a session's agent, when a turn has shown nothing for a while and no process or workflow takes it. */
 
 import { h, isolate } from "../dom.js";
@@ -13,8 +12,7 @@ const SHOWN_BY_AGENTS = new Set(["message", "tool", "question", "data", "lanes"]
 /**
  * @typedef {{ running: { status: string }[], closed: boolean }} Model
  * @typedef {{ kind: string, turnId?: string | null }} Item
- * @typedef {{ name: string, processes: number | null, workflows: number }} Agent
- * @typedef {{ get: (path: string, signal: AbortSignal) => Promise<Agent>, may: (action: string) => boolean }} Api
+ * @typedef {import("../api.js").Api} Api
  */
 
 export class Absence {
@@ -26,7 +24,7 @@ export class Absence {
   constructor(api, sessionId, model) {
     this.api = api;
     this.model = model;
-    this.path = `/sessions/${sessionId}/agent`;
+    this.path = /** @type {const} */ (`/sessions/${sessionId}/agent`);
     this.words = h("p", {});
     this.element = h("div", { class: "absent", role: "status", hidden: true }, this.words);
     /** @type {ReturnType<typeof setTimeout> | undefined} */

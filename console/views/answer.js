@@ -1,11 +1,10 @@
-// @ts-check
 /** An answer to a question, as it is read: by the titles of its form, and with the words that were chosen there. */
 
 import { dateTime, h, isolate, visible } from "../dom.js";
 import { isObject, plan } from "../fields.js";
 import { facts } from "./card.js";
 
-/** @typedef {{ kind: string, path: string, name: string | null, label: string | null, input?: string, options?: { value: unknown, label: string }[], item?: Field, fields?: Field[] }} Field */
+/** @typedef {import("../fields.js").Field} Field */
 
 const NOTHING = "nothing";
 
@@ -35,7 +34,7 @@ export function valueElement(value) {
  */
 function fieldOf(schema) {
   try {
-    return schema ? /** @type {Field} */ (plan(schema)) : null;
+    return schema ? plan(schema) : null;
   } catch {
     // Its form was one for JSON.
     return null;
@@ -48,13 +47,14 @@ function fieldOf(schema) {
  * @returns {HTMLElement}
  */
 function shown(field, value) {
-  const chosen = field?.options?.find((one) => JSON.stringify(one.value) === JSON.stringify(value));
+  const options = field && "options" in field ? field.options : [];
+  const chosen = options.find((one) => JSON.stringify(one.value) === JSON.stringify(value));
   if (chosen) return said(chosen.label);
   if (value === null || value === undefined) return h("p", { class: "quiet-text" }, NOTHING);
-  if (typeof value === "string") return said(field?.input === "datetime-local" && !Number.isNaN(Date.parse(value)) ? dateTime(value) : value);
+  if (typeof value === "string") return said(field?.kind === "text" && field.input === "datetime-local" && !Number.isNaN(Date.parse(value)) ? dateTime(value) : value);
   if (typeof value === "number" || typeof value === "boolean") return said(value === true ? "Yes" : value === false ? "No" : String(value));
   if (Array.isArray(value)) return several(field, value);
-  return isObject(value) ? named(field, /** @type {Record<string, unknown>} */ (value)) : valueElement(value);
+  return isObject(value) ? named(field, value) : valueElement(value);
 }
 
 /** @param {string} words */
@@ -67,7 +67,8 @@ function said(words) {
  * @param {unknown[]} values
  */
 function several(field, values) {
-  const one = field?.item ?? (field?.kind === "several" ? { ...field, kind: "choice" } : null);
+  /** @type {Field | null} */
+  const one = field?.kind === "list" ? field.item : field?.kind === "several" ? { ...field, kind: "choice" } : null;
   if (!values.length) return h("p", { class: "quiet-text" }, NOTHING);
   return h("ul", { class: "plain" }, ...values.map((value) => h("li", {}, shown(one, value))));
 }
@@ -78,12 +79,11 @@ function several(field, values) {
  * @param {Record<string, unknown>} value
  */
 function named(field, value) {
-  const fields = (field?.fields ?? []).filter(({ name }) => Object.hasOwn(value, name ?? ""));
+  const fields = (field?.kind === "object" ? field.fields : []).filter(({ name }) => Object.hasOwn(value, name ?? ""));
   const known = new Set(fields.map(({ name }) => name));
-  /** @type {[unknown, HTMLElement][]} */
   const rows = [
-    ...fields.map((part) => /** @type {[string, HTMLElement]} */ ([isolate(part.label ?? part.name ?? ""), shown(part, value[part.name ?? ""])])),
-    ...Object.keys(value).filter((name) => !known.has(name)).map((name) => /** @type {[HTMLElement, HTMLElement]} */ ([h("code", {}, visible(name)), shown(null, value[name])])),
+    ...fields.map(/** @returns {import("./card.js").Fact} */ (part) => [isolate(part.label ?? part.name ?? ""), shown(part, value[part.name ?? ""])]),
+    ...Object.keys(value).filter((name) => !known.has(name)).map(/** @returns {import("./card.js").Fact} */ (name) => [h("code", {}, visible(name)), shown(null, value[name])]),
   ];
   return rows.length ? facts(rows) : h("p", { class: "quiet-text" }, NOTHING);
 }

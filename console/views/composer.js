@@ -4,11 +4,11 @@ import { Refusal } from "../api.js";
 import { h, nameOf, setText, uuid } from "../dom.js";
 import { MessageDraft } from "../drafts.js";
 
-const MODES = [
+const MODES = /** @type {const} */ ([
   ["queue", "Queue", "Waits its turn"],
   ["interrupt", "Interrupt", "Stops the agent; this message is next"],
   ["steer", "Steer", "Offered to the agent while it keeps running"],
-];
+]);
 /** Their keyboards have no Shift with Enter: there Enter starts a new line, and the button sends. */
 const FINGERS = matchMedia("(hover: none) and (pointer: coarse)");
 const STOP_WAIT_SECONDS = 10;
@@ -19,23 +19,48 @@ const SEND_AGAIN_MS = 2_000;
 const PASSING = new Set([0, 502, 503, 504]);
 /** Safari reports the Enter that ends a composition after the composition: only this code tells it apart. */
 const COMPOSING_KEY_CODE = 229;
-const SENT = { started: "Sent", queued: "Sent; waiting its turn", steered: "Offered to the agent", recorded: "Said in the agent's place" };
+/** @type {Record<string, string>} */
+const SENT = { started: "Sent", queued: "Sent; waiting its turn", steered: "Offered to the agent", recorded: "Said in the agent's place", noted: "Noted" };
 /** What becomes of a message while the agent waits for an answer. */
 const WHILE_WAITING = {
   queue: "The agent waits for an answer. Your message waits behind it.",
   interrupt: "The agent waits for an answer. Your message stops it and withdraws the question.",
   steer: "The agent waits for an answer. It gets your message once it goes on.",
 };
+/** @type {Record<string, string>} */
 const STOPPED = { stopped: "Stopped", already_finished: "It had already finished", pending: "The agent has not stopped yet; it will be ended", refused: "Not stopped" };
 
+/** @typedef {typeof MODES[number][0]} Mode */
+
 export class Composer {
+  /**
+   * @param {import("../api.js").Api} api
+   * @param {string} sessionId
+   * @param {import("../model.js").SessionModel} model
+   * @param {{ onSend: (noting: boolean) => void, onProblem: (error: unknown) => void, onDone: () => void, announce: (words: string) => void }} page
+   */
   constructor(api, sessionId, model, { onSend, onProblem, onDone, announce }) {
-    Object.assign(this, { api, sessionId, model, onSend, onProblem, onDone, announce });
-    this.path = `/sessions/${sessionId}`;
+    this.api = api;
+    this.sessionId = sessionId;
+    this.model = model;
+    this.onSend = onSend;
+    this.onProblem = onProblem;
+    this.onDone = onDone;
+    this.announce = announce;
+    this.path = /** @type {const} */ (`/sessions/${sessionId}`);
+    /** @type {string | null} */
     this.messageId = null;
+    /** @type {import("../drafts.js").Sent | null} */
     this.leaving = null;
+    /** @type {{ messageId: string, count: number, timer: ReturnType<typeof setTimeout> } | null} */
     this.again = null;
     this.next = false;
+    this.sending = false;
+    this.stopping = false;
+    /** Whether this session is not to be read here. */
+    this.refused = false;
+    /** What is said below the field, as long as it holds. @type {{ word: string, holds: () => boolean } | null} */
+    this.told = null;
     this.text = h("textarea", { id: "message", rows: "1", placeholder: "Write a message", "aria-describedby": "composer-hint",
       oninput: () => this.#grow(), onkeydown: (event) => this.#onKey(event) });
     this.modes = h("fieldset", { class: "modes", hidden: true, onchange: () => this.update() }, h("legend", { class: "visually-hidden" }, "While the agent runs"),
@@ -86,7 +111,10 @@ export class Composer {
     return this.api.person("write notes for staff", this.sessionId, (person) => person.role === "operator");
   }
 
-  /** Notes or messages: that stays until somebody changes it, so that no note goes to a customer by mistake. */
+  /**
+   * Notes or messages: that stays until somebody changes it, so that no note goes to a customer by mistake.
+   * @param {boolean} noting
+   */
   #write(noting) {
     this.noting = noting;
     this.element.classList.toggle("noting", noting);
@@ -118,7 +146,7 @@ export class Composer {
     // What could not be sent comes back into the field, and must find it as it was.
     this.note.disabled = this.sending;
     // Interrupting must be chosen anew each time.
-    if (this.modes.hidden) this.modes.querySelector("input").checked = true;
+    if (this.modes.hidden) this.#resetMode();
     this.stop.hidden = !(running && this.api.may("send"));
     this.stop.disabled = this.stopping || stopping;
     setText(this.stop, this.stop.disabled ? "Stopping …" : "Stop");
@@ -133,6 +161,7 @@ export class Composer {
     this.#grow();
   }
 
+  /** @param {boolean} running */
   #hint(running) {
     const { model } = this;
     if (this.refused) return "";
@@ -147,8 +176,15 @@ export class Composer {
     return running || FINGERS.matches ? "" : "Enter sends, Shift+Enter starts a new line.";
   }
 
+  /** @returns {Mode} */
   #mode() {
-    return this.modes.hidden ? "queue" : new FormData(this.element).get("mode");
+    const chosen = new FormData(this.element).get("mode");
+    return MODES.find(([value]) => !this.modes.hidden && value === chosen)?.[0] ?? "queue";
+  }
+
+  #resetMode() {
+    const first = this.modes.querySelector("input");
+    if (first) first.checked = true;
   }
 
   #grow() {
@@ -159,18 +195,21 @@ export class Composer {
     this.text.style.height = `${this.text.scrollHeight}px`;
   }
 
+  /** @param {KeyboardEvent} event */
   #onKey(event) {
     if (event.key !== "Enter" || event.shiftKey || (FINGERS.matches && !event.ctrlKey && !event.metaKey) || event.isComposing || event.keyCode === COMPOSING_KEY_CODE) return;
     event.preventDefault();
     this.element.requestSubmit();
   }
 
+  /** @param {Event} event */
   async #onSubmit(event) {
     event.preventDefault();
     const text = this.text.value.trim();
     // Pressed while the message before is under way: this one follows it.
     this.next = this.sending;
-    if (!text || this.sending || !(this.noting ? this.noter : this.speaker)) return;
+    const person = this.noting ? this.noter : this.speaker;
+    if (!text || this.sending || !person) return;
     this.sending = true;
     this.update();
     // The id stays the same until the message has arrived, so that sending it again doesn't repeat it.
@@ -183,17 +222,17 @@ export class Composer {
     this.#grow();
     this.onSend(noting);
     try {
-      const sent = noting
-        ? await this.api.as(this.noter, "POST", `${this.path}/notes`, { text, note_id: messageId })
-        : await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, message_id: messageId, on_busy: mode });
+      const status = noting
+        ? await this.api.as(person, "POST", `${this.path}/notes`, { text, note_id: messageId }).then(() => "noted")
+        : await this.#sendMessage(person, messageId, text, mode);
       this.leaving = null;
       this.#keep();
       this.onDone();
       // What is chosen counts for one message.
-      this.modes.querySelector("input").checked = true;
+      this.#resetMode();
       this.again = null;
-      const waits = sent.status === "queued";
-      this.#tell(noting ? "Noted" : waits && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[sent.status] ?? "Sent", () => noting || this.#isFresh(messageId, waits));
+      const waits = status === "queued";
+      this.#tell(waits && this.model.waiting ? "Sent; it waits until the agent has its answer" : SENT[status] ?? "Sent", () => noting || this.#isFresh(messageId, waits));
     } catch (error) {
       const more = this.text.value;
       this.text.value = more ? `${text}\n${more}` : text;
@@ -203,7 +242,7 @@ export class Composer {
       this.#keep();
       this.next = false;
       this.onProblem(error);
-      if (!more && PASSING.has(error.status)) this.#sendAgainLater(messageId);
+      if (!more && error instanceof Refusal && PASSING.has(error.status)) this.#sendAgainLater(messageId);
     } finally {
       this.sending = false;
       this.update();
@@ -213,14 +252,33 @@ export class Composer {
     if (this.next) this.element.requestSubmit();
   }
 
-  /** Whether a message that was sent has not been answered yet, or begun to be. */
+  /**
+   * Returns what became of it.
+   * @param {import("../api.js").Person} person
+   * @param {string} messageId
+   * @param {string} text
+   * @param {Mode} mode
+   * @param {object} [data]
+   */
+  async #sendMessage(person, messageId, text, mode, data) {
+    const { status } = await this.api.as(person, "POST", `${this.path}/messages`, { text, data, message_id: messageId, on_busy: mode });
+    return status;
+  }
+
+  /**
+   * Whether a message that was sent has not been answered yet, or begun to be.
+   * @param {string} messageId
+   * @param {boolean} waits
+   */
   #isFresh(messageId, waits) {
     const turn = this.model.turnAnswering(messageId);
     return !turn || turn.status === "queued" || (!waits && turn.status === "running" && !this.model.waiting);
   }
 
+  /** @param {string} messageId */
   #sendAgainLater(messageId) {
-    const count = this.again?.messageId === messageId ? this.again.count : 0;
+    const { again } = this;
+    const count = again?.messageId === messageId ? again.count : 0;
     if (count >= MAX_SENT_AGAIN) return;
     this.again = { messageId, count: count + 1, timer: setTimeout(() => this.sendAgain(), SEND_AGAIN_MS * 2 ** count) };
     this.#tell("Not sent yet; it is sent again by itself");
@@ -236,20 +294,29 @@ export class Composer {
     clearTimeout(this.again?.timer);
   }
 
-  /** Puts a text before what is in the field. */
+  /**
+   * Puts a text before what is in the field.
+   * @param {string} text
+   */
   put(text) {
     this.text.value = [text, this.text.value].filter(Boolean).join("\n");
     this.#grow();
     this.text.focus();
   }
 
-  /** Puts a text in the place of what is in the field. */
+  /**
+   * Puts a text in the place of what is in the field.
+   * @param {string} text
+   */
   replace(text) {
     this.text.value = "";
     this.put(text);
   }
 
-  /** Sends a text by the field, unless somebody is writing there: then it is put before that. */
+  /**
+   * Sends a text by the field, unless somebody is writing there: then it is put before that.
+   * @param {string} text
+   */
   begin(text) {
     const empty = this.speak() && !this.text.value.trim();
     if (empty) this.replace(text);
@@ -257,10 +324,17 @@ export class Composer {
     if (empty) this.element.requestSubmit();
   }
 
-  /** Sends a text that isn't in the field, once under this id. */
+  /**
+   * Sends a text that isn't in the field, once under this id.
+   * @param {string} messageId
+   * @param {string} text
+   * @param {object} [data]
+   * @param {Mode} [mode]
+   */
   async sendOnce(messageId, text, data = {}, mode = "queue") {
-    if (!this.speaker) throw new Refusal(403, { detail: "None of your roles may send here." });
-    await this.api.as(this.speaker, "POST", `${this.path}/messages`, { text, data, message_id: messageId, on_busy: mode });
+    const { speaker } = this;
+    if (!speaker) throw new Refusal(403, { detail: "None of your roles may send here." });
+    await this.#sendMessage(speaker, messageId, text, mode, data);
     this.onDone();
   }
 
@@ -283,7 +357,10 @@ export class Composer {
     }
   }
 
-  /** Says something below the field, as long as it is true. */
+  /**
+   * Says something below the field, as long as it is true.
+   * @param {string} word
+   */
   #tell(word, holds = () => true) {
     this.told = { word, holds };
     this.announce(word);

@@ -1,4 +1,3 @@
-// @ts-check
 /** Puts text on the clipboard. */
 
 import { h } from "../dom.js";

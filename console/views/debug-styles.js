@@ -1,4 +1,3 @@
-// @ts-check
 /** Waits for the styles of what developers open, which nobody else needs. */
 
 import { h } from "../dom.js";

@@ -1,7 +1,7 @@
-// @ts-check
 /** A purchase or paid request: the question to whoever decides, all that the digest covers, and what became of it. */
 
-import { h, isolate, money, nameOf, pretty, setText, time } from "../dom.js";
+import { Refusal } from "../api.js";
+import { h, isolate, messageOf, money, nameOf, pretty, setText, time } from "../dom.js";
 import { oneAtATime } from "../view.js";
 import { cartStatement, deadlineLine, decisionButtons, decisionText, digestLine, facts, statusPill, termsStatement } from "./card.js";
 import { mandateCard } from "./mandate-card.js";
@@ -145,7 +145,7 @@ export class Decision {
       try {
         return await this.api.as(person, "GET", `/mandates/${id}`);
       } catch (error) {
-        if (![403, 404].includes(/** @type {any} */ (error).status)) throw error;
+        if (!(error instanceof Refusal && [403, 404].includes(error.status))) throw error;
       }
     }
     this.hidden = true;
@@ -238,7 +238,7 @@ export class Decision {
       h("a", { href: url, download: `${this.id}-audit.json` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 1_000);
     } catch (error) {
-      setText(this.trouble, `The audit trail was not saved. ${/** @type {Error} */ (error).message}`);
+      setText(this.trouble, `The audit trail was not saved. ${messageOf(error)}`);
       this.trouble.hidden = false;
     }
   }
@@ -255,7 +255,7 @@ export class Decision {
       await this.api.as(approver, "POST", `${this.path}/${verb}`, body);
       this.onDone(`${verb === "approve" ? "Approved" : "Rejected"}: ${what}`);
     } catch (error) {
-      this.notice = /** @type {Error} */ (error).message;
+      this.notice = messageOf(error);
       this.buttons = null;
     }
     if (this.stopped) return;

@@ -1,4 +1,3 @@
-// @ts-check
 /** One event as JSON, to be copied, or as a command that reads it. */
 
 import { h, visible } from "../dom.js";

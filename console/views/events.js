@@ -1,4 +1,3 @@
-// @ts-check
 /** A session event by event: a list of any length, and one of them as JSON. */
 
 import { dateTime, h, isolate, nameOf, setText, time } from "../dom.js";
@@ -11,10 +10,10 @@ const MAX_WORDS = 160;
 /** What tells one event from another of its type, as far as it has any of this. */
 const TELLING = ["text", "name", "prompt", "status", "detail", "reason", "question_id", "purchase_id", "payment_id", "call_id"];
 
-/** @param {SessionEvent} event */
+/** @param {{ data?: Record<string, unknown> }} event */
 function wordsOf({ data = {} }) {
   const value = TELLING.map((name) => data[name]).find((one) => typeof one === "string" && one);
-  const line = value === undefined ? JSON.stringify(data) : value.split("\n", 1)[0];
+  const line = typeof value === "string" ? value.split("\n", 1)[0] : JSON.stringify(data);
   return isolate(line === "{}" ? "" : line.slice(0, MAX_WORDS));
 }
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** A form to grant a mandate, which says in one sentence what is granted while it is written. */
 
 import { h, setText, uuid } from "../dom.js";

@@ -1,7 +1,6 @@
-// @ts-check
 /** What operators do with a session: take it over, look after it, have the agent suggest a reply, and hand it back. */
 
-import { h, isolate, nameOf, setText } from "../dom.js";
+import { h, isolate, messageOf, nameOf, setText } from "../dom.js";
 
 const NO_SUGGESTION = {
   no_suggestions: "This agent suggests no replies.",
@@ -14,11 +13,9 @@ const MAX_NOTE_CHARACTERS = 10_000;
 const MAX_ID_CHARACTERS = 128;
 
 /**
- * @typedef {{ id: string, role?: string, name?: string | null }} Person
- * @typedef {{ asked: number, became: string, text: string, code: string | null, actor: Person }} Suggestion
- * @typedef {{ takenOverBy: Person | null, takeoverSeq: number, assignedTo: Person | null, participants: Map<string, Person>,
- *   suggestion: Suggestion | null, closed: boolean, agent: string | null }} Model
- * @typedef {{ api: any, sessionId: string, model: Model, composer: any, present: () => Person[], onProblem: (error: any) => void,
+ * @typedef {import("../transcript.js").Actor} Actor
+ * @typedef {import("../model.js").Suggestion} Suggestion
+ * @typedef {{ api: import("../api.js").Api, sessionId: string, model: import("../model.js").SessionModel, composer: import("./composer.js").Composer, present: () => Actor[], onProblem: (error: unknown) => void,
  *   onDone: () => void, announce: (words: string) => void }} Page
  */
 
@@ -57,7 +54,7 @@ export class Handover {
     this.#drawSuggestion();
   }
 
-  /** @param {Person | null} person */
+  /** @param {Actor | null} person */
   #isMe(person) {
     return Boolean(person && this.me?.subject === person.id);
   }
@@ -106,7 +103,8 @@ export class Handover {
    * @param {string} what
    * @param {object} [body]
    */
-  #call(method, what, body) {
+  async #call(method, what, body) {
+    if (!this.me) throw new Error("Your sign-in is no operator's any more.");
     return this.page.api.as(this.me, method, `${this.path}/${what}`, body);
   }
 
@@ -150,7 +148,8 @@ export class Handover {
   #assign() {
     const { model, present } = this.page;
     const { me } = this;
-    /** @type {Map<string, Person>} */
+    if (!me) return;
+    /** @type {Map<string, Actor>} */
     const known = new Map();
     const others = [...model.participants.values(), ...present()].filter((one) => one.role === "operator");
     for (const one of [model.assignedTo, ...others]) if (one && one.id !== me.subject) known.set(one.id, one);
@@ -216,7 +215,7 @@ export class Handover {
   #use() {
     const { composer, onProblem, onDone } = this.page;
     const text = this.suggestion?.text ?? "";
-    if (!composer.speak()) return onProblem({ message: "Add your note first, or clear it; then the suggestion can be used." });
+    if (!composer.speak()) return onProblem(new Error("Add your note first, or clear it; then the suggestion can be used."));
     onDone();
     if (composer.written === this.wish) composer.replace(text);
     else composer.put(text);
@@ -270,7 +269,7 @@ function ask({ title, words, fields, confirm, check = () => "", act }) {
       await act();
       dialog.close();
     } catch (error) {
-      say(/** @type {Error} */ (error).message);
+      say(messageOf(error));
     } finally {
       button.disabled = false;
     }

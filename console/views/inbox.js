@@ -1,16 +1,16 @@
-// @ts-check
 /**
  * The inbox: left what waits for a decision or an answer, right the one that is chosen. The list is asked for again
  * every few seconds, and at once when something has been decided here; the chosen one follows its session.
  */
 
 import { keyOf } from "../attention.js";
-import { ago, h, isolate, remaining, setClass, setText, visible } from "../dom.js";
+import { ago, h, isolate, messageOf, remaining, setClass, setText, visible } from "../dom.js";
 import { serverNow } from "../clock.js";
 import { keyedList, oneAtATime } from "../view.js";
 import { statusPill } from "./card.js";
 import { Decision, inWords } from "./decision.js";
-import { listenTo, showKeys } from "./keys.js";
+import { showKeys } from "./keys-dialog.js";
+import { listenTo } from "./keys.js";
 import { QuestionPane } from "./question-pane.js";
 import { summary } from "./question.js";
 
@@ -129,7 +129,7 @@ class Inbox {
       if (this.stopped || others !== this.others) return;
       this.#take(lists);
     } catch (error) {
-      setText(this.status, /** @type {Error} */ (error).message);
+      setText(this.status, messageOf(error));
     }
   }
 
@@ -266,7 +266,7 @@ class Inbox {
         return h("li", {}, h("a", { href: `#/${route}/${id}` }, h("span", { class: "naming" }, h("b", {}, what), h("small", {}, `${whom} · ${ago(view.updated_at)}`)), amount ? h("strong", { class: "amount" }, amount) : null, statusPill(view.status)));
       }));
     } catch (error) {
-      this.past.replaceChildren(h("li", { class: "problem" }, /** @type {Error} */ (error).message));
+      this.past.replaceChildren(h("li", { class: "problem" }, messageOf(error)));
     }
   }
 }

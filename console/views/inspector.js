@@ -1,8 +1,7 @@
-// @ts-check
 /** For developers and staff: what a session has done, how long it took, what it cost, and why it failed. */
 
 import { serverNow } from "../clock.js";
-import { dateTime, duration, h, isolate, setText, time } from "../dom.js";
+import { dateTime, duration, h, isolate, messageOf, setText, time } from "../dom.js";
 import { inspect, took, usageWords } from "../inspection.js";
 import { copyButton, eventElement, json } from "./event.js";
 import { Rows } from "./rows.js";
@@ -31,7 +30,7 @@ function pill(state) {
 
 export class Inspector {
   /**
-   * @param {any} api
+   * @param {import("../api.js").Api} api
    * @param {string} sessionId
    * @param {{ events: SessionEvent[], since: number, cursor: number, title: string | null, agent: string | null }} model
    * @param {Page} page
@@ -246,14 +245,14 @@ export class Inspector {
       h("a", { href: url, download: `${this.sessionId}.${kind}` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 1_000);
     } catch (error) {
-      setText(this.problem, `The session was not exported. ${/** @type {Error} */ (error).message}`);
+      setText(this.problem, `The session was not exported. ${messageOf(error)}`);
       this.problem.hidden = false;
     }
   }
 
   async #readAll() {
     const { signal } = this.stopped;
-    const path = `/sessions/${this.sessionId}`;
+    const path = /** @type {const} */ (`/sessions/${this.sessionId}`);
     const { title, agent } = await this.api.get(path, signal);
     /** @type {SessionEvent[]} */
     const events = [];

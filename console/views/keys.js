@@ -1,18 +1,7 @@
-// @ts-check
 /** Keys of a page, for those who'd rather not reach for the mouse; they can be turned off. */
 
-import { h } from "../dom.js";
-
-const KEYS = [
-  ["/", "write a message"],
-  ["Esc", "stop the agent"],
-  ["j", "the next message"],
-  ["k", "the message before"],
-  ["a", "what waits for an answer or a decision"],
-  ["?", "these keys"],
-];
 /** Kept for the browser: people who speak to their device would otherwise press keys by talking. */
-const OFF = "waystation.keys-off";
+export const OFF = "waystation.keys-off";
 const FIELDS = "input, textarea, select, [contenteditable]";
 
 /** Whether somebody has turned single keys off. */
@@ -20,11 +9,11 @@ export const areOff = () => localStorage.getItem(OFF) !== null;
 
 /**
  * Listens until the signal is aborted. Each action says whether it did something.
- * @param {{ write: () => void, stop: () => void, step: (by: number) => void, waiting: () => void, field: HTMLElement }} page
+ * @param {{ write: () => void, stop: () => void, step: (by: number) => void, waiting: () => void, keys: () => void, field: HTMLElement }} page
  * @param {AbortSignal} signal
  */
-export function listen({ write, stop, step, waiting, field }, signal) {
-  const actions = { "/": write, j: () => step(1), k: () => step(-1), a: waiting, "?": () => showKeys() };
+export function listen({ write, stop, step, waiting, keys, field }, signal) {
+  const actions = { "/": write, j: () => step(1), k: () => step(-1), a: waiting, "?": keys };
   const onEscape = (/** @type {Element} */ target) => {
     if (target === field || !target.closest(FIELDS)) stop();
   };
@@ -50,18 +39,4 @@ export function listenTo(actions, signal, onEscape = () => {}) {
     action();
   };
   document.addEventListener("keydown", onKey, { signal });
-}
-
-export function showKeys(keys = KEYS) {
-  const on = h("input", { type: "checkbox", checked: !localStorage.getItem(OFF) });
-  on.addEventListener("change", () => (on.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1")));
-  const dialog = h("dialog", { class: "phone keys", "aria-labelledby": "keys-title" },
-    h("div", {},
-      h("h2", { id: "keys-title" }, "Keys"),
-      h("dl", { class: "facts" }, ...keys.flatMap(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)])),
-      h("label", { class: "check" }, on, "Listen to single keys"),
-      h("p", {}, h("button", { type: "button", onclick: () => dialog.close() }, "Close"))));
-  dialog.addEventListener("close", () => dialog.remove());
-  document.body.append(dialog);
-  dialog.showModal();
 }

@@ -1,4 +1,3 @@
-// @ts-check
 /** A mandate in figures: what is spent, reserved and left. */
 
 import { dateTime, h, isolate, money } from "../dom.js";

@@ -1,8 +1,8 @@
-// @ts-check
 /** One mandate: what it allows in a sentence, what was spent over time and for what, a table to take along, its end. */
 
+import { Refusal } from "../api.js";
 import { csv } from "../csv.js";
-import { dateTime, h, isolate, money, setText, svg } from "../dom.js";
+import { dateTime, h, isolate, messageOf, money, setText, svg } from "../dom.js";
 import { inOneSentence } from "../mandate-terms.js";
 import { keyedList } from "../view.js";
 import { STATUS } from "./card.js";
@@ -89,7 +89,7 @@ class MandateView {
       await this.#describe(this.#visible());
       if (!this.stopped) this.drawRows(this.#visible());
     } catch (error) {
-      setText(this.trouble, `${this.mandate ? "This may be out of date. " : ""}${/** @type {Error} */ (error).message}`);
+      setText(this.trouble, `${this.mandate ? "This may be out of date. " : ""}${messageOf(error)}`);
       this.trouble.hidden = false;
     }
   }
@@ -103,7 +103,7 @@ class MandateView {
         this.person = person;
         return mandate;
       } catch (error) {
-        if (![403, 404].includes(/** @type {any} */ (error).status)) throw error;
+        if (!(error instanceof Refusal && [403, 404].includes(error.status))) throw error;
         refusal = error;
       }
     }
@@ -190,7 +190,7 @@ class MandateView {
       await this.#describe(this.#visible());
       this.drawRows(this.#visible());
     } catch (error) {
-      setText(this.trouble, /** @type {Error} */ (error).message);
+      setText(this.trouble, messageOf(error));
       this.trouble.hidden = false;
     }
   }
@@ -245,7 +245,7 @@ class MandateView {
       h("a", { href: url, download: `${this.id}.csv` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 1_000);
     } catch (error) {
-      setText(this.trouble, `The table was not saved. ${/** @type {Error} */ (error).message}`);
+      setText(this.trouble, `The table was not saved. ${messageOf(error)}`);
       this.trouble.hidden = false;
     } finally {
       this.export.removeAttribute("aria-disabled");
@@ -283,7 +283,7 @@ class MandateView {
             await this.api.as(person, "POST", `/mandates/${this.id}/revoke`, { reason: reason.value.trim() });
             await this.#refresh();
           } catch (error) {
-            setText(problem, /** @type {Error} */ (error).message);
+            setText(problem, messageOf(error));
             problem.hidden = false;
           }
         } }, "Revoke for good"),

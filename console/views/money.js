@@ -1,7 +1,6 @@
-// @ts-check
 /** Money: what agents may spend, what they have spent, and a form to grant more. */
 
-import { h, setText } from "../dom.js";
+import { h, messageOf, setText } from "../dom.js";
 import { keyedList } from "../view.js";
 import { mandateCard } from "./mandate-card.js";
 
@@ -44,7 +43,7 @@ export function show({ api }) {
       setText(status, mandates.length ? "" : "There are no mandates.");
       draw(mandates);
     } catch (error) {
-      setText(status, /** @type {Error} */ (error).message);
+      setText(status, messageOf(error));
     }
   };
   const start = () => {

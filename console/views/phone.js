@@ -1,7 +1,6 @@
-// @ts-check
 /** "Continue on your phone": a QR code with short-lived tokens of the same person, one for each role. */
 
-import { h, dateTime, svg } from "../dom.js";
+import { dateTime, h, messageOf, svg } from "../dom.js";
 import { encode } from "../vendor/uqr.js";
 
 /** The margin in modules that the QR code standard requires. */
@@ -17,9 +16,8 @@ const MAY = [
 ];
 
 /**
- * @typedef {{ role: string, may: string[] }} Person
- * @typedef {{ token: string, expires_at: number }} Minted
- * @typedef {{ peopleIn: (sessionId: string) => Iterable<Person>, as: (person: Person, method: string, path: string) => Promise<Minted> }} Api
+ * @typedef {import("../api.js").Api} Api
+ * @typedef {import("../api.js").Person} Person
  */
 
 /**
@@ -45,7 +43,7 @@ export async function showPhone(api, sessionId) {
       h("label", {}, "Or use this link ", h("input", { type: "text", readonly: true, value: address, onfocus: (/** @type {FocusEvent} */ event) => /** @type {HTMLInputElement} */ (event.currentTarget).select() })),
       h("p", {}, close)));
   } catch (error) {
-    dialog.append(h("p", { class: "problem" }, /** @type {Error} */ (error).message), close);
+    dialog.append(h("p", { class: "problem" }, messageOf(error)), close);
   }
   dialog.showModal();
   // The focus is at its end; it is read from its beginning.
@@ -77,7 +75,7 @@ function isLocal() {
 function picture(text) {
   const { data, size } = encode(text, { ecc: "L", border: 0 });
   let path = "";
-  data.forEach((/** @type {boolean[]} */ row, /** @type {number} */ y) => row.forEach((dark, x) => {
+  data.forEach((row, y) => row.forEach((dark, x) => {
     if (dark) path += `M${x + QUIET_MODULES} ${y + QUIET_MODULES}h1v1h-1z`;
   }));
   const side = size + 2 * QUIET_MODULES;

@@ -1,6 +1,7 @@
 /** Questions and approvals as cards: what is asked, who may answer, the form, and what became of it. */
 
-import { clean, h, isolate, nameOf, setText, time, visible } from "../dom.js";
+import { Refusal } from "../api.js";
+import { clean, h, isolate, messageOf, nameOf, setText, time, visible } from "../dom.js";
 import { dropDraft, keepDraft, readDraft } from "../drafts.js";
 import { isExact, isObject, shown } from "../fields.js";
 import { render } from "../markdown.js";
@@ -8,66 +9,138 @@ import { answerElement, valueElement } from "./answer.js";
 import { deadlineLine, digestLine, facts, statusPill } from "./card.js";
 import { Form } from "./form.js";
 
-/** What somebody answers as, by the role of the credential. */
+/**
+ * @typedef {import("../api.js").Api} Api
+ * @typedef {import("../transcript.js").Question} Question
+ * @typedef {import("../transcript.js").ToolApproval} ToolApproval
+ * @typedef {import("../transcript.js").Asked} Asked
+ * @typedef {Pick<import("../model.js").Item<"question">, "id" | "asked" | "agent" | "status" | "outcome">} Item A question and what became of it.
+ */
+
+/** What somebody answers as, by the role of the credential. @type {Record<string, string>} */
 const ANSWERS_AS = { client: "user", service: "user", operator: "operator", approver: "approver" };
 const KINDS = { question: "Question", choice: "Choice", form: "Form" };
+/** @type {Record<string, string>} */
 const WITHDRAWN = { turn_stopped: "the agent was stopped", session_closed: "the session was closed" };
 const MAX_SUMMARY_CHARACTERS = 80;
 let count = 0;
 
-/** Returns the credential that may answer a question, or null. */
+/**
+ * Returns the credential that may answer a question, or null.
+ * @param {Api} api
+ * @param {string} sessionId
+ * @param {Asked} asked
+ */
 export function answerer(api, sessionId, { kind, audience = {} }) {
   const { roles = [], ids = [] } = audience;
   return api.person("answer questions", sessionId, ({ role, subject }) =>
     (roles.includes(ANSWERS_AS[role]) || ids.includes(subject)) && !(kind === "approval" && role === "service"));
 }
 
-/** Returns a question in a few words, for titles and lists. */
+/**
+ * Returns a question in a few words, for titles and lists.
+ * @param {{ prompt: string }} asked
+ */
 export function summary({ prompt }) {
   const [line] = clean(prompt).replace(/\*\*|`|^#+ /g, "").trim().split("\n");
   return isolate(line.length > MAX_SUMMARY_CHARACTERS ? `${line.slice(0, MAX_SUMMARY_CHARACTERS)} …` : line);
 }
 
+/** @param {import("../transcript.js").Audience} [audience] */
 function audienceText({ roles = [], ids = [] } = {}) {
   const who = [...roles.map((role) => `${role}s`), ...ids.map(isolate)];
-  const last = who.pop();
+  const last = who.pop() ?? "nobody";
   return who.length ? `${who.join(", ")} and ${last}` : last;
 }
 
-/** Returns what became of a question as one sentence, which is also announced. `isMe` tells who reads it by the id. */
-export function outcomeText({ asked, outcome }, isMe) {
-  const { type, actor, data, time: at } = outcome;
-  const when = at ? ` at ${time(at)}` : "";
-  if (type === "input.expired") return `Nobody answered in time; the question expired${when}.`;
-  if (type === "input.withdrawn") return `Withdrawn${when}: ${WITHDRAWN[data.reason] ?? (data.reason ? isolate(data.reason) : "the agent no longer asks")}.`;
-  const who = data.rule == null ? (isMe(actor.id) ? "You" : nameOf(actor)) : "A rule of this session";
-  if (asked && asked.kind !== "approval") return `${who} answered${when}.`;
-  const { decision, reason, arguments: edited } = data.value ?? {};
-  const verb = decision === "approve" ? (edited ? "approved with other arguments" : "approved") : "rejected";
-  return `${who} ${verb}${when}${reason ? `: ${isolate(reason)}` : "."}`;
+/**
+ * What was decided on an approval.
+ * @param {Item["outcome"]} outcome
+ */
+function decided(outcome) {
+  const value = outcome?.type === "input.answered" ? outcome.data.value : null;
+  return isObject(value) ? value : {};
 }
 
+/**
+ * Returns what became of a question as one sentence, which is also announced. `isMe` tells who reads it by the id.
+ * @param {NonNullable<Item["outcome"]>} outcome
+ * @param {Asked | undefined} asked
+ * @param {(id: string) => boolean} isMe
+ */
+export function outcomeText(outcome, asked, isMe) {
+  const when = outcome.time ? ` at ${time(outcome.time)}` : "";
+  if (outcome.type === "input.expired") return `Nobody answered in time; the question expired${when}.`;
+  if (outcome.type === "input.withdrawn") {
+    const why = outcome.data.reason ?? "";
+    return `Withdrawn${when}: ${WITHDRAWN[why] ?? (isolate(why) || "the agent no longer asks")}.`;
+  }
+  const who = outcome.data.rule == null ? (isMe(outcome.actor.id) ? "You" : nameOf(outcome.actor)) : "A rule of this session";
+  if (asked && asked.kind !== "approval") return `${who} answered${when}.`;
+  const { decision, reason, arguments: edited } = decided(outcome);
+  const verb = decision === "approve" ? (edited ? "approved with other arguments" : "approved") : "rejected";
+  return `${who} ${verb}${when}${typeof reason === "string" && reason ? `: ${isolate(reason)}` : "."}`;
+}
+
+/** @param {Record<string, unknown>} given */
 function argumentFacts(given) {
   const names = Object.keys(given);
-  return names.length ? facts(names.map((name) => [h("code", {}, visible(name)), valueElement(given[name])])) : h("p", { class: "quiet-text" }, "No arguments.");
+  return names.length ? facts(names.map(/** @returns {import("./card.js").Fact} */ (name) => [h("code", {}, visible(name)), valueElement(given[name])])) : h("p", { class: "quiet-text" }, "No arguments.");
 }
 
-/** What was answered, if anything was. Arguments are shown exactly: somebody is held to them. */
-function answered({ asked, outcome }) {
-  const { value } = outcome.data;
+/**
+ * What was answered, if anything was. Arguments are shown exactly: somebody is held to them.
+ * @param {NonNullable<Item["outcome"]>} outcome
+ * @param {Asked} [asked]
+ */
+function answered(outcome, asked) {
   if (outcome.type !== "input.answered") return null;
-  if (asked?.kind === "approval") return value?.arguments ? argumentFacts(value.arguments) : null;
+  const { value } = outcome.data;
+  if (asked?.kind === "approval") {
+    const edited = decided(outcome).arguments;
+    return isObject(edited) ? argumentFacts(edited) : null;
+  }
   return answerElement(asked ?? {}, value);
 }
 
+/**
+ * @typedef {{ api: Api, sessionId: string, onSent?: (value: unknown) => void }} Context
+ * @param {Context} context
+ */
 export function questionElement(context) {
   const card = new QuestionCard(context);
-  return { element: card.element, update: (item) => card.update(item) };
+  return { element: card.element, update: (/** @type {Item} */ item) => card.update(item) };
 }
 
 class QuestionCard {
+  /** @param {Context} context */
   constructor({ api, sessionId, onSent = () => {} }) {
-    Object.assign(this, { api, sessionId, onSent, isMe: (id) => api.isMe(id), builds: null, status: null, sending: false });
+    this.api = api;
+    this.sessionId = sessionId;
+    this.onSent = onSent;
+    /** @type {Item} */
+    this.item = { id: "", status: "", outcome: null };
+    /** The digest of what is drawn. @type {string | null} */
+    this.builds = null;
+    /** @type {string | null} */
+    this.status = null;
+    this.sending = false;
+    /** The value that was sent from here. @type {unknown} */
+    this.sent = undefined;
+    /** Who may answer here. @type {import("../api.js").Person | null} */
+    this.me = null;
+    /** @type {Form | null} */
+    this.form = null;
+    /** @type {HTMLInputElement | null} */
+    this.reason = null;
+    /** Whether other arguments are being written. */
+    this.edits = false;
+    /** @type {(() => void) | null} */
+    this.toggleEditor = null;
+    /** @type {HTMLButtonElement[]} */
+    this.buttons = [];
+    /** The deadline that is drawn. @type {string | undefined} */
+    this.until = undefined;
     this.promptId = `question-${(count += 1)}`;
     this.element = h("article", { class: "card question", "aria-labelledby": this.promptId });
     this.pill = h("span", {});
@@ -79,14 +152,13 @@ class QuestionCard {
     for (const typed of ["input", "click"]) this.body.addEventListener(typed, () => this.#keep());
   }
 
+  /** @param {Item} item */
   update(item) {
     this.item = item;
     if (this.builds !== (item.asked?.digest ?? "")) this.#build(item);
     const { status, outcome, asked } = item;
     this.#drawDeadline(asked, status === "open" ? asked?.deadline : undefined);
-    const decision = outcome?.data.value?.decision;
-    const shownStatus = asked?.kind !== "approval" ? status : { open: "undecided", answered: decision === "approve" ? "approved" : "rejected" }[status] ?? status;
-    const pill = statusPill(shownStatus);
+    const pill = statusPill(asked?.kind === "approval" ? decisionStatus(status, outcome) : status);
     if (pill.textContent !== this.pill.textContent) {
       this.pill.replaceWith(pill);
       this.pill = pill;
@@ -96,31 +168,38 @@ class QuestionCard {
     this.#turn(status === "open");
   }
 
-  /** A question that was taken back and is asked again has a deadline of its own; one that is settled has none. */
+  /**
+   * A question that was taken back and is asked again has a deadline of its own; one that is settled has none.
+   * @param {Asked | undefined} asked
+   * @param {string | undefined} deadline
+   */
   #drawDeadline(asked, deadline) {
     if (this.until === deadline) return;
     this.until = deadline;
     this.due.hidden = !deadline;
-    this.due.replaceChildren(...(deadline ? [deadlineLine(deadline, asked.kind === "approval" ? "Decide" : "Answer")] : []));
+    this.due.replaceChildren(...(deadline ? [deadlineLine(deadline, asked?.kind === "approval" ? "Decide" : "Answer")] : []));
   }
 
-  /** What is asked never changes; only once is it drawn, so that nothing that is typed gets lost. */
+  /**
+   * What is asked never changes; only once is it drawn, so that nothing that is typed gets lost.
+   * @param {Item} item
+   */
   #build({ asked, agent }) {
     this.builds = asked?.digest ?? "";
     this.status = null;
     if (!asked) return this.element.replaceChildren(h("header", {}, h("h3", { id: this.promptId }, "Question"), this.pill), this.outcome);
-    const isApproval = asked.kind === "approval";
+    const approval = asked.kind === "approval" ? asked : null;
     this.me = answerer(this.api, this.sessionId, asked);
     const prompt = h("div", { class: "text", id: this.promptId });
     // An approval's words are shown exactly as they are: they are what somebody is held to.
-    if (isApproval) prompt.append(h("p", { class: "as-written" }, asked.prompt));
+    if (approval) prompt.append(h("p", { class: "as-written" }, asked.prompt));
     else render(prompt, asked.prompt);
     this.element.replaceChildren(
-      h("header", {}, h("h3", {}, isApproval ? ["Approval of ", h("code", {}, visible(asked.tool))] : KINDS[asked.kind] ?? "Question"), this.pill, h("small", {}, `${nameOf(agent)} asks`)),
+      h("header", {}, h("h3", {}, asked.kind === "approval" ? ["Approval of ", h("code", {}, visible(asked.tool))] : KINDS[asked.kind] ?? "Question"), this.pill, h("small", {}, `${nameOf(agent)} asks`)),
       prompt,
-      isApproval ? argumentFacts(asked.arguments) : "",
+      approval ? argumentFacts(approval.arguments) : "",
       this.body, this.outcome, this.problem, this.kept);
-    this.body.replaceChildren(...this.#details(asked, isApproval).flat().filter(Boolean));
+    this.body.replaceChildren(...this.#details(asked).filter((one) => one instanceof Node));
     this.#takeUp();
   }
 
@@ -150,59 +229,67 @@ class QuestionCard {
     else dropDraft(this.#draftKey);
   }
 
-  #details(asked, isApproval) {
+  /** @param {Asked} asked */
+  #details(asked) {
     const who = audienceText(asked.audience);
+    const approval = asked.kind === "approval" ? asked : null;
     return [
-      isApproval && asked.editable && h("p", { class: "quiet-text" }, "Whoever approves may change the arguments."),
-      isApproval && asked.schema && h("details", { class: "fold" }, h("summary", {}, "What the arguments may be"), h("pre", { tabindex: "0", "aria-label": "JSON Schema" }, visible(JSON.stringify(asked.schema, null, 2)))),
+      approval?.editable && h("p", { class: "quiet-text" }, "Whoever approves may change the arguments."),
+      approval?.schema && h("details", { class: "fold" }, h("summary", {}, "What the arguments may be"), h("pre", { tabindex: "0", "aria-label": "JSON Schema" }, visible(JSON.stringify(approval.schema, null, 2)))),
       h("p", { class: "quiet-text" }, this.me ? `${who[0].toUpperCase()}${who.slice(1)} may answer.` : `You can't answer this: only ${who} may.`),
       this.due,
-      isApproval && digestLine(asked.digest),
-      this.me && (isApproval ? this.#decision(asked) : this.#form(asked)),
+      approval && digestLine(approval.digest),
+      ...(this.me ? (asked.kind === "approval" ? this.#decision(asked) : [this.#form(asked)]) : []),
     ];
   }
 
+  /** @param {Question} asked */
   #form(asked) {
+    /** @type {object} */
     const schema = asked.choices ? { oneOf: asked.choices.map(({ value, label }) => ({ const: value, title: label ?? value })) } : asked.schema ?? { type: "string" };
-    this.form = new Form(schema, this.promptId);
+    const form = new Form(schema, this.promptId);
+    this.form = form;
     this.buttons = [h("button", { type: "submit", class: "primary" }, "Answer")];
     return h("form", { novalidate: true, onsubmit: (event) => {
       event.preventDefault();
-      const value = this.form.read();
+      const value = form.read();
       if (value !== undefined) this.#send(value);
-    } }, this.form.element, h("div", { class: "row" }, ...this.buttons));
+    } }, form.element, h("div", { class: "row" }, ...this.buttons));
   }
 
+  /** @param {ToolApproval} asked */
   #decision(asked) {
-    this.reason = h("input", { type: "text", maxlength: "1000", "aria-label": "Reason for a rejection", placeholder: "Reason (for a rejection)" });
+    const reason = h("input", { type: "text", maxlength: "1000", "aria-label": "Reason for a rejection", placeholder: "Reason (for a rejection)" });
+    this.reason = reason;
     const approve = h("button", { type: "button", class: "primary", onclick: () => this.#approve(asked) }, "Approve exactly this");
-    const reject = h("button", { type: "button", class: "danger", onclick: () => this.#send({ decision: "reject", ...(this.reason.value.trim() ? { reason: this.reason.value.trim() } : {}) }) }, "Reject");
+    const reject = h("button", { type: "button", class: "danger", onclick: () => this.#send({ decision: "reject", ...(reason.value.trim() ? { reason: reason.value.trim() } : {}) }) }, "Reject");
     // Whoever sees a rounded number has not seen what they approve.
     if (!isExact(asked.arguments)) {
       this.buttons = [reject];
-      return [h("p", { class: "problem" }, "A number in the arguments is too large for a browser to show exactly. Approve at the command line, or reject."), h("div", { class: "decide row" }, reject, this.reason)];
+      return [h("p", { class: "problem" }, "A number in the arguments is too large for a browser to show exactly. Approve at the command line, or reject."), h("div", { class: "decide row" }, reject, reason)];
     }
     this.buttons = [approve, reject];
     const editor = h("div", { class: "editor", hidden: true });
-    let edit = null;
+    const edit = h("button", { type: "button", "aria-expanded": "false", onclick: () => toggle() }, "Change the arguments");
+    const toggle = () => {
+      this.form ??= editorOf(asked);
+      if (!editor.firstChild) editor.append(this.form.element);
+      editor.hidden = !editor.hidden;
+      this.edits = !editor.hidden;
+      edit.setAttribute("aria-expanded", String(this.edits));
+      setText(edit, this.edits ? "Keep the arguments" : "Change the arguments");
+      setText(approve, this.edits ? "Approve with these arguments" : "Approve exactly this");
+    };
     if (asked.editable) {
-      this.toggleEditor = () => {
-        this.form ??= editorOf(asked);
-        if (!editor.firstChild) editor.append(this.form.element);
-        editor.hidden = !editor.hidden;
-        this.edits = !editor.hidden;
-        edit.setAttribute("aria-expanded", String(this.edits));
-        setText(edit, this.edits ? "Keep the arguments" : "Change the arguments");
-        setText(approve, this.edits ? "Approve with these arguments" : "Approve exactly this");
-      };
-      edit = h("button", { type: "button", "aria-expanded": "false", onclick: () => this.toggleEditor() }, "Change the arguments");
+      this.toggleEditor = toggle;
       this.buttons.push(edit);
     }
-    return h("div", { class: "decide" }, editor, h("div", { class: "row" }, approve, reject, edit, this.reason));
+    return [h("div", { class: "decide" }, editor, h("div", { class: "row" }, approve, reject, asked.editable && edit, reason))];
   }
 
+  /** @param {ToolApproval} asked */
   #approve(asked) {
-    if (!this.edits) return this.#send({ decision: "approve" });
+    if (!this.edits || !this.form) return this.#send({ decision: "approve" });
     const edited = this.form.read();
     if (edited === undefined) return undefined;
     if (!isObject(edited)) {
@@ -212,14 +299,16 @@ class QuestionCard {
     return this.#send({ decision: "approve", ...(same(edited, asked.arguments) ? {} : { arguments: edited }) });
   }
 
+  /** @param {unknown} value */
   async #send(value) {
-    if (this.sending) return;
+    const { me, item } = this;
+    if (this.sending || !me) return;
     this.#busy(true);
     this.sent = value;
     this.problem.hidden = true;
     try {
-      const path = `/sessions/${this.sessionId}/questions/${encodeURIComponent(this.item.id)}/answer`;
-      await this.api.as(this.me, "POST", path, { value, digest: this.item.asked.digest });
+      const path = `/sessions/${this.sessionId}/questions/${encodeURIComponent(item.id)}/answer`;
+      await this.api.as(me, "POST", path, { value, digest: item.asked?.digest });
       // The event that says so closes the form; it may be here already.
       this.onSent(value);
     } catch (error) {
@@ -234,33 +323,42 @@ class QuestionCard {
     return outcome?.type === "input.answered" && this.sent !== undefined && this.api.isMe(outcome.actor.id) && same(outcome.data.value, this.sent);
   }
 
-  /** The buttons keep the focus meanwhile, which disabled ones would lose. */
+  /**
+   * The buttons keep the focus meanwhile, which disabled ones would lose.
+   * @param {boolean} on
+   */
   #busy(on) {
     this.sending = on;
-    for (const button of this.buttons ?? []) on ? button.setAttribute("aria-disabled", "true") : button.removeAttribute("aria-disabled");
+    for (const button of this.buttons) on ? button.setAttribute("aria-disabled", "true") : button.removeAttribute("aria-disabled");
   }
 
+  /** @param {unknown} error */
   #refused(error) {
-    let words = error.message;
+    let words = messageOf(error);
+    if (!(error instanceof Refusal)) return this.#say(words);
     if (error.code === "invalid-answer" && this.form && error.errors.length) {
       // An approval's form has the arguments alone.
-      const inForm = (at) => (this.item.asked.kind === "approval" ? at.replace(/^value\.arguments/, "value") : at);
+      const inForm = (/** @type {string} */ at) => (this.item.asked?.kind === "approval" ? at.replace(/^value\.arguments/, "value") : at);
       words = this.form.refuse(error.errors.map(({ at, problem }) => ({ at: inForm(at), problem })));
     } else if (error.settled) {
       const { outcome, value } = error.settled;
       // A form that was filled in is read on the card, which says by whom.
-      const counts = value?.decision ?? value;
+      const counts = isObject(value) ? value.decision ?? value : value;
       words = `Your answer came too late. ${error.message}${outcome === "answered" && !isObject(counts) ? ` What counts is: ${isolate(shown(counts))}` : ""}`;
     }
     this.#say(words);
   }
 
+  /** @param {string} words */
   #say(words) {
     setText(this.problem, words);
     this.problem.hidden = !words;
   }
 
-  /** Opens or closes the form. What was typed and not sent is kept where it can be read and copied. */
+  /**
+   * Opens or closes the form. What was typed and not sent is kept where it can be read and copied.
+   * @param {boolean} open
+   */
   #turn(open) {
     const { item, element } = this;
     const focused = this.body.contains(document.activeElement);
@@ -273,7 +371,8 @@ class QuestionCard {
     if (open) return;
     dropDraft(this.#draftKey);
     if (mine) this.problem.hidden = true;
-    this.outcome.replaceChildren(...[h("p", {}, outcomeText(item, this.isMe)), answered(item)].filter(Boolean));
+    const { outcome, asked } = item;
+    if (outcome) this.outcome.replaceChildren(h("p", {}, outcomeText(outcome, asked, (id) => this.api.isMe(id))), answered(outcome, asked) ?? "");
     if (draft) this.kept.replaceChildren(h("summary", {}, "What you had written was not sent"), h("pre", { tabindex: "0", "aria-label": "What you had written" }, draft));
     if (!focused) return;
     element.setAttribute("tabindex", "-1");
@@ -285,7 +384,21 @@ class QuestionCard {
   }
 }
 
-/** The arguments in fields where the schema has one for each, and exactly these come out again; else as JSON. */
+/**
+ * What an approval is, from what was decided.
+ * @param {string} status
+ * @param {Item["outcome"]} outcome
+ */
+function decisionStatus(status, outcome) {
+  if (status === "open") return "undecided";
+  if (status !== "answered") return status;
+  return decided(outcome).decision === "approve" ? "approved" : "rejected";
+}
+
+/**
+ * The arguments in fields where the schema has one for each, and exactly these come out again; else as JSON.
+ * @param {ToolApproval} asked
+ */
 function editorOf({ schema, arguments: given }) {
   if (schema) {
     const form = new Form(schema, null, given);
@@ -294,10 +407,18 @@ function editorOf({ schema, arguments: given }) {
   return new Form({ title: "Arguments, as JSON" }, null, given);
 }
 
+/**
+ * @param {unknown} one
+ * @param {unknown} other
+ */
 function same(one, other) {
   return JSON.stringify(sorted(one)) === JSON.stringify(sorted(other));
 }
 
+/**
+ * @param {unknown} value
+ * @returns {unknown}
+ */
 function sorted(value) {
   if (Array.isArray(value)) return value.map(sorted);
   return isObject(value) ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, one]) => [name, sorted(one)])) : value;

@@ -1,12 +1,11 @@
-// @ts-check
 /** What waits for its turn, above the composer: to be read, changed, withdrawn, or said now. */
 
 import { h, nameOf, setText } from "../dom.js";
 import { effect, keyedList, signal } from "../view.js";
 
 /**
- * @typedef {{ id: string, name?: string | null }} Person
- * @typedef {{ id: string, text: string, data: Record<string, any>, actor: Person }} Message
+ * @typedef {import("../transcript.js").Actor} Person
+ * @typedef {import("../transcript.js").Message} Message
  * @typedef {{ message: Message, turnId: string }} Waiting
  */
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** Who asked for what waits, and why: in the words of the person whose turn it is, and of the agent. */
 
 import { h, nameOf } from "../dom.js";
@@ -9,9 +8,9 @@ const MAX_WORDS_CHARACTERS = 600;
 
 /**
  * Follows a session for one thing that waits in it. `onChange(model)` is called whenever something has happened.
- * @param {any} api
+ * @param {import("../api.js").Api} api
  * @param {string} sessionId
- * @param {(model: any) => void} onChange
+ * @param {(model: SessionModel) => void} onChange
  */
 export function followFor(api, sessionId, onChange) {
   const model = new SessionModel();
@@ -23,18 +22,18 @@ export function followFor(api, sessionId, onChange) {
 /**
  * Fills an element with what was said before, in a turn, as far as the newest events have it.
  * @param {HTMLElement} element
- * @param {any} model
+ * @param {SessionModel} model
  * @param {string | null | undefined} turnId
  * @param {number} before the place of the request among the events
  */
 export function drawReasons(element, model, turnId, before = Infinity) {
   if (!turnId) return;
   const [root] = turnId.split(".");
-  const asked = model.transcript.messages.get(model.turns.get(root)?.messageId);
-  const said = [...model.items.values()]
-    .filter((one) => one.kind === "message" && one.message.kind === "message" && one.message.turnId === turnId && one.actor.role === "agent" && one.message.text && one.at < before)
+  const asked = model.transcript.messages.get(model.turns.get(root)?.messageId ?? "");
+  const said = [...model.items.values()].filter((one) => one.kind === "message")
+    .filter(({ message, at }) => message.kind === "message" && message.turnId === turnId && message.actor.role === "agent" && message.text && at < before)
     .sort((one, other) => other.at - one.at)[0]?.message;
-  const told = [asked, said].filter((one) => one?.text);
+  const told = [asked, said].filter((one) => one !== undefined).filter((one) => one.text !== "");
   const key = told.map((one) => `${one.id} ${one.text.length}`).join();
   if (element.dataset.told === key) return;
   element.dataset.told = key;

@@ -1,4 +1,3 @@
-// @ts-check
 /** A list of any length: only the rows that are on the screen are elements. One row is chosen, with arrow keys too. */
 
 import { h } from "../dom.js";

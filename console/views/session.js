@@ -1,17 +1,26 @@
 /** A session: its live transcript, who is there, the composer, stop, timeline. */
 
+import { Refusal } from "../api.js";
 import { Follow } from "../follow.js";
-import { h, nameOf, setClass, setText, setTitle } from "../dom.js";
+import { h, messageOf, nameOf, setClass, setText, setTitle } from "../dom.js";
 import { SessionModel } from "../model.js";
 import { Absence } from "./absence.js";
 import { Composer } from "./composer.js";
 import { isWork, itemElement, noticeText } from "./items.js";
-import { listen, showKeys } from "./keys.js";
+import { listen } from "./keys.js";
 import { Queue } from "./queue.js";
 import { answerer, outcomeText, summary } from "./question.js";
 import { Starters } from "./starters.js";
-import { ToolGroups } from "./tool-groups.js";
 import { messageToolbar } from "./toolbar.js";
+
+/**
+ * @typedef {import("./items.js").Item} Item
+ * @typedef {import("./items.js").Placed} Placed
+ * @typedef {import("./items.js").Container} Container
+ * @typedef {import("../transcript.js").Message} Message
+ * @typedef {import("../api.js").Api} Api
+ * @typedef {"edit" | "interrupt" | "steer" | "withdraw"} How
+ */
 
 const CONNECTION = {
   loading: "Loading",
@@ -42,6 +51,10 @@ const DETAILS = ["chat", "work", "raw"];
 /** Where the browser remembers what somebody has chosen. */
 const DETAIL = "waystation.detail";
 
+/**
+ * @param {{ api: Api, query: URLSearchParams, signOut: () => void }} context
+ * @param {string} sessionId
+ */
 export function show(context, sessionId) {
   const view = new SessionView(context, sessionId);
   return {
@@ -50,21 +63,60 @@ export function show(context, sessionId) {
     element: view.element,
     shown: () => view.start(),
     stop: () => view.stop(),
-    moveTo: (query) => view.moveTo(query),
+    moveTo: (/** @type {URLSearchParams} */ query) => view.moveTo(query),
   };
 }
 
 class SessionView {
+  doing = h("span", { class: "pill" });
+  connection = h("span", { class: "connection", "data-state": "loading", role: "status" }, "Loading");
+  people = h("ul", { class: "people", "aria-label": "Connected now" });
+  actions = h("div", { class: "actions" });
+  timelineButton = h("button", { type: "button", "aria-expanded": "false", "aria-controls": "timeline", onclick: () => this.#toggleTimeline() }, "Timeline");
+  timeline = h("section", { id: "timeline", class: "timeline", hidden: true, "aria-label": "Timeline" });
+  column = h("div", { class: "column" });
+  log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Transcript", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
+  levels = DETAILS.map((value) => h("input", { type: "radio", name: "detail", value, onchange: () => this.#chooseDetail(value) }));
+  inspectButton = h("button", { type: "button", "aria-expanded": "false", onclick: () => this.#inspect(this.inspector ? null : "") }, "Inspect");
+  jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
+  nothingWords = h("p", {});
+  nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords);
+  asks = h("div", { class: "asks", hidden: true });
+  companyWords = h("p", {});
+  company = h("div", { class: "company", role: "status", hidden: true }, this.companyWords);
+  problemWords = h("p", {});
+  problem = h("div", { class: "problem", role: "alert", hidden: true }, this.problemWords);
+  more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
+  menu = h("div", { id: "session-actions", class: "actions", onclick: ({ target }) => target instanceof Element && target.closest("button") && this.#toggleMore(false) });
+  panes = h("div", { class: "panes" }, h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump));
+  announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
+  sizes = new ResizeObserver(() => this.sticks && this.#toEnd());
+
+  /**
+   * @param {{ api: Api, query: URLSearchParams, signOut: () => void }} context
+   * @param {string} sessionId
+   */
   constructor({ api, query, signOut }, sessionId) {
-    Object.assign(this, { api, sessionId, signOut });
+    this.api = api;
+    this.sessionId = sessionId;
+    this.signOut = signOut;
+    /** The number of the event to go to once it is there. @type {number | null} */
     this.wanted = Number(query.get("at")) || null;
     this.query = query;
     this.model = new SessionModel();
+    /** @type {Map<string, Placed>} */
     this.nodes = new Map();
+    /** @type {Element[]} */
     this.laidOut = [];
     this.listening = new AbortController();
-    this.containers = new Map();
-    this.groups = new ToolGroups((key) => this.model.items.get(key), (item) => this.model.mayRun(item));
+    /** @type {Container} */
+    this.main = { element: this.column, nodes: [], changed: false };
+    /** Where items are, by their lane. @type {Map<string | null, Container>} */
+    this.containers = new Map([[null, this.main]]);
+    /** What folds calls of tools, once there is one. @type {import("./tool-groups.js").ToolGroups | null} */
+    this.groups = null;
+    this.loadsGroups = false;
+    /** @type {import("../api.js").Present[]} */
     this.present = [];
     this.sticks = true;
     this.scrolledTo = 0;
@@ -72,7 +124,25 @@ class SessionView {
     this.drawingTook = 0;
     this.timelinePause = TIMELINE_EVERY_MS;
     this.readyAt = Infinity;
+    /** @type {Set<string>} */
     this.said = new Set();
+    this.staff = false;
+    /** Whether what went wrong last was that the server could not be reached. */
+    this.unreachable = false;
+    /** What is shown, and what was chosen of it. */
+    this.detail = "work";
+    /** @type {string | null} */
+    this.chosen = null;
+    /** @type {import("./events.js").Events | null} */
+    this.raw = null;
+    /** @type {import("./inspector.js").Inspector | null} */
+    this.inspector = null;
+    /** @type {import("./timeline.js").Timeline | null} */
+    this.chart = null;
+    /** @type {import("./handover.js").Handover | null} */
+    this.handover = null;
+    /** @type {ReturnType<typeof setTimeout> | null} */
+    this.timelineTimer = null;
     this.follow = new Follow(api, sessionId, this.model, {
       onState: (state, detail) => this.#onState(state, detail),
       onChange: () => this.#schedule(),
@@ -93,52 +163,32 @@ class SessionView {
     });
     this.queue = new Queue((waiting, how) => this.#takeBack(waiting, how), (person) => api.isMe(person.id), () => this.log.focus({ preventScroll: true }));
     this.absence = new Absence(api, sessionId, this.model);
+    this.title = h("h1", { tabindex: "-1" }, sessionId);
+    // Focused, it shows the whole of a title that is cut; the keyboard stops only there.
+    this.cut = new ResizeObserver(() => (this.title.tabIndex = this.title.scrollWidth > this.title.clientWidth ? 0 : -1));
+    this.inspectButton.hidden = !api.staff(sessionId);
+    this.starters = new Starters(api, sessionId, (text) => this.composer.begin(text));
     this.element = this.#build();
   }
 
   #build() {
-    this.title = h("h1", { tabindex: "-1" }, this.sessionId);
-    // Focused, it shows the whole of a title that is cut; the keyboard stops only there.
-    this.cut = new ResizeObserver(() => (this.title.tabIndex = this.title.scrollWidth > this.title.clientWidth ? 0 : -1));
-    this.doing = h("span", { class: "pill" });
-    this.connection = h("span", { class: "connection", "data-state": "loading", role: "status" }, "Loading");
-    this.people = h("ul", { class: "people", "aria-label": "Connected now" });
-    this.actions = h("div", { class: "actions" });
-    this.timelineButton = h("button", { type: "button", "aria-expanded": "false", "aria-controls": "timeline", onclick: () => this.#toggleTimeline() }, "Timeline");
-    this.timeline = h("section", { id: "timeline", class: "timeline", hidden: true, "aria-label": "Timeline" });
-    this.column = h("div", { class: "column" });
-    this.log = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Transcript", tabindex: "0", onscroll: () => this.#onScroll() }, this.column);
     messageToolbar(this.log, {
       find: (key) => this.model.items.get(key),
       link: (item) => `${location.href.split("#")[0]}#/sessions/${this.sessionId}?at=${item.at}${this.chosen ? `&detail=${this.chosen}` : ""}`,
       announce: (words) => this.#announce(words),
     });
-    this.details = h("fieldset", { class: "modes details", onchange: (event) => this.#chooseDetail(event.target.value) }, h("legend", { class: "visually-hidden" }, "Detail"),
-      ...DETAILS.map((value) => h("label", {}, h("input", { type: "radio", name: "detail", value }), h("span", {}, `${value[0].toUpperCase()}${value.slice(1)}`))));
-    this.inspectButton = h("button", { type: "button", "aria-expanded": "false", hidden: !this.api.staff(this.sessionId), onclick: () => this.#inspect(this.inspector ? null : "") }, "Inspect");
-    this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.#toEnd() }, "↓ Newest");
-    this.starters = new Starters(this.api, this.sessionId, (text) => this.composer.begin(text));
-    this.nothingWords = h("p", {});
-    this.nothing = h("div", { class: "nothing", hidden: true }, this.nothingWords, this.starters.element);
-    this.asks = h("div", { class: "asks", hidden: true });
-    this.companyWords = h("p", {});
-    this.company = h("div", { class: "company", role: "status", hidden: true }, this.companyWords);
-    this.problemWords = h("p", {});
-    this.problem = h("div", { class: "problem", role: "alert", hidden: true }, this.problemWords);
-    this.more = h("button", { type: "button", class: "more", "aria-expanded": "false", "aria-controls": "session-actions", onclick: () => this.#toggleMore() }, "More");
-    this.announcer = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
-    this.containers.set(null, { element: this.column, nodes: [] });
-    this.sizes = new ResizeObserver(() => this.sticks && this.#toEnd());
-    const toComposer = (event) => {
+    const details = h("fieldset", { class: "modes details" }, h("legend", { class: "visually-hidden" }, "Detail"),
+      ...this.levels.map((level) => h("label", {}, level, h("span", {}, `${level.value[0].toUpperCase()}${level.value.slice(1)}`))));
+    const toComposer = (/** @type {Event} */ event) => {
       // The fragment is the address of a view; the link must not change it.
       event.preventDefault();
       this.composer.text.focus();
     };
-    this.menu = h("div", { id: "session-actions", class: "actions", onclick: ({ target }) => target.closest("button") && this.#toggleMore(false) }, this.details, this.timelineButton, this.inspectButton,
+    this.menu.append(details, this.timelineButton, this.inspectButton,
       h("button", { type: "button", onclick: () => this.#phone() }, "Phone"),
-      h("button", { type: "button", class: "with-keys", onclick: () => showKeys() }, "Keys"), this.actions,
+      h("button", { type: "button", class: "with-keys", onclick: () => this.#showKeys() }, "Keys"), this.actions,
       h("button", { type: "button", class: "small-only", onclick: () => this.signOut() }, "Sign out"));
-    this.panes = h("div", { class: "panes" }, h("div", { class: "log-frame" }, h("h2", { class: "visually-hidden" }, "Transcript"), this.log, this.nothing, this.jump));
+    this.nothing.append(this.starters.element);
     return h("div", { class: "session-view" },
       h("a", { class: "skip", href: "#message", onclick: toComposer }, "Skip to the message field"),
       h("header", { class: "session-head" },
@@ -153,7 +203,7 @@ class SessionView {
   start() {
     const { composer } = this;
     const waiting = () => this.asks.querySelector("button")?.click();
-    listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, field: composer.text }, this.listening.signal);
+    listen({ write: () => composer.text.focus(), stop: () => composer.stopByKey(), step: (by) => this.#step(by), waiting, keys: () => this.#showKeys(), field: composer.text }, this.listening.signal);
     this.sizes.observe(this.column);
     this.cut.observe(this.title);
     this.sizes.observe(this.log);
@@ -171,7 +221,7 @@ class SessionView {
     this.composer.leave();
     this.sizes.disconnect();
     this.cut.disconnect();
-    clearTimeout(this.timelineTimer);
+    clearTimeout(this.timelineTimer ?? undefined);
     this.raw?.stop();
     this.inspector?.stop();
   }
@@ -195,9 +245,9 @@ class SessionView {
   #draw() {
     const { changed, removed } = this.model.takeChanges();
     for (const key of removed) this.#removeNode(key);
-    const items = [...changed].map((key) => this.model.items.get(key));
+    const items = [...changed].flatMap((key) => this.model.items.get(key) ?? []);
     // Groups of lanes first, outer ones before inner ones, because other items are placed in them.
-    const depth = (item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
+    const depth = (/** @type {Item} */ item) => (item.kind === "lanes" ? item.turnId.split(".").length : 100);
     items.sort((a, b) => depth(a) - depth(b) || (a.at === b.at ? a.born - b.born : a.at - b.at));
     for (const item of items) this.#drawItem(item);
     for (const container of this.containers.values()) if (container.changed) this.#group(container);
@@ -216,27 +266,37 @@ class SessionView {
     if (this.wanted) this.jumpTo(this.wanted);
   }
 
+  /** @param {Item} item */
   #drawItem(item) {
     let node = this.nodes.get(item.key);
     if (!node) {
-      node = { ...itemElement(item, this), at: null, born: item.born, key: item.key, kind: item.kind };
+      node = { ...itemElement(item, this), at: NaN, born: item.born, key: item.key, kind: item.kind };
       node.element.dataset.key = item.key;
       this.nodes.set(item.key, node);
     }
-    node.update(item);
+    node.update();
     setClass(node.element, "work", isWork(item));
     if (node.at !== item.at) this.#place(node, item);
-    this.containers.get(item.lane).changed = true;
+    this.#containerOf(item).changed = true;
     if (item.last > this.readyAt) this.#say(item);
   }
 
-  /** Places an element by its number, which nearly always means at the end or the beginning. */
+  /** @param {Item | undefined} item */
+  #containerOf(item) {
+    return this.containers.get(item?.lane ?? null) ?? this.main;
+  }
+
+  /**
+   * Places an element by its number, which nearly always means at the end or the beginning.
+   * @param {Placed} node
+   * @param {Item} item
+   */
   #place(node, item) {
-    const container = this.containers.get(item.lane);
+    const container = this.#containerOf(item);
     const { nodes } = container;
-    if (node.at !== null) nodes.splice(nodes.indexOf(node), 1);
+    if (!Number.isNaN(node.at)) nodes.splice(nodes.indexOf(node), 1);
     node.at = item.at;
-    const before = (other) => other.at > node.at || (other.at === node.at && other.born > node.born);
+    const before = (/** @type {Placed} */ other) => other.at > node.at || (other.at === node.at && other.born > node.born);
     let low = 0;
     for (let high = nodes.length; low < high; ) {
       const middle = (low + high) >> 1;
@@ -248,19 +308,37 @@ class SessionView {
     if (node.element.nextSibling !== next || !node.element.isConnected) container.element.insertBefore(node.element, next);
   }
 
+  /** @param {Container} container */
   #group(container) {
     container.changed = false;
-    this.groups.update(container);
+    if (this.groups) this.groups.update(container);
+    else if (container.nodes.some((one) => one.kind === "tool")) this.#loadGroups();
+  }
+
+  /** Until it is there each call is shown, and so they are if it can't be loaded. */
+  async #loadGroups() {
+    if (this.loadsGroups) return;
+    this.loadsGroups = true;
+    try {
+      const { ToolGroups } = await import("./tool-groups.js");
+      this.groups = new ToolGroups(this.model);
+      for (const container of this.containers.values()) this.groups.update(container);
+    } catch {
+      // The next event asks again.
+    }
+    this.loadsGroups = false;
   }
 
   #layOutNewest() {
+    /** @type {Element[]} */
     const newest = [];
-    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (!one.hidden && this.#isShown(one)) newest.push(one);
+    for (let one = this.column.lastElementChild; one && newest.length < LAID_OUT_ITEMS; one = one.previousElementSibling) if (!one.hasAttribute("hidden") && this.#isShown(one)) newest.push(one);
     for (const one of this.laidOut) if (!newest.includes(one)) one.classList.remove("newest");
     for (const one of newest) one.classList.add("newest");
     this.laidOut = newest;
   }
 
+  /** @param {string} key */
   #removeNode(key) {
     const node = this.nodes.get(key);
     if (!node) return;
@@ -304,14 +382,15 @@ class SessionView {
   async #forStaff() {
     this.staff = this.composer.noter !== null;
     if (!this.staff) return;
-    const { Handover } = await this.#part(() => import("./handover.js"));
-    if (!Handover || this.listening.signal.aborted) return;
+    const part = await this.#part(() => import("./handover.js"));
+    if (!part || this.listening.signal.aborted) return;
     const { api, sessionId, model, composer } = this;
-    this.handover = new Handover({ api, sessionId, model, composer, present: () => this.present, onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
-    this.actions.replaceWith(this.handover.actions);
-    this.doing.after(this.handover.assignee);
-    this.queue.element.before(this.handover.element);
-    this.handover.update();
+    const handover = new part.Handover({ api, sessionId, model, composer, present: () => this.present, onProblem: (error) => this.#problem(error), onDone: () => (this.problem.hidden = true), announce: (words) => this.#announce(words) });
+    this.handover = handover;
+    this.actions.replaceWith(handover.actions);
+    this.doing.after(handover.assignee);
+    this.queue.element.before(handover.element);
+    handover.update();
   }
 
   #drawAsks() {
@@ -321,19 +400,26 @@ class SessionView {
     if (this.asks.dataset.shows === words) return;
     this.asks.dataset.shows = words;
     const more = waiting.length - MAX_ASKS;
-    this.asks.replaceChildren(...waiting.slice(0, MAX_ASKS).map((item) => this.#askLine(item)), ...(more > 0 ? [h("p", {}, `And ${more} more.`)] : []));
+    const lines = waiting.slice(0, MAX_ASKS).map((item) => this.#askLine(item));
     // Where there is room for one line only, it says how many there are.
-    if (waiting.length > 1) this.asks.firstChild.prepend(h("small", { class: "of-several" }, `1 of ${waiting.length}`));
+    if (waiting.length > 1) lines[0].prepend(h("small", { class: "of-several" }, `1 of ${waiting.length}`));
+    this.asks.replaceChildren(...lines, ...(more > 0 ? [h("p", {}, `And ${more} more.`)] : []));
   }
 
+  /** @param {import("../model.js").Item<"question"> | import("../model.js").Item<"card">} item */
   #askLine(item) {
     const show = h("button", { type: "button", onclick: () => this.jumpTo(item.at, item.key) }, "Show");
-    if (item.kind !== "question") return h("p", {}, h("span", {}, h("b", {}, moneyName(item)), " is awaiting approval."), " ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
-    const mine = answerer(this.api, this.sessionId, item.asked);
-    return h("p", {}, h("span", {}, h("b", {}, summary(item.asked)), mine ? " waits for your answer." : " waits for somebody else's answer."), " ", show);
+    if (item.kind === "card") return h("p", {}, h("span", {}, h("b", {}, moneyName(item)), " is awaiting approval."), " ", show, " ", h("a", { href: `#/${item.route}/${item.id}` }, "Details"));
+    const { asked } = item;
+    const mine = asked && answerer(this.api, this.sessionId, asked);
+    return h("p", {}, h("span", {}, h("b", {}, asked ? summary(asked) : "A question"), mine ? " waits for your answer." : " waits for somebody else's answer."), " ", show);
   }
 
-  /** Withdraws a message that waits for its turn, and says it in another way. */
+  /**
+   * Withdraws a message that waits for its turn, and says it in another way.
+   * @param {import("./queue.js").Waiting} waiting
+   * @param {How} how
+   */
   async #takeBack({ message, turnId }, how) {
     const { composer } = this;
     try {
@@ -351,7 +437,12 @@ class SessionView {
     }
   }
 
-  /** Sends the message of a turn that has failed once more; whoever else presses too sends the same. */
+  /**
+   * Sends the message of a turn that has failed once more; whoever else presses too sends the same.
+   * @param {HTMLButtonElement} button
+   * @param {string} turnId
+   * @param {Message} message
+   */
   async again(button, turnId, message) {
     button.disabled = true;
     try {
@@ -364,9 +455,10 @@ class SessionView {
     }
   }
 
+  /** @param {unknown} error */
   #problem(error) {
-    this.unreachable = error.status === 0;
-    setText(this.problemWords, error.message);
+    this.unreachable = error instanceof Refusal && error.status === 0;
+    setText(this.problemWords, messageOf(error));
     this.problem.hidden = false;
   }
 
@@ -384,12 +476,16 @@ class SessionView {
     }), ...(count > 1 ? [h("li", { class: "all", "aria-hidden": "true", title: this.present.map(nameOf).join(", ") }, String(count))] : []));
   }
 
+  /**
+   * @param {import("../follow.js").State} state
+   * @param {string} detail
+   */
   #onState(state, detail) {
     setText(this.connection, CONNECTION[state]);
     this.connection.dataset.state = state;
     this.connection.title = detail;
     this.composer.refused = state === "refused";
-    if (state === "refused") this.#problem({ message: detail });
+    if (state === "refused") this.#problem(new Error(detail));
     if (["offline", "paused", "closed"].includes(state)) {
       // Presence is known only while connected.
       this.present = [];
@@ -411,24 +507,26 @@ class SessionView {
 
   // Announcements to screen readers: whole messages and people's actions, never single words
 
+  /** @param {Item} item */
   #say(item) {
     if (this.detail === "chat" && isWork(item)) return;
-    const key = `${item.key}:${item.seq}:${item.message?.status ?? item.status ?? ""}`;
+    const key = `${item.key}:${item.seq}:${statusOf(item) ?? ""}`;
     if (this.said.has(key)) return;
     if (item.kind === "message") {
       if (item.message.status !== "completed" || item.message.kind !== "message" || this.api.isMe(item.message.actor.id)) return;
       this.#announce(`${nameOf(item.message.actor)}: ${item.message.text.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     } else if (item.kind === "notice" && !UNANNOUNCED.has(item.event.type)) this.#announce(noticeText(item.event, (id) => this.api.isMe(id), this.model.participants));
-    else if (item.kind === "question" && item.asked) this.#announce(item.outcome ? outcomeText(item, (id) => this.api.isMe(id)) : `${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
+    else if (item.kind === "question" && item.asked) this.#announce(item.outcome ? outcomeText(item.outcome, item.asked, (id) => this.api.isMe(id)) : `${nameOf(item.agent)} asks: ${item.asked.prompt.slice(0, MAX_ANNOUNCED_CHARACTERS)}`);
     else if (item.kind === "card" && item.status === "awaiting_approval") this.#announce("A purchase or paid request is awaiting approval.");
     else return;
     this.said.add(key);
   }
 
+  /** @param {string} words */
   #announce(words) {
     const line = h("p", {}, words);
     this.announcer.append(line);
-    while (this.announcer.childNodes.length > 5) this.announcer.firstChild.remove();
+    while (this.announcer.childNodes.length > 5) this.announcer.firstChild?.remove();
   }
 
   // Scrolling
@@ -449,7 +547,11 @@ class SessionView {
     this.jump.hidden = true;
   }
 
-  /** Scrolls to the item with this key, else to the one placed at an event's number or the last one before it. */
+  /**
+   * Scrolls to the item with this key, else to the one placed at an event's number or the last one before it.
+   * @param {number} seq
+   * @param {string | null} [key]
+   */
   jumpTo(seq, key = null) {
     if (!seq) return;
     if (this.model.since >= seq || (this.detail === "raw" && !this.raw)) {
@@ -459,32 +561,46 @@ class SessionView {
     this.wanted = null;
     if (this.raw) return this.raw.choose(seq);
     const said = [...this.model.transcript.messages.values()].find((message) => message.order === seq);
-    let best = this.nodes.get(key ?? `message:${said?.id}`) ?? null;
-    if (!best) for (const node of this.nodes.values()) {
-      if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
-    }
-    if (!best) return;
-    if (best.element.hidden && best.kind === "tool") this.groups.open(best.key, this.containers.get(this.model.items.get(best.key).lane));
+    const found = this.nodes.get(key ?? `message:${said?.id}`) ?? this.#lastBefore(seq);
+    if (!found) return;
+    const { element } = found;
+    if (element.hidden && found.kind === "tool") this.groups?.open(found.key, this.#containerOf(this.model.items.get(found.key)));
     // Whoever follows a link, or asks for what waits, wants to see it.
-    if (!this.#isShown(best.element)) this.#showDetail("work");
+    if (!this.#isShown(element)) this.#showDetail("work");
     this.sticks = false;
-    best.element.setAttribute("tabindex", "-1");
-    const tall = best.element.offsetHeight > this.log.clientHeight;
-    const move = () => best.element.scrollIntoView({ block: tall ? "start" : "center" });
+    element.setAttribute("tabindex", "-1");
+    const tall = element.offsetHeight > this.log.clientHeight;
+    const move = () => element.scrollIntoView({ block: tall ? "start" : "center" });
     move();
     // The heights of the items in between were estimates and are known now.
     requestAnimationFrame(move);
-    best.element.focus({ preventScroll: true });
-    best.element.classList.remove("found");
-    requestAnimationFrame(() => best.element.classList.add("found"));
+    element.focus({ preventScroll: true });
+    element.classList.remove("found");
+    requestAnimationFrame(() => element.classList.add("found"));
   }
 
-  /** Moves the focus to the next message, or the one before; at first to one that is on the screen. */
+  /**
+   * What is placed at an event's number, or the last before it.
+   * @param {number} seq
+   */
+  #lastBefore(seq) {
+    /** @type {Placed | null} */
+    let best = null;
+    for (const node of this.nodes.values()) {
+      if (node.at <= seq && (!best || node.at > best.at || (node.at === best.at && node.born > best.born))) best = node;
+    }
+    return best;
+  }
+
+  /**
+   * Moves the focus to the next message, or the one before; at first to one that is on the screen.
+   * @param {number} by
+   */
   #step(by) {
-    const messages = [...this.column.querySelectorAll(":scope > .message")].filter((one) => this.#isShown(one));
-    const at = messages.indexOf(document.activeElement?.closest(".log > .column > .message"));
+    const messages = this.main.nodes.filter((one) => one.kind === "message" && this.#isShown(one.element)).map((one) => one.element);
+    const at = messages.findIndex((one) => one.contains(document.activeElement));
     const { top, bottom } = this.log.getBoundingClientRect();
-    const seen = (message) => message.getBoundingClientRect().bottom > top && message.getBoundingClientRect().top < bottom;
+    const seen = (/** @type {HTMLElement} */ message) => message.getBoundingClientRect().bottom > top && message.getBoundingClientRect().top < bottom;
     const next = at >= 0 ? messages[at + by] : by > 0 ? messages.find(seen) : messages.findLast(seen);
     if (!next) return;
     next.setAttribute("tabindex", "-1");
@@ -494,18 +610,26 @@ class SessionView {
 
   // Detail and inspector
 
-  /** Follows a link to this session that names a place, a level of detail, or what to inspect. */
+  /**
+   * Follows a link to this session that names a place, a level of detail, or what to inspect.
+   * @param {URLSearchParams} query
+   */
   moveTo(query) {
     if (query.has("detail")) this.#showDetail(query.get("detail"));
     if (query.has("inspect")) this.#inspect(query.get("inspect"));
     this.jumpTo(Number(query.get("at")));
   }
 
+  /** @param {Element} element */
   #isShown(element) {
     return this.detail !== "chat" || !element.closest(".work");
   }
 
-  /** Keeps something in the address, so that a link to this page shows it too. */
+  /**
+   * Keeps something in the address, so that a link to this page shows it too.
+   * @param {string} name
+   * @param {string | null} value
+   */
   #noteInAddress(name, value) {
     const [path, query] = location.hash.split("?");
     if (path !== `#/sessions/${this.sessionId}`) return;
@@ -515,22 +639,26 @@ class SessionView {
     history.replaceState(null, "", `${path}${all.size ? `?${all}` : ""}`);
   }
 
+  /** @param {string} detail */
   #chooseDetail(detail) {
     localStorage.setItem(DETAIL, detail);
     this.#showDetail(detail);
   }
 
-  /** What was chosen, or is in a link, is in the address too; without it, work is shown. */
+  /**
+   * What was chosen, or is in a link, is in the address too; without it, work is shown.
+   * @param {string | null} wanted
+   */
   async #showDetail(wanted) {
-    this.chosen = DETAILS.includes(wanted) ? wanted : null;
+    this.chosen = DETAILS.find((one) => one === wanted) ?? null;
     this.detail = this.chosen ?? "work";
     this.log.dataset.detail = this.detail;
-    for (const { control } of this.details.querySelectorAll("label")) control.checked = control.value === this.detail;
+    for (const level of this.levels) level.checked = level.value === this.detail;
     this.#noteInAddress("detail", this.chosen);
     if (this.detail === "raw" && !this.raw) {
-      const { Events } = await this.#part(() => import("./events.js"));
+      const part = await this.#part(() => import("./events.js"));
       // Meanwhile another level may have been chosen.
-      if (Events && this.detail === "raw") this.raw ??= new Events(this.model, this.sessionId);
+      if (part && this.detail === "raw") this.raw ??= new part.Events(this.model, this.sessionId);
     }
     if (this.detail !== "raw") {
       this.raw?.stop();
@@ -543,16 +671,19 @@ class SessionView {
     if (this.wanted) this.jumpTo(this.wanted);
   }
 
-  /** Opens the inspector at a turn, tool call or question, at nothing in particular (""), or closes it (null). */
+  /**
+   * Opens the inspector at a turn, tool call or question, at nothing in particular (""), or closes it (null).
+   * @param {string | null} what
+   */
   async #inspect(what) {
     if (what !== null && this.inspectButton.hidden) return;
     if (what === null) {
       this.inspector?.stop();
       this.inspector = null;
     } else if (!this.inspector) {
-      const { Inspector } = await this.#part(() => import("./inspector.js"));
-      if (!Inspector) return;
-      this.inspector ??= new Inspector(this.api, this.sessionId, this.model, { onChoose: (key) => this.#noteInAddress("inspect", key), onShow: (seq) => this.jumpTo(seq), onClose: () => this.#inspect(null), announce: (words) => this.#announce(words) });
+      const part = await this.#part(() => import("./inspector.js"));
+      if (!part) return;
+      this.inspector ??= new part.Inspector(this.api, this.sessionId, this.model, { onChoose: (key) => this.#noteInAddress("inspect", key), onShow: (seq) => this.jumpTo(seq), onClose: () => this.#inspect(null), announce: (words) => this.#announce(words) });
       this.panes.append(this.inspector.element);
     }
     this.inspectButton.setAttribute("aria-expanded", String(Boolean(this.inspector)));
@@ -570,22 +701,26 @@ class SessionView {
 
   async #toggleTimeline() {
     if (this.timeline.hidden && !this.chart) {
-      const { Timeline } = await this.#part(() => import("./timeline.js"));
-      if (!Timeline) return;
-      this.chart ??= new Timeline(this.timeline, this.model, (seq) => this.jumpTo(seq));
+      const part = await this.#part(() => import("./timeline.js"));
+      if (!part) return;
+      this.chart ??= new part.Timeline(this.timeline, this.model, (seq) => this.jumpTo(seq));
     }
     this.timeline.hidden = !this.timeline.hidden;
     this.timelineButton.setAttribute("aria-expanded", String(!this.timeline.hidden));
-    if (!this.timeline.hidden) this.chart.draw();
+    if (!this.timeline.hidden) this.chart?.draw();
   }
 
-  /** Loads a part of the console on demand. Returns an empty object if that fails. */
+  /**
+   * Loads a part of the console on demand. Returns null if that fails, and says so.
+   * @template M
+   * @param {() => Promise<M>} load
+   */
   async #part(load) {
     try {
       return await load();
     } catch {
-      this.#problem({ message: "This part of the console could not be loaded. Try again once you are connected." });
-      return {};
+      this.#problem(new Error("This part of the console could not be loaded. Try again once you are connected."));
+      return null;
     }
   }
 
@@ -598,21 +733,40 @@ class SessionView {
     }, this.timelinePause);
   }
 
+  async #showKeys() {
+    const part = await this.#part(() => import("./keys-dialog.js"));
+    part?.showKeys();
+  }
+
   async #phone() {
-    const { showPhone } = await this.#part(() => import("./phone.js"));
-    await showPhone?.(this.api, this.sessionId);
+    const part = await this.#part(() => import("./phone.js"));
+    await part?.showPhone(this.api, this.sessionId);
   }
 }
 
+/** @param {import("../model.js").Item<"card">} item */
 function moneyName({ route }) {
   return route === "purchases" ? "A purchase" : "A paid request";
 }
 
-/** Whether an item says more than that the session has begun, and who is there. */
-function isMore({ kind, event }) {
-  return kind !== "day" && !["session.started", "participant.joined", "participant.left"].includes(event?.type);
+/** @param {Item} item */
+function statusOf(item) {
+  if (item.kind === "message") return item.message.status;
+  return "status" in item ? item.status : null;
 }
 
+/**
+ * Whether an item says more than that the session has begun, and who is there.
+ * @param {Item} item
+ */
+function isMore(item) {
+  return item.kind !== "day" && !(item.kind === "notice" && ["session.started", "participant.joined", "participant.left"].includes(item.event.type));
+}
+
+/**
+ * @param {SessionModel} model
+ * @param {Api} api
+ */
 function doing(model, api) {
   if (model.closed) return ["closed", ""];
   if (model.takenOverBy) return [api.isMe(model.takenOverBy.id) ? "you speak" : `${nameOf(model.takenOverBy)} speaks`, "ask"];

@@ -4,9 +4,18 @@
  * page every few seconds, and only while somebody looks at it.
  */
 
-import { ago, h, isolate, nameOf, setText } from "../dom.js";
+import { ago, h, isolate, messageOf, nameOf, setText } from "../dom.js";
 import { areOff } from "./keys.js";
 import { starter } from "./starter.js";
+
+/**
+ * @typedef {import("../api.js").Api} Api
+ * @typedef {import("../api.js").Person} Person
+ * @typedef {import("../api.js").ListedSession} ListedSession
+ * @typedef {import("../api.js").SessionList} SessionList
+ * @typedef {import("../api.js").Awaited} Awaited
+ * @typedef {[words: string, tone: string]} Doing
+ */
 
 const REFRESH_MS = 4_000;
 const TYPING_MS = 250;
@@ -22,6 +31,7 @@ const STATUSES = [
   ["idle", "Idle"],
   ["closed", "Closed"],
 ];
+/** @type {Record<string, Doing>} */
 const DOING = {
   running: ["running", "busy"],
   waiting: ["waits for an answer", "ask"],
@@ -37,8 +47,10 @@ const NARROW = matchMedia("(max-width: 52rem), (max-height: 30rem)");
 /** Filters that are on or off. */
 const YES = ["mine", "unassigned"];
 const MAX_ASKED = 3;
+/** @type {Record<string, string>} */
 const ROLES = { user: "a user", operator: "an operator", approver: "an approver" };
 
+/** @param {{ api: Api, query: URLSearchParams }} page */
 export function show({ api, query }) {
   const view = new SessionsView(api, query);
   return {
@@ -46,16 +58,30 @@ export function show({ api, query }) {
     element: view.element,
     shown: () => view.start(),
     stop: () => view.stop(),
-    moveTo: (to) => view.moveTo(to),
+    moveTo: (/** @type {URLSearchParams} */ to) => view.moveTo(to),
   };
 }
 
 class SessionsView {
+  /**
+   * @param {Api} api
+   * @param {URLSearchParams} query
+   */
   constructor(api, query) {
     this.api = api;
+    /** @type {Map<string, ReturnType<typeof rowElement>>} */
     this.rows = new Map();
+    /** Those of further pages. @type {ListedSession[]} */
     this.rest = [];
+    /** @type {string | null} */
+    this.cursor = null;
     this.asked = 0;
+    this.stopped = false;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    this.timer = undefined;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.typing = undefined;
+    this.filters = new URLSearchParams();
     this.search = h("input", { type: "search", id: "search", placeholder: "Title, id, agent or person", maxlength: "200", oninput: () => this.#typed() });
     this.chips = h("div", { class: "filter-chips", role: "group", "aria-label": "Filters" });
     this.list = h("ul", { class: "rows" });
@@ -66,12 +92,13 @@ class SessionsView {
       api.may("start sessions") && starter(api, { onStarted: (id) => (location.hash = `#/sessions/${id}`) }),
       h("div", { class: "row tools" }, h("label", { for: "search", class: "visually-hidden" }, "Search"), this.search),
       this.chips, this.status, this.list, this.more);
-    this.onKey = (event) => this.#key(event);
+    this.onKey = (/** @type {KeyboardEvent} */ event) => this.#key(event);
     this.#read(query);
   }
 
   // Filters, which are in the address. A person and an agent have no field: they come from there, and go with a click.
 
+  /** @param {URLSearchParams} query */
   #read(query) {
     this.filters = new URLSearchParams();
     for (const [name, value] of query) {
@@ -82,12 +109,16 @@ class SessionsView {
     this.#drawChips();
   }
 
+  /** @param {URLSearchParams} query */
   moveTo(query) {
     this.#read(query);
     this.#anew();
   }
 
-  /** Writes the filters into the address: a step back undoes a chip, not a letter. */
+  /**
+   * Writes the filters into the address: a step back undoes a chip, not a letter.
+   * @param {URLSearchParams} filters
+   */
   #go(filters, { replace = false } = {}) {
     const said = filters.toString();
     const address = `#/sessions${said ? `?${said}` : ""}`;
@@ -107,16 +138,25 @@ class SessionsView {
     }, TYPING_MS);
   }
 
+  /**
+   * @param {string} name
+   * @param {string} value
+   */
   #toggle(name, value) {
     const filters = new URLSearchParams(this.filters);
     if (filters.has(name, value)) filters.delete(name, value);
     else filters.append(name, value);
     this.#go(filters);
     // The chips are drawn anew; the keyboard stays where it was.
-    [...this.chips.children].find((chip) => chip.dataset.chip === `${name}=${value}`)?.focus();
+    [...this.chips.querySelectorAll("button")].find((chip) => chip.dataset.chip === `${name}=${value}`)?.focus();
   }
 
   #drawChips() {
+    /**
+     * @param {string} name
+     * @param {string} value
+     * @param {string} text
+     */
     const chip = (name, value, text) => h("button", { type: "button", class: "chip", "data-chip": `${name}=${value}`, "aria-pressed": String(this.filters.has(name, value)), onclick: () => this.#toggle(name, value) }, text);
     const me = this.#operator()?.subject;
     const given = Object.entries(FROM_THE_ADDRESS).flatMap(([name, words]) => this.filters.getAll(name).filter((value) => name !== "assignee" || value !== me).map((value) => chip(name, value, `${words}: ${isolate(value)}`)));
@@ -128,7 +168,7 @@ class SessionsView {
     ];
     const clear = this.filters.size ? [h("button", { type: "button", class: "quiet", onclick: () => this.#go(new URLSearchParams()) }, "Clear")] : [];
     // In the one row of a phone, what is chosen is not to be looked for.
-    const isOn = (one) => one.getAttribute("aria-pressed") === "true";
+    const isOn = (/** @type {Element} */ one) => one.getAttribute("aria-pressed") === "true";
     this.chips.replaceChildren(...(NARROW.matches ? [...chips.filter(isOn), ...clear, ...chips.filter((one) => !isOn(one))] : [...chips, ...clear]));
     this.chips.scrollLeft = 0;
   }
@@ -143,16 +183,19 @@ class SessionsView {
     return this.api.people.some((one) => one.role !== "service" && one.may.includes("answer questions"));
   }
 
-  /** `/` searches, `j` and `k` go from row to row; not while somebody writes. */
+  /**
+   * `/` searches, `j` and `k` go from row to row; not while somebody writes.
+   * @param {KeyboardEvent} event
+   */
   #key(event) {
-    if (areOff() || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (areOff() || event.ctrlKey || event.metaKey || event.altKey || (event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]"))) return;
     if (event.key === "/") {
       event.preventDefault();
       this.search.focus();
     }
     if (event.key !== "j" && event.key !== "k") return;
     const links = [...this.list.querySelectorAll("a")];
-    const at = links.indexOf(document.activeElement);
+    const at = links.findIndex((link) => link === document.activeElement);
     links[at < 0 ? 0 : Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), links.length - 1)]?.focus();
   }
 
@@ -185,10 +228,11 @@ class SessionsView {
       if (!this.rest.length) this.cursor = answer.next_cursor;
       this.#draw(answer);
     } catch (error) {
-      if (asked === this.asked) setText(this.status, error.message);
+      if (asked === this.asked) setText(this.status, messageOf(error));
     }
   }
 
+  /** @param {string | null} cursor */
   async #page(cursor, limit = PAGE) {
     const person = this.#person();
     if (!person) {
@@ -197,14 +241,14 @@ class SessionsView {
     }
     const query = new URLSearchParams(this.filters);
     for (const name of YES) if (query.has(name)) query.set(name, "true");
-    query.set("limit", limit);
+    query.set("limit", String(limit));
     if (cursor) query.set("cursor", cursor);
     return this.api.as(person, "GET", `/sessions?${query}`);
   }
 
   /** As whom the list is asked for: what waits for me is asked by somebody who answers. */
   #person() {
-    const lists = (one) => one.sessions || one.may.includes("list sessions");
+    const lists = (/** @type {Person} */ one) => one.sessions || one.may.includes("list sessions");
     const able = this.api.people.filter(lists);
     if (this.filters.has("assignee") || this.filters.has("unassigned")) return this.#operator() ?? able.find((one) => one.role === "service") ?? able[0];
     return (this.filters.has("mine") && able.find((one) => one.role !== "service")) || (this.api.person("list sessions") ?? able[0]);
@@ -220,7 +264,7 @@ class SessionsView {
       this.cursor = answer.next_cursor;
       await this.#refresh();
     } catch (error) {
-      setText(this.status, error.message);
+      setText(this.status, messageOf(error));
     } finally {
       this.more.disabled = false;
     }
@@ -228,6 +272,7 @@ class SessionsView {
 
   // Drawing
 
+  /** @param {SessionList} answer */
   #draw(answer) {
     const first = new Set(answer.sessions.map((one) => one.session_id));
     const sessions = [...answer.sessions, ...this.rest.filter((one) => !first.has(one.session_id))];
@@ -239,15 +284,20 @@ class SessionsView {
     });
     const known = [...this.list.children];
     if (known.length !== wanted.length || wanted.some((element, index) => element !== known[index])) {
-      const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
+      const focused = document.activeElement;
+      const had = this.list.contains(focused);
       this.list.replaceChildren(...wanted);
-      if (focused?.isConnected) focused.focus({ preventScroll: true });
+      if (had && focused instanceof HTMLElement && focused.isConnected) focused.focus({ preventScroll: true });
     }
-    for (const id of [...this.rows.keys()]) if (!this.rows.get(id).element.isConnected) this.rows.delete(id);
+    for (const [id, { element }] of this.rows) if (!element.isConnected) this.rows.delete(id);
     this.more.hidden = !this.cursor;
     setText(this.status, this.#count(answer.count ?? sessions.length, sessions.length));
   }
 
+  /**
+   * @param {number} count
+   * @param {number} shown
+   */
   #count(count, shown) {
     if (!count) return this.filters.size ? "Nothing found." : "There are no sessions yet.";
     const all = `${count.toLocaleString("en")} ${count === 1 ? "session" : "sessions"}`;
@@ -255,6 +305,10 @@ class SessionsView {
   }
 }
 
+/**
+ * @param {string} sessionId
+ * @param {Api} api
+ */
 function rowElement(sessionId, api) {
   const title = h("b", {});
   const line = h("span", { class: "last-line" });
@@ -262,9 +316,9 @@ function rowElement(sessionId, api) {
   const status = h("span", { class: "pill" });
   const people = h("span", { class: "quiet-text" });
   const after = h("span", { class: "quiet-text" });
-  const isMe = ({ id }) => api.isMe(id);
+  const isMe = (/** @type {import("../transcript.js").Actor} */ { id }) => api.isMe(id);
   const element = h("li", {}, h("a", { href: `#/sessions/${sessionId}` }, h("span", { class: "naming" }, title, line, about), people, after, status));
-  const update = (session) => {
+  const update = (/** @type {ListedSession} */ session) => {
     const { title: given, agent, started, last_activity: active, last_line: last, assigned_to: assigned } = session;
     setText(title, given ?? agent ?? sessionId);
     title.title = title.textContent;
@@ -281,7 +335,12 @@ function rowElement(sessionId, api) {
   return { element, update };
 }
 
-/** What a session is doing, in words: "waits for Grace". */
+/**
+ * What a session is doing, in words: "waits for Grace".
+ * @param {ListedSession} session
+ * @param {Person[]} people
+ * @returns {Doing}
+ */
 function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, snapshot }, people) {
   if (!open) return DOING.closed;
   if (status === "paused" && by) return speaks(by, people);
@@ -290,10 +349,16 @@ function doing({ open, status, taken_over_by: by, awaited, waits_for: waitsFor, 
   return fromSnapshot(snapshot, waitsFor, people);
 }
 
+/**
+ * @param {import("../transcript.js").Actor} by
+ * @param {Person[]} people
+ * @returns {Doing}
+ */
 function speaks(by, people) {
   return [people.some(({ subject }) => subject === by.id) ? "you speak" : `${nameOf(by)} speaks`, "ask"];
 }
 
+/** @param {Awaited} awaited */
 function waitsForWhom({ roles, people }) {
   const asked = [...people.map(nameOf), ...roles.map((role) => ROLES[role] ?? isolate(role))];
   if (!asked.length) return DOING.waiting[0];
@@ -303,12 +368,22 @@ function waitsForWhom({ roles, people }) {
   return `waits for ${asked.length ? `${asked.join(", ")} or ` : ""}${last}`;
 }
 
-/** Whether somebody at this page may answer; a service answers for others. */
+/**
+ * Whether somebody at this page may answer; a service answers for others.
+ * @param {Awaited} awaited
+ * @param {Person} person
+ */
 function asks({ roles, people }, { role, subject }) {
   return roles.includes(role === "client" ? "user" : role) || (role !== "service" && people.some(({ id }) => id === subject));
 }
 
-/** Of a session without search attributes, which a token for it lists. */
+/**
+ * Of a session without search attributes, which a token for it lists.
+ * @param {import("../api.js").Snapshot | null | undefined} snapshot
+ * @param {string | null | undefined} waitsFor
+ * @param {Person[]} people
+ * @returns {Doing}
+ */
 function fromSnapshot(snapshot, waitsFor, people) {
   if (!snapshot) return waitsFor ? DOING.waiting : ["open", ""];
   if (snapshot.taken_over_by) return speaks(snapshot.taken_over_by, people);

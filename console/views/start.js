@@ -1,7 +1,7 @@
-// @ts-check
 /** Where one begins with `waystation dev`: agents that run, something to try, what else is here, and who to be. */
 
-import { h, setText, uuid } from "../dom.js";
+import { Refusal } from "../api.js";
+import { h, messageOf, setText, uuid } from "../dom.js";
 import { starter } from "./starter.js";
 
 const REFRESH_MS = 5_000;
@@ -21,14 +21,9 @@ const PEOPLE = [
 ];
 
 /**
- * @typedef {{ role: string, subject: string, token: string }} Person
+ * @typedef {import("../api.js").Api} Api
  * @typedef {Record<string, string>} Places
  * @typedef {{ seller: string, search: string, details: object } | { fetch: string, max_amount: number }} Errand
- * @typedef {{
- *   people: Person[], may: (action: string) => boolean, person: (action: string) => Person | null,
- *   as: (person: Person, method: string, path: string, body?: object, options?: { signal: AbortSignal }) => Promise<any>,
- *   call: (action: string, method: string, path: string, body?: object) => Promise<any>,
- * }} Api
  */
 
 /** @param {{ api: Api }} context */
@@ -56,8 +51,7 @@ class StartView {
       this.#refresh();
       this.timer = setInterval(() => document.hidden || this.#refresh(), REFRESH_MS);
     } catch (error) {
-      const refused = /** @type {Error & { status?: number }} */ (error);
-      this.#say(refused.status === 404 ? new Error("This page is only there with waystation dev.") : refused);
+      this.#say(error instanceof Refusal && error.status === 404 ? "This page is only there with waystation dev." : messageOf(error));
     }
   }
 
@@ -93,8 +87,7 @@ class StartView {
   async #refresh() {
     try {
       const { agents } = await this.api.call(this.api.may("start sessions") ? "start sessions" : "list sessions", "GET", "/agents");
-      /** @type {{ name: string, processes: number }[]} */
-      const running = agents.filter((/** @type {{ processes: number }} */ one) => one.processes > 0);
+      const running = agents.filter((one) => (one.processes ?? 0) > 0);
       const lines = running.map((one) => `${one.name}: ${one.processes} ${one.processes === 1 ? "process" : "processes"}`);
       if (this.lines === lines.join()) return;
       this.lines = lines.join();
@@ -111,8 +104,7 @@ class StartView {
    */
   #payButton(words, places, data) {
     const sessionId = `s-${uuid()}`;
-    return h("button", { type: "button", onclick: async (/** @type {Event} */ event) => {
-      const button = /** @type {HTMLButtonElement} */ (event.currentTarget);
+    return h("button", { type: "button", onclick: async ({ currentTarget: button }) => {
       button.disabled = true;
       try {
         const owner = this.api.person("approve")?.subject;
@@ -125,15 +117,15 @@ class StartView {
         await this.api.call("send", "POST", `/sessions/${sessionId}/messages`, { text: words, message_id: `m-${sessionId}`, data: { ...data, mandate } });
         open(sessionId);
       } catch (error) {
-        this.#say(/** @type {Error} */ (error));
+        this.#say(messageOf(error));
         button.disabled = false;
       }
     } }, words);
   }
 
-  /** @param {Error} error */
-  #say(error) {
-    setText(this.problem, error.message);
+  /** @param {string} words */
+  #say(words) {
+    setText(this.problem, words);
     this.problem.hidden = false;
   }
 }

@@ -1,14 +1,13 @@
-// @ts-check
 /** A form that starts a session: which agent, and the first message. */
 
-import { ago, h, setText, uuid } from "../dom.js";
+import { ago, h, messageOf, setText, uuid } from "../dom.js";
 
 const LAST = "waystation.agent";
 const OTHER = "";
 
 /**
- * @typedef {{ name: string, processes?: number | null, workflows?: number, last_seen?: string | null }} Agent
- * @typedef {{ call: (action: string, method: string, path: string, body?: object) => Promise<any> }} Api
+ * @typedef {Pick<import("../api.js").Agent, "name"> & Partial<import("../api.js").Agent>} Agent
+ * @typedef {import("../api.js").Api} Api
  */
 
 /**
@@ -56,7 +55,7 @@ export function starter(api, { onStarted, label = "New session", rows = 1 }) {
       localStorage.setItem(LAST, body.agent);
       onStarted(started.session_id);
     } catch (error) {
-      setText(problem, /** @type {Error} */ (error).message);
+      setText(problem, messageOf(error));
       problem.hidden = false;
       start.disabled = false;
     }

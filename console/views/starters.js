@@ -1,16 +1,15 @@
-// @ts-check
 /** What an agent offers people to begin with, where nothing was said yet. */
 
 import { h } from "../dom.js";
 
 export class Starters {
   /**
-   * @param {any} api
+   * @param {import("../api.js").Api} api
    * @param {string} sessionId
    * @param {(text: string) => void} begin
    */
   constructor(api, sessionId, begin) {
-    this.path = `/sessions/${sessionId}/agent`;
+    this.path = /** @type {const} */ (`/sessions/${sessionId}/agent`);
     this.api = api;
     this.begin = begin;
     this.asked = false;
@@ -24,7 +23,7 @@ export class Starters {
     this.element.hidden = !empty || !this.element.firstChild;
     if (!empty || this.asked) return;
     this.asked = true;
-    this.api.get(this.path).then((/** @type {{ starters?: string[] }} */ { starters = [] }) => {
+    this.api.get(this.path).then(({ starters = [] }) => {
       this.element.append(...starters.map((text) => h("button", { type: "button", onclick: () => this.begin(text) }, text)));
       this.update(this.empty);
     }, () => {

@@ -1,4 +1,3 @@
-// @ts-check
 /** A session over time, as an SVG that scrolls and zooms; each part links to its place in the transcript. */
 
 import { duration, h, setClass, setText, svg, time } from "../dom.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Calls of tools that follow one another are folded into one line, which opens in place. */
 
 import { h, isolate, setClass, setText } from "../dom.js";
@@ -10,17 +9,12 @@ const MAX_NAMES = 4;
 
 /**
  * @typedef {{ key: string, element: HTMLElement }} Placed
- * @typedef {{ kind: string, name?: string, arguments?: unknown, returned?: string, error?: unknown }} Item
  */
 
 export class ToolGroups {
-  /**
-   * @param {(key: string) => Item} find
-   * @param {(item: Item) => boolean} mayRun
-   */
-  constructor(find, mayRun) {
-    this.find = find;
-    this.mayRun = mayRun;
+  /** @param {import("../model.js").SessionModel} model */
+  constructor(model) {
+    this.model = model;
     /** The calls whose groups somebody has opened: groups grow at both ends. @type {Set<string>} */
     this.opened = new Set();
     /** The lines, by the container and in order. @type {Map<HTMLElement, HTMLElement[]>} */
@@ -42,7 +36,7 @@ export class ToolGroups {
       run = [];
     };
     for (const node of nodes) {
-      if (this.find(node.key).kind === "tool") run.push(node);
+      if (this.model.items.get(node.key)?.kind === "tool") run.push(node);
       else if (!node.element.hidden) end();
     }
     end();
@@ -66,9 +60,9 @@ export class ToolGroups {
       element.hidden = !open;
       if (open) this.opened.add(key);
     }
-    const items = calls.map(({ key }) => this.find(key));
+    const items = calls.map(({ key }) => this.model.items.get(key)).filter((item) => item?.kind === "tool");
     const failed = items.filter((item) => item.error !== undefined);
-    const runs = items.filter((item) => !item.returned && this.mayRun(item)).at(-1);
+    const runs = items.filter((item) => !item.returned && this.model.mayRun(item)).at(-1);
     const names = [...new Set(items.map((item) => isolate(item.name ?? "?")))];
     const more = names.length > MAX_NAMES ? ", …" : "";
     const [words, state] = line.children;

@@ -1,4 +1,3 @@
-// @ts-check
 /** The list of what waits, behind the number in the bar, and notifications for whoever wants them. */
 
 import { keyOf, lineOf } from "../attention.js";
@@ -8,6 +7,7 @@ import { keyedList } from "../view.js";
 
 /** @typedef {import("../attention.js").Item} Item */
 
+/** @type {Record<string, string>} */
 const KINDS = { purchase: "A purchase", payment: "A paid request", tool: "A tool", question: "A question", handover: "Handed over to you", failure: "A failure" };
 const KEPT = "waystation.notify";
 const TICK_MS = 1_000;
@@ -30,12 +30,12 @@ export function addressOf({ kind, id, session_id: session }) {
 /** @param {Item} item */
 export function about({ kind, agent, since, deadline }) {
   const left = deadline ? ` · ${remaining(deadline)} left` : "";
-  return `${KINDS[/** @type {keyof typeof KINDS} */ (kind)] ?? isolate(kind)}${agent ? ` · ${isolate(agent)}` : ""} · ${ago(since)}${left}`;
+  return `${KINDS[kind] ?? isolate(kind)}${agent ? ` · ${isolate(agent)}` : ""} · ${ago(since)}${left}`;
 }
 
 /**
  * Shows the list until it is closed. Returns what draws it again.
- * @param {{ now: { count: number, items: Item[] }, api: any }} attention
+ * @param {import("../attention.js").Attention} attention
  */
 export function showWaiting(attention) {
   const list = h("ul", { class: "rows" });
@@ -72,7 +72,7 @@ export function showWaiting(attention) {
 
 /**
  * What one gets, and the button for it: nobody is asked who hasn't pressed it.
- * @param {any} api
+ * @param {import("../api.js").Api} api
  */
 function notifying(api) {
   const words = h("p", { class: "quiet-text" });

@@ -1,6 +1,7 @@
 """What everybody expects of a chat: on a desktop and on a phone, with a mouse, a finger and a keyboard."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -435,27 +436,26 @@ async def test_days_are_told_apart_and_times_are_whole_on_hover(console: Console
     assert "2026" in title
 
 
-async def test_tools_show_their_first_argument_and_what_went_wrong(console: Console) -> None:
+async def test_a_call_outside_turns_is_one_however_it_is_read(console: Console) -> None:
+    """It says its first argument and what went wrong. A replay says null where the stream says nothing."""
     session = await console.session()
-    items = [
-        {
-            "n": 1,
-            "type": "tool.called",
-            "data": {"call_id": "c", "name": "search", "arguments": {"query": "sea charts", "limit": 3}},
-        },
-        {
-            "n": 2,
-            "type": "tool.returned",
-            "data": {"call_id": "c", "name": "search", "error": "no such index\nTraceback"},
-        },
-    ]
-    body = {"writer": "tools", "items": items}
-    assert (await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)).is_success
+
+    async def report(number: int, kind: str, **data: object) -> None:
+        item = {"n": number, "type": f"tool.{kind}", "data": {"call_id": "c", "name": "search", **data}}
+        body = {"writer": "tools", "items": [item]}
+        assert (await console.stack.call("agent", "POST", f"/sessions/{session.id}/events", body)).is_success
+
+    await report(1, "called", arguments={"query": "sea charts", "limit": 3})
     page = await shown(console, session, DESKTOP)
     summary = page.locator(".tool summary")
-    await expect(summary).to_contain_text("search sea charts")
+    await expect(summary).to_contain_text("search sea charts running …")
+    await report(2, "returned", error="no such index\nTraceback")
+    await expect(page.locator(".tool.failed")).to_be_visible()
     await expect(summary).to_contain_text("no such index")
     await expect(summary).not_to_contain_text("Traceback")
+    await page.get_by_role("button", name="Timeline").click()
+    await expect(page.locator(".chart .tool")).to_have_count(1)
+    await expect(page.locator(".chart .tool")).to_have_class(re.compile("failed"))
 
 
 @devices

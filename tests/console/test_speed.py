@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.async_api import Response, expect
 
-from api.routes.console import FOLDER, version_of, without_comments
+from api.routes.console import FOLDER, TYPE_IN_LINE, version_of, without_comments
 from tests.console.people import Console, until
 from tests.console.test_streaming import ready
 from waystation.client import Session
@@ -167,7 +167,7 @@ def test_a_version_is_of_names_and_contents() -> None:
 
 
 def test_comments_are_left_out_and_lines_keep_their_numbers() -> None:
-    module = """// @ts-check
+    module = """// Alone.
 /** One line. */
 import { a } from "https://example.com//a.js";
 
@@ -191,9 +191,9 @@ import { a } from "https://example.com//a.js";
 
 export function c(b) {
 
-  return /** @type {any} */ (b) + "/* no comment */"; // beside code
+  return (b) + "/* no comment */"; // beside code
 }
-/** @type {any} */ (c).d = 1;
+(c).d = 1;
 """
     assert without_comments(module) == left
 
@@ -207,3 +207,16 @@ def test_no_text_of_the_console_has_several_lines() -> None:
         for line in without_comments(path.read_text()).splitlines():
             counts = (line.count("`"), quoted.sub("", line).count("`"))
             assert any(count % 2 == 0 for count in counts), f"{path.name}: {line}"
+
+
+def test_no_text_of_the_console_looks_like_a_type() -> None:
+    """It would be left out of the line."""
+    text = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`""")
+    assert text.findall('a("/** @type {b} */ ")') == ['"/** @type {b} */ "']
+    for path in FOLDER.rglob("*.js"):
+        lines = [
+            line for line in path.read_text().splitlines() if not line.strip().startswith(("*", "/*", "//"))
+        ]
+        assert [one for line in lines for one in text.findall(line) if TYPE_IN_LINE.search(one)] == [], (
+            path.name
+        )

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message
 
 from waystation.dev.ports import free_ports
+from waystation.errors import TryLater
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 30.0
@@ -68,19 +69,27 @@ async def goes_away_while_sending(
 async def eventually(
     condition: Callable[[], Any], *, within: float = PATIENCE_SECONDS, what: str = ""
 ) -> Any:
-    """Waits until the condition holds and returns its value; fails after ``within`` seconds."""
+    """Waits until the condition holds and returns its value; fails after ``within`` seconds.
+
+    Where it asks the API, which says 503 while a busy machine leaves Temporal no time, it asks again as it is told.
+    """
     deadline = time.monotonic() + within
     pause = SHORTEST_PAUSE_SECONDS
     while True:
         value = condition()
+        refused: TryLater | None = None
         if inspect.isawaitable(value):
-            value = await value
+            try:
+                value = await value
+            except TryLater as error:
+                value, refused = None, error
             # It asks servers, which have more to do than answer: most of what they did was once this.
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s: {what or inspect.getsource(condition).strip()}")
+            expected = what or inspect.getsource(condition).strip()
+            raise AssertionError(f"not within {within} s: {expected}") from refused
         await asyncio.sleep(pause)
 
 

@@ -26,8 +26,8 @@ def clients(path: Path) -> Iterator[str]:
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
-            and ast.unparse(node.func.value) == "httpx"
             and node.func.attr in MAKES_REQUESTS
+            and ast.unparse(node.func.value) == "httpx"
         ):
             yield f"{node.lineno}: httpx.{node.func.attr}"
 

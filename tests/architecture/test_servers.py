@@ -36,16 +36,18 @@ def processes() -> set[str]:
 
 
 PROCESSES = processes()
+WATCHED = STARTERS | PROCESSES | UVICORN
 
 
 def started(path: Path) -> Iterator[str]:
     """What a file does that starts a server."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
-            whole = ast.unparse(node.func)
-            of_uvicorn = whole.startswith("uvicorn.") and called(node) in UVICORN
-            if called(node) in STARTERS | PROCESSES or of_uvicorn:
-                yield f"{node.lineno}: {whole}"
+            name = called(node)
+            if name in WATCHED:
+                whole = ast.unparse(node.func)  # which takes its time
+                if name in STARTERS | PROCESSES or whole.startswith("uvicorn."):
+                    yield f"{node.lineno}: {whole}"
         elif isinstance(node, ast.Constant) and node.value in COMMANDS:
             yield f"{node.lineno}: {node.value}"
 

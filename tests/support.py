@@ -71,7 +71,7 @@ async def eventually(
 ) -> Any:
     """Waits until the condition holds and returns its value; fails after ``within`` seconds.
 
-    Where it asks the API, which says 503 while a busy machine leaves Temporal no time, it asks again as it is told.
+    Where it asks the API while a busy machine leaves Temporal no time, it is told to ask again, and does.
     """
     deadline = time.monotonic() + within
     pause = SHORTEST_PAUSE_SECONDS

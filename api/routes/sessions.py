@@ -261,7 +261,12 @@ async def close(
     return await shown_snapshot(parts, caller, session_id)
 
 
-@router.get("/sessions/{session_id}/replay", tags=["events"], summary="Read events by page")
+@router.get(
+    "/sessions/{session_id}/replay",
+    tags=["events"],
+    summary="Read events by page",
+    response_model_exclude_none=True,
+)
 async def replay(
     session_id: SessionPath,
     caller: Caller,

@@ -24,6 +24,8 @@ import { NOTHING, MAX_RADIOS, Unfit, check, checkList, isObject, left, plan, ref
  * @typedef {{ field: F, id: string, labelledBy: string | null }} Basis
  */
 
+/** A schema may demand any number of items; a page holds so many, and "Add" makes more. */
+const MOST_ROWS_AT_FIRST = 8;
 const NEITHER = "No answer";
 let count = 0;
 
@@ -327,7 +329,8 @@ function list(base) {
     changed();
     return item;
   };
-  const given = Array.isArray(field.initial) ? field.initial : Array.from({ length: Math.min(Math.max(field.minItems ?? 0, field.required ? 1 : 0), field.maxItems ?? Infinity) });
+  const least = Math.min(Math.max(field.minItems ?? 0, field.required ? 1 : 0), field.maxItems ?? Infinity, MOST_ROWS_AT_FIRST);
+  const given = Array.isArray(field.initial) ? field.initial : Array.from({ length: least });
   for (const one of given) more(one);
   const filled = (/** @type {Row} */ row) => row.item.written() !== "";
   const read = (judge = readPart) => {

@@ -537,6 +537,11 @@ ODD: tuple[Any, ...] = (
     {"type": "string", "default": 5, "maxLength": "x"},
     {"anyOf": [{"type": "integer"}, {"type": "string"}]},
     {"properties": None, "type": "object"},
+    {
+        "type": "array",
+        "items": {"type": "array", "items": {"type": "string"}, "minItems": 10**8},
+        "minItems": 10**8,
+    },
 )
 MADE = """
 async (schemas) => {

@@ -203,7 +203,7 @@ class Event(FrozenOpen):
     actor: Actor
     turn_id: str | None = None
     message_id: str | None = None
-    data: dict[str, JsonValue] = Field(default_factory=dict)
+    data: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=operator.not_)
     visibility: Visibility | None = Field(default=None, exclude_if=operator.not_)
 
     @field_serializer("time", when_used="json")
@@ -216,7 +216,7 @@ class Event(FrozenOpen):
         >>> Event(seq=1, time=datetime(2026, 1, 1), type="session.started", actor=SYSTEM).to_wire()
         '{"seq":1,"time":"2026-01-01T00:00:00.000Z","type":"session.started","actor":{"id":"waystation","role":"system"}}'
         """
-        return self.model_dump_json(exclude_none=True, exclude=None if self.data else {"data"})
+        return self.model_dump_json(exclude_none=True)
 
 
 class LiveDelta(FrozenOpen):

@@ -278,6 +278,32 @@ async def test_credentials(http: httpx.AsyncClient, client: Client) -> None:
     assert (await http.get(path, headers=bearer(token[:-3] + "AAA"))).status_code == 401
 
 
+async def test_a_page_says_what_the_stream_says(http: httpx.AsyncClient, client: Client) -> None:
+    """To the letter: what an event doesn't have is missing in both."""
+    session = await client.start("demo")
+    await session.send("tokens=2 rate=0 tool=search")
+
+    async def is_idle() -> bool:
+        return (await session.snapshot()).status == "idle"
+
+    await eventually(is_idle)
+    await session.close()
+    page = (await http.get(f"/sessions/{session.id}/replay")).json()
+    stream = (await http.get(f"/sessions/{session.id}/events?after=0")).text
+    told = [
+        json.loads(line.removeprefix("data:")) for line in stream.splitlines() if line.startswith("data:")
+    ]
+    assert page["events"] == [event for event in told if "seq" in event]
+    assert page["events"][0] == {
+        "seq": 1,
+        "time": page["events"][0]["time"],
+        "type": "session.started",
+        "actor": page["events"][0]["actor"],
+        "data": {"agent": "demo"},
+    }
+    assert all(event.get("data") != {} for event in page["events"])
+
+
 async def test_a_token_for_one_session_does_not_see_that_another_exists(
     http: httpx.AsyncClient, client: Client
 ) -> None:

@@ -27,7 +27,7 @@ from waystation.settings import Settings
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER, data_converter, open_client
 from waystation.temporal.names import SESSION_FULL
 from waystation.temporal.storage import FolderStorageDriver, PayloadsUnavailableError, prune
-from worker import WORKFLOWS
+from worker import WORKFLOW_RUNNER, WORKFLOWS
 from workflows.policies import SHORTEST_RUN
 
 RETENTION = timedelta(hours=2)
@@ -68,7 +68,7 @@ async def test_a_session_above_the_threshold_continues_as_new_and_is_read_and_re
     # The state (over 1.5 MB) went from run to run outside the history.
     assert description.raw_description.workflow_execution_info.history_size_bytes < 1_000_000
     assert (folder / session.handle.id).is_dir()
-    replayer = replayer_of(WORKFLOWS, converter)
+    replayer = replayer_of(WORKFLOWS, converter, WORKFLOW_RUNNER)
     await replayer.replay_workflow(history)
 
 

@@ -51,7 +51,7 @@ from waystation.temporal import names
 from waystation.temporal.connect import CLEAR_DATA_CONVERTER
 from waystation.temporal.messages import RUN_TURN
 from waystation.temporal.names import agent_task_queue
-from worker import WORKFLOWS, build_worker
+from worker import WORKFLOW_RUNNER, WORKFLOWS, build_worker
 from workflows.session import AgentSession, SessionInput
 from workflows.session.turn import AgentTurn
 
@@ -94,9 +94,11 @@ async def ran() -> AsyncIterator[dict[str, list[WorkflowHistory]]]:
     """What each test has run: another worker must be able to take all of it up from the history alone."""
     ran: dict[str, list[WorkflowHistory]] = {}
     yield ran
-    # All at once: a replayer reads its workflows anew each time.
+    # In the runner that is deployed; Temporal's sandbox, in which kept histories are replayed, reads the workflows
+    # anew for each: half a minute for all of these.
     every = [history for histories in ran.values() for history in histories]
-    replayed = await replayer().replay_workflows(_each(every), raise_on_replay_failure=False)
+    deployed = replayer_of(WORKFLOWS, CLEAR_DATA_CONVERTER, WORKFLOW_RUNNER)
+    replayed = await deployed.replay_workflows(_each(every), raise_on_replay_failure=False)
     by = {history.run_id: test for test, histories in ran.items() for history in histories}
     assert replayed.replay_failures == {}, [by[run] for run in replayed.replay_failures]
 

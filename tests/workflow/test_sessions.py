@@ -105,7 +105,7 @@ async def somebody(stack: Stack, client: Client) -> AsyncIterator[Somebody]:
 
 
 async def replay(somebody: Somebody) -> None:
-    """Replays what a test has run: their workflows in Temporal's sandbox as it is, ours as they are deployed."""
+    """Replays what a test has run: theirs in Temporal's sandbox as it is, ours as they are deployed."""
     converter = somebody.temporal.data_converter
     theirs = replayer_of(WORKFLOWS, converter, AS_IT_IS)
     ours = replayer_of(worker.WORKFLOWS, converter, worker.WORKFLOW_RUNNER)

@@ -94,8 +94,8 @@ async def ran() -> AsyncIterator[dict[str, list[WorkflowHistory]]]:
     """What each test has run: another worker must be able to take all of it up from the history alone."""
     ran: dict[str, list[WorkflowHistory]] = {}
     yield ran
-    # In the runner that is deployed; Temporal's sandbox, in which kept histories are replayed, reads the workflows
-    # anew for each: half a minute for all of these.
+    # As they are deployed. Temporal's sandbox, in which kept histories are replayed, reads the workflows anew
+    # for each: half a minute for all of these.
     every = [history for histories in ran.values() for history in histories]
     deployed = replayer_of(WORKFLOWS, CLEAR_DATA_CONVERTER, WORKFLOW_RUNNER)
     replayed = await deployed.replay_workflows(_each(every), raise_on_replay_failure=False)

@@ -37,6 +37,7 @@ TEXT_LEFT = """
 }
 """
 HEIGHT = "one => one.clientHeight"
+SIDEWAYS = "one => one.scrollWidth - one.clientWidth"
 
 
 async def apart(page: Page, selector: str, at_least: int) -> None:
@@ -135,3 +136,51 @@ async def test_the_parts_of_a_session_keep_apart(console: Console) -> None:
     short = await console.session()
     await grace.evaluate("(id) => { location.hash = `#/sessions/${id}`; }", short.id)
     await expect(grace.get_by_role("heading", name="demo", level=1)).to_have_attribute("tabindex", "-1")
+
+
+async def test_titles_and_words_of_any_length_stay_within_the_page(console: Console) -> None:
+    session = await console.session()
+    word = "x" * 300
+    titles = "How would you like us to contact you about the delivery?", f"To whom, {word}?"
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "how": {"title": titles[0], "type": "string"},
+            "who": {"title": titles[1], "enum": ["Ada", "Grace"], "description": word},
+        },
+        "required": ["how", "who"],
+    }
+    form = {"question_id": "f", "kind": "form", "prompt": word, "schema": schema}
+    tool = {
+        "question_id": "t",
+        "kind": "approval",
+        "prompt": "Run it?",
+        "tool": "run",
+        "arguments": {word: 5},
+    }
+    await pose(console, session, form, tool)
+    ada = await console.page(
+        f"/sessions/{session.id}", await console.token("client", session.id, f"Ada-{'a' * 60}"), **PHONE
+    )
+    await ready(ada)
+    asked, approval = card_of(ada).first, card_of(ada).last
+    log = ada.locator(".log")
+    assert await log.evaluate(SIDEWAYS) <= 0
+    # Whoever approves sees the value, whatever its name is.
+    assert await approval.locator(".facts dd").first.evaluate("one => one.clientWidth") > 100
+    await asked.get_by_role("textbox").fill("By telephone")
+    await asked.get_by_label("Ada", exact=True).check()
+    await asked.get_by_role("button", name="Answer").click()
+    values = asked.locator(".facts dd")
+    await expect(values).to_have_text(["By telephone", "Ada"])
+    assert await values.evaluate_all("all => Math.min(...all.map(one => one.clientWidth))") > 100
+    assert await log.evaluate(SIDEWAYS) <= 0
+    # Notices name people, and repeat their reasons.
+    olga = await console.page(f"/sessions/{session.id}", KEYS["operator"], **PHONE)
+    await ready(olga)
+    await olga.get_by_role("button", name="More").click()
+    await olga.get_by_role("button", name="Take over").click()
+    await olga.get_by_label("Reason, for staff only").fill(word)
+    await olga.get_by_role("dialog").get_by_role("button", name="Take over").click()
+    await expect(olga.locator(".notice", has_text=word)).to_be_visible()
+    assert await olga.locator(".log").evaluate(SIDEWAYS) <= 0

@@ -82,6 +82,8 @@ async def test_an_approval_in_one_browser_is_decided_in_the_other(console: Conso
     trail = other.locator(".trail")
     await expect(trail).to_contain_text("Each entry has the hash of the one before.")
     await expect(trail).to_contain_text("approval.received")
+    # The page scrolls, and not the document behind it, to where nothing is.
+    assert await other.evaluate("document.documentElement.scrollHeight - innerHeight") <= 0
     async with other.expect_download() as download:
         await other.get_by_role("button", name="Download as JSON").click()
     saved = tmp_path / "audit.json"

@@ -42,15 +42,17 @@ const LEAVE_MS = 2_000;
 const PUSHED = "waystation.push";
 const api = new Api();
 const attention = new Attention(api, drawAttention, (items) => {
-  if (items.length && localStorage.getItem(NOTIFY)) import("./views/waiting.js").then(({ notify }) => notify(items));
+  if (items.length && localStorage.getItem(NOTIFY)) import("./views/waiting.js").then(({ notify }) => notify(items)).catch(later);
 });
+/** What nobody has asked for just now: it is tried again the next time. */
+const later = () => {};
 const app = element("app");
 /** @type {{ path: string | null, view: View } | null} */
 let shown = null;
 const signing = new SignIn(api, { show: replace, onDone: (same) => {
   offerSignIn();
   attention.follow(api.people);
-  if (localStorage.getItem(PUSHED)) import("./push.js").then(({ renew }) => renew(api));
+  if (localStorage.getItem(PUSHED)) import("./push.js").then(({ renew }) => renew(api)).catch(later);
   if (same && shown?.path === address().path) return;
   if (!same) shown = null;
   route();
@@ -150,7 +152,7 @@ function bar(path) {
       link("/sessions", "Sessions"),
       staff && link("/approvals", "Inbox"),
       staff && link("/mandates", "Money"),
-      h("button", { class: "quiet bell", type: "button", "aria-haspopup": "dialog", onclick: () => import("./views/waiting.js").then(({ showWaiting }) => showWaiting(attention)) },
+      h("button", { class: "quiet bell", type: "button", "aria-haspopup": "dialog", onclick: () => import("./views/waiting.js").then(({ showWaiting }) => showWaiting(attention), () => display({ title: "Not loaded", element: notLoaded() })) },
         svg("svg", { viewBox: "0 0 20 20", width: "20", height: "20", "aria-hidden": "true" }, svg("path", { d: BELL })),
         h("span", { class: "visually-hidden" }, "What waits: "),
         h("span", { id: "badge", class: "badge", hidden: true }, h("span", {}), h("span", { class: "visually-hidden" }, " waiting for you")))),
@@ -186,7 +188,7 @@ function notFound() {
 
 function notLoaded() {
   return h("div", { class: "empty" }, h("h1", {}, "This part of the console could not be loaded"),
-    h("p", {}, "The server can't be reached. "), h("p", {}, h("button", { type: "button", onclick: () => location.reload() }, "Try again")));
+    h("p", {}, "The server can't be reached, or runs another version now. What you have written is kept."), h("p", {}, h("button", { type: "button", onclick: () => location.reload() }, "Try again")));
 }
 
 /**

@@ -719,7 +719,7 @@ class SessionView {
     try {
       return await load();
     } catch {
-      this.#problem(new Error("This part of the console could not be loaded. Try again once you are connected."));
+      this.#problem(new Error("This part of the console could not be loaded. Once you are connected, load the page again; what you have written is kept."));
       return null;
     }
   }

@@ -395,6 +395,10 @@ async def test_a_part_that_can_not_be_loaded_says_so(console: Console) -> None:
     await page.context.unroute_all()
     await page.get_by_role("button", name="Try again").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Money")
+    # A tab that was open over an upgrade finds its parts gone.
+    await page.context.route("**/views/waiting.js", lambda route: route.fulfill(status=404))
+    await page.get_by_role("button", name="What waits").click()
+    await expect(page.get_by_role("main")).to_contain_text("runs another version now")
 
 
 STATES = """

@@ -11,7 +11,7 @@
  */
 
 /**
- * What is recorded, as docs/events.md lists it. Pages of a replay have null for a turn or message that there is none of.
+ * What is recorded, as docs/events.md lists it: what an event doesn't have is left out.
  * @template {string} T
  * @template D
  * @typedef {{ type: T, seq: number, time: string, actor: Actor, turn_id?: string | null, message_id?: string | null, visibility?: string, data: D }} Recorded

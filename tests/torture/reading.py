@@ -58,7 +58,8 @@ async def _read_session(world: World, http: httpx.AsyncClient, session: FinalSes
     after = 0
     while True:
         page = await handle.query("replay", args=[after, PAGE_EVENTS])
-        session.log += page["events"]
+        # What an event has no data of is left out.
+        session.log += [{"data": {}, **event} for event in page["events"]]
         after = page["next_after"]
         if not page["more"]:
             break

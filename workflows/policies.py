@@ -248,7 +248,7 @@ WEBHOOK_SHORTEST_WAIT: Final = timedelta(seconds=1)
 each of the milliseconds between them."""
 
 WEBHOOK_GATHERING: Final = timedelta(seconds=1)
-"""How long a purchase's news waits for more: most purchases without a person have ended by then."""
+"""How long news of a purchase or paid request waits for more: most have ended by then."""
 
 WEBHOOK_DISABLED_AFTER: Final = timedelta(days=3)
 """An endpoint at which nothing has arrived for so long has been forgotten by whoever ran it; a weekend is
